@@ -1,0 +1,32 @@
+"""What the commands share: `KNOB=VALUE`, and durations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from imbtune.config import parse_value
+from imbtune.errors import ConfigError
+from imbtune.registry import Value
+
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Value]:
+    """`["mix=mamix", "data.ratio=50"]` as a dictionary; values as YAML reads them."""
+    found: dict[str, Value] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or not value:
+            raise ConfigError(f"--set {pair}: give KNOB=VALUE, such as mix=mamix")
+        found[key.strip()] = parse_value(value)
+    return found
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `30m`, `2h` or plain seconds, in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    seconds = float(match[1]) * SECONDS[match[2]] if match else 0
+    if seconds <= 0:
+        raise ConfigError(f"--time-budget {text}: give a time such as 90s, 30m or 2h")
+    return seconds

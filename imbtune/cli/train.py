@@ -1,0 +1,94 @@
+"""`imbtune train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from imbtune.cli.settings import parse_settings
+from imbtune.config import TrainConfig, active, flatten, read_yaml
+from imbtune.errors import ConfigError
+from imbtune.final import FinalRun, mean_and_std, train_final
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The command line as given."""
+
+    config: Path | None
+    preset: str | None
+    space: str | None
+    seeds: int
+    epochs: int | None
+    out: Path | None
+    data: Path | None
+    settings: list[str]
+
+
+def train_command(options: TrainOptions) -> None:
+    """Train, test once a seed, print mean ± standard deviation."""
+    config, provenance = read_config(options)
+    out = options.out or _default_out(options)
+    runs = train_final(config, options.seeds, out, options.data, provenance, say=print)
+    Console().print(_table(runs, config))
+    print(f"Models, configuration and results are in {out}")
+
+
+def read_config(options: TrainOptions) -> tuple[TrainConfig, dict[str, Any]]:
+    """The configuration asked for, and where it comes from."""
+    pinned = parse_settings(options.settings)
+    if options.epochs is not None:
+        pinned["epochs"] = options.epochs
+    if options.preset:
+        if options.config:
+            raise ConfigError(f"{options.config} and --preset {options.preset}: give one of them")
+        if not options.space:
+            raise ConfigError(f"--preset {options.preset} needs --space: the data to train it on")
+        return _preset_config(options.preset, options.space, pinned)
+    if not options.config:
+        raise ConfigError("nothing to train: give a configuration file, or --preset and --space")
+    if options.space:
+        raise ConfigError(f"--space {options.space} goes with --preset: a file names its own data")
+    content = read_yaml(options.config)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{options.config} holds no configuration: give a study's best.yaml")
+    provenance = content.pop("provenance", {})
+    given = flatten(content)
+    try:
+        TrainConfig.from_settings(given)
+        config = TrainConfig.from_settings(active(given | pinned))
+    except ConfigError as error:
+        raise ConfigError(f"{options.config}: {error}") from error
+    return config, {"file": str(options.config), "set": pinned, **provenance}
+
+
+def _preset_config(
+    preset: str, space_name: str, pinned: dict[str, Any]
+) -> tuple[TrainConfig, dict[str, Any]]:
+    from imbtune.search.space import load_space
+
+    space = load_space(space_name).pin(pinned)
+    return space.preset(preset), {"preset": preset, "space": space.name, "set": pinned}
+
+
+def _default_out(options: TrainOptions) -> Path:
+    """Beside the configuration: `runs/NAME/best.yaml` trains into `runs/NAME/best/`."""
+    if options.config:
+        return options.config.with_suffix("")
+    return Path("runs") / f"{Path(options.space or '').stem}-{options.preset}"
+
+
+def _table(runs: list[FinalRun], config: TrainConfig) -> Table:
+    seeds = f"{len(runs)} seeds" if len(runs) > 1 else "one seed"
+    table = Table(title=f"test set, last epoch, {seeds}")
+    table.add_column("metric")
+    table.add_column("mean ± std" if len(runs) > 1 else "value", justify="right")
+    for metric, value in runs[0].figures.items():
+        if value is not None:
+            mean, std = mean_and_std(runs, metric)
+            table.add_row(metric, f"{mean:.4f} ± {std:.4f}" if len(runs) > 1 else f"{mean:.4f}")
+    return table

@@ -1,0 +1,42 @@
+"""Crop, flip and scaling as functions on batches of tensors; the draws come from outside.
+
+Shapes: B a batch, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def shift_and_flip(
+    images_BCHW: Tensor, shift_B2: Tensor | None, flip_B: Tensor | None, pad: int
+) -> Tensor:
+    """Each image cut from its own zero-padded self at (y, x), then mirrored where `flip_B` is True.
+
+    Args:
+        shift_B2: top and left edge of the cut in [0, 2·pad], or None for no shift.
+        flip_B: bool, or None for no flip.
+        pad: pixels of padding on every side, as RandomCrop(H, padding=pad).
+    """
+    if shift_B2 is None and flip_B is None:
+        return images_BCHW
+    B, C, H, W = images_BCHW.shape
+    device = images_BCHW.device
+    y_BH = torch.arange(H, device=device).expand(B, H)
+    x_BW = torch.arange(W, device=device).expand(B, W)
+    if flip_B is not None:
+        x_BW = torch.where(flip_B[:, None], W - 1 - x_BW, x_BW)
+    if shift_B2 is not None:
+        images_BCHW = F.pad(images_BCHW, (pad, pad, pad, pad))
+        y_BH, x_BW = y_BH + shift_B2[:, :1], x_BW + shift_B2[:, 1:]
+    rows = torch.arange(B, device=device).view(B, 1, 1, 1)
+    channels = torch.arange(C, device=device).view(1, C, 1, 1)
+    return images_BCHW[rows, channels, y_BH.view(B, 1, H, 1), x_BW.view(B, 1, 1, W)]
+
+
+def normalise(images_BCHW: Tensor, mean_C: Tensor, std_C: Tensor) -> Tensor:
+    """uint8 pixels to float32: (pixel/255 - mean) / std, per channel."""
+    scale_C, offset_C = 1 / (255 * std_C), -mean_C / std_C
+    return images_BCHW.float() * scale_C.view(-1, 1, 1) + offset_C.view(-1, 1, 1)

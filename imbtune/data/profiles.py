@@ -1,0 +1,68 @@
+"""Imbalance profiles: how many training images each class keeps.
+
+n_max images of the largest class, f = 1/ratio, K classes, class order = label order:
+
+    exp:   n_k = int(n_max · f^(k/(K-1)))          (CIFAR-LT; Cao et al. 2019)
+    step:  the first K//2 classes n_max, the others int(n_max · f)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbtune.errors import DataError
+from imbtune.registry import Knob
+
+LDAM = "Cao et al. 2019, arXiv 1906.07413"
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Imbalance:
+    """Knobs of every data set: its profile, its validation split, its augmentation."""
+
+    profile: Annotated[
+        str, Knob("how class sizes fall", choices=("exp", "step", "as_is"), source=LDAM)
+    ] = "exp"
+    ratio: Annotated[float, Knob("largest class / smallest class", 1, source=LDAM)] = 100.0
+    head: Annotated[int, Knob("images of the largest class; 0 is all there are", 0)] = 0
+    val_per_class: Annotated[int, Knob("validation images of each class", 1)] = 100
+    subset_seed: Annotated[int, Knob("draws which images stay; not the training seed", 0)] = 0
+    augment: Annotated[
+        str, Knob("the data set's own crop and flip, or none", choices=("standard", "none"))
+    ] = "standard"
+
+
+def profile_counts(imbalance: Imbalance, available_K: Ints) -> Ints:
+    """Images that each class keeps, (K,).
+
+    Args:
+        available_K: images that each class has.
+
+    Raises:
+        DataError: a class would keep none, or has fewer than its share.
+    """
+    if imbalance.profile == "as_is":
+        return available_K.copy()
+    n_max, classes = imbalance.head or int(available_K.max()), len(available_K)
+    fraction = 1 / imbalance.ratio
+    if imbalance.profile == "exp":
+        counts = [int(n_max * fraction ** (k / max(classes - 1, 1))) for k in range(classes)]
+    else:
+        counts = [n_max if k < classes // 2 else int(n_max * fraction) for k in range(classes)]
+    for k, (want, have) in enumerate(zip(counts, available_K, strict=True)):
+        if want < 1:
+            raise DataError(
+                f"data.ratio={imbalance.ratio:g} leaves class {k} without an image "
+                f"({n_max} in the largest class): use a ratio of at most {n_max}"
+            )
+        if want > have:
+            raise DataError(
+                f"class {k} has {have} images and the profile asks for {want}: "
+                f"set data.head to at most {int(available_K.min())}"
+            )
+    return np.array(counts, dtype=np.int64)

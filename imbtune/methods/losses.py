@@ -1,0 +1,143 @@
+"""One margin-softmax; each loss is a row of per-class vectors computed from the class counts.
+
+    z′ = s·(Δ ⊙ z - m_y·1[y]) + ι,   loss = (1 - p_y)^γ · CE(z′, y)
+
+Shapes: B a batch, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from imbtune.registry import Knob, Registry
+
+FOCAL = "Lin et al. 2017, arXiv 1708.02002"
+LDAM = "Cao et al. 2019, arXiv 1906.07413"
+BALANCED_SOFTMAX = "Ren et al. 2020, arXiv 2007.10740"
+LOGIT_ADJUSTMENT = "Menon et al. 2021, arXiv 2007.07314"
+CDT = "Ye et al. 2020, arXiv 2001.01385"
+VS = "Kini et al. 2021, arXiv 2103.01550"
+
+
+class MarginSoftmax(NamedTuple):
+    """The vectors that make one loss of the family. All float32, on the device of the logits.
+
+    scale: s, (). slope_K: Δ, multiplies the logits. margin_K: m, taken from the logit of the true
+    class before scaling. bias_K: ι, added to the logits. focus: γ of the focal factor, ().
+    """
+
+    scale: Tensor
+    slope_K: Tensor
+    margin_K: Tensor
+    bias_K: Tensor
+    focus: Tensor
+
+
+losses = Registry("loss", "the loss: one margin-softmax, a row of per-class vectors each")
+
+
+def margin_softmax(logits_BK: Tensor, labels_B: Tensor, vectors: MarginSoftmax) -> Tensor:
+    """The loss of each sample (B,). `labels_B` are int64 classes; `logits_BK` are float32."""
+    margin_BK = F.one_hot(labels_B, logits_BK.shape[1]) * vectors.margin_K
+    shifted_BK = vectors.scale * (vectors.slope_K * logits_BK - margin_BK) + vectors.bias_K
+    log_p_B = F.log_softmax(shifted_BK, dim=1).gather(1, labels_B[:, None]).squeeze(1)
+    # 1 - p_y as -expm1(log p_y), clamped so that the power has a finite gradient at p_y = 1
+    focal_B = torch.clamp(-torch.expm1(log_p_B), min=1e-12) ** vectors.focus
+    return -focal_B * log_p_B
+
+
+def _row(
+    counts_K: Tensor,
+    *,
+    scale: float | Tensor = 1.0,
+    slope_K: Tensor | None = None,
+    margin_K: Tensor | None = None,
+    bias_K: Tensor | None = None,
+    focus: float | Tensor = 0.0,
+) -> MarginSoftmax:
+    zeros_K = torch.zeros_like(counts_K)
+    return MarginSoftmax(
+        torch.as_tensor(scale, dtype=counts_K.dtype, device=counts_K.device),
+        torch.ones_like(counts_K) if slope_K is None else slope_K,
+        zeros_K if margin_K is None else margin_K,
+        zeros_K if bias_K is None else bias_K,
+        torch.as_tensor(focus, dtype=counts_K.dtype, device=counts_K.device),
+    )
+
+
+@losses.register("ce", help="cross-entropy")
+def ce(counts_K: Tensor) -> MarginSoftmax:
+    """Plain cross-entropy: every vector neutral."""
+    return _row(counts_K)
+
+
+@losses.register("focal", help="cross-entropy that looks away from easy samples", source=FOCAL)
+def focal(
+    counts_K: Tensor,
+    *,
+    gamma: Annotated[float, Knob("focusing exponent γ", 0, 10, search=(0, 3))] = 1.0,
+) -> MarginSoftmax:
+    """(1 - p_y)^γ · CE; γ = 0 is CE."""
+    return _row(counts_K, focus=gamma)
+
+
+@losses.register(
+    "ldam", help="larger margins for rarer classes, on a cosine head", source=LDAM, head="cosine"
+)
+def ldam(
+    counts_K: Tensor,
+    *,
+    margin: Annotated[
+        float, Knob("the largest margin, that of the rarest class", 0, 2, search=(0.1, 0.9))
+    ] = 0.5,
+    scale: Annotated[
+        float, Knob("s, multiplies the cosine logits", 1, 100, search=(10, 50), scale="log")
+    ] = 30.0,
+) -> MarginSoftmax:
+    """m_k ∝ n_k^(-1/4), scaled so that the largest is `margin`."""
+    m_K = counts_K**-0.25
+    return _row(counts_K, scale=scale, margin_K=margin * m_K / m_K.max())
+
+
+@losses.register("balanced_softmax", help="logits + log n_k", source=BALANCED_SOFTMAX)
+def balanced_softmax(counts_K: Tensor) -> MarginSoftmax:
+    """ι = log n: logit adjustment with τ = 1, up to a constant."""
+    return _row(counts_K, bias_K=counts_K.log())
+
+
+_TEMPERATURE = Knob("τ, how much of the log prior is added", 0, 10, search=(0, 2.5))
+_SLOPE = Knob("γ of the logit factors Δ_k = (n_k/n_max)^γ", 0, 2, search=(0, 0.5))
+
+
+@losses.register("logit_adjustment", help="logits + τ·log prior", source=LOGIT_ADJUSTMENT)
+def logit_adjustment(
+    counts_K: Tensor, *, tau: Annotated[float, _TEMPERATURE] = 1.0
+) -> MarginSoftmax:
+    """ι = τ·log π with π the class shares."""
+    return _row(counts_K, bias_K=tau * _log_prior(counts_K))
+
+
+@losses.register("vs", help="logit factors and logit adjustment together", source=VS)
+def vs(
+    counts_K: Tensor,
+    *,
+    slope: Annotated[float, _SLOPE] = 0.3,
+    tau: Annotated[float, _TEMPERATURE] = 1.0,
+) -> MarginSoftmax:
+    """Δ = (n/n_max)^slope (the paper's γ) and ι = τ·log π; τ = slope = 0 is CE."""
+    slope_K = (counts_K / counts_K.max()) ** slope
+    return _row(counts_K, slope_K=slope_K, bias_K=tau * _log_prior(counts_K))
+
+
+@losses.register("cdt", help="class-dependent temperatures: logit factors alone", source=CDT)
+def cdt(counts_K: Tensor, *, slope: Annotated[float, _SLOPE] = 0.3) -> MarginSoftmax:
+    """Δ = (n/n_max)^slope: VS with τ = 0."""
+    return _row(counts_K, slope_K=(counts_K / counts_K.max()) ** slope)
+
+
+def _log_prior(counts_K: Tensor) -> Tensor:
+    return (counts_K / counts_K.sum()).log()

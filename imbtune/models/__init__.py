@@ -1,0 +1,1 @@
+"""Networks: a backbone that gives features, and a head that gives logits."""

@@ -1,0 +1,184 @@
+"""The networks by name. A backbone maps images (B, C, H, W) to features (B, D)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imbtune.errors import ConfigError
+from imbtune.registry import Entry, Knob, Registry
+
+RESNET = "He et al. 2016, arXiv 1512.03385"
+LDAM = "Cao et al. 2019, arXiv 1906.07413"
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """Knobs of every model."""
+
+    head: Annotated[
+        str,
+        Knob(
+            "linear, or cosine between feature and class vector; auto asks the loss",
+            choices=("auto", "linear", "cosine"),
+            source=LDAM,
+        ),
+    ] = "auto"
+
+
+class Backbone(NamedTuple):
+    """A network without its head, and the width D of its features."""
+
+    module: nn.Module
+    features: int
+
+
+class Classifier(nn.Module):
+    """Backbone and head. `forward` maps normalised images (B, C, H, W) to logits (B, K)."""
+
+    def __init__(self, backbone: Backbone, classes: int, cosine: bool) -> None:
+        super().__init__()
+        self.backbone = backbone.module
+        self.head = (CosineHead if cosine else LinearHead)(backbone.features, classes)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        logits_BK: Tensor = self.head(self.backbone(images_BCHW))
+        return logits_BK
+
+
+class LinearHead(nn.Linear):
+    """logits = W·f, without bias, as the reference package has it."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__(features, classes, bias=False)
+
+
+class CosineHead(nn.Module):
+    """logits = cos(w_k, f) in [-1, 1]; the loss's scale s stretches them."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(F.normalize(torch.randn(classes, features), dim=1))
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        return F.linear(F.normalize(features_BD, dim=1), F.normalize(self.weight, dim=1))
+
+
+def build_model(
+    name: str, knobs: Mapping[str, Any], loss_head: str, channels: int, classes: int
+) -> Classifier:
+    """The network `name` for images of `channels` and `classes`; weights from torch's seed.
+
+    Args:
+        knobs: the network's own, and `head`; `auto` there is `loss_head`, which the loss asks for.
+    """
+    own = {k: v for k, v in knobs.items() if k != "head"}
+    head = loss_head if knobs["head"] == "auto" else knobs["head"]
+    return Classifier(models[name].make(channels, **own), classes, cosine=head == "cosine")
+
+
+def check_model(model: nn.Module, name: str, image_shape: tuple[int, ...]) -> None:
+    """One forward pass of two blank images: ConfigError where the network cannot take them."""
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, *image_shape))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        shape = "×".join(map(str, image_shape))
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"model '{name}' cannot take {shape} images ({reason}): choose another"
+        ) from error
+
+
+def _resolve_torchvision(name: str) -> Entry | None:
+    from torchvision import models as zoo
+
+    if name not in zoo.list_models(module=zoo):
+        return None
+    make = functools.partial(_torchvision_backbone, name)
+    return Entry("model", name, make, {}, "torchvision's, untrained", "torchvision.models")
+
+
+def _torchvision_backbone(name: str, channels: int) -> Backbone:
+    """torchvision's network with its last linear layer taken off, grey images made RGB."""
+    from torchvision import models as zoo
+
+    network = zoo.get_model(name, weights=None)
+    heads = [(path, m) for path, m in network.named_modules() if isinstance(m, nn.Linear)]
+    if not heads:
+        raise ConfigError(f"model '{name}' has no linear head to replace: choose another")
+    path, head = heads[-1]
+    parent = network.get_submodule(path.rpartition(".")[0])
+    setattr(parent, path.rpartition(".")[2], nn.Identity())
+    module = nn.Sequential(_GreyToRgb(), network) if channels == 1 else network
+    return Backbone(module, head.in_features)
+
+
+class _GreyToRgb(nn.Module):
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        return images_BCHW.expand(-1, 3, -1, -1)
+
+
+models = Registry(
+    "model", "the network; any torchvision model by its name too", HeadOptions, _resolve_torchvision
+)
+
+
+@models.register("small_cnn", help="three convolutions, for small images")
+def small_cnn(
+    channels: int,
+    *,
+    width: Annotated[int, Knob("channels of the first layer", 1, 1024, search=(8, 64))] = 16,
+) -> Backbone:
+    """Three 3×3 convolutions with batch norm, the last two of stride 2, then the mean."""
+    layers: list[nn.Module] = []
+    for i, (before, after) in enumerate(
+        [(channels, width), (width, 2 * width), (2 * width, 4 * width)]
+    ):
+        layers += [
+            nn.Conv2d(before, after, 3, stride=1 if i == 0 else 2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(inplace=True),
+        ]
+    return Backbone(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 4 * width)
+
+
+@models.register("resnet32", help="the CIFAR ResNet with 32 layers", source=RESNET)
+def resnet32(channels: int) -> Backbone:
+    """16, 32, 64 channels, five blocks each, shortcuts without weights (option A)."""
+    blocks: list[nn.Module] = [
+        nn.Conv2d(channels, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(inplace=True),
+    ]
+    for before, after in [(16, 16), (16, 32), (32, 64)]:
+        blocks += [_BasicBlock(before if i == 0 else after, after) for i in range(5)]
+    module = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+    return Backbone(module, 64)
+
+
+class _BasicBlock(nn.Module):
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.stride, self.widen = (2, after - before) if after != before else (1, 0)
+        self.conv1 = nn.Conv2d(before, after, 3, stride=self.stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        if self.widen:  # option A: every second pixel, new channels zero
+            half = self.widen // 2
+            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, half, self.widen - half))
+        return F.relu(out + x)

@@ -1,0 +1,217 @@
+"""Named parts of a training run, and the knobs that they declare in their signatures.
+
+A *slot* (`mix`, `loss`, `weights`, …) is a registry. A *part* is registered under a name; its
+keyword-only parameters annotated with :class:`Knob` are its knobs, at once everywhere: in
+configurations, search spaces, `imbtune show` and the results. Nothing else lists them.
+
+    @losses.register("focal", help="…", source="arXiv 1708.02002")
+    def focal(counts_K, *, gamma: Annotated[float, Knob("focusing exponent γ", low=0)] = 1.0): ...
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from imbtune.errors import ConfigError, unknown
+
+Value = str | int | float | bool
+Part = TypeVar("Part", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What one knob may be. Goes into `Annotated[type, Knob(...)]` beside a parameter.
+
+    Args:
+        help: what it does, a few words, with its symbol in the paper.
+        low, high: the valid values, both ends included; None is no bound.
+        search: the range that a search uses when the space names the knob without one.
+        scale: how a search walks that range: `linear`, `log`, or `complement`, which is log in
+            1 - x, for values that crowd against 1 (β = 0.99, 0.999, 0.9999).
+        choices: the valid values of a knob that is a word.
+        source: the paper that the range or default comes from; else the part's own.
+    """
+
+    help: str
+    low: float | None = None
+    high: float | None = None
+    search: tuple[float, float] | None = None
+    scale: Literal["linear", "log", "complement"] = "linear"
+    choices: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A knob as it stands in a signature: with its name, type and default."""
+
+    name: str
+    type: type
+    default: Value
+    knob: Knob
+
+    def check(self, key: str, value: object) -> Value:
+        """`value` as this knob's type, or ConfigError naming `key`, the value and the mend."""
+        converted = _convert(key, value, self.type)
+        knob = self.knob
+        if knob.choices and converted not in knob.choices:
+            raise unknown(f"value for {key}", converted, knob.choices)
+        if isinstance(converted, (int, float)) and not _within(converted, knob.low, knob.high):
+            raise ConfigError(f"{key}={converted} is out of range: {describe_range(knob)}")
+        return converted
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered part: its name, the callable that makes it, and what is known about it."""
+
+    slot: str
+    name: str
+    make: Callable[..., Any]
+    parameters: Mapping[str, Parameter]
+    help: str
+    source: str
+    traits: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Registry:
+    """The parts of one slot by name.
+
+    Args:
+        slot: the slot's name, the prefix of its knobs.
+        help: what the slot decides.
+        shared: a dataclass whose annotated fields are knobs of every part of the slot (but for
+            parts registered with `bare=True`).
+        resolve: finds parts that nobody registered one by one (a torchvision model, a product of
+            mixing parts); returns None for names that it does not know either.
+    """
+
+    def __init__(
+        self,
+        slot: str,
+        help: str,
+        shared: Callable[..., Any] | None = None,
+        resolve: Callable[[str], Entry | None] | None = None,
+    ) -> None:
+        self.slot, self.help, self.shared = slot, help, shared
+        self.shared_parameters = parameters_of(shared) if shared else {}
+        self._resolve = resolve
+        self._entries: dict[str, Entry] = {}
+
+    def register(
+        self, name: str, *, help: str, source: str = "", bare: bool = False, **traits: Any
+    ) -> Callable[[Part], Part]:
+        """Register the decorated callable as `name`; its annotated parameters become knobs."""
+
+        def decorate(part: Part) -> Part:
+            self.add(Entry(self.slot, name, part, parameters_of(part), help, source, traits), bare)
+            return part
+
+        return decorate
+
+    def add(self, entry: Entry, bare: bool = False) -> None:
+        """Add a ready entry, with the slot's shared knobs unless `bare`."""
+        if entry.name in self._entries:
+            raise ConfigError(f"{self.slot} '{entry.name}' is registered already: rename one")
+        self._entries[entry.name] = entry if bare else self.with_shared(entry)
+
+    def with_shared(self, entry: Entry) -> Entry:
+        """`entry` with the knobs that all parts of the slot share, after its own."""
+        merged = {**entry.parameters, **self.shared_parameters}
+        return Entry(
+            entry.slot, entry.name, entry.make, merged, entry.help, entry.source, entry.traits
+        )
+
+    def __getitem__(self, name: object) -> Entry:
+        if isinstance(name, str):
+            if name in self._entries:
+                return self._entries[name]
+            resolved = self._resolve(name) if self._resolve else None
+            if resolved:
+                return self.with_shared(resolved)
+        raise unknown(self.slot, name, self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Every knob that some registered part of this slot has."""
+        merged: dict[str, Parameter] = {}
+        for entry in self:
+            for name, parameter in entry.parameters.items():
+                merged.setdefault(name, parameter)
+        return merged
+
+    def shared_values(self, knobs: Mapping[str, Value]) -> Any:
+        """The slot's shared dataclass, filled from a part's knobs (defaults for a bare part)."""
+        assert self.shared, f"slot {self.slot} has no shared knobs"
+        return self.shared(**{k: knobs[k] for k in self.shared_parameters if k in knobs})
+
+
+def parameters_of(part: Callable[..., Any]) -> dict[str, Parameter]:
+    """The knobs that a callable or dataclass declares, in order."""
+    hints = typing.get_type_hints(
+        part if inspect.isfunction(part) else part.__init__,
+        include_extras=True,
+    )
+    found = {}
+    for name, parameter in inspect.signature(part).parameters.items():
+        knobs = [m for m in getattr(hints.get(name), "__metadata__", ()) if isinstance(m, Knob)]
+        if knobs:
+            if parameter.default is inspect.Parameter.empty:
+                raise TypeError(f"{part}: the knob '{name}' needs a default")
+            found[name] = Parameter(name, type(parameter.default), parameter.default, knobs[0])
+    return found
+
+
+def describe_range(knob: Knob) -> str:
+    """The valid values of a knob in words, for messages and `imbtune show`."""
+    if knob.choices:
+        return " | ".join(knob.choices)
+    if knob.low is None and knob.high is None:
+        return "any"
+    if knob.high is None:
+        return f"at least {knob.low:g}"
+    if knob.low is None:
+        return f"at most {knob.high:g}"
+    return f"from {knob.low:g} to {knob.high:g}"
+
+
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    return (
+        math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
+    )
+
+
+def _convert(key: str, value: object, kind: type) -> Value:
+    wrong = ConfigError(f"{key}={value!r} is not {_ARTICLES[kind]}")
+    if kind is str:
+        if isinstance(value, str):
+            return value
+        raise wrong
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        raise wrong
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise wrong
+    try:  # YAML reads 1e-4 as a string: accept what Python reads as a number
+        number = float(value)
+        if kind is int and math.isfinite(number) and number == int(number):
+            return int(number)
+    except ValueError:
+        raise wrong from None
+    if kind is int:
+        raise wrong
+    return number
+
+
+_ARTICLES = {str: "a word", bool: "true or false", int: "a whole number", float: "a number"}

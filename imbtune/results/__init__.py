@@ -1,0 +1,1 @@
+"""A study on disk (or in a bucket): typed Parquet rows, W&B. Knows no torch and no Ray."""

@@ -1,0 +1,112 @@
+"""A study's folder: local, or under an S3 or GCS prefix, through pyarrow's file systems.
+
+Every file appears whole or not at all: locally it is written under a hidden name and renamed; a
+bucket does the same by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from imbtune.errors import StudyError
+
+
+class Store:
+    """One study's folder. `place` is a path, or a URI such as `s3://bucket/prefix/name`."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.local = Path(place) if "://" not in place else None
+        if self.local:
+            self.fs, self.root = pafs.LocalFileSystem(), str(self.local.absolute())
+            return
+        try:
+            self.fs, self.root = pafs.FileSystem.from_uri(place)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StudyError(
+                f"cannot use the storage {place} ({error}): give a folder, s3:// or gs://"
+            ) from error
+
+    def is_empty(self) -> bool:
+        """Whether nothing stands there yet."""
+        try:
+            info = self.fs.get_file_info(self.root)
+            if info.type == pafs.FileType.NotFound:
+                return True
+            if info.type == pafs.FileType.File:
+                return False
+            return not self.fs.get_file_info(pafs.FileSelector(self.root))
+        except OSError as error:
+            raise StudyError(f"cannot reach the storage {self.place}: {error}") from error
+
+    def create(self) -> None:
+        """Make the folder; StudyError where that is not allowed."""
+        try:
+            self.fs.create_dir(self.root, recursive=True)
+        except OSError as error:
+            raise StudyError(f"cannot write to the storage {self.place}: {error}") from error
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write the file `name` whole; a file of that name is replaced in one step."""
+        with self._replacing(name) as path, self.fs.open_output_stream(path) as stream:
+            stream.write(content)
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a Parquet file whole."""
+        with self._replacing(name) as path:
+            pq.write_table(table, path, filesystem=self.fs, compression="zstd")
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        with self.fs.open_input_stream(f"{self.root}/{name}") as stream:
+            content: bytes = stream.read()
+        return content
+
+    def table(self, folder: str) -> pa.Table:
+        """All rows of a folder of Parquet parts, in order."""
+        return pq.read_table(f"{self.root}/{folder}", filesystem=self.fs)
+
+    def replace_folder(self, name: str, table: pa.Table) -> None:
+        """Replace a local folder's parts by one; readers see the old parts or the new, never both.
+
+        Between the two renames there is no folder for an instant; `repair` ends an interrupted
+        replacement. In a bucket, where folders cannot be renamed, the parts stay.
+        """
+        if not self.local:
+            return
+        folder, old, new = (self.local / n for n in (name, f".{name}.old", f".{name}.new"))
+        shutil.rmtree(new, ignore_errors=True)
+        self.write_table(f".{name}.new/all.parquet", table)
+        folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old)
+
+    def repair(self, name: str) -> None:
+        """Bring back a folder whose replacement was interrupted."""
+        if not self.local:
+            return
+        folder, old = self.local / name, self.local / f".{name}.old"
+        if old.is_dir():
+            if folder.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.rename(folder)
+
+    @contextlib.contextmanager
+    def _replacing(self, name: str):  # type: ignore[no-untyped-def]
+        target = f"{self.root}/{name}"
+        if not self.local:
+            yield target
+            return
+        folder, _, leaf = target.rpartition("/")
+        os.makedirs(folder, exist_ok=True)
+        hidden = f"{folder}/.{leaf}.tmp"
+        yield hidden
+        os.replace(hidden, target)

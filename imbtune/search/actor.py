@@ -1,0 +1,92 @@
+"""One Ray actor that trains trial after trial. Its data and threads outlive a trial."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from ray import tune
+
+from imbtune.config import TrainConfig
+from imbtune.data.splits import Splits
+from imbtune.search.scheduler import RUNG_TIME
+from imbtune.training.device_data import DeviceData
+from imbtune.training.loop import EpochResult, RungResult, climb, pick_device
+from imbtune.training.metrics import metrics, recalls
+from imbtune.training.progress import stretches
+
+REPORT_SECONDS = 3.0  # epochs reach the driver at every rung, and at least this often
+
+
+class TrialActor(tune.Trainable):
+    """Ray's view of a trial: each `step` trains to the next rung, or for a few seconds."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        splits: Splits | None = None,
+        rungs: str = "cooldown",
+        budgets: list[int] | None = None,
+        eta: int = 3,
+        objective: str = "balanced_accuracy",
+        threads: int = 1,
+    ) -> None:
+        """Put the data on the device, once an actor, and begin the first trial."""
+        assert splits and budgets
+        torch.set_num_threads(threads)
+        self._data = DeviceData(splits, pick_device())
+        self._rungs, self._budgets, self._eta, self._objective = rungs, budgets, eta, objective
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in the same process."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train on; the epochs since the last report, and the rung where one was reached."""
+        report: dict[str, Any] = {"epochs": [], "node": socket.gethostname(), "pid": os.getpid()}
+        started = time.monotonic()
+        for result in self._climb:
+            if isinstance(result, RungResult):
+                return report | self._rung(result)
+            report["epochs"].append(self._epoch(result))
+            if time.monotonic() - started > REPORT_SECONDS:
+                return report
+        raise RuntimeError("a trial was asked to go on after its last rung")
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        train = TrainConfig.from_settings(config["settings"])
+        path = stretches(self._rungs, self._budgets, train.schedule.shared)
+        self._climb: Iterator[EpochResult | RungResult] = climb(train, self._data, path)
+
+    def _figures(self, result: EpochResult | RungResult) -> dict[str, Any]:
+        figures = metrics(result.confusion_KK, self._data.counts_K)
+        return {**figures, "recall": recalls(result.confusion_KK).tolist()}
+
+    def _epoch(self, result: EpochResult) -> dict[str, Any]:
+        epoch = result.epoch
+        return {
+            "epoch": epoch.index + 1,
+            "phase": epoch.phase,
+            "budget": epoch.budget,
+            "lr": result.lr,
+            "loss": result.loss,
+            "time": time.time(),
+            **self._figures(result),
+        }
+
+    def _rung(self, result: RungResult) -> dict[str, Any]:
+        figures = self._figures(result)
+        return {
+            RUNG_TIME: self._eta**result.stretch.rung,
+            "budget": result.stretch.budget,
+            "score": figures[self._objective],
+            "figures": figures,
+            "images": result.images,
+            "done": result.stretch.budget == self._budgets[-1],
+        }

@@ -1,0 +1,33 @@
+"""What a search is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imbtune.search.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What the user asks for; see `imbtune search --help`."""
+
+    space: SearchSpace
+    trials: int
+    name: str
+    seed: int = 0
+    gpus_per_trial: float | None = None
+    cpus_per_trial: int | None = None
+    max_concurrent: int | None = None
+    address: str | None = None
+    storage: str = "runs"
+    sampler: str = "tpe"
+    rungs: str = "cooldown"
+    time_budget: float | None = None
+    wandb: str = "off"
+    data: Path | None = None
+
+    @property
+    def place(self) -> str:
+        """The study's folder or URI."""
+        return f"{self.storage.rstrip('/')}/{self.name}"

@@ -1,0 +1,83 @@
+"""What a trial asks of the machine or cluster, checked before anything starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from imbtune.errors import ConfigError
+
+WASTE = 0.05  # of a GPU that may stay unused beside as many trials as fit
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine's share: whole CPUs and GPUs."""
+
+    cpus: int
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of one trial, and how many run at once."""
+
+    cpus: int
+    gpus: float
+    concurrent: int
+
+
+def check_gpu_fraction(gpus: float) -> None:
+    """ConfigError for a share of a GPU that cannot be packed: trials never span two GPUs.
+
+    Shares are 1/n (0.5, 0.25, 0.3333 …), or whole numbers.
+    """
+    if not math.isfinite(gpus) or gpus < 0:
+        raise ConfigError(f"--gpus-per-trial {gpus:g} cannot be: give 0, 1/n or a whole number")
+    if gpus > 1 and gpus != int(gpus):
+        raise ConfigError(
+            f"--gpus-per-trial {gpus:g} cannot be: a trial gets a share of one GPU, or whole ones"
+        )
+    if 0 < gpus < 1:
+        fit = int(1 / gpus + 1e-9)
+        if gpus < 0.01 or 1 - fit * gpus > WASTE:
+            better = math.floor(10000 / (fit + 1)) / 10000 if gpus >= 0.01 else 0.01
+            raise ConfigError(
+                f"--gpus-per-trial {gpus:g} cannot be: {fit} trials leave "
+                f"{1 - fit * gpus:.2f} of a GPU unused: give 1/n, such as {better:g}"
+            )
+
+
+def plan_resources(
+    nodes: list[Node], trials: int, cpus: int | None, gpus: float | None, concurrent: int | None
+) -> Resources:
+    """What each trial gets; what is not given follows from the nodes.
+
+    Without `gpus`: a quarter of a GPU where there are any, else none. Without `cpus`: an even
+    share of a node's CPUs for the trials on its GPUs, else 1. Without `concurrent`: as many as fit.
+
+    Raises:
+        ConfigError: more than any node has.
+    """
+    most_gpus, most_cpus = max(n.gpus for n in nodes), max(n.cpus for n in nodes)
+    gpus = (0.25 if most_gpus else 0.0) if gpus is None else gpus
+    check_gpu_fraction(gpus)
+    if gpus > most_gpus:
+        have = f"{most_gpus} GPUs" if most_gpus else "no GPU"
+        raise ConfigError(
+            f"--gpus-per-trial {gpus:g}: no machine here has that, the best has {have}"
+        )
+    if cpus is None:
+        on_gpus = most_gpus / gpus if gpus else most_cpus
+        cpus = max(1, int(most_cpus / on_gpus))
+    if not 1 <= cpus <= most_cpus:
+        raise ConfigError(f"--cpus-per-trial {cpus}: give 1 to {most_cpus}, what one machine has")
+    fit = sum(_fit(node, cpus, gpus) for node in nodes)
+    return Resources(cpus, gpus, min(concurrent or fit, trials))
+
+
+def _fit(node: Node, cpus: int, gpus: float) -> int:
+    if gpus == 0:
+        return node.cpus // cpus
+    on_gpus = node.gpus * int(1 / gpus + 1e-9) if gpus <= 1 else node.gpus // int(gpus)
+    return min(node.cpus // cpus, on_gpus)
