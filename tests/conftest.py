@@ -1,0 +1,58 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from imbtune.data.splits import Images, Look, Splits
+from imbtune.training.device_data import DeviceData
+
+# A checkout may have real CIFAR-10 in Hugging Face Parquet beside it; tests that want it skip else
+REAL_CIFAR10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture
+def real_cifar10() -> Path:
+    """The folder with real CIFAR-10."""
+    if not REAL_CIFAR10.is_dir():
+        pytest.skip("no real CIFAR-10 beside this checkout")
+    return REAL_CIFAR10
+
+
+@pytest.fixture(autouse=True)
+def _no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own data folder must not reach a test."""
+    monkeypatch.delenv("IMBTUNE_DATA", raising=False)
+
+
+def make_images(counts: list[int], size: int = 8, channels: int = 1, seed: int = 0) -> Images:
+    """Noise around one random pattern a class: learnable, and no two images alike."""
+    rng = np.random.default_rng(seed)
+    patterns = np.random.default_rng(1).integers(40, 215, (len(counts), channels, size, size))
+    labels = np.repeat(np.arange(len(counts)), counts)
+    noise = rng.integers(-40, 40, (len(labels), channels, size, size))
+    return Images((patterns[labels] + noise).astype(np.uint8), labels.astype(np.int64))
+
+
+def make_splits(counts: list[int], held: int = 10, size: int = 8, channels: int = 1) -> Splits:
+    """A small long-tailed data set with `held` held-out images a class."""
+    look = Look((0.5,) * channels, (0.25,) * channels, pad=1, flip=True)
+    return Splits(
+        make_images(counts, size, channels),
+        make_images([held] * len(counts), size, channels, seed=9),
+        tuple(f"class{k}" for k in range(len(counts))),
+        look,
+    )
+
+
+@pytest.fixture
+def device_data() -> DeviceData:
+    """Four classes of 60, 20, 6 and 1 images, 8×8 grey, on the CPU."""
+    return DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))
