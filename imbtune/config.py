@@ -11,9 +11,9 @@ has a value), checked when it is made, and round-trips through a flat dictionary
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
@@ -200,17 +200,19 @@ def parse_value(text: str) -> Any:
         raise ConfigError(f"cannot read the value {text!r}: give a number or a word") from error
 
 
-def read_yaml(path: Any) -> Any:
+def read_yaml(path: Path) -> Any:
     """The content of a YAML file, or ConfigError naming the file and the line."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+    return parse_yaml(str(path), text)
+
+
+def parse_yaml(name: str, text: str) -> Any:
+    """The content of a YAML text, or ConfigError naming its source and the line."""
+    try:
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not YAML: {reason}") from error
-
-
-def as_dict(value: Any) -> dict[str, Any]:
-    """A dataclass as plain values, for YAML."""
-    return dataclasses.asdict(value)
+        raise ConfigError(f"{name} is not YAML: {reason}") from error

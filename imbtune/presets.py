@@ -12,7 +12,7 @@ from imbtune.registry import Value
 
 
 class Preset(NamedTuple):
-    """Settings over a space's own, and what they are."""
+    """Settings over a space's own; each settles mixing, loss, weights and sampler."""
 
     settings: dict[str, Value]
     help: str
@@ -53,7 +53,8 @@ def _with_drw(name: str, base: Preset) -> tuple[str, Preset]:
     return f"{name}_drw", Preset(settings, f"{base.help}; deferred re-weighting", base.source)
 
 
-PRESETS: dict[str, Preset] = (
+_PLAIN: dict[str, Value] = {"mix": "none", "loss": "ce", "weights": "none", "sampler": "instance"}
+_METHODS: dict[str, Preset] = (
     _BASES
     | dict(_with_drw(name, base) for name, base in _BASES.items())
     | {
@@ -64,6 +65,7 @@ PRESETS: dict[str, Preset] = (
         )
     }
 )
+PRESETS = {name: p._replace(settings=_PLAIN | p.settings) for name, p in _METHODS.items()}
 
 
 def find_preset(name: str) -> Preset:

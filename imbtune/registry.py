@@ -177,12 +177,12 @@ def describe_range(knob: Knob) -> str:
     if knob.choices:
         return " | ".join(knob.choices)
     if knob.low is None and knob.high is None:
-        return "any"
+        return "true | false"
     if knob.high is None:
         return f"at least {knob.low:g}"
     if knob.low is None:
         return f"at most {knob.high:g}"
-    return f"from {knob.low:g} to {knob.high:g}"
+    return f"from {knob.low:g} to {knob.high:.7g}"
 
 
 def _within(value: float, low: float | None, high: float | None) -> bool:

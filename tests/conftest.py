@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.fs as pafs
 import pytest
 import torch
 
@@ -56,3 +62,37 @@ def make_splits(counts: list[int], held: int = 10, size: int = 8, channels: int 
 def device_data() -> DeviceData:
     """Four classes of 60, 20, 6 and 1 images, 8×8 grey, on the CPU."""
     return DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of a prefix in an S3 bucket, on a real server on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        endpoint = f"http://127.0.0.1:{port}"
+        s3 = pafs.S3FileSystem(
+            endpoint_override=endpoint, region="us-east-1", allow_bucket_creation=True
+        )
+        s3.create_dir("studies")
+        yield f"s3://studies/prefix?endpoint_override={endpoint}&region=us-east-1"
+    finally:
+        server.terminate()
+        server.wait()

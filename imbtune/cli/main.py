@@ -147,7 +147,7 @@ def search(
 @app.command()
 def train(
     config: Annotated[
-        Path | None, typer.Argument(help="A configuration, such as a study's best.yaml.")
+        str | None, typer.Argument(help="A configuration: a study's best.yaml, as a path or URI.")
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="A baseline instead of a file, e.g. mamix_drw; with --space.")

@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import parse_duration, parse_settings
+from imbtune.cli.settings import make_console, parse_duration, parse_settings
 from imbtune.errors import ConfigError
+from imbtune.results.store import join
 from imbtune.search.records import SearchOutcome, TrialRecord, summary
 from imbtune.search.request import SearchRequest
 from imbtune.search.space import load_space
@@ -48,7 +49,7 @@ def search_command(options: SearchOptions) -> None:
     from imbtune.search.tuner import run_search  # Ray takes seconds to import
 
     outcome = run_search(request, say=print)
-    print_outcome(request, outcome, Console())
+    print_outcome(request, outcome, make_console())
 
 
 def parse_request(options: SearchOptions) -> SearchRequest:
@@ -98,10 +99,10 @@ def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Conso
         return
     console.print(_table(request, outcome))
     console.print(_comparison(request, outcome))
-    best = shlex.quote(f"{outcome.place}/best.yaml")
+    best = shlex.quote(join(outcome.place, "best.yaml"))
     data = f" --data {shlex.quote(str(request.data))}" if request.data else ""
     console.print("\nNext: train it on all training data and test it once, with fresh seeds:")
-    console.print(f"  imbtune train {best} --seeds 5{data}", soft_wrap=True, highlight=False)
+    console.print(f"  imbtune train {best} --seeds 5{data}", soft_wrap=True)
 
 
 def _table(request: SearchRequest, outcome: SearchOutcome) -> Table:

@@ -1,14 +1,17 @@
-"""What the commands share: `KNOB=VALUE`, and durations."""
+"""What the commands share: `KNOB=VALUE`, durations, the console."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
+from rich.console import Console
+
 from imbtune.config import parse_value
 from imbtune.errors import ConfigError
 from imbtune.registry import Value
 
+WIDE = 160  # columns of a table that goes to a file or a pipe
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -30,3 +33,9 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise ConfigError(f"--time-budget {text}: give a time such as 90s, 30m or 2h")
     return seconds
+
+
+def make_console() -> Console:
+    """The terminal, or a wide page where the output is a file or a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=WIDE, highlight=False)

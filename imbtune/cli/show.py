@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
+from imbtune.cli.settings import make_console
 from imbtune.methods.mixing import blends, label_rules, pairings
 from imbtune.presets import PRESETS
 from imbtune.registry import Entry, Parameter, Registry, describe_range
@@ -12,10 +12,8 @@ from imbtune.slots import SLOTS
 
 
 def show_command(topic: str) -> None:
-    """Print one topic; as wide as it needs where the output is not a terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
+    """Print one topic."""
+    console = make_console()
     for table in {
         "spaces": _spaces,
         "datasets": _datasets,

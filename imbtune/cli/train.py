@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import parse_settings
-from imbtune.config import TrainConfig, active, flatten, read_yaml
+from imbtune.cli.settings import make_console, parse_settings
+from imbtune.config import TrainConfig, active, flatten, parse_yaml, read_yaml
 from imbtune.errors import ConfigError
 from imbtune.final import FinalRun, mean_and_std, train_final
+from imbtune.results.store import Store
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """The command line as given."""
 
-    config: Path | None
+    config: str | None
     preset: str | None
     space: str | None
     seeds: int
@@ -34,7 +34,7 @@ def train_command(options: TrainOptions) -> None:
     config, provenance = read_config(options)
     out = options.out or _default_out(options)
     runs = train_final(config, options.seeds, out, options.data, provenance, say=print)
-    Console().print(_table(runs, config))
+    make_console().print(_table(runs, config))
     print(f"Models, configuration and results are in {out}")
 
 
@@ -53,7 +53,7 @@ def read_config(options: TrainOptions) -> tuple[TrainConfig, dict[str, Any]]:
         raise ConfigError("nothing to train: give a configuration file, or --preset and --space")
     if options.space:
         raise ConfigError(f"--space {options.space} goes with --preset: a file names its own data")
-    content = read_yaml(options.config)
+    content = _read(options.config)
     if not isinstance(content, dict):
         raise ConfigError(f"{options.config} holds no configuration: give a study's best.yaml")
     provenance = content.pop("provenance", {})
@@ -63,7 +63,19 @@ def read_config(options: TrainOptions) -> tuple[TrainConfig, dict[str, Any]]:
         config = TrainConfig.from_settings(active(given | pinned))
     except ConfigError as error:
         raise ConfigError(f"{options.config}: {error}") from error
-    return config, {"file": str(options.config), "set": pinned, **provenance}
+    return config, {"file": options.config, "set": pinned, **provenance}
+
+
+def _read(place: str) -> Any:
+    """A configuration file, from this machine or a bucket."""
+    if "://" not in place:
+        return read_yaml(Path(place))
+    address, question, query = place.partition("?")
+    folder, _, name = address.rpartition("/")
+    try:
+        return parse_yaml(place, Store(folder + question + query).read(name).decode())
+    except OSError as error:
+        raise ConfigError(f"cannot read {place}: {error}") from error
 
 
 def _preset_config(
@@ -77,8 +89,11 @@ def _preset_config(
 
 def _default_out(options: TrainOptions) -> Path:
     """Beside the configuration: `runs/NAME/best.yaml` trains into `runs/NAME/best/`."""
+    if options.config and "://" in options.config:
+        study = options.config.partition("?")[0].rsplit("/", 2)[1]
+        return Path("runs") / f"{study}-best"
     if options.config:
-        return options.config.with_suffix("")
+        return Path(options.config).with_suffix("")
     return Path("runs") / f"{Path(options.space or '').stem}-{options.preset}"
 
 

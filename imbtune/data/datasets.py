@@ -7,9 +7,12 @@ user's cache, to which torchvision downloads.
 from __future__ import annotations
 
 import os
+import warnings
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
+from numpy.exceptions import VisibleDeprecationWarning
 
 from imbtune.data.hf_parquet import find_shards, read_images
 from imbtune.data.profiles import Imbalance
@@ -28,8 +31,12 @@ def data_root(given: Path | None) -> Path | None:
     chosen = given or (Path(env) if (env := os.environ.get("IMBTUNE_DATA")) else None)
     if chosen is None:
         return None
-    if not chosen.is_dir():
-        raise DataError(f"no data folder {chosen}: give --data or $IMBTUNE_DATA a folder")
+    try:
+        os.scandir(f"{chosen}/.").close()  # the dot asks for leave to read the files in it, too
+    except OSError as error:
+        raise DataError(
+            f"no data folder {chosen} ({error.strerror}): give --data or $IMBTUNE_DATA a folder"
+        ) from error
     return chosen
 
 
@@ -106,12 +113,22 @@ def _torchvision_images(
 ) -> tuple[Images, tuple[str, ...]]:
     folder = root or _cache() / name
     try:
-        source = torchvision_class(str(folder), train=train, download=root is None)
-    except OSError as error:  # URLError too: no network, no server, no room
+        with warnings.catch_warnings():
+            # NumPy 2.4.0 to 2.4.4 warn of the integer `align` in pickles as old as CIFAR's
+            warnings.filterwarnings("ignore", r"dtype\(\): align", VisibleDeprecationWarning)
+            source = torchvision_class(str(folder), train=train, download=root is None)
+    except (OSError, HTTPException) as error:  # no network, no server, no room, no leave
+        what = f"read {name} in" if root else f"download {name} to"
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"could not download {name} to {folder} ({error}): give a folder with --data"
+            f"could not {what} {folder} ({reason}): give a folder with --data"
         ) from error
     except RuntimeError as error:  # torchvision's own check of the files' MD5 sums
+        if root is None:
+            raise DataError(
+                f"the download of {name} in {folder} is broken: delete that folder and try again, "
+                f"or give a folder with --data"
+            ) from error
         raise DataError(
             f"{folder} holds no whole {name}: neither train-*.parquet nor torchvision's "
             f"{torchvision_class.base_folder}/ with the right MD5 sums"  # type: ignore[attr-defined]

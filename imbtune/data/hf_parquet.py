@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from imbtune.data.splits import Images
 from imbtune.errors import DataError
@@ -49,6 +50,7 @@ def read_images(
     shards = find_shards(root, split)
     if not shards:
         raise DataError(f"no {split}-*.parquet in {root}: both train and test shards are needed")
+    _check_shards(shards)
     tables = [_read_shard(path) for path in shards]
     pixels = np.empty((sum(map(len, tables)), 3, *size), dtype=np.uint8)
     row = 0
@@ -65,6 +67,17 @@ def read_images(
     return Images(pixels, labels.astype(np.int64)), _class_names(shards[0], classes)
 
 
+def _check_shards(shards: list[Path]) -> None:
+    """All the shards that their names speak of, and no second copy of the split."""
+    for path in shards:
+        total = re.search(r"-of-(\d+)", path.stem)
+        if total and int(total[1]) != len(shards):
+            raise DataError(
+                f"{path} is one of {int(total[1])} shards, and its folder has {len(shards)}: "
+                f"get the missing ones, or move foreign ones away"
+            )
+
+
 def _read_shard(path: Path) -> pa.Table:
     """The two columns of one shard, renamed to `image` and `label`."""
     try:
@@ -73,34 +86,47 @@ def _read_shard(path: Path) -> pa.Table:
         label = next((name for name in LABEL_COLUMNS if name in names), None)
         if image is None or label is None:
             raise DataError(
-                f"{path} has the columns {', '.join(names)}: it needs "
+                f"{path} has the columns {names}: it needs "
                 f"'{IMAGE_COLUMNS[0]}' (or '{IMAGE_COLUMNS[1]}') and '{LABEL_COLUMNS[0]}'"
             )
         table = pq.read_table(path, columns=[image, label]).rename_columns(["image", "label"])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is no whole Parquet file ({error}): get it again") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is no whole Parquet file ({reason}): get it again") from error
     image_type, label_type = table.schema.field("image").type, table.schema.field("label").type
-    if not pa.types.is_struct(image_type) or image_type.get_field_index("bytes") < 0:
+    if not _holds_bytes(image_type):
         raise DataError(
             f"column '{image}' of {path} is {image_type}: it must hold struct(bytes, path)"
         )
-    if not pa.types.is_integer(label_type) or table.column("label").null_count:
+    if not pa.types.is_integer(label_type):
         raise DataError(f"column '{label}' of {path} is {label_type}: it must hold whole numbers")
+    if nulls := table.column("label").null_count:
+        raise DataError(f"column '{label}' of {path} lacks {nulls} labels: get the file again")
     if not len(table):
         raise DataError(f"{path} holds no row: get it again")
     return table
 
 
+def _holds_bytes(image_type: pa.DataType) -> bool:
+    if not pa.types.is_struct(image_type) or image_type.get_field_index("bytes") < 0:
+        return False
+    kind = image_type.field("bytes").type
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
 def _decode(encoded: bytes | None, size: tuple[int, int], where: str) -> np.ndarray:
     try:
-        image = Image.open(io.BytesIO(encoded or b"")).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # PIL raises all three
+        image = Image.open(io.BytesIO(encoded or b""))
+        if image.size == (size[1], size[0]):
+            image = image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PIL raises all three
         raise DataError(
             f"{where}: the image cannot be read ({error}): get the file again"
         ) from error
     if image.size != (size[1], size[0]):
         raise DataError(
-            f"{where}: the image is {image.size[0]}×{image.size[1]}, not {size[1]}×{size[0]}"
+            f"{where}: the image is {image.size[0]}×{image.size[1]}, not {size[1]}×{size[0]}: "
+            f"is it the right data set?"
         )
     return np.asarray(image).transpose(2, 0, 1)
 
@@ -109,7 +135,9 @@ def _class_names(path: Path, classes: int) -> tuple[str, ...]:
     metadata = pq.read_schema(path).metadata or {}
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        names = next(features[column]["names"] for column in LABEL_COLUMNS if column in features)
+        names = list(
+            next(features[column]["names"] for column in LABEL_COLUMNS if column in features)
+        )
     except (KeyError, ValueError, TypeError, StopIteration):
         names = [str(k) for k in range(classes)]
     if len(names) != classes:

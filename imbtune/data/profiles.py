@@ -49,11 +49,13 @@ def profile_counts(imbalance: Imbalance, available_K: Ints) -> Ints:
     if imbalance.profile == "as_is":
         return available_K.copy()
     n_max, classes = imbalance.head or int(available_K.max()), len(available_K)
-    fraction = 1 / imbalance.ratio
+    # n_max / ratio^x, not n_max · f^x, which loses images to rounding: 4900 · (1/49) < 100
     if imbalance.profile == "exp":
-        counts = [int(n_max * fraction ** (k / max(classes - 1, 1))) for k in range(classes)]
+        steps = max(classes - 1, 1)
+        counts = [int(n_max / imbalance.ratio ** (k / steps)) for k in range(classes)]
     else:
-        counts = [n_max if k < classes // 2 else int(n_max * fraction) for k in range(classes)]
+        tail = int(n_max / imbalance.ratio)
+        counts = [n_max if k < classes // 2 else tail for k in range(classes)]
     for k, (want, have) in enumerate(zip(counts, available_K, strict=True)):
         if want < 1:
             raise DataError(

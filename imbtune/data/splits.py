@@ -113,7 +113,8 @@ def _splits(dataset: Dataset, imbalance: Imbalance, train: Images, held: Images)
 
 def _carve(train: Images, classes: int, imbalance: Imbalance) -> tuple[Ints, Ints]:
     """Indices of the benchmark's training images, and of the validation images."""
-    counts_K = profile_counts(imbalance, train.counts(classes))
+    available_K = train.counts(classes)
+    counts_K = profile_counts(imbalance, available_K)
     rng = np.random.default_rng(imbalance.subset_seed)
     kept, held = [], []
     for k, n_k in enumerate(counts_K):
@@ -122,7 +123,7 @@ def _carve(train: Images, classes: int, imbalance: Imbalance) -> tuple[Ints, Int
         if held_out >= n_k:
             raise DataError(
                 f"data.val_per_class={imbalance.val_per_class} takes every image of class {k}, "
-                f"which has {len(of_class)}: use at most {len(of_class) - 1}"
+                f"which has {len(of_class)}: use at most {available_K.min() - 1}"
             )
         start = n_k - held_out  # the class's last training images, then those left over
         kept.append(of_class[:n_k])

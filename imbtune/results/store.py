@@ -18,8 +18,20 @@ import pyarrow.parquet as pq
 from imbtune.errors import StudyError
 
 
+def join(place: str, name: str) -> str:
+    """`name` inside a folder or URI; a URI's options (`?region=…`) stay at its end."""
+    if "://" not in place:
+        return str(Path(place) / name)
+    address, question, options = place.partition("?")
+    return f"{address.rstrip('/')}/{name}{question}{options}"
+
+
 class Store:
-    """One study's folder. `place` is a path, or a URI such as `s3://bucket/prefix/name`."""
+    """One study's folder.
+
+    `place` is a path, or a URI such as `s3://bucket/prefix/name`; pyarrow's options may follow it,
+    as in `s3://bucket/name?endpoint_override=http://minio:9000&region=us-east-1`.
+    """
 
     def __init__(self, place: str) -> None:
         self.place = place

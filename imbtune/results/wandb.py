@@ -7,7 +7,6 @@ trial costs no process of its own. Offline runs are files that `wandb sync` take
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,15 @@ MODES = ("off", "offline", "online")
 
 
 def check_wandb(mode: str) -> None:
-    """ConfigError where online runs could not be sent: no key is set or stored."""
-    if mode == "online" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
-        raise ConfigError("--wandb online needs a key: set $WANDB_API_KEY, or run `wandb login`")
+    """ConfigError where online runs could not be sent: no key is set or stored, or a wrong one."""
+    if mode != "online":
+        return
+    mend = "set $WANDB_API_KEY, or run `wandb login`, or use --wandb offline"
+    try:
+        if not wandb.login(prompt=False):
+            raise ConfigError(f"--wandb online needs a key: {mend}")
+    except wandb.Error as error:
+        raise ConfigError(f"--wandb online: {error}: {mend}") from error
 
 
 class WandbSink:

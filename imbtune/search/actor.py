@@ -19,8 +19,6 @@ from imbtune.training.loop import EpochResult, RungResult, climb, pick_device
 from imbtune.training.metrics import metrics, recalls
 from imbtune.training.progress import stretches
 
-REPORT_SECONDS = 3.0  # epochs reach the driver at every rung, and at least this often
-
 
 class TrialActor(tune.Trainable):
     """Ray's view of a trial: each `step` trains to the next rung, or for a few seconds."""
@@ -34,12 +32,14 @@ class TrialActor(tune.Trainable):
         eta: int = 3,
         objective: str = "balanced_accuracy",
         threads: int = 1,
+        report_seconds: float = 3.0,
     ) -> None:
         """Put the data on the device, once an actor, and begin the first trial."""
         assert splits and budgets
         torch.set_num_threads(threads)
         self._data = DeviceData(splits, pick_device())
         self._rungs, self._budgets, self._eta, self._objective = rungs, budgets, eta, objective
+        self._report_seconds = report_seconds
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -55,7 +55,7 @@ class TrialActor(tune.Trainable):
             if isinstance(result, RungResult):
                 return report | self._rung(result)
             report["epochs"].append(self._epoch(result))
-            if time.monotonic() - started > REPORT_SECONDS:
+            if time.monotonic() - started > self._report_seconds:
                 return report
         raise RuntimeError("a trial was asked to go on after its last rung")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from imbtune.results.store import join
 from imbtune.search.space import SearchSpace
 
 
@@ -30,4 +31,4 @@ class SearchRequest:
     @property
     def place(self) -> str:
         """The study's folder or URI."""
-        return f"{self.storage.rstrip('/')}/{self.name}"
+        return join(self.storage, self.name)

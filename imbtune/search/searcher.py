@@ -88,9 +88,8 @@ class OptunaSearcher(Searcher):
         if error or not result or "score" not in result:
             self._study.tell(trial, state=TrialState.FAIL)
             return
-        # Ray hands the last result over only here when a trial ends by itself
-        if result["budget"] not in self._study.trials[trial.number].intermediate_values:
-            trial.report(result["score"], step=result["budget"])
+        # Ray passes the result that ends a trial here, and not to on_trial_result
+        trial.report(result["score"], step=result["budget"])
         if result["budget"] == self._full_budget:
             self._study.tell(trial, result["score"])
         else:

@@ -25,7 +25,7 @@ from imbtune.config import DEFAULTS, PLAIN, TrainConfig, active, flatten, is_act
 from imbtune.errors import ConfigError, unknown
 from imbtune.presets import PRESETS, find_preset
 from imbtune.registry import Parameter, Value, describe_range
-from imbtune.slots import SLOTS, find_parameter
+from imbtune.slots import SLOTS, check_knob, find_parameter
 from imbtune.training.metrics import OBJECTIVES
 
 FIELDS = ("about", "data", "train", "objective", "rungs", "presets", "knobs")
@@ -232,9 +232,22 @@ def parse_space(name: str, content: object) -> SearchSpace:
         rungs=_parse_rungs(_mapping(content, "rungs")),
         preset_names=None if presets is None else tuple(presets),
     )
+    _check_fixed_slots(space, chosen)
     space.base()
     space.presets()
     return space
+
+
+def _check_fixed_slots(space: SearchSpace, chosen: Mapping[str, object]) -> None:
+    """In slots that are not searched, every knob named must be the chosen part's."""
+    fixed = {
+        k: v for k, v in space.fixed.items() if k.partition(".")[0] not in SLOTS.keys() - chosen
+    }
+    TrainConfig.from_settings(fixed)
+    for knob in space.knobs:
+        slot, dot, name = knob.key.partition(".")
+        if dot and slot in chosen:
+            check_knob(slot, SLOTS[slot][chosen[slot]].name, name)
 
 
 def _order(knob: KnobRange) -> tuple[bool, bool]:

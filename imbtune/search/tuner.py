@@ -39,6 +39,8 @@ from imbtune.search.space import SearchSpace
 from imbtune.search.study_files import best_yaml, write_study
 from imbtune.slots import SLOTS
 
+REPORT_SECONDS = 3.0  # epochs reach the driver at every rung, and about this often
+
 
 def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutcome:
     """Check everything, search, write the study, return the winner.
@@ -48,6 +50,7 @@ def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutc
     """
     started = time.monotonic()
     space = request.space
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = make_sampler(request.sampler, request.seed)
     check_gpu_fraction(request.gpus_per_trial or 0)
     check_wandb(request.wandb)
@@ -113,6 +116,7 @@ def _fit(
         eta=eta,
         objective=request.space.objective,
         threads=resources.cpus,
+        report_seconds=REPORT_SECONDS,
     )
     scratch = tempfile.mkdtemp(prefix="imbtune-tune-")
     try:
@@ -229,6 +233,8 @@ def _ray(address: str | None) -> Iterator[None]:
     """Ray on this machine, or the cluster at `address`; left again at the end."""
     # Tune's own CSV, JSON and TensorBoard files repeat what the study holds, and cost a trial most
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # epochs are reported between rungs too, without a score; Tune would call that an error
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -1,0 +1,156 @@
+"""Registries and TrainConfig: names, knobs, round trips, error lines."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Annotated, Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imbtune.config import TrainConfig, active, flatten
+from imbtune.errors import ConfigError
+from imbtune.presets import PRESETS, find_preset
+from imbtune.registry import Knob, Parameter, Registry
+from imbtune.slots import SLOTS
+
+
+def values(parameter: Parameter) -> st.SearchStrategy[Any]:
+    """Valid values of a knob."""
+    knob = parameter.knob
+    if knob.choices:
+        return st.sampled_from(knob.choices)
+    if parameter.type is bool:
+        return st.booleans()
+    low = knob.low if knob.low is not None else -1e6
+    high = knob.high if knob.high is not None else 1e6
+    if parameter.type is int:
+        return st.integers(int(low), int(high))
+    return st.floats(low, high)
+
+
+@st.composite
+def settings(draw: st.DrawFn) -> dict[str, Any]:
+    """A part for every slot, and values for some of their knobs."""
+    drawn: dict[str, Any] = {}
+    for slot, registry in SLOTS.items():
+        entry = registry[draw(st.sampled_from(registry.names()))]
+        drawn[slot] = entry.name
+        for name, parameter in entry.parameters.items():
+            if draw(st.booleans()):
+                drawn[f"{slot}.{name}"] = draw(values(parameter))
+    drawn["epochs"] = draw(st.integers(1, 1000))
+    return drawn
+
+
+@given(settings())
+def test_config_round_trips_through_flat_yaml_json_and_pickle(
+    given_settings: dict[str, Any],
+) -> None:
+    config = TrainConfig.from_settings(given_settings)
+    assert TrainConfig.from_settings(config.flat()) == config
+    assert TrainConfig.from_nested(yaml.safe_load(config.yaml())) == config
+    assert TrainConfig.from_nested(json.loads(json.dumps(config.nested()))) == config
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+@given(settings())
+def test_given_settings_stand_in_the_config(given_settings: dict[str, Any]) -> None:
+    flat = TrainConfig.from_settings(given_settings).flat()
+    assert {key: flat[key] for key in given_settings} == given_settings
+
+
+@given(settings())
+def test_changing_nothing_changes_nothing(given_settings: dict[str, Any]) -> None:
+    config = TrainConfig.from_settings(given_settings)
+    assert config.replace(epochs=config.epochs) == config
+    assert active(config.flat()) == config.flat() or config.weights.knobs["schedule"] == "never"
+
+
+def test_numbers_in_yaml_written_as_words_are_numbers() -> None:
+    """YAML 1.1 reads 1e-4 as a string."""
+    config = TrainConfig.from_nested(yaml.safe_load("optimizer: {weight_decay: 1e-4}"))
+    assert config.optimizer.knobs["weight_decay"] == 1e-4
+
+
+def test_a_product_of_mixing_parts_has_the_knobs_of_all_three() -> None:
+    config = TrainConfig.from_settings(
+        {"mix": "any_class_knn+cutmix+margin_aware", "mix.omega": 0.5, "mix.neighbours": 3}
+    )
+    assert set(config.mix.own) == {"neighbours", "alpha", "omega"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"mix.alfa": 1}, "unknown knob 'mix.alfa': did you mean 'mix.alpha'?"),
+        ({"mix": "mamx"}, "unknown mix 'mamx': did you mean 'mamix'?"),
+        (
+            {"mix": "mixup", "mix.omega": 0.1},
+            "mix 'mixup' has no knob 'omega': it belongs to mamix",
+        ),
+        ({"mix": "mamix", "mix.omega": -1}, "mix.omega=-1.0 is out of range: from 0 to 4"),
+        ({"mix": "mixup", "mix.alpha": float("nan")}, "mix.alpha=nan is out of range"),
+        ({"epoch": 3}, "unknown setting 'epoch': did you mean 'epochs'?"),
+        ({"epochs": "many"}, "epochs='many' is not a whole number"),
+        ({"epochs": 1.5}, "epochs=1.5 is not a whole number"),
+        ({"epochs": True}, "epochs=True is not a whole number"),
+        ({"optimizer.nesterov": 1}, "optimizer.nesterov=1 is not true or false"),
+        ({"mix": "shuffle+linear+soft"}, "unknown label 'soft'"),
+        ({"mix": ["mixup"]}, "unknown mix '['mixup']'"),
+        ({"precision": "fp8"}, "unknown value for precision 'fp8'"),
+    ],
+)
+def test_what_cannot_be_is_one_line_with_the_mend(wrong: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.from_settings(wrong)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_that_is_no_mapping() -> None:
+    with pytest.raises(ConfigError, match="a configuration is a mapping"):
+        flatten(["mix"])
+
+
+def test_knobs_of_parts_not_chosen_fall_away_but_unknown_ones_do_not() -> None:
+    assert active({"mix": "mixup", "mix.omega": 0.5, "mix.alpha": 1}) == {
+        "mix": "mixup",
+        "mix.alpha": 1,
+    }
+    with pytest.raises(ConfigError, match=r"mix\.alfa"):
+        active({"mix": "mixup", "mix.alfa": 1})
+
+
+def test_a_registered_part_of_ones_own_has_its_parameters_as_knobs() -> None:
+    registry = Registry("loss", "for this test")
+
+    @registry.register("mine", help="…", source="here")
+    def mine(
+        counts: int, *, bite: Annotated[float, Knob("teeth", 0, 1)] = 0.5, plain: int = 3
+    ) -> None:
+        """Only `bite` is a knob."""
+
+    assert list(registry["mine"].parameters) == ["bite"]
+    assert registry["mine"].parameters["bite"].default == 0.5
+    with pytest.raises(ConfigError, match="registered already"):
+        registry.register("mine", help="…")(mine)
+
+
+def test_every_preset_is_a_configuration() -> None:
+    for name, preset in PRESETS.items():
+        flat = TrainConfig.from_settings(preset.settings).flat()
+        assert {key: flat[key] for key in preset.settings} == preset.settings, name
+
+
+def test_methods_stand_with_and_without_deferred_reweighting() -> None:
+    bases = ["ldam", "smote", "soft_smote", "mixup", "remix", "mamix"]
+    for name in bases:
+        drw = TrainConfig.from_settings(find_preset(f"{name}_drw").settings)
+        assert drw.weights.name == "effective_number"
+        assert drw.weights.shared.schedule == "deferred"
+        assert TrainConfig.from_settings(find_preset(name).settings).weights.name == "none"
+    assert TrainConfig.from_settings(find_preset("ldam").settings).loss_head == "cosine"

@@ -1,0 +1,231 @@
+"""The study on disk: Parquet that streams, a store that writes whole files, S3, W&B files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import multiprocessing
+import os
+import signal
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from wandb.proto import wandb_internal_pb2 as pb
+
+import imbtune.results.tables as tables
+from imbtune.errors import StudyError
+from imbtune.results.store import Store, join
+from imbtune.results.tables import ParquetSink
+from imbtune.results.wandb import WandbSink
+
+KNOBS = {"mix": str, "mix.omega": float, "model.width": int, "optimizer.nesterov": bool}
+METRICS = {
+    "balanced_accuracy": 0.5,
+    "accuracy": 0.6,
+    "macro_f1": 0.4,
+    "worst_class": 0.1,
+    "many": 0.9,
+    "medium": None,
+    "few": 0.2,
+    "recall": [0.1, 0.9],
+}
+
+
+def epoch_row(trial: int, epoch: int) -> dict[str, Any]:
+    now = dt.datetime.now(dt.UTC)
+    return {
+        "trial": trial,
+        "epoch": epoch,
+        "phase": "trunk",
+        "budget": 9,
+        "lr": 0.1,
+        "loss": 1.5,
+        "time": now,
+        **METRICS,
+    }
+
+
+def trial_row(trial: int) -> dict[str, Any]:
+    return {
+        "trial": trial,
+        "preset": None,
+        "state": "COMPLETE",
+        "score": 0.5,
+        "budget": 9,
+        "rung_budgets": [3, 9],
+        "rung_scores": [0.4, 0.5],
+        "images": 1000,
+        "seconds": 1.5,
+        "ended": dt.datetime.now(dt.UTC),
+        "node": "n",
+        "error": None,
+        "mix": "mamix",
+        "mix.omega": 0.25,
+        "model.width": 16,
+        "seed": 4294967295,
+        **METRICS,
+    }
+
+
+@pytest.fixture
+def _every_row_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "FLUSH_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("_every_row_at_once")
+def test_rows_are_readable_while_they_stream_and_stand_once_in_the_end(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "study"))
+    sink = ParquetSink(store, KNOBS)
+    assert len(pd.read_parquet(tmp_path / "study/epochs")) == 0
+    for epoch in range(1, 6):
+        sink.epoch(epoch_row(0, epoch))
+        sink.flush()
+        assert list(pd.read_parquet(tmp_path / "study/epochs")["epoch"]) == list(
+            range(1, epoch + 1)
+        )
+    sink.trial(trial_row(0))
+    sink.close()
+    assert [p.name for p in (tmp_path / "study/epochs").iterdir()] == ["all.parquet"]
+    assert list(pd.read_parquet(tmp_path / "study/epochs")["epoch"]) == [1, 2, 3, 4, 5]
+    trials = pq.read_table(tmp_path / "study/trials")
+    assert trials.schema.field("mix.omega").type == pa.float64()
+    assert trials.schema.field("model.width").type == pa.int64()
+    (row,) = trials.to_pylist()
+    assert row["mix.omega"] == 0.25
+    assert row["rung_scores"] == [0.4, 0.5]
+    assert row["recall"] == [0.1, 0.9]
+    assert row["optimizer.nesterov"] is None
+    assert sorted(p.name for p in (tmp_path / "study").iterdir()) == ["epochs", "trials"]
+
+
+def stream_until_killed(place: str) -> None:
+    tables.FLUSH_SECONDS = 0.0
+    sink = ParquetSink(Store(place), KNOBS)
+    for epoch in range(10**6):
+        sink.epoch(epoch_row(0, epoch))
+        sink.flush()
+
+
+def test_a_killed_writer_leaves_every_flushed_row_once_and_no_broken_file(tmp_path: Path) -> None:
+    """SIGKILL in the middle of writing, several times; a reader looks in all the while."""
+    for attempt in range(3):
+        place = tmp_path / f"study{attempt}"
+        writer = multiprocessing.get_context("spawn").Process(
+            target=stream_until_killed, args=(str(place),)
+        )
+        writer.start()
+        assert writer.pid
+        while len(list(place.glob("epochs/part-*.parquet"))) < 20 + attempt * 7:
+            time.sleep(0.01)
+        seen = len(pd.read_parquet(place / "epochs"))
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        epochs = list(pd.read_parquet(place / "epochs")["epoch"])
+        assert epochs == list(range(len(epochs)))
+        assert len(epochs) >= seen
+
+
+@pytest.mark.usefixtures("_every_row_at_once")
+def test_a_compaction_cut_off_between_its_renames_is_ended_by_repair(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    sink = ParquetSink(store, KNOBS)
+    sink.epoch(epoch_row(0, 1))
+    sink.flush()
+    (tmp_path / "epochs").rename(tmp_path / ".epochs.old")  # the state in between
+    store.repair("epochs")
+    assert len(pd.read_parquet(tmp_path / "epochs")) == 1
+    store.repair("epochs")
+    assert len(store.table("epochs")) == 1
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "a"))
+    assert store.is_empty()
+    store.write("x.yaml", b"one")
+    store.write("x.yaml", b"two")
+    assert store.read("x.yaml") == b"two"
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["x.yaml"]
+    assert not store.is_empty()
+
+
+def test_a_storage_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="cannot use the storage foo://x") as caught:
+        Store("foo://x")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "file").write_text("")
+    assert not Store(str(tmp_path / "file")).is_empty()
+    with pytest.raises(StudyError, match="cannot write to the storage"):
+        Store(str(tmp_path / "file" / "study")).create()
+
+
+@pytest.mark.usefixtures("_every_row_at_once")
+def test_a_study_in_a_bucket(bucket: str) -> None:
+    store = Store(join(bucket, "one"))
+    assert store.is_empty()
+    store.create()
+    sink = ParquetSink(store, KNOBS)
+    for epoch in range(3):
+        sink.epoch(epoch_row(0, epoch))
+        sink.flush()
+    sink.trial(trial_row(0))
+    sink.close()
+    store.write("study.yaml", b"name: one")
+    assert store.read("study.yaml") == b"name: one"
+    assert store.table("epochs")["epoch"].to_pylist() == [0, 1, 2]
+    assert store.table("trials")["mix"].to_pylist() == ["mamix"]
+    assert not store.is_empty()
+    assert Store(join(bucket, "two")).is_empty()
+
+
+def wandb_records(path: Path) -> Iterator[pb.Record]:
+    """The records of a .wandb file: W&B's protobufs in LevelDB's log format."""
+    content, at, record = path.read_bytes(), 7, b""
+    while at + 7 <= len(content):
+        block_left = 32768 - at % 32768
+        if block_left < 7:
+            at += block_left
+            continue
+        _, size, kind = struct.unpack_from("<IHB", content, at)
+        record += content[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or the last piece
+            yield pb.Record.FromString(record)
+            record = b""
+
+
+def test_wandb_offline_writes_real_run_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trials at a time in one process; the files hold what was logged."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    configs = {0: {"mix": "mamix"}, 1: {"mix": "none"}}
+    sink = WandbSink("project", "study", "offline", tmp_path, configs)
+    for epoch in range(3):
+        sink.epoch(epoch_row(0, epoch))
+        sink.epoch(epoch_row(1, epoch))
+    sink.trial(trial_row(0))
+    sink.trial({**trial_row(1), "state": "FAIL"})
+    sink.close()
+    found = {}
+    for path in tmp_path.glob("wandb/offline-run-*/run-*.wandb"):
+        records = list(wandb_records(path))
+        (run,) = [r.run for r in records if r.HasField("run")]
+        (end,) = [r.exit.exit_code for r in records if r.HasField("exit")]
+        losses = [
+            float(item.value_json)
+            for r in records
+            if r.HasField("history")
+            for item in r.history.item
+            if "loss" in (item.key, *item.nested_key)
+        ]
+        found[run.display_name] = (run.project, run.run_group, losses, end)
+    assert found == {
+        "study-0": ("project", "study", [1.5] * 3, 0),
+        "study-1": ("project", "study", [1.5] * 3, 1),
+    }

@@ -1,0 +1,218 @@
+"""Who stops and who suggests, on scripted scores, without a cluster; and what a trial asks for."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.schedulers import ASHAScheduler
+
+from imbtune.config import TrainConfig
+from imbtune.errors import ConfigError
+from imbtune.search.resources import Node, check_gpu_fraction, plan_resources
+from imbtune.search.scheduler import RungScheduler
+from imbtune.search.searcher import SAMPLERS, OptunaSearcher, make_sampler, trial_seed
+from imbtune.search.space import load_space
+
+STOP, GO = ASHAScheduler.STOP, ASHAScheduler.CONTINUE
+
+
+def fake_trial(number: int, preset: str | None = None) -> Any:
+    return SimpleNamespace(trial_id=f"t{number}", config={"number": number, "preset": preset})
+
+
+def run_rung(
+    scheduler: RungScheduler, trials: list[Any], rung: int, scores: list[float]
+) -> list[str]:
+    return [
+        scheduler.on_trial_result(None, trial, {"rung_time": 3**rung, "score": score})
+        for trial, score in zip(trials, scores, strict=True)
+    ]
+
+
+def start(trials: list[Any], rungs: int = 3) -> RungScheduler:
+    scheduler = RungScheduler(rungs=rungs, eta=3)
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+    return scheduler
+
+
+def test_a_rung_passes_what_is_above_its_best_third_so_far() -> None:
+    """Literal ASHA: go on if no earlier score, or at least their (1 - 1/η) percentile."""
+    scores = list(np.random.default_rng(0).random(60))
+    trials = [fake_trial(i) for i in range(60)]
+    expected = [
+        GO if i == 0 or s >= np.percentile(scores[:i], 100 * (1 - 1 / 3)) else STOP
+        for i, s in enumerate(scores)
+    ]
+    assert run_rung(start(trials), trials, 0, scores) == expected
+    assert 10 < expected.count(GO) < 30
+
+
+def test_rungs_are_apart_and_the_last_one_ends_a_trial() -> None:
+    trials = [fake_trial(i) for i in range(3)]
+    scheduler = start(trials)
+    assert run_rung(scheduler, trials[:2], 0, [0.1, 0.9]) == [GO, GO]
+    assert run_rung(scheduler, trials[:2], 1, [0.9, 0.1]) == [GO, STOP]
+    assert run_rung(scheduler, trials[:1], 2, [0.0]) == [STOP]
+    assert run_rung(scheduler, trials[2:], 0, [0.2]) == [STOP]
+
+
+def test_a_report_between_rungs_decides_nothing() -> None:
+    trials = [fake_trial(0)]
+    assert start(trials).on_trial_result(None, trials[0], {"epochs": [1]}) == GO
+
+
+def test_the_preset_that_leads_its_rung_goes_on() -> None:
+    strong, weak = [fake_trial(i) for i in range(5)], fake_trial(5, "erm")
+    weaker, better = fake_trial(6, "drw"), fake_trial(7, "mamix_drw")
+    scheduler = start([*strong, weak, weaker, better])
+    run_rung(scheduler, strong, 0, [0.9] * 5)
+    assert run_rung(scheduler, [weak, weaker, better], 0, [0.3, 0.2, 0.4]) == [GO, STOP, GO]
+
+
+@pytest.mark.parametrize("rungs", range(1, 7))
+@pytest.mark.parametrize("eta", [2, 3, 4, 5])
+def test_every_rung_below_the_top_is_a_milestone_of_ray(rungs: int, eta: int) -> None:
+    """Ray counts its rungs with a logarithm that rounds down; none of ours may fall away."""
+    (bracket,) = RungScheduler(rungs, eta)._brackets
+    milestones = {milestone for milestone, _ in bracket._rungs}
+    assert {eta**i for i in range(rungs - 1)} <= milestones
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize", sampler=make_sampler("random", 0))
+
+
+def test_optuna_hears_how_each_trial_ended(study: optuna.Study) -> None:
+    searcher = OptunaSearcher(study, load_space("digits-lt"), trials=5, seed=1, full_budget=9)
+    given = [searcher.suggest(f"t{i}") for i in range(5)]
+    assert [g["number"] for g in given] == [0, 1, 2, 3, 4]
+    assert searcher.suggest("t5") == OptunaSearcher.FINISHED
+    rung = {"score": 0.5, "budget": 3}
+    searcher.on_trial_result("t0", rung)
+    searcher.on_trial_complete("t0", {"score": 0.7, "budget": 9})
+    searcher.on_trial_complete("t1", rung)
+    searcher.on_trial_complete("t2", rung, error=True)
+    searcher.on_trial_complete("t3", None, error=True)
+    searcher.on_trial_result("t4", rung)
+    searcher.close()
+    states = [trial.state for trial in study.trials]
+    assert states == [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.FAIL,
+        TrialState.FAIL,
+    ]
+    assert study.trials[0].intermediate_values == {3: 0.5, 9: 0.7}
+    assert study.trials[0].value == 0.7
+    assert study.trials[1].intermediate_values == {3: 0.5}
+    assert study.best_trial.number == 0
+
+
+def test_presets_come_first_then_the_sampler(study: optuna.Study) -> None:
+    space = load_space("digits-lt")
+    presets = list(space.presets())
+    searcher = OptunaSearcher(study, space, trials=len(presets) + 2, seed=1, full_budget=9)
+    given = [searcher.suggest(f"t{i}") for i in range(len(presets) + 2)]
+    assert [g["preset"] for g in given] == [*presets, None, None]
+    for name, suggestion in zip(presets, given, strict=False):
+        seed = trial_seed(1, suggestion["number"])
+        assert TrainConfig.from_settings(suggestion["settings"]) == space.preset(name).replace(
+            seed=seed
+        )
+
+
+def test_fewer_trials_than_presets(study: optuna.Study) -> None:
+    searcher = OptunaSearcher(study, load_space("digits-lt"), trials=2, seed=1, full_budget=9)
+    assert [searcher.suggest(f"t{i}")["preset"] for i in range(2)] == ["erm", "drw"]
+    assert searcher.suggest("t2") == OptunaSearcher.FINISHED
+    assert len(study.trials) == 2
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_suggests_and_repeats_with_its_seed(name: str) -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def suggestions() -> list[Any]:
+        study = optuna.create_study(direction="maximize", sampler=make_sampler(name, 3))
+        searcher = OptunaSearcher(study, load_space("cifar10-lt"), 30, seed=3, full_budget=9)
+        drawn = []
+        for i in range(30):
+            drawn.append(searcher.suggest(f"t{i}"))
+            score = float(drawn[-1]["settings"]["optimizer.lr"])
+            budget = 9 if i % 3 else 3
+            searcher.on_trial_complete(f"t{i}", {"score": score, "budget": budget})
+        return drawn
+
+    assert suggestions() == suggestions()
+
+
+def test_an_unknown_sampler() -> None:
+    with pytest.raises(ConfigError, match="unknown sampler 'tpee': did you mean 'tpe'"):
+        make_sampler("tpee", 0)
+
+
+def test_trial_seeds_differ_and_follow_from_study_seed_and_number() -> None:
+    seeds = {trial_seed(study, number) for study in range(20) for number in range(50)}
+    assert len(seeds) == 1000
+    assert trial_seed(7, 3) == trial_seed(7, 3)
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 2, 8, 0.5, 0.25, 0.2, 0.125, 0.3333, 0.33, 0.1, 0.01])
+def test_shares_of_a_gpu_that_pack(gpus: float) -> None:
+    check_gpu_fraction(gpus)
+
+
+@pytest.mark.parametrize("gpus", [-1, 0.3, 0.4, 0.6, 0.9, 1.5, 0.001, float("nan"), float("inf")])
+def test_shares_of_a_gpu_that_do_not(gpus: float) -> None:
+    with pytest.raises(ConfigError, match="--gpus-per-trial") as caught:
+        check_gpu_fraction(gpus)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_proposed_share_packs() -> None:
+    for hundredths in range(1, 100):
+        try:
+            check_gpu_fraction(hundredths / 100)
+        except ConfigError as error:
+            check_gpu_fraction(float(str(error).rsplit("such as ", 1)[1]))
+
+
+def test_resources_follow_from_the_nodes() -> None:
+    laptop, box = Node(8, 0), Node(16, 2)
+    assert vars(plan_resources([laptop], 100, None, None, None)) == {
+        "cpus": 1,
+        "gpus": 0.0,
+        "concurrent": 8,
+    }
+    assert vars(plan_resources([box], 100, None, None, None)) == {
+        "cpus": 2,
+        "gpus": 0.25,
+        "concurrent": 8,
+    }
+    assert plan_resources([laptop, box], 100, 1, 0.5, None).concurrent == 4
+    assert plan_resources([box, box], 100, 4, 2, None).concurrent == 2
+    assert plan_resources([laptop], 3, None, None, None).concurrent == 3
+    assert plan_resources([laptop], 100, None, None, 64).concurrent == 64
+    assert plan_resources([laptop], 100, 3, 0, None).concurrent == 2
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "line"),
+    [
+        (9, None, "--cpus-per-trial 9: give 1 to 8"),
+        (0, None, "--cpus-per-trial 0: give 1 to 8"),
+        (None, 1.0, "--gpus-per-trial 1: no machine here has that, the best has no GPU"),
+    ],
+)
+def test_more_than_any_machine_has(cpus: int | None, gpus: float | None, line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        plan_resources([Node(8, 0)], 10, cpus, gpus, None)
