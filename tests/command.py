@@ -42,7 +42,8 @@ def descendants(pid: int) -> dict[int, str]:
         except OSError:  # it ended while we looked
             continue
         children.setdefault(parent, []).append(int(folder.name))
-    found, front = {}, [pid]
+    found: dict[int, str] = {}
+    front = [pid]
     while front:
         front = [child for parent in front for child in children.get(parent, [])]
         found |= {child: names[child] for child in front}

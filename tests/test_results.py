@@ -183,7 +183,7 @@ def test_a_study_in_a_bucket(bucket: str) -> None:
     assert Store(join(bucket, "two")).is_empty()
 
 
-def wandb_records(path: Path) -> Iterator[pb.Record]:
+def wandb_records(path: Path) -> Iterator[Any]:
     """The records of a .wandb file: W&B's protobufs in LevelDB's log format."""
     content, at, record = path.read_bytes(), 7, b""
     while at + 7 <= len(content):
@@ -195,7 +195,7 @@ def wandb_records(path: Path) -> Iterator[pb.Record]:
         record += content[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):  # whole, or the last piece
-            yield pb.Record.FromString(record)
+            yield pb.Record.FromString(record)  # type: ignore[attr-defined]
             record = b""
 
 

@@ -33,15 +33,19 @@ def read_trials(study: Path) -> pd.DataFrame:
 
 
 def check_journal(study: Path, trials: pd.DataFrame) -> None:
-    """Optuna knows every trial as the table does, and none as running."""
+    """Optuna knows every trial as the table does; others never began, and none is running."""
     storage = JournalStorage(JournalFileBackend(str(study / "journal.log")))
-    known = optuna.load_study(study_name=study.name, storage=storage).trials
-    assert [t.state.name for t in known] == [OPTUNA_STATE[state] for state in trials["state"]]
-    for frozen, row in zip(known, trials.itertuples(), strict=True):
-        if frozen.state.name == "FAIL":
-            continue
-        assert list(frozen.intermediate_values) == list(row.rung_budgets)
-        assert list(frozen.intermediate_values.values()) == list(row.rung_scores)
+    known = {
+        trial.number: trial
+        for trial in optuna.load_study(study_name=study.name, storage=storage).trials
+    }
+    for number, row in trials.iterrows():
+        frozen = known.pop(int(number))  # type: ignore[call-overload]
+        assert frozen.state.name == OPTUNA_STATE[row["state"]]
+        if frozen.state.name != "FAIL":
+            assert list(frozen.intermediate_values) == list(row["rung_budgets"])
+            assert list(frozen.intermediate_values.values()) == list(row["rung_scores"])
+    assert {frozen.state.name for frozen in known.values()} <= {"WAITING", "FAIL"}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def test_every_epoch_is_one_row(searched: tuple[Path, str]) -> None:
             cooled = mine[(mine["phase"] == "cooldown") & (mine["budget"] == budget)]
             assert cooled["epoch"].iloc[-1] == budget
             assert cooled["balanced_accuracy"].iloc[-1] == score
-    recall = np.stack(epochs["recall"].to_numpy())
+    recall = np.array(epochs["recall"].tolist())
     np.testing.assert_allclose(recall.mean(1), epochs["balanced_accuracy"])
 
 
@@ -201,8 +205,7 @@ def test_ctrl_c_ends_a_search_with_all_it_has(tmp_path: Path) -> None:
             if "complete" in line:
                 break
         search.send_signal(signal.SIGINT)
-        output = search.stdout.read()
-        search.wait(timeout=120)
+        output, _ = search.communicate(timeout=120)
     finally:
         search.kill()
     assert search.returncode == 0, output
@@ -212,3 +215,17 @@ def test_ctrl_c_ends_a_search_with_all_it_has(tmp_path: Path) -> None:
     assert len(trials) < 500
     assert (study / "best.yaml").is_file()
     check_journal(study, trials)
+
+
+def test_a_search_whose_trials_all_fail_says_why_and_exits_with_1(tmp_path: Path) -> None:
+    """No score may come out of a network that cannot be trained: a batch of one and batch norm."""
+    args = (
+        "search digits-lt --trials 2 --epochs 3 --set batch_size=1 --set model=shufflenet_v2_x0_5"
+    )
+    done = run(*args.split(), cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert "2 failed" in done.stdout
+    trials = read_trials(tmp_path / "runs/digits-lt")
+    assert trials["state"].tolist() == ["FAIL", "FAIL"]
+    assert "Expected more than 1 value per channel" in trials["error"][0]
+    assert not (tmp_path / "runs/digits-lt/best.yaml").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -48,8 +50,10 @@ def search_command(options: SearchOptions) -> None:
 
     from imbtune.search.tuner import run_search  # Ray takes seconds to import
 
-    outcome = run_search(request, say=print)
+    outcome = run_search(request, say=functools.partial(print, flush=True))
     print_outcome(request, outcome, make_console())
+    if all(record.state == "FAIL" for record in outcome.records):
+        raise typer.Exit(1)
 
 
 def parse_request(options: SearchOptions) -> SearchRequest:

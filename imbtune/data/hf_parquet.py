@@ -111,15 +111,15 @@ def _holds_bytes(image_type: pa.DataType) -> bool:
     if not pa.types.is_struct(image_type) or image_type.get_field_index("bytes") < 0:
         return False
     kind = image_type.field("bytes").type
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _decode(encoded: bytes | None, size: tuple[int, int], where: str) -> np.ndarray:
     try:
-        image = Image.open(io.BytesIO(encoded or b""))
+        image: Image.Image = Image.open(io.BytesIO(encoded or b""))
         if image.size == (size[1], size[0]):
             image = image.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PIL raises all three
+    except Exception as error:  # of a broken file PIL raises anything: SyntaxError, ValueError, …
         raise DataError(
             f"{where}: the image cannot be read ({error}): get the file again"
         ) from error

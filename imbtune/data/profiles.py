@@ -49,13 +49,11 @@ def profile_counts(imbalance: Imbalance, available_K: Ints) -> Ints:
     if imbalance.profile == "as_is":
         return available_K.copy()
     n_max, classes = imbalance.head or int(available_K.max()), len(available_K)
-    # n_max / ratio^x, not n_max · f^x, which loses images to rounding: 4900 · (1/49) < 100
+    fraction = 1 / imbalance.ratio
     if imbalance.profile == "exp":
-        steps = max(classes - 1, 1)
-        counts = [int(n_max / imbalance.ratio ** (k / steps)) for k in range(classes)]
+        counts = [_floor(n_max * fraction ** (k / max(classes - 1, 1))) for k in range(classes)]
     else:
-        tail = int(n_max / imbalance.ratio)
-        counts = [n_max if k < classes // 2 else tail for k in range(classes)]
+        counts = [n_max if k < classes // 2 else _floor(n_max * fraction) for k in range(classes)]
     for k, (want, have) in enumerate(zip(counts, available_K, strict=True)):
         if want < 1:
             raise DataError(
@@ -68,3 +66,8 @@ def profile_counts(imbalance: Imbalance, available_K: Ints) -> Ints:
                 f"set data.head to at most {int(available_K.min())}"
             )
     return np.array(counts, dtype=np.int64)
+
+
+def _floor(images: float) -> int:
+    """Whole images: int(), but for products that rounding left below theirs (4900 · (1/49))."""
+    return int(images * (1 + 1e-12))

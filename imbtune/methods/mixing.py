@@ -183,8 +183,8 @@ def remix_label(
 ) -> Tensor:
     """g = 0 if n_i/n_j ≥ κ and λ < τ; 1 if n_i/n_j ≤ 1/κ and 1-λ < τ; else λ."""
     ratio_B = n_i_B / n_j_B
-    g_B = torch.where((ratio_B >= kappa) & (lam_B < tau), torch.zeros_like(lam_B), lam_B)
-    return torch.where((ratio_B <= 1 / kappa) & (1 - lam_B < tau), torch.ones_like(lam_B), g_B)
+    g_B = torch.where((ratio_B <= 1 / kappa) & (1 - lam_B < tau), torch.ones_like(lam_B), lam_B)
+    return torch.where((ratio_B >= kappa) & (lam_B < tau), torch.zeros_like(lam_B), g_B)
 
 
 @label_rules.register(

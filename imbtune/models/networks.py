@@ -67,6 +67,11 @@ class CosineHead(nn.Module):
         self.weight = nn.Parameter(F.normalize(torch.randn(classes, features), dim=1))
 
     def forward(self, features_BD: Tensor) -> Tensor:
+        # in float32: bfloat16 has three digits, and the loss's scale multiplies what it rounds
+        with torch.autocast(features_BD.device.type, enabled=False):
+            return self._cosines(features_BD.float())
+
+    def _cosines(self, features_BD: Tensor) -> Tensor:
         return F.linear(F.normalize(features_BD, dim=1), F.normalize(self.weight, dim=1))
 
 
@@ -109,7 +114,8 @@ def _torchvision_backbone(name: str, channels: int) -> Backbone:
     """torchvision's network with its last linear layer taken off, grey images made RGB."""
     from torchvision import models as zoo
 
-    network = zoo.get_model(name, weights=None)
+    options = _WITHOUT_AUXILIARY if name in ("googlenet", "inception_v3") else {}
+    network = zoo.get_model(name, weights=None, **options)
     heads = [(path, m) for path, m in network.named_modules() if isinstance(m, nn.Linear)]
     if not heads:
         raise ConfigError(f"model '{name}' has no linear head to replace: choose another")
@@ -118,6 +124,11 @@ def _torchvision_backbone(name: str, channels: int) -> Backbone:
     setattr(parent, path.rpartition(".")[2], nn.Identity())
     module = nn.Sequential(_GreyToRgb(), network) if channels == 1 else network
     return Backbone(module, head.in_features)
+
+
+# Their auxiliary heads make a tuple of the output in training; init_weights is torchvision's
+# default, given so that it does not warn that the default will change.
+_WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": True}
 
 
 class _GreyToRgb(nn.Module):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -40,6 +40,7 @@ class TrialActor(tune.Trainable):
         self._data = DeviceData(splits, pick_device())
         self._rungs, self._budgets, self._eta, self._objective = rungs, budgets, eta, objective
         self._report_seconds = report_seconds
+        self._node = ray.get_runtime_context().get_node_id()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -49,7 +50,7 @@ class TrialActor(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train on; the epochs since the last report, and the rung where one was reached."""
-        report: dict[str, Any] = {"epochs": [], "node": socket.gethostname(), "pid": os.getpid()}
+        report: dict[str, Any] = {"epochs": [], "node": self._node, "pid": os.getpid()}
         started = time.monotonic()
         for result in self._climb:
             if isinstance(result, RungResult):

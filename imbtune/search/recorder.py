@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -116,10 +117,8 @@ class Recorder(Callback):
 
 
 def _last_line(trial: Any) -> str:
-    try:
-        lines = str(trial.get_error() or "").strip().splitlines()
-    except Exception as error:  # Ray unpickles the trial's exception, which may itself fail
-        lines = [repr(error)]
+    """The last line of the traceback that Tune has just written; trial.get_error() is not ready."""
+    lines = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines()
     return lines[-1] if lines else "no error was recorded"
 
 

@@ -49,35 +49,51 @@ def check_gpu_fraction(gpus: float) -> None:
 
 
 def plan_resources(
-    nodes: list[Node], trials: int, cpus: int | None, gpus: float | None, concurrent: int | None
+    nodes: list[Node],
+    trials: int,
+    cpus: int | None,
+    gpus: float | None,
+    concurrent: int | None,
+    may_grow: bool = False,
 ) -> Resources:
     """What each trial gets; what is not given follows from the nodes.
 
     Without `gpus`: a quarter of a GPU where there are any, else none. Without `cpus`: an even
     share of a node's CPUs for the trials on its GPUs, else 1. Without `concurrent`: as many as fit.
 
+    Args:
+        may_grow: the nodes are a cluster, which may start more on demand. Where it has no GPU yet,
+            `gpus` and `concurrent` are then taken at their word.
+
     Raises:
         ConfigError: more than any node has.
     """
-    most_gpus, most_cpus = max(n.gpus for n in nodes), max(n.cpus for n in nodes)
+    most_gpus = max(n.gpus for n in nodes)
     gpus = (0.25 if most_gpus else 0.0) if gpus is None else gpus
     check_gpu_fraction(gpus)
+    if may_grow and gpus and not most_gpus and concurrent:
+        return Resources(cpus or 1, gpus, min(concurrent, trials))
     if gpus > most_gpus:
         have = f"{most_gpus} GPUs" if most_gpus else "no GPU"
+        grow = "; if it is still to be started, give --max-concurrent too"
         raise ConfigError(
             f"--gpus-per-trial {gpus:g}: no machine here has that, the best has {have}"
+            + (grow if may_grow and not most_gpus else "")
         )
+    able = [n for n in nodes if n.gpus >= gpus]  # a CPU-only head node has no say in GPU trials
     if cpus is None:
-        on_gpus = most_gpus / gpus if gpus else most_cpus
-        cpus = max(1, int(most_cpus / on_gpus))
+        cpus = max(1, min(n.cpus // _on_gpus(n, gpus) for n in able)) if gpus else 1
+    most_cpus = max(n.cpus for n in able)
     if not 1 <= cpus <= most_cpus:
         raise ConfigError(f"--cpus-per-trial {cpus}: give 1 to {most_cpus}, what one machine has")
-    fit = sum(_fit(node, cpus, gpus) for node in nodes)
+    fit = sum(_fit(node, cpus, gpus) for node in able)
     return Resources(cpus, gpus, min(concurrent or fit, trials))
 
 
 def _fit(node: Node, cpus: int, gpus: float) -> int:
-    if gpus == 0:
-        return node.cpus // cpus
-    on_gpus = node.gpus * int(1 / gpus + 1e-9) if gpus <= 1 else node.gpus // int(gpus)
-    return min(node.cpus // cpus, on_gpus)
+    fit = node.cpus // cpus
+    return min(fit, _on_gpus(node, gpus)) if gpus else fit
+
+
+def _on_gpus(node: Node, gpus: float) -> int:
+    return node.gpus * int(1 / gpus + 1e-9) if gpus <= 1 else node.gpus // int(gpus)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
+from ray.exceptions import AuthenticationError
 
 from imbtune.config import PLAIN, TrainConfig
 from imbtune.data.datasets import data_root, load
@@ -54,6 +56,7 @@ def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutc
     sampler = make_sampler(request.sampler, request.seed)
     check_gpu_fraction(request.gpus_per_trial or 0)
     check_wandb(request.wandb)
+    _check_address(request.address)
     store = _new_store(request)
     base = space.base()
     budgets = space.rungs.budgets(base.epochs)
@@ -61,10 +64,13 @@ def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutc
     if not request.address:  # what this machine cannot give is said before Ray starts
         _plan(request, [local_node()])
     with _ray(request.address):
-        resources = _plan(request, cluster_nodes())
+        nodes = cluster_nodes()
+        resources = _plan(request, nodes)
         store.create()
         write_study(store, request, splits, budgets, resources)
         say(_headline(request, splits, budgets, resources))
+        if resources.gpus > max(node.gpus for node in nodes):
+            say("No machine of the cluster has a GPU yet: the trials wait until one joins.\n")
         with _journal(store) as storage:
             study = optuna.create_study(
                 study_name=request.name, storage=storage, sampler=sampler, direction="maximize"
@@ -150,6 +156,7 @@ def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
         request.cpus_per_trial,
         request.gpus_per_trial,
         request.max_concurrent,
+        may_grow=bool(request.address),
     )
 
 
@@ -228,6 +235,15 @@ def cluster_nodes() -> list[Node]:
     return [Node(int(r.get("CPU", 0)), int(r.get("GPU", 0))) for r in resources]
 
 
+def _check_address(address: str | None) -> None:
+    """ClusterError for Ray Client: Tune would move the search to the head node, away from us."""
+    if address and "://" in address:
+        raise ClusterError(
+            f"--address {address}: a search cannot run through Ray Client: run it on a machine of "
+            "the cluster with --address auto, or send it there with `ray job submit`"
+        )
+
+
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
     """Ray on this machine, or the cluster at `address`; left again at the end."""
@@ -240,6 +256,7 @@ def _ray(address: str | None) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
+            _knock(address)
             ray.init(address=address, **quiet)
         else:
             node = local_node()
@@ -250,15 +267,29 @@ def _ray(address: str | None) -> Iterator[None]:
                 include_dashboard=False,
                 **quiet,
             )
-    except (ConnectionError, ValueError) as error:
+    except AuthenticationError as error:
         raise ClusterError(
-            f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}): start one with "
-            "`ray start --head`, or leave --address out"
+            f"no token here for the Ray cluster at {address!r}: copy ~/.ray/auth_token from its "
+            "head node, or set RAY_AUTH_TOKEN"
+        ) from error
+    except (OSError, ValueError) as error:
+        # Ray's ConnectionError says no more than the address; a version mismatch is in its cause
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ClusterError(
+            f"no Ray cluster at {address!r} for this machine ({reason}): start one with `ray start "
+            "--head`, join it with `ray start --address`, or leave --address out"
         ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError at once where nothing answers; Ray itself would go on trying for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _headline(

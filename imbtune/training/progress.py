@@ -37,8 +37,10 @@ class Epoch:
 
     def warmup_done(self, steps: int) -> Floats:
         """Share of the warm-up done in the middle of each step, (S,), at most 1."""
-        done_S = self.index + (np.arange(steps) + 0.5) / steps
-        return np.minimum(done_S / self.warmup, 1) if self.warmup > 0 else np.ones(steps)
+        if self.warmup == 0:
+            return np.ones(steps)
+        done_S: Floats = self.index + (np.arange(steps) + 0.5) / steps
+        return np.minimum(done_S, self.warmup) / self.warmup
 
     def cooldown_done(self, steps: int) -> Floats:
         """Share of the cool-down done in the middle of each step, (S,); 0 in the trunk alone."""
