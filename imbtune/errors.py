@@ -17,7 +17,10 @@ from collections.abc import Iterable
 
 
 class ImbtuneError(Exception):
-    """The root of all expected failures."""
+    """The root of all expected failures. Its message is made one line, whatever a library said."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class ConfigError(ImbtuneError):

@@ -175,6 +175,7 @@ def test_mean_weight_of_an_image_is_what_was_measured_in_the_reference(
 
 
 @given(st.floats(0, 1))
+@unhurried
 def test_strength_follows_the_schedule(cooldown: float) -> None:
     assert strength("never", cooldown) == 0
     assert strength("always", cooldown) == 1
@@ -191,6 +192,7 @@ def test_every_weight_schedule_has_a_strength() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 130), st.integers(0, 10**6))
+@unhurried
 def test_instance_sampling_lays_permutations_end_to_end(n: int, total: int, seed: int) -> None:
     drawn = draw_indices(None, np.zeros(n, dtype=np.int64), total, np.random.default_rng(seed))
     assert len(drawn) == total
@@ -218,6 +220,7 @@ def test_classes_and_their_images_are_drawn_as_often_as_they_should(name: str) -
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 10**6))
+@unhurried
 def test_drawn_images_exist_and_draws_repeat(labels: list[int], seed: int) -> None:
     labels_N = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     probabilities_K = samplers["class_balanced"].make(np.bincount(labels_N).astype(float))
@@ -240,6 +243,7 @@ def test_the_rate_is_whole_in_the_trunk_and_never_rises_in_the_cooldown(name: st
 
 
 @given(st.floats(0, 1))
+@unhurried
 def test_linear_and_cosine_are_symmetric_about_the_middle(share: float) -> None:
     for name in ("linear", "cosine"):
         decay = schedules[name].make
@@ -247,6 +251,7 @@ def test_linear_and_cosine_are_symmetric_about_the_middle(share: float) -> None:
 
 
 @given(st.floats(1e-4, 1), st.floats(0, 1))
+@unhurried
 def test_step_drops_at_the_start_and_at_the_middle(drop: float, share: float) -> None:
     expected = 1.0 if share == 0 else drop if share < 0.5 else drop * drop
     assert schedules["step"].make(share, drop=drop) == pytest.approx(expected)

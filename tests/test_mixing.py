@@ -129,9 +129,10 @@ RULES += [("margin_aware", {"omega": omega}) for omega in (0.0, 1.0, 4.0)]
 
 @pytest.mark.parametrize(("rule", "knobs"), RULES)
 def test_label_shares_stay_within_0_and_1_at_the_edges(rule: str, knobs: dict[str, float]) -> None:
-    """float32, λ = 0, 1, τ and exactly m; counts of 1 and of a ratio of 10 000."""
+    """float32, λ = 0, 1, τ and exactly m; counts of 1, of a ratio of 10 000, and of absurd ones."""
     edge = [0.0, 1e-30, 1e-8, 0.25, 0.5, 1 - 1e-7, 1.0]
     counts = [(1, 1), (1, 10_000), (10_000, 1), (10_000, 10_000), (3, 1), (1, 3)]
+    counts += [(1, 10**10), (10**10, 1)]
     margins = [j**w / (i**w + j**w) for i, j in counts for w in (0.25, 1.0, 4.0)]
     drawn = [(lam, i, j) for lam in edge + [1 - m for m in margins] for i, j in counts]
     g_B = label_rules[rule].make(*columns(drawn, torch.float32), **knobs)

@@ -147,6 +147,20 @@ def test_a_network_that_cannot_take_the_images_is_one_line(
         check_model(model, name, shape)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, AssertionError, ValueError])
+@pytest.mark.parametrize(("text", "reason"), [("too small\nat layer 3", "too small"), ("", None)])
+def test_the_reason_is_one_line_whatever_the_network_raises(
+    error: type[Exception], text: str, reason: str | None
+) -> None:
+    class Broken(nn.Module):
+        def forward(self, images_BCHW: Tensor) -> Tensor:
+            raise error(text)
+
+    line = rf"^model 'x' cannot take 1×8×8 images \({reason or error.__name__}\): choose another$"
+    with pytest.raises(ConfigError, match=line):
+        check_model(Broken(), "x", (1, 8, 8))
+
+
 def test_a_network_without_a_linear_head_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"^model 'squeezenet1_1' has no linear head [^\n]+$"):
         build("squeezenet1_1")

@@ -57,10 +57,10 @@ def test_neighbours_are_those_of_a_brute_force_search(
 def test_a_partner_is_any_of_the_k_nearest(name: str, device_data: DeviceData) -> None:
     same_class = name == "same_class_knn"
     labels = device_data.host_labels_N
-    nearest, found = device_data.neighbours.nearest(3, same_class)
-    index_SB = np.tile(np.arange(len(labels)), (100, 1))
+    nearest, found = device_data.neighbours.nearest(8, same_class)  # two classes have fewer
+    index_SB = np.tile(np.arange(len(labels)), (200, 1))
     partner_SB = pairings[name].make(
-        index_SB, device_data.neighbours, np.random.default_rng(0), neighbours=3
+        index_SB, device_data.neighbours, np.random.default_rng(0), neighbours=8
     )
     for i in range(len(labels)):
         assert set(partner_SB[:, i]) == set(nearest[i, : found[i]] if found[i] else [i])
@@ -86,3 +86,4 @@ def test_shuffle_pairs_within_each_batch(device_data: DeviceData) -> None:
     partner_SB = shuffle(index_SB, device_data.neighbours, np.random.default_rng(0))
     assert np.array_equal(np.sort(partner_SB, axis=1), index_SB)
     assert (partner_SB != index_SB).mean() > 0.5
+    assert not np.array_equal(partner_SB[0] + 20, partner_SB[1])  # each batch in its own order

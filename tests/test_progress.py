@@ -49,6 +49,7 @@ def tensors(plan: EpochPlan) -> list[Tensor]:
 
 
 @given(st.integers(1, 500), phases)
+@unhurried
 def test_phases_are_whole_epochs_and_add_up_to_the_run(budget: int, drawn: Phases) -> None:
     run = whole_run(budget, drawn)
     assert [epoch.index for epoch in run] == list(range(budget))
@@ -62,6 +63,7 @@ def test_phases_are_whole_epochs_and_add_up_to_the_run(budget: int, drawn: Phase
 
 
 @given(st.integers(1, 100), phases, st.integers(1, 9))
+@unhurried
 def test_shares_of_warmup_and_cooldown_rise_from_0_to_1(
     budget: int, drawn: Phases, steps: int
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_smooth_schedule_falls_from_the_peak_to_almost_nothing(schedule: str) 
 
 @pytest.mark.parametrize("kind", RUNG_KINDS)
 @given(budgets=rungs, drawn=phases)
+@unhurried
 def test_every_rung_scores_a_model_of_its_budget(
     kind: str, budgets: list[int], drawn: Phases
 ) -> None:
@@ -124,6 +127,7 @@ def test_every_rung_scores_a_model_of_its_budget(
 
 
 @given(rungs, phases)
+@unhurried
 def test_what_each_kind_of_rung_costs(budgets: list[int], drawn: Phases) -> None:
     cost = {
         kind: sum(len(s.epochs) + len(s.branch) for s in stretches(kind, budgets, drawn))
@@ -136,6 +140,7 @@ def test_what_each_kind_of_rung_costs(budgets: list[int], drawn: Phases) -> None
 
 
 @given(rungs, phases)
+@unhurried
 def test_the_trunk_is_trained_once_and_cools_only_on_copies(
     budgets: list[int], drawn: Phases
 ) -> None:
@@ -153,6 +158,7 @@ def test_the_trunk_is_trained_once_and_cools_only_on_copies(
 
 
 @given(st.integers(1, 5000), st.integers(1, 600))
+@unhurried
 def test_an_epoch_is_as_near_to_all_images_once_as_full_batches_come(
     images: int, batch_size: int
 ) -> None:

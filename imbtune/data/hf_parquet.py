@@ -96,7 +96,7 @@ def _read_shard(path: Path) -> pa.Table:
     image_type, label_type = table.schema.field("image").type, table.schema.field("label").type
     if not _holds_bytes(image_type):
         raise DataError(
-            f"column '{image}' of {path} is {image_type}: it must hold struct(bytes, path)"
+            f"column '{image}' of {path} is {str(image_type)!r}: it must hold struct(bytes, path)"
         )
     if not pa.types.is_integer(label_type):
         raise DataError(f"column '{label}' of {path} is {label_type}: it must hold whole numbers")

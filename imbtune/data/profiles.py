@@ -29,7 +29,9 @@ class Imbalance:
         str, Knob("how class sizes fall", choices=("exp", "step", "as_is"), source=LDAM)
     ] = "exp"
     ratio: Annotated[float, Knob("largest class / smallest class", 1, source=LDAM)] = 100.0
-    head: Annotated[int, Knob("images of the largest class; 0 is all there are", 0)] = 0
+    head: Annotated[
+        int, Knob("images of the largest class; 0 is as many as every class has", 0)
+    ] = 0
     val_per_class: Annotated[int, Knob("validation images of each class", 1)] = 100
     subset_seed: Annotated[int, Knob("draws which images stay; not the training seed", 0)] = 0
     augment: Annotated[
@@ -48,7 +50,7 @@ def profile_counts(imbalance: Imbalance, available_K: Ints) -> Ints:
     """
     if imbalance.profile == "as_is":
         return available_K.copy()
-    n_max, classes = imbalance.head or int(available_K.max()), len(available_K)
+    n_max, classes = imbalance.head or int(available_K.min()), len(available_K)
     fraction = 1 / imbalance.ratio
     if imbalance.profile == "exp":
         counts = [_floor(n_max * fraction ** (k / max(classes - 1, 1))) for k in range(classes)]

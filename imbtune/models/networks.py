@@ -95,7 +95,7 @@ def check_model(model: nn.Module, name: str, image_shape: tuple[int, ...]) -> No
             model.eval()(torch.zeros(2, *image_shape))
     except (RuntimeError, AssertionError, ValueError) as error:
         shape = "×".join(map(str, image_shape))
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ConfigError(
             f"model '{name}' cannot take {shape} images ({reason}): choose another"
         ) from error

@@ -32,7 +32,7 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
 
     state: COMPLETE (full budget), PRUNED (stopped at a rung), FAIL, or STOPPED (the search ended
     first). score: the objective at the highest rung reached, of a finished model of `budget`
-    epochs. images: image passes trained, cool-downs included.
+    epochs. images: image passes trained, cool-downs included. node: Ray's ID of the machine.
 
     Args:
         knobs: the type of every setting that a trial of the study may have.

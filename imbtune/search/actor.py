@@ -37,7 +37,9 @@ class TrialActor(tune.Trainable):
         """Put the data on the device, once an actor, and begin the first trial."""
         assert splits and budgets
         torch.set_num_threads(threads)
-        self._data = DeviceData(splits, pick_device())
+        # a trial without a share of a GPU stays off it: Ray does not hide the GPUs from it
+        has_gpu = bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+        self._data = DeviceData(splits, pick_device() if has_gpu else torch.device("cpu"))
         self._rungs, self._budgets, self._eta, self._objective = rungs, budgets, eta, objective
         self._report_seconds = report_seconds
         self._node = ray.get_runtime_context().get_node_id()

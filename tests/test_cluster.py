@@ -1,0 +1,419 @@
+"""Clusters: the files of cluster/, docs/cluster.md, and searches on real Ray clusters.
+
+The clusters are several Ray nodes on this machine: two that are started as a user does, and one
+with a GPU on paper that Ray's own autoscaler adds when trials ask for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from command import run, start
+from typer.testing import CliRunner
+
+from imbtune.cli.main import app
+from imbtune.cli.search import parse_request
+from imbtune.errors import ConfigError
+from imbtune.search.request import SearchRequest
+from imbtune.search.resources import Node, plan_resources
+
+ROOT = Path(__file__).resolve().parents[1]
+DOC = ROOT / "docs/cluster.md"
+FILES = ("autoscaler.yaml", "rayjob.yaml", "Dockerfile")
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((ROOT / "cluster" / name).read_text())
+
+
+def strings(tree: Any) -> Iterator[str]:
+    """Every string value in a YAML tree."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from strings(value)
+
+
+def doc_lines() -> list[str]:
+    """The commands of the document's code blocks, without their comments."""
+    blocks = re.findall(r"```\n(.*?)```", DOC.read_text(), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.partition("  #")[0].strip(" &") for line in lines]
+
+
+def commands(program: str) -> list[str]:
+    """`program …`, wherever the document or a file of cluster/ has it, also behind `--` or `;`."""
+    lines = [*doc_lines(), *strings(load("autoscaler.yaml")), *strings(load("rayjob.yaml"))]
+    found = [re.search(rf"(?:^|-- |; ){program} .*", line) for line in lines]
+    return sorted({match[0].removeprefix("-- ") for match in found if match})
+
+
+def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> SearchRequest:
+    """The request that the real command line makes of `imbtune search …`; nothing is run."""
+    taken: list[SearchRequest] = []
+    monkeypatch.setattr(
+        "imbtune.cli.search.search_command", lambda options: taken.append(parse_request(options))
+    )
+    result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return taken[0]
+
+
+def test_the_document_has_commands() -> None:
+    assert len(commands("imbtune")) >= 4
+    assert len(commands("ray")) >= 8
+
+
+@pytest.mark.parametrize("command", commands("imbtune"))
+def test_imbtune_takes_the_commands(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse(command, monkeypatch).address == "auto"
+
+
+@pytest.mark.parametrize("command", commands("ray"))
+def test_ray_takes_the_commands(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsed by Ray's own command line, and not run."""
+    from ray.scripts.scripts import cli
+
+    monkeypatch.chdir(ROOT)
+    group: Any = cli
+    name, *args = shlex.split(command.partition(" >")[0])[1:]
+    while hasattr(group.commands[name], "commands"):
+        group = group.commands[name]
+        name, *args = args
+    group.commands[name].make_context(name, args)
+
+
+def test_ray_takes_the_autoscaler_file() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(load("autoscaler.yaml"))
+    validate_config(config)
+    head, worker = (config["available_node_types"][name] for name in ("head", "gpu_worker"))
+    assert config["head_node_type"] == "head"
+    assert head["max_workers"] == worker["min_workers"] == 0
+    assert worker["max_workers"] == config["max_workers"] == 4
+    assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    wheels = [remote for remote, local in config["file_mounts"].items() if local == "dist"]
+    for step in ("head_setup_commands", "worker_setup_commands"):
+        assert any(f"{wheels[0]}/*.whl" in command for command in config[step])
+
+
+def test_one_version_of_ray_everywhere() -> None:
+    """In the images, the installs and the document; one that imbtune allows."""
+    texts = [(ROOT / "cluster" / name).read_text() for name in FILES] + [DOC.read_text()]
+    pattern = r"\bray(?:\[[\w,]+\]==|:|-head:|.tune.: |Version: \"?)(\d+\.\d+\.\d+)|-ray([\d.]+\d)"
+    found = [a or b for text in texts for a, b in re.findall(pattern, text)]
+    assert len(found) >= 8
+    (version,) = set(found)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (lowest,) = (d.partition(">=")[2] for d in project["dependencies"] if d.startswith("ray["))
+    assert [int(part) for part in version.split(".")] >= [int(part) for part in lowest.split(".")]
+
+
+def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = load("rayjob.yaml")
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    (worker,) = group["template"]["spec"]["containers"]
+    assert head["image"] == worker["image"]
+    assert head["image"].endswith(f"-ray{cluster['rayVersion']}")
+    assert (
+        f"FROM rayproject/ray:{cluster['rayVersion']}-" in (ROOT / "cluster/Dockerfile").read_text()
+    )
+    assert cluster["enableInTreeAutoscaling"]
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+    limits = worker["resources"]["limits"]
+    assert worker["resources"]["requests"]["nvidia.com/gpu"] == limits["nvidia.com/gpu"]
+    pod = Node(int(limits["cpu"]), int(limits["nvidia.com/gpu"]))
+    request = parse(job["spec"]["entrypoint"], monkeypatch)
+    assert (request.space.name, request.place) == ("cifar10-lt", "s3://BUCKET/studies/cifar10-lt")
+    asked = (request.trials, request.cpus_per_trial, request.gpus_per_trial)
+    at_first = plan_resources(
+        [Node(int(head["resources"]["limits"]["cpu"]), 0)],
+        *asked,
+        request.max_concurrent,
+        may_grow=True,
+    )
+    in_full = plan_resources([pod] * group["maxReplicas"], *asked, None)
+    assert at_first == in_full  # every pod is used, and nothing waits in the full cluster
+
+
+def test_a_head_node_without_gpus_has_no_say_in_gpu_trials() -> None:
+    plan = plan_resources([Node(32, 0), Node(4, 1), Node(4, 1)], 100, None, None, None)
+    assert vars(plan) == {"cpus": 1, "gpus": 0.25, "concurrent": 8}
+    with pytest.raises(ConfigError, match="give 1 to 4"):
+        plan_resources([Node(32, 0), Node(4, 1)], 100, 8, 0.5, None)
+
+
+def test_a_cluster_may_have_its_gpus_still_to_come() -> None:
+    head = [Node(2, 0)]
+    plan = plan_resources(head, 100, None, 0.5, 8, may_grow=True)
+    assert vars(plan) == {"cpus": 1, "gpus": 0.5, "concurrent": 8}
+    with pytest.raises(ConfigError, match="give --max-concurrent too"):
+        plan_resources(head, 100, None, 0.5, None, may_grow=True)
+    with pytest.raises(ConfigError, match="the best has 1 GPUs"):
+        plan_resources([Node(4, 1)], 100, None, 2, 8, may_grow=True)
+    with pytest.raises(ConfigError, match=r"the best has no GPU$"):  # this machine does not grow
+        plan_resources(head, 100, None, 0.5, 8)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("--gpus-per-trial 0.3", "--gpus-per-trial 0.3 cannot be"),
+        ("--address ray://127.0.0.1:10001", "a search cannot run through Ray Client"),
+    ],
+)
+def test_what_cannot_run_is_said_in_one_line(
+    args: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["search", "digits-lt", *args.split()], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Cluster:
+    """Ray nodes on this machine, each started by `ray start` in a session of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.folder = folder
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
+        """One more node, not yet ready."""
+        common = "--num-cpus=1 --num-gpus=0 --object-store-memory=100000000 --block"
+        ports = "--min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0"
+        with (self.folder / f"node{len(self.nodes)}.log").open("wb") as log:
+            node = subprocess.Popen(
+                [RAY, "start", *args, *common.split(), *ports.split()],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.nodes.append(node)
+        return node
+
+    def wait(self) -> None:
+        """Until all nodes are ready."""
+        for number, node in enumerate(self.nodes):
+            log = self.folder / f"node{number}.log"
+            deadline = time.monotonic() + 120
+            while "Ray runtime started" not in (said := log.read_text()):
+                assert node.poll() is None and time.monotonic() < deadline, said
+                time.sleep(0.2)
+
+    def kill(self, *nodes: subprocess.Popen[bytes]) -> None:
+        """End the nodes as a lost machine does: every process at once."""
+        sessions = {node.pid for node in nodes}
+
+        def none_is_left() -> bool:
+            left = [pid for pid, session in running() if session in sessions]
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not left
+
+        wait_for(none_is_left, 30)
+        for node in nodes:
+            node.wait()
+
+
+def running() -> Iterator[tuple[int, int]]:
+    """Process and session IDs of all processes that have not ended."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended while we looked
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] != "Z":
+                    yield int(folder.name), int(fields[3])
+
+
+def wait_for(happened: Callable[[], Any], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes with a CPU each, and an autoscaler that may add one with a GPU and four CPUs.
+
+    It asks for a token. The GPU is one on paper: Ray counts it, and PyTorch finds none.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="imbtune-", dir="/tmp"))  # a socket's path has 107 bytes
+    cluster = Cluster(folder)
+    lists = "initialization setup head_setup worker_setup head_start_ray worker_start_ray"
+    config = {
+        "cluster_name": "test",
+        "max_workers": 1,
+        "idle_timeout_minutes": 0.05,
+        "upscaling_speed": 1.0,
+        "provider": {  # Ray's own, for tests: a "machine" is one more node on this one
+            "type": "fake_multinode",
+            "gcs_address": cluster.address,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "foreground_node_launch": True,
+        },
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
+            "gpu": {
+                "resources": {"CPU": 4, "GPU": 1, "object_store_memory": 100_000_000},
+                "node_config": {},
+                "min_workers": 0,
+                "max_workers": 1,
+            },
+        },
+        "head_node_type": "ray.head.default",
+        "auth": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        "cluster_synced_files": [],
+        "rsync_exclude": [],
+        "rsync_filter": [],
+        **{f"{name}_commands": [] for name in lists.split()},
+    }
+    (folder / "autoscaler.yaml").write_text(yaml.safe_dump(config))
+    port = cluster.address.partition(":")[2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+        patch.setenv("RAY_FAKE_CLUSTER", "1")
+        patch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "1")
+        try:
+            cluster.start(
+                "--head",
+                f"--port={port}",
+                f"--temp-dir={folder}/ray",
+                "--include-dashboard=false",
+                *([f"--ray-client-server-port={free_port()}"] if find_spec("grpc") else []),
+                f"--autoscaling-config={folder}/autoscaler.yaml",
+            )
+            cluster.start(f"--address={cluster.address}")
+            cluster.wait()
+            yield cluster
+        finally:
+            cluster.kill(*cluster.nodes)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def read(study: Path, table: str) -> pd.DataFrame:
+    """A table of a study that may be running."""
+    folder = study / table
+    return pd.read_parquet(folder) if folder.is_dir() else pd.DataFrame({"trial": []})
+
+
+# The first test on the cluster: the autoscaler has added nothing yet
+def test_trials_run_on_both_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    args = f"search digits-lt --trials 6 --epochs 4 --address {cluster.address} --storage studies"
+    done = run(*args.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "6 trials, 2 at a time on 1 CPU each" in done.stdout
+    trials = read(tmp_path / "studies/digits-lt", "trials")
+    assert len(trials) == 6
+    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
+    assert trials["node"].nunique() == 2
+
+
+def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_path: Path) -> None:
+    """Eight trials may run; one GPU takes four, side by side until the search is interrupted."""
+    args = (
+        "search digits-lt --trials 8 --epochs 9000 --gpus-per-trial 0.25 --max-concurrent 8 "
+        f"--address {cluster.address}"
+    )
+    study = tmp_path / "runs/digits-lt"
+    search = start(*args.split(), cwd=tmp_path)
+
+    def four_side_by_side() -> bool:
+        assert search.poll() is None, search.communicate()[0]
+        epochs = read(study, "epochs")
+        if epochs["trial"].nunique() < 4:
+            return False
+        times = epochs.groupby("trial")["time"].agg(["min", "max"])
+        return bool(times["min"].max() < times["max"].min())
+
+    try:
+        wait_for(four_side_by_side, 240)
+        search.send_signal(signal.SIGINT)
+        output, _ = search.communicate(timeout=120)
+    finally:
+        search.kill()
+    assert search.returncode == 0, output
+    assert "8 at a time on 1 CPU + 0.25 GPU each" in output
+    assert "No machine of the cluster has a GPU yet" in output
+    trials = read(study, "trials")
+    assert trials["state"].tolist() == ["STOPPED"] * 4
+    assert trials["node"].nunique() == 1
+    assert read(study, "epochs")["trial"].nunique() == 4
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_costs_its_trials_only(cluster: Cluster, tmp_path: Path) -> None:
+    lost = cluster.start(f"--address={cluster.address}")
+    cluster.wait()
+    args = f"search digits-lt --trials 5 --epochs 300 --address {cluster.address}"
+    study = tmp_path / "runs/digits-lt"
+    search = start(*args.split(), cwd=tmp_path)
+    try:
+        wait_for(lambda: read(study, "epochs")["trial"].nunique() >= 3, 240)
+        cluster.kill(lost)
+        output, _ = search.communicate(timeout=300)
+    finally:
+        search.kill()
+        cluster.nodes.remove(lost)
+    assert search.returncode == 0, output
+    trials = read(study, "trials").set_index("state")
+    assert len(trials) == 5
+    failed = trials.loc[["FAIL"]]
+    assert len(failed) == 1
+    assert failed["error"].notna().all()
+    assert set(trials.drop(index="FAIL")["node"]).isdisjoint(failed["node"])
+
+
+@pytest.mark.slow
+def test_a_missing_token_is_said_in_one_line(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run("search", "digits-lt", "--address", cluster.address, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no token here for the Ray cluster at '127.0.0.1:")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
