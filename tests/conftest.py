@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.fs as pafs
 import pytest
 import torch
+from hypothesis import settings
 
 from imbtune.data.splits import Images, Look, Splits
 from imbtune.training.device_data import DeviceData
@@ -22,6 +23,9 @@ from imbtune.training.device_data import DeviceData
 REAL_CIFAR10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+torch.set_num_threads(1)  # networks this small only lose time to threads
+settings.register_profile("imbtune", deadline=None)  # no test is timed
+settings.load_profile("imbtune")
 
 
 @pytest.fixture

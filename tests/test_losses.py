@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from imbtune.methods.losses import ldam, losses, margin_softmax
-
-unhurried = settings(deadline=None)
 
 Batch = tuple[Tensor, Tensor, Tensor]  # logits_BK, labels_B, counts_K
 
@@ -113,7 +111,6 @@ def test_every_loss_has_its_formula_here() -> None:
 
 @pytest.mark.parametrize("name", losses.names())
 @given(batch=batches(), data=st.data())
-@unhurried
 def test_the_vectorised_loss_is_the_papers(name: str, batch: Batch, data: st.DataObject) -> None:
     knobs = drawn_knobs(data, name)
     logits_BK, labels_B, counts_K = (tensor.tolist() for tensor in batch)
@@ -134,7 +131,6 @@ NEUTRAL = [
 
 @pytest.mark.parametrize(("name", "knobs"), NEUTRAL)
 @given(batch=batches())
-@unhurried
 def test_neutral_knobs_make_it_cross_entropy(
     name: str, knobs: dict[str, float], batch: Batch
 ) -> None:
@@ -144,7 +140,6 @@ def test_neutral_knobs_make_it_cross_entropy(
 
 @pytest.mark.parametrize("name", ["logit_adjustment", "balanced_softmax", "vs", "cdt"])
 @given(batch=batches(), count=st.integers(1, 10_000))
-@unhurried
 def test_equal_class_sizes_make_it_cross_entropy(name: str, batch: Batch, count: int) -> None:
     logits_BK, labels_B, counts_K = batch
     balanced = (logits_BK, labels_B, torch.full_like(counts_K, count))
@@ -153,14 +148,12 @@ def test_equal_class_sizes_make_it_cross_entropy(name: str, batch: Batch, count:
 
 
 @given(batches())
-@unhurried
 def test_balanced_softmax_is_logit_adjustment_with_tau_1(batch: Batch) -> None:
     adjusted = vectorised("logit_adjustment", batch, tau=1.0)
     torch.testing.assert_close(vectorised("balanced_softmax", batch), adjusted)
 
 
 @given(batches(), st.floats(0, 2), st.floats(0, 10))
-@unhurried
 def test_vs_is_cdt_and_logit_adjustment(batch: Batch, slope: float, tau: float) -> None:
     without_tau = vectorised("vs", batch, slope=slope, tau=0.0)
     torch.testing.assert_close(without_tau, vectorised("cdt", batch, slope=slope))
@@ -169,7 +162,6 @@ def test_vs_is_cdt_and_logit_adjustment(batch: Batch, slope: float, tau: float) 
 
 
 @given(batches(), st.floats(0.01, 2))
-@unhurried
 def test_ldam_gives_the_rarest_class_the_largest_margin(batch: Batch, margin: float) -> None:
     counts_K = batch[2]
     margin_K = ldam(counts_K, margin=margin).margin_K
@@ -180,7 +172,6 @@ def test_ldam_gives_the_rarest_class_the_largest_margin(batch: Batch, margin: fl
 
 @pytest.mark.parametrize("name", losses.names())
 @given(data=st.data(), rare=st.integers(1, 3))
-@unhurried
 def test_loss_and_gradient_are_finite_at_the_edges(
     name: str, data: st.DataObject, rare: int
 ) -> None:

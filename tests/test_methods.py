@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import Parameter as Weight
@@ -26,8 +26,6 @@ from imbtune.slots import SLOTS
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import TrainState, train_epoch
 from imbtune.training.progress import whole_run
-
-unhurried = settings(deadline=None)
 
 REGISTRIES: list[Registry] = [*SLOTS.values(), pairings, blends, label_rules]
 ENTRIES = [entry for registry in REGISTRIES for entry in registry]
@@ -118,7 +116,6 @@ def test_every_part_trains_with_its_defaults(slot: str, name: str, device_data: 
 
 
 @given(class_sizes, st.one_of(st.floats(0, 0.9999999), st.just(0.9999), st.just(0.9999999)))
-@unhurried
 def test_effective_number_weights_are_the_papers(counts: list[int], beta: float) -> None:
     """w_k = K·[(1-β)/(1-β^n_k)] / Σ_j[(1-β)/(1-β^n_j)], in 60 decimal digits."""
     with localcontext(prec=60):
@@ -129,7 +126,6 @@ def test_effective_number_weights_are_the_papers(counts: list[int], beta: float)
 
 
 @given(class_sizes, st.floats(0, 4))
-@unhurried
 def test_inverse_weights_are_powers_of_the_class_size(counts: list[int], power: float) -> None:
     raw = [n**-power for n in counts]
     literal = [len(counts) * w / sum(raw) for w in raw]
@@ -139,7 +135,6 @@ def test_inverse_weights_are_powers_of_the_class_size(counts: list[int], power: 
 
 @pytest.mark.parametrize("name", weights.names())
 @given(counts=class_sizes)
-@unhurried
 def test_weights_have_mean_1_and_favour_the_rare(name: str, counts: list[int]) -> None:
     counts_K = torch.tensor(counts, dtype=torch.float32)
     weights_K = weights[name].make(counts_K)
@@ -149,7 +144,6 @@ def test_weights_have_mean_1_and_favour_the_rare(name: str, counts: list[int]) -
 
 
 @given(class_sizes)
-@unhurried
 def test_no_weighting_at_beta_0_and_inverse_frequency_towards_1(counts: list[int]) -> None:
     counts_K = torch.tensor(counts, dtype=torch.float32)
     assert torch.equal(effective_number(counts_K, beta=0.0), torch.ones(len(counts)))
@@ -175,7 +169,6 @@ def test_mean_weight_of_an_image_is_what_was_measured_in_the_reference(
 
 
 @given(st.floats(0, 1))
-@unhurried
 def test_strength_follows_the_schedule(cooldown: float) -> None:
     assert strength("never", cooldown) == 0
     assert strength("always", cooldown) == 1
@@ -192,7 +185,6 @@ def test_every_weight_schedule_has_a_strength() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 130), st.integers(0, 10**6))
-@unhurried
 def test_instance_sampling_lays_permutations_end_to_end(n: int, total: int, seed: int) -> None:
     drawn = draw_indices(None, np.zeros(n, dtype=np.int64), total, np.random.default_rng(seed))
     assert len(drawn) == total
@@ -220,7 +212,6 @@ def test_classes_and_their_images_are_drawn_as_often_as_they_should(name: str) -
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 10**6))
-@unhurried
 def test_drawn_images_exist_and_draws_repeat(labels: list[int], seed: int) -> None:
     labels_N = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     probabilities_K = samplers["class_balanced"].make(np.bincount(labels_N).astype(float))
@@ -243,7 +234,6 @@ def test_the_rate_is_whole_in_the_trunk_and_never_rises_in_the_cooldown(name: st
 
 
 @given(st.floats(0, 1))
-@unhurried
 def test_linear_and_cosine_are_symmetric_about_the_middle(share: float) -> None:
     for name in ("linear", "cosine"):
         decay = schedules[name].make
@@ -251,7 +241,6 @@ def test_linear_and_cosine_are_symmetric_about_the_middle(share: float) -> None:
 
 
 @given(st.floats(1e-4, 1), st.floats(0, 1))
-@unhurried
 def test_step_drops_at_the_start_and_at_the_middle(drop: float, share: float) -> None:
     expected = 1.0 if share == 0 else drop if share < 0.5 else drop * drop
     assert schedules["step"].make(share, drop=drop) == pytest.approx(expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_splits
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from imbtune.training import metrics as module
 from imbtune.training.device_data import DeviceData
 from imbtune.training.metrics import OBJECTIVES, evaluate, metrics, recalls
-
-unhurried = settings(deadline=None)
 
 Ints = NDArray[np.int64]
 
@@ -40,7 +38,6 @@ def predictions(confusion_KK: Ints) -> tuple[Ints, Ints]:
 
 
 @given(confusions())
-@unhurried
 def test_figures_are_scikit_learns(confusion_KK: Ints) -> None:
     labels, predicted = predictions(confusion_KK)
     classes = range(len(confusion_KK))
@@ -56,7 +53,6 @@ def test_figures_are_scikit_learns(confusion_KK: Ints) -> None:
 
 
 @given(confusions(), st.data())
-@unhurried
 def test_groups_are_many_over_100_medium_and_few_under_20(
     confusion_KK: Ints, data: st.DataObject
 ) -> None:

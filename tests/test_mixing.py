@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -26,8 +26,6 @@ from imbtune.methods.mixing import (
     remix_label,
 )
 from imbtune.training.device_data import DeviceData
-
-unhurried = settings(deadline=None)
 
 shares = st.floats(0, 1)
 sizes = st.integers(1, 10_000)
@@ -64,14 +62,12 @@ def literal_remix(lam: float, n_i: int, n_j: int, kappa: float, tau: float) -> f
 
 
 @given(pairs, st.floats(0, 1))
-@unhurried
 def test_margin_aware_label_is_the_papers(drawn: Pairs, omega: float) -> None:
     literal = [literal_mamix(*pair, omega) for pair in drawn]
     assert margin_aware_label(*columns(drawn), omega=omega).tolist() == pytest.approx(literal)
 
 
 @given(pairs, st.floats(1, 10), shares)
-@unhurried
 def test_remix_label_is_the_papers(drawn: Pairs, kappa: float, tau: float) -> None:
     literal = [literal_remix(*pair, kappa, tau) for pair in drawn]
     assert remix_label(*columns(drawn), kappa=kappa, tau=tau).tolist() == literal
@@ -90,14 +86,12 @@ def test_the_tail_image_gets_the_published_share_of_the_label(
 
 
 @given(pairs)
-@unhurried
 def test_margin_aware_with_omega_0_is_mixup(drawn: Pairs) -> None:
     g_B = margin_aware_label(*columns(drawn), omega=0.0)
     torch.testing.assert_close(g_B, linear_label(*columns(drawn)))
 
 
 @given(pairs, shares)
-@unhurried
 def test_remix_with_a_huge_kappa_is_mixup(drawn: Pairs, tau: float) -> None:
     g_B = remix_label(*columns(drawn), kappa=1e5, tau=tau)
     assert torch.equal(g_B, linear_label(*columns(drawn)))
@@ -105,7 +99,6 @@ def test_remix_with_a_huge_kappa_is_mixup(drawn: Pairs, tau: float) -> None:
 
 @pytest.mark.parametrize("rule", ["linear", "remix", "margin_aware"])
 @given(drawn=pairs)
-@unhurried
 def test_swapping_the_two_images_swaps_their_labels(rule: str, drawn: Pairs) -> None:
     lam_B, n_i_B, n_j_B = columns([(round(lam * 64) / 64, i, j) for lam, i, j in drawn])
     label = label_rules[rule].make
@@ -113,7 +106,6 @@ def test_swapping_the_two_images_swaps_their_labels(rule: str, drawn: Pairs) -> 
 
 
 @given(sizes, sizes, st.floats(0, 1))
-@unhurried
 def test_margin_aware_label_is_half_where_the_margins_meet(
     n_i: int, n_j: int, omega: float
 ) -> None:
@@ -142,7 +134,6 @@ def test_label_shares_stay_within_0_and_1_at_the_edges(rule: str, knobs: dict[st
 
 @pytest.mark.parametrize("rule", label_rules.names())
 @given(n_i=sizes, n_j=sizes)
-@unhurried
 def test_more_of_an_image_is_never_less_of_its_label(rule: str, n_i: int, n_j: int) -> None:
     lam_B = torch.linspace(0, 1, 101, dtype=torch.float64)
     g_B = label_rules[rule].make(lam_B, torch.full((101,), n_i), torch.full((101,), n_j))
@@ -184,7 +175,6 @@ def literal_box(lam: float, y: int, x: int, size: tuple[int, int]) -> tuple[int,
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0.05, 5), st.integers(0, 10**6))
-@unhurried
 def test_cutmix_boxes_are_the_papers_and_lambda_is_the_area_left(
     height: int, width: int, alpha: float, seed: int
 ) -> None:
@@ -207,7 +197,6 @@ def random_images(seed: int, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**6))
-@unhurried
 def test_cutmix_shows_x_j_inside_the_box_and_x_i_outside(
     height: int, width: int, seed: int
 ) -> None:
@@ -226,7 +215,6 @@ def test_cutmix_shows_x_j_inside_the_box_and_x_i_outside(
 
 
 @given(st.lists(shares, min_size=4, max_size=4), st.integers(0, 10**6))
-@unhurried
 def test_linear_blend_lies_on_the_segment_at_lambda(lam: list[float], seed: int) -> None:
     x_i, x_j = random_images(seed, 3, 5)
     mixed = blend_images(x_i, x_j, torch.tensor(lam), None)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -22,8 +22,6 @@ from imbtune.models.networks import (
     check_model,
     models,
 )
-
-unhurried = settings(deadline=None)
 
 ZOO = ["resnet18", "mobilenet_v3_small", "googlenet"]
 
@@ -92,7 +90,6 @@ def test_evaluation_does_not_depend_on_the_batch() -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(1e-3, 1e3))
-@unhurried
 def test_cosine_head_is_the_cosine_whatever_the_lengths(seed: int, length: float) -> None:
     torch.manual_seed(seed)
     head, features_BD = CosineHead(5, 3), torch.randn(4, 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_splits
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from imbtune.methods.mixing import any_class_knn, pairings, same_class_knn, shuffle
 from imbtune.training import device_data
 from imbtune.training.device_data import DeviceData, PixelNeighbours
-
-unhurried = settings(deadline=None)
 
 Points = tuple[NDArray[np.uint8], list[int]]
 
@@ -32,7 +30,6 @@ def points(draw: st.DrawFn) -> Points:
 @pytest.mark.parametrize("same_class", [True, False])
 @pytest.mark.parametrize("block", [1, 7, 1024])
 @given(drawn=points(), k=st.integers(1, 6))
-@unhurried
 def test_neighbours_are_those_of_a_brute_force_search(
     same_class: bool, block: int, drawn: Points, k: int
 ) -> None:

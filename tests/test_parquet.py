@@ -255,7 +255,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / TRAIN
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_truncation_is_one_line(small: Path, data: Any) -> None:
     whole = small.read_bytes()
@@ -266,7 +265,7 @@ def test_any_truncation_is_one_line(small: Path, data: Any) -> None:
             read_images(Path(name), "train", (4, 4), 3)
 
 
-@settings(deadline=None, max_examples=300, derandomize=True)  # others' parsers: no surprises
+@settings(max_examples=300, derandomize=True)  # others' parsers: no surprises
 @given(st.data())
 def test_any_damage_is_one_line_or_harmless(small: Path, data: Any) -> None:
     """Parquet has no checksum here: damage may pass, but then the shapes are right."""

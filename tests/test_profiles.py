@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from data_files import one_line
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from imbtune.config import TrainConfig
@@ -73,7 +73,6 @@ def test_rounding_loses_no_image(ratio: float, n_max: int, k: int, expected: int
         assert counts("step", ratio, n_max, 10)[k] == expected
 
 
-@settings(deadline=None)
 @given(st.integers(2, 30), st.integers(1, 9000), st.data())
 def test_exp_is_the_formula_in_exact_arithmetic(classes: int, n_max: int, data: Any) -> None:
     """n = ⌊n_max · r^(-k/(K-1))⌋ is n^(K-1) · r^k ≤ n_max^(K-1) < (n+1)^(K-1) · r^k."""
@@ -85,7 +84,6 @@ def test_exp_is_the_formula_in_exact_arithmetic(classes: int, n_max: int, data: 
     assert kept == sorted(kept, reverse=True)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 9000), st.data())
 def test_step_is_the_formula(classes: int, n_max: int, data: Any) -> None:
     ratio = data.draw(st.integers(1, n_max))
@@ -94,7 +92,6 @@ def test_step_is_the_formula(classes: int, n_max: int, data: Any) -> None:
     assert counts("step", ratio, n_max, classes) == expected
 
 
-@settings(deadline=None)
 @given(st.integers(2, 100), st.integers(1, 9000), st.floats(1, 9000))
 def test_any_ratio_falls_from_head_to_tail(classes: int, n_max: int, ratio: float) -> None:
     assume(ratio <= n_max)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_splits
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -18,8 +18,6 @@ from imbtune.methods.schedules import Phases
 from imbtune.training.device_data import DeviceData
 from imbtune.training.plan import EpochPlan, draw_epoch, learning_rates, steps_per_epoch
 from imbtune.training.progress import RUNG_KINDS, Epoch, cooldown, stretches, trunk, whole_run
-
-unhurried = settings(deadline=None)
 
 DATA = DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))  # 87 images
 WEIGHTS_K = torch.tensor([0.25, 0.5, 1.25, 2.0])
@@ -49,7 +47,6 @@ def tensors(plan: EpochPlan) -> list[Tensor]:
 
 
 @given(st.integers(1, 500), phases)
-@unhurried
 def test_phases_are_whole_epochs_and_add_up_to_the_run(budget: int, drawn: Phases) -> None:
     run = whole_run(budget, drawn)
     assert [epoch.index for epoch in run] == list(range(budget))
@@ -63,7 +60,6 @@ def test_phases_are_whole_epochs_and_add_up_to_the_run(budget: int, drawn: Phase
 
 
 @given(st.integers(1, 100), phases, st.integers(1, 9))
-@unhurried
 def test_shares_of_warmup_and_cooldown_rise_from_0_to_1(
     budget: int, drawn: Phases, steps: int
 ) -> None:
@@ -105,7 +101,6 @@ def test_a_smooth_schedule_falls_from_the_peak_to_almost_nothing(schedule: str) 
 
 @pytest.mark.parametrize("kind", RUNG_KINDS)
 @given(budgets=rungs, drawn=phases)
-@unhurried
 def test_every_rung_scores_a_model_of_its_budget(
     kind: str, budgets: list[int], drawn: Phases
 ) -> None:
@@ -127,7 +122,6 @@ def test_every_rung_scores_a_model_of_its_budget(
 
 
 @given(rungs, phases)
-@unhurried
 def test_what_each_kind_of_rung_costs(budgets: list[int], drawn: Phases) -> None:
     cost = {
         kind: sum(len(s.epochs) + len(s.branch) for s in stretches(kind, budgets, drawn))
@@ -140,7 +134,6 @@ def test_what_each_kind_of_rung_costs(budgets: list[int], drawn: Phases) -> None
 
 
 @given(rungs, phases)
-@unhurried
 def test_the_trunk_is_trained_once_and_cools_only_on_copies(
     budgets: list[int], drawn: Phases
 ) -> None:
@@ -158,7 +151,6 @@ def test_the_trunk_is_trained_once_and_cools_only_on_copies(
 
 
 @given(st.integers(1, 5000), st.integers(1, 600))
-@unhurried
 def test_an_epoch_is_as_near_to_all_images_once_as_full_batches_come(
     images: int, batch_size: int
 ) -> None:
@@ -194,7 +186,6 @@ def test_a_trunk_epoch_is_the_same_in_every_budget_and_a_cooldown_epoch_is_not()
 
 
 @given(st.integers(1, 120), st.integers(0, 5), st.integers(0, 99))
-@unhurried
 def test_an_epoch_shows_every_image_once_up_to_the_wraparound(
     batch_size: int, index: int, seed: int
 ) -> None:

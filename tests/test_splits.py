@@ -49,7 +49,6 @@ def cases(draw: Any) -> tuple[list[int], Imbalance]:
     )
 
 
-@settings(deadline=None)
 @given(cases())
 def test_what_a_search_and_a_final_training_see(case: tuple[list[int], Imbalance]) -> None:
     sizes, imbalance = case
@@ -73,7 +72,7 @@ def test_what_a_search_and_a_final_training_see(case: tuple[list[int], Imbalance
         assert part.items() <= every.items()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(cases())
 def test_same_call_same_figure(case: tuple[list[int], Imbalance]) -> None:
     sizes, imbalance = case

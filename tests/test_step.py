@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import make_splits
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -21,8 +21,6 @@ from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import TrainState, batch, objective
 from imbtune.training.plan import Views, draw_epoch
 from imbtune.training.progress import whole_run
-
-unhurried = settings(deadline=None)
 
 CPU = torch.device("cpu")
 DATA = DeviceData(make_splits([60, 20, 6, 1]), CPU)  # 87 images, 8×8 grey
@@ -45,7 +43,6 @@ def state_of(loss: str, reduction: str) -> TrainState:
 @pytest.mark.parametrize("reduction", ["weighted_mean", "mean"])
 @pytest.mark.parametrize("loss", ["ce", "focal", "ldam", "vs"])
 @given(st.integers(1, 9), st.integers(0, 10**6))
-@unhurried
 def test_the_objective_is_two_hard_labels(loss: str, reduction: str, size: int, seed: int) -> None:
     """Σ(g·w_i·ℓ(z, y_i) + (1-g)·w_j·ℓ(z, y_j)) over Σ of the weights, or over the batch size."""
     state, rng = state_of(loss, reduction), np.random.default_rng(seed)

@@ -31,8 +31,6 @@ from imbtune.training.metrics import metrics
 from imbtune.training.plan import draw_epoch
 from imbtune.training.progress import Epoch, cooldown, stretches, trunk, whole_run
 
-torch.set_num_threads(1)  # tensors this small mostly wait for each other's threads
-
 CPU = torch.device("cpu")
 DATA = DeviceData(make_splits([60, 20, 6, 1]), CPU)  # 87 images, 8×8 grey
 

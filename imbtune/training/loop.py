@@ -70,9 +70,11 @@ class TrainState:
         """Whatever is trained inside is undone at the end, to the last bit."""
         model = copy.deepcopy(self.model.state_dict())
         optimizer = copy.deepcopy(self.optimizer.state_dict())
-        yield
-        self.model.load_state_dict(model)
-        self.optimizer.load_state_dict(optimizer)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(model)
+            self.optimizer.load_state_dict(optimizer)
 
 
 def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> tuple[float, float]:
