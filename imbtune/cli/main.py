@@ -103,7 +103,7 @@ def search(
         int | None, typer.Option(min=1, help="Trials at a time.  [default: as many as fit]")
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster: auto, or ray://host:10001.")
+        str | None, typer.Option(help="A running Ray cluster: auto, or HEAD:6379.")
     ] = None,
     storage: Annotated[
         str, typer.Option(help="Where studies go: a folder, s3://… or gs://….")

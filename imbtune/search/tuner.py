@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
-import ray
-import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
-from ray.exceptions import AuthenticationError
 
 from imbtune.config import PLAIN, TrainConfig
 from imbtune.data.datasets import data_root, load
 from imbtune.data.splits import Splits, search_splits
-from imbtune.errors import ClusterError, StudyError
+from imbtune.errors import StudyError
 from imbtune.models.networks import build_model, check_model
 from imbtune.results.store import Store
 from imbtune.results.tables import ParquetSink, Sink
 from imbtune.results.wandb import WandbSink, check_wandb
 from imbtune.search.actor import TrialActor
+from imbtune.search.cluster import check_address, cluster_nodes, connected, local_node
 from imbtune.search.recorder import Recorder
 from imbtune.search.records import SearchOutcome, TrialRecord
 from imbtune.search.request import SearchRequest
@@ -56,14 +50,14 @@ def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutc
     sampler = make_sampler(request.sampler, request.seed)
     check_gpu_fraction(request.gpus_per_trial or 0)
     check_wandb(request.wandb)
-    _check_address(request.address)
+    check_address(request.address)
     store = _new_store(request)
     base = space.base()
     budgets = space.rungs.budgets(base.epochs)
     splits = load_search_splits(base, request.data)
     if not request.address:  # what this machine cannot give is said before Ray starts
         _plan(request, [local_node()])
-    with _ray(request.address):
+    with connected(request.address):
         nodes = cluster_nodes()
         resources = _plan(request, nodes)
         store.create()
@@ -222,74 +216,6 @@ def _journal(store: Store) -> Iterator[JournalStorage]:
         finally:
             if not store.local:
                 store.write("journal.log", path.read_bytes())
-
-
-def local_node() -> Node:
-    """This machine."""
-    return Node(len(os.sched_getaffinity(0)), torch.cuda.device_count())
-
-
-def cluster_nodes() -> list[Node]:
-    """The machines of the cluster that this process is connected to."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(int(r.get("CPU", 0)), int(r.get("GPU", 0))) for r in resources]
-
-
-def _check_address(address: str | None) -> None:
-    """ClusterError for Ray Client: Tune would move the search to the head node, away from us."""
-    if address and "://" in address:
-        raise ClusterError(
-            f"--address {address}: a search cannot run through Ray Client: run it on a machine of "
-            "the cluster with --address auto, or send it there with `ray job submit`"
-        )
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """Ray on this machine, or the cluster at `address`; left again at the end."""
-    # Tune's own CSV, JSON and TensorBoard files repeat what the study holds, and cost a trial most
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    # epochs are reported between rungs too, without a score; Tune would call that an error
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address:
-            _knock(address)
-            ray.init(address=address, **quiet)
-        else:
-            node = local_node()
-            ray.init(
-                address="local",
-                num_cpus=node.cpus,
-                num_gpus=node.gpus,
-                include_dashboard=False,
-                **quiet,
-            )
-    except AuthenticationError as error:
-        raise ClusterError(
-            f"no token here for the Ray cluster at {address!r}: copy ~/.ray/auth_token from its "
-            "head node, or set RAY_AUTH_TOKEN"
-        ) from error
-    except (OSError, ValueError) as error:
-        # Ray's ConnectionError says no more than the address; a version mismatch is in its cause
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ClusterError(
-            f"no Ray cluster at {address!r} for this machine ({reason}): start one with `ray start "
-            "--head`, join it with `ray start --address`, or leave --address out"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """OSError at once where nothing answers; Ray itself would go on trying for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _headline(

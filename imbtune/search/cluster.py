@@ -1,0 +1,85 @@
+"""Ray: started on this machine, or a running cluster; and the machines that it has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import AuthenticationError
+
+from imbtune.errors import ClusterError
+from imbtune.search.resources import Node
+
+
+def local_node() -> Node:
+    """This machine."""
+    return Node(len(os.sched_getaffinity(0)), torch.cuda.device_count())
+
+
+def cluster_nodes() -> list[Node]:
+    """The machines of the cluster that this process is connected to."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(int(r.get("CPU", 0)), int(r.get("GPU", 0))) for r in resources]
+
+
+def check_address(address: str | None) -> None:
+    """ClusterError for Ray Client: Tune would move the search to the head node, away from us."""
+    if address and "://" in address:
+        raise ClusterError(
+            f"--address {address}: a search cannot run through Ray Client: run it on a machine of "
+            "the cluster with --address auto, or send it there with `ray job submit`"
+        )
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Ray on this machine, or the cluster at `address`; left again at the end."""
+    # Tune's own CSV, JSON and TensorBoard files repeat what the study holds, and cost a trial most
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # epochs are reported between rungs too, without a score; Tune would call that an error
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address:
+            _knock(address)
+            ray.init(address=address, **quiet)
+        else:
+            node = local_node()
+            ray.init(
+                address="local",
+                num_cpus=node.cpus,
+                num_gpus=node.gpus,
+                include_dashboard=False,
+                **quiet,
+            )
+    except AuthenticationError as error:
+        raise ClusterError(
+            f"no token here for the Ray cluster at {address!r}: copy ~/.ray/auth_token from its "
+            "head node, or set RAY_AUTH_TOKEN"
+        ) from error
+    except (OSError, ValueError) as error:
+        # Ray's ConnectionError says no more than the address; a version mismatch is in its cause
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ClusterError(
+            f"no Ray cluster at {address!r} for this machine ({reason}): start one with `ray start "
+            "--head`, join it with `ray start --address`, or leave --address out"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError at once where nothing answers; Ray itself would go on trying for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
