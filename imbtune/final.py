@@ -16,10 +16,11 @@ from imbtune.config import TrainConfig
 from imbtune.data.datasets import data_root, load
 from imbtune.data.splits import Splits, final_splits
 from imbtune.errors import StudyError
-from imbtune.models.networks import Classifier, build_model, check_model
+from imbtune.models.networks import Classifier
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import TrainState, pick_device, train_epoch
 from imbtune.training.metrics import metrics, recalls
+from imbtune.training.model import new_model, try_model
 from imbtune.training.progress import whole_run
 
 SPOKEN = 10  # progress lines of one run
@@ -47,7 +48,7 @@ def train_final(
     """Train `config` with `seeds` seeds from its own on; write models, configuration and results.
 
     The test set is evaluated once a run, after the last epoch. `out` gets `config.yaml`,
-    `model-seed0.pt`, … and `results.json`.
+    `model-seed0.pt`, … and `results.json`, anew after every seed.
 
     Raises:
         ImbtuneError: before anything is trained: the data, the model, a folder that is not empty.
@@ -58,9 +59,11 @@ def train_final(
     splits = final_splits(dataset, config.data.shared)
     device = pick_device()
     tensors = DeviceData(splits, device)
-    check_model(build_final_model(config, splits), config.model.name, splits.train.pixels.shape[1:])
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(config.yaml(), encoding="utf-8")
+    try_model(config, splits)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"cannot write to {out} ({error.strerror}): give another --out") from error
     say(
         f"{config.data.name}: {len(splits.train)} training and {len(splits.held)} test images, "
         f"{len(splits.classes)} classes; {config.epochs} epochs on {device}"
@@ -78,12 +81,6 @@ def mean_and_std(runs: list[FinalRun], metric: str) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
-def build_final_model(config: TrainConfig, splits: Splits) -> Classifier:
-    """The network of `config` for the images of `splits`, freshly initialised."""
-    channels, classes = splits.train.pixels.shape[1], len(splits.classes)
-    return build_model(config.model.name, config.model.knobs, config.loss_head, channels, classes)
-
-
 def load_model(path: str | Path) -> Classifier:
     """A model that `imbtune train` wrote, on the CPU, in evaluation mode.
 
@@ -92,13 +89,7 @@ def load_model(path: str | Path) -> Classifier:
     """
     saved = torch.load(path, map_location="cpu", weights_only=True)
     config = TrainConfig.from_settings(saved["settings"])
-    model = build_model(
-        config.model.name,
-        config.model.knobs,
-        config.loss_head,
-        len(saved["mean"]),
-        len(saved["classes"]),
-    )
+    model = new_model(config, len(saved["mean"]), len(saved["classes"]))
     model.load_state_dict(saved["state_dict"])
     model.classes, model.mean, model.std = saved["classes"], saved["mean"], saved["std"]
     return model.eval()
@@ -146,6 +137,7 @@ def _write_results(
     runs: list[FinalRun],
     provenance: dict[str, Any],
 ) -> None:
+    (out / "config.yaml").write_text(config.yaml(), encoding="utf-8")
     names = [name for name, value in runs[0].figures.items() if value is not None]
     summary = {
         name: dict(zip(("mean", "std"), mean_and_std(runs, name), strict=True)) for name in names

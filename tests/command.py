@@ -10,10 +10,21 @@ from pathlib import Path
 IMBTUNE = str(Path(sys.executable).parent / "imbtune")
 
 
+def clean_environment() -> dict[str, str]:
+    """Ours without what W&B leaves in it: a child would send its runs to our service."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+
+
 def run(*args: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """`imbtune ARGS` in `cwd`, to its end."""
     return subprocess.run(
-        [IMBTUNE, *args], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+        [IMBTUNE, *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env=clean_environment(),
     )
 
 
@@ -25,7 +36,7 @@ def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=clean_environment(),
     )
 
 

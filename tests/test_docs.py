@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from imbtune.cli.main import app
 from imbtune.cli.search import parse_request
 from imbtune.cli.train import read_config
-from imbtune.search.space import load_space
+from imbtune.search.space_file import load_space
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -169,6 +169,7 @@ def test_nothing_listens(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatc
         with one_line("could not download cifar10", cache, "refused", "--data"):
             load("cifar10", None)
     assert site.requests == 0
+    assert not cache.exists()
 
 
 def test_cache_that_cannot_be_made(site: Site, cache: Path) -> None:

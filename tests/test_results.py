@@ -131,17 +131,30 @@ def test_a_killed_writer_leaves_every_flushed_row_once_and_no_broken_file(tmp_pa
         assert len(epochs) >= seen
 
 
-@pytest.mark.usefixtures("_every_row_at_once")
-def test_a_compaction_cut_off_between_its_renames_is_ended_by_repair(tmp_path: Path) -> None:
+def compact_again_and_again(place: str) -> None:
+    store = Store(place)
+    while True:
+        store.replace_folder("epochs", store.table("epochs"))
+
+
+def test_a_reader_and_a_kill_never_find_a_table_missing_or_twice(tmp_path: Path) -> None:
+    """One process compacts without end and is killed; every look finds all rows once."""
     store = Store(str(tmp_path))
-    sink = ParquetSink(store, KNOBS)
-    sink.epoch(epoch_row(0, 1))
-    sink.flush()
-    (tmp_path / "epochs").rename(tmp_path / ".epochs.old")  # the state in between
-    store.repair("epochs")
-    assert len(pd.read_parquet(tmp_path / "epochs")) == 1
-    store.repair("epochs")
-    assert len(store.table("epochs")) == 1
+    store.write_table("epochs/part.parquet", pa.table({"epoch": [1, 2, 3]}))
+    writer = multiprocessing.get_context("spawn").Process(
+        target=compact_again_and_again, args=(str(tmp_path),)
+    )
+    writer.start()
+    assert writer.pid
+    looks = 0
+    while looks < 300 or not (tmp_path / "epochs" / "all.parquet").exists():
+        assert (tmp_path / "epochs").is_dir()
+        assert len(list((tmp_path / "epochs").glob("[!.]*"))) == 1
+        looks += 1
+        time.sleep(0.01)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    assert pd.read_parquet(tmp_path / "epochs")["epoch"].tolist() == [1, 2, 3]
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from imbtune.errors import ConfigError
 from imbtune.search.resources import Node, check_gpu_fraction, plan_resources
 from imbtune.search.scheduler import RungScheduler
 from imbtune.search.searcher import SAMPLERS, OptunaSearcher, make_sampler, trial_seed
-from imbtune.search.space import load_space
+from imbtune.search.space_file import load_space
 
 STOP, GO = ASHAScheduler.STOP, ASHAScheduler.CONTINUE
 
@@ -91,10 +91,10 @@ def study() -> optuna.Study:
 
 
 def test_optuna_hears_how_each_trial_ended(study: optuna.Study) -> None:
-    searcher = OptunaSearcher(study, load_space("digits-lt"), trials=5, seed=1, full_budget=9)
-    given = [searcher.suggest(f"t{i}") for i in range(5)]
-    assert [g["number"] for g in given] == [0, 1, 2, 3, 4]
-    assert searcher.suggest("t5") == OptunaSearcher.FINISHED
+    searcher = OptunaSearcher(study, load_space("digits-lt"), trials=6, seed=1, full_budget=9)
+    given = [searcher.suggest(f"t{i}") for i in range(6)]
+    assert [g["number"] for g in given] == [0, 1, 2, 3, 4, 5]
+    assert searcher.suggest("t6") == OptunaSearcher.FINISHED
     rung = {"score": 0.5, "budget": 3}
     searcher.on_trial_result("t0", rung)
     searcher.on_trial_complete("t0", {"score": 0.7, "budget": 9})
@@ -109,6 +109,7 @@ def test_optuna_hears_how_each_trial_ended(study: optuna.Study) -> None:
         TrialState.PRUNED,
         TrialState.FAIL,
         TrialState.FAIL,
+        TrialState.PRUNED,
         TrialState.FAIL,
     ]
     assert study.trials[0].intermediate_values == {3: 0.5, 9: 0.7}

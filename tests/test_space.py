@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from imbtune.config import TrainConfig
 from imbtune.errors import ConfigError
-from imbtune.search.space import Rungs, SearchSpace, list_spaces, load_space, parse_space
+from imbtune.search.space import Rungs, SearchSpace
+from imbtune.search.space_file import list_spaces, load_space, parse_space
 
 SHIPPED = ("cifar10-lt", "cifar100-lt", "digits-lt")
 
@@ -142,7 +143,7 @@ def test_rungs_of_the_paper_budget() -> None:
             {"knobs": {"mix.omega": {"low": 0, "high": 1, "scale": "cubic"}}},
             "unknown scale 'cubic'",
         ),
-        ({"knobs": {"mix.late": {"low": 0, "high": 1}}}, "mix.late takes keep | off"),
+        ({"knobs": {"mix.late": {"low": 0, "high": 1}}}, "mix.late takes keep | stop"),
         ({"knobs": {"data.ratio": {"low": 10, "high": 100}}}, "'data.ratio' cannot be searched"),
         ({"knobs": {"seed": {"low": 0, "high": 9}}}, "'seed' cannot be searched"),
         ({"data": {"name": "cifar11"}}, "unknown data 'cifar11': did you mean 'cifar10'?"),
@@ -153,6 +154,14 @@ def test_rungs_of_the_paper_budget() -> None:
         (
             {"presets": ["mixup"], "knobs": {"mix": ["none"]}},
             "mix=mixup is outside the space: none",
+        ),
+        ({"presets": [["erm"]]}, "presets: [['erm']] is not a list of preset names"),
+        ({"knobs": {3: None}}, "unknown knob '3'"),
+        ({"knobs": {"epochs": [2, 8]}}, "'epochs' cannot be searched"),
+        ({"train": {"seed": 3}}, "seed=3 cannot be fixed in a space"),
+        (
+            {"knobs": {"optimizer": ["sgd", "adamw"], "optimizer.lr": None}},
+            "optimizer.lr: its range differs among sgd, adamw: give low and high",
         ),
         ({"rungs": {"eta": 1}}, "rungs.eta=1 is not a whole number from 2"),
         ({"rungs": {"grace": 1}}, "unknown rungs setting 'grace'"),

@@ -23,6 +23,11 @@ class ErrorBoundary(TyperGroup):
         except ImbtuneError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(2) from error
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # typer's own: a missing or unknown option
+                raise
+            print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
+            raise typer.Exit(2) from error
 
 
 app = typer.Typer(
@@ -33,20 +38,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Hyperparameter search for deep imbalanced classification.",
 )
-
-
-class RungKind(StrEnum):
-    """See docs/architecture.md, 'Rungs'."""
-
-    COOLDOWN = "cooldown"
-    COMPRESSED = "compressed"
-    PREFIX = "prefix"
-
-
-class WandbMode(StrEnum):
-    OFF = "off"
-    OFFLINE = "offline"
-    ONLINE = "online"
 
 
 class Topic(StrEnum):
@@ -89,18 +80,18 @@ def search(
     space: Annotated[str, typer.Argument(help="A space's name (imbtune show spaces), or a path.")],
     trials: Annotated[int, typer.Option(min=1, help="Trials to run, presets included.")] = 100,
     name: Annotated[
-        str | None, typer.Option(help="The study's name.  [default: the space's]")
+        str | None, typer.Option(help="The study's name. Default: the space's.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampler and of every trial.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Full budget of a trial.")] = None,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(help="1/n or whole.  [default: 0.25 where there are GPUs]")
+        float | None, typer.Option(help="1/n or whole. Default: 0.25 where there are GPUs.")
     ] = None,
     cpus_per_trial: Annotated[
-        int | None, typer.Option(help="Whole CPUs.  [default: an even share]")
+        int | None, typer.Option(help="Whole CPUs. Default: an even share.")
     ] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Trials at a time.  [default: as many as fit]")
+        int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.")
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster: auto, or HEAD:6379.")
@@ -110,12 +101,12 @@ def search(
     ] = "runs",
     sampler: Annotated[str, typer.Option(help="tpe, random or qmc.")] = "tpe",
     rungs: Annotated[
-        RungKind, typer.Option(help="How a trial is scored before its full budget.")
-    ] = RungKind.COOLDOWN,
+        str, typer.Option(help="Scores below the full budget: cooldown, compressed or prefix.")
+    ] = "cooldown",
     time_budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Stop after 90s, 30m or 2h.")
+        str | None, typer.Option(metavar="TIME", help="Stop after 90s, 30m or 2h of trials.")
     ] = None,
-    wandb: Annotated[WandbMode, typer.Option(help="Weights & Biases.")] = WandbMode.OFF,
+    wandb: Annotated[str, typer.Option(help="Weights & Biases: off, offline or online.")] = "off",
     data: DataOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -135,9 +126,9 @@ def search(
             address=address,
             storage=storage,
             sampler=sampler,
-            rungs=rungs.value,
+            rungs=rungs,
             time_budget=time_budget,
-            wandb=wandb.value,
+            wandb=wandb,
             data=data,
             settings=settings or [],
         )
@@ -161,7 +152,7 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for models and results.  [default: beside the configuration]"),
+        typer.Option(help="Folder for models and results. Default: beside the configuration."),
     ] = None,
     data: DataOption = None,
     settings: SetOption = None,

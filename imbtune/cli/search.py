@@ -12,14 +12,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import make_console, parse_duration, parse_settings
-from imbtune.errors import ConfigError
+from imbtune.cli.settings import make_console, parse_duration, parse_settings, program
+from imbtune.errors import ConfigError, unknown
 from imbtune.results.store import join
+from imbtune.results.tables import MODES
 from imbtune.search.records import SearchOutcome, TrialRecord, summary
 from imbtune.search.request import SearchRequest
-from imbtune.search.space import load_space
+from imbtune.search.space_file import load_space
+from imbtune.training.progress import RUNG_KINDS
 
 SHOWN = 5  # trials of the final table
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ def search_command(options: SearchOptions) -> None:
 
     outcome = run_search(request, say=functools.partial(print, flush=True))
     print_outcome(request, outcome, make_console())
-    if all(record.state == "FAIL" for record in outcome.records):
+    if was_interrupted(request, outcome):
+        raise typer.Exit(INTERRUPTED)
+    if not outcome.winner:
         raise typer.Exit(1)
 
 
@@ -65,6 +70,16 @@ def parse_request(options: SearchOptions) -> SearchRequest:
     name = options.name or space.name
     if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
         raise ConfigError(f"--name {name!r}: use letters, digits, '-', '_' and '.'")
+    for option, value, choices in (
+        ("--rungs", options.rungs, RUNG_KINDS),
+        ("--wandb", options.wandb, MODES),
+    ):
+        if value not in choices:
+            raise unknown(f"value for {option}", value, choices)
+    if "seed" in pinned:
+        raise ConfigError(
+            f"--set seed={pinned['seed']}: give --seed, which all trials' seeds follow"
+        )
     budget = parse_duration(options.time_budget) if options.time_budget else None
     return SearchRequest(
         space=space,
@@ -97,7 +112,8 @@ def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Conso
         ]
         if state in states
     )
-    console.print(f"\n{len(states)} trials in {outcome.seconds:.0f} s: {counts}")
+    done = f"{len(states)} of {request.trials} trials in {outcome.seconds:.0f} s: {counts}"
+    console.print(f"\n{'Interrupted after ' if was_interrupted(request, outcome) else ''}{done}")
     if not outcome.winner:
         console.print(f"No trial finished its full budget; {outcome.place} has what they left.")
         return
@@ -106,7 +122,13 @@ def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Conso
     best = shlex.quote(join(outcome.place, "best.yaml"))
     data = f" --data {shlex.quote(str(request.data))}" if request.data else ""
     console.print("\nNext: train it on all training data and test it once, with fresh seeds:")
-    console.print(f"  imbtune train {best} --seeds 5{data}", soft_wrap=True)
+    console.print(f"  {program()} train {best} --seeds 5{data}", soft_wrap=True)
+
+
+def was_interrupted(request: SearchRequest, outcome: SearchOutcome) -> bool:
+    """Whether the search ended before its trials did, and not for its time budget."""
+    cut_off = any(record.state == "STOPPED" for record in outcome.records)
+    return not request.time_budget and (cut_off or len(outcome.records) < request.trials)
 
 
 def _table(request: SearchRequest, outcome: SearchOutcome) -> Table:
@@ -134,7 +156,8 @@ def _comparison(request: SearchRequest, outcome: SearchOutcome) -> str:
     assert winner and winner.score is not None
     lead = f"\nWinner: trial {winner.number}, {_describe(winner)}: {winner.score:.4f}"
     if not baseline or baseline.score is None:
-        return f"{lead}; no preset finished to compare it with."
+        why = "no preset finished" if request.space.presets() else "the space holds no preset"
+        return f"{lead}; {why} to compare it with."
     if baseline is winner:
         return f"{lead}; no trial beat the presets."
     gain = 100 * (winner.score - baseline.score)

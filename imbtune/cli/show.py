@@ -24,7 +24,7 @@ def show_command(topic: str) -> None:
 
 
 def _spaces() -> list[Table]:
-    from imbtune.search.space import list_spaces, load_space
+    from imbtune.search.space_file import list_spaces, load_space
 
     table = _table("spaces", "name", "about", "epochs", "rungs", "knobs", "presets")
     for name in list_spaces():
@@ -38,7 +38,10 @@ def _spaces() -> list[Table]:
 
 
 def _datasets() -> list[Table]:
-    return [_parts(SLOTS["data"], "datasets"), _shared(SLOTS["data"])]
+    table = _table("datasets", "name", "what", "source")
+    for entry in SLOTS["data"]:
+        table.add_row(entry.name, entry.help, entry.source)
+    return [table, _shared(SLOTS["data"], "settings of every data set")]
 
 
 def _methods() -> list[Table]:
@@ -59,23 +62,28 @@ def _methods() -> list[Table]:
 def _knobs() -> list[Table]:
     table = _table("knobs", "knob", "default", "range", "search range", "of", "what", "source")
     for slot, registry in SLOTS.items():
-        for name, parameter in registry.parameters().items():
-            owners = [entry for entry in registry if name in entry.parameters]
-            shared = name in registry.shared_parameters
-            table.add_row(
-                f"{slot}.{name}",
-                _defaults(owners, name),
-                describe_range(parameter.knob),
-                _search_range(parameter),
-                "all" if shared else " ".join(entry.name for entry in owners),
-                parameter.knob.help,
-                parameter.knob.source or ("" if shared else owners[0].source),
-            )
+        for name in registry.parameters():
+            for parameter, owners in _owners(registry, name).items():
+                shared = name in registry.shared_parameters
+                table.add_row(
+                    f"{slot}.{name}",
+                    str(parameter.default),
+                    describe_range(parameter.knob),
+                    _search_range(parameter),
+                    "all" if shared else " ".join(entry.name for entry in owners),
+                    parameter.knob.help,
+                    parameter.knob.source or ("" if shared else owners[0].source),
+                )
     return [table]
 
 
-def _defaults(owners: list[Entry], name: str) -> str:
-    return " or ".join(dict.fromkeys(str(entry.parameters[name].default) for entry in owners))
+def _owners(registry: Registry, name: str) -> dict[Parameter, list[Entry]]:
+    """The parts that have the knob, by what it is for them: its default and ranges may differ."""
+    found: dict[Parameter, list[Entry]] = {}
+    for entry in registry:
+        if name in entry.parameters:
+            found.setdefault(entry.parameters[name], []).append(entry)
+    return found
 
 
 def _search_range(parameter: Parameter) -> str:
@@ -94,10 +102,8 @@ def _parts(registry: Registry, title: str) -> Table:
     return table
 
 
-def _shared(registry: Registry) -> Table:
-    table = _table(
-        f"settings of every {registry.slot}", "setting", "default", "range", "what", "source"
-    )
+def _shared(registry: Registry, title: str) -> Table:
+    table = _table(title, "setting", "default", "range", "what", "source")
     for name, parameter in registry.shared_parameters.items():
         table.add_row(
             f"{registry.slot}.{name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,14 @@ def train_command(options: TrainOptions) -> None:
     """Train, test once a seed, print mean ± standard deviation."""
     config, provenance = read_config(options)
     out = options.out or _default_out(options)
-    runs = train_final(config, options.seeds, out, options.data, provenance, say=print)
+    runs = train_final(
+        config,
+        options.seeds,
+        out,
+        options.data,
+        provenance,
+        say=functools.partial(print, flush=True),
+    )
     make_console().print(_table(runs, config))
     print(f"Models, configuration and results are in {out}")
 
@@ -57,12 +65,14 @@ def read_config(options: TrainOptions) -> tuple[TrainConfig, dict[str, Any]]:
     if not isinstance(content, dict):
         raise ConfigError(f"{options.config} holds no configuration: give a study's best.yaml")
     provenance = content.pop("provenance", {})
-    given = flatten(content)
     try:
+        given = flatten(content)
         TrainConfig.from_settings(given)
-        config = TrainConfig.from_settings(active(given | pinned))
+        if not isinstance(provenance, dict):
+            raise ConfigError(f"provenance: {provenance!r} is not a mapping: leave it out")
     except ConfigError as error:
         raise ConfigError(f"{options.config}: {error}") from error
+    config = TrainConfig.from_settings(active(given | pinned))
     return config, {"file": options.config, "set": pinned, **provenance}
 
 
@@ -81,10 +91,12 @@ def _read(place: str) -> Any:
 def _preset_config(
     preset: str, space_name: str, pinned: dict[str, Any]
 ) -> tuple[TrainConfig, dict[str, Any]]:
-    from imbtune.search.space import load_space
+    from imbtune.search.space_file import load_space
 
-    space = load_space(space_name).pin(pinned)
-    return space.preset(preset), {"preset": preset, "space": space.name, "set": pinned}
+    seed = pinned.get("seed", 0)
+    space = load_space(space_name).pin({k: v for k, v in pinned.items() if k != "seed"})
+    config = space.preset(preset).replace(seed=seed)
+    return config, {"preset": preset, "space": space.name, "set": pinned}
 
 
 def _default_out(options: TrainOptions) -> Path:
@@ -93,7 +105,8 @@ def _default_out(options: TrainOptions) -> Path:
         study = options.config.partition("?")[0].rsplit("/", 2)[1]
         return Path("runs") / f"{study}-best"
     if options.config:
-        return Path(options.config).with_suffix("")
+        path = Path(options.config)
+        return path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-trained")
     return Path("runs") / f"{Path(options.space or '').stem}-{options.preset}"
 
 

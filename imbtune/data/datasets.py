@@ -6,6 +6,7 @@ user's cache, to which torchvision downloads.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from http.client import HTTPException
@@ -118,6 +119,9 @@ def _torchvision_images(
             warnings.filterwarnings("ignore", r"dtype\(\): align", VisibleDeprecationWarning)
             source = torchvision_class(str(folder), train=train, download=root is None)
     except (OSError, HTTPException) as error:  # no network, no server, no room, no leave
+        if root is None:
+            with contextlib.suppress(OSError):  # it stays where it holds something
+                folder.rmdir()
         what = f"read {name} in" if root else f"download {name} to"
         reason = " ".join(str(error).split())
         raise DataError(

@@ -223,7 +223,7 @@ class MixOptions:
         str, Knob("one λ per batch or per sample", choices=("batch", "sample"), source=MIXUP)
     ] = "batch"
     late: Annotated[
-        str, Knob("mixing in the cool-down: kept or switched off", choices=("keep", "off"))
+        str, Knob("mixing in the cool-down: kept or stopped", choices=("keep", "stop"))
     ] = "keep"
 
 

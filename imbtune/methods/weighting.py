@@ -67,7 +67,14 @@ def effective_number(
     counts_K: Tensor,
     *,
     beta: Annotated[
-        float, Knob("β: 0 none, 1 inverse frequency", 0, 0.9999999, (0.9, 0.99999), "complement")
+        float,
+        Knob(
+            "β: 0 none, 1 inverse frequency",
+            0,
+            0.9999999,
+            search=(0.9, 0.99999),
+            scale="complement",
+        ),
     ] = 0.9999,
 ) -> Tensor:
     """The inverse effective number of samples, scaled to mean 1."""

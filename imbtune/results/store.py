@@ -7,8 +7,10 @@ bucket does the same by itself.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -86,33 +88,29 @@ class Store:
         return pq.read_table(f"{self.root}/{folder}", filesystem=self.fs)
 
     def replace_folder(self, name: str, table: pa.Table) -> None:
-        """Replace a local folder's parts by one; readers see the old parts or the new, never both.
+        """Replace a folder's parts by one file, in one step that no reader and no kill can split.
 
-        Between the two renames there is no folder for an instant; `repair` ends an interrupted
-        replacement. In a bucket, where folders cannot be renamed, the parts stay.
+        Where folders cannot be exchanged (a bucket, a system without renameat2) the parts stay.
         """
         if not self.local:
             return
-        folder, old, new = (self.local / n for n in (name, f".{name}.old", f".{name}.new"))
-        shutil.rmtree(new, ignore_errors=True)
+        new = self.local / f".{name}.new"
         self.write_table(f".{name}.new/all.parquet", table)
-        folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old)
+        _exchange(new, self.local / name)
+        shutil.rmtree(new)
 
-    def repair(self, name: str) -> None:
-        """Bring back a folder whose replacement was interrupted."""
+    def check_writable(self) -> None:
+        """StudyError where the folder could not be made; makes nothing."""
         if not self.local:
             return
-        folder, old = self.local / name, self.local / f".{name}.old"
-        if old.is_dir():
-            if folder.is_dir():
-                shutil.rmtree(old)
-            else:
-                old.rename(folder)
+        there = next(
+            p for p in (self.local.absolute(), *self.local.absolute().parents) if p.exists()
+        )
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise StudyError(f"cannot write to {there}: give another folder with --storage")
 
     @contextlib.contextmanager
-    def _replacing(self, name: str):  # type: ignore[no-untyped-def]
+    def _replacing(self, name: str) -> Iterator[str]:
         target = f"{self.root}/{name}"
         if not self.local:
             yield target
@@ -122,3 +120,11 @@ class Store:
         hidden = f"{folder}/.{leaf}.tmp"
         yield hidden
         os.replace(hidden, target)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders atomically, where the system can; else leave both as they are."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2:
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE (renameat2(2))
+        renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange)

@@ -17,6 +17,7 @@ from imbtune.results.store import Store
 
 Row = Mapping[str, Any]
 FLUSH_SECONDS = 5.0
+MODES = ("off", "offline", "online")  # of W&B, which gets the rows beside Parquet
 
 
 class Sink(Protocol):

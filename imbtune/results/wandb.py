@@ -16,8 +16,6 @@ import wandb
 from imbtune.errors import ConfigError
 from imbtune.results.tables import Row
 
-MODES = ("off", "offline", "online")
-
 
 def check_wandb(mode: str) -> None:
     """ConfigError where online runs could not be sent: no key is set or stored, or a wrong one."""

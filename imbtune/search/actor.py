@@ -56,15 +56,18 @@ class TrialActor(tune.Trainable):
         started = time.monotonic()
         for result in self._climb:
             if isinstance(result, RungResult):
-                return report | self._rung(result)
+                return report | self._rung(result) | {"images": self._images}
             report["epochs"].append(self._epoch(result))
-            if time.monotonic() - started > self._report_seconds:
-                return report
+            is_first = self._images == 0
+            self._images += result.images
+            if is_first or time.monotonic() - started > self._report_seconds:
+                return report | {"images": self._images}
         raise RuntimeError("a trial was asked to go on after its last rung")
 
     def _begin(self, config: dict[str, Any]) -> None:
         train = TrainConfig.from_settings(config["settings"])
         path = stretches(self._rungs, self._budgets, train.schedule.shared)
+        self._images: int = 0  # image passes trained so far, cool-downs included
         self._climb: Iterator[EpochResult | RungResult] = climb(train, self._data, path)
 
     def _figures(self, result: EpochResult | RungResult) -> dict[str, Any]:
@@ -90,6 +93,5 @@ class TrialActor(tune.Trainable):
             "budget": result.stretch.budget,
             "score": figures[self._objective],
             "figures": figures,
-            "images": result.images,
             "done": result.stretch.budget == self._budgets[-1],
         }

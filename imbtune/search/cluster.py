@@ -30,6 +30,8 @@ def cluster_nodes() -> list[Node]:
 
 def check_address(address: str | None) -> None:
     """ClusterError for Ray Client: Tune would move the search to the head node, away from us."""
+    if address == "local":
+        raise ClusterError("--address local is no cluster: leave --address out to use this machine")
     if address and "://" in address:
         raise ClusterError(
             f"--address {address}: a search cannot run through Ray Client: run it on a machine of "
@@ -60,18 +62,8 @@ def connected(address: str | None) -> Iterator[None]:
                 include_dashboard=False,
                 **quiet,
             )
-    except AuthenticationError as error:
-        raise ClusterError(
-            f"no token here for the Ray cluster at {address!r}: copy ~/.ray/auth_token from its "
-            "head node, or set RAY_AUTH_TOKEN"
-        ) from error
-    except (OSError, ValueError) as error:
-        # Ray's ConnectionError says no more than the address; a version mismatch is in its cause
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ClusterError(
-            f"no Ray cluster at {address!r} for this machine ({reason}): start one with `ray start "
-            "--head`, join it with `ray start --address`, or leave --address out"
-        ) from error
+    except (AuthenticationError, OSError, ValueError) as error:
+        raise _unreachable(address, error) from error
     try:
         yield
     finally:
@@ -83,3 +75,23 @@ def _knock(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if colon:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _unreachable(address: str | None, error: Exception) -> ClusterError:
+    """What to do about a cluster that Ray could not join."""
+    said = ""
+    cause: BaseException | None = (
+        error  # Ray's own error says only the address; the reason is in its causes
+    )
+    while cause:
+        said, cause = f"{said} {type(cause).__name__} {cause}", cause.__cause__ or cause.__context__
+    if "AuthenticationError" in said or "AuthToken" in said:
+        return ClusterError(
+            f"the Ray cluster at {address!r} wants a token: set RAY_AUTH_MODE=token, and copy "
+            "~/.ray/auth_token from its head node or set RAY_AUTH_TOKEN"
+        )
+    reason = str(error.__cause__ or error).strip().partition("\n")[0]
+    return ClusterError(
+        f"no Ray cluster at {address!r} for this machine ({reason}): start one with `ray start "
+        "--head`, join it with `ray start --address`, or leave --address out"
+    )

@@ -47,7 +47,7 @@ class Recorder(Callback):
     ) -> None:
         """Epoch rows go out; a rung's score is kept."""
         record = self.records[trial.config["number"]]
-        record.node = result["node"]
+        record.node, record.images = result["node"], result["images"]
         for row in result["epochs"]:
             stamped = {**row, "trial": record.number, "time": _utc(row["time"])}
             for sink in self.sinks:
@@ -55,7 +55,7 @@ class Recorder(Callback):
         if "score" in result:
             record.rung_budgets.append(result["budget"])
             record.rung_scores.append(result["score"])
-            record.figures, record.images = result["figures"], result["images"]
+            record.figures = result["figures"]
         self._flush()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -109,7 +109,8 @@ class Recorder(Callback):
         name = record.preset or summary(record.settings)
         tail = f"  {error}" if error else ""
         count = f"{self._ended:>{width}}/{self._trials}"
-        return f"{count}  {record.state.lower():<8}  {reached}  {name}{tail}"
+        number = f"trial {record.number}".ljust(6 + width)
+        return f"{count}  {number}  {record.state.lower():<8}  {reached}  {name}{tail}"
 
     def _flush(self) -> None:
         for sink in self.sinks:

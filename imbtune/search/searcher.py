@@ -59,6 +59,7 @@ class OptunaSearcher(Searcher):
         self._study, self._space, self._seed = study, space, seed
         self._left, self._full_budget = trials, full_budget
         self._running: dict[str, Trial] = {}
+        self._scored: set[str] = set()  # trials with a rung's score
         for name, params in list(space.presets().items())[:trials]:
             study.enqueue_trial(params, user_attrs={PRESET: name})
 
@@ -79,6 +80,7 @@ class OptunaSearcher(Searcher):
         """A rung's score goes to Optuna at its budget in epochs."""
         if "score" in result:
             self._running[trial_id].report(result["score"], step=result["budget"])
+            self._scored.add(trial_id)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -96,9 +98,13 @@ class OptunaSearcher(Searcher):
             self._study.tell(trial, state=TrialState.PRUNED)
 
     def close(self) -> None:
-        """Tell Optuna of trials that the end of the search cut off: none stays RUNNING."""
-        for trial in self._running.values():
-            self._study.tell(trial, state=TrialState.FAIL)
+        """Tell Optuna of trials that the end of the search cut off: none stays RUNNING.
+
+        Those with a rung's score are PRUNED, and TPE learns from them; the others FAIL.
+        """
+        for trial_id, trial in self._running.items():
+            scored = trial_id in self._scored
+            self._study.tell(trial, state=TrialState.PRUNED if scored else TrialState.FAIL)
         self._running.clear()
 
     def save(self, checkpoint_path: str) -> None:

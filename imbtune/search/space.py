@@ -1,35 +1,20 @@
-"""Search spaces: a data set, fixed settings, and the knobs to search.
+"""A search space: fixed settings, and knobs with ranges, as Optuna is asked for them.
 
-    about: Long-tailed CIFAR-10
-    data: {name: cifar10, profile: exp, ratio: 100}
-    train: {model: resnet32, epochs: 200}     # fixed, and what presets take for searched knobs
-    objective: balanced_accuracy
-    rungs: {eta: 3, count: 4}
-    presets: [erm, drw, mamix_drw]            # the first trials; left out, every preset that fits
-    knobs:
-      mix: [none, mixup, mamix]               # a list of choices
-      mix.omega: {low: 0, high: 1}            # a range; `scale: log` or `complement`
-      mix.alpha:                              # nothing: the knob's own search range
-
-A knob is suggested only where it acts: `mix.omega` when the chosen mixing method has an ω.
+A knob is suggested only where it acts: `mix.omega` when the chosen mixing method has an ω. How a
+space is written: :mod:`imbtune.search.space_file`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from imbtune.config import DEFAULTS, PLAIN, TrainConfig, active, flatten, is_active, read_yaml
+from imbtune.config import DEFAULTS, PLAIN, TrainConfig, active, is_active
 from imbtune.errors import ConfigError, unknown
 from imbtune.presets import PRESETS, find_preset
-from imbtune.registry import Parameter, Value, describe_range
+from imbtune.registry import Value
 from imbtune.slots import SLOTS, check_knob, find_parameter
-from imbtune.training.metrics import OBJECTIVES
-
-FIELDS = ("about", "data", "train", "objective", "rungs", "presets", "knobs")
-SCALES = ("linear", "log", "complement")
 
 
 class Suggests(Protocol):
@@ -160,9 +145,16 @@ class SearchSpace:
 
     def pin(self, settings: Mapping[str, Value]) -> SearchSpace:
         """This space with some settings fixed (`--set`), checked."""
-        pinned = {**self.pinned, **{k: _check_setting(k, v) for k, v in settings.items()}}
+        if "data" in settings:
+            raise ConfigError(f"data={settings['data']} cannot be set: a space is of one data set")
+        pinned = {**self.pinned, **{k: check_setting(k, v) for k, v in settings.items()}}
         changed = SearchSpace(**{**vars(self), "pinned": pinned})
-        changed.base()
+        known = {**self.fixed, **pinned}
+        for key in pinned:
+            slot, dot, name = key.partition(".")
+            open_slot = slot not in pinned and any(knob.key == slot for knob in self.knobs)
+            if dot and not open_slot:
+                check_knob(slot, str(known.get(slot, DEFAULTS[slot])), name)
         return changed
 
     def describe(self) -> dict[str, Any]:
@@ -179,149 +171,16 @@ class SearchSpace:
         }
 
 
-def list_spaces() -> dict[str, Path]:
-    """The spaces that ship with imbtune, by name."""
-    here = Path(__file__).resolve().parents[1]
-    folder = here / "search_spaces"  # in the wheel; in a checkout they stand at the top
-    folder = folder if folder.is_dir() else here.parent / "search_spaces"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_space(name_or_path: str) -> SearchSpace:
-    """A space by its name, or from a YAML file.
-
-    Raises:
-        ConfigError: no such space, or anything in it that cannot be.
-    """
-    shipped = list_spaces()
-    if name_or_path in shipped:
-        path = shipped[name_or_path]
-    else:
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise unknown("space", name_or_path, [*shipped, "or the path of a YAML file"])
-    try:
-        return parse_space(path.stem, read_yaml(path))
-    except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from error
-
-
-def parse_space(name: str, content: object) -> SearchSpace:
-    """A space from the content of its file."""
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"a space is a mapping of {', '.join(FIELDS)}, not {content!r}")
-    for key in content:
-        if key not in FIELDS:
-            raise unknown("field", key, FIELDS)
-    fixed = flatten({"data": content.get("data") or {}, **_mapping(content, "train")})
-    knobs = _mapping(content, "knobs")
-    chosen = {slot: fixed.get(slot, DEFAULTS[slot]) for slot in DEFAULTS if slot not in knobs}
-    ranges = [_parse_knob(key, spec, chosen) for key, spec in knobs.items()]
-    objective = content.get("objective", "balanced_accuracy")
-    if objective not in OBJECTIVES:
-        raise unknown("metric", objective, OBJECTIVES)
-    presets = content.get("presets")
-    if presets is not None and not isinstance(presets, list):
-        raise ConfigError(f"presets: {presets!r} is not a list of preset names")
-    space = SearchSpace(
-        name=name,
-        about=str(content.get("about", "")),
-        fixed={key: _check_setting(key, value) for key, value in fixed.items()},
-        knobs=tuple(sorted(ranges, key=_order)),
-        objective=objective,
-        rungs=_parse_rungs(_mapping(content, "rungs")),
-        preset_names=None if presets is None else tuple(presets),
-    )
-    _check_fixed_slots(space, chosen)
-    space.base()
-    space.presets()
-    return space
-
-
-def _check_fixed_slots(space: SearchSpace, chosen: Mapping[str, object]) -> None:
-    """In slots that are not searched, every knob named must be the chosen part's."""
-    fixed = {
-        k: v for k, v in space.fixed.items() if k.partition(".")[0] not in SLOTS.keys() - chosen
-    }
-    TrainConfig.from_settings(fixed)
-    for knob in space.knobs:
-        slot, dot, name = knob.key.partition(".")
-        if dot and slot in chosen:
-            check_knob(slot, SLOTS[slot][chosen[slot]].name, name)
-
-
-def _order(knob: KnobRange) -> tuple[bool, bool]:
-    """Parts before their knobs, switches (a schedule) before what they switch."""
-    return "." in knob.key, not knob.choices
-
-
 def _acts(key: str, settings: Mapping[str, Any]) -> bool:
     return "." not in key or is_active(key, settings)
 
 
-def _mapping(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = content.get(name) or {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{name}: {value!r} is not a mapping")
-    return value
-
-
-def _check_setting(key: str, value: object) -> Value:
+def check_setting(key: str, value: object) -> Value:
     """A fixed setting's value as its type: a part's name, a plain setting or a knob."""
     if key in DEFAULTS:
         return SLOTS[key][value].name
     if key in PLAIN:
         return PLAIN[key].check(key, value)
+    if "." not in key:
+        raise unknown("setting", key, [*DEFAULTS, *PLAIN])
     return find_parameter(key).check(key, value)
-
-
-def _parse_knob(key: str, spec: object, chosen: Mapping[str, object]) -> KnobRange:
-    """One line of `knobs`. `chosen`: the parts of slots that are not searched themselves."""
-    if key.partition(".")[0] == "data" or key == "seed":
-        raise ConfigError(f"'{key}' cannot be searched: trials compare on the same data and seeds")
-    if isinstance(spec, list):
-        if not spec:
-            raise ConfigError(f"{key}: an empty list of choices: name at least one")
-        values = tuple(_check_setting(key, value) for value in spec)
-        return KnobRange(key, type(values[0]), choices=values)
-    if key in DEFAULTS:
-        raise ConfigError(f"{key}: {spec!r} is not a list of part names")
-    parameter = PLAIN[key] if key in PLAIN else find_parameter(key, chosen)
-    if spec is None and parameter.knob.choices:
-        return KnobRange(key, str, choices=parameter.knob.choices)
-    return _parse_range(key, spec, parameter)
-
-
-def _parse_range(key: str, spec: object, parameter: Parameter) -> KnobRange:
-    knob = parameter.knob
-    if spec is None and knob.search:
-        spec = {"low": knob.search[0], "high": knob.search[1]}
-    if not isinstance(spec, Mapping) or not {"low", "high"} <= set(spec) <= {
-        "low",
-        "high",
-        "scale",
-    }:
-        raise ConfigError(f"{key}: {spec!r} is neither a list of choices nor {{low: …, high: …}}")
-    if parameter.type not in (int, float):
-        raise ConfigError(
-            f"{key} takes {describe_range(knob)}: give a list of choices, not a range"
-        )
-    low, high = (float(parameter.check(key, spec[end])) for end in ("low", "high"))
-    scale = spec.get("scale", knob.scale)
-    if scale not in SCALES:
-        raise unknown("scale", scale, SCALES)
-    if low > high:
-        raise ConfigError(f"{key}: low={low:g} is above high={high:g}: swap them")
-    if (scale == "log" and low <= 0) or (scale == "complement" and high >= 1):
-        raise ConfigError(f"{key}: {low:g} to {high:g} cannot be on a {scale} scale: use linear")
-    return KnobRange(key, parameter.type, low, high, scale)
-
-
-def _parse_rungs(content: Mapping[str, Any]) -> Rungs:
-    least = {"eta": 2, "count": 1}
-    for key, value in content.items():
-        if key not in least:
-            raise unknown("rungs setting", key, least)
-        if not isinstance(value, int) or value < least[key]:
-            raise ConfigError(f"rungs.{key}={value!r} is not a whole number from {least[key]}")
-    return Rungs(**content)

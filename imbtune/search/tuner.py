@@ -19,7 +19,6 @@ from imbtune.config import PLAIN, TrainConfig
 from imbtune.data.datasets import data_root, load
 from imbtune.data.splits import Splits, search_splits
 from imbtune.errors import StudyError
-from imbtune.models.networks import build_model, check_model
 from imbtune.results.store import Store
 from imbtune.results.tables import ParquetSink, Sink
 from imbtune.results.wandb import WandbSink, check_wandb
@@ -34,6 +33,7 @@ from imbtune.search.searcher import OptunaSearcher, make_sampler
 from imbtune.search.space import SearchSpace
 from imbtune.search.study_files import best_yaml, write_study
 from imbtune.slots import SLOTS
+from imbtune.training.model import try_model
 
 REPORT_SECONDS = 3.0  # epochs reach the driver at every rung, and about this often
 
@@ -52,6 +52,7 @@ def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutc
     check_wandb(request.wandb)
     check_address(request.address)
     store = _new_store(request)
+    store.check_writable()
     base = space.base()
     budgets = space.rungs.budgets(base.epochs)
     splits = load_search_splits(base, request.data)
@@ -87,14 +88,7 @@ def load_search_splits(config: TrainConfig, data: Path | None) -> Splits:
     """The search's data, with the network tried on its shape."""
     dataset = load(config.data.name, data_root(data))
     splits = search_splits(dataset, config.data.shared)
-    model = build_model(
-        config.model.name,
-        config.model.knobs,
-        config.loss_head,
-        splits.train.pixels.shape[1],
-        len(splits.classes),
-    )
-    check_model(model, config.model.name, splits.train.pixels.shape[1:])
+    try_model(config, splits)
     return splits
 
 

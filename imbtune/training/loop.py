@@ -25,10 +25,10 @@ from torch import Tensor
 from imbtune.config import TrainConfig
 from imbtune.methods.losses import MarginSoftmax, margin_softmax
 from imbtune.methods.mixing import Mix, blend_images
-from imbtune.models.networks import build_model
 from imbtune.training.device_data import DeviceData
 from imbtune.training.metrics import evaluate
-from imbtune.training.plan import EpochPlan, draw_epoch
+from imbtune.training.model import new_model
+from imbtune.training.plan import EpochPlan, draw_epoch, steps_per_epoch
 from imbtune.training.progress import Epoch, Stretch
 
 INIT, DROPOUT = 0, 1  # streams of torch's generator that a run's seed starts
@@ -46,13 +46,7 @@ class TrainState:
     def __init__(self, config: TrainConfig, data: DeviceData) -> None:
         self.config, self.device = config, data.device
         _seed_torch(config.seed, INIT)
-        model = build_model(
-            config.model.name,
-            config.model.knobs,
-            config.loss_head,
-            channels=data.images_NCHW.shape[1],
-            classes=len(data.classes),
-        )
+        model = new_model(config, data.images_NCHW.shape[1], len(data.classes))
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = config.optimizer.make(list(self.model.parameters()))
         self.mix: Mix | None = config.mix.make()
@@ -145,6 +139,7 @@ class EpochResult:
     lr: float
     loss: float
     confusion_KK: NDArray[np.int64]
+    images: int  # image passes trained in it
 
 
 @dataclass(frozen=True)
@@ -153,32 +148,29 @@ class RungResult:
 
     stretch: Stretch
     confusion_KK: NDArray[np.int64]
-    images: int  # image passes trained so far, cool-downs included
 
 
 def climb(
     config: TrainConfig, data: DeviceData, path: list[Stretch]
 ) -> Iterator[EpochResult | RungResult]:
     """Train a trial along its path: a result for every epoch, and one for every rung."""
-    images = 0
     for stretch in path:
         if stretch.fresh:
             state = TrainState(config, data)
         for result in _train(state, data, stretch.epochs):
-            images += len(data.labels_N)
             yield result
         if stretch.branch:
             with state.kept():
                 for result in _train(state, data, stretch.branch):
-                    images += len(data.labels_N)
                     yield result
-        yield RungResult(stretch, result.confusion_KK, images)
+        yield RungResult(stretch, result.confusion_KK)
 
 
 def _train(state: TrainState, data: DeviceData, epochs: tuple[Epoch, ...]) -> Iterator[EpochResult]:
     for epoch in epochs:
         lr, loss = train_epoch(state, data, epoch)
-        yield EpochResult(epoch, lr, loss, state.evaluate(data))
+        steps, batch_size = steps_per_epoch(len(data.labels_N), state.config.batch_size)
+        yield EpochResult(epoch, lr, loss, state.evaluate(data), steps * batch_size)
 
 
 def pick_device() -> torch.device:

@@ -66,7 +66,7 @@ def draw_epoch(
     image = _views(index_SB, data, rng)
     late = epoch.cooldown_done(steps)
     partner, lam_SB, box_SB4 = None, None, None
-    if mix and not (epoch.cooling and config.mix.shared.late == "off"):
+    if mix and not (epoch.cooling and config.mix.shared.late == "stop"):
         partner_SB = mix.pairing(index_SB, data.neighbours, rng)
         aligned = image._replace(index_SB=data.to_device(partner_SB))
         partner = aligned if mix.aligned else _views(partner_SB, data, rng)

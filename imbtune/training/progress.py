@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from imbtune.errors import unknown
 from imbtune.methods.schedules import Phases
 
 Floats = NDArray[np.float64]
@@ -103,6 +104,8 @@ def stretches(kind: str, budgets: list[int], phases: Phases) -> list[Stretch]:
             stands.
         budgets: the rungs in epochs, rising; the last is the full budget T.
     """
+    if kind not in RUNG_KINDS:
+        raise unknown("rungs", kind, RUNG_KINDS)
     last = budgets[-1]
     if kind == "compressed":
         return [
