@@ -221,7 +221,7 @@ def test_class_weights_act_when_their_schedule_says(schedule: str) -> None:
         torch.testing.assert_close(weights_SK, expected_SK)
 
 
-@pytest.mark.parametrize("late", ["keep", "off"])
+@pytest.mark.parametrize("late", ["keep", "stop"])
 def test_mixing_may_switch_off_in_the_cooldown(late: str) -> None:
     config = make_config(epochs=10, mix="cutmix", mix__late=late)
     for epoch in epochs_of(config):
