@@ -27,7 +27,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 @contextmanager
-def one_line(
+def raises_one_line(
     *parts: object, kind: type[ImbtuneError] = DataError
 ) -> Iterator[pytest.ExceptionInfo[ImbtuneError]]:
     """The block fails with one line that has all the parts in it."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_images
-from data_files import one_line, open_folder, same, unreadable, write_cifar, write_split
+from data_files import open_folder, raises_one_line, same, unreadable, write_cifar, write_split
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, CIFAR100
 
@@ -23,7 +23,7 @@ DIGITS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 def test_the_data_sets_by_name() -> None:
     assert set(datasets.names()) == {"digits", "cifar10", "cifar100"}
-    with one_line("cifar11", "did you mean 'cifar10'", kind=ConfigError):
+    with raises_one_line("cifar11", "did you mean 'cifar10'", kind=ConfigError):
         load("cifar11", None)
 
 
@@ -44,21 +44,21 @@ def test_environment_stands_in_and_the_option_wins(
     assert same(load("cifar10", data_root(given)).train, first)
     monkeypatch.setenv("IMBTUNE_DATA", str(tmp_path / "gone"))
     assert data_root(given) == given
-    with one_line(tmp_path / "gone", "$IMBTUNE_DATA"):
+    with raises_one_line(tmp_path / "gone", "$IMBTUNE_DATA"):
         data_root(None)
     monkeypatch.setenv("IMBTUNE_DATA", "")
     assert data_root(None) is None
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with one_line(tmp_path / "gone", "No such file", "--data"):
+    with raises_one_line(tmp_path / "gone", "No such file", "--data"):
         data_root(tmp_path / "gone")
 
 
 def test_folder_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "cifar10.zip"
     path.touch()
-    with one_line(path, "Not a directory", "--data"):
+    with raises_one_line(path, "Not a directory", "--data"):
         data_root(path)
 
 
@@ -68,14 +68,14 @@ def test_folder_without_permission(below: str) -> None:
         folder = home / "locked" / below
         folder.mkdir(parents=True)
         assert data_root(folder) == folder
-        with unreadable(home / "locked"), one_line(folder, "Permission denied", "--data"):
+        with unreadable(home / "locked"), raises_one_line(folder, "Permission denied", "--data"):
             data_root(folder)
 
 
 def test_empty_folder(tmp_path: Path) -> None:
-    with one_line(tmp_path, "train-*.parquet", "cifar-10-batches-py"):
+    with raises_one_line(tmp_path, "train-*.parquet", "cifar-10-batches-py"):
         load("cifar10", data_root(tmp_path))
-    with one_line(tmp_path, "train-*.parquet", "cifar-100-python"):
+    with raises_one_line(tmp_path, "train-*.parquet", "cifar-100-python"):
         load("cifar100", data_root(tmp_path))
 
 
@@ -171,7 +171,7 @@ def test_broken_batches(batches: Path, name: str, damage: str) -> None:
         path.write_bytes(content[:-20])
     elif damage == "changed":
         path.write_bytes(content[:-20] + b"?" + content[-19:])
-    with one_line(batches.parent, "no whole cifar10", "cifar-10-batches-py", "MD5"):
+    with raises_one_line(batches.parent, "no whole cifar10", "cifar-10-batches-py", "MD5"):
         load("cifar10", batches.parent)
 
 
@@ -179,9 +179,12 @@ def test_batches_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_folder() as folder:
         batches = write_cifar(folder, CIFAR10, TRAIN, TEST, TEN, monkeypatch)
         assert same(load("cifar10", folder).train, TRAIN)
-        with unreadable(batches / "test_batch"), one_line(folder, "Permission denied", "--data"):
+        with (
+            unreadable(batches / "test_batch"),
+            raises_one_line(folder, "Permission denied", "--data"),
+        ):
             load("cifar10", folder)
-        with unreadable(batches), one_line(folder, "no whole cifar10"):
+        with unreadable(batches), raises_one_line(folder, "no whole cifar10"):
             load("cifar10", folder)
 
 
@@ -200,5 +203,5 @@ def test_given_folder_is_never_downloaded_to(
 def test_labels_that_leave_out_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = Images(TEST.pixels, TEST.labels % 9)
     write_cifar(tmp_path, CIFAR10, TRAIN, test, TEN, monkeypatch)
-    with one_line(tmp_path, "[0, 1, 2, 3, 4, 5, 6, 7, 8]", "10 classes"):
+    with raises_one_line(tmp_path, "[0, 1, 2, 3, 4, 5, 6, 7, 8]", "10 classes"):
         load("cifar10", tmp_path)

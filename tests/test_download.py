@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_images
-from data_files import archive, md5, one_line, same, write_cifar
+from data_files import archive, md5, raises_one_line, same, write_cifar
 from torchvision.datasets import CIFAR10
 
 from imbtune.data.datasets import load
@@ -146,7 +146,7 @@ FAILURES: dict[str, tuple[Reply, str]] = {
 @pytest.mark.parametrize("what", FAILURES)
 def test_server_that_fails(site: Site, cache: Path, what: str) -> None:
     site.reply, reason = FAILURES[what]
-    with one_line("could not download cifar10", cache, reason, "--data"):
+    with raises_one_line("could not download cifar10", cache, reason, "--data"):
         load("cifar10", None)
     assert site.requests > 0
 
@@ -154,7 +154,7 @@ def test_server_that_fails(site: Site, cache: Path, what: str) -> None:
 @pytest.mark.parametrize("reply", [cut, changed])
 def test_broken_download_has_a_mend_of_its_own(site: Site, cache: Path, reply: Reply) -> None:
     site.reply = reply
-    with one_line("download of cifar10", cache, "broken", "delete", "--data") as caught:
+    with raises_one_line("download of cifar10", cache, "broken", "delete", "--data") as caught:
         load("cifar10", None)
     assert "parquet" not in str(caught.value)  # the mend of a wrong --data folder
     site.reply = whole
@@ -166,7 +166,7 @@ def test_nothing_listens(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatc
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{port}/cifar.tar.gz")
-        with one_line("could not download cifar10", cache, "refused", "--data"):
+        with raises_one_line("could not download cifar10", cache, "refused", "--data"):
             load("cifar10", None)
     assert site.requests == 0
     assert not cache.exists()
@@ -174,6 +174,6 @@ def test_nothing_listens(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_cache_that_cannot_be_made(site: Site, cache: Path) -> None:
     cache.parent.parent.write_text("a file in the way")
-    with one_line("could not download cifar10", cache, "--data"):
+    with raises_one_line("could not download cifar10", cache, "--data"):
         load("cifar10", None)
     assert site.requests == 0

@@ -17,8 +17,8 @@ from data_files import (
     IMAGE,
     encode,
     encode_all,
-    one_line,
     open_folder,
+    raises_one_line,
     same,
     unreadable,
     write_columns,
@@ -101,7 +101,7 @@ def test_height_comes_before_width(tmp_path: Path) -> None:
     pixels = np.arange(3 * 4 * 6, dtype=np.uint8).reshape(1, 3, 4, 6)
     write_shard(tmp_path / TRAIN, encode_all(Images(pixels, np.array([0]))), [0])
     assert np.array_equal(read_images(tmp_path, "train", (4, 6), 1)[0].pixels, pixels)
-    with one_line("6×4", "4×6"):
+    with raises_one_line("6×4", "4×6"):
         read_images(tmp_path, "train", (6, 4), 1)
 
 
@@ -111,7 +111,9 @@ def test_class_names_of_another_data_set(tmp_path: Path, names: object) -> None:
     write_shard(tmp_path / TRAIN, FILES, LABELS, names=names)
     write_split(tmp_path, "test", TESTS)
     if isinstance(names, (list, dict)):
-        with one_line(tmp_path / TRAIN, f"names {len(names)} classes, not 10", "right data set"):
+        with raises_one_line(
+            tmp_path / TRAIN, f"names {len(names)} classes, not 10", "right data set"
+        ):
             load("cifar10", tmp_path)
     else:
         assert load("cifar10", tmp_path).classes == tuple("0123456789")
@@ -218,20 +220,20 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
 def test_broken_data_is_one_line(folder: Path, what: str) -> None:
     spoil, parts = BROKEN[what]
     spoil(folder)
-    with one_line(folder, *parts):
+    with raises_one_line(folder, *parts):
         load("cifar10", folder)
 
 
 def test_row_is_counted_within_its_shard(tmp_path: Path) -> None:
     write_shard(tmp_path / "train-00000-of-00002.parquet", FILES, LABELS)
     write_shard(tmp_path / "train-00001-of-00002.parquet", swap(4, b""), LABELS)
-    with one_line("train-00001-of-00002.parquet, row 4"):
+    with raises_one_line("train-00001-of-00002.parquet, row 4"):
         read_images(tmp_path, "train", (32, 32), 10)
 
 
 def test_other_data_set_of_the_family(folder: Path) -> None:
     """CIFAR-10 given for CIFAR-100: ten of a hundred labels."""
-    with one_line(folder, "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "100 classes"):
+    with raises_one_line(folder, "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "100 classes"):
         load("cifar100", folder)
 
 
@@ -240,7 +242,7 @@ def test_file_without_read_permission() -> None:
         write_split(folder, "train", IMAGES)
         write_split(folder, "test", TESTS)
         assert same(load("cifar10", folder).train, IMAGES)
-        with unreadable(folder / TRAIN), one_line(folder / TRAIN, "Permission denied"):
+        with unreadable(folder / TRAIN), raises_one_line(folder / TRAIN, "Permission denied"):
             load("cifar10", folder)
 
 
@@ -261,7 +263,7 @@ def test_any_truncation_is_one_line(small: Path, data: Any) -> None:
     size = data.draw(st.integers(0, len(whole) - 1))
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / TRAIN).write_bytes(whole[:size])
-        with one_line(Path(name) / TRAIN):
+        with raises_one_line(Path(name) / TRAIN):
             read_images(Path(name), "train", (4, 4), 3)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_files import one_line
+from data_files import raises_one_line
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -128,14 +128,14 @@ def test_profile_that_unequal_classes_allow() -> None:
 
 @pytest.mark.parametrize("profile", ["exp", "step"])
 def test_empty_class_is_refused_with_a_ratio_that_works(profile: str) -> None:
-    with one_line("data.ratio=501", "500", "at most 500"):
+    with raises_one_line("data.ratio=501", "500", "at most 500"):
         counts(profile, 501, 500, 10)
     assert counts(profile, 500, 500, 10)[-1] == 1
 
 
 def test_large_head_is_refused_with_a_head_that_works() -> None:
     available = np.array([40, 50, 30])
-    with one_line("class 0 has 40 images", "41", "data.head") as caught:
+    with raises_one_line("class 0 has 40 images", "41", "data.head") as caught:
         profile_counts(Imbalance("exp", ratio=4, head=41), available)
     mend = re.search(r"data\.head to at most (\d+)", str(caught.value))
     assert mend
@@ -159,5 +159,5 @@ def test_large_head_is_refused_with_a_head_that_works() -> None:
     ],
 )
 def test_values_that_cannot_be(knob: str, value: object, mend: str) -> None:
-    with one_line(knob, value, mend, kind=ConfigError):
+    with raises_one_line(knob, value, mend, kind=ConfigError):
         TrainConfig.from_settings({knob: value})

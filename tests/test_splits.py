@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_images
-from data_files import one_line
+from data_files import raises_one_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,7 +167,7 @@ def test_validation_that_eats_a_class_is_refused_with_a_size_that_works() -> Non
     dataset, imbalance = make_dataset([40, 30, 12]), Imbalance("exp", ratio=5, head=12)
     for splits in (search_splits, final_splits):
         for size in (12, 30, 1000):
-            with one_line(f"data.val_per_class={size}", "class ") as caught:
+            with raises_one_line(f"data.val_per_class={size}", "class ") as caught:
                 splits(dataset, dataclasses.replace(imbalance, val_per_class=size))
             mend = re.search(r"use at most (\d+)", str(caught.value))
             assert mend and int(mend[1]) == 11
