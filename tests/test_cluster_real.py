@@ -187,29 +187,7 @@ def side_by_side(trials: int, study: Path, search: subprocess.Popen[str]) -> boo
     return bool(times["min"].max() < times["max"].min())
 
 
-def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_path: Path) -> None:
-    """Eight trials may run; one GPU takes four, side by side until the search is interrupted."""
-    args = (
-        "search digits-lt --trials 8 --epochs 9000 --gpus-per-trial 0.25 --max-concurrent 8 "
-        f"--address {cluster.address}"
-    )
-    study = tmp_path / "runs/digits-lt"
-    search = start(*args.split(), cwd=tmp_path)
-    try:
-        wait_for(lambda: side_by_side(4, study, search), 240)
-        search.send_signal(signal.SIGINT)
-        output, _ = search.communicate(timeout=120)
-    finally:
-        search.kill()
-    assert search.returncode == 130, output
-    assert "8 at a time on 1 CPU + 0.25 GPU each" in output
-    assert "No machine of the cluster has a GPU yet" in output
-    trials = read(study, "trials")
-    assert trials["state"].tolist() == ["STOPPED"] * 4
-    assert trials["node"].nunique() == 1
-    assert read(study, "epochs")["trial"].nunique() == 4
-
-
+# Before the autoscaler adds its node, whose four CPUs would take the lost node's trial
 @pytest.mark.slow
 def test_a_node_that_dies_costs_its_trial_only(cluster: Cluster, tmp_path: Path) -> None:
     """The search goes on with the nodes that are left, and with one that joins it later."""
@@ -233,6 +211,29 @@ def test_a_node_that_dies_costs_its_trial_only(cluster: Cluster, tmp_path: Path)
     assert sorted(trials["state"]) == ["FAIL", "STOPPED", "STOPPED", "STOPPED"]
     assert trials["error"].notna().tolist() == (trials["state"] == "FAIL").tolist()
     assert trials["node"].nunique() == 4
+
+
+def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_path: Path) -> None:
+    """Eight trials may run; one GPU takes four, side by side until the search is interrupted."""
+    args = (
+        "search digits-lt --trials 8 --epochs 9000 --gpus-per-trial 0.25 --max-concurrent 8 "
+        f"--address {cluster.address}"
+    )
+    study = tmp_path / "runs/digits-lt"
+    search = start(*args.split(), cwd=tmp_path)
+    try:
+        wait_for(lambda: side_by_side(4, study, search), 240)
+        search.send_signal(signal.SIGINT)
+        output, _ = search.communicate(timeout=120)
+    finally:
+        search.kill()
+    assert search.returncode == 130, output
+    assert "8 at a time on 1 CPU + 0.25 GPU each" in output
+    assert "No machine of the cluster has a GPU yet" in output
+    trials = read(study, "trials")
+    assert trials["state"].tolist() == ["STOPPED"] * 4
+    assert trials["node"].nunique() == 1
+    assert read(study, "epochs")["trial"].nunique() == 4
 
 
 @pytest.mark.slow
