@@ -28,12 +28,15 @@ DEFAULTS = {
     "data": "digits",
     "model": "small_cnn",
     "mix": "none",
+    "generate": "none",
     "loss": "ce",
     "weights": "none",
     "sampler": "instance",
     "optimizer": "sgd",
     "schedule": "step",
+    "after": "none",
 }
+_KEPT = ("data", "model", "optimizer", "schedule")  # by a plain run
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,13 @@ class TrainConfig:
     data: Choice
     model: Choice
     mix: Choice
+    generate: Choice
     loss: Choice
     weights: Choice
     sampler: Choice
     optimizer: Choice
     schedule: Choice
+    after: Choice
     epochs: Annotated[int, Knob("T, the epochs of a whole run", 1)] = 200
     batch_size: Annotated[int, Knob("images a step", 1)] = 128
     precision: Annotated[
@@ -132,6 +137,12 @@ class TrainConfig:
     def replace(self, **changes: Value) -> TrainConfig:
         """A copy with other plain settings (`seed`, `epochs`, …)."""
         return TrainConfig.from_settings(self.flat() | changes)
+
+    def plain(self, **changes: Value) -> TrainConfig:
+        """The same data, network and way of training with cross-entropy and no method else."""
+        slots = {slot: part for slot, part in DEFAULTS.items() if slot not in _KEPT}
+        kept = {k: v for k, v in self.flat().items() if k.partition(".")[0] not in slots}
+        return TrainConfig.from_settings(active({**kept, **slots, **changes}))
 
     @property
     def loss_head(self) -> str:

@@ -10,15 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
+import yaml
 
 from imbtune.config import TrainConfig
-from imbtune.data.datasets import data_root, load
+from imbtune.data.datasets import Reading, data_root, load
 from imbtune.data.splits import Splits, final_splits
 from imbtune.errors import StudyError
+from imbtune.imports import (
+    OwnModule,
+    describe,
+    import_parts,
+    keep_sources,
+    own_parts,
+    register,
+    with_imports,
+)
 from imbtune.models.networks import Classifier
+from imbtune.results.schema import example_table
+from imbtune.results.store import Store
+from imbtune.training.contract import try_parts
 from imbtune.training.device_data import DeviceData
+from imbtune.training.finish import finish
 from imbtune.training.loop import TrainState, pick_device, train_epoch
+from imbtune.training.margins import example_margins
 from imbtune.training.metrics import metrics, recalls
 from imbtune.training.model import new_model, try_model
 from imbtune.training.progress import whole_run
@@ -28,12 +44,14 @@ SPOKEN = 10  # progress lines of one run
 
 @dataclass(frozen=True)
 class FinalRun:
-    """One seed's run: its test figures, and its confusion matrix (K, K) on the test set."""
+    """One seed's run: its test figures, its confusion matrix (K, K) on the test set, and the mean
+    margins of each class in training and test."""
 
     seed: int
     figures: dict[str, float | None]
     recall_K: list[float]
     confusion_KK: list[list[int]]
+    margins: dict[str, list[float]]
     seconds: float
 
 
@@ -44,34 +62,44 @@ def train_final(
     data: Path | None,
     provenance: dict[str, Any],
     say: Callable[[str], None],
+    imports: tuple[OwnModule, ...] = (),
+    skip_corrupt: bool = False,
 ) -> list[FinalRun]:
     """Train `config` with `seeds` seeds from its own on; write models, configuration and results.
 
-    The test set is evaluated once a run, after the last epoch. `out` gets `config.yaml`,
-    `model-seed0.pt`, … and `results.json`, anew after every seed.
+    The test set is evaluated once a run, when the model is finished. `out` gets `config.yaml`,
+    `model-seed0.pt`, … and `results.json`, anew after every seed; the margins of every example in
+    `margins-seed0.parquet`, …; and the files of `imports`, the modules with the user's own parts,
+    so that all of them can be read again from there.
 
     Raises:
         ImbtuneError: before anything is trained: the data, the model, a folder that is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StudyError(f"{out} exists already and would be overwritten: give another --out")
-    dataset = load(config.data.name, data_root(data))
+    register(imports)
+    reading = Reading(data_root(data), skip_corrupt)
+    dataset = load(config.data.name, config.data.knobs, reading)
     splits = final_splits(dataset, config.data.shared)
     device = pick_device()
     tensors = DeviceData(splits, device)
+    try_parts(own_parts(config.flat().values()), splits)
     try_model(config, splits)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StudyError(f"cannot write to {out} ({error.strerror}): give another --out") from error
+    keep_sources(imports, Store(str(out)))
     say(
         f"{config.data.name}: {len(splits.train)} training and {len(splits.held)} test images, "
         f"{len(splits.classes)} classes; {config.epochs} epochs on {device}"
     )
+    for note in splits.notes:
+        say(note)
     runs = []
     for seed in range(config.seed, config.seed + seeds):
-        runs.append(_train_seed(config.replace(seed=seed), splits, tensors, out, say))
-        _write_results(out, config, splits, runs, provenance)
+        runs.append(_train_seed(config.replace(seed=seed), splits, tensors, out, say, imports))
+        _write_results(out, config, splits, runs, provenance, imports)
     return runs
 
 
@@ -84,10 +112,14 @@ def mean_and_std(runs: list[FinalRun], metric: str) -> tuple[float, float]:
 def load_model(path: str | Path) -> Classifier:
     """A model that `imbtune train` wrote, on the CPU, in evaluation mode.
 
+    Where it was trained with parts of the user's own, the files beside it are run, or their
+    modules imported.
+
     It maps normalised images (B, C, H, W) to logits (B, K); `model.classes` names the classes, and
     `model.mean`, `model.std` are the figures to normalise pixels in [0, 1] with, per channel.
     """
     saved = torch.load(path, map_location="cpu", weights_only=True)
+    import_parts(saved.get("imports"), Store(str(Path(path).parent)))
     config = TrainConfig.from_settings(saved["settings"])
     model = new_model(config, len(saved["mean"]), len(saved["classes"]))
     model.load_state_dict(saved["state_dict"])
@@ -96,7 +128,12 @@ def load_model(path: str | Path) -> Classifier:
 
 
 def _train_seed(
-    config: TrainConfig, splits: Splits, data: DeviceData, out: Path, say: Callable[[str], None]
+    config: TrainConfig,
+    splits: Splits,
+    data: DeviceData,
+    out: Path,
+    say: Callable[[str], None],
+    imports: tuple[OwnModule, ...],
 ) -> FinalRun:
     started = time.monotonic()
     state = TrainState(config, data)
@@ -106,21 +143,49 @@ def _train_seed(
         _, loss = train_epoch(state, data, epoch)
         if done % every == 0 and done < len(epochs):
             say(f"seed {config.seed}: epoch {done}/{len(epochs)}, loss {loss:.3f}")
+    finish(state, data, config.epochs)
     confusion_KK = state.evaluate(data)
-    _save_model(out / f"model-seed{config.seed}.pt", config, splits, state)
+    margins = _margins(state, data, out)
+    _save_model(out / f"model-seed{config.seed}.pt", config, splits, state, imports)
     figures = metrics(confusion_KK, data.counts_K)
     seconds = time.monotonic() - started
     say(
         f"seed {config.seed}: test balanced accuracy {figures['balanced_accuracy']:.4f} "
         f"({seconds:.0f} s)"
     )
-    return FinalRun(
-        config.seed, figures, recalls(confusion_KK).tolist(), confusion_KK.tolist(), seconds
-    )
+    recall_K = recalls(confusion_KK).tolist()
+    return FinalRun(config.seed, figures, recall_K, confusion_KK.tolist(), margins, seconds)
 
 
-def _save_model(path: Path, config: TrainConfig, splits: Splits, state: TrainState) -> None:
+def _margins(state: TrainState, data: DeviceData, out: Path) -> dict[str, list[float]]:
+    """Write the margin of every example to a table; the means of each class, by name."""
+    means: dict[str, list[float]] = {}
+    tables = []
+    for split, images, labels in [
+        ("train", data.train, data.labels_N),
+        ("test", data.held, data.held_labels_M),
+    ]:
+        margins = example_margins(state, data, images, labels)
+        tables.append(example_table(split, *margins))
+        both = margins.class_means(len(data.classes))
+        means |= {
+            f"{kind}_{split}": mean_K.tolist()
+            for kind, mean_K in zip(("margin", "probability_margin"), both, strict=True)
+        }
+    name = f"margins-seed{state.config.seed}.parquet"
+    Store(str(out)).write_table(name, pa.concat_tables(tables))
+    return means
+
+
+def _save_model(
+    path: Path,
+    config: TrainConfig,
+    splits: Splits,
+    state: TrainState,
+    imports: tuple[OwnModule, ...],
+) -> None:
     content = {
+        "imports": [module.name for module in imports],
         "settings": config.flat(),
         "classes": list(splits.classes),
         "mean": list(splits.look.mean),
@@ -136,8 +201,12 @@ def _write_results(
     splits: Splits,
     runs: list[FinalRun],
     provenance: dict[str, Any],
+    imports: tuple[OwnModule, ...],
 ) -> None:
-    (out / "config.yaml").write_text(config.yaml(), encoding="utf-8")
+    settings = with_imports(config.nested(), imports)
+    (out / "config.yaml").write_text(
+        yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
     names = [name for name, value in runs[0].figures.items() if value is not None]
     summary = {
         name: dict(zip(("mean", "std"), mean_and_std(runs, name), strict=True)) for name in names
@@ -152,6 +221,7 @@ def _write_results(
         "training_counts": splits.counts().tolist(),
         "data_sha256": splits.fingerprint(),
         "config": config.nested(),
+        "imports": describe(imports),
         "provenance": provenance,
     }
     (out / "results.json").write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from imbtune.errors import ConfigError, unknown
@@ -68,7 +69,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered part: its name, the callable that makes it, and what is known about it."""
+    """A registered part: its name, the callable that makes it, and what is known about it.
+
+    traits: what the rest of imbtune asks about a part (`head="cosine"`). defaults: of knobs that
+    the part shares with others and wants otherwise.
+    """
 
     slot: str
     name: str
@@ -77,6 +82,7 @@ class Entry:
     help: str
     source: str
     traits: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Value] = field(default_factory=dict)
 
 
 class Registry:
@@ -89,6 +95,7 @@ class Registry:
             parts registered with `bare=True`).
         resolve: finds parts that nobody registered one by one (a torchvision model, a product of
             mixing parts); returns None for names that it does not know either.
+        components: the registries that such products are made of; their knobs are the slot's.
     """
 
     def __init__(
@@ -97,44 +104,74 @@ class Registry:
         help: str,
         shared: Callable[..., Any] | None = None,
         resolve: Callable[[str], Entry | None] | None = None,
+        components: tuple[Registry, ...] = (),
     ) -> None:
         self.slot, self.help, self.shared = slot, help, shared
+        self.components = components
         self.shared_parameters = parameters_of(shared) if shared else {}
         self._resolve = resolve
         self._entries: dict[str, Entry] = {}
 
     def register(
-        self, name: str, *, help: str, source: str = "", bare: bool = False, **traits: Any
+        self,
+        name: str,
+        *,
+        help: str,
+        source: str = "",
+        bare: bool = False,
+        defaults: Mapping[str, Value] | None = None,
+        **traits: Any,
     ) -> Callable[[Part], Part]:
-        """Register the decorated callable as `name`; its annotated parameters become knobs."""
+        """Register the decorated callable as `name`; its annotated parameters become knobs.
+
+        Args:
+            bare: without the slot's shared knobs.
+            defaults: of shared knobs, where this part wants others.
+            traits: what the rest of imbtune may ask about the part.
+        """
 
         def decorate(part: Part) -> Part:
-            self.add(Entry(self.slot, name, part, parameters_of(part), help, source, traits), bare)
+            knobs = parameters_of(part)
+            entry = Entry(self.slot, name, part, knobs, help, source, traits, defaults or {})
+            self.add(entry, bare)
             return part
 
         return decorate
 
     def add(self, entry: Entry, bare: bool = False) -> None:
         """Add a ready entry, with the slot's shared knobs unless `bare`."""
+        if not re.fullmatch(r"[\w-]+", entry.name):
+            raise ConfigError(
+                f"{self.slot} {entry.name!r}: name it by letters, digits, '_' and '-'"
+            )
         if entry.name in self._entries:
             raise ConfigError(f"{self.slot} '{entry.name}' is registered already: rename one")
         self._entries[entry.name] = entry if bare else self.with_shared(entry)
 
+    def remove(self, name: str) -> None:
+        """Forget a registered part."""
+        del self._entries[name]
+
     def with_shared(self, entry: Entry) -> Entry:
         """`entry` with the knobs that all parts of the slot share, after its own."""
-        merged = {**entry.parameters, **self.shared_parameters}
-        return Entry(
-            entry.slot, entry.name, entry.make, merged, entry.help, entry.source, entry.traits
-        )
+        merged = {
+            name: replace(parameter, default=entry.defaults.get(name, parameter.default))
+            for name, parameter in {**entry.parameters, **self.shared_parameters}.items()
+        }
+        return replace(entry, parameters=merged)
 
     def __getitem__(self, name: object) -> Entry:
         if isinstance(name, str):
             if name in self._entries:
                 return self._entries[name]
-            resolved = self._resolve(name) if self._resolve else None
+            resolved = self.resolve(name)
             if resolved:
                 return self.with_shared(resolved)
         raise unknown(self.slot, name, self._entries)
+
+    def resolve(self, name: str) -> Entry | None:
+        """A part that nobody registered one by one, without the shared knobs."""
+        return self._resolve(name) if self._resolve else None
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -143,12 +180,17 @@ class Registry:
         return list(self._entries)
 
     def parameters(self) -> dict[str, Parameter]:
-        """Every knob that some registered part of this slot has."""
+        """Every knob that some registered part of this slot has, or a component of one."""
         merged: dict[str, Parameter] = {}
-        for entry in self:
+        for entry in (entry for registry in (self, *self.components) for entry in registry):
             for name, parameter in entry.parameters.items():
                 merged.setdefault(name, parameter)
         return merged
+
+    def owners(self, name: str) -> list[Entry]:
+        """The parts that have the knob; components where no named part has it."""
+        found = [entry for entry in self if name in entry.parameters]
+        return found or [e for registry in self.components for e in registry.owners(name)]
 
     def shared_values(self, knobs: Mapping[str, Value]) -> Any:
         """The slot's shared dataclass, filled from a part's knobs (defaults for a bare part)."""
@@ -157,7 +199,11 @@ class Registry:
 
 
 def parameters_of(part: Callable[..., Any]) -> dict[str, Parameter]:
-    """The knobs that a callable or dataclass declares, in order."""
+    """The knobs that a callable or dataclass declares, in order.
+
+    Raises:
+        ConfigError: a knob without a default, or with one that it could not take.
+    """
     hints = typing.get_type_hints(
         part if inspect.isfunction(part) else part.__init__,
         include_extras=True,
@@ -166,10 +212,33 @@ def parameters_of(part: Callable[..., Any]) -> dict[str, Parameter]:
     for name, parameter in inspect.signature(part).parameters.items():
         knobs = [m for m in getattr(hints.get(name), "__metadata__", ()) if isinstance(m, Knob)]
         if knobs:
-            if parameter.default is inspect.Parameter.empty:
-                raise TypeError(f"{part}: the knob '{name}' needs a default")
-            found[name] = Parameter(name, type(parameter.default), parameter.default, knobs[0])
+            found[name] = _parameter(part, name, parameter.default, hints[name], knobs[0])
     return found
+
+
+def _parameter(
+    part: Callable[..., Any], name: str, default: Any, hint: Any, knob: Knob
+) -> Parameter:
+    what = f"the knob '{name}' of {getattr(part, '__name__', part)}"
+    if default is inspect.Parameter.empty:
+        raise ConfigError(f"{what} needs a default")
+    if type(default) is int and float in (hint.__origin__, *typing.get_args(hint.__origin__)):
+        default = float(default)  # `gamma: Annotated[float, …] = 1` is no whole number
+    if type(default) not in _ARTICLES:
+        raise ConfigError(f"{what}: its default {default!r} is no word, number, true or false")
+    if isinstance(default, str) and not knob.choices:
+        raise ConfigError(f"{what} is a word: give Knob(..., choices=(...))")
+    parameter = Parameter(name, type(default), default, knob)
+    parameter.check(f"{what}: its default", default)
+    return parameter
+
+
+def same_kind(one: Parameter, other: Parameter) -> bool:
+    """Whether two knobs take the same values; defaults and search ranges may differ."""
+    return one.type is other.type and all(
+        getattr(one.knob, field) == getattr(other.knob, field)
+        for field in ("low", "high", "choices")
+    )
 
 
 def describe_range(knob: Knob) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from imbtune.data.datasets import datasets
 from imbtune.errors import ConfigError, unknown
+from imbtune.methods.finishing import finishers
+from imbtune.methods.generating import generators
 from imbtune.methods.losses import losses
 from imbtune.methods.mixing import mixes
 from imbtune.methods.optimizers import optimizers
@@ -17,8 +19,24 @@ from imbtune.registry import Parameter, Registry
 
 SLOTS: dict[str, Registry] = {
     registry.slot: registry
-    for registry in (datasets, models, mixes, losses, weights, samplers, optimizers, schedules)
+    for registry in (
+        datasets,
+        models,
+        mixes,
+        generators,
+        losses,
+        weights,
+        samplers,
+        optimizers,
+        schedules,
+        finishers,
+    )
 }
+
+
+def registries() -> list[Registry]:
+    """Every registry: the slots', and those of the parts that mixes are made of."""
+    return [part for slot in SLOTS.values() for part in (slot, *slot.components)]
 
 
 def find_parameter(key: str, chosen: Mapping[str, object] | None = None) -> Parameter:
@@ -46,5 +64,5 @@ def check_knob(slot: str, part: str, name: str) -> Parameter:
     if name in parameters:
         return parameters[name]
     find_parameter(f"{slot}.{name}")
-    owners = [entry.name for entry in SLOTS[slot] if name in entry.parameters]
+    owners = [entry.name for entry in SLOTS[slot].owners(name)]
     raise ConfigError(f"{slot} '{part}' has no knob '{name}': it belongs to {', '.join(owners)}")

@@ -16,7 +16,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from imbtune import imports
 from imbtune.data.splits import Images, Look, Splits
+from imbtune.slots import registries
 from imbtune.training.device_data import DeviceData
 
 # A checkout may have real CIFAR-10 in Hugging Face Parquet beside it; tests that want it skip else
@@ -34,6 +36,19 @@ def real_cifar10() -> Path:
     if not REAL_CIFAR10.is_dir():
         pytest.skip("no real CIFAR-10 beside this checkout")
     return REAL_CIFAR10
+
+
+@pytest.fixture(autouse=True)
+def _no_own_parts_stay() -> Iterator[None]:
+    """Own parts of one test must not be there in the next."""
+    before, modules = [registry.names() for registry in registries()], set(sys.modules)
+    yield
+    for name in list(imports._loaded):
+        imports._unload(name)
+    for name in set(sys.modules) - modules:
+        if name.startswith("my_"):
+            del sys.modules[name]
+    assert [registry.names() for registry in registries()] == before
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from imbtune.data.splits import Bytes, Images
+from imbtune.data.datasets import Reading, load
+from imbtune.data.splits import Bytes, Dataset, Images
 from imbtune.errors import DataError, ImbtuneError
 
 NOBODY = 65534
@@ -61,8 +62,13 @@ def unreadable(path: Path) -> Iterator[None]:
         path.chmod(mode)
 
 
+def read(name: str, root: Path | None = None, skip_corrupt: bool = False, **knobs: Any) -> Dataset:
+    """The data set from `root`."""
+    return load(name, knobs, Reading(root, skip_corrupt))
+
+
 def same(a: Images, b: Images) -> bool:
-    return np.array_equal(a.pixels, b.pixels) and np.array_equal(a.labels, b.labels)
+    return np.array_equal(a.array(), b.array()) and np.array_equal(a.labels, b.labels)
 
 
 def encode(pixels_CHW: Bytes, format: str = "PNG") -> bytes:
@@ -74,7 +80,7 @@ def encode(pixels_CHW: Bytes, format: str = "PNG") -> bytes:
 
 
 def encode_all(images: Images) -> list[bytes]:
-    return [encode(pixels) for pixels in images.pixels]
+    return [encode(pixels) for pixels in images.array()]
 
 
 def write_columns(path: Path, columns: dict[str, Any], names: object = None) -> None:
@@ -132,7 +138,7 @@ def write_cifar(
             files, np.array_split(np.arange(len(part)), len(files)), strict=True
         ):
             batch = part.take(index)
-            rows = _array(batch.pixels.reshape(len(batch), -1), dtype_flags)
+            rows = _array(batch.array().reshape(len(batch), -1), dtype_flags)
             content = {"data": rows, labels_key: _list(batch.labels.tolist(), _int)}
             sums.append([name, _write(folder / name, _dict(content))])
         patch.setattr(cifar, attribute, sums)

@@ -18,6 +18,7 @@ FORBIDDEN = {
     "models": {"ray", "optuna", "wandb", "pyarrow", "imbtune.config"},
     "data": {"ray", "optuna", "wandb", "imbtune.config", "imbtune.training"},
     "config": {"ray", "optuna", "wandb", "imbtune.training", "imbtune.search"},
+    "imports": {"ray", "optuna", "wandb", "imbtune.config", "imbtune.training", "imbtune.search"},
     "training": {"ray", "optuna", "wandb", "pyarrow", "imbtune.results", "imbtune.search"},
     "results": {"torch", "ray", "optuna", "imbtune.training", "imbtune.search", "imbtune.config"},
     "final": {"ray", "optuna", "wandb", "imbtune.search"},
@@ -92,7 +93,7 @@ from imbtune.config import TrainConfig
 from imbtune.data.datasets import load
 from imbtune.data.splits import search_splits
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import climb
+from imbtune.training.climb import climb
 from imbtune.training.progress import stretches
 config = TrainConfig.from_settings(
     {"mix": "mamix", "epochs": 2, "data.head": 60, "data.ratio": 10, "data.val_per_class": 9}

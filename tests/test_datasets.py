@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_images
-from data_files import open_folder, raises_one_line, same, unreadable, write_cifar, write_split
+from data_files import (
+    open_folder,
+    raises_one_line,
+    read,
+    same,
+    unreadable,
+    write_cifar,
+    write_split,
+)
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from imbtune.data.datasets import data_root, datasets, load
+from imbtune.data.datasets import data_root, datasets
 from imbtune.data.profiles import Imbalance
 from imbtune.data.splits import Images, final_splits
 from imbtune.errors import ConfigError, DataError
@@ -22,9 +30,10 @@ DIGITS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
 def test_the_data_sets_by_name() -> None:
-    assert set(datasets.names()) == {"digits", "cifar10", "cifar100"}
+    literature = {"digits", "cifar10", "cifar100", "cinic10", "svhn", "tiny_imagenet"}
+    assert set(datasets.names()) == literature | {"fashion_mnist", "folder", "parquet", "npz"}
     with raises_one_line("cifar11", "did you mean 'cifar10'", kind=ConfigError):
-        load("cifar11", None)
+        read("cifar11")
 
 
 def test_no_folder_is_no_root() -> None:
@@ -40,8 +49,8 @@ def test_environment_stands_in_and_the_option_wins(
         write_split(folder, "train", images)
         write_split(folder, "test", images)
     monkeypatch.setenv("IMBTUNE_DATA", str(named))
-    assert same(load("cifar10", data_root(None)).train, second)
-    assert same(load("cifar10", data_root(given)).train, first)
+    assert same(read("cifar10", data_root(None)).train, second)
+    assert same(read("cifar10", data_root(given)).train, first)
     monkeypatch.setenv("IMBTUNE_DATA", str(tmp_path / "gone"))
     assert data_root(given) == given
     with raises_one_line(tmp_path / "gone", "$IMBTUNE_DATA"):
@@ -55,11 +64,23 @@ def test_missing_folder(tmp_path: Path) -> None:
         data_root(tmp_path / "gone")
 
 
+def test_a_relative_folder_holds_in_other_working_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's workers, which decode streamed images, run elsewhere."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert data_root(Path("here")) == tmp_path / "here"
+
+
 def test_folder_that_is_a_file(tmp_path: Path) -> None:
+    """Some data sets are one file; these are not."""
     path = tmp_path / "cifar10.zip"
     path.touch()
-    with raises_one_line(path, "Not a directory", "--data"):
-        data_root(path)
+    assert data_root(path) == path
+    for name in ("cifar10", "svhn", "fashion_mnist", "cinic10", "tiny_imagenet", "folder"):
+        with raises_one_line(path, "is a file", f"'{name}' is read from a folder"):
+            read(name, path)
 
 
 @pytest.mark.parametrize("below", ["", "inner"])
@@ -74,28 +95,28 @@ def test_folder_without_permission(below: str) -> None:
 
 def test_empty_folder(tmp_path: Path) -> None:
     with raises_one_line(tmp_path, "train-*.parquet", "cifar-10-batches-py"):
-        load("cifar10", data_root(tmp_path))
+        read("cifar10", data_root(tmp_path))
     with raises_one_line(tmp_path, "train-*.parquet", "cifar-100-python"):
-        load("cifar100", data_root(tmp_path))
+        read("cifar100", data_root(tmp_path))
 
 
 def test_digits_are_all_there() -> None:
-    dataset = load("digits", None)
+    dataset = read("digits")
     assert len(dataset.train) + len(dataset.test) == 1797
     assert dataset.test.counts(10).tolist() == [40] * 10
     assert dataset.train.counts(10).tolist() == [n - 40 for n in DIGITS]
     assert dataset.classes == tuple("0123456789")
     for part in (dataset.train, dataset.test):
         assert part.pixels.shape[1:] == (1, 8, 8)
-        assert part.pixels.dtype == np.uint8
-        assert (part.pixels.min(), part.pixels.max()) == (0, 255)
+        assert part.array().dtype == np.uint8
+        assert (part.array().min(), part.array().max()) == (0, 255)
         assert part.labels.dtype == np.int64
     train, test = ({p.tobytes() for p in i.pixels} for i in (dataset.train, dataset.test))
     assert not train & test
 
 
 def test_last_digits_of_each_class_are_the_test_set() -> None:
-    dataset, bunch = load("digits", None), load_digits()
+    dataset, bunch = read("digits"), load_digits()
     for k in range(10):
         for part, place in ((dataset.train, slice(-40)), (dataset.test, slice(-40, None))):
             ours = part.pixels[part.labels == k][:, 0] / 255
@@ -104,7 +125,7 @@ def test_last_digits_of_each_class_are_the_test_set() -> None:
 
 
 def test_digits_are_scaled_by_their_own_mean_and_deviation() -> None:
-    dataset = load("digits", None)
+    dataset = read("digits")
     pixels = np.concatenate([dataset.train.pixels, dataset.test.pixels]) / 255
     assert round(pixels.mean(), 3) == dataset.look.mean[0]
     assert round(pixels.std(), 3) == dataset.look.std[0]
@@ -114,7 +135,7 @@ def test_digits_are_scaled_by_their_own_mean_and_deviation() -> None:
 def test_cifar_is_shifted_by_four_pixels_and_mirrored(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_split(tmp_path, split, make_images([1] * 10, 32, 3))
-    look = load("cifar10", tmp_path).look
+    look = read("cifar10", tmp_path).look
     assert (look.pad, look.flip) == (4, True)
     assert look.std == (0.2023, 0.1994, 0.2010)
 
@@ -130,11 +151,11 @@ def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_torchvision_layout_of_cifar10(batches: Path) -> None:
-    dataset = load("cifar10", batches.parent)
+    dataset = read("cifar10", batches.parent)
     assert same(dataset.train, TRAIN)
     assert same(dataset.test, TEST)
     assert dataset.classes == tuple(TEN)
-    assert dataset.train.pixels.dtype == np.uint8
+    assert dataset.train.array().dtype == np.uint8
     assert dataset.train.labels.dtype == np.int64
     assert final_splits(dataset, Imbalance(ratio=2, val_per_class=1)).counts()[-1] == 1
 
@@ -142,7 +163,7 @@ def test_torchvision_layout_of_cifar10(batches: Path) -> None:
 def test_torchvision_layout_of_cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, names = make_images([1] * 100, 32, 3), [f"thing {k}" for k in range(100)]
     write_cifar(tmp_path, CIFAR100, images, images, names, monkeypatch)
-    dataset = load("cifar100", tmp_path)
+    dataset = read("cifar100", tmp_path)
     assert same(dataset.train, images)
     assert same(dataset.test, images)
     assert dataset.classes == tuple(names)
@@ -151,14 +172,14 @@ def test_torchvision_layout_of_cifar100(tmp_path: Path, monkeypatch: pytest.Monk
 def test_warning_of_old_pickles_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NumPy 2.4.0 to 2.4.4 warn of CIFAR's own (0, 1), all of 2.4 and later of (0, True)."""
     write_cifar(tmp_path, CIFAR10, TRAIN, TEST, TEN, monkeypatch, dtype_flags=b"K\x00\x88")
-    assert same(load("cifar10", tmp_path).train, TRAIN)
+    assert same(read("cifar10", tmp_path).train, TRAIN)
 
 
 def test_parquet_comes_before_torchvision(batches: Path) -> None:
     other = make_images([1] * 10, 32, 3, seed=8)
     for split in ("train", "test"):
         write_split(batches.parent, split, other)
-    assert same(load("cifar10", batches.parent).train, other)
+    assert same(read("cifar10", batches.parent).train, other)
 
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
@@ -172,20 +193,20 @@ def test_broken_batches(batches: Path, name: str, damage: str) -> None:
     elif damage == "changed":
         path.write_bytes(content[:-20] + b"?" + content[-19:])
     with raises_one_line(batches.parent, "no whole cifar10", "cifar-10-batches-py", "MD5"):
-        load("cifar10", batches.parent)
+        read("cifar10", batches.parent)
 
 
 def test_batches_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_folder() as folder:
         batches = write_cifar(folder, CIFAR10, TRAIN, TEST, TEN, monkeypatch)
-        assert same(load("cifar10", folder).train, TRAIN)
+        assert same(read("cifar10", folder).train, TRAIN)
         with (
             unreadable(batches / "test_batch"),
             raises_one_line(folder, "Permission denied", "--data"),
         ):
-            load("cifar10", folder)
+            read("cifar10", folder)
         with unreadable(batches), raises_one_line(folder, "no whole cifar10"):
-            load("cifar10", folder)
+            read("cifar10", folder)
 
 
 def test_given_folder_is_never_downloaded_to(
@@ -196,12 +217,12 @@ def test_given_folder_is_never_downloaded_to(
 
     monkeypatch.setattr(CIFAR10, "download", refuse)
     with pytest.raises(DataError):
-        load("cifar10", tmp_path)
+        read("cifar10", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_labels_that_leave_out_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = Images(TEST.pixels, TEST.labels % 9)
     write_cifar(tmp_path, CIFAR10, TRAIN, test, TEN, monkeypatch)
-    with raises_one_line(tmp_path, "[0, 1, 2, 3, 4, 5, 6, 7, 8]", "10 classes"):
-        load("cifar10", tmp_path)
+    with raises_one_line(tmp_path, "no test image of 1 of its 10 classes ('thing 9')"):
+        read("cifar10", tmp_path)

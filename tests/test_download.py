@@ -5,16 +5,15 @@ from __future__ import annotations
 import gc
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from conftest import make_images
-from data_files import archive, md5, raises_one_line, same, write_cifar
+from data_files import archive, md5, raises_one_line, read, same, write_cifar
 from torchvision.datasets import CIFAR10
-
-from imbtune.data.datasets import load
 
 pytestmark = [
     # tarfile's advice to torchvision, on Python 3.12 and 3.13
@@ -35,6 +34,7 @@ class Site(ThreadingHTTPServer):
     daemon_threads = False  # server_close waits for them
     reply: Reply
     archive: bytes
+    files: Mapping[str, bytes]  # by path, where there are several
     requests = 0
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -60,6 +60,11 @@ class Handler(BaseHTTPRequestHandler):
 
 def whole(handler: Handler) -> None:
     handler.send(len(handler.server.archive), handler.server.archive)
+
+
+def by_path(handler: Handler) -> None:
+    content = handler.server.files[handler.path]
+    handler.send(len(content), content)
 
 
 def not_found(handler: Handler) -> None:
@@ -107,29 +112,39 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A server with a small CIFAR-10, which torchvision takes for the real one."""
-    site = Site(("127.0.0.1", 0), Handler)
     folder = write_cifar(tmp_path / "made", CIFAR10, TRAIN, TEST, TEN, monkeypatch)
-    site.archive, site.reply = archive(folder), whole
-    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(site.archive))
-    monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{site.server_port}/cifar.tar.gz")
+    with serving() as site:
+        site.archive, site.reply = archive(folder), whole
+        monkeypatch.setattr(CIFAR10, "tgz_md5", md5(site.archive))
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{site.server_port}/cifar.tar.gz")
+        yield site
+
+
+@contextmanager
+def serving() -> Iterator[Site]:
+    """A server on loopback that answers with its `files`."""
+    site = Site(("127.0.0.1", 0), Handler)
+    site.reply = by_path
     thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield site
-    site.shutdown()
-    site.server_close()
-    thread.join()
-    gc.collect()  # the sockets that torchvision left: now, not in another test
+    try:
+        yield site
+    finally:
+        site.shutdown()
+        site.server_close()
+        thread.join()
+        gc.collect()  # the sockets that torchvision left: now, not in another test
 
 
 def test_downloads_once(site: Site, cache: Path) -> None:
-    dataset = load("cifar10", None)
+    dataset = read("cifar10")
     assert same(dataset.train, TRAIN)
     assert same(dataset.test, TEST)
     assert dataset.classes == tuple(TEN)
     assert (cache / "cifar-10-batches-py" / "data_batch_1").is_file()
     made = site.requests
     assert made > 0
-    assert same(load("cifar10", None).train, TRAIN)
+    assert same(read("cifar10").train, TRAIN)
     assert site.requests == made
 
 
@@ -147,7 +162,7 @@ FAILURES: dict[str, tuple[Reply, str]] = {
 def test_server_that_fails(site: Site, cache: Path, what: str) -> None:
     site.reply, reason = FAILURES[what]
     with raises_one_line("could not download cifar10", cache, reason, "--data"):
-        load("cifar10", None)
+        read("cifar10")
     assert site.requests > 0
 
 
@@ -155,10 +170,10 @@ def test_server_that_fails(site: Site, cache: Path, what: str) -> None:
 def test_broken_download_has_a_mend_of_its_own(site: Site, cache: Path, reply: Reply) -> None:
     site.reply = reply
     with raises_one_line("download of cifar10", cache, "broken", "delete", "--data") as caught:
-        load("cifar10", None)
+        read("cifar10")
     assert "parquet" not in str(caught.value)  # the mend of a wrong --data folder
     site.reply = whole
-    assert same(load("cifar10", None).train, TRAIN)
+    assert same(read("cifar10").train, TRAIN)
 
 
 def test_nothing_listens(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +182,7 @@ def test_nothing_listens(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatc
         port = closed.getsockname()[1]
         monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{port}/cifar.tar.gz")
         with raises_one_line("could not download cifar10", cache, "refused", "--data"):
-            load("cifar10", None)
+            read("cifar10")
     assert site.requests == 0
     assert not cache.exists()
 
@@ -175,5 +190,5 @@ def test_nothing_listens(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatc
 def test_cache_that_cannot_be_made(site: Site, cache: Path) -> None:
     cache.parent.parent.write_text("a file in the way")
     with raises_one_line("could not download cifar10", cache, "--data"):
-        load("cifar10", None)
+        read("cifar10")
     assert site.requests == 0

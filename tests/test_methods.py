@@ -10,24 +10,28 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import Parameter as Weight
 
 from imbtune.config import TrainConfig
-from imbtune.methods.mixing import blends, label_rules, pairings
-from imbtune.methods.optimizers import optimizers
-from imbtune.methods.sampling import draw_indices, samplers
+from imbtune.methods.blending import Pairs, blends
+from imbtune.methods.finishing import finishers
+from imbtune.methods.labelling import label_rules
+from imbtune.methods.losses import losses, margin_softmax
+from imbtune.methods.optimizers import Sharpness, SharpSGD, optimizers
+from imbtune.methods.sampling import class_shares, draw_indices, samplers
 from imbtune.methods.schedules import schedules
 from imbtune.methods.weighting import effective_number, inverse, strength, weights
-from imbtune.registry import Entry, Knob, Registry
-from imbtune.slots import SLOTS
+from imbtune.registry import Entry, Knob, Registry, Value, describe_range
+from imbtune.slots import SLOTS, registries
 from imbtune.training.device_data import DeviceData
+from imbtune.training.finish import finish
 from imbtune.training.loop import TrainState, train_epoch
 from imbtune.training.progress import whole_run
 
-REGISTRIES: list[Registry] = [*SLOTS.values(), pairings, blends, label_rules]
+REGISTRIES = registries()
 ENTRIES = [entry for registry in REGISTRIES for entry in registry]
 PARTS = [(entry.slot, entry.name) for entry in ENTRIES if entry.slot in {*SLOTS} - {"data"}]
 every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: f"{e.slot}-{e.name}")
@@ -53,6 +57,8 @@ def test_parts_and_knobs_are_documented_with_valid_defaults(entry: Entry) -> Non
         assert knob.help and parameter.type in (str, int, float, bool)
         assert parameter.check(f"{entry.slot}.{name}", parameter.default) == parameter.default
         assert (parameter.type is str) == bool(knob.choices)
+        assert describe_range(knob)
+        assert (parameter.type in (int, float)) == (knob.low is not None)
         if knob.search:
             start, stop = knob.search
             assert start < stop and within(start, knob) and within(stop, knob)
@@ -62,7 +68,8 @@ def test_parts_and_knobs_are_documented_with_valid_defaults(entry: Entry) -> Non
 
 # Plain textbook parts. Whatever else is registered says which paper it, or its knobs, comes from.
 TEXTBOOK = ["model-small_cnn", "mix-none", "loss-ce", "weights-none", "weights-inverse"]
-TEXTBOOK += ["sampler-instance"]
+TEXTBOOK += ["sampler-instance", "generate-none", "after-none"]
+TEXTBOOK += ["data-folder", "data-parquet", "data-npz"]  # the user's own
 
 
 @every_entry
@@ -84,15 +91,22 @@ def test_knobs_of_one_name_share_type_and_range(registry: Registry) -> None:
     assert {name: len(found) for name, found in kinds.items()} == dict.fromkeys(kinds, 1)
 
 
+CHEAP: dict[str, dict[str, Value]] = {
+    "deepsmote": {"generate.epochs": 2, "generate.width": 4, "generate.latent": 8},
+    "m2m": {"generate.share": 0.5, "generate.steps": 2},
+}
+
+
 def small_config(slot: str, name: str) -> TrainConfig:
-    cheap = {"model.width": 4} if slot != "model" else {}
-    return TrainConfig.from_settings(
-        cheap | {slot: name, "epochs": 2, "batch_size": 30, "precision": "float32"}
-    )
+    settings: dict[str, Value] = {"model.width": 4} if slot != "model" else {}
+    settings |= {slot: name, "epochs": 2, "batch_size": 30, "precision": "float32"}
+    return TrainConfig.from_settings(settings | CHEAP.get(name, {}))
 
 
 @pytest.mark.parametrize(("slot", "name"), PARTS)
-def test_every_part_trains_with_its_defaults(slot: str, name: str, device_data: DeviceData) -> None:
+def test_every_part_trains_and_finishes_with_its_defaults(
+    slot: str, name: str, device_data: DeviceData
+) -> None:
     """One epoch of trunk and one of cool-down: finite, changing the weights, twice the same."""
     config = pickle.loads(pickle.dumps(small_config(slot, name)))
     assert config == small_config(slot, name)
@@ -101,15 +115,89 @@ def test_every_part_trains_with_its_defaults(slot: str, name: str, device_data: 
         state = TrainState(config, device_data)
         fresh = [weight.clone() for weight in state.model.parameters()]
         losses = [
-            train_epoch(state, device_data, epoch)[1]
+            train_epoch(state, device_data, epoch).loss
             for epoch in whole_run(2, config.schedule.shared)
         ]
+        finish(state, device_data, 2)
         assert all(math.isfinite(loss) for loss in losses)
-        assert all(bool(weight.isfinite().all()) for weight in state.model.parameters())
+        tensors = state.model.state_dict().values()
+        assert all(bool(tensor.isfinite().all()) for tensor in tensors)
         moved = zip(state.model.parameters(), fresh, strict=True)
         assert all(not torch.equal(weight, before) for weight, before in moved)
-        trained.append(list(state.model.state_dict().values()))
+        trained.append(list(tensors))
     assert all(torch.equal(a, b) for a, b in zip(*trained, strict=True))
+
+
+COUNTS = [5000, 387, 50, 50, 1]
+# On a GPU where there is one; `meta` has no numbers, and refuses to meet a tensor made elsewhere
+DEVICES = ["cpu", "meta", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def tensors_of(slot: str, name: str, device: str) -> list[Tensor]:
+    """What a part makes out of class counts on a device."""
+    counts_K = torch.tensor(COUNTS, dtype=torch.float32, device=device)
+    if slot == "loss":
+        return [*losses[name].make(counts_K)]
+    if slot == "weights":
+        return [weights[name].make(counts_K)]
+    if slot == "label":
+        return [label_rules[name].make(counts_K / 5001, counts_K, counts_K.flip(0))]
+    made = finishers[name].make(counts_K, counts_K.sqrt(), counts_K.max() / 500)
+    return list(vars(made).values()) if name in ("logit_adjustment", "tau_norm") else []
+
+
+FROM_COUNTS = [
+    (registry.slot, entry.name)
+    for registry in (losses, weights, label_rules, finishers)
+    for entry in registry
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("slot", "name"), FROM_COUNTS)
+def test_what_is_made_of_class_counts_stays_on_their_device(
+    slot: str, name: str, device: str
+) -> None:
+    """Shapes, type and place; and it comes back from the device, and out of a pickle, as it was."""
+    here, there = tensors_of(slot, name, "cpu"), tensors_of(slot, name, device)
+    for expected, made in zip(here, there, strict=True):
+        assert made.device.type == device and made.dtype == torch.float32
+        assert made.shape == expected.shape and made.shape in ((), (len(COUNTS),))
+        if device != "meta":
+            torch.testing.assert_close(expected.to(device).cpu(), expected, rtol=0, atol=0)
+            torch.testing.assert_close(made.cpu(), expected)
+            assert torch.equal(pickle.loads(pickle.dumps(expected)), expected)
+            assert bool(expected.isfinite().all())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", losses.names())
+def test_every_loss_has_a_value_a_sample_and_a_gradient_on_any_device(
+    name: str, device: str
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits_BK = torch.randn(7, len(COUNTS), generator=generator).to(device).requires_grad_()
+    labels_B = torch.tensor([0, 1, 2, 3, 4, 4, 0], device=device)
+    noise_BK = torch.full((7, len(COUNTS)), 0.5, device=device)
+    vectors = losses[name].make(torch.tensor(COUNTS, dtype=torch.float32, device=device))
+    loss_B = margin_softmax(logits_BK, labels_B, vectors, noise_BK)
+    loss_B.sum().backward()
+    assert loss_B.shape == (7,) and loss_B.device.type == device
+    assert logits_BK.grad is not None and logits_BK.grad.shape == logits_BK.shape
+    if device != "meta":
+        assert bool(logits_BK.grad.isfinite().all()) and bool((logits_BK.grad != 0).any())
+
+
+@pytest.mark.parametrize("name", blends.names())
+def test_a_generator_decides_a_blend(name: str) -> None:
+    """The same state draws the same, another one another, and nobody else's generator moves."""
+    pairs = Pairs((8, 8), np.full((3, 4), 50.0), np.full((3, 4), 5.0))
+    before = str(np.random.get_state()), torch.get_rng_state()
+    same, again, other = (
+        blends[name].make((3, 4), pairs, np.random.default_rng(seed)).lam_SB for seed in (1, 1, 2)
+    )
+    assert np.array_equal(same, again) and not np.array_equal(same, other)
+    assert str(np.random.get_state()) == before[0] and torch.equal(torch.get_rng_state(), before[1])
 
 
 # ---- class weights -----------------------------------------------------------------------------
@@ -168,17 +256,67 @@ def test_mean_weight_of_an_image_is_what_was_measured_in_the_reference(
     assert image_mean.item() == pytest.approx(mean, abs=6e-4)
 
 
-@given(st.floats(0, 1))
-def test_strength_follows_the_schedule(cooldown: float) -> None:
-    assert strength("never", cooldown) == 0
-    assert strength("always", cooldown) == 1
-    assert strength("deferred", cooldown) == (1 if cooldown > 0 else 0)
-    assert strength("ramp", cooldown) == cooldown
+def literal_strength(schedule: str, cooldown: float, progress: float) -> float:
+    """The share of the class weights that acts; GLMC's has 1 - (t/T)² of the plain loss."""
+    if schedule == "never":
+        return 0
+    if schedule == "always":
+        return 1
+    if schedule == "deferred":
+        return 1 if cooldown > 0 else 0
+    if schedule == "linear":
+        return cooldown
+    if schedule == "cosine":
+        return math.sin(math.pi * cooldown / 2) ** 2
+    return 1 - (1 - progress * progress)
 
 
-def test_every_weight_schedule_has_a_strength() -> None:
-    for name in weights.shared_parameters["schedule"].knob.choices:
-        assert 0 <= strength(name, 0.5) <= 1
+SCHEDULES = weights.shared_parameters["schedule"].knob.choices
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
+
+
+def test_the_weight_schedules() -> None:
+    assert SCHEDULES == ("never", "always", "deferred", "linear", "cosine", "cumulative")
+
+
+@every_schedule
+@given(cooldown=st.floats(0, 1), progress=st.floats(0, 1))
+def test_strength_follows_the_schedule(schedule: str, cooldown: float, progress: float) -> None:
+    literal = literal_strength(schedule, cooldown, progress)
+    assert strength(schedule, cooldown, progress) == pytest.approx(literal, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "start", "trunk", "turn", "end"),
+    [
+        ("never", 0, 0, 0, 0),
+        ("always", 1, 1, 1, 1),
+        ("deferred", 0, 0, 1, 1),
+        ("linear", 0, 0, 0.25, 1),
+        ("cosine", 0, 0, (1 - math.sqrt(0.5)) / 2, 1),
+        ("cumulative", 0, 0.25, 0.7225, 1),
+    ],
+)
+def test_strength_at_the_start_in_the_trunk_in_the_cooldown_and_at_the_end(
+    schedule: str, start: float, trunk: float, turn: float, end: float
+) -> None:
+    """A cool-down of 0.2, as the paper's: a quarter of it is done at 0.85 of the run."""
+    at = [(0.0, 0.0), (0.0, 0.5), (0.25, 0.85), (1.0, 1.0)]
+    seen = [strength(schedule, cooldown, progress) for cooldown, progress in at]
+    assert seen == pytest.approx([start, trunk, turn, end])
+
+
+@every_schedule
+@given(cooldowns=st.tuples(st.floats(0, 1), st.floats(0, 1)), progress=st.floats(0, 1))
+def test_strength_never_falls(
+    schedule: str, cooldowns: tuple[float, float], progress: float
+) -> None:
+    earlier, later = sorted(cooldowns)
+    for first, second in (
+        (strength(schedule, earlier, progress), strength(schedule, later, progress)),
+        (strength(schedule, progress, earlier), strength(schedule, progress, later)),
+    ):
+        assert 0 <= first <= second <= 1
 
 
 # ---- samplers ----------------------------------------------------------------------------------
@@ -201,7 +339,7 @@ def test_classes_and_their_images_are_drawn_as_often_as_they_should(name: str) -
     total = 40_000
     share_K = counts_K**0.0 if name == "class_balanced" else counts_K**0.5
     share_K = share_K / share_K.sum()
-    probabilities_K = samplers[name].make(counts_K.astype(np.float64))
+    probabilities_K = samplers[name].make(counts_K, 0.5)
     assert probabilities_K == pytest.approx(share_K)
     drawn = draw_indices(probabilities_K, labels_N, total, np.random.default_rng(0))
     seen_N = np.bincount(drawn, minlength=len(labels_N))
@@ -211,10 +349,50 @@ def test_classes_and_their_images_are_drawn_as_often_as_they_should(name: str) -
     assert (np.abs(seen_K - total * share_K) < 5 * np.sqrt(total * share_K)).all()
 
 
+@pytest.mark.parametrize("name", samplers.names())
+@given(counts=st.lists(st.integers(0, 10_000), min_size=1, max_size=8), progress=st.floats(0, 1))
+def test_class_probabilities_are_probabilities(
+    name: str, counts: list[int], progress: float
+) -> None:
+    """Of classes with images alone, and the rarer never more often than the larger."""
+    counts_K = np.array([*counts, 7])
+    probabilities_K = samplers[name].make(counts_K, progress)
+    if name == "instance":
+        assert probabilities_K is None
+        return
+    assert probabilities_K.shape == counts_K.shape and (probabilities_K >= 0).all()
+    assert probabilities_K.sum() == pytest.approx(1, abs=1e-12)
+    assert ((probabilities_K > 0) == (counts_K > 0)).all()
+    rising = probabilities_K[np.argsort(counts_K)]
+    assert (np.diff(rising) >= -1e-12).all()
+
+
+@given(class_sizes, st.floats(0, 1))
+def test_progressively_balanced_goes_from_instance_to_class_balanced(
+    counts: list[int], progress: float
+) -> None:
+    """p_k = (1-t)·n_k/N + t/K of Kang et al."""
+    pick = samplers["progressively_balanced"].make
+    counts_K = np.array(counts)
+    literal = [(1 - progress) * n / sum(counts) + progress * 1 / len(counts) for n in counts]
+    assert pick(counts_K, progress).tolist() == pytest.approx(literal)
+    assert pick(counts_K, 0.0).tolist() == pytest.approx([n / sum(counts) for n in counts])
+    balanced = samplers["class_balanced"].make(counts_K, 0.3)
+    assert np.array_equal(pick(counts_K, 1.0), balanced)
+    assert balanced.tolist() == pytest.approx([1 / len(counts)] * len(counts))
+
+
+@given(class_sizes, st.floats(-4, 4))
+def test_class_shares_are_powers_of_the_class_size(counts: list[int], power: float) -> None:
+    raw = [n**power for n in counts]
+    literal = [w / sum(raw) for w in raw]
+    assert class_shares(np.array(counts), power).tolist() == pytest.approx(literal)
+
+
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 10**6))
 def test_drawn_images_exist_and_draws_repeat(labels: list[int], seed: int) -> None:
     labels_N = np.unique(labels, return_inverse=True)[1].astype(np.int64)
-    probabilities_K = samplers["class_balanced"].make(np.bincount(labels_N).astype(float))
+    probabilities_K = samplers["class_balanced"].make(np.bincount(labels_N), 0.5)
     first, again = (
         draw_indices(probabilities_K, labels_N, 50, np.random.default_rng(seed)) for _ in range(2)
     )
@@ -300,3 +478,42 @@ def test_the_peak_rate_is_one_tensor(name: str) -> None:
     optimizer = optimizers[name].make([Weight(torch.ones(2))], lr=0.25)
     (group,) = optimizer.param_groups
     assert isinstance(group["lr"], Tensor) and group["lr"].item() == 0.25
+
+
+# ---- sharpness ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "sharpness"),
+    [
+        ("sam", {}, Sharpness(0.1, math.inf)),
+        ("sam", {"rho": 0.7}, Sharpness(0.7, math.inf)),
+        ("imbsam", {}, Sharpness(0.05, 100)),
+        ("imbsam", {"rho": 0.2, "below": 20}, Sharpness(0.2, 20)),
+    ],
+)
+def test_sam_says_how_sharp_and_for_which_classes(
+    name: str, knobs: dict[str, float], sharpness: Sharpness
+) -> None:
+    optimizer = optimizers[name].make([Weight(torch.ones(2))], **knobs)
+    assert isinstance(optimizer, SharpSGD) and optimizer.sharpness == sharpness
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_plain_optimizers_ask_for_no_sharpness(name: str) -> None:
+    assert not hasattr(optimizers[name].make([Weight(torch.ones(2))]), "sharpness")
+
+
+@pytest.mark.parametrize("name", ["sam", "imbsam"])
+@given(
+    decay=st.floats(0, 0.1),
+    momentum=st.floats(0, 0.99),
+    nesterov=st.booleans(),
+    rates=st.lists(st.floats(1e-3, 0.5), min_size=1, max_size=4),
+)
+@settings(max_examples=30)
+def test_with_a_gradient_given_a_sharp_optimizer_steps_as_sgd(
+    name: str, decay: float, momentum: float, nesterov: bool, rates: list[float]
+) -> None:
+    knobs = {"weight_decay": decay, "momentum": momentum, "nesterov": nesterov}
+    assert after_steps(name, rates, **knobs) == after_steps("sgd", rates, **knobs)

@@ -102,7 +102,7 @@ def test_evaluation_counts_each_held_out_image_once(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In evaluation mode, in batches of any size; the model is left in training mode."""
-    monkeypatch.setattr(module, "EVAL_BATCH", size)
+    monkeypatch.setattr(module, "BLOCK", size)
     splits = make_splits([5, 4, 3], held=10)
     model = BrightnessModel()
     autocast = torch.autocast("cpu", enabled=False)

@@ -39,6 +39,48 @@ def test_resnet32_has_the_papers_size() -> None:
     assert size_of(build("resnet32")) == 464_144
 
 
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_scale_and_bias_are_saved_and_moved_but_not_trained(head: str) -> None:
+    """1 and 0, and nothing that an optimiser sees."""
+    model = build("small_cnn", head=head)
+    assert torch.equal(model.scale_K, torch.ones(10)) and torch.equal(model.bias_K, torch.zeros(10))
+    assert {"scale_K", "bias_K"} <= set(dict(model.named_buffers())) & set(model.state_dict())
+    assert not {"scale_K", "bias_K"} & set(dict(model.named_parameters()))
+    assert not model.scale_K.requires_grad and not model.bias_K.requires_grad
+    assert model.to(torch.float64).scale_K.dtype == torch.float64
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_logits_leave_as_scale_times_z_plus_bias(head: str) -> None:
+    model = build("small_cnn", head=head).eval()
+    images_BCHW = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z_BK = model(images_BCHW)
+        assert torch.equal(z_BK, model.head(model.backbone(images_BCHW)))
+        model.scale_K.copy_(torch.arange(10))
+        model.bias_K.copy_(-torch.arange(10))
+        adjusted_BK = model(images_BCHW)
+    for k in range(10):
+        assert adjusted_BK[:, k].tolist() == pytest.approx([k * z - k for z in z_BK[:, k].tolist()])
+
+
+@pytest.mark.parametrize("kind", [LinearHead, CosineHead])
+def test_a_reset_head_is_one_as_new_and_tells_its_lengths(
+    kind: type[LinearHead | CosineHead],
+) -> None:
+    torch.manual_seed(5)
+    head = kind(4, 3)
+    first = head.weight.detach().clone()
+    lengths = [sum(w * w for w in row) ** 0.5 for row in first.tolist()]
+    literal = [1.0] * 3 if kind is CosineHead else lengths
+    assert head.norms().tolist() == pytest.approx(literal) and not head.norms().requires_grad
+    head.reset_parameters()
+    assert not torch.equal(head.weight, first)
+    torch.manual_seed(5)
+    head.reset_parameters()
+    assert torch.equal(head.weight, first) and head.weight.requires_grad
+
+
 def test_small_cnn_has_the_width_asked_for() -> None:
     """Three 3×3 convolutions (w, 2w, 4w) without bias, batch norms, and a head without bias."""
     for width in (4, 16):
@@ -123,7 +165,7 @@ def test_linear_head_has_no_bias() -> None:
 def test_the_head_follows_the_loss_unless_it_is_given(loss: str, head: str) -> None:
     config = TrainConfig.from_settings({"loss": loss, "model.head": head})
     model = build_model(config.model.name, config.model.knobs, config.loss_head, 1, 4)
-    cosine = loss == "ldam" if head == "auto" else head == "cosine"
+    cosine = loss in ("ldam", "gcl") if head == "auto" else head == "cosine"
     assert isinstance(model.head, CosineHead if cosine else LinearHead)
 
 

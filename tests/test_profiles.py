@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from imbtune.config import TrainConfig
 from imbtune.data.profiles import Imbalance, profile_counts
 from imbtune.errors import ConfigError
+from imbtune.search.space_file import load_space
 
 CIFAR10_EXP_100 = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 CINIC10_EXP_100 = [9000, 5395, 3234, 1938, 1162, 696, 417, 250, 150, 90]
@@ -55,6 +56,42 @@ def test_published_totals(profile: str, ratio: float, n_max: int, classes: int, 
     assert kept[0] == n_max
     assert kept[-1] == n_max // ratio
     assert kept == sorted(kept, reverse=True)
+
+
+N_MAX = {  # of each benchmark: images of its largest class, classes
+    "cifar10": (5000, 10),
+    "cifar100": (500, 100),
+    "cinic10": (9000, 10),
+    "svhn": (1000, 10),
+    "tiny_imagenet": (500, 200),
+    "fashion_mnist": (6000, 10),
+}
+
+
+@pytest.mark.parametrize("ratio", [10, 50, 100, 200])
+@pytest.mark.parametrize("name", N_MAX)
+def test_benchmarks_have_the_published_formula(name: str, ratio: int) -> None:
+    """As the reference package writes it: int() of the product, f = 1/ratio."""
+    n_max, classes = N_MAX[name]
+    f = 1 / ratio
+    exp = [int(n_max * f ** (k / (classes - 1.0))) for k in range(classes)]
+    step = [n_max] * (classes // 2) + [int(n_max * f)] * (classes // 2)
+    assert counts("exp", ratio, n_max, classes) == exp
+    assert counts("step", ratio, n_max, classes) == step
+
+
+@pytest.mark.parametrize("name", N_MAX)
+def test_spaces_of_the_benchmarks_have_the_counts_that_they_name(name: str) -> None:
+    space = load_space(f"{name}-lt")
+    n_max, classes = N_MAX[name]
+    imbalance = space.base().data.shared
+    available = np.full(classes, n_max)
+    if name == "svhn":  # as it is there: 1 is the most frequent, 0 the least
+        digits = [13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659, 4948]
+        available = np.array(digits)
+    total = int(profile_counts(imbalance, available).sum())
+    assert f"exponential 100:1, {total:,} images" in space.about
+    assert imbalance.val_per_class * 2 <= n_max
 
 
 @pytest.mark.parametrize(
@@ -135,7 +172,7 @@ def test_empty_class_is_refused_with_a_ratio_that_works(profile: str) -> None:
 
 def test_large_head_is_refused_with_a_head_that_works() -> None:
     available = np.array([40, 50, 30])
-    with raises_one_line("class 0 has 40 images", "41", "data.head") as caught:
+    with raises_one_line("class '0' has 40 images", "41", "data.head") as caught:
         profile_counts(Imbalance("exp", ratio=4, head=41), available)
     mend = re.search(r"data\.head to at most (\d+)", str(caught.value))
     assert mend
@@ -155,7 +192,7 @@ def test_large_head_is_refused_with_a_head_that_works() -> None:
         ("data.subset_seed", -3, "at least 0"),
         ("data.profile", "zipf", "as_is, exp, step"),
         ("data.profile", "expo", "did you mean 'exp'"),
-        ("data.augment", "strong", "none, standard"),
+        ("data.augment", "strong", "none, shift, shift_flip, standard"),
     ],
 )
 def test_values_that_cannot_be(knob: str, value: object, mend: str) -> None:

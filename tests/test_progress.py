@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from imbtune.config import TrainConfig
+from imbtune.methods.pairing import Ints
 from imbtune.methods.schedules import Phases
 from imbtune.training.device_data import DeviceData
-from imbtune.training.plan import EpochPlan, draw_epoch, learning_rates, steps_per_epoch
+from imbtune.training.plan import EpochPlan, Methods, draw_epoch, learning_rates, steps_per_epoch
 from imbtune.training.progress import RUNG_KINDS, Epoch, cooldown, stretches, trunk, whole_run
 
 DATA = DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))  # 87 images
@@ -30,8 +31,17 @@ def make_config(**changes: Any) -> TrainConfig:
     return TrainConfig.from_settings({k.replace("__", "."): v for k, v in changes.items()})
 
 
-def plan_of(config: TrainConfig, epoch: Epoch, data: DeviceData = DATA) -> EpochPlan:
-    return draw_epoch(config, data, config.mix.make(), WEIGHTS_K, epoch)
+class InPixels:
+    """Training images whose neighbours are those by pixels, whatever the space."""
+
+    host_labels_N = DATA.host_labels_N
+
+    def nearest(self, k: int, same_class: bool, space: str) -> tuple[Ints, Ints]:
+        return DATA.neighbours.nearest(k, same_class)
+
+
+def plan_of(config: TrainConfig, epoch: Epoch) -> EpochPlan:
+    return draw_epoch(config, DATA, Methods(config.mix.make(), WEIGHTS_K, InPixels()), epoch)
 
 
 def epochs_of(config: TrainConfig) -> list[Epoch]:
@@ -144,7 +154,47 @@ def test_the_trunk_is_trained_once_and_cools_only_on_copies(
     for stretch in path:
         turn = drawn.trunk_epochs(stretch.budget)
         warmup = drawn.warmup * budgets[-1]  # as the trunk's
-        assert list(stretch.branch) == cooldown(turn, stretch.budget, warmup)
+        branch = list(stretch.branch)
+        assert branch == cooldown(turn, stretch.budget, budgets[-1], drawn)
+        assert {epoch.warmup for epoch in branch} == {warmup}
+
+
+def middles(count: int, steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Epochs done in the middle of each step."""
+    return (np.arange(count * steps) + 0.5) / steps
+
+
+@given(st.integers(1, 100), phases, st.integers(1, 9))
+def test_progress_through_a_whole_run_is_the_plain_share(
+    budget: int, drawn: Phases, steps: int
+) -> None:
+    done = np.concatenate([epoch.progress(steps) for epoch in whole_run(budget, drawn)])
+    assert done == pytest.approx(middles(budget, steps) / budget)
+
+
+@pytest.mark.parametrize("kind", RUNG_KINDS)
+@given(budgets=rungs, drawn=phases, steps=st.integers(1, 7))
+def test_progress_is_the_trunks_share_and_every_cooldown_takes_it_to_1(
+    kind: str, budgets: list[int], drawn: Phases, steps: int
+) -> None:
+    """In a cool-down a line from where the trunk was left to 1 at its end, so without a jump."""
+    behind: list[Epoch] = []
+    for stretch in stretches(kind, budgets, drawn):
+        behind = ([] if stretch.fresh else behind) + list(stretch.epochs)
+        scored = behind + list(stretch.branch)
+        full = stretch.budget if kind == "compressed" else budgets[-1]
+        done = np.concatenate([epoch.progress(steps) for epoch in scored])
+        trunk_epochs = sum(epoch.phase == "trunk" for epoch in scored)
+        on_trunk, cooling = done[: trunk_epochs * steps], done[trunk_epochs * steps :]
+        assert on_trunk == pytest.approx(middles(trunk_epochs, steps) / full)
+        if kind != "prefix":
+            left, length = trunk_epochs / full, stretch.budget - trunk_epochs
+            line = left + (1 - left) * middles(length, steps) / length
+            assert cooling == pytest.approx(line)
+            half_a_step = (1 - left) / (length * steps) / 2
+            assert 1 - cooling[-1] == pytest.approx(half_a_step, abs=1e-9)
+            assert cooling[0] - left == pytest.approx(half_a_step, abs=1e-9)
+        assert (np.diff(done) > 0).all() and done[0] > 0 and done[-1] <= 1
 
 
 # ---- the plan of an epoch ----------------------------------------------------------------------
@@ -179,7 +229,7 @@ def test_a_trunk_epoch_is_the_same_in_every_budget_and_a_cooldown_epoch_is_not()
     assert torch.equal(short.image.index_SB, long.image.index_SB)
     assert short.lam_SB is not None and long.lam_SB is not None
     assert torch.equal(short.lam_SB, long.lam_SB)
-    cooling, other = (plan_of(config, cooldown(3, budget, 0.5)[0]) for budget in (4, 5))
+    cooling, other = (plan_of(config, cooldown(3, budget, 20, drawn)[0]) for budget in (4, 5))
     for plan in (cooling, other):
         assert not torch.equal(short.image.index_SB, plan.image.index_SB)
     assert not torch.equal(cooling.image.index_SB, other.image.index_SB)
@@ -204,21 +254,59 @@ def test_class_balanced_epochs_show_classes_equally_often() -> None:
     assert share_K == pytest.approx(0.25, abs=0.015)
 
 
-@pytest.mark.parametrize("schedule", ["never", "always", "deferred", "ramp"])
-def test_class_weights_act_when_their_schedule_says(schedule: str) -> None:
+@pytest.mark.parametrize("kind", RUNG_KINDS)
+@pytest.mark.parametrize("sampler", ["class_balanced", "square_root", "progressively_balanced"])
+def test_classes_are_drawn_as_often_as_the_sampler_says(sampler: str, kind: str) -> None:
+    """Over many seeds, in an epoch of the trunk and in the last of a lower rung's cool-down."""
+    config = make_config(sampler=sampler, batch_size=87, epochs=20, schedule__cooldown=0.5)
+    path = stretches(kind, [10, 20], config.schedule.shared)
+    first = 0.05 if kind == "compressed" else 0.025  # t in the middle of the epoch
+    last = {"cooldown": 0.25 + 0.75 * 0.9, "compressed": 0.95, "prefix": 0.475}[kind]
+    for epoch, t in ((path[0].epochs[0], first), ((*path[0].epochs, *path[0].branch)[-1], last)):
+        drawn = [
+            DATA.host_labels_N[plan_of(config.replace(seed=seed), epoch).image.index_SB.numpy()]
+            for seed in range(100)
+        ]
+        share_K = np.bincount(np.concatenate(drawn).ravel(), minlength=4) / 8700
+        n_K, balanced = np.array([60, 20, 6, 1]), np.full(4, 0.25)
+        literal = {
+            "class_balanced": balanced,
+            "square_root": np.sqrt(n_K) / np.sqrt(n_K).sum(),
+            "progressively_balanced": (1 - t) * n_K / 87 + t * balanced,
+        }[sampler]
+        assert share_K == pytest.approx(literal, abs=0.02)
+
+
+SCHEDULES = ["never", "always", "deferred", "linear", "cosine", "cumulative"]
+
+
+@pytest.mark.parametrize("kind", RUNG_KINDS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_class_weights_act_when_their_schedule_says(schedule: str, kind: str) -> None:
+    """In the finished model of a lower rung as in that of the whole run."""
     config = make_config(epochs=10, batch_size=30, weights="inverse", weights__schedule=schedule)
-    for epoch in epochs_of(config):
-        weights_SK = plan_of(config, epoch).weights_SK
-        cooling = epoch.index >= 8
-        ramp_S = (epoch.index - 8 + (torch.arange(3) + 0.5) / 3) / 2
-        strength_S = {
-            "never": torch.zeros(3),
-            "always": torch.ones(3),
-            "deferred": torch.full((3,), float(cooling)),
-            "ramp": ramp_S * cooling,
-        }[schedule]
-        expected_SK = (1 - strength_S)[:, None] + strength_S[:, None] * WEIGHTS_K
-        torch.testing.assert_close(weights_SK, expected_SK)
+    for stretch in stretches(kind, [5, 10], config.schedule.shared):
+        for epoch in (*stretch.epochs, *stretch.branch):
+            cool_S = torch.from_numpy(epoch.cooldown_done(3)).float()
+            done_S = torch.from_numpy(epoch.progress(3)).float()
+            strength_S = {
+                "never": torch.zeros(3),
+                "always": torch.ones(3),
+                "deferred": torch.full((3,), float(epoch.phase == "cooldown")),
+                "linear": cool_S,
+                "cosine": 0.5 - 0.5 * torch.cos(math.pi * cool_S),
+                "cumulative": done_S * done_S,
+            }[schedule]
+            expected_SK = (1 - strength_S)[:, None] + strength_S[:, None] * WEIGHTS_K
+            torch.testing.assert_close(plan_of(config, epoch).weights_SK, expected_SK)
+
+
+@pytest.mark.parametrize("early", ["keep", "wait"])
+def test_mixing_may_wait_for_the_end_of_the_warmup(early: str) -> None:
+    config = make_config(epochs=10, mix="mixup", mix__early=early, schedule__warmup=0.25)
+    mixed = [plan_of(config, epoch).partner is not None for epoch in epochs_of(config)]
+    waiting = 3 if early == "wait" else 0  # the third epoch is half warm-up
+    assert mixed == [False] * waiting + [True] * (10 - waiting)
 
 
 @pytest.mark.parametrize("late", ["keep", "stop"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from imbtune.config import TrainConfig, active, flatten
 from imbtune.errors import ConfigError
 from imbtune.presets import PRESETS, find_preset
-from imbtune.registry import Knob, Parameter, Registry
+from imbtune.registry import Knob, Parameter, Registry, parameters_of
 from imbtune.slots import SLOTS
 
 
@@ -80,7 +81,7 @@ def test_a_product_of_mixing_parts_has_the_knobs_of_all_three() -> None:
     config = TrainConfig.from_settings(
         {"mix": "any_class_knn+cutmix+margin_aware", "mix.omega": 0.5, "mix.neighbours": 3}
     )
-    assert set(config.mix.own) == {"neighbours", "alpha", "omega"}
+    assert set(config.mix.own) == {"neighbours", "space", "alpha", "omega"}
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,70 @@ def test_a_registered_part_of_ones_own_has_its_parameters_as_knobs() -> None:
     assert registry["mine"].parameters["bite"].default == 0.5
     with pytest.raises(ConfigError, match="registered already"):
         registry.register("mine", help="…")(mine)
+    registry.remove("mine")
+    registry.register("mine", help="…")(mine)
+
+
+def test_the_knobs_of_components_are_the_slots_and_named_parts_own_them_first() -> None:
+    rules = Registry("rule", "for this test")
+    slot = Registry("mix", "for this test", components=(rules,))
+
+    @rules.register("bent", help="…")
+    def bent(
+        x: int,
+        *,
+        bend: Annotated[float, Knob("…", 0, 1)] = 0.5,
+        tilt: Annotated[float, Knob("…", 0, 1)] = 0.5,
+    ) -> None:
+        """Two knobs; a named part has one of them."""
+
+    @slot.register("named", help="…")
+    def named(*, tilt: Annotated[float, Knob("…", 0, 1)] = 0.5) -> None: ...
+
+    assert list(slot.parameters()) == ["tilt", "bend"]
+    assert [entry.name for entry in slot.owners("tilt")] == ["named"]
+    assert [entry.name for entry in slot.owners("bend")] == ["bent"]
+    assert slot.names() == ["named"]
+
+
+def test_a_knob_annotated_as_a_number_with_a_whole_default_is_a_number() -> None:
+    def part(
+        *,
+        plain: Annotated[float, Knob("…", 0, 9)] = 1,
+        either: Annotated[float | Any, Knob("…", 0, 9)] = 1,
+        whole: Annotated[int, Knob("…", 0, 9)] = 1,
+        switch: Annotated[bool, Knob("…")] = True,
+    ) -> None: ...
+
+    types = {name: p.type for name, p in parameters_of(part).items()}
+    assert types == {"plain": float, "either": float, "whole": int, "switch": bool}
+    assert parameters_of(part)["plain"].check("loss.plain", 0.5) == 0.5
+
+
+def test_knobs_that_cannot_be_are_one_line() -> None:
+    def no_default(*, bend: Annotated[float, Knob("…", 0, 1)]) -> None: ...
+    def outside(*, bend: Annotated[float, Knob("…", 0, 1)] = 2.0) -> None: ...
+    def a_list(*, bend: Annotated[Any, Knob("…")] = ()) -> None: ...
+    def any_word(*, bend: Annotated[str, Knob("…")] = "left") -> None: ...
+    def other_word(*, bend: Annotated[str, Knob("…", choices=("left",))] = "lefft") -> None: ...
+
+    wrong: dict[Callable[..., Any], str] = {
+        no_default: "the knob 'bend' of no_default needs a default",
+        outside: "the knob 'bend' of outside: its default=2.0 is out of range: from 0 to 1",
+        a_list: "the knob 'bend' of a_list: its default () is no word, number, true or false",
+        any_word: "the knob 'bend' of any_word is a word: give Knob(..., choices=(...))",
+        other_word: "unknown value for the knob 'bend' of other_word: its default 'lefft': did you",
+    }
+    for part, line in wrong.items():
+        with pytest.raises(ConfigError) as caught:
+            parameters_of(part)
+        assert str(caught.value).startswith(line)
+
+
+@pytest.mark.parametrize("name", ["", "a+b", "a b", "mix.a"])
+def test_names_that_could_not_be_chosen(name: str) -> None:
+    with pytest.raises(ConfigError, match="name it by letters, digits"):
+        Registry("loss", "for this test").register(name, help="…")(lambda: None)
 
 
 def test_every_preset_is_a_configuration() -> None:

@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 
 from imbtune.config import TrainConfig
 from imbtune.errors import ConfigError
+from imbtune.methods.finishing import finishers
 from imbtune.search.space import Rungs, SearchSpace
 from imbtune.search.space_file import list_spaces, load_space, parse_space
 
-SHIPPED = ("cifar10-lt", "cifar100-lt", "digits-lt")
+SHIPPED = (
+    *("cifar10-lt", "cifar100-lt", "cinic10-lt", "digits-lt-all"),
+    *("digits-lt", "fashion_mnist-lt", "svhn-lt", "tiny_imagenet-lt"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +65,20 @@ def test_omega_is_asked_for_with_margin_aware_mixing_and_kappa_with_remix() -> N
         assert ("mix.alpha" in params) == (config.mix.name != "none")
         assert ("1-weights.beta" in params) == (config.weights.name == "effective_number")
     assert {config.mix.name for _, config in drawn} >= {"none", "remix", "mamix", "smote"}
+
+
+def test_knobs_of_generation_and_of_finishing_are_asked_for_with_their_parts() -> None:
+    drawn = sample(load_space("digits-lt-all"), 200)
+    for params, config in drawn:
+        assert ("generate.epochs" in params) == (config.generate.name == "deepsmote")
+        assert ("after.tau" in params) == (config.after.name in ("logit_adjustment", "tau_norm"))
+        assert ("after.lr" in params) == (config.after.name in ("crt", "lws"))
+        assert ("optimizer.rho" in params) == (config.optimizer.name in ("sam", "imbsam"))
+        assert ("mix.space" in params) == (config.mix.name in ("smote", "soft_smote"))
+        assert ("mix.probability" in params) == (config.mix.name != "none")
+        assert ("loss.noise" in params) == (config.loss.name == "gcl")
+    assert {config.generate.name for _, config in drawn} == {"none", "deepsmote", "m2m"}
+    assert {config.after.name for _, config in drawn} == set(finishers.names())
 
 
 def test_strength_is_not_asked_for_where_the_weights_never_act() -> None:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_images
-from data_files import raises_one_line
+from data_files import raises_one_line, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbtune.data.datasets import load
 from imbtune.data.profiles import Imbalance, profile_counts
 from imbtune.data.splits import Dataset, Images, Look, Splits, final_splits, search_splits
 
@@ -30,7 +29,7 @@ def make_dataset(sizes: list[int], seed: int = 0) -> Dataset:
 
 def keys(images: Images) -> dict[bytes, int]:
     """Label by content; fails where two images are alike."""
-    found = {p.tobytes(): int(k) for p, k in zip(images.pixels, images.labels, strict=True)}
+    found = {p.tobytes(): int(k) for p, k in zip(images.array(), images.labels, strict=True)}
     assert len(found) == len(images)
     return found
 
@@ -45,6 +44,7 @@ def cases(draw: Any) -> tuple[list[int], Imbalance]:
         draw(st.floats(1, head)),
         head,
         draw(st.integers(1, min(sizes) - 1)),
+        draw(st.floats(0.01, 0.9)),
         draw(st.integers(0, 3)),
     )
 
@@ -60,12 +60,15 @@ def test_what_a_search_and_a_final_training_see(case: tuple[list[int], Imbalance
 
     assert final.counts().tolist() == wanted.tolist()
     assert keys(final.held) == test
-    assert search.held.counts(len(sizes)).tolist() == [imbalance.val_per_class] * len(sizes)
+    held = [imbalance.val_per_class] * len(sizes)
+    if imbalance.profile == "as_is":  # the share, rounded, and one image on each side
+        held = [min(max(round(imbalance.val_share * n), 1), n - 1) for n in sizes]
+    assert search.held.counts(len(sizes)).tolist() == held
     assert not learnt.keys() & validation.keys()
     assert not test.keys() & (learnt.keys() | validation.keys() | kept.keys())
     # only what was held out of the benchmark's own images returns; the left-over never train
     assert learnt.keys() | (validation.keys() & kept.keys()) == kept.keys()
-    lent = [max(0, imbalance.val_per_class - (n - k)) for n, k in zip(sizes, wanted, strict=True)]
+    lent = [max(0, h - (n - k)) for h, n, k in zip(held, sizes, wanted, strict=True)]
     assert (final.counts() - search.counts()).tolist() == lent
     assert search.counts().min() >= 1
     for part in (learnt, validation, kept):
@@ -135,11 +138,11 @@ def test_fingerprint_sees_every_pixel_label_and_place() -> None:
     def figure(train: Images, held: Images = other) -> str:
         return Splits(train, held, ("a", "b"), LOOK).fingerprint()
 
-    pixel, label = images.pixels.copy(), images.labels.copy()
+    pixel, label = images.array().copy(), images.labels.copy()
     pixel[4, 0, 3, 3] += 1
     label[0] = 1
     swapped = images.take(np.array([1, 0, 2, 3, 4]))
-    fortran = Images(np.asfortranarray(images.pixels), images.labels)
+    fortran = Images(np.asfortranarray(images.array()), images.labels)
     assert figure(fortran) == figure(images)
     changed = [Images(pixel, images.labels), Images(images.pixels, label), swapped]
     figures = [figure(i) for i in (images, *changed)] + [figure(images, i) for i in changed]
@@ -150,7 +153,7 @@ def test_labels_go_with_their_images() -> None:
     images = make_images([2, 2], 4)
     taken = images.take(np.array([3, 0, 2]))
     assert taken.labels.tolist() == [1, 0, 1]
-    assert np.array_equal(taken.pixels, images.pixels[[3, 0, 2]])
+    assert np.array_equal(taken.array(), images.array()[[3, 0, 2]])
 
 
 def test_augment_none_keeps_the_scaling_alone() -> None:
@@ -167,7 +170,7 @@ def test_validation_that_eats_a_class_is_refused_with_a_size_that_works() -> Non
     dataset, imbalance = make_dataset([40, 30, 12]), Imbalance("exp", ratio=5, head=12)
     for splits in (search_splits, final_splits):
         for size in (12, 30, 1000):
-            with raises_one_line(f"data.val_per_class={size}", "class ") as caught:
+            with raises_one_line(f"data.val_per_class={size}", "class 'class") as caught:
                 splits(dataset, dataclasses.replace(imbalance, val_per_class=size))
             mend = re.search(r"use at most (\d+)", str(caught.value))
             assert mend and int(mend[1]) == 11
@@ -175,7 +178,7 @@ def test_validation_that_eats_a_class_is_refused_with_a_size_that_works() -> Non
 
 
 def test_digits_in_a_search_are_no_test_digits() -> None:
-    dataset = load("digits", None)
+    dataset = read("digits")
     search = search_splits(dataset, Imbalance(ratio=50, head=100, val_per_class=30))
     seen = keys(search.train) | keys(search.held)
     assert not keys(dataset.test).keys() & seen.keys()

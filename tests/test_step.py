@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,23 +12,16 @@ from conftest import make_splits
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from short_runs import CPU, DATA, make_config, plan_of
+from torch import Tensor
 
-from imbtune.config import TrainConfig
-from imbtune.methods.losses import margin_softmax
+from imbtune.methods.losses import cloud_noise, margin_softmax
 from imbtune.methods.schedules import Phases
-from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import TrainState, batch, objective
-from imbtune.training.plan import Views, draw_epoch
+from imbtune.training.batch import Batch, objective
+from imbtune.training.device_data import DeviceData, Views
+from imbtune.training.image_store import Resident
+from imbtune.training.loop import TrainState, batches
 from imbtune.training.progress import whole_run
-
-CPU = torch.device("cpu")
-DATA = DeviceData(make_splits([60, 20, 6, 1]), CPU)  # 87 images, 8×8 grey
-
-
-def make_config(**changes: Any) -> TrainConfig:
-    given_settings = {k.replace("__", "."): v for k, v in changes.items()}
-    return TrainConfig.from_settings({"batch_size": 30, "model.width": 4} | given_settings)
-
 
 # ---- the objective -----------------------------------------------------------------------------
 
@@ -40,26 +32,38 @@ def state_of(loss: str, reduction: str) -> TrainState:
     return TrainState(config, DATA)
 
 
+def labelled(state: TrainState, labels_B: Tensor, partners_B: Tensor, g_B: Tensor) -> Batch:
+    """A batch whose images nobody looks at; its norm as `weights.reduction` says."""
+    w_K = state.weights_K
+    a_B, b_B = g_B * w_K[labels_B], (1 - g_B) * w_K[partners_B]
+    mean = state.config.weights.shared.reduction == "mean"
+    norm = torch.tensor(float(len(g_B))) if mean else (a_B + b_B).sum()
+    return Batch(torch.empty(0), labels_B, partners_B, a_B, b_B, norm)
+
+
 @pytest.mark.parametrize("reduction", ["weighted_mean", "mean"])
-@pytest.mark.parametrize("loss", ["ce", "focal", "ldam", "vs"])
+@pytest.mark.parametrize("loss", ["ce", "focal", "ldam", "vs", "gcl", "label_aware_smoothing"])
 @given(st.integers(1, 9), st.integers(0, 10**6))
 def test_the_objective_is_two_hard_labels(loss: str, reduction: str, size: int, seed: int) -> None:
-    """Σ(g·w_i·ℓ(z, y_i) + (1-g)·w_j·ℓ(z, y_j)) over Σ of the weights, or over the batch size."""
+    """Σ(g·w_i·ℓ(z, y_i) + (1-g)·w_j·ℓ(z, y_j)) over Σ of the weights, or over the batch size.
+    Both labels of a sample see the same noise (GCL)."""
     state, rng = state_of(loss, reduction), np.random.default_rng(seed)
     logits_BK = torch.from_numpy(rng.normal(size=(size, 4))).float()
     y_i, y_j = rng.integers(0, 4, (2, size))
     g_B, w_K = rng.random(size), state.weights_K.tolist()
+    torch.manual_seed(seed)
+    noise_BK = cloud_noise(logits_BK)
     total, weight = 0.0, 0.0
     for b in range(size):
         a_b, b_b = g_B[b] * w_K[y_i[b]], (1 - g_B[b]) * w_K[y_j[b]]
         for share, label in ((a_b, y_i[b]), (b_b, y_j[b])):
-            hard_label = torch.tensor([label])
-            total += share * margin_softmax(logits_BK[b : b + 1], hard_label, state.vectors).item()
+            row, hard = slice(b, b + 1), torch.tensor([label])
+            one = margin_softmax(logits_BK[row], hard, state.vectors, noise_BK[row])
+            total += share * one.item()
             weight += share
-    labels_B, partners_B = torch.from_numpy(y_i), torch.from_numpy(y_j)
-    lam_B = torch.from_numpy(g_B).float()
-    a_B, b_B = lam_B * state.weights_K[labels_B], (1 - lam_B) * state.weights_K[partners_B]
-    got = objective(logits_BK, labels_B, partners_B, a_B, b_B, state)
+    batch = labelled(state, torch.from_numpy(y_i), torch.from_numpy(y_j), torch.tensor(g_B).float())
+    torch.manual_seed(seed)
+    got = objective(logits_BK, batch, state)
     literal = total / (weight if reduction == "weighted_mean" else size)
     assert got.item() == pytest.approx(literal, rel=1e-4, abs=1e-6)
 
@@ -69,13 +73,26 @@ def test_without_mixing_the_objective_is_torchs_weighted_cross_entropy(reduction
     state = state_of("ce", reduction)
     logits_BK = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
     labels_B = torch.tensor([0, 3, 1, 0, 2, 3, 0])
-    a_B = state.weights_K[labels_B]
-    got = objective(logits_BK, labels_B, labels_B, a_B, torch.zeros(7), state)
+    got = objective(logits_BK, labelled(state, labels_B, labels_B, torch.ones(7)), state)
     if reduction == "weighted_mean":
         expected = F.cross_entropy(logits_BK, labels_B, state.weights_K)
     else:
         expected = F.cross_entropy(logits_BK, labels_B, state.weights_K, reduction="none").mean()
     torch.testing.assert_close(got, expected)
+
+
+def test_the_parts_of_some_classes_add_up_to_the_objective() -> None:
+    state = state_of("ce", "weighted_mean")
+    draw = torch.Generator().manual_seed(0)
+    logits_BK, g_B = torch.randn(9, 4, generator=draw), torch.rand(9, generator=draw)
+    labels_B, partners_B = torch.randint(0, 4, (2, 9), generator=draw)
+    batch, rare_K = labelled(state, labels_B, partners_B, g_B), torch.tensor([0.0, 0, 1, 1])
+    parts = [objective(logits_BK, batch.of_classes(k), state) for k in (rare_K, 1 - rare_K)]
+    torch.testing.assert_close(parts[0] + parts[1], objective(logits_BK, batch, state))
+    mine = batch.of_classes(rare_K)
+    for b in range(9):
+        assert (mine.a_B[b] == 0) == (labels_B[b] < 2)
+        assert (mine.b_B[b] == 0) == (partners_B[b] < 2)
 
 
 # ---- the input of a step -----------------------------------------------------------------------
@@ -84,25 +101,40 @@ def test_without_mixing_the_objective_is_torchs_weighted_cross_entropy(reduction
 def literal_view(views: Views, step: int, b: int) -> NDArray[np.float64]:
     """RandomCrop with padding 1, a flip, and the scaling of `make_splits`, for one image."""
     assert views.shift_SB2 is not None and views.flip_SB is not None
-    pixels = DATA.images_NCHW[views.index_SB[step, b]].numpy()
+    pixels = DATA.resident("a test")[views.index_SB[step, b]].numpy()
     top, left = views.shift_SB2[step, b].tolist()
     cut = np.pad(pixels, ((0, 0), (1, 1), (1, 1)))[:, top : top + 8, left : left + 8]
     cut = cut[:, :, ::-1] if views.flip_SB[step, b] else cut
     return np.asarray((cut / 255 - 0.5) / 0.25)
 
 
-@pytest.mark.parametrize("mix", ["none", "mamix", "smote", "cutmix", "any_class_knn+cutmix+remix"])
-def test_a_batch_is_cropped_flipped_scaled_and_mixed_as_written(mix: str) -> None:
-    config = make_config(mix=mix, weights="inverse", weights__schedule="always")
+@pytest.mark.parametrize("reduction", ["weighted_mean", "mean"])
+@pytest.mark.parametrize(
+    ("mix", "draw", "probability"),
+    [
+        ("none", "batch", 1.0),
+        ("mamix", "batch", 1.0),
+        ("smote", "sample", 0.5),
+        ("cutmix", "sample", 0.5),
+        ("unimix", "sample", 1.0),
+        ("any_class_knn+cutmix+remix", "batch", 0.6),
+    ],
+)
+def test_a_batch_is_cropped_flipped_scaled_and_mixed_as_written(
+    mix: str, draw: str, probability: float, reduction: str
+) -> None:
+    chosen = {} if mix == "none" else {"mix__draw": draw, "mix__probability": probability}
+    config = make_config(
+        mix=mix, weights="inverse", weights__schedule="always", weights__reduction=reduction,
+        **chosen,
+    )  # fmt: skip
     state = TrainState(config, DATA)
-    epoch = whole_run(5, Phases())[0]
-    plan = draw_epoch(config, DATA, state.mix, state.weights_K, epoch)
-    images_BCHW, labels_B, partners_B, a_B, b_B = batch(state, DATA, plan, 1)
-    w_K = state.weights_K
+    plan = plan_of(state, whole_run(5, Phases())[0])
+    _, batch, _ = batches(state, DATA, plan)
     for b in range(30):
         x_i = literal_view(plan.image, 1, b)
         y_i = DATA.host_labels_N[plan.image.index_SB[1, b]]
-        assert labels_B[b] == y_i
+        assert batch.labels_B[b] == y_i
         if plan.partner is None or plan.lam_SB is None or state.mix is None:
             expected, g, y_j = x_i, torch.tensor(1.0), y_i
         else:
@@ -116,16 +148,43 @@ def test_a_batch_is_cropped_flipped_scaled_and_mixed_as_written(mix: str) -> Non
                 top, bottom, left, right = plan.box_SB4[1, b].tolist()
                 expected = x_i.copy()
                 expected[:, top:bottom, left:right] = x_j[:, top:bottom, left:right]
-        assert partners_B[b] == y_j
-        assert images_BCHW[b].numpy() == pytest.approx(expected, abs=1e-4)
-        torch.testing.assert_close(a_B[b], g * w_K[y_i])
-        torch.testing.assert_close(b_B[b], (1 - g) * w_K[y_j])
+        assert batch.partners_B[b] == y_j
+        assert batch.images_BCHW[b].numpy() == pytest.approx(expected, abs=1e-4)
+        torch.testing.assert_close(batch.a_B[b], g * state.weights_K[y_i])
+        torch.testing.assert_close(batch.b_B[b], (1 - g) * state.weights_K[y_j])
+    weight = sum(batch.a_B.tolist()) + sum(batch.b_B.tolist())
+    literal = weight if reduction == "weighted_mean" else 30
+    assert batch.norm.item() == pytest.approx(literal, rel=1e-5)
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix", "cmo", "remix"])
+@pytest.mark.parametrize("draw", ["batch", "sample"])
+def test_a_share_of_batches_or_samples_stays_to_the_bit_as_it_is(mix: str, draw: str) -> None:
+    config = make_config(mix=mix, mix__draw=draw, mix__probability=0.3, batch_size=10, epochs=30)
+    state, plain = TrainState(config, DATA), TrainState(make_config(batch_size=10), DATA)
+    untouched = []
+    for epoch in whole_run(30, Phases(warmup=0.0)):
+        plan, alone = plan_of(state, epoch), batches(plain, DATA, plan_of(plain, epoch))
+        assert plan.lam_SB is not None
+        for step, (mixed, unmixed) in enumerate(
+            zip(batches(state, DATA, plan), alone, strict=True)
+        ):
+            whole_B = plan.lam_SB[step] == 1
+            assert torch.equal(mixed.images_BCHW[whole_B], unmixed.images_BCHW[whole_B])
+            assert torch.equal(mixed.a_B[whole_B], unmixed.a_B[whole_B])
+            assert not mixed.b_B[whole_B].any()
+            assert not torch.equal(mixed.images_BCHW, unmixed.images_BCHW) or whole_B.any()
+            untouched.append(whole_B.float().mean().item())
+    assert 0.65 < np.mean(untouched) < 0.85  # a box of no area leaves an image whole as well
+    assert (set(untouched) <= {0, 1}) == (draw == "batch")
 
 
 def test_read_only_images_are_used_in_place_without_a_warning() -> None:
     """Ray's object store hands out memory that nobody may write to."""
     splits = make_splits([4, 4])
     for part in (splits.train, splits.held):
+        assert isinstance(part.pixels, np.ndarray)
         part.pixels.flags.writeable = part.labels.flags.writeable = False
     data = DeviceData(splits, CPU)
-    assert data.images_NCHW.data_ptr() == splits.train.pixels.ctypes.data
+    assert isinstance(data.train, Resident) and isinstance(splits.train.pixels, np.ndarray)
+    assert data.train.pixels_NCHW.data_ptr() == splits.train.pixels.ctypes.data

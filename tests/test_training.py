@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import cache
 from typing import Any
@@ -10,61 +11,41 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_splits
+from short_runs import (
+    CHEAP,
+    CPU,
+    DATA,
+    everything,
+    make_config,
+    plan_of,
+    same,
+    train,
+    trained,
+)
 from torch import Tensor
 
-from imbtune.config import TrainConfig
+from imbtune.config import TrainConfig, active
 from imbtune.data.splits import Images, Splits
-from imbtune.methods.mixing import Blend
+from imbtune.methods.blending import Blend
 from imbtune.methods.schedules import Phases
-from imbtune.presets import find_preset
+from imbtune.presets import PRESETS, find_preset
+from imbtune.training import loop
+from imbtune.training.batch import objective
+from imbtune.training.climb import EpochResult, RungResult, climb
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import (
-    EpochResult,
-    RungResult,
-    TrainState,
-    batch,
-    climb,
-    objective,
-    train_epoch,
-)
+from imbtune.training.finish import finish
+from imbtune.training.loop import TrainState, batches, train_epoch
 from imbtune.training.metrics import metrics
-from imbtune.training.plan import draw_epoch, steps_per_epoch
-from imbtune.training.progress import Epoch, cooldown, stretches, trunk, whole_run
-
-CPU = torch.device("cpu")
-DATA = DeviceData(make_splits([60, 20, 6, 1]), CPU)  # 87 images, 8×8 grey
+from imbtune.training.progress import RUNG_KINDS, cooldown, stretches, trunk, whole_run
 
 
-def make_config(**changes: Any) -> TrainConfig:
-    small = {"model.width": 4} if "model" not in changes else {}
-    plain = {"batch_size": 30, "epochs": 5, "precision": "float32"} | small
-    return TrainConfig.from_settings(plain | {k.replace("__", "."): v for k, v in changes.items()})
-
-
-def train(state: TrainState, epochs: list[Epoch], data: DeviceData = DATA) -> list[float]:
-    return [train_epoch(state, data, epoch)[1] for epoch in epochs]
-
-
-def trained(config: TrainConfig, data: DeviceData = DATA) -> TrainState:
-    state = TrainState(config, data)
-    train(state, whole_run(config.epochs, config.schedule.shared), data)
-    return state
-
-
-def everything(state: TrainState) -> list[Tensor]:
-    """Weights, batch-norm statistics, and what the optimiser remembers."""
-    kept = [tensor.clone() for tensor in state.model.state_dict().values()]
-    for group in state.optimizer.param_groups:
-        for weight in group["params"]:
-            memory = state.optimizer.state[weight].values()
-            kept += [value.clone() for value in memory if isinstance(value, Tensor)]
-    return kept
-
-
-def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return len(one) == len(other) and all(
-        torch.equal(a, b) for a, b in zip(one, other, strict=True)
-    )
+def preset_config(name: str, **changes: Any) -> TrainConfig:
+    """A preset in small; of `changes`, those that it has."""
+    settings = find_preset(name).settings
+    small = CHEAP.get(str(settings["generate"]), {}) | {"model.width": 4, "after.share": 0.25}
+    wanted = {k.replace("__", "."): v for k, v in changes.items()}
+    chosen = active(settings | small | wanted)
+    return make_config(**{k.replace(".", "__"): v for k, v in chosen.items()})
 
 
 # ---- the loop ----------------------------------------------------------------------------------
@@ -87,17 +68,16 @@ def test_an_epoch_is_its_steps_by_hand() -> None:
     """SGD with the plan's rates on the objective: the weights, the mean loss, the last rate."""
     config = make_config(mix="mixup", loss="vs", weights="effective_number", optimizer__lr=0.05)
     state, by_hand = TrainState(config, DATA), TrainState(config, DATA)
-    epoch = cooldown(4, 5, 0.5)[0]
+    epoch = cooldown(4, 5, 10, Phases(0.05))[0]
     lr, loss = train_epoch(state, DATA, epoch)
-    plan = draw_epoch(config, DATA, by_hand.mix, by_hand.weights_K, epoch)
+    plan = plan_of(by_hand, epoch)
     weights = list(by_hand.model.parameters())
     sgd = torch.optim.SGD(weights, lr=1.0, momentum=0.9, weight_decay=2e-4)
     losses = []
-    for step in range(3):
+    for step, batch in enumerate(batches(by_hand, DATA, plan)):
         sgd.param_groups[0]["lr"] = plan.lr_S[step].item()
         sgd.zero_grad()
-        images_BCHW, y_i, y_j, a_B, b_B = batch(by_hand, DATA, plan, step)
-        value = objective(by_hand.model(images_BCHW), y_i, y_j, a_B, b_B, by_hand)
+        value = objective(by_hand.model(batch.images_BCHW), batch, by_hand)
         value.backward()
         sgd.step()
         losses.append(value.item())
@@ -137,6 +117,68 @@ def test_every_precision_trains(precision: str) -> None:
     assert state.evaluate(DATA).sum() == 40
 
 
+# ---- neighbours in the network's features ------------------------------------------------------
+
+KNN = {"mix__space": "features", "mix__neighbours": 2}
+
+
+def literal_features(state: TrainState) -> Tensor:
+    """Image by image, through a copy of the network in evaluation mode."""
+    network = copy.deepcopy(state.model).eval()
+    with torch.no_grad():
+        images = (DATA.resident("a test") / 255 - 0.5) / 0.25
+        return torch.cat([network.backbone(image[None]) for image in images])
+
+
+@pytest.mark.parametrize("block", [7, 1000])
+def test_features_are_those_of_the_network_as_it_stands(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "BLOCK", block)
+    state = TrainState(make_config(), DATA)
+    for epoch in trunk(0, 2, 5, Phases()):
+        expected_ND = literal_features(state)
+        statistics, modes = everything(state), [m.training for m in state.model.modules()]
+        torch.testing.assert_close(state.features(DATA), expected_ND, rtol=1e-4, atol=1e-5)
+        assert same(everything(state), statistics)
+        assert [m.training for m in state.model.modules()] == modes and state.model.training
+        train_epoch(state, DATA, epoch)
+
+
+def literal_neighbours(points_ND: Tensor, i: int, same_class: bool, k: int) -> set[int]:
+    labels = DATA.host_labels_N
+    others = [j for j in range(87) if j != i and (labels[j] == labels[i] or not same_class)]
+    return set(sorted(others, key=lambda j: float((points_ND[i] - points_ND[j]).norm()))[:k])
+
+
+@pytest.mark.parametrize("mix", ["smote", "soft_smote"])
+def test_partners_are_near_in_the_features_of_now(mix: str) -> None:
+    state, drawn = TrainState(make_config(mix=mix, **KNN), DATA), []
+    for epoch in trunk(0, 3, 5, Phases()):
+        features_ND = literal_features(state)
+        plan = plan_of(state, epoch)
+        assert plan.partner is not None
+        pairs = torch.stack([plan.image.index_SB, plan.partner.index_SB]).flatten(1).T.tolist()
+        for i, j in pairs:
+            near = literal_neighbours(features_ND, i, mix == "smote", 2)
+            assert j in near or (not near and j == i)
+        neighbours = [literal_neighbours(features_ND, i, mix == "smote", 2) for i in range(87)]
+        drawn.append(neighbours)
+        train_epoch(state, DATA, epoch)
+    assert drawn[0] != drawn[1] != drawn[2]  # the weights changed, so did who is near
+
+
+@pytest.mark.parametrize("mix", ["smote", "any_class_knn+cutmix+margin_aware"])
+def test_a_run_with_neighbours_in_features_is_decided_by_its_seed(mix: str) -> None:
+    config = make_config(mix=mix, **KNN)
+    first = everything(trained(config))
+    torch.rand(3)
+    assert same(first, everything(trained(config)))
+    assert not same(first, everything(trained(make_config(mix=mix, mix__neighbours=2))))
+    alone = fingerprint(climbed(config, "compressed", [5])[-1])
+    assert fingerprint(climbed(config, "cooldown", [2, 5])[-1]) == alone
+
+
 # ---- the undone branch -------------------------------------------------------------------------
 
 
@@ -162,11 +204,26 @@ def test_a_branch_leaves_the_trunk_as_it_was_to_the_last_bit(
     losses = train(straight, before, data)
     assert train(branched, before, data) == losses
     with branched.kept():
-        train(branched, cooldown(turn, turn + 2, 0.1), data)
+        train(branched, cooldown(turn, turn + 2, 6, Phases()), data)
         branched.evaluate(data)
         assert not same(everything(branched), everything(straight))
     assert same(everything(branched), everything(straight))
     assert train(branched, after, data) == train(straight, after, data)
+    assert same(everything(branched), everything(straight))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_branches_and_goes_on_as_if_nothing_had_happened(preset: str) -> None:
+    """Helper networks, second stages and adjusted heads in the branch as well."""
+    config = preset_config(preset, epochs=4)
+    straight, branched = TrainState(config, DATA), TrainState(config, DATA)
+    before, after = trunk(0, 1, 4, Phases()), trunk(1, 3, 4, Phases())
+    assert train(straight, before) == train(branched, before)
+    with branched.kept():
+        train(branched, cooldown(1, 2, 4, Phases()))
+        finish(branched, DATA, 2)
+    assert same(everything(branched), everything(straight))
+    assert train(branched, after) == train(straight, after)
     assert same(everything(branched), everything(straight))
 
 
@@ -194,15 +251,31 @@ def test_all_kinds_of_rungs_end_in_the_same_run(mix: str) -> None:
         assert np.array_equal(top.confusion_KK, state.evaluate(DATA))
 
 
+def fingerprint(result: EpochResult | RungResult) -> list[list[float]]:
+    """Of the model at the top: its margins, float for float, and its confusion."""
+    assert isinstance(result, RungResult) and result.margins is not None
+    return [*(mean_K.tolist() for mean_K in result.margins), *result.confusion_KK.tolist()]
+
+
+@pytest.mark.parametrize("kind", RUNG_KINDS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_rungs_below_leave_no_trace_in_the_top_ones_model(preset: str, kind: str) -> None:
+    config = preset_config(preset, epochs=4, model__width=2, batch_size=60)
+    alone = climbed(config, "compressed", [4])
+    results = climbed(config, kind, [2, 4])
+    assert fingerprint(results[-1]) == fingerprint(alone[-1])
+    assert isinstance(results[-1], RungResult) and results[-1].stretch.budget == 4
+    below = next(r for r in results if isinstance(r, RungResult))
+    assert below.stretch.budget == 2 and below.margins is None
+
+
 @pytest.mark.parametrize(("kind", "epochs"), [("cooldown", 11), ("compressed", 13), ("prefix", 9)])
 def test_a_climb_yields_every_epoch_and_counts_its_images(kind: str, epochs: int) -> None:
     results = climbed(make_config(epochs=9), kind, [1, 3, 9])
     trained_epochs = 0
     for before, result in zip([None, *results], results, strict=False):
         trained_epochs += isinstance(result, EpochResult)
-        if isinstance(result, EpochResult):  # 87 images in batches of 16: 5 steps
-            steps, batch = steps_per_epoch(87, make_config().batch_size)
-            assert result.images == steps * batch
+        assert result.passes == 90 * trained_epochs  # 3 steps of 30
         if isinstance(result, RungResult):
             assert isinstance(before, EpochResult)
             assert np.array_equal(result.confusion_KK, before.confusion_KK)
@@ -243,13 +316,17 @@ def test_deferred_reweighting_raises_the_recall_of_the_tail() -> None:
     assert np.mean(few["inverse"]) > np.mean(few["none"]) + 0.2
 
 
-@pytest.mark.parametrize("preset", ["cb", "mamix_drw", "ldam_drw", "smote"])
+@pytest.mark.parametrize(
+    "preset", ["cb", "mamix_drw", "ldam_drw", "smote", "gcl", "crt", "post_hoc", "imbsam", "unimix"]
+)
 def test_the_literatures_methods_learn(preset: str) -> None:
     data = DeviceData(make_splits([60, 30, 20, 12]), CPU)
-    given_settings = {k.replace(".", "__"): v for k, v in find_preset(preset).settings.items()}
-    config = make_config(
-        **given_settings, epochs=12, batch_size=16, model__width=8, optimizer__lr=0.05
-    )
-    figures = metrics(trained(config, data).evaluate(data), data.counts_K)
+    config = preset_config(
+        preset, epochs=12, batch_size=16, model__width=8, optimizer__lr=0.05, schedule="cosine",
+        after__share=1.0,
+    )  # fmt: skip
+    state = trained(config, data)
+    finish(state, data, 12)
+    figures = metrics(state.evaluate(data), data.counts_K)
     assert figures["balanced_accuracy"] is not None
     assert figures["balanced_accuracy"] > 0.6

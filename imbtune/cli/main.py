@@ -51,10 +51,13 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Folder with the data set (torchvision's layout, or Hugging Face Parquet). "
+        help="Folder with the data set (its own layout, or Hugging Face Parquet), or a .npz file. "
         "Default: $IMBTUNE_DATA, else download.",
         show_default=False,
     ),
+]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-corrupt", help="Go on without images that cannot be read.")
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -108,6 +111,7 @@ def search(
     ] = None,
     wandb: Annotated[str, typer.Option(help="Weights & Biases: off, offline or online.")] = "off",
     data: DataOption = None,
+    skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
     """Search a space: presets first, then what the sampler suggests; ASHA stops the weak."""
@@ -130,6 +134,7 @@ def search(
             time_budget=time_budget,
             wandb=wandb,
             data=data,
+            skip_corrupt=skip_corrupt,
             settings=settings or [],
         )
     )
@@ -155,6 +160,7 @@ def train(
         typer.Option(help="Folder for models and results. Default: beside the configuration."),
     ] = None,
     data: DataOption = None,
+    skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
     """Train a configuration on all training data, and test it once, at the end."""
@@ -169,6 +175,7 @@ def train(
             epochs=epochs,
             out=out,
             data=data,
+            skip_corrupt=skip_corrupt,
             settings=settings or [],
         )
     )
@@ -177,11 +184,14 @@ def train(
 @app.command()
 def show(
     topic: Annotated[Topic, typer.Argument(help="What to list.")],
+    space: Annotated[
+        str | None, typer.Option(help="A space file of yours, for the parts that it imports.")
+    ] = None,
 ) -> None:
     """List spaces, datasets, methods or knobs, with ranges, defaults and papers."""
     from imbtune.cli.show import show_command
 
-    show_command(topic.value)
+    show_command(topic.value, space)
 
 
 def main() -> None:

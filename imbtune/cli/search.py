@@ -44,6 +44,7 @@ class SearchOptions:
     time_budget: str | None
     wandb: str
     data: Path | None
+    skip_corrupt: bool
     settings: list[str]
 
 
@@ -96,6 +97,7 @@ def parse_request(options: SearchOptions) -> SearchRequest:
         time_budget=budget,
         wandb=options.wandb,
         data=options.data,
+        skip_corrupt=options.skip_corrupt,
     )
 
 
@@ -121,6 +123,7 @@ def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Conso
     console.print(_comparison(request, outcome))
     best = shlex.quote(join(outcome.place, "best.yaml"))
     data = f" --data {shlex.quote(str(request.data))}" if request.data else ""
+    data += " --skip-corrupt" if request.skip_corrupt else ""
     console.print("\nNext: train it on all training data and test it once, with fresh seeds:")
     console.print(f"  {program()} train {best} --seeds 5{data}", soft_wrap=True)
 

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
 from imbtune.cli.settings import make_console
-from imbtune.methods.mixing import blends, label_rules, pairings
 from imbtune.presets import PRESETS
 from imbtune.registry import Entry, Parameter, Registry, describe_range
 from imbtune.slots import SLOTS
 
+if TYPE_CHECKING:
+    from imbtune.search.space import SearchSpace
 
-def show_command(topic: str) -> None:
-    """Print one topic."""
+
+def show_command(topic: str, space: str | None) -> None:
+    """Print one topic; with a space of the user's, what it imports is among it."""
+    from imbtune.search.space_file import list_spaces, load_space
+
+    spaces = [load_space(space)] if space else []
+    tables = {"datasets": _datasets, "methods": _methods, "knobs": _knobs}
     console = make_console()
-    for table in {
-        "spaces": _spaces,
-        "datasets": _datasets,
-        "methods": _methods,
-        "knobs": _knobs,
-    }[topic]():
+    if topic == "spaces":
+        shipped = [load_space(name) for name in list_spaces() if name != space]
+        console.print(_spaces(spaces + shipped))
+        return
+    for table in tables[topic]():
         console.print(table)
 
 
-def _spaces() -> list[Table]:
-    from imbtune.search.space_file import list_spaces, load_space
-
+def _spaces(spaces: list[SearchSpace]) -> Table:
     table = _table("spaces", "name", "about", "epochs", "rungs", "knobs", "presets")
-    for name in list_spaces():
-        space = load_space(name)
+    for space in spaces:
         epochs = space.base().epochs
         rungs = " ".join(map(str, space.rungs.budgets(epochs)))
-        table.add_row(
-            name, space.about, str(epochs), rungs, str(len(space.knobs)), " ".join(space.presets())
-        )
-    return [table]
+        presets, knobs = " ".join(space.presets()), str(len(space.knobs))
+        table.add_row(space.name, space.about, str(epochs), rungs, knobs, presets)
+    return table
 
 
 def _datasets() -> list[Table]:
-    table = _table("datasets", "name", "what", "source")
-    for entry in SLOTS["data"]:
-        table.add_row(entry.name, entry.help, entry.source)
-    return [table, _shared(SLOTS["data"], "settings of every data set")]
+    registry = SLOTS["data"]
+    return [_parts(registry, "datasets"), _shared(registry, "settings of every data set")]
 
 
 def _methods() -> list[Table]:
@@ -49,10 +50,10 @@ def _methods() -> list[Table]:
     for slot, registry in SLOTS.items():
         if slot != "data":
             tables.append(_parts(registry, f"{slot}: {registry.help}"))
-        if slot == "mix":
-            for part in (pairings, blends, label_rules):
-                title = f"mix, {part.slot}: {part.help} (any pairing+blend+label is a mix)"
-                tables.append(_parts(part, title))
+        product = "+".join(part.slot for part in registry.components)
+        for part in registry.components:
+            title = f"{slot}, {part.slot}: {part.help} (any {product} is a {slot})"
+            tables.append(_parts(part, title))
     presets = _table("presets: imbtune train --preset NAME --space SPACE", "name", "what", "source")
     for name, preset in PRESETS.items():
         presets.add_row(name, preset.help, preset.source)
@@ -80,9 +81,8 @@ def _knobs() -> list[Table]:
 def _owners(registry: Registry, name: str) -> dict[Parameter, list[Entry]]:
     """The parts that have the knob, by what it is for them: its default and ranges may differ."""
     found: dict[Parameter, list[Entry]] = {}
-    for entry in registry:
-        if name in entry.parameters:
-            found.setdefault(entry.parameters[name], []).append(entry)
+    for entry in registry.owners(name):
+        found.setdefault(entry.parameters[name], []).append(entry)
     return found
 
 

@@ -13,7 +13,9 @@ from imbtune.cli.settings import make_console, parse_settings
 from imbtune.config import TrainConfig, active, flatten, parse_yaml, read_yaml
 from imbtune.errors import ConfigError
 from imbtune.final import FinalRun, mean_and_std, train_final
+from imbtune.imports import OwnModule, import_parts
 from imbtune.results.store import Store
+from imbtune.slots import check_knob
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,13 @@ class TrainOptions:
     epochs: int | None
     out: Path | None
     data: Path | None
+    skip_corrupt: bool
     settings: list[str]
 
 
 def train_command(options: TrainOptions) -> None:
     """Train, test once a seed, print mean ± standard deviation."""
-    config, provenance = read_config(options)
+    config, imports, provenance = read_config(options)
     out = options.out or _default_out(options)
     runs = train_final(
         config,
@@ -41,13 +44,17 @@ def train_command(options: TrainOptions) -> None:
         options.data,
         provenance,
         say=functools.partial(print, flush=True),
+        imports=imports,
+        skip_corrupt=options.skip_corrupt,
     )
     make_console().print(_table(runs, config))
     print(f"Models, configuration and results are in {out}")
 
 
-def read_config(options: TrainOptions) -> tuple[TrainConfig, dict[str, Any]]:
-    """The configuration asked for, and where it comes from."""
+def read_config(
+    options: TrainOptions,
+) -> tuple[TrainConfig, tuple[OwnModule, ...], dict[str, Any]]:
+    """The configuration asked for, its modules of the user's own, and where it comes from."""
     pinned = parse_settings(options.settings)
     if options.epochs is not None:
         pinned["epochs"] = options.epochs
@@ -56,16 +63,19 @@ def read_config(options: TrainOptions) -> tuple[TrainConfig, dict[str, Any]]:
             raise ConfigError(f"{options.config} and --preset {options.preset}: give one of them")
         if not options.space:
             raise ConfigError(f"--preset {options.preset} needs --space: the data to train it on")
-        return _preset_config(options.preset, options.space, pinned)
+        config, imports, provenance = _preset_config(options.preset, options.space, pinned)
+        _check_set(config, pinned)
+        return config, imports, provenance
     if not options.config:
         raise ConfigError("nothing to train: give a configuration file, or --preset and --space")
     if options.space:
         raise ConfigError(f"--space {options.space} goes with --preset: a file names its own data")
-    content = _read(options.config)
+    folder, content = _read(options.config)
     if not isinstance(content, dict):
         raise ConfigError(f"{options.config} holds no configuration: give a study's best.yaml")
     provenance = content.pop("provenance", {})
     try:
+        imports = import_parts(content.pop("imports", None), folder)
         given = flatten(content)
         TrainConfig.from_settings(given)
         if not isinstance(provenance, dict):
@@ -73,30 +83,40 @@ def read_config(options: TrainOptions) -> tuple[TrainConfig, dict[str, Any]]:
     except ConfigError as error:
         raise ConfigError(f"{options.config}: {error}") from error
     config = TrainConfig.from_settings(active(given | pinned))
-    return config, {"file": options.config, "set": pinned, **provenance}
+    _check_set(config, pinned)
+    return config, imports, {"file": options.config, "set": pinned, **provenance}
 
 
-def _read(place: str) -> Any:
-    """A configuration file, from this machine or a bucket."""
+def _check_set(config: TrainConfig, pinned: dict[str, Any]) -> None:
+    """ConfigError for a knob of `--set` that the configuration's part does not have."""
+    for key in pinned:
+        slot, dot, name = key.partition(".")
+        if dot:
+            check_knob(slot, getattr(config, slot).name, name)
+
+
+def _read(place: str) -> tuple[Store, Any]:
+    """A configuration file, from this machine or a bucket, and the folder that it is in."""
     if "://" not in place:
-        return read_yaml(Path(place))
+        return Store(str(Path(place).parent)), read_yaml(Path(place))
     address, question, query = place.partition("?")
-    folder, _, name = address.rpartition("/")
+    parent, _, name = address.rpartition("/")
+    folder = Store(parent + question + query)
     try:
-        return parse_yaml(place, Store(folder + question + query).read(name).decode())
+        return folder, parse_yaml(place, folder.read(name).decode())
     except OSError as error:
         raise ConfigError(f"cannot read {place}: {error}") from error
 
 
 def _preset_config(
     preset: str, space_name: str, pinned: dict[str, Any]
-) -> tuple[TrainConfig, dict[str, Any]]:
+) -> tuple[TrainConfig, tuple[OwnModule, ...], dict[str, Any]]:
     from imbtune.search.space_file import load_space
 
     seed = pinned.get("seed", 0)
     space = load_space(space_name).pin({k: v for k, v in pinned.items() if k != "seed"})
     config = space.preset(preset).replace(seed=seed)
-    return config, {"preset": preset, "space": space.name, "set": pinned}
+    return config, space.imports, {"preset": preset, "space": space.name, "set": pinned}
 
 
 def _default_out(options: TrainOptions) -> Path:

@@ -2,69 +2,78 @@
 
 One row an image: a struct column `img` or `image` of `bytes` (an encoded file) and `path`, and an
 integer column `label` (or `fine_label`). Shards of a split are `train-00000-of-00002.parquet` or
-`train.parquet`, in the folder or its `data/`. Class names come from the schema's metadata.
+`train.parquet`, in the folder, its `data/`, or the folder of a configuration below it. Class names
+come from the schema's metadata.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
-from imbtune.data.splits import Images
+from imbtune.data.encoded import Source
+from imbtune.data.images import Ints
 from imbtune.errors import DataError
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
+# Where the Hugging Face repositories of the known data sets keep their shards
+FOLDERS = ("", "data", "plain_text", "cifar100", "fashion_mnist", "cropped_digits")
 
 
-def find_shards(root: Path, split: str) -> list[Path]:
-    """The Parquet files of a split, in order; empty where there are none."""
-    patterns = (f"{split}-*.parquet", f"{split}.parquet")
-    for folder in (root, root / "data"):
-        found = sorted(path for pattern in patterns for path in folder.glob(pattern))
-        if found:
-            return found
+def find_shards(root: Path, *splits: str) -> list[Path]:
+    """The Parquet files of the first split that has any, in order; empty where none has."""
+    for split in splits:
+        for folder in (root / name for name in FOLDERS):
+            found = sorted(
+                path
+                for pattern in (f"{split}-*.parquet", f"{split}.parquet")
+                for path in folder.glob(pattern)
+            )
+            if found:
+                return found
     return []
 
 
-def read_images(
-    root: Path, split: str, size: tuple[int, int], classes: int
-) -> tuple[Images, tuple[str, ...]]:
-    """All images of a split as RGB, and the class names.
+def read_shards(shards: list[Path], classes: int = 0) -> tuple[Source, tuple[str, ...]]:
+    """The encoded images of a split, and the class names.
 
     Args:
-        size: height and width that every image must have.
-        classes: how many classes the labels must stay below.
+        classes: how many classes there are; 0: as many as there are names, or labels.
 
     Raises:
-        DataError: no shard, a file that is no Parquet, a missing column, a broken image, a label
-            out of range.
+        DataError: a missing shard, a file that is no Parquet, a missing column, a label out of
+            range.
     """
-    shards = find_shards(root, split)
-    if not shards:
-        raise DataError(f"no {split}-*.parquet in {root}: both train and test shards are needed")
     _check_shards(shards)
-    tables = [_read_shard(path) for path in shards]
-    pixels = np.empty((sum(map(len, tables)), 3, *size), dtype=np.uint8)
-    row = 0
-    for path, table in zip(shards, tables, strict=True):
-        for i, encoded in enumerate(table.column("image").combine_chunks().field("bytes")):
-            pixels[row] = _decode(encoded.as_py(), size, f"{path}, row {i}")
-            row += 1
-    labels = np.concatenate([table.column("label").to_numpy() for table in tables])
+    parts = [_read_shard(path) for path in shards]
+    starts = np.cumsum([0, *(len(labels) for _, labels in parts)])
+    labels = np.concatenate([labels for _, labels in parts])
+    names = _class_names(shards[0])
+    classes = classes or len(names) or int(labels.max()) + 1
+    names = names or tuple(str(k) for k in range(classes))
+    if len(names) != classes:
+        raise DataError(
+            f"{shards[0]} names {len(names)} classes, not {classes}: is it the right data set?"
+        )
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(
             f"labels of {shards[0].parent} run from {labels.min()} to {labels.max()}: "
             f"{classes} classes need 0 to {classes - 1}"
         )
-    return Images(pixels, labels.astype(np.int64)), _class_names(shards[0], classes)
+
+    def where(i: int) -> str:
+        k = int(np.searchsorted(starts, i, side="right")) - 1
+        return f"{shards[k]}, row {i - int(starts[k])}"
+
+    files = pa.concat_arrays([files for files, _ in parts])
+    return Source(files, are_paths=False, labels=labels, where=where), names
 
 
 def _check_shards(shards: list[Path]) -> None:
@@ -78,8 +87,8 @@ def _check_shards(shards: list[Path]) -> None:
             )
 
 
-def _read_shard(path: Path) -> pa.Table:
-    """The two columns of one shard, renamed to `image` and `label`."""
+def _read_shard(path: Path) -> tuple[pa.LargeBinaryArray, Ints]:
+    """The encoded images of one shard and their labels."""
     try:
         names = pq.read_schema(path).names
         image = next((name for name in IMAGE_COLUMNS if name in names), None)
@@ -90,9 +99,17 @@ def _read_shard(path: Path) -> pa.Table:
                 f"'{IMAGE_COLUMNS[0]}' (or '{IMAGE_COLUMNS[1]}') and '{LABEL_COLUMNS[0]}'"
             )
         table = pq.read_table(path, columns=[image, label]).rename_columns(["image", "label"])
+        _check_columns(path, table, image, label)
+        files = pc.struct_field(table.column("image"), "bytes").cast(pa.large_binary())
+        whole = pc.fill_null(files, b"").combine_chunks()  # none at all cannot be decoded either
+        labels = table.column("label").to_numpy().astype(np.int64)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is no whole Parquet file ({reason}): get it again") from error
+    return whole, labels
+
+
+def _check_columns(path: Path, table: pa.Table, image: str, label: str) -> None:
     image_type, label_type = table.schema.field("image").type, table.schema.field("label").type
     if not _holds_bytes(image_type):
         raise DataError(
@@ -104,7 +121,6 @@ def _read_shard(path: Path) -> pa.Table:
         raise DataError(f"column '{label}' of {path} lacks {nulls} labels: get the file again")
     if not len(table):
         raise DataError(f"{path} holds no row: get it again")
-    return table
 
 
 def _holds_bytes(image_type: pa.DataType) -> bool:
@@ -114,34 +130,13 @@ def _holds_bytes(image_type: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _decode(encoded: bytes | None, size: tuple[int, int], where: str) -> np.ndarray:
-    try:
-        image: Image.Image = Image.open(io.BytesIO(encoded or b""))
-        if image.size == (size[1], size[0]):
-            image = image.convert("RGB")
-    except Exception as error:  # of a broken file PIL raises anything: SyntaxError, ValueError, …
-        raise DataError(
-            f"{where}: the image cannot be read ({error}): get the file again"
-        ) from error
-    if image.size != (size[1], size[0]):
-        raise DataError(
-            f"{where}: the image is {image.size[0]}×{image.size[1]}, not {size[1]}×{size[0]}: "
-            f"is it the right data set?"
-        )
-    return np.asarray(image).transpose(2, 0, 1)
-
-
-def _class_names(path: Path, classes: int) -> tuple[str, ...]:
+def _class_names(path: Path) -> tuple[str, ...]:
+    """As Hugging Face stores them; empty where it does not."""
     metadata = pq.read_schema(path).metadata or {}
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        names = list(
-            next(features[column]["names"] for column in LABEL_COLUMNS if column in features)
+        return tuple(
+            str(name) for name in next(features[c]["names"] for c in LABEL_COLUMNS if c in features)
         )
     except (KeyError, ValueError, TypeError, StopIteration):
-        names = [str(k) for k in range(classes)]
-    if len(names) != classes:
-        raise DataError(
-            f"{path} names {len(names)} classes, not {classes}: is it the right data set?"
-        )
-    return tuple(names)
+        return ()

@@ -4,10 +4,12 @@ n_max images of the largest class, f = 1/ratio, K classes, class order = label o
 
     exp:   n_k = int(n_max · f^(k/(K-1)))          (CIFAR-LT; Cao et al. 2019)
     step:  the first K//2 classes n_max, the others int(n_max · f)
+    as_is: every image that there is
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,6 +21,7 @@ from imbtune.registry import Knob
 
 LDAM = "Cao et al. 2019, arXiv 1906.07413"
 Ints = NDArray[np.int64]
+SubsetSeed = Annotated[int, Knob("draws which images stay; not the training seed", 0)]
 
 
 @dataclass(frozen=True)
@@ -32,39 +35,52 @@ class Imbalance:
     head: Annotated[
         int, Knob("images of the largest class; 0 is as many as every class has", 0)
     ] = 0
-    val_per_class: Annotated[int, Knob("validation images of each class", 1)] = 100
-    subset_seed: Annotated[int, Knob("draws which images stay; not the training seed", 0)] = 0
+    val_per_class: Annotated[
+        int, Knob("validation images of each class; profile as_is has val_share instead", 1)
+    ] = 100
+    val_share: Annotated[
+        float, Knob("share of each class to validate on with profile as_is", 0.01, 0.9)
+    ] = 0.2
+    subset_seed: SubsetSeed = 0
     augment: Annotated[
-        str, Knob("the data set's own crop and flip, or none", choices=("standard", "none"))
+        str,
+        Knob(
+            "random shift and mirroring of training images; standard is the data set's own",
+            choices=("standard", "shift", "shift_flip", "none"),
+        ),
     ] = "standard"
 
 
-def profile_counts(imbalance: Imbalance, available_K: Ints) -> Ints:
+def profile_counts(
+    imbalance: Imbalance, available_K: Ints, classes: Sequence[str] | None = None
+) -> Ints:
     """Images that each class keeps, (K,).
 
     Args:
         available_K: images that each class has.
+        classes: their names, for messages; else their labels.
 
     Raises:
         DataError: a class would keep none, or has fewer than its share.
     """
     if imbalance.profile == "as_is":
         return available_K.copy()
-    n_max, classes = imbalance.head or int(available_K.min()), len(available_K)
+    n_max, K = imbalance.head or int(available_K.min()), len(available_K)
     fraction = 1 / imbalance.ratio
     if imbalance.profile == "exp":
-        counts = [_floor(n_max * fraction ** (k / max(classes - 1, 1))) for k in range(classes)]
+        counts = [_floor(n_max * fraction ** (k / max(K - 1, 1))) for k in range(K)]
     else:
-        counts = [n_max if k < classes // 2 else _floor(n_max * fraction) for k in range(classes)]
+        counts = [n_max if k < K // 2 else _floor(n_max * fraction) for k in range(K)]
+    names = classes or [str(k) for k in range(K)]
     for k, (want, have) in enumerate(zip(counts, available_K, strict=True)):
         if want < 1:
             raise DataError(
-                f"data.ratio={imbalance.ratio:g} leaves class {k} without an image "
+                f"data.ratio={imbalance.ratio:g} leaves class '{names[k]}' without an image "
                 f"({n_max} in the largest class): use a ratio of at most {n_max}"
             )
         if want > have:
             raise DataError(
-                f"class {k} has {have} images and the profile asks for {want}: "
+                f"class '{names[k]}' has {have} images and the profile asks for {want}: "
                 f"set data.head to at most {int(available_K.min())}"
             )
     return np.array(counts, dtype=np.int64)

@@ -7,39 +7,23 @@ they would change the imbalance ratio.
 
     search:  train = n_k minus what is held out     val  = val_per_class of each class
     final:   train = all n_k                        test = the data set's own test set
+
+A data set that is imbalanced already (`profile: as_is`) leaves nothing over: there the share
+val_share of each class is held out, at least one image, and at least one stays.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imbtune.data.images import Bytes, EncodedPixels, Images, Ints, Pixels
 from imbtune.data.profiles import Imbalance, profile_counts
 from imbtune.errors import DataError
 
-Ints = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images (N, C, H, W) uint8 with their labels (N,) int64 in 0 … K-1."""
-
-    pixels: Bytes
-    labels: Ints
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: Ints) -> Images:
-        return Images(np.ascontiguousarray(self.pixels[index]), self.labels[index])
-
-    def counts(self, classes: int) -> Ints:
-        """Images of each class, (K,)."""
-        return np.bincount(self.labels, minlength=classes).astype(np.int64)
+__all__ = ["Bytes", "Dataset", "EncodedPixels", "Images", "Ints", "Look", "Pixels", "Splits"]
 
 
 @dataclass(frozen=True)
@@ -57,12 +41,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole data set, balanced or not, as its makers split it."""
+    """A whole data set, balanced or not, as its makers split it.
+
+    notes: what the user must be told of how it was read, a line each.
+    """
 
     train: Images
     test: Images
     classes: tuple[str, ...]
     look: Look
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,22 +64,19 @@ class Splits:
     held: Images
     classes: tuple[str, ...]
     look: Look
+    notes: tuple[str, ...] = ()
 
     def counts(self) -> Ints:
         return self.train.counts(len(self.classes))
 
     def fingerprint(self) -> str:
         """SHA-256 over the pixels and labels of both parts: the same data, the same figure."""
-        digest = hashlib.sha256()
-        for part in (self.train, self.held):
-            digest.update(np.ascontiguousarray(part.pixels).data)
-            digest.update(np.ascontiguousarray(part.labels).data)
-        return digest.hexdigest()
+        return hashlib.sha256(self.train.digest() + self.held.digest()).hexdigest()
 
 
 def search_splits(dataset: Dataset, imbalance: Imbalance) -> Splits:
     """Train and validation sets for a search, carved from the training data alone."""
-    kept, held = _carve(dataset.train, len(dataset.classes), imbalance)
+    kept, held = _carve(dataset.train, dataset.classes, imbalance)
     held_out = np.isin(kept, held)
     return _splits(
         dataset, imbalance, dataset.train.take(kept[~held_out]), dataset.train.take(held)
@@ -100,32 +85,66 @@ def search_splits(dataset: Dataset, imbalance: Imbalance) -> Splits:
 
 def final_splits(dataset: Dataset, imbalance: Imbalance) -> Splits:
     """The benchmark's whole training set, and the test set."""
-    kept, _ = _carve(dataset.train, len(dataset.classes), imbalance)
+    kept, _ = _carve(dataset.train, dataset.classes, imbalance)
     return _splits(dataset, imbalance, dataset.train.take(kept), dataset.test)
 
 
 def _splits(dataset: Dataset, imbalance: Imbalance, train: Images, held: Images) -> Splits:
-    look = dataset.look
-    if imbalance.augment == "none":
-        look = Look(look.mean, look.std)
-    return Splits(train, held, dataset.classes, look)
+    look = _augmented(dataset.look, imbalance.augment, train.pixels.shape[2])
+    return Splits(train, held, dataset.classes, look, dataset.notes)
 
 
-def _carve(train: Images, classes: int, imbalance: Imbalance) -> tuple[Ints, Ints]:
+def standard_pad(height: int) -> int:
+    """An eighth of the image, as 4 of CIFAR's 32 and 8 of Tiny-ImageNet's 64."""
+    return max(1, height // 8)
+
+
+def _augmented(look: Look, augment: str, height: int) -> Look:
+    if augment == "standard":
+        return look
+    pad = 0 if augment == "none" else look.pad or standard_pad(height)
+    return replace(look, pad=pad, flip=augment == "shift_flip")
+
+
+def _carve(train: Images, classes: tuple[str, ...], imbalance: Imbalance) -> tuple[Ints, Ints]:
     """Indices of the benchmark's training images, and of the validation images."""
-    available_K = train.counts(classes)
-    counts_K = profile_counts(imbalance, available_K)
+    available_K = train.counts(len(classes))
+    counts_K = profile_counts(imbalance, available_K, classes)
+    validation_K = _validation_counts(imbalance, available_K, classes)
     rng = np.random.default_rng(imbalance.subset_seed)
     kept, held = [], []
-    for k, n_k in enumerate(counts_K):
+    for k, (n_k, validation) in enumerate(zip(counts_K, validation_K, strict=True)):
         of_class = rng.permutation(np.flatnonzero(train.labels == k))
-        held_out = max(0, imbalance.val_per_class - (len(of_class) - n_k))
+        held_out = max(0, validation - (len(of_class) - n_k))
         if held_out >= n_k:
             raise DataError(
-                f"data.val_per_class={imbalance.val_per_class} takes every image of class {k}, "
-                f"which has {len(of_class)}: use at most {available_K.min() - 1}"
+                f"data.val_per_class={imbalance.val_per_class} takes every image of class "
+                f"'{classes[k]}', which has {len(of_class)}: use at most {available_K.min() - 1}"
             )
         start = n_k - held_out  # the class's last training images, then those left over
         kept.append(of_class[:n_k])
-        held.append(of_class[start : start + imbalance.val_per_class])
+        held.append(of_class[start : start + validation])
     return np.concatenate(kept), np.concatenate(held)
+
+
+def _validation_counts(imbalance: Imbalance, available_K: Ints, classes: tuple[str, ...]) -> Ints:
+    """Validation images of each class, (K,)."""
+    if imbalance.profile != "as_is":
+        return np.full_like(available_K, imbalance.val_per_class)
+    if available_K.min() < 2:
+        k = int(available_K.argmin())
+        raise DataError(
+            f"class '{classes[k]}' has {available_K[k]} training image, and profile 'as_is' needs "
+            f"2, one to learn from and one to validate on: add images or leave the class out"
+        )
+    return share_counts(imbalance.val_share, available_K)
+
+
+def share_counts(share: float, available_K: Ints) -> Ints:
+    """A share of each class (K,), rounded: at least one image, and at least one is left.
+
+    Args:
+        available_K: at least 2 of each class.
+    """
+    counts_K: Ints = np.clip(np.rint(share * available_K).astype(np.int64), 1, available_K - 1)
+    return counts_K

@@ -1,12 +1,15 @@
 """One margin-softmax; each loss is a row of per-class vectors computed from the class counts.
 
-    z′ = s·(Δ ⊙ z - m_y·1[y]) + ι,   loss = (1 - p_y)^γ · CE(z′, y)
+    z′   = s·(Δ ⊙ z - m_y·1[y] - |δ|⊙c) + ι,     δ ~ N(0, 1/3) clipped to [-1, 1]
+    loss = (1 - p_y)^γ · [(1 - ε_y)·CE(z′, y) + ε_y·mean_k CE(z′, k)]
 
-Shapes: B a batch, K classes.
+A loss is a function `counts_K -> MarginSoftmax`. One of the user's own may return any function of
+logits and labels instead (:data:`LossFunction`). Shapes: B a batch, K classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import torch
@@ -21,6 +24,8 @@ BALANCED_SOFTMAX = "Ren et al. 2020, arXiv 2007.10740"
 LOGIT_ADJUSTMENT = "Menon et al. 2021, arXiv 2007.07314"
 CDT = "Ye et al. 2020, arXiv 2001.01385"
 VS = "Kini et al. 2021, arXiv 2103.01550"
+GCL = "Li et al. 2022, arXiv 2305.11733"
+LABEL_AWARE = "Zhong et al. 2021, arXiv 2104.00466"
 
 
 class MarginSoftmax(NamedTuple):
@@ -28,6 +33,8 @@ class MarginSoftmax(NamedTuple):
 
     scale: s, (). slope_K: Δ, multiplies the logits. margin_K: m, taken from the logit of the true
     class before scaling. bias_K: ι, added to the logits. focus: γ of the focal factor, ().
+    cloud_K: c, how far random noise may lower a logit before scaling. smooth_K: ε, the share of
+    the label that is spread over all classes where this is the true one, in [0, 1].
     """
 
     scale: Tensor
@@ -35,19 +42,41 @@ class MarginSoftmax(NamedTuple):
     margin_K: Tensor
     bias_K: Tensor
     focus: Tensor
+    cloud_K: Tensor
+    smooth_K: Tensor
 
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]  # (logits_BK, labels_B) -> loss_B
 
 losses = Registry("loss", "the loss: one margin-softmax, a row of per-class vectors each")
 
 
-def margin_softmax(logits_BK: Tensor, labels_B: Tensor, vectors: MarginSoftmax) -> Tensor:
-    """The loss of each sample (B,). `labels_B` are int64 classes; `logits_BK` are float32."""
-    margin_BK = F.one_hot(labels_B, logits_BK.shape[1]) * vectors.margin_K
-    shifted_BK = vectors.scale * (vectors.slope_K * logits_BK - margin_BK) + vectors.bias_K
-    log_p_B = F.log_softmax(shifted_BK, dim=1).gather(1, labels_B[:, None]).squeeze(1)
+def margin_softmax(
+    logits_BK: Tensor, labels_B: Tensor, vectors: MarginSoftmax, noise_BK: Tensor | None = None
+) -> Tensor:
+    """The loss of each sample (B,).
+
+    Args:
+        logits_BK: float32.
+        labels_B: int64 classes.
+        noise_BK: |δ| in [0, 1] from :func:`cloud_noise`; None is none.
+    """
+    shift_BK = F.one_hot(labels_B, logits_BK.shape[1]) * vectors.margin_K
+    if noise_BK is not None:
+        shift_BK = shift_BK + noise_BK * vectors.cloud_K
+    shifted_BK = vectors.scale * (vectors.slope_K * logits_BK - shift_BK) + vectors.bias_K
+    log_p_BK = F.log_softmax(shifted_BK, dim=1)
+    log_p_B = log_p_BK.gather(1, labels_B[:, None]).squeeze(1)
+    smooth_B = vectors.smooth_K[labels_B]
+    entropy_B = -torch.lerp(log_p_B, log_p_BK.mean(1), smooth_B)
     # 1 - p_y as -expm1(log p_y), clamped so that the power has a finite gradient at p_y = 1
     focal_B = torch.clamp(-torch.expm1(log_p_B), min=1e-12) ** vectors.focus
-    return -focal_B * log_p_B
+    return focal_B * entropy_B
+
+
+def cloud_noise(logits_BK: Tensor) -> Tensor:
+    """|δ| with δ ~ N(0, 1/3), 1/3 the standard deviation, clipped to [-1, 1]; torch's generator."""
+    return (torch.randn_like(logits_BK) / 3).abs().clamp(max=1)
 
 
 def _row(
@@ -58,6 +87,8 @@ def _row(
     margin_K: Tensor | None = None,
     bias_K: Tensor | None = None,
     focus: float | Tensor = 0.0,
+    cloud_K: Tensor | None = None,
+    smooth_K: Tensor | None = None,
 ) -> MarginSoftmax:
     zeros_K = torch.zeros_like(counts_K)
     return MarginSoftmax(
@@ -66,7 +97,14 @@ def _row(
         zeros_K if margin_K is None else margin_K,
         zeros_K if bias_K is None else bias_K,
         torch.as_tensor(focus, dtype=counts_K.dtype, device=counts_K.device),
+        zeros_K if cloud_K is None else cloud_K,
+        zeros_K if smooth_K is None else smooth_K,
     )
+
+
+def plain(vectors: MarginSoftmax) -> MarginSoftmax:
+    """Cross-entropy at the same scale: what a second stage on the same head learns with."""
+    return _row(torch.zeros_like(vectors.bias_K), scale=vectors.scale)
 
 
 @losses.register("ce", help="cross-entropy")
@@ -85,6 +123,9 @@ def focal(
     return _row(counts_K, focus=gamma)
 
 
+_SCALE = Knob("s, multiplies the cosine logits", 1, 100, search=(10, 50), scale="log")
+
+
 @losses.register(
     "ldam", help="larger margins for rarer classes, on a cosine head", source=LDAM, head="cosine"
 )
@@ -94,9 +135,7 @@ def ldam(
     margin: Annotated[
         float, Knob("the largest margin, that of the rarest class", 0, 2, search=(0.1, 0.9))
     ] = 0.5,
-    scale: Annotated[
-        float, Knob("s, multiplies the cosine logits", 1, 100, search=(10, 50), scale="log")
-    ] = 30.0,
+    scale: Annotated[float, _SCALE] = 30.0,
 ) -> MarginSoftmax:
     """m_k ∝ n_k^(-1/4), scaled so that the largest is `margin`."""
     m_K = counts_K**-0.25
@@ -137,6 +176,54 @@ def vs(
 def cdt(counts_K: Tensor, *, slope: Annotated[float, _SLOPE] = 0.3) -> MarginSoftmax:
     """Δ = (n/n_max)^slope: VS with τ = 0."""
     return _row(counts_K, slope_K=(counts_K / counts_K.max()) ** slope)
+
+
+@losses.register(
+    "gcl", help="noise on the logits of rare classes, on a cosine head", source=GCL, head="cosine"
+)
+def gcl(
+    counts_K: Tensor,
+    *,
+    noise: Annotated[
+        float, Knob("the cloud of the rarest class, as a share of a cosine", 0, 2, search=(0.1, 1))
+    ] = 0.5,
+    scale: Annotated[float, _SCALE] = 30.0,
+) -> MarginSoftmax:
+    """Gaussian clouded logits: c_k = noise·(log n_max - log n_k)/(log n_max - log n_min).
+
+    Its authors draw |δ| for all logits of a sample, and use noise = 0.5 on CIFAR-LT.
+    """
+    gap_K = counts_K.max().log() - counts_K.log()
+    return _row(counts_K, scale=scale, cloud_K=noise * gap_K / gap_K.max().clamp(min=1e-12))
+
+
+@losses.register(
+    "label_aware_smoothing",
+    help="more label smoothing for larger classes",
+    source=LABEL_AWARE,
+)
+def label_aware_smoothing(
+    counts_K: Tensor,
+    *,
+    smooth_head: Annotated[float, Knob("ε of the largest class", 0, 1, search=(0.1, 0.5))] = 0.3,
+    smooth_tail: Annotated[float, Knob("ε of the smallest class", 0, 1, search=(0, 0.2))] = 0.0,
+    curve: Annotated[
+        str, Knob("how ε rises with n_k", choices=("concave", "linear", "convex"))
+    ] = "concave",
+) -> MarginSoftmax:
+    """ε_k from `smooth_tail` to `smooth_head` along x = (n_k - n_min)/(n_max - n_min).
+
+    concave: sin(πx/2). convex: 1 - cos(πx/2). As in the authors' code the smoothed share is spread
+    over all K classes, the true one included; the paper writes K-1.
+    """
+    span = (counts_K.max() - counts_K.min()).clamp(min=1)
+    x_K = (counts_K - counts_K.min()) / span
+    rise_K = {
+        "concave": torch.sin(torch.pi / 2 * x_K),
+        "linear": x_K,
+        "convex": 1 - torch.cos(torch.pi / 2 * x_K),
+    }[curve]
+    return _row(counts_K, smooth_K=smooth_tail + (smooth_head - smooth_tail) * rise_K)
 
 
 def _log_prior(counts_K: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Samplers: how often each class is drawn in an epoch.
 
-A sampler gives the probability of each class, or None: every image once (instance sampling).
+A sampler is a function `(counts_K, progress) -> probabilities_K`, or None for every image once
+(instance sampling). `progress` is the share of the whole run done, in [0, 1].
 """
 
 from __future__ import annotations
@@ -12,36 +13,51 @@ from imbtune.registry import Registry
 
 DECOUPLING = "Kang et al. 2020, arXiv 1910.09217"
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 samplers = Registry("sampler", "how often each class is drawn")
 
 
 @samplers.register("instance", help="every image once an epoch")
-def instance(counts_K: Floats) -> Floats | None:
+def instance(counts_K: Ints, progress: float) -> Floats | None:
     """No class probabilities: a permutation of the images."""
     return None
 
 
 @samplers.register("class_balanced", help="every class equally often", source=DECOUPLING)
-def class_balanced(counts_K: Floats) -> Floats | None:
+def class_balanced(counts_K: Ints, progress: float) -> Floats | None:
     """p_k = 1/K."""
-    return np.full(len(counts_K), 1 / len(counts_K))
+    return class_shares(counts_K, 0)
 
 
 @samplers.register("square_root", help="classes by the root of their size", source=DECOUPLING)
-def square_root(counts_K: Floats) -> Floats | None:
+def square_root(counts_K: Ints, progress: float) -> Floats | None:
     """p_k ∝ √n_k."""
-    root_K = np.sqrt(counts_K)
-    probabilities: Floats = root_K / root_K.sum()
+    return class_shares(counts_K, 0.5)
+
+
+@samplers.register(
+    "progressively_balanced", help="from instance to class-balanced", source=DECOUPLING
+)
+def progressively_balanced(counts_K: Ints, progress: float) -> Floats | None:
+    """p_k = (1-t)·n_k/N + t/K, with t the share of the run done."""
+    return (1 - progress) * class_shares(counts_K, 1) + progress * class_shares(counts_K, 0)
+
+
+def class_shares(counts_K: Ints, power: float) -> Floats:
+    """Probabilities ∝ n_k^power, 0 for a class without images. (K,)"""
+    weights_K = np.zeros(len(counts_K))
+    np.power(counts_K, power, out=weights_K, where=counts_K > 0, dtype=np.float64)
+    probabilities: Floats = weights_K / weights_K.sum()
     return probabilities
 
 
 def draw_indices(
     sampler_probs_K: Floats | None,
-    labels_N: NDArray[np.int64],
+    labels_N: Ints,
     total: int,
     rng: np.random.Generator,
-) -> NDArray[np.int64]:
+) -> Ints:
     """`total` image indices: permutations one after another, or classes drawn, then members."""
     n = len(labels_N)
     if sampler_probs_K is None:
@@ -52,5 +68,5 @@ def draw_indices(
     by_class_N = np.argsort(labels_N, kind="stable")
     classes = rng.choice(len(sampler_probs_K), size=total, p=sampler_probs_K)
     member = np.floor(rng.random(total) * counts_K[classes]).astype(np.int64)
-    drawn: NDArray[np.int64] = by_class_N[starts_K[classes] + member]
+    drawn: Ints = by_class_N[starts_K[classes] + member]
     return drawn

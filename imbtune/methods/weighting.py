@@ -7,6 +7,7 @@ Deferred re-weighting (DRW) switches the strength from 0 to 1 where the cool-dow
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,8 +27,9 @@ class WeightOptions:
     schedule: Annotated[
         str,
         Knob(
-            "when the weights act: from the cool-down on (deferred), growing through it (ramp)",
-            choices=("never", "always", "deferred", "ramp"),
+            "when the weights act: from the cool-down on (deferred), growing through it (linear, "
+            "cosine), or through the whole run as its square (cumulative)",
+            choices=("never", "always", "deferred", "linear", "cosine", "cumulative"),
             source=DRW,
         ),
     ] = "deferred"
@@ -82,16 +84,23 @@ def effective_number(
     return _mean_one((1 - beta) / (1 - beta**n_K)).to(counts_K.dtype)
 
 
-def strength(schedule: str, cooldown: float) -> float:
-    """How much of the weights acts, in [0, 1], at a share `cooldown` of the cool-down done.
+def strength(schedule: str, cooldown: float, progress: float) -> float:
+    """How much of the weights acts, in [0, 1].
 
-    `cooldown` is 0 throughout the trunk and above 0 from the first step of the cool-down.
+    `linear` and `cosine` rise from 0 to 1 through the cool-down. `cumulative` is GLMC's
+    (Du et al. 2023, arXiv 2305.08661): the plain loss has the share 1 - t², the weighted one t².
+
+    Args:
+        cooldown: share of the cool-down done; 0 in the trunk, above 0 from its first step on.
+        progress: t, share of the whole run done.
     """
     return {
         "never": 0.0,
         "always": 1.0,
         "deferred": float(cooldown > 0),
-        "ramp": cooldown,
+        "linear": cooldown,
+        "cosine": (1 - math.cos(math.pi * cooldown)) / 2,
+        "cumulative": progress**2,
     }[schedule]
 
 

@@ -25,7 +25,8 @@ class HeadOptions:
     head: Annotated[
         str,
         Knob(
-            "linear, or cosine between feature and class vector; auto asks the loss",
+            "linear, or cosine between feature and class vector (for a loss with a scale, as ldam "
+            "and gcl have); auto asks the loss",
             choices=("auto", "linear", "cosine"),
             source=LDAM,
         ),
@@ -40,16 +41,26 @@ class Backbone(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Backbone and head. `forward` maps normalised images (B, C, H, W) to logits (B, K)."""
+    """Backbone and head. `forward` maps normalised images (B, C, H, W) to logits (B, K).
+
+    The head's logits leave as scale_K ⊙ z + bias_K: 1 and 0 throughout training, and what
+    `config.after` makes of them afterwards.
+    """
+
+    scale_K: Tensor
+    bias_K: Tensor
 
     def __init__(self, backbone: Backbone, classes: int, cosine: bool) -> None:
         super().__init__()
         self.backbone = backbone.module
         self.head = (CosineHead if cosine else LinearHead)(backbone.features, classes)
+        self.register_buffer("scale_K", torch.ones(classes))
+        self.register_buffer("bias_K", torch.zeros(classes))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         logits_BK: Tensor = self.head(self.backbone(images_BCHW))
-        return logits_BK
+        adjusted_BK: Tensor = self.scale_K * logits_BK + self.bias_K
+        return adjusted_BK
 
 
 class LinearHead(nn.Linear):
@@ -58,13 +69,28 @@ class LinearHead(nn.Linear):
     def __init__(self, features: int, classes: int) -> None:
         super().__init__(features, classes, bias=False)
 
+    def norms(self) -> Tensor:
+        """The length of each class vector, (K,)."""
+        norms_K: Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
+        return norms_K
+
 
 class CosineHead(nn.Module):
     """logits = cos(w_k, f) in [-1, 1]; the loss's scale s stretches them."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(F.normalize(torch.randn(classes, features), dim=1))
+        self.weight = nn.Parameter(torch.empty(classes, features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """New class vectors in random directions."""
+        with torch.no_grad():
+            self.weight.copy_(F.normalize(torch.randn_like(self.weight), dim=1))
+
+    def norms(self) -> Tensor:
+        """Ones, (K,): the head divides by each vector's length itself."""
+        return torch.ones_like(self.weight[:, 0]).detach()
 
     def forward(self, features_BD: Tensor) -> Tensor:
         # in float32: bfloat16 has three digits, and the loss's scale multiplies what it rounds
@@ -175,6 +201,21 @@ def resnet32(channels: int) -> Backbone:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
     return Backbone(module, 64)
+
+
+@models.register("resnet18_small", help="ResNet-18 for small images", source=RESNET)
+def resnet18_small(channels: int) -> Backbone:
+    """64 to 512 channels, two blocks each; a 3×3 first layer without stride, and no pooling.
+
+    The reference package's network for CINIC-10 and Tiny-ImageNet.
+    """
+    from torchvision.models import resnet18
+
+    network = resnet18(weights=None)
+    network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = network.fc = nn.Identity()
+    return Backbone(network, 512)
 
 
 class _BasicBlock(nn.Module):

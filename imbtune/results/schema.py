@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 METRICS = [
     (name, pa.float64())
@@ -24,6 +29,16 @@ METRICS = [
     )
 ] + [("recall", pa.list_(pa.float64()))]
 
+MARGINS = [
+    (name, pa.list_(pa.float64()))
+    for name in (
+        "margin_train",
+        "margin_val",
+        "probability_margin_train",
+        "probability_margin_val",
+    )
+]
+
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -32,7 +47,9 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
 
     state: COMPLETE (full budget), PRUNED (stopped at a rung), FAIL, or STOPPED (the search ended
     first). score: the objective at the highest rung reached, of a finished model of `budget`
-    epochs. images: image passes trained, cool-downs included. node: Ray's ID of the machine.
+    epochs. margin_train, margin_val: mean margin of each class at the end of the full budget, in
+    logits and as probabilities (imbtune.training.margins). images: image passes, forward and
+    backward, with cool-downs, helper networks and second passes. node: Ray's ID of the machine.
 
     Args:
         knobs: the type of every setting that a trial of the study may have.
@@ -47,6 +64,7 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
             ("rung_budgets", pa.list_(pa.int32())),
             ("rung_scores", pa.list_(pa.float64())),
             *METRICS,
+            *MARGINS,
             ("images", pa.int64()),
             ("seconds", pa.float64()),
             ("ended", pa.timestamp("ms", tz="UTC")),
@@ -69,3 +87,23 @@ EPOCHS = pa.schema(
         ("time", pa.timestamp("ms", tz="UTC")),
     ]
 )
+
+
+def example_table(
+    split: str, labels: Ints, predicted: Ints, logit: Floats, probability: Floats
+) -> pa.Table:
+    """The margins of every example of a split, a row each.
+
+    example: its place in the split. label, predicted: class indices. margin, probability_margin:
+    imbtune.training.margins.
+    """
+    return pa.table(
+        {
+            "split": pa.array([split] * len(labels)).dictionary_encode(),
+            "example": pa.array(range(len(labels)), pa.int32()),
+            "label": pa.array(labels, pa.int32()),
+            "predicted": pa.array(predicted, pa.int32()),
+            "margin": pa.array(logit, pa.float64()),
+            "probability_margin": pa.array(probability, pa.float64()),
+        }
+    )

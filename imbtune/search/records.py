@@ -47,10 +47,13 @@ class SearchOutcome:
 
 def summary(settings: Mapping[str, Value]) -> str:
     """A configuration in a few words: the parts that make it special."""
-    mix, loss, weights = settings["mix"], settings["loss"], settings["weights"]
-    parts = [str(part) for part in (mix, loss) if part not in ("none", "ce")]
+    weights, ordinary = settings["weights"], ("none", "ce", "sgd")
+    chosen = [settings[slot] for slot in ("mix", "generate", "loss")]
+    parts = [str(part) for part in chosen if part not in ordinary]
     if weights != "none":
         parts.append(f"{weights} {settings['weights.schedule']}")
     if settings["sampler"] != "instance":
         parts.append(str(settings["sampler"]))
+    ends = [settings[slot] for slot in ("optimizer", "after")]
+    parts += [str(part) for part in ends if part not in ordinary]
     return " + ".join(parts) or "cross-entropy"

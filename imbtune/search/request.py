@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from imbtune.data.reading import Reading, data_root
 from imbtune.results.store import join
 from imbtune.search.space import SearchSpace
 
@@ -27,8 +28,13 @@ class SearchRequest:
     time_budget: float | None = None
     wandb: str = "off"
     data: Path | None = None
+    skip_corrupt: bool = False
 
     @property
     def place(self) -> str:
         """The study's folder or URI."""
         return join(self.storage, self.name)
+
+    def reading(self) -> Reading:
+        """Where the data is, and how strictly it is read."""
+        return Reading(data_root(self.data), self.skip_corrupt)

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from imbtune.config import DEFAULTS, PLAIN, TrainConfig, active, is_active
 from imbtune.errors import ConfigError, unknown
+from imbtune.imports import OwnModule, own_parts
 from imbtune.presets import PRESETS, find_preset
-from imbtune.registry import Value
+from imbtune.registry import Entry, Value
 from imbtune.slots import SLOTS, check_knob, find_parameter
 
 
@@ -84,7 +85,10 @@ class Rungs:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A checked space. `fixed` are flat settings; `pinned` those of `--set`, above presets too."""
+    """A checked space. `fixed` are flat settings; `pinned` those of `--set`, above presets too.
+
+    imports: the modules with the user's own parts.
+    """
 
     name: str
     about: str
@@ -94,6 +98,7 @@ class SearchSpace:
     rungs: Rungs = Rungs()
     preset_names: tuple[str, ...] | None = None
     pinned: Mapping[str, Value] = field(default_factory=dict)
+    imports: tuple[OwnModule, ...] = ()
 
     def suggest(self, trial: Suggests, seed: int) -> TrainConfig:
         """A configuration from an Optuna trial (define by run)."""
@@ -156,6 +161,11 @@ class SearchSpace:
             if dot and not open_slot:
                 check_knob(slot, str(known.get(slot, DEFAULTS[slot])), name)
         return changed
+
+    def own_parts(self) -> list[Entry]:
+        """The user's own parts that a trial of this space may have."""
+        searched = [choice for knob in self.knobs for choice in knob.choices]
+        return own_parts([*self.fixed.values(), *self.pinned.values(), *searched])
 
     def describe(self) -> dict[str, Any]:
         """The resolved space, for study.yaml."""

@@ -1,6 +1,7 @@
 """The file of a search space: a data set, fixed settings, and the knobs to search.
 
     about: Long-tailed CIFAR-10
+    imports: [my_losses]                      # modules with parts of one's own: imbtune.imports
     data: {name: cifar10, profile: exp, ratio: 100}
     train: {model: resnet32, epochs: 200}     # fixed, and what presets take for searched knobs
     objective: balanced_accuracy
@@ -12,6 +13,9 @@
       mix.alpha:                              # nothing: the knob's own search range
 
 A knob is suggested only where it acts: `mix.omega` when the chosen mixing method has an ω.
+
+`like: cifar10-lt` takes what the file leaves out from another space, by name or by path from this
+file: whole fields, but `train` and `knobs` entry by entry.
 """
 
 from __future__ import annotations
@@ -22,12 +26,14 @@ from typing import Any
 
 from imbtune.config import DEFAULTS, PLAIN, TrainConfig, flatten, read_yaml
 from imbtune.errors import ConfigError, unknown
+from imbtune.imports import OwnModule, import_parts, united
 from imbtune.registry import Parameter, describe_range
+from imbtune.results.store import Store
 from imbtune.search.space import KnobRange, Rungs, SearchSpace, check_setting
 from imbtune.slots import SLOTS, check_knob, find_parameter
 from imbtune.training.metrics import OBJECTIVES
 
-FIELDS = ("about", "data", "train", "objective", "rungs", "presets", "knobs")
+FIELDS = ("like", "about", "imports", "data", "train", "objective", "rungs", "presets", "knobs")
 SCALES = ("linear", "log", "complement")
 
 
@@ -45,29 +51,17 @@ def load_space(name_or_path: str) -> SearchSpace:
     Raises:
         ConfigError: no such space, or anything in it that cannot be.
     """
-    shipped = list_spaces()
-    if name_or_path in shipped:
-        path = shipped[name_or_path]
-    else:
-        path = Path(name_or_path)
-        if path.is_dir():
-            raise ConfigError(f"the space {path} is a folder: give a YAML file")
-        if not path.is_file():
-            raise unknown("space", name_or_path, [*shipped, "or the path of a YAML file"])
+    path = _find(name_or_path, Path())
     content = read_yaml(path)
     try:
-        return parse_space(path.stem, content)
+        return parse_space(path.stem, content, path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
-def parse_space(name: str, content: object) -> SearchSpace:
-    """A space from the content of its file."""
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"a space is a mapping of {', '.join(FIELDS)}, not {content!r}")
-    for key in content:
-        if key not in FIELDS:
-            raise unknown("field", key, FIELDS)
+def parse_space(name: str, content: object, folder: Path = Path()) -> SearchSpace:
+    """A space from the content of its file, which stands in `folder`."""
+    content, imports = _whole(content, folder, ())
     fixed = flatten({"data": content.get("data") or {}, **_mapping(content, "train")})
     knobs = _mapping(content, "knobs")
     chosen = {slot: fixed.get(slot, DEFAULTS[slot]) for slot in DEFAULTS if slot not in knobs}
@@ -90,11 +84,48 @@ def parse_space(name: str, content: object) -> SearchSpace:
         objective=objective,
         rungs=_parse_rungs(_mapping(content, "rungs")),
         preset_names=None if presets is None else tuple(presets),
+        imports=imports,
     )
     _check_fixed_slots(space, chosen)
     space.base()
     space.presets()
     return space
+
+
+def _find(name_or_path: str, folder: Path) -> Path:
+    """The file of a space: a shipped name, or a path from `folder`."""
+    shipped = list_spaces()
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    path = folder / name_or_path
+    if path.is_dir():
+        raise ConfigError(f"the space {path} is a folder: give a YAML file")
+    if not path.is_file():
+        raise unknown("space", name_or_path, [*shipped, "or the path of a YAML file"])
+    return path
+
+
+def _whole(
+    content: object, folder: Path, above: tuple[Path, ...]
+) -> tuple[Mapping[str, Any], tuple[OwnModule, ...]]:
+    """A file's content with what it takes from the space that it is `like`, and all imports."""
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"a space is a mapping of {', '.join(FIELDS)}, not {content!r}")
+    for key in content:
+        if key not in FIELDS:
+            raise unknown("field", key, FIELDS)
+    imports = import_parts(content.get("imports"), Store(str(folder)))
+    like = content.get("like")
+    if like is None:
+        return content, imports
+    path = _find(str(like), folder).resolve()
+    if path in above:
+        raise ConfigError(f"like: {like} comes back to itself: leave one of them out")
+    other, others_imports = _whole(read_yaml(path), path.parent, (*above, path))
+    merged = {
+        name: {**_mapping(other, name), **_mapping(content, name)} for name in ("train", "knobs")
+    }
+    return {**other, **content, **merged}, united(others_imports, imports)
 
 
 def _check_fixed_slots(space: SearchSpace, chosen: Mapping[str, object]) -> None:

@@ -14,6 +14,7 @@ import yaml
 from imbtune import __version__
 from imbtune.config import TrainConfig
 from imbtune.data.splits import Splits
+from imbtune.imports import describe, with_imports
 from imbtune.results.store import Store
 from imbtune.search.records import SearchOutcome, TrialRecord
 from imbtune.search.request import SearchRequest
@@ -43,6 +44,7 @@ def write_study(
             "sha256": splits.fingerprint(),
         },
         "versions": versions(),
+        "imports": describe(request.space.imports),
         "space": request.space.describe(),
     }
     store.write("study.yaml", _yaml(content).encode())
@@ -66,7 +68,7 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
     return (
         f"# The best finished trial of {outcome.place}, by its validation score.\n"
         "# Train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
-        + _yaml(config.nested() | {"provenance": provenance})
+        + _yaml(with_imports(config.nested(), request.space.imports) | {"provenance": provenance})
     )
 
 

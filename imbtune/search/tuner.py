@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,11 @@ from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
 from imbtune.config import PLAIN, TrainConfig
-from imbtune.data.datasets import data_root, load
+from imbtune.data.datasets import Reading, load
 from imbtune.data.splits import Splits, search_splits
 from imbtune.errors import StudyError
+from imbtune.imports import keep_sources, register
+from imbtune.registry import Entry
 from imbtune.results.store import Store
 from imbtune.results.tables import ParquetSink, Sink
 from imbtune.results.wandb import WandbSink, check_wandb
@@ -33,6 +35,7 @@ from imbtune.search.searcher import OptunaSearcher, make_sampler
 from imbtune.search.space import SearchSpace
 from imbtune.search.study_files import best_yaml, write_study
 from imbtune.slots import SLOTS
+from imbtune.training.contract import try_parts
 from imbtune.training.model import try_model
 
 REPORT_SECONDS = 3.0  # epochs reach the driver at every rung, and about this often
@@ -46,6 +49,7 @@ def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutc
     """
     started = time.monotonic()
     space = request.space
+    register(space.imports)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = make_sampler(request.sampler, request.seed)
     check_gpu_fraction(request.gpus_per_trial or 0)
@@ -55,7 +59,7 @@ def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutc
     store.check_writable()
     base = space.base()
     budgets = space.rungs.budgets(base.epochs)
-    splits = load_search_splits(base, request.data)
+    splits = load_search_splits(base, request.reading(), space.own_parts())
     if not request.address:  # what this machine cannot give is said before Ray starts
         _plan(request, [local_node()])
     with connected(request.address):
@@ -63,7 +67,10 @@ def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutc
         resources = _plan(request, nodes)
         store.create()
         write_study(store, request, splits, budgets, resources)
+        keep_sources(space.imports, store)
         say(_headline(request, splits, budgets, resources))
+        for note in splits.notes:
+            say(note)
         if resources.gpus > max(node.gpus for node in nodes):
             say("No machine of the cluster has a GPU yet: the trials wait until one joins.\n")
         with _journal(store) as storage:
@@ -84,10 +91,11 @@ def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutc
     return outcome
 
 
-def load_search_splits(config: TrainConfig, data: Path | None) -> Splits:
-    """The search's data, with the network tried on its shape."""
-    dataset = load(config.data.name, data_root(data))
+def load_search_splits(config: TrainConfig, reading: Reading, own: Iterable[Entry] = ()) -> Splits:
+    """The search's data, with the network and the user's `own` parts tried on its shape."""
+    dataset = load(config.data.name, config.data.knobs, reading)
     splits = search_splits(dataset, config.data.shared)
+    try_parts(own, splits)
     try_model(config, splits)
     return splits
 
@@ -111,6 +119,7 @@ def _fit(
         objective=request.space.objective,
         threads=resources.cpus,
         report_seconds=REPORT_SECONDS,
+        imports=request.space.imports,
     )
     scratch = tempfile.mkdtemp(prefix="imbtune-tune-")
     try:

@@ -1,29 +1,46 @@
-"""The splits as tensors on the device, and what is worked out of them once.
+"""The splits on the device, and what is worked out of them once.
 
-Shapes: N training images, M held-out images, C channels, K classes.
+Shapes: N training images, M held-out images, S steps of an epoch, B a batch, C channels, K classes.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from imbtune.data.augment import normalise, shift_and_flip
 from imbtune.data.splits import Images, Splits
+from imbtune.errors import ConfigError
+from imbtune.training.image_store import Resident, Streamed
+from imbtune.training.neighbours import Neighbours
 
-Ints = NDArray[np.int64]
-DISTANCE_BLOCK = 1024  # rows of a distance matrix in memory at a time
+Kept = TypeVar("Kept")
+THUMBNAIL = 32  # pixels a side that neighbours are looked for in, of images that are streamed
+BLOCK = 1000  # images at a time where all are passed through once
+
+
+class Views(NamedTuple):
+    """Which images the batches show, and how each is shifted and flipped."""
+
+    index_SB: Tensor
+    shift_SB2: Tensor | None
+    flip_SB: Tensor | None
 
 
 class DeviceData:
-    """Training and held-out images as uint8 on the device.
+    """Training and held-out images for a device.
 
-    images_NCHW, labels_N: to train on. held_MCHW, held_labels_M: to be scored on. counts_K: images
-    of each class in training, on the host as an array.
+    train, held: the images, as uint8 on the device, or streamed to it. labels_N, held_labels_M:
+    their classes, on the device. counts_K: training images of each class, on the host as an array;
+    host_labels_N likewise.
     """
 
     def __init__(self, splits: Splits, device: torch.device) -> None:
@@ -32,79 +49,99 @@ class DeviceData:
         self.classes = splits.classes
         self.counts_K = splits.counts()
         self.host_labels_N = splits.train.labels
-        self.images_NCHW, self.labels_N = _tensors(splits.train, device)
-        self.held_MCHW, self.held_labels_M = _tensors(splits.held, device)
+        self.image_shape: tuple[int, int, int] = splits.train.pixels.shape[1:]
+        self.train, self.labels_N = _hold(splits.train, device)
+        self.held, self.held_labels_M = _hold(splits.held, device)
         self.train_counts_K = torch.from_numpy(self.counts_K).float().to(device)
         self.mean_C = torch.tensor(self.look.mean, device=device)
         self.std_C = torch.tensor(self.look.std, device=device)
-        self.neighbours = PixelNeighbours(self.images_NCHW, self.labels_N)
+        self._kept: dict[str, tuple[Hashable, Any]] = {}
+        self._neighbours: Neighbours | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
-        return self.images_NCHW.shape[2], self.images_NCHW.shape[3]
+        return self.image_shape[1:]
+
+    @property
+    def neighbours(self) -> Neighbours:
+        """Nearest images by their pixels; found once, for all trials."""
+        if self._neighbours is None:
+            self._neighbours = Neighbours(self._points(), self.labels_N)
+        return self._neighbours
+
+    def keep(self, kind: str, key: Hashable, make: Callable[[], Kept]) -> Kept:
+        """What `make` gives for `key`; the last of each kind is kept for later trials."""
+        if kind not in self._kept or self._kept[kind][0] != key:
+            self._kept[kind] = (key, make())
+        made: Kept = self._kept[kind][1]
+        return made
 
     def to_device(self, array: NDArray[np.generic]) -> Tensor:
         """A host array on the device; float64 becomes float32."""
-        narrowed = (
-            array.astype(np.float32) if array.dtype == np.float64 else np.ascontiguousarray(array)
-        )
+        kind = np.float32 if array.dtype == np.float64 else array.dtype
+        narrowed = np.require(array, kind, ("C", "W"))  # W: torch warns of what it may not write to
         return torch.from_numpy(narrowed).to(self.device, non_blocking=True)
 
-    def view(self, index_B: Tensor, shift_B2: Tensor | None, flip_B: Tensor | None) -> Tensor:
-        """Training images as network input (B, C, H, W): shifted, flipped, normalised."""
-        cut_BCHW = shift_and_flip(self.images_NCHW[index_B], shift_B2, flip_B, self.look.pad)
-        return normalise(cut_BCHW, self.mean_C, self.std_C)
+    def normalise(self, pixels_BCHW: Tensor) -> Tensor:
+        """uint8 pixels as network input."""
+        return normalise(pixels_BCHW, self.mean_C, self.std_C)
 
+    def pixel_range(self) -> tuple[Tensor, Tensor]:
+        """Network input for pixels 0 and 255 of each channel, (C,) both."""
+        return -self.mean_C / self.std_C, (1 - self.mean_C) / self.std_C
 
-class PixelNeighbours:
-    """Nearest training images by Euclidean distance of pixels; found once, for all trials."""
+    def views(self, views: Views) -> Iterator[Tensor]:
+        """Each step's training images as network input (B, C, H, W): shifted, flipped, scaled."""
+        for step, pixels_BCHW in enumerate(self.train.batches(views.index_SB)):
+            shift_B2 = None if views.shift_SB2 is None else views.shift_SB2[step]
+            flip_B = None if views.flip_SB is None else views.flip_SB[step]
+            cut_BCHW = shift_and_flip(pixels_BCHW, shift_B2, flip_B, self.look.pad)
+            yield self.normalise(cut_BCHW)
 
-    def __init__(self, images_NCHW: Tensor, labels_N: Tensor) -> None:
-        self._images_NCHW, self._labels_N = images_NCHW, labels_N
-        self._found: dict[tuple[int, bool], tuple[Ints, Ints]] = {}
+    def extended(self, images_GCHW: Tensor, labels_G: Tensor) -> DeviceData:
+        """This data with G generated training images after its own; its counts stay the real ones.
 
-    def nearest(self, k: int, same_class: bool) -> tuple[Ints, Ints]:
-        """The k nearest of each, nearest first (N, k), and how many of them exist (N,).
-
-        Worked out in blocks of rows, so that no N×N matrix is ever held.
+        Raises:
+            ConfigError: the images are streamed.
         """
-        if (k, same_class) not in self._found:
-            self._found[k, same_class] = self._search(k, same_class)
-        return self._found[k, same_class]
+        longer = copy.copy(self)
+        pixels_NCHW = self.resident("generated images")
+        longer.train = Resident(torch.cat([pixels_NCHW, images_GCHW]))
+        longer.labels_N = torch.cat([self.labels_N, labels_G])
+        longer.host_labels_N = longer.labels_N.cpu().numpy()
+        longer._neighbours = None
+        return longer
 
-    def _search(self, k: int, same_class: bool) -> tuple[Ints, Ints]:
-        n = len(self._labels_N)
-        nearest = np.zeros((n, k), dtype=np.int64)
-        found = np.zeros(n, dtype=np.int64)
-        groups = self._labels_N if same_class else torch.zeros_like(self._labels_N)
-        for group in groups.unique():
-            members = torch.nonzero(groups == group).squeeze(1)
-            points = self._images_NCHW[members].flatten(1).float()
-            width = min(k, len(members) - 1)
-            if width == 0:
-                continue
-            order = torch.cat([_nearest_rows(points, at, width) for at in _blocks(len(points))])
-            rows = members.cpu().numpy()
-            nearest[rows, :width] = members[order].cpu().numpy()
-            found[rows] = width
-        return nearest, found
+    def resident(self, what: str) -> Tensor:
+        """The training images as one tensor (N, C, H, W) uint8, for `what` needs them so.
+
+        Raises:
+            ConfigError: they are streamed, since they do not fit into memory.
+        """
+        if isinstance(self.train, Resident):
+            return self.train.pixels_NCHW
+        raise ConfigError(
+            f"{what} needs the {len(self.train)} training images in memory, and they are streamed: "
+            "use smaller ones (data.size), or raise $IMBTUNE_MEMORY"
+        )
+
+    def _points(self) -> Tensor:
+        if isinstance(self.train, Resident):
+            return self.train.pixels_NCHW.flatten(1)
+        height, width = (min(side, THUMBNAIL) for side in self.image_size)
+        small = []
+        for pixels_BCHW in self.train.in_order(BLOCK):
+            shrunk_BCHW = F.adaptive_avg_pool2d(pixels_BCHW.float(), (height, width))
+            small.append(shrunk_BCHW.to(torch.uint8))
+        return torch.cat(small).flatten(1)
 
 
-def _blocks(n: int) -> list[slice]:
-    return [slice(at, min(at + DISTANCE_BLOCK, n)) for at in range(0, n, DISTANCE_BLOCK)]
-
-
-def _nearest_rows(points_ND: Tensor, block: slice, width: int) -> Tensor:
-    distance = torch.cdist(points_ND[block], points_ND)
-    own = torch.arange(block.start, block.stop, device=points_ND.device)
-    distance[torch.arange(len(own), device=points_ND.device), own] = torch.inf
-    return distance.topk(width, dim=1, largest=False).indices
-
-
-def _tensors(images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
+def _hold(images: Images, device: torch.device) -> tuple[Resident | Streamed, Tensor]:
     with warnings.catch_warnings():
         # Ray's object store hands out read-only memory, shared by all trials of a node. Nothing
         # here writes to it, so it is used in place.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
-    return pixels.to(device), labels.to(device)
+        labels = torch.from_numpy(images.labels).to(device)
+        if isinstance(images.pixels, np.ndarray):
+            return Resident(torch.from_numpy(images.pixels).to(device)), labels
+    return Streamed(images.pixels, device), labels

@@ -6,7 +6,7 @@
         train_epoch(state, data, epoch)
     confusion_KK = state.evaluate(data)
 
-Shapes: B a batch, K classes, S steps of an epoch.
+Shapes: B a batch, K classes, S steps of an epoch, N training images, D features.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,15 +23,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imbtune.config import TrainConfig
-from imbtune.methods.losses import MarginSoftmax, margin_softmax
-from imbtune.methods.mixing import Mix, blend_images
-from imbtune.training.device_data import DeviceData
+from imbtune.methods.blending import blend_images
+from imbtune.methods.generating import DeepSmote, M2m
+from imbtune.methods.losses import LossFunction, MarginSoftmax, ce
+from imbtune.methods.mixing import Mix
+from imbtune.methods.optimizers import Sharpness
+from imbtune.training.batch import Batch, gradient
+from imbtune.training.deepsmote import generate
+from imbtune.training.deepsmote import passes as deepsmote_passes
+from imbtune.training.device_data import BLOCK, DeviceData
+from imbtune.training.m2m import translate
 from imbtune.training.metrics import evaluate
-from imbtune.training.model import new_model
-from imbtune.training.plan import EpochPlan, draw_epoch, steps_per_epoch
-from imbtune.training.progress import Epoch, Stretch
+from imbtune.training.model import evaluating, new_model
+from imbtune.training.neighbours import Neighbours
+from imbtune.training.plan import EpochPlan, Methods, draw_epoch, steps_per_epoch
+from imbtune.training.progress import Epoch, whole_run
 
-INIT, DROPOUT = 0, 1  # streams of torch's generator that a run's seed starts
+INIT, STEPS, HEAD = 0, 1, 2  # streams of torch's generator that a run's seed starts
 
 
 class TrainState:
@@ -45,19 +53,63 @@ class TrainState:
 
     def __init__(self, config: TrainConfig, data: DeviceData) -> None:
         self.config, self.device = config, data.device
-        _seed_torch(config.seed, INIT)
-        model = new_model(config, data.images_NCHW.shape[1], len(data.classes))
+        seed_torch(config.seed, INIT)
+        model = new_model(config, data.image_shape[0], len(data.classes))
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = config.optimizer.make(list(self.model.parameters()))
         self.mix: Mix | None = config.mix.make()
-        self.vectors: MarginSoftmax = config.loss.make(data.train_counts_K)
+        self.generate: DeepSmote | M2m | None = config.generate.make()
+        self.vectors: MarginSoftmax = ce(data.train_counts_K)
+        self.own_loss: LossFunction | None = None  # of the user's, in the place of the vectors
+        loss = config.loss.make(data.train_counts_K)
+        if isinstance(loss, MarginSoftmax):
+            self.vectors = loss
+        else:
+            self.own_loss = loss
         self.weights_K: Tensor = config.weights.make(data.train_counts_K)
         self.mean_loss = config.weights.shared.reduction == "mean"
         self.autocast = _autocast(config.precision, self.device)
+        self.passes = 0  # image passes (forward and backward) so far, helper networks' included
+        self._charged: set[str] = set()
+        self._aim(getattr(self.optimizer, "sharpness", None), data)
+
+    def _aim(self, sharpness: Sharpness | None, data: DeviceData) -> None:
+        """The classes (1) whose gradient is sharpness-aware, how far ρ is, and whether others are
+        left; None where the optimiser does not ask for it."""
+        self.sharp_K: Tensor | None = None
+        self.rho, self.has_rest = 0.0, False
+        if sharpness:
+            self.sharp_K = (data.train_counts_K < sharpness.below).float()
+            self.rho, self.has_rest = sharpness.rho, bool((data.counts_K >= sharpness.below).any())
+
+    def charge(self, kind: str, passes: int) -> None:
+        """Count what generated images cost, once a run, whoever made them."""
+        self.passes += 0 if kind in self._charged else passes
+        self._charged.add(kind)
+
+    def logits(self, images_BCHW: Tensor) -> Tensor:
+        """The model's float32 logits (B, K) of normalised images."""
+        with self.autocast:
+            logits_BK: Tensor = self.model(_channels_last(images_BCHW))
+        return logits_BK.float()
+
+    def features(self, data: DeviceData) -> Tensor:
+        """The backbone's features (N, D) of all training images, without augmentation."""
+        with evaluating(self.model), torch.no_grad(), self.autocast:
+            blocks = [
+                self.model.backbone(_channels_last(data.normalise(pixels))).float()
+                for pixels in data.train.in_order(BLOCK)
+            ]
+        return torch.cat(blocks)
 
     def evaluate(self, data: DeviceData) -> NDArray[np.int64]:
         """The confusion matrix (K, K) on the held-out images."""
         return evaluate(self.model, data, self.autocast)
+
+    def generates_in(self, epoch: Epoch) -> bool:
+        """Whether images are generated in an epoch."""
+        always = self.config.generate.shared.schedule == "always"
+        return self.generate is not None and bool(always or epoch.cooling)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -71,106 +123,42 @@ class TrainState:
             self.optimizer.load_state_dict(optimizer)
 
 
-def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> tuple[float, float]:
-    """Train one epoch; the last step's learning rate, and the mean loss of its steps.
+class EpochLog(NamedTuple):
+    """An epoch's last learning rate, and the mean loss of its steps."""
 
-    The device is waited for once, at the end.
-    """
-    _seed_torch(state.config.seed, DROPOUT, *epoch.random_key())
-    plan = draw_epoch(state.config, data, state.mix, state.weights_K, epoch)
+    lr: float
+    loss: float
+
+
+def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> EpochLog:
+    """Train one epoch. The device is waited for once, at the end."""
+    data, seed_state = _with_generated(state, data, epoch)
+    seed_torch(state.config.seed, STEPS, *epoch.random_key())
+    plan = draw_epoch(state.config, data, _methods(state, data, seed_state), epoch)
     (rate,) = {id(group["lr"]): group["lr"] for group in state.optimizer.param_groups}.values()
     losses_S = torch.empty(len(plan.lr_S), device=state.device)
-    for step in range(len(plan.lr_S)):
-        images_BCHW, labels_B, partners_B, a_B, b_B = batch(state, data, plan, step)
-        with state.autocast:
-            logits_BK = state.model(images_BCHW)
-        loss = objective(logits_BK.float(), labels_B, partners_B, a_B, b_B, state)
-        loss.backward()
+    for step, batch in enumerate(batches(state, data, plan, seed_state)):
+        losses_S[step] = gradient(state, batch)
         rate.copy_(plan.lr_S[step])
         state.optimizer.step()
         state.optimizer.zero_grad()
-        losses_S[step] = loss.detach()
-    return rate.item(), losses_S.mean().item()
+    state.passes += _passes(state, data, seed_state)
+    return EpochLog(rate.item(), losses_S.mean().item())
 
 
-def batch(
-    state: TrainState, data: DeviceData, plan: EpochPlan, step: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """One step's input: mixed images, the labels of x_i and x_j, and the weights a, b of each.
-
-    a = g·w[y_i], b = (1-g)·w[y_j], with g the label rule's share of y_i and w the class weights.
-    """
-    weights_K = plan.weights_SK[step]
-    images_BCHW, labels_B = _look_up(data, plan.image, step)
-    if plan.partner is None or plan.lam_SB is None or state.mix is None:
-        a_B = weights_K[labels_B]
-        return _channels_last(images_BCHW), labels_B, labels_B, a_B, torch.zeros_like(a_B)
-    others_BCHW, partners_B = _look_up(data, plan.partner, step)
-    lam_B = plan.lam_SB[step]
-    box_B4 = None if plan.box_SB4 is None else plan.box_SB4[step]
-    mixed_BCHW = blend_images(images_BCHW, others_BCHW, lam_B, box_B4)
-    counts_K = data.train_counts_K
-    g_B = state.mix.label(lam_B, counts_K[labels_B], counts_K[partners_B])
-    a_B, b_B = g_B * weights_K[labels_B], (1 - g_B) * weights_K[partners_B]
-    return _channels_last(mixed_BCHW), labels_B, partners_B, a_B, b_B
-
-
-def objective(
-    logits_BK: Tensor,
-    labels_B: Tensor,
-    partners_B: Tensor,
-    a_B: Tensor,
-    b_B: Tensor,
-    state: TrainState,
-) -> Tensor:
-    """The mixed label as two hard ones: Σ(a·ℓ(z, y_i) + b·ℓ(z, y_j)), over Σ(a + b) or over B."""
-    loss_i_B = margin_softmax(logits_BK, labels_B, state.vectors)
-    loss_j_B = margin_softmax(logits_BK, partners_B, state.vectors)
-    total = (a_B * loss_i_B + b_B * loss_j_B).sum()
-    return total / (len(a_B) if state.mean_loss else (a_B + b_B).sum())
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What an epoch left: the learning rate of its last step, its mean training loss, and the
-    confusion matrix after it."""
-
-    epoch: Epoch
-    lr: float
-    loss: float
-    confusion_KK: NDArray[np.int64]
-    images: int  # image passes trained in it
-
-
-@dataclass(frozen=True)
-class RungResult:
-    """A rung reached: the model scored there is a finished one of `stretch.budget` epochs."""
-
-    stretch: Stretch
-    confusion_KK: NDArray[np.int64]
-
-
-def climb(
-    config: TrainConfig, data: DeviceData, path: list[Stretch]
-) -> Iterator[EpochResult | RungResult]:
-    """Train a trial along its path: a result for every epoch, and one for every rung."""
-    for stretch in path:
-        if stretch.fresh:
-            state = TrainState(config, data)
-        for result in _train(state, data, stretch.epochs):
-            yield result
-        if stretch.branch:
-            with state.kept():
-                for result in _train(state, data, stretch.branch):
-                    yield result
-        yield RungResult(stretch, result.confusion_KK)
-
-
-def _train(state: TrainState, data: DeviceData, epochs: tuple[Epoch, ...]) -> Iterator[EpochResult]:
-    for epoch in epochs:
-        lr, loss = train_epoch(state, data, epoch)
-        steps, batch_size = steps_per_epoch(len(data.labels_N), state.config.batch_size)
-        yield EpochResult(epoch, lr, loss, state.evaluate(data), steps * batch_size)
+def batches(
+    state: TrainState, data: DeviceData, plan: EpochPlan, seed_state: TrainState | None = None
+) -> Iterator[Batch]:
+    """The batch of each step: cropped, flipped, translated, mixed."""
+    partner, source = plan.partner, plan.source
+    others = data.views(partner) if partner else repeat(None)
+    sources = data.views(source) if source else repeat(None)
+    for step, (images, other, seen) in enumerate(
+        zip(data.views(plan.image), others, sources, strict=False)
+    ):
+        if seen is not None and seed_state:
+            images = _translated(state, seed_state, data, plan, step, images, seen)
+        yield _mixed(state, data, plan, step, images, other)
 
 
 def pick_device() -> torch.device:
@@ -178,20 +166,134 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _look_up(data: DeviceData, views: Any, step: int) -> tuple[Tensor, Tensor]:
-    index_B = views.index_SB[step]
-    shift_B2 = None if views.shift_SB2 is None else views.shift_SB2[step]
-    flip_B = None if views.flip_SB is None else views.flip_SB[step]
-    return data.view(index_B, shift_B2, flip_B), data.labels_N[index_B]
+def seed_torch(*key: int) -> None:
+    """Start torch's own generators (weights, dropout) from a key of whole numbers."""
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _mixed(
+    state: TrainState,
+    data: DeviceData,
+    plan: EpochPlan,
+    step: int,
+    images_BCHW: Tensor,
+    others_BCHW: Tensor | None,
+) -> Batch:
+    weights_K, counts_K = plan.weights_SK[step], data.train_counts_K
+    labels_B = data.labels_N[plan.image.index_SB[step]]
+    if others_BCHW is None or plan.partner is None or plan.lam_SB is None or state.mix is None:
+        a_B, partners_B = weights_K[labels_B], labels_B
+        b_B = torch.zeros_like(a_B)
+    else:
+        partners_B = data.labels_N[plan.partner.index_SB[step]]
+        lam_B = plan.lam_SB[step]
+        box_B4 = None if plan.box_SB4 is None else plan.box_SB4[step]
+        images_BCHW = blend_images(images_BCHW, others_BCHW, lam_B, box_B4)
+        g_B = state.mix.label(lam_B, counts_K[labels_B], counts_K[partners_B])
+        a_B, b_B = g_B * weights_K[labels_B], (1 - g_B) * weights_K[partners_B]
+    norm = torch.full_like(a_B, len(a_B))[0] if state.mean_loss else (a_B + b_B).sum()
+    return Batch(images_BCHW, labels_B, partners_B, a_B, b_B, norm)
+
+
+class _Located:
+    """The training images as a pairing sees them. Features are those of now, worked out once."""
+
+    def __init__(self, state: TrainState, data: DeviceData) -> None:
+        self._state, self._data = state, data
+        self._by_features: Neighbours | None = None
+
+    @property
+    def host_labels_N(self) -> NDArray[np.int64]:
+        return self._data.host_labels_N
+
+    def nearest(
+        self, k: int, same_class: bool, space: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if space == "pixels":
+            return self._data.neighbours.nearest(k, same_class)
+        if self._by_features is None:
+            features_ND = self._state.features(self._data)
+            self._by_features = Neighbours(features_ND, self._data.labels_N)
+        return self._by_features.nearest(k, same_class)
+
+
+def _with_generated(
+    state: TrainState, data: DeviceData, epoch: Epoch
+) -> tuple[DeviceData, TrainState | None]:
+    """The data with DeepSMOTE's images, and M2m's seed network; each where it acts."""
+    if not state.generates_in(epoch):
+        return data, None
+    spec, seed = state.generate, state.config.generate.shared.seed
+    if isinstance(spec, DeepSmote):
+        state.charge("deepsmote", deepsmote_passes(spec, len(data.labels_N)))
+        return data.keep("deepsmote", (spec, seed), lambda: _balanced(spec, data, seed)), None
+    assert isinstance(spec, M2m)
+    config = state.config.plain(epochs=max(1, round(spec.share * epoch.full)), seed=seed)
+    seed_state = data.keep("m2m", config.yaml(), lambda: _seed_network(config, data))
+    state.charge("m2m", seed_state.passes)
+    return data, seed_state
+
+
+def _balanced(spec: DeepSmote, data: DeviceData, seed: int) -> DeviceData:
+    pixels_NCHW = data.resident("generate=deepsmote")
+    return data.extended(*generate(spec, pixels_NCHW, data.labels_N, len(data.classes), seed))
+
+
+def _seed_network(config: TrainConfig, data: DeviceData) -> TrainState:
+    """A network of the same kind, trained with cross-entropy alone on the training images."""
+    seed_state = TrainState(config, data)
+    for epoch in whole_run(config.epochs, config.schedule.shared):
+        train_epoch(seed_state, data, epoch)
+    return seed_state
+
+
+def _methods(state: TrainState, data: DeviceData, seed_state: TrainState | None) -> Methods:
+    spec = state.generate if seed_state else None
+    beta = spec.beta if isinstance(spec, M2m) else None
+    return Methods(state.mix, state.weights_K, _Located(state, data), beta)
+
+
+def _passes(state: TrainState, data: DeviceData, seed_state: TrainState | None) -> int:
+    """Image passes of an epoch: SAM's are double; a translation takes two networks' a step."""
+    steps, batch = steps_per_epoch(len(data.labels_N), state.config.batch_size)
+    each = 1 if state.sharp_K is None else 2
+    if seed_state and isinstance(state.generate, M2m):
+        each += 2 * state.generate.steps
+    return steps * batch * each
+
+
+def _translated(
+    state: TrainState,
+    seed_state: TrainState,
+    data: DeviceData,
+    plan: EpochPlan,
+    step: int,
+    images_BCHW: Tensor,
+    sources_BCHW: Tensor,
+) -> Tensor:
+    """M2m: sources translated to the batch's classes where asked for and accepted."""
+    assert isinstance(state.generate, M2m) and plan.source and plan.translate_SB is not None
+    low_C, high_C = data.pixel_range()
+    with state.autocast:
+        translated_BCHW, _ = translate(
+            state.model,
+            seed_state.model,
+            sources_BCHW,
+            data.labels_N[plan.source.index_SB[step]],
+            data.labels_N[plan.image.index_SB[step]],
+            plan.translate_SB[step],
+            images_BCHW,
+            state.generate,
+            low_C,
+            high_C,
+            net_scale=state.vectors.scale,
+            seed_scale=seed_state.vectors.scale,
+        )
+    return translated_BCHW
 
 
 def _channels_last(images_BCHW: Tensor) -> Tensor:
     return images_BCHW.contiguous(memory_format=torch.channels_last)
-
-
-def _seed_torch(*key: int) -> None:
-    """Start torch's own generators (weights, dropout) from a key of whole numbers."""
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
 def _autocast(precision: str, device: torch.device) -> torch.autocast:

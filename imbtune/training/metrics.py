@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from imbtune.data.augment import normalise
-from imbtune.training.device_data import DeviceData
+from imbtune.training.device_data import BLOCK, DeviceData
+from imbtune.training.model import evaluating
 
 Ints = NDArray[np.int64]
-EVAL_BATCH = 1000
 MANY, FEW = 100, 20  # many-shot: over 100 training images; few-shot: under 20 (Liu et al. 2019)
 
 OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "worst_class")
@@ -24,14 +23,12 @@ def evaluate(model: nn.Module, data: DeviceData, autocast: torch.autocast) -> In
     """The confusion matrix (K, K) of the model on the held-out images; one synchronisation."""
     classes = len(data.classes)
     flat_KK = torch.zeros(classes * classes, dtype=torch.int64, device=data.device)
-    model.eval()
-    with torch.inference_mode(), autocast:
-        for images, labels in zip(
-            data.held_MCHW.split(EVAL_BATCH), data.held_labels_M.split(EVAL_BATCH), strict=True
+    with evaluating(model), torch.inference_mode(), autocast:
+        for pixels, labels in zip(
+            data.held.in_order(BLOCK), data.held_labels_M.split(BLOCK), strict=True
         ):
-            predicted = model(normalise(images, data.mean_C, data.std_C)).argmax(1)
+            predicted = model(data.normalise(pixels)).argmax(1)
             flat_KK += torch.bincount(labels * classes + predicted, minlength=classes * classes)
-    model.train()
     confusion_KK: Ints = flat_KK.view(classes, classes).cpu().numpy()
     return confusion_KK
 

@@ -22,12 +22,14 @@ class Epoch:
     """One epoch's place.
 
     index: epochs trained before it on the way here. budget: the run it belongs to, in epochs.
-    warmup: the length of the warm-up in epochs. cooled, cooling: epochs of the cool-down done
-    before it, and the length of the cool-down; cooling is 0 in the trunk.
+    full: the run whose trunk it is on or left, in epochs: `budget`, but for a lower rung's
+    cool-down. warmup: the length of the warm-up in epochs. cooled, cooling: epochs of the cool-down
+    done before it, and the length of the cool-down; cooling is 0 in the trunk.
     """
 
     index: int
     budget: int
+    full: int
     warmup: float
     cooled: int = 0
     cooling: int = 0
@@ -50,6 +52,18 @@ class Epoch:
         done_S: Floats = (self.cooled + (np.arange(steps) + 0.5) / steps) / self.cooling
         return done_S
 
+    def progress(self, steps: int) -> Floats:
+        """Share of the whole run done in the middle of each step, (S,).
+
+        On the trunk that is the share of the full run. A cool-down takes it to 1 from wherever it
+        left the trunk, so that every rung's model has gone the whole way.
+        """
+        if not self.cooling:
+            done_S: Floats = (self.index + (np.arange(steps) + 0.5) / steps) / self.full
+            return done_S
+        left = (self.index - self.cooled) / self.full
+        return left + (1 - left) * self.cooldown_done(steps)
+
     def random_key(self) -> tuple[int, ...]:
         """What, with the run's seed, determines every random draw of the epoch.
 
@@ -61,19 +75,19 @@ class Epoch:
 
 def trunk(start: int, stop: int, budget: int, phases: Phases) -> list[Epoch]:
     """The trunk's epochs from `start` to `stop` of a run of `budget`."""
-    return [Epoch(i, budget, phases.warmup * budget) for i in range(start, stop)]
+    return [Epoch(i, budget, budget, phases.warmup * budget) for i in range(start, stop)]
 
 
-def cooldown(start: int, budget: int, warmup: float) -> list[Epoch]:
-    """The cool-down from epoch `start` to the end of a run of `budget`."""
-    cooling = budget - start
-    return [Epoch(start + i, budget, warmup, i, cooling) for i in range(cooling)]
+def cooldown(start: int, budget: int, full: int, phases: Phases) -> list[Epoch]:
+    """The cool-down from epoch `start` of the trunk of a run of `full`, to the end of `budget`."""
+    cooling, warmup = budget - start, phases.warmup * full
+    return [Epoch(start + i, budget, full, warmup, i, cooling) for i in range(cooling)]
 
 
 def whole_run(budget: int, phases: Phases) -> list[Epoch]:
     """All epochs of a run."""
     turn = phases.trunk_epochs(budget)
-    return trunk(0, turn, budget, phases) + cooldown(turn, budget, phases.warmup * budget)
+    return trunk(0, turn, budget, phases) + cooldown(turn, budget, budget, phases)
 
 
 @dataclass(frozen=True)
@@ -119,7 +133,7 @@ def stretches(kind: str, budgets: list[int], phases: Phases) -> list[Stretch]:
             done = budget
         else:
             turn = phases.trunk_epochs(budget)
-            branch = cooldown(turn, budget, phases.warmup * last)
+            branch = cooldown(turn, budget, last, phases)
             path.append(
                 Stretch(i, budget, i == 0, tuple(trunk(done, turn, last, phases)), tuple(branch))
             )

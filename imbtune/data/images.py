@@ -1,0 +1,146 @@
+"""Images in memory, or still encoded where they would not fit.
+
+Shapes: N images, C channels, H and W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imbtune.data.decoding import Decoder
+from imbtune.errors import DataError
+
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+STATISTICS_SAMPLE = 10_000  # images that mean and deviation are taken from
+BLOCK = 500  # images decoded at a time where all are gone through
+
+
+class EncodedPixels:
+    """Pixels (N, C, H, W) uint8 that are decoded when they are asked for.
+
+    It has as much of an array as training needs: `shape`, `nbytes`, `len`, and a batch by its
+    indices. It pickles to the encoded files, or to their paths.
+
+    Args:
+        files: the files' content, or their paths as bytes.
+        are_paths: which of the two.
+        decoder: makes (C, H, W) of one file; the same every time.
+        digests_N32: SHA-256 of each image's pixels, taken when it was found whole.
+    """
+
+    def __init__(
+        self, files: pa.LargeBinaryArray, are_paths: bool, decoder: Decoder, digests_N32: Bytes
+    ) -> None:
+        self.files, self.are_paths, self.decoder = files, are_paths, decoder
+        self.digests_N32 = digests_N32
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self), *self.decoder.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """What all of it would take as an array."""
+        return int(np.prod(self.shape))
+
+    def __getitem__(self, index: Ints) -> Bytes:
+        """The images at `index` (n,), decoded: (n, C, H, W). One whole number gives (C, H, W)."""
+        rows = np.asarray(index)
+        if rows.ndim == 0:
+            return self._decode(int(rows))
+        decoded = np.empty((len(rows), *self.decoder.shape), dtype=np.uint8)
+        for place, row in enumerate(rows.tolist()):
+            decoded[place] = self._decode(row)
+        return decoded
+
+    def __iter__(self) -> Iterator[Bytes]:
+        return (self._decode(row) for row in range(len(self)))
+
+    def take(self, index: Ints) -> EncodedPixels:
+        """Those at `index`, still encoded."""
+        files = self.files.take(pa.array(index))
+        return EncodedPixels(files, self.are_paths, self.decoder, self.digests_N32[index])
+
+    def _decode(self, row: int) -> Bytes:
+        content = self.files[row].as_py()
+        file = os.fsdecode(content) if self.are_paths else content
+        try:
+            return self.decoder(file)
+        except Exception as error:  # each was whole when it was loaded
+            name = file if self.are_paths else f"image {row}"
+            raise DataError(
+                f"{name} cannot be read any more ({error}): leave the data alone while it is used"
+            ) from error
+
+
+Pixels = Bytes | EncodedPixels
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images (N, C, H, W) uint8 with their labels (N,) int64 in 0 … K-1."""
+
+    pixels: Pixels
+    labels: Ints
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Ints) -> Images:
+        """Those at `index`; encoded pixels stay encoded."""
+        if isinstance(self.pixels, EncodedPixels):
+            return Images(self.pixels.take(index), self.labels[index])
+        return Images(np.ascontiguousarray(self.pixels[index]), self.labels[index])
+
+    def array(self) -> Bytes:
+        """All pixels as one array (N, C, H, W)."""
+        if isinstance(self.pixels, EncodedPixels):
+            return self.pixels[np.arange(len(self))]
+        return self.pixels
+
+    def counts(self, classes: int) -> Ints:
+        """Images of each class, (K,)."""
+        return np.bincount(self.labels, minlength=classes).astype(np.int64)
+
+    def digest(self) -> bytes:
+        """SHA-256 of shape, pixels and labels; the same for encoded and decoded pixels."""
+        whole = hashlib.sha256(str(self.pixels.shape).encode())
+        if isinstance(self.pixels, EncodedPixels):
+            whole.update(np.ascontiguousarray(self.pixels.digests_N32).data)
+        else:
+            for image in self.pixels:
+                whole.update(hashlib.sha256(np.ascontiguousarray(image).data).digest())
+        whole.update(np.ascontiguousarray(self.labels).data)
+        return whole.digest()
+
+    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Per channel, of pixels in [0, 1], over all images or a fixed sample of 10,000.
+
+        A channel of one value has the deviation 1/255, so that it can be divided by.
+        """
+        rows = np.arange(len(self))
+        if len(rows) > STATISTICS_SAMPLE:
+            rows = np.sort(np.random.default_rng(0).permutation(rows)[:STATISTICS_SAMPLE])
+        channels = self.pixels.shape[1]
+        counts_CV = np.zeros((channels, 256))
+        for at in range(0, len(rows), BLOCK):
+            block = self.pixels[rows[at : at + BLOCK]]
+            for c in range(channels):
+                counts_CV[c] += np.bincount(block[:, c].ravel(), minlength=256)
+        values_V, share_CV = np.arange(256) / 255, counts_CV / counts_CV[0].sum()
+        mean_C = share_CV @ values_V
+        variance_C = (share_CV * (values_V - mean_C[:, None]) ** 2).sum(axis=1)  # never below 0
+        std_C = np.sqrt(variance_C).clip(min=1 / 255)
+        return tuple(mean_C.tolist()), tuple(std_C.tolist())

@@ -1,0 +1,111 @@
+"""Blend: how x_i and x_j become one image.
+
+A blend is a function `(shape, pairs, rng) -> Blend` that draws an epoch's λ, the share of x_i in
+each image; `shape` is (S, B), or (S, 1) for one λ a batch. :func:`blend_images` then mixes. Shapes:
+B a batch, S steps of an epoch, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imbtune.registry import Knob, Registry
+
+MIXUP = "Zhang et al. 2018, arXiv 1710.09412"
+CUTMIX = "Yun et al. 2019, arXiv 1905.04899"
+UNIMIX = "Xu et al. 2021, arXiv 2111.03874"
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Pairs(NamedTuple):
+    """What a blend may know of the images it mixes.
+
+    size: height and width in pixels. n_i_SB, n_j_SB: training images of the classes of x_i, x_j.
+    """
+
+    size: tuple[int, int]
+    n_i_SB: Floats
+    n_j_SB: Floats
+
+
+class Blend(NamedTuple):
+    """The draws of one epoch: λ, and for CutMix the box that x_j fills.
+
+    lam_SB: share of x_i in each image, in [0, 1].
+    box_SB4: top, bottom, left, right of the box in pixels (ends excluded), or None: a linear mix.
+    """
+
+    lam_SB: Floats
+    box_SB4: Ints | None = None
+
+
+blends = Registry("blend", "how two images become one")
+
+_ALPHA = Knob("α of λ ~ Beta(α, α)", 0.01, 10, search=(0.1, 2.0), scale="log", source=MIXUP)
+
+
+@blends.register("linear", help="x̃ = λ·x_i + (1-λ)·x_j", source=MIXUP)
+def linear_blend(
+    shape: tuple[int, int],
+    pairs: Pairs,
+    rng: np.random.Generator,
+    *,
+    alpha: Annotated[float, _ALPHA] = 1.0,
+) -> Blend:
+    """λ ~ Beta(α, α); α = 1 is SMOTE's uniform draw along the segment."""
+    return Blend(rng.beta(alpha, alpha, shape))
+
+
+@blends.register("shifted", help="linear, λ shifted towards the rarer class", source=UNIMIX)
+def shifted_blend(
+    shape: tuple[int, int],
+    pairs: Pairs,
+    rng: np.random.Generator,
+    *,
+    alpha: Annotated[float, _ALPHA] = 0.8,
+) -> Blend:
+    """UniMix's factor: λ = (u + n_j/(n_i+n_j)) mod 1 with u ~ Beta(α, α).
+
+    With α < 1 both ends of u fall on the share n_j/(n_i+n_j): the rarer image takes the most.
+    """
+    shift_SB = pairs.n_j_SB / (pairs.n_i_SB + pairs.n_j_SB)
+    return Blend((rng.beta(alpha, alpha, shape) + shift_SB) % 1)
+
+
+@blends.register("cutmix", help="a box of x_j in x_i; λ is the area left", source=CUTMIX)
+def cutmix_blend(
+    shape: tuple[int, int],
+    pairs: Pairs,
+    rng: np.random.Generator,
+    *,
+    alpha: Annotated[float, _ALPHA] = 1.0,
+) -> Blend:
+    """A box of sides √(1-λ)·(H, W) around a uniform centre, clipped; λ becomes the true area."""
+    height, width = pairs.size
+    side_SB = np.sqrt(1 - rng.beta(alpha, alpha, shape))
+    centre_y = rng.integers(0, height, shape)
+    centre_x = rng.integers(0, width, shape)
+    half_y = (side_SB * height).astype(np.int64) // 2
+    half_x = (side_SB * width).astype(np.int64) // 2
+    top, bottom = np.clip([centre_y - half_y, centre_y + half_y], 0, height)
+    left, right = np.clip([centre_x - half_x, centre_x + half_x], 0, width)
+    lam_SB = 1 - (bottom - top) * (right - left) / (height * width)
+    return Blend(lam_SB, np.stack([top, bottom, left, right], axis=-1))
+
+
+def blend_images(x_i: Tensor, x_j: Tensor, lam_B: Tensor, box_B4: Tensor | None) -> Tensor:
+    """The mixed images (B, C, H, W): linear in λ, or x_j inside the box."""
+    if box_B4 is None:
+        return torch.lerp(x_j, x_i, lam_B.to(x_i.dtype).view(-1, 1, 1, 1))
+    y = torch.arange(x_i.shape[2], device=x_i.device).view(1, -1, 1)
+    x = torch.arange(x_i.shape[3], device=x_i.device).view(1, 1, -1)
+    top, bottom, left, right = (edge.view(-1, 1, 1) for edge in box_B4.unbind(-1))
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    return torch.where(inside.unsqueeze(1), x_j, x_i)

@@ -1,0 +1,111 @@
+"""Where a step's images come from: the device's memory, or a DataLoader that decodes them.
+
+Both give the same pixels in the same order, so a run does not depend on which of them it has.
+Shapes: N images, S steps of an epoch, B a batch, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from imbtune.errors import ImbtuneError
+
+Bytes = NDArray[np.uint8]
+
+
+class Encoded(Protocol):
+    """Images that are decoded when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: NDArray[np.int64]) -> Bytes: ...
+
+
+class Resident:
+    """All images as one uint8 tensor (N, C, H, W) on the device."""
+
+    def __init__(self, pixels_NCHW: Tensor) -> None:
+        self.pixels_NCHW = pixels_NCHW
+
+    def __len__(self) -> int:
+        return len(self.pixels_NCHW)
+
+    def batches(self, index_SB: Tensor) -> Iterator[Tensor]:
+        """The images of each step (B, C, H, W)."""
+        for index_B in index_SB:
+            yield self.pixels_NCHW[index_B]
+
+    def in_order(self, size: int) -> Iterator[Tensor]:
+        """All images, `size` at a time."""
+        yield from self.pixels_NCHW.split(size)
+
+
+class Streamed:
+    """Encoded images, decoded batch by batch in the workers of a DataLoader."""
+
+    def __init__(self, encoded: Encoded, device: torch.device) -> None:
+        self._encoded, self._device = encoded, device
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def batches(self, index_SB: Tensor) -> Iterator[Tensor]:
+        """The images of each step (B, C, H, W)."""
+        return self._decoded(index_SB.cpu().tolist())
+
+    def in_order(self, size: int) -> Iterator[Tensor]:
+        """All images, `size` at a time."""
+        return self._decoded([index.tolist() for index in torch.arange(len(self)).split(size)])
+
+    def _decoded(self, batches: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        on_gpu = self._device.type == "cuda"
+        threads = torch.get_num_threads()
+        loader = DataLoader(
+            _Decoding(self._encoded),
+            sampler=_Listed(batches),
+            batch_size=None,
+            num_workers=threads if threads > 1 or on_gpu else 0,
+            pin_memory=on_gpu,
+            generator=torch.Generator(),  # its own: torch's global one is the run's
+        )
+        for pixels in loader:
+            if isinstance(pixels, ImbtuneError):
+                raise pixels
+            yield pixels.to(self._device, non_blocking=True)
+
+
+class _Decoding(Dataset[Tensor | ImbtuneError]):
+    """A data set whose items are whole batches.
+
+    An expected failure is an item too: raised in a worker, torch would make a traceback of it.
+    """
+
+    def __init__(self, encoded: Encoded) -> None:
+        self._encoded = encoded
+
+    def __getitem__(self, index: Any) -> Tensor | ImbtuneError:
+        try:
+            return torch.from_numpy(self._encoded[np.asarray(index, dtype=np.int64)])
+        except ImbtuneError as error:
+            return error
+
+
+class _Listed(torch.utils.data.Sampler[Sequence[int]]):
+    """The batches, as they are listed."""
+
+    def __init__(self, batches: Iterable[Sequence[int]]) -> None:
+        self._batches = list(batches)
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)

@@ -1,0 +1,64 @@
+"""Nearest training images, found in blocks. Shapes: N training images, D the numbers of a point."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Ints = NDArray[np.int64]
+ROWS, COLUMNS = 1024, 8192  # of the distance matrix in memory at a time
+
+
+class Neighbours:
+    """Nearest points by Euclidean distance, found when they are asked for, and kept.
+
+    Args:
+        points_ND: any number type; it becomes float32 a block at a time.
+        labels_N: their classes.
+    """
+
+    def __init__(self, points_ND: Tensor, labels_N: Tensor) -> None:
+        self._points_ND, self._labels_N = points_ND, labels_N
+        self._found: dict[bool, tuple[Ints, Ints]] = {}
+
+    def nearest(self, k: int, same_class: bool) -> tuple[Ints, Ints]:
+        """The k nearest of each, nearest first (N, k), and how many of them exist (N,).
+
+        No N×N matrix is ever held, and no float copy of all points.
+        """
+        nearest, found = self._found.get(same_class, (np.empty((0, 0), dtype=np.int64), None))
+        if found is None or nearest.shape[1] < k:
+            nearest, found = self._found[same_class] = self._search(k, same_class)
+        return nearest[:, :k], np.minimum(found, k)
+
+    def _search(self, k: int, same_class: bool) -> tuple[Ints, Ints]:
+        n = len(self._labels_N)
+        nearest = np.zeros((n, k), dtype=np.int64)
+        found = np.zeros(n, dtype=np.int64)
+        groups = self._labels_N if same_class else torch.zeros_like(self._labels_N)
+        for group in groups.unique():
+            members = torch.nonzero(groups == group).squeeze(1)
+            width = min(k, len(members) - 1)
+            if width == 0:
+                continue
+            for block in members.split(ROWS):
+                rows = block.cpu().numpy()
+                nearest[rows, :width] = self._nearest_rows(block, members, width).cpu().numpy()
+                found[rows] = width
+        return nearest, found
+
+    def _nearest_rows(self, rows: Tensor, members: Tensor, width: int) -> Tensor:
+        """The `width` members nearest to each of the rows, without the row itself."""
+        points_RD = self._points_ND[rows].float()
+        best_RW = torch.full((len(rows), 0), torch.inf, device=rows.device)
+        index_RW = torch.zeros((len(rows), 0), dtype=torch.int64, device=rows.device)
+        for columns in members.split(COLUMNS):
+            distance_RC = torch.cdist(points_RD, self._points_ND[columns].float())
+            distance_RC[rows[:, None] == columns[None, :]] = torch.inf
+            seen = torch.cat([best_RW, distance_RC], 1)
+            place = torch.cat([index_RW, columns.expand(len(rows), -1)], 1)
+            best_RW, order = seen.topk(min(width, seen.shape[1]), dim=1, largest=False)
+            index_RW = place.gather(1, order)
+        return index_RW

@@ -1,0 +1,327 @@
+"""SVHN, Fashion-MNIST, CINIC-10 and Tiny-ImageNet: every layout, real downloads, every fault."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_images
+from data_files import encode, encode_all, md5, raises_one_line, read, same, write_split
+from PIL import Image
+from scipy.io import savemat
+from test_download import Site, changed, not_found, serving
+from torchvision.datasets import SVHN, FashionMNIST
+
+from imbtune.data import benchmarks
+from imbtune.data.profiles import Imbalance
+from imbtune.data.splits import Images, final_splits
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+TEN = (
+    "airplane",
+    *(["automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship"]),
+    "truck",
+)
+RGB, RGB_TEST = make_images([2] * 10, 32, 3), make_images([1] * 10, 32, 3, seed=4)
+GREY, GREY_TEST = make_images([2] * 10, 28, 1), make_images([1] * 10, 28, 1, seed=4)
+WORDNET = tuple(f"n{k:08d}" for k in range(200))
+TINY, TINY_TEST = make_images([1] * 200, 64, 3), make_images([1] * 200, 64, 3, seed=4)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    return tmp_path / "cache" / "imbtune"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving() as site:
+        yield site
+
+
+def write_svhn(root: Path, patch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The .mat files of Stanford's layout: digits 1 … 9, and 10 for 0; what they hold by name."""
+    entries, files = dict(SVHN.split_list), {}
+    for split, images in (("train", RGB), ("test", RGB_TEST)):
+        name = f"{split}_32x32.mat"
+        labels = images.labels + 1  # our class 0 is the digit 1, our class 9 the digit 0
+        savemat(root / name, {"X": images.array().transpose(2, 3, 1, 0), "y": labels[:, None]})
+        files[f"/{name}"] = (root / name).read_bytes()
+        entries[split] = [entries[split][0], name, md5(files[f"/{name}"])]
+    patch.setattr(SVHN, "split_list", entries)
+    return files
+
+
+def write_fashion(root: Path, patch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """torchvision's raw files, and as they are packed for download."""
+    raw, packed = root / "FashionMNIST" / "raw", {}
+    raw.mkdir(parents=True)
+    for prefix, images in (("train", GREY), ("t10k", GREY_TEST)):
+        n = len(images)
+        for name, content in (
+            ("images-idx3", struct.pack(">4i", 0x803, n, 28, 28) + images.array().tobytes()),
+            ("labels-idx1", struct.pack(">2i", 0x801, n) + images.labels.astype("u1").tobytes()),
+        ):
+            (raw / f"{prefix}-{name}-ubyte").write_bytes(content)
+            packed[f"/{prefix}-{name}-ubyte.gz"] = gzip.compress(content)
+    sums = [(name[1:], md5(content)) for name, content in packed.items()]
+    patch.setattr(FashionMNIST, "resources", sums)
+    return packed
+
+
+def write_cinic(root: Path) -> Path:
+    other = make_images([1] * 10, 32, 3, seed=9)
+    for split, images in (("train", RGB), ("valid", other), ("test", RGB_TEST)):
+        for i, (file, k) in enumerate(zip(encode_all(images), images.labels, strict=True)):
+            path = root / split / TEN[k] / f"cifar10-{split}-{i:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file)
+    return root
+
+
+def write_tiny(root: Path) -> Path:
+    """Its own layout: validation images in one folder, out of order, and their list."""
+    (root / "val" / "images").mkdir(parents=True)
+    (root / "test" / "images").mkdir(parents=True)  # without labels, never read
+    for i, (file, k) in enumerate(zip(encode_all(TINY), TINY.labels, strict=True)):
+        path = root / "train" / WORDNET[k] / "images" / f"{WORDNET[k]}_{i}.JPEG"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(file)  # PNG by content, so that pixels compare
+        (path.parents[1] / f"{WORDNET[k]}_boxes.txt").write_text("0\t0\t1\t1")
+    lines, order = [], np.random.default_rng(0).permutation(200)
+    for i, k in enumerate(order):
+        (root / "val" / "images" / f"val_{i}.JPEG").write_bytes(encode(TINY_TEST.array()[k]))
+        lines.append(f"val_{i}.JPEG\t{WORDNET[k]}\t0\t0\t62\t62")
+    (root / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
+    (root / "wnids.txt").write_text("\n".join(reversed(WORDNET)))
+    words = [f"{w}\tword{min(k, 198)}, other word" for k, w in enumerate(WORDNET)]
+    (root / "words.txt").write_text("\n".join(["n99999999\tnobody", *words]))
+    return root
+
+
+def tar(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
+        for part in sorted(folder.iterdir()):
+            packed.add(part, arcname=part.name)
+    return buffer.getvalue()
+
+
+def zipped(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            packed.write(path, f"tiny-imagenet-200/{path.relative_to(folder)}")
+    return buffer.getvalue()
+
+
+def in_order(images: Images) -> Images:
+    return images.take(np.argsort(images.labels, kind="stable"))
+
+
+def test_svhn_has_its_own_class_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_svhn(tmp_path, monkeypatch)
+    dataset = read("svhn", tmp_path)
+    assert same(dataset.train, RGB) and same(dataset.test, RGB_TEST)
+    assert dataset.classes == ("1", "2", "3", "4", "5", "6", "7", "8", "9", "0")
+    assert dataset.look.mean == dataset.look.std == (0.5, 0.5, 0.5)
+    assert final_splits(dataset, Imbalance(ratio=2, head=2, val_per_class=1)).counts()[9] == 1
+    (tmp_path / "test_32x32.mat").write_bytes(b"changed")
+    with raises_one_line(tmp_path, "no whole svhn", "test_32x32.mat with the right MD5 sums"):
+        read("svhn", tmp_path)
+
+
+def test_svhn_in_parquet_has_the_same_order(tmp_path: Path) -> None:
+    for split, images in (("train", RGB), ("test", RGB_TEST)):
+        digits = Images(images.pixels, (images.labels + 1) % 10)  # Hugging Face: 0 is the digit 0
+        folder = tmp_path / "cropped_digits"
+        write_split(folder, split, digits, image="image", names=[str(k) for k in range(10)])
+    dataset = read("svhn", tmp_path)
+    assert same(dataset.train, RGB) and same(dataset.test, RGB_TEST)
+    assert dataset.classes[0] == "1" and dataset.classes[9] == "0"
+
+
+def test_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fashion(tmp_path, monkeypatch)
+    dataset = read("fashion_mnist", tmp_path)
+    assert same(dataset.train, GREY) and same(dataset.test, GREY_TEST)
+    assert dataset.classes[0] == "T-shirt/top" and dataset.classes[9] == "Ankle boot"
+    raw = tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
+    for content in (raw.read_bytes()[:-9], raw.read_bytes()[:16], b"", b"nonsense"):
+        raw.write_bytes(content)
+        with raises_one_line(tmp_path, "no whole fashion_mnist", "FashionMNIST/raw/"):
+            read("fashion_mnist", tmp_path)
+
+
+def test_grey_parquet_stays_grey(tmp_path: Path) -> None:
+    for split, images in (("train", GREY), ("test", GREY_TEST)):
+        write_split(tmp_path, split, images, image="image")
+    dataset = read("fashion_mnist", tmp_path)
+    assert same(dataset.train, GREY) and same(dataset.test, GREY_TEST)
+
+
+@pytest.mark.parametrize("inner", ["", "CINIC-10"])
+def test_cinic10_is_tested_on_its_test_folder(tmp_path: Path, inner: str) -> None:
+    write_cinic(tmp_path / inner)
+    dataset = read("cinic10", tmp_path)
+    assert same(dataset.train, RGB) and same(dataset.test, RGB_TEST)
+    assert dataset.classes == TEN
+    shutil.rmtree(tmp_path / inner / "train" / "cat")
+    with raises_one_line("test/cat", "training images lack"):
+        read("cinic10", tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["annotated", "sorted", "no words"])
+def test_tiny_imagenet(tmp_path: Path, layout: str) -> None:
+    root = write_tiny(tmp_path / "tiny-imagenet-200")
+    grey = next((root / "train" / WORDNET[3] / "images").iterdir())
+    Image.fromarray(TINY.array()[3][0]).save(grey, "PNG")
+    train = TINY.array().copy()
+    train[3] = train[3][0]
+    names = (
+        *(f"word{k}" for k in range(198)),
+        f"word198 ({WORDNET[198]})",
+        f"word198 ({WORDNET[199]})",
+    )
+    if layout == "sorted":  # as a common script leaves it
+        annotations = root / "val" / "val_annotations.txt"
+        for name, wordnet_id in (
+            line.split("\t")[:2] for line in annotations.read_text().splitlines()
+        ):
+            (root / "val" / wordnet_id).mkdir()
+            (root / "val" / "images" / name).rename(root / "val" / wordnet_id / name)
+        annotations.unlink()
+        (root / "val" / "images").rmdir()
+    elif layout == "no words":
+        (root / "words.txt").unlink()
+        names = WORDNET
+    dataset = read("tiny_imagenet", tmp_path)
+    assert same(dataset.train, Images(train, TINY.labels))
+    assert same(in_order(dataset.test), TINY_TEST)
+    assert dataset.classes == names
+    assert dataset.look.pad == 8
+
+
+def test_tiny_imagenet_in_parquet_is_tested_on_valid(tmp_path: Path) -> None:
+    for split, images in (("train", TINY), ("valid", TINY_TEST)):
+        write_split(tmp_path / "data", split, images, image="image", names=list(WORDNET))
+    dataset = read("tiny_imagenet", tmp_path)
+    assert same(dataset.train, TINY) and same(dataset.test, TINY_TEST)
+    assert dataset.classes == WORDNET
+
+
+Spoil = Callable[[Path], object]
+TINY_FAULTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
+    "unknown class": (
+        lambda val: (val / "val_annotations.txt").write_text("val_0.JPEG\tn1\t0"),
+        ("val_annotations.txt", "'val_0.JPEG' the class 'n1'"),
+    ),
+    "empty list": (lambda val: (val / "val_annotations.txt").write_text(""), ("names no image",)),
+    "no text": (
+        lambda val: (val / "val_annotations.txt").write_bytes(b"\xff\xfe\xfa"),
+        ("cannot read",),
+    ),
+    "missing image": (
+        lambda val: (val / "images" / "val_7.JPEG").unlink(),
+        ("1 of 400 images", "val_7.JPEG (No such file"),
+    ),
+    "no val": (shutil.rmtree, ("no tiny_imagenet", "folders train and val", "tiny-imagenet-200")),
+    "a class less": (
+        lambda val: shutil.rmtree(val.parent / "train" / WORDNET[0]),
+        ("which train/ lacks",),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TINY_FAULTS)
+def test_broken_tiny_imagenet(tmp_path: Path, what: str) -> None:
+    spoil, parts = TINY_FAULTS[what]
+    write_tiny(tmp_path)
+    spoil(tmp_path / "val")
+    with raises_one_line(*parts):
+        read("tiny_imagenet", tmp_path)
+
+
+def test_other_number_of_class_folders(tmp_path: Path) -> None:
+    write_cinic(tmp_path)
+    for split in ("train", "test"):
+        shutil.rmtree(tmp_path / split / "cat")
+    with raises_one_line(tmp_path, "9 folders of classes, not 10", "right data set"):
+        read("cinic10", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["svhn", "fashion_mnist", "cinic10", "tiny_imagenet"])
+def test_empty_folder_says_what_is_missing(tmp_path: Path, name: str) -> None:
+    with raises_one_line(tmp_path, name, "neither train-*.parquet nor "):
+        read(name, tmp_path)
+
+
+def offer(name: str, root: Path, site: Site, patch: pytest.MonkeyPatch) -> tuple[Images, Images]:
+    """The data set on the server, where its makers' constants point to from now on."""
+    root.mkdir()
+    address = f"http://127.0.0.1:{site.server_port}"
+    if name == "svhn":
+        site.files = write_svhn(root, patch)
+        lists = {s: [f"{address}/{e[1]}", *e[1:]] for s, e in SVHN.split_list.items()}
+        patch.setattr(SVHN, "split_list", lists)
+        return RGB, RGB_TEST
+    if name == "fashion_mnist":
+        site.files = write_fashion(root, patch)
+        patch.setattr(FashionMNIST, "mirrors", [f"{address}/"])
+        return GREY, GREY_TEST
+    made = tar(write_cinic(root)) if name == "cinic10" else zipped(write_tiny(root))
+    path, constant = (
+        ("/c.tar.gz", "CINIC_ARCHIVE") if name == "cinic10" else ("/t.zip", "TINY_ARCHIVE")
+    )
+    site.files = {path: made}
+    patch.setattr(benchmarks, constant, (address + path, md5(made)))
+    return (RGB, RGB_TEST) if name == "cinic10" else (TINY, TINY_TEST)
+
+
+DOWNLOADED = ["svhn", "fashion_mnist", "cinic10", "tiny_imagenet"]
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_downloads_once(
+    name: str, tmp_path: Path, site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = offer(name, tmp_path / "made", site, monkeypatch)
+    dataset = read(name)
+    assert same(dataset.train, train) and same(in_order(dataset.test), test)
+    made = site.requests
+    assert made > 0
+    assert same(read(name).train, train)
+    assert site.requests == made
+    assert [path.name for path in cache.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_downloads_that_fail_and_break(
+    name: str, tmp_path: Path, site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, _ = offer(name, tmp_path / "made", site, monkeypatch)
+    reply: Any = site.reply
+    site.reply = not_found
+    with raises_one_line(f"could not download {name}", cache, "404", "--data"):
+        read(name)
+    assert not list(cache.iterdir())
+    site.reply = changed
+    with raises_one_line(f"the download of {name}", cache, "is broken", "delete that folder"):
+        read(name)
+    site.reply = reply
+    assert same(read(name).train, train)
