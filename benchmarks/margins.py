@@ -76,7 +76,7 @@ def run(task: tuple[str, int, int, Path]) -> dict[str, object]:
     settings = FIXED | find_preset(preset).settings | changes | {"seed": seed, "epochs": epochs}
     config = TrainConfig.from_settings(settings)
     tensors = DeviceData(splits_of(data), torch.device("cpu"))
-    *_, last = climb(config, tensors, stretches("prefix", [epochs], config.schedule.shared))
+    *_, last = climb([config], tensors, stretches("prefix", [epochs], config.schedule.shared))
     assert isinstance(last, RungResult) and last.margins
     figures = metrics(last.confusion_KK, tensors.counts_K)
     margins = {key: mean_K.tolist() for key, mean_K in last.margins._asdict().items()}

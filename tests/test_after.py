@@ -218,7 +218,7 @@ def test_what_was_finished_inside_kept_is_undone(after: str) -> None:
     config = make_config(after=after)
     state = trained(config)
     before, logits_BK = everything(state), raw_logits(state, held_images())
-    with state.kept():
+    with state.kept(state.config, DATA):
         finish(state, DATA, 5)
         assert not torch.equal(raw_logits(state, held_images()), logits_BK)
     assert same(everything(state), before)

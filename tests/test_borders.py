@@ -101,7 +101,7 @@ config = TrainConfig.from_settings(
 splits = search_splits(load("digits", None), config.data.shared)
 data = DeviceData(splits, torch.device("cpu"))
 path = stretches("cooldown", [1, 2], config.schedule.shared)
-print(sum(1 for _ in climb(config, data, path)))
+print(sum(1 for _ in climb([config], data, path)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

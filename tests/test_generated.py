@@ -253,10 +253,10 @@ def test_a_climb_charges_what_it_generates_once(name: str, data: DeviceData) -> 
     """At the first rung, where it is needed first; the networks that later rungs share are free."""
     config = generating(name, epochs=8)
     path = stretches("cooldown", [2, 4, 8], config.schedule.shared)
-    spent = [r.passes for r in climb(config, data, path) if isinstance(r, EpochResult)]
+    spent = [r.passes for r in climb([config], data, path) if isinstance(r, EpochResult)]
     each = {"deepsmote": 240, "m2m": 90 * 3}[name]
     once = {"deepsmote": 2 * 87, "m2m": 90 * 4}[name]
-    epochs = [r.epoch for r in climb(config, data, path) if isinstance(r, EpochResult)]
+    epochs = [r.epoch for r in climb([config], data, path) if isinstance(r, EpochResult)]
     expected, charged = 0, False
     for epoch, passes in zip(epochs, spent, strict=True):
         expected += each if epoch.cooling else 90

@@ -425,7 +425,7 @@ def test_a_loss_may_be_any_function_of_logits_and_labels(tmp_path: Path) -> None
         config = TrainConfig.from_settings(
             fixed | {"loss": name, "model.width": 4, "precision": "float32"}
         )
-        *_, rung = climb(config, data, stretches("prefix", [3], config.schedule.shared))
+        *_, rung = climb([config], data, stretches("prefix", [3], config.schedule.shared))
         assert isinstance(rung, RungResult) and rung.margins
         rungs.append(rung.margins.train_logit_K)
     assert rungs[0] == pytest.approx(rungs[1], rel=1e-4, abs=1e-4)

@@ -129,7 +129,7 @@ def test_a_climb_is_the_same_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) ->
     path = stretches("cooldown", [1, 2], config.schedule.shared)
     results = []
     for data in both(as_files):
-        rungs = [r for r in climb(config, data, path) if isinstance(r, RungResult)]
+        rungs = [r for r in climb([config], data, path) if isinstance(r, RungResult)]
         assert rungs[-1].margins is not None
         figures = [mean_K.tolist() for mean_K in rungs[-1].margins]
         results.append((figures, [r.confusion_KK.tolist() for r in rungs], rungs[-1].passes))

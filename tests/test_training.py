@@ -203,7 +203,7 @@ def test_a_branch_leaves_the_trunk_as_it_was_to_the_last_bit(
     straight, branched = TrainState(config, data), TrainState(config, data)
     losses = train(straight, before, data)
     assert train(branched, before, data) == losses
-    with branched.kept():
+    with branched.kept(config, data):
         train(branched, cooldown(turn, turn + 2, 6, Phases()), data)
         branched.evaluate(data)
         assert not same(everything(branched), everything(straight))
@@ -219,7 +219,7 @@ def test_every_preset_branches_and_goes_on_as_if_nothing_had_happened(preset: st
     straight, branched = TrainState(config, DATA), TrainState(config, DATA)
     before, after = trunk(0, 1, 4, Phases()), trunk(1, 3, 4, Phases())
     assert train(straight, before) == train(branched, before)
-    with branched.kept():
+    with branched.kept(config, DATA):
         train(branched, cooldown(1, 2, 4, Phases()))
         finish(branched, DATA, 2)
     assert same(everything(branched), everything(straight))
@@ -228,7 +228,7 @@ def test_every_preset_branches_and_goes_on_as_if_nothing_had_happened(preset: st
 
 
 def climbed(config: TrainConfig, kind: str, budgets: list[int]) -> list[EpochResult | RungResult]:
-    return list(climb(config, DATA, stretches(kind, budgets, config.schedule.shared)))
+    return list(climb([config], DATA, stretches(kind, budgets, config.schedule.shared)))
 
 
 def last_epochs(results: list[EpochResult | RungResult], count: int) -> list[tuple[Any, ...]]:

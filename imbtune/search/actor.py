@@ -74,7 +74,7 @@ class TrialActor(tune.Trainable):
         train = TrainConfig.from_settings(config["settings"])
         path = stretches(self._rungs, self._budgets, train.schedule.shared)
         self._is_first = True  # the first epoch is reported at once
-        self._climb: Iterator[EpochResult | RungResult] = climb(train, self._data, path)
+        self._climb: Iterator[EpochResult | RungResult] = climb([train], self._data, path)
 
     def _figures(self, result: EpochResult | RungResult) -> dict[str, Any]:
         figures = metrics(result.confusion_KK, self._data.counts_K)

@@ -5,7 +5,7 @@ Shapes: K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +22,10 @@ from imbtune.training.progress import Epoch, Stretch
 @dataclass(frozen=True)
 class EpochResult:
     """What an epoch left: the learning rate of its last step, its mean training loss, and the
-    confusion matrix after it."""
+    confusion matrix after it. stretch: what it is trained for."""
 
     epoch: Epoch
+    stretch: Stretch
     lr: float
     loss: float
     confusion_KK: NDArray[np.int64]
@@ -35,38 +36,51 @@ class EpochResult:
 class RungResult:
     """A rung reached: the model scored there is a finished one of `stretch.budget` epochs.
 
+    passes: image passes so far in the trial. branch_passes: those of the copy that was scored.
     margins: of training and held-out examples, at the last rung; None below it.
     """
 
     stretch: Stretch
     confusion_KK: NDArray[np.int64]
     passes: int
+    branch_passes: int
     margins: ClassMargins | None = None
 
 
 def climb(
-    config: TrainConfig, data: DeviceData, path: list[Stretch]
+    variants: Sequence[TrainConfig],
+    data: DeviceData,
+    path: list[Stretch],
+    state: TrainState | None = None,
 ) -> Iterator[EpochResult | RungResult]:
-    """Train a trial along its path: a result for every epoch, and one for every rung."""
-    earlier = 0  # passes of states that a fresh one has replaced
-    state: TrainState | None = None
+    """Train a trial along its path: a result for every epoch, and one for every stretch.
+
+    Args:
+        variants: the trial's configuration, or several that differ in late settings only
+            (:func:`imbtune.late.trunk_settings`): the trunk is the first one's, and a branch has
+            the methods of its own variant.
+        state: what to go on from, where the path does not begin afresh.
+    """
+    earlier, top = 0, path[-1].budget  # earlier: passes of states that a fresh one has replaced
     for stretch in path:
         if state is None or stretch.fresh:
             earlier += state.passes if state else 0
-            state = TrainState(config, data)
-        yield from _train(state, data, stretch.epochs, earlier)
-        with state.kept():
-            yield from _train(state, data, stretch.branch, earlier)
+            state = TrainState(variants[0], data)
+        yield from _train(state, data, stretch, stretch.epochs, earlier)
+        with state.kept(variants[stretch.variant], data):
+            before = state.passes
+            yield from _train(state, data, stretch, stretch.branch, earlier)
             finish(state, data, stretch.budget)
-            margins = class_margins(state, data) if stretch is path[-1] else None
+            margins = class_margins(state, data) if stretch.budget == top else None
             confusion_KK = state.evaluate(data)
-        yield RungResult(stretch, confusion_KK, earlier + state.passes, margins)
+        branch = state.passes - before
+        yield RungResult(stretch, confusion_KK, earlier + state.passes, branch, margins)
 
 
 def _train(
-    state: TrainState, data: DeviceData, epochs: Iterable[Epoch], earlier: int
+    state: TrainState, data: DeviceData, stretch: Stretch, epochs: Iterable[Epoch], earlier: int
 ) -> Iterator[EpochResult]:
     for epoch in epochs:
         lr, loss = train_epoch(state, data, epoch)
         confusion_KK = state.evaluate(data)
-        yield EpochResult(epoch, lr, loss, confusion_KK, earlier + state.passes)
+        yield EpochResult(epoch, stretch, lr, loss, confusion_KK, earlier + state.passes)

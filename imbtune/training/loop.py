@@ -12,10 +12,10 @@ Shapes: B a batch, K classes, S steps of an epoch, N training images, D features
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,11 +52,20 @@ class TrainState:
     """
 
     def __init__(self, config: TrainConfig, data: DeviceData) -> None:
-        self.config, self.device = config, data.device
+        self.device = data.device
         seed_torch(config.seed, INIT)
         model = new_model(config, data.image_shape[0], len(data.classes))
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = config.optimizer.make(list(self.model.parameters()))
+        self.autocast = _autocast(config.precision, self.device)
+        self.passes = 0  # image passes (forward and backward) so far, helper networks' included
+        self._charged: set[str] = set()
+        self._take(config, data)
+        self._aim(getattr(self.optimizer, "sharpness", None), data)
+
+    def _take(self, config: TrainConfig, data: DeviceData) -> None:
+        """Train with the methods of `config` from here on."""
+        self.config = config
         self.mix: Mix | None = config.mix.make()
         self.generate: DeepSmote | M2m | None = config.generate.make()
         self.vectors: MarginSoftmax = ce(data.train_counts_K)
@@ -68,10 +77,6 @@ class TrainState:
             self.own_loss = loss
         self.weights_K: Tensor = config.weights.make(data.train_counts_K)
         self.mean_loss = config.weights.shared.reduction == "mean"
-        self.autocast = _autocast(config.precision, self.device)
-        self.passes = 0  # image passes (forward and backward) so far, helper networks' included
-        self._charged: set[str] = set()
-        self._aim(getattr(self.optimizer, "sharpness", None), data)
 
     def _aim(self, sharpness: Sharpness | None, data: DeviceData) -> None:
         """The classes (1) whose gradient is sharpness-aware, how far ρ is, and whether others are
@@ -112,15 +117,35 @@ class TrainState:
         return self.generate is not None and bool(always or epoch.cooling)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Whatever is trained inside is undone at the end, to the last bit."""
-        model = copy.deepcopy(self.model.state_dict())
-        optimizer = copy.deepcopy(self.optimizer.state_dict())
+    def kept(self, config: TrainConfig, data: DeviceData) -> Iterator[None]:
+        """Train with the methods of `config`; what is trained inside is undone at the end, to the
+        last bit. Only the passes stay counted."""
+        names = dict(vars(self))
+        before = copy.deepcopy(self.snapshot())
         try:
+            self._take(config, data)
             yield
         finally:
-            self.model.load_state_dict(model)
-            self.optimizer.load_state_dict(optimizer)
+            passes = self.passes
+            vars(self).update(names)
+            self.restore({**before, "passes": passes})
+
+    def snapshot(self) -> dict[str, Any]:
+        """Weights, batch-norm statistics, the optimiser and the passes: all that a trunk goes on
+        from, since every draw follows from the seed and the epoch alone."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "passes": self.passes,
+            "charged": sorted(self._charged),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on from a snapshot of a state of the same configuration."""
+        self.model.load_state_dict(snapshot["model"])
+        self.optimizer.load_state_dict(snapshot["optimizer"])
+        self.passes = snapshot["passes"]
+        self._charged |= set(snapshot["charged"])
 
 
 class EpochLog(NamedTuple):

@@ -6,7 +6,8 @@ its place in them; learning rate, DRW and late switches follow from that place a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,8 @@ class Stretch:
 
     rung: its place, from 0. budget: epochs of the finished model that it scores. fresh: start
     again from new weights. epochs: trained for good. branch: trained on a copy which is scored and
-    dropped; empty where the state itself is scored.
+    dropped; empty where the state itself is scored. variant: which of the trial's late settings
+    the branch has, from 0. kind: of the rung.
     """
 
     rung: int
@@ -104,38 +106,104 @@ class Stretch:
     fresh: bool
     epochs: tuple[Epoch, ...]
     branch: tuple[Epoch, ...] = ()
+    variant: int = 0
+    kind: str = "cooldown"
+
+    @property
+    def cost(self) -> int:
+        """Epochs that it trains."""
+        return len(self.epochs) + len(self.branch)
 
 
 RUNG_KINDS = ("cooldown", "compressed", "prefix")
 
 
-def stretches(kind: str, budgets: list[int], phases: Phases) -> list[Stretch]:
-    """A trial's path through its rungs.
+def stretches(kind: str, budgets: list[int], *variants: Phases) -> list[Stretch]:
+    """A trial's path through its rungs, a stretch for each rung and variant.
 
     Args:
         kind: `cooldown`: one trunk; at each rung a copy runs a cool-down. `compressed`: at each
             rung a whole run of that length from new weights. `prefix`: one run, scored as it
             stands.
         budgets: the rungs in epochs, rising; the last is the full budget T.
+        variants: the phases of each of a trial's late settings, which share a warm-up; a single
+            one for an ordinary trial, and for `prefix`.
     """
     if kind not in RUNG_KINDS:
         raise unknown("rungs", kind, RUNG_KINDS)
-    last = budgets[-1]
-    if kind == "compressed":
+    if kind == "prefix":
+        (phases,) = variants
+        whole, starts = whole_run(budgets[-1], phases), [0, *budgets]
         return [
-            Stretch(i, budget, True, tuple(whole_run(budget, phases)))
+            Stretch(i, budget, i == 0, tuple(whole[starts[i] : budget]), kind=kind)
             for i, budget in enumerate(budgets)
         ]
-    path, done = [], 0
-    for i, budget in enumerate(budgets):
-        if kind == "prefix":
-            path.append(Stretch(i, budget, i == 0, tuple(whole_run(last, phases)[done:budget])))
-            done = budget
-        else:
-            turn = phases.trunk_epochs(budget)
-            branch = cooldown(turn, budget, last, phases)
-            path.append(
-                Stretch(i, budget, i == 0, tuple(trunk(done, turn, last, phases)), tuple(branch))
-            )
-            done = turn
+    if kind == "compressed":
+        each = [
+            _along([_cooled(i, budget, budget, variants, v, kind) for v in range(len(variants))])
+            for i, budget in enumerate(budgets)
+        ]
+        return [stretch for path in each for stretch in path]
+    return _along(
+        [
+            _cooled(i, budget, budgets[-1], variants, v, kind)
+            for i, budget in enumerate(budgets)
+            for v in range(len(variants))
+        ]
+    )
+
+
+def every_kind(budgets: list[int], phases: Phases) -> list[Stretch]:
+    """One path that scores each lower rung under every kind, and the full budget once.
+
+    The kinds differ only below the top, and prefix and cool-down share a trunk, so all of them
+    cost little more than the compressed rungs alone.
+    """
+    last, turn = budgets[-1], phases.trunk_epochs(budgets[-1])
+    compressed = stretches("compressed", budgets, phases)[:-1]
+    cooled = [_cooled(i, b, last, (phases,), 0, "cooldown") for i, b in enumerate(budgets)]
+    prefixes = []
+    for i, budget in enumerate(budgets[:-1]):
+        before, rest = trunk(0, min(budget, turn), last, phases), max(0, budget - turn)
+        branch = cooldown(turn, last, last, phases)[:rest]
+        prefixes.append(Stretch(i, budget, True, tuple(before), tuple(branch), kind="prefix"))
+    return [*compressed, *_along([*cooled, *prefixes])]
+
+
+def left_after(path: list[Stretch], rung: int, trained: int = 0) -> list[Stretch]:
+    """What is left of a path when the scores up to `rung` are known.
+
+    Args:
+        trained: trunk epochs behind the state that goes on; 0 to begin with new weights.
+    """
+    left: list[Stretch] = []
+    epochs: tuple[Epoch, ...] = ()
+    fresh = not trained
+    for stretch in path:
+        epochs = stretch.epochs if stretch.fresh else epochs + stretch.epochs
+        if stretch.rung > rung:
+            ahead = tuple(e for e in epochs if left or e.index >= trained)
+            left.append(replace(stretch, fresh=stretch.fresh if left else fresh, epochs=ahead))
+            epochs = ()
+    return left
+
+
+def _cooled(
+    rung: int, budget: int, full: int, variants: Sequence[Phases], variant: int, kind: str
+) -> Stretch:
+    """A rung by itself: the trunk of a run of `full` from its start, a cool-down to `budget`."""
+    phases = variants[variant]
+    turn = phases.trunk_epochs(budget)
+    before = trunk(0, turn, full, phases)
+    branch = cooldown(turn, budget, full, phases)
+    return Stretch(rung, budget, True, tuple(before), tuple(branch), variant, kind)
+
+
+def _along(alone: list[Stretch]) -> list[Stretch]:
+    """Rungs by themselves as stops along one trunk, which is trained once."""
+    path: list[Stretch] = []
+    done = 0
+    for stretch in sorted(alone, key=lambda s: len(s.epochs)):
+        path.append(replace(stretch, fresh=not path, epochs=stretch.epochs[done:]))
+        done = len(stretch.epochs)
     return path

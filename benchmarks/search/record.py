@@ -1,0 +1,116 @@
+"""Record what early stopping would have seen: curves of random configurations under every rung.
+
+    python benchmarks/search/record.py digits-lt --configs 160 --seeds 3 --out FOLDER
+    python benchmarks/search/record.py benchmarks/search/cifar10-16.yaml --data cifar10-16.npz \\
+        --configs 48 --seeds 2 --out FOLDER
+
+Every configuration is trained once along all rungs of every kind (imbtune.training.progress's
+`every_kind`), and with further seeds to the full budget alone: what it is really worth. Writes
+`NAME-rungs.parquet`, a row a score, and `NAME-curves.parquet`, a row an epoch. Configurations that
+stand there already are not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import torch
+
+from imbtune.config import TrainConfig
+from imbtune.data.datasets import Reading, load
+from imbtune.data.splits import search_splits
+from imbtune.search.searcher import make_sampler, trial_seed
+from imbtune.search.space import Rungs, SearchSpace
+from imbtune.search.space_file import load_space
+from imbtune.training.climb import RungResult, climb
+from imbtune.training.device_data import DeviceData
+from imbtune.training.metrics import metrics
+from imbtune.training.progress import every_kind, stretches
+
+RUNGS = Rungs(eta=3, count=4)
+
+
+@cache
+def configurations(space: str, count: int) -> list[TrainConfig]:
+    """The space's random configurations, seed 0; each with a training seed of its own."""
+    loaded = load_space(space)
+    study = optuna.create_study(sampler=make_sampler("random", 0))
+    return [loaded.suggest(study.ask(), trial_seed(0, n)) for n in range(count)]
+
+
+@cache
+def tensors(space: str, data: Path | None) -> tuple[SearchSpace, DeviceData]:
+    """The data as a search sees them."""
+    loaded = load_space(space)
+    base = loaded.base()
+    full = load(base.data.name, base.data.knobs, Reading(data))
+    return loaded, DeviceData(search_splits(full, base.data.shared), torch.device("cpu"))
+
+
+def run(task: tuple[str, Path | None, int, int, int]) -> tuple[list[Any], list[Any]]:
+    """One configuration with one seed: its rungs, and its curves."""
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    name, folder, count, number, seed = task
+    space, data = tensors(name, folder)
+    config = configurations(name, count)[number]
+    budgets, phases = RUNGS.budgets(config.epochs), config.schedule.shared
+    if seed:
+        config = config.replace(seed=trial_seed(seed, number))
+        path = stretches("cooldown", budgets[-1:], phases)
+    else:
+        path = every_kind(budgets, phases)
+    rungs, curves = [], []
+    for result in climb([config], data, path):
+        row = {
+            "config": number,
+            "seed": seed,
+            "kind": result.stretch.kind,
+            "budget": result.stretch.budget,
+            "score": metrics(result.confusion_KK, data.counts_K)[space.objective],
+        }
+        if isinstance(result, RungResult):
+            rungs.append({**row, "passes": result.passes, **(config.flat() if seed == 0 else {})})
+        else:
+            epoch = result.epoch
+            curves.append({**row, "epoch": epoch.index, "phase": epoch.phase, "loss": result.loss})
+    return rungs, curves
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("space")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--configs", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    name = Path(options.space).stem
+    places = [options.out / f"{name}-{table}.parquet" for table in ("rungs", "curves")]
+    tables = [[pd.read_parquet(place)] if place.exists() else [] for place in places]
+    done = {tuple(k) for t in tables[0] for k in t[["config", "seed"]].to_numpy()}
+    tasks = [
+        (options.space, options.data, options.configs, number, seed)
+        for number in range(options.configs)
+        for seed in range(options.seeds)
+        if (number, seed) not in done
+    ]
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+        for ended, rows in enumerate(pool.imap_unordered(run, tasks), 1):
+            for table, new in zip(tables, rows, strict=True):
+                table.append(pd.DataFrame(new))
+            if ended % 20 == 0 or ended == len(tasks):
+                for place, table in zip(places, tables, strict=True):
+                    pd.concat(table, ignore_index=True).to_parquet(place, compression="zstd")
+                print(f"{ended} of {len(tasks)} runs", flush=True)
+
+
+if __name__ == "__main__":
+    main()
