@@ -25,7 +25,7 @@ import torch
 from imbtune.config import TrainConfig
 from imbtune.data.datasets import Reading, load
 from imbtune.data.splits import search_splits
-from imbtune.search.searcher import make_sampler, trial_seed
+from imbtune.search.samplers import make_sampler, trial_seed
 from imbtune.search.space import Rungs, SearchSpace
 from imbtune.search.space_file import load_space
 from imbtune.training.climb import RungResult, climb
