@@ -199,11 +199,12 @@ def test_other_data_are_refused(straight: Path) -> None:
     assert "the data differ from those that the study straight began with" in done.stderr
 
 
-@pytest.mark.parametrize("state", ["COMPLETE", "PRUNED"])
-def test_a_trial_again_to_the_last_bit(straight: Path, state: str) -> None:
-    """Late variants too, each by itself."""
+def test_a_trial_again_to_the_last_bit(straight: Path) -> None:
+    """One that finished, and one that was stopped; a late variant by itself."""
     rows = read(straight, "trials")
-    for number in rows[rows["state"] == state]["trial"].tolist()[:2]:
+    late = rows[rows["trunk"] != rows["trial"]]
+    for state in ("COMPLETE", "PRUNED"):
+        number = late[late["state"] == state]["trial"].tolist()[0]
         done = run("train", "--trial", str(straight), str(number), cwd=straight.parents[1])
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Every loss and score is the recorded one, to the last bit." in done.stdout
