@@ -19,6 +19,8 @@ from command import run, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from imbtune.results.store import Store, join
+
 # a row is one of these; and what depends on the clock or on the process
 KEYS = {
     "trials": (["trial"], ["seconds", "ended", "node"]),
@@ -235,3 +237,30 @@ def test_no_trial_to_repeat(straight: Path, args: list[str], line: str) -> None:
     done = run("train", "--trial", str(straight), *args, cwd=straight.parents[1])
     assert done.returncode == 2
     assert line in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_study_in_a_bucket_is_resumed(bucket: str, tmp_path: Path) -> None:
+    """Killed once its first trials have reached the bucket; every row is there once at the end."""
+    options = ["--trials", "8", "--epochs", "9", "--finals", "0", "--storage", bucket]
+    search = start("search", "digits-lt", *options, cwd=tmp_path)
+    store = Store(join(bucket, "digits-lt"))
+    try:
+        deadline = time.monotonic() + 120
+        while not (store.exists("trials") and store.table("trials").num_rows):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        os.kill(search.pid, signal.SIGKILL)
+        search.communicate()
+    before = store.table("trials")
+    done = run("resume", store.place, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trials = store.table("trials").to_pandas()
+    assert sorted(trials["trial"]) == list(range(8))
+    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
+    again = trials.set_index("trial")["score"]
+    for row in before.to_pylist():
+        assert again[row["trial"]] == row["score"]
+    epochs = store.table("epochs").to_pandas()
+    assert not epochs.duplicated(KEYS["epochs"][0]).any()
+    assert store.exists("best.yaml") and not store.names("checkpoints")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +19,6 @@ from imbtune.results.schema import EPOCHS, trial_schema
 from imbtune.results.store import Store
 
 Row = Mapping[str, Any]
-FLUSH_SECONDS = 5.0
 MODES = ("off", "offline", "online")  # of W&B, which gets the rows beside Parquet
 
 
@@ -39,7 +37,6 @@ class ParquetSink:
     def __init__(self, store: Store, knobs: Mapping[str, type]) -> None:
         self._trials = _Table(store, "trials", trial_schema(knobs))
         self._epochs = _Table(store, "epochs", EPOCHS)
-        self._flushed = time.monotonic()
 
     def epoch(self, row: Row) -> None:
         self._epochs.append(row)
@@ -48,20 +45,15 @@ class ParquetSink:
         self._trials.append(row)
 
     def flush(self) -> None:
-        """Write what has gathered, at most every few seconds."""
-        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self._write()
+        """Write what has gathered."""
+        self._epochs.write()
+        self._trials.write()
 
     def close(self) -> None:
         """Write what is left, and make each table one file."""
-        self._write()
+        self.flush()
         self._trials.compact()
         self._epochs.compact()
-
-    def _write(self) -> None:
-        self._epochs.write()
-        self._trials.write()
-        self._flushed = time.monotonic()
 
 
 class _Table:

@@ -27,7 +27,6 @@ from imbtune.search.samplers import trial_seed
 from imbtune.search.space import SearchSpace
 
 FILE = "journal.log"
-COPY_SECONDS = 5.0
 PRESET, TRUNK, RUNG = "preset", "trunk", "rung "  # user attributes of an Optuna trial
 STATES = {
     TrialState.COMPLETE: COMPLETE,
@@ -41,17 +40,16 @@ class Journal:
     """The open journal of a study."""
 
     def __init__(self, store: Store, path: Path, name: str) -> None:
-        self._store, self._path, self._copied = store, path, 0.0
+        self._store, self._path = store, path
         storage = JournalStorage(JournalFileBackend(str(path)))
         self.study: Study = optuna.create_study(
             study_name=name, storage=storage, direction="maximize", load_if_exists=True
         )
 
-    def copy(self, now: bool = False) -> None:
-        """Bring it to the bucket, every few seconds or `now`; nothing for a study on disk."""
-        if not self._store.local and (now or time.monotonic() - self._copied > COPY_SECONDS):
+    def copy(self) -> None:
+        """Bring it to the bucket; nothing for a study on disk."""
+        if not self._store.local:
             self._store.write(FILE, self._path.read_bytes())
-            self._copied = time.monotonic()
 
 
 @contextlib.contextmanager
@@ -70,7 +68,7 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
         try:
             yield journal
         finally:
-            journal.copy(now=True)
+            journal.copy()
 
 
 def read_trials(store: Store, name: str) -> list[FrozenTrial]:

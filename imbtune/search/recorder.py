@@ -7,6 +7,7 @@ journal has of it, so a resumed search can write the same rows again.
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from imbtune.search.records import TrialRecord, summary
 from imbtune.search.space import SearchSpace
 
 Say = Callable[[str], None]
+FLUSH_SECONDS = 5.0  # how often rows become a part, and a bucket gets the journal
 
 
 class Recorder(Callback):
@@ -48,6 +50,7 @@ class Recorder(Callback):
         self.settings: dict[int, Mapping[str, Any]] = {}  # by number, for W&B
         self.errors: dict[int, str] = {}
         self._journal, self._store, self._space, self._seed = journal, store, space, seed
+        self._flushed = time.monotonic()
         self._trials, self._ended, self._rescued, self._say = trials, ended, rescued, say
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -80,6 +83,7 @@ class Recorder(Callback):
 
     def close(self, cut_off: list[TrialRecord]) -> None:
         """The end of the search: rows for trials that it cut off, then the last flush."""
+        self._journal.copy()
         for record in cut_off:
             self._write(record)
         for sink in self.sinks:
@@ -109,9 +113,11 @@ class Recorder(Callback):
         return f"{count}  {number}  {record.state.lower():<8}  {reached}  {name}{tail}"
 
     def _flush(self) -> None:
-        self._journal.copy()  # before the rows: it is never behind them
-        for sink in self.sinks:
-            sink.flush()
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self._journal.copy()  # before the rows: it is never behind them
+            for sink in self.sinks:
+                sink.flush()
+            self._flushed = time.monotonic()
 
 
 def trial_row(record: TrialRecord, errors: Mapping[int, str]) -> dict[str, Any]:
