@@ -25,7 +25,7 @@ import torch
 from imbtune.config import TrainConfig
 from imbtune.data.datasets import Reading, load
 from imbtune.data.splits import search_splits
-from imbtune.search.samplers import make_sampler, trial_seed
+from imbtune.search.samplers import trial_seed
 from imbtune.search.space import Rungs, SearchSpace
 from imbtune.search.space_file import load_space
 from imbtune.training.climb import RungResult, climb
@@ -40,7 +40,7 @@ RUNGS = Rungs(eta=3, count=4)
 def configurations(space: str, count: int) -> list[TrainConfig]:
     """The space's random configurations, seed 0; each with a training seed of its own."""
     loaded = load_space(space)
-    study = optuna.create_study(sampler=make_sampler("random", 0))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     return [loaded.suggest(study.ask(), trial_seed(0, n)) for n in range(count)]
 
 
