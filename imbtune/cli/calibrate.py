@@ -11,13 +11,13 @@ from rich.table import Table
 
 from imbtune.cli.search import parse_request
 from imbtune.cli.settings import make_console, program
-from imbtune.search.calibration import Calibration
+from imbtune.search.calibration import SUFFIX, Calibration
 from imbtune.search.request import SearchRequest
 
 
 def calibrate_command(name: str | None, **options: Any) -> None:
     """Calibrate, and print what the rungs say."""
-    from imbtune.search.calibrate import SUFFIX, run_calibration
+    from imbtune.search.calibrate import run_calibration
 
     request = parse_request(name="unnamed", **options)
     request = parse_request(name=name or request.space.name + SUFFIX, **options)
@@ -50,6 +50,8 @@ def print_calibration(
         f"Advice: {found.advice.why}."
     )
     asked = "" if request.storage == "runs" else f" --storage {shlex.quote(request.storage)}"
+    if request.name != request.space.name + SUFFIX:
+        asked += f" --calibration {shlex.quote(request.name)}"
     data = f" --data {shlex.quote(str(request.data))}" if request.data else ""
     console.print("\nNext: a search with these rungs:")
     command = f"  {program()} search {shlex.quote(space)} --rungs auto{asked}{data}"

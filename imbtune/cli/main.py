@@ -121,6 +121,10 @@ def search(
             "imbtune calibrate found."
         ),
     ] = "cooldown",
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="The calibration of --rungs auto. Default: the space's, -calibration."),
+    ] = None,
     rescue: Annotated[
         float,
         typer.Option(

@@ -60,6 +60,7 @@ def parse_request(
     epochs: int | None = None,
     time_budget: str | None = None,
     settings: list[str] | None = None,
+    calibration: str | None = None,
     **options: Any,
 ) -> SearchRequest:
     """The options as a checked request; those that are not named here are its fields."""
@@ -88,8 +89,10 @@ def parse_request(
             "in the cool-down alone: give cooldown, or leave late_variants out of the space"
         )
     if request.rungs != AUTO:
+        if calibration:
+            raise ConfigError(f"--calibration {calibration} goes with --rungs auto")
         return request
 
     from imbtune.search.calibrate import with_calibration
 
-    return with_calibration(request)
+    return with_calibration(request, calibration)

@@ -16,7 +16,7 @@ from imbtune.errors import ConfigError, StudyError
 from imbtune.results.schema import SCORES
 from imbtune.results.store import Store, join
 from imbtune.search.actor import EVERY
-from imbtune.search.calibration import Calibration, Score, calibrate, mean_costs
+from imbtune.search.calibration import SUFFIX, Calibration, Score, calibrate, mean_costs
 from imbtune.search.cluster import connected
 from imbtune.search.fit import GivenRuns, fit, one_run
 from imbtune.search.recorder import last_line
@@ -27,7 +27,7 @@ from imbtune.search.setup import Say, Session, check_request, find_resources, he
 from imbtune.search.space import Rungs, SearchSpace
 from imbtune.search.study_files import write_study
 
-FILE, SUFFIX = "calibration.yaml", "-calibration"
+FILE = "calibration.yaml"
 LEAST = 8  # trials; fewer say nothing of a rank correlation
 
 
@@ -72,14 +72,16 @@ def random_configs(request: SearchRequest) -> list[TrainConfig]:
     return [space.suggest(study.ask(), trial_seed(request.seed, n)) for n in range(request.trials)]
 
 
-def with_calibration(request: SearchRequest) -> SearchRequest:
-    """The request with the rungs that the stored calibration of its space recommends.
+def with_calibration(request: SearchRequest, name: str | None = None) -> SearchRequest:
+    """The request with the rungs that a stored calibration of its space recommends.
+
+    Args:
+        name: of the calibration's study, in the same storage; by default the space's.
 
     Raises:
         ConfigError: no calibration, or one for other data or budgets.
     """
-    name = request.space.name + SUFFIX
-    place = join(request.storage, name)
+    place = join(request.storage, name or request.space.name + SUFFIX)
     store, command = Store(place), f"imbtune calibrate {request.space.name}"
     if not store.exists(FILE):
         raise ConfigError(f"--rungs auto: there is no calibration in {place}: run {command}")
@@ -89,7 +91,7 @@ def with_calibration(request: SearchRequest) -> SearchRequest:
         if known != value:
             raise ConfigError(
                 f"--rungs auto: the calibration in {place} has {key}={known}, this search {value}: "
-                f"run {command} for it, in another --storage"
+                f"run {command} for it, under another --name"
             )
     advice = content["advice"]
     rungs = Rungs(advice["eta"], advice["count"])

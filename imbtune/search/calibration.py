@@ -20,6 +20,7 @@ from imbtune.training.progress import RUNG_KINDS, stretches
 
 Floats = NDArray[np.float64]
 
+SUFFIX = "-calibration"  # of the name of a calibration's study
 USABLE = 0.7  # of the noise floor: a rung that predicts less does harm when it stops trials
 SIMILAR = 1.25  # times the least cost: among kinds that cost so little, the one that predicts best
 RESAMPLES = 2000
