@@ -49,6 +49,7 @@ class Recorder(Callback):
         self.sinks: list[Sink] = []
         self.settings: dict[int, Mapping[str, Any]] = {}  # by number, for W&B
         self.errors: dict[int, str] = {}
+        self._nodes: dict[int, str] = {}
         self._journal, self._store, self._space, self._seed = journal, store, space, seed
         self._flushed = time.monotonic()
         self._trials, self._ended, self._rescued, self._say = trials, ended, rescued, say
@@ -63,6 +64,7 @@ class Recorder(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Epoch rows go out."""
+        self._nodes |= dict.fromkeys(trial.config["trials"], result["node"])
         for row in result["epochs"]:
             for sink in self.sinks:
                 sink.epoch({**row, "time": _utc(row["time"])})
@@ -97,6 +99,7 @@ class Recorder(Callback):
 
     def _write(self, record: TrialRecord) -> None:
         row = trial_row(record, self.errors)
+        row["node"] = self._nodes.get(record.number, row["node"])  # of one without a rung too
         for sink in self.sinks:
             sink.trial(row)
         self._ended += 1
