@@ -115,6 +115,22 @@ def test_the_trunk_is_counted_once(kind: str, epochs: int) -> None:
     assert {r.stretch.variant: r.branch_passes for r in tops} == {0: 300, 1: 120, 2: 240}
 
 
+def test_variants_with_images_of_their_own_are_each_charged_for_them() -> None:
+    """Two sets of DeepSMOTE are two sets; the same set twice is one."""
+    few = {"generate": "deepsmote", "generate.schedule": "deferred", **CHEAP["deepsmote"]}
+    many = {**few, "generate.epochs": 3}
+
+    def passes(*variants: dict[str, Any]) -> int:
+        configs = configs_of(({}, *variants))
+        return rungs_on(configs, stretches("cooldown", [9], *phases_of(configs)))[-1].passes
+
+    plain = 7 * 60 + 2 * 60  # the trunk and the first variant's cool-down
+    cooled = 2 * 4 * 60  # 60 images of each class
+    assert passes(few) == plain + cooled + 2 * 87
+    assert passes(few, few) == plain + 2 * cooled + 2 * 87
+    assert passes(few, many) == plain + 2 * cooled + 2 * 87 + 2 * 3 * 87
+
+
 # ---- paths that go on after a kill --------------------------------------------------------------
 
 RESUMED: dict[str, dict[str, Any]] = {
