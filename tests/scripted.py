@@ -24,12 +24,12 @@ BUDGETS, ETA, SEED = [1, 3, 9], 3, 5
 FAILS = 9  # the trunk that fails on its way to the second rung, where there is one
 
 
-def tiny_space(late: int = 1, presets: tuple[str, ...] = ("erm", "drw"), **fields: Any) -> Any:
+def tiny_space(late: Any = 1, **fields: Any) -> SearchSpace:
     """Parts, conditional knobs and a range on each scale."""
     content = {
         "data": {"name": "digits"},
         "train": {"epochs": BUDGETS[-1], "weights.schedule": "deferred"},
-        "presets": list(presets),
+        "presets": ["erm", "drw"],
         "late_variants": late,
         "knobs": {
             "mix": ["none", "mixup", "mamix"],
