@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from imbtune.cli.search import parse_request
 from imbtune.config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.search.calibrate import FILE, compared_settings, random_configs, with_calibration
@@ -231,11 +232,13 @@ def request_in(folder: Path, **options: Any) -> SearchRequest:
     return SearchRequest(space, 10, "s", storage=str(folder), rungs=AUTO, **options)
 
 
-def store_calibration(folder: Path, lower: dict[tuple[str, int], Any]) -> Calibration:
+def store_calibration(
+    folder: Path, lower: dict[tuple[str, int], Any], name: str = "digits-lt-calibration"
+) -> Calibration:
     """As `imbtune calibrate digits-lt --epochs 27` leaves it."""
     settings = compared_settings(request_in(folder).space)
     found = calibrate(scores_of(lower), COSTS, ETA, settings)
-    place = folder / "digits-lt-calibration"
+    place = folder / name
     place.mkdir()
     (place / FILE).write_text(yaml.safe_dump(found.plain(), sort_keys=False, allow_unicode=True))
     return found
@@ -266,6 +269,13 @@ def test_a_search_without_a_calibration(tmp_path: Path) -> None:
     assert str(error.value).endswith("run imbtune calibrate digits-lt")
 
 
+def test_a_calibration_by_its_name(tmp_path: Path) -> None:
+    store_calibration(tmp_path, noise_everywhere(), "other")
+    assert with_calibration(request_in(tmp_path), "other").rungs == "none"
+    with pytest.raises(ConfigError, match="there is no calibration in"):
+        with_calibration(request_in(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
@@ -283,6 +293,23 @@ def test_a_calibration_of_something_else(
         with_calibration(request_in(tmp_path, space=space))
     assert said in str(error.value) and "\n" not in str(error.value)
     assert "run imbtune calibrate digits-lt" in str(error.value)
+
+
+def test_prefix_rungs_are_not_taken_for_late_variants(tmp_path: Path) -> None:
+    """Nor from a calibration: prefixes cannot tell them apart."""
+    perfect = {("prefix", budget): PERFECT for budget in BUDGETS[:-1]}
+    assert store_calibration(tmp_path, {**noise_everywhere(), **perfect}).advice.rungs == "prefix"
+    path = tmp_path / "digits-lt.yaml"
+    path.write_text("like: digits-lt\nlate_variants: 3\n")
+    options: dict[str, Any] = {
+        "space": str(path),
+        "epochs": 27,
+        "trials": 10,
+        "storage": str(tmp_path),
+    }
+    for rungs in ("prefix", AUTO):
+        with pytest.raises(ConfigError, match="cannot tell late_variants: 3 apart"):
+            parse_request(**options, rungs=rungs)
 
 
 def test_a_calibrations_configurations_are_random_ones_of_the_space(tmp_path: Path) -> None:
