@@ -209,6 +209,24 @@ def test_every_sampler_gives_64_trials_before_the_first_has_ended(name: str) -> 
     assert len({str(d["settings"][0] | {"seed": 0}) for d in pending}) == 64
 
 
+@pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
+def test_no_two_trials_have_the_same_value_of_a_knob_that_not_all_have(
+    name: str, study: optuna.Study
+) -> None:
+    """A sampler that is made anew for every trial must not begin its draws anew."""
+    space = load_space("cifar10-lt")
+    searcher = OptunaSearcher(study, space, 60, seed=3, full_budget=9, sampler=name)
+    seen: dict[str, list[Any]] = {"mix.alpha": [], "loss.margin": []}
+    for i in range(60):
+        given = searcher.suggest(f"t{i}")
+        searcher.on_trial_complete(f"t{i}", reached(i, 9, 0.1))
+        (drawn,) = given["settings"]
+        for key in seen if not given["preset"] else ():
+            seen[key] += [drawn[key]] if key in drawn else []
+    for values in seen.values():
+        assert len(set(values)) == len(values) > 3
+
+
 def test_an_unknown_sampler() -> None:
     with pytest.raises(ConfigError, match="unknown sampler 'tpee': did you mean 'tpe'"):
         make_sampler("tpee", 0)

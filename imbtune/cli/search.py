@@ -83,16 +83,15 @@ def parse_request(
     ):
         if value not in choices:
             raise unknown(f"value for {option}", value, choices)
+    if request.rungs == AUTO:
+        from imbtune.search.calibrate import with_calibration
+
+        request = with_calibration(request, calibration)
+    elif calibration:
+        raise ConfigError(f"--calibration {calibration} goes with --rungs auto")
     if loaded.late_variants > 1 and request.rungs == "prefix":
         raise ConfigError(
             f"--rungs prefix cannot tell late_variants: {loaded.late_variants} apart, which differ "
             "in the cool-down alone: give cooldown, or leave late_variants out of the space"
         )
-    if request.rungs != AUTO:
-        if calibration:
-            raise ConfigError(f"--calibration {calibration} goes with --rungs auto")
-        return request
-
-    from imbtune.search.calibrate import with_calibration
-
-    return with_calibration(request, calibration)
+    return request

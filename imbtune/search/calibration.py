@@ -103,11 +103,16 @@ def recall_of_best(scores: ArrayLike, truth: ArrayLike, k: int) -> float:
 
 
 def interval(one: Floats, other: Floats) -> tuple[float, float]:
-    """The bootstrapped 90 % interval of Spearman's ρ over trials."""
+    """The bootstrapped 90 % interval of Spearman's ρ over trials; NaN where one is constant."""
     rng = np.random.default_rng(0)
     picks = rng.integers(0, len(one), (RESAMPLES, len(one)))
-    drawn = [spearman(one[pick], other[pick]) for pick in picks]
-    low, high = np.nanpercentile(drawn, [5, 95])
+    ranks = (stats.rankdata(values[picks], axis=1) for values in (one, other))
+    a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
+    size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    drawn = (a * b).sum(1)[size > 0] / size[size > 0]  # a resample may be constant
+    if not len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.percentile(drawn, [5, 95])
     return float(low), float(high)
 
 

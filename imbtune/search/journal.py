@@ -98,6 +98,14 @@ def trunk_of(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get(TRUNK, trial.number))
 
 
+def trunks_of(study: Study) -> dict[int, list[FrozenTrial]]:
+    """The trials of each trunk."""
+    found: dict[int, list[FrozenTrial]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        found.setdefault(trunk_of(trial), []).append(trial)
+    return found
+
+
 def trial_records(
     study: Study, space: SearchSpace, seed: int, rescued: Mapping[int, int]
 ) -> list[TrialRecord]:
@@ -134,11 +142,8 @@ def trial_record(
 
 def told_rungs(study: Study) -> list[tuple[dict[str, Any], int, float]]:
     """What ASHA heard of the study: a trunk's number and preset, a budget, the best score there."""
-    members: dict[int, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        members.setdefault(trunk_of(trial), []).append(trial)
     told = []
-    for trunk, trials in members.items():
+    for trunk, trials in trunks_of(study).items():
         config = {"number": trunk, "preset": trials[0].user_attrs.get(PRESET)}
         for rungs in common_rungs(trials):
             best = max(rung.score for rung in rungs)
@@ -152,18 +157,18 @@ def settle(study: Study, stopped: Container[int], full_budget: int) -> None:
     Args:
         stopped: the trunks that ASHA stops.
     """
-    everything = study.get_trials(deepcopy=False)
-    failed = {trunk_of(t) for t in everything if t.state == TrialState.FAIL}
-    for trial in everything:
-        if trial.state != TrialState.RUNNING:
-            continue
-        rungs, trunk = rungs_of(trial), trunk_of(trial)
-        if rungs and rungs[-1].budget == full_budget:
-            study.tell(trial.number, rungs[-1].score)
-        elif trunk in failed:
-            study.tell(trial.number, state=TrialState.FAIL)
-        elif trunk in stopped:
-            study.tell(trial.number, state=TrialState.PRUNED)
+    for trunk, members in trunks_of(study).items():
+        states = {trial.state for trial in members}
+        finished = [rungs for rungs in common_rungs(members) if rungs[0].budget == full_budget]
+        for i, trial in enumerate(members):
+            if trial.state != TrialState.RUNNING:
+                continue
+            if finished:
+                study.tell(trial.number, finished[0][i].score)
+            elif TrialState.FAIL in states:
+                study.tell(trial.number, state=TrialState.FAIL)
+            elif trunk in stopped:
+                study.tell(trial.number, state=TrialState.PRUNED)
 
 
 @contextlib.contextmanager

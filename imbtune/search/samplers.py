@@ -29,7 +29,8 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
 
     tpe models knobs by groups, those that act together, whatever else is chosen; its constant liar
     spreads trials that run at the same time. gp and cmaes model the knobs that every trial has;
-    the others are drawn at random (gp) or by tpe (cmaes). qmc is one sequence for the whole study.
+    the others are drawn at random (gp) or by tpe (cmaes). qmc is one sequence for the whole study,
+    of the knobs that its first finished trial has; the others are drawn at random.
     """
     seed = derived_seed(study_seed, number, SAMPLING)
     with warnings.catch_warnings():
@@ -45,7 +46,12 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
                 seed=seed, independent_sampler=_tpe(seed), warn_independent_sampling=False
             )
         if name == "qmc":
-            return QMCSampler(seed=study_seed, scramble=True, warn_independent_sampling=False)
+            return QMCSampler(
+                seed=study_seed,
+                scramble=True,
+                independent_sampler=RandomSampler(seed=seed),
+                warn_independent_sampling=False,
+            )
     raise unknown("sampler", name, SAMPLERS)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
 from imbtune.config import TrainConfig
@@ -88,8 +88,9 @@ class OptunaSearcher(Searcher):
         for row in result.get("rung", ()):
             trial = next(t for t in self._running[trial_id] if t.number == row["trial"])
             rung = RungRecord(self._rungs_seen, **{k: v for k, v in row.items() if k != "trial"})
+            if rung.budget not in self._frozen(trial).intermediate_values:  # a kill came between
+                trial.report(rung.score, step=rung.budget)
             trial.set_user_attr(f"{RUNG}{rung.budget}", vars(rung))
-            trial.report(rung.score, step=rung.budget)
             self._rungs_seen += 1
 
     def on_trial_complete(
@@ -127,6 +128,8 @@ class OptunaSearcher(Searcher):
             there = self._study.get_trials(deepcopy=False)
             if number < len(there) and there[number].state == TrialState.RUNNING:
                 trial = Trial(self._study, there[number]._trial_id)
+                if not has_settings(self._space, there[number]):
+                    draw_again(trial)
             else:
                 self._enqueue(number, trunk, trials, configs)
                 trial = self._study.ask()
@@ -154,6 +157,30 @@ class OptunaSearcher(Searcher):
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[trial.number]
+
+
+def has_settings(space: SearchSpace, trial: FrozenTrial) -> bool:
+    """Whether a trial was asked for all of its settings."""
+    try:
+        space.suggest(FixedTrial(trial.params), seed=0)
+    except ValueError:
+        return False
+    return True
+
+
+def draw_again(trial: Trial) -> None:
+    """Let the sampler draw what a trial of an earlier process has, and drop it.
+
+    Draws follow one another, so what the trial lacks is then drawn as it would have been.
+    """
+    for name, distribution in trial.distributions.items():
+        if not (
+            trial._is_fixed_param(name, distribution)
+            or distribution.single()
+            or trial._is_relative_param(name, distribution)
+        ):
+            frozen = trial._cached_frozen_trial
+            trial.study.sampler.sample_independent(trial.study, frozen, name, distribution)
 
 
 def shared_params(

@@ -87,10 +87,10 @@ class TrainState:
             self.sharp_K = (data.train_counts_K < sharpness.below).float()
             self.rho, self.has_rest = sharpness.rho, bool((data.counts_K >= sharpness.below).any())
 
-    def charge(self, kind: str, passes: int) -> None:
-        """Count what generated images cost, once a run, whoever made them."""
-        self.passes += 0 if kind in self._charged else passes
-        self._charged.add(kind)
+    def charge(self, made: str, passes: int) -> None:
+        """Count what generated images cost, once a run for each `made`, whoever made it."""
+        self.passes += 0 if made in self._charged else passes
+        self._charged.add(made)
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
         """The model's float32 logits (B, K) of normalised images."""
@@ -250,12 +250,12 @@ def _with_generated(
         return data, None
     spec, seed = state.generate, state.config.generate.shared.seed
     if isinstance(spec, DeepSmote):
-        state.charge("deepsmote", deepsmote_passes(spec, len(data.labels_N)))
+        state.charge(f"{spec} {seed}", deepsmote_passes(spec, len(data.labels_N)))
         return data.keep("deepsmote", (spec, seed), lambda: _balanced(spec, data, seed)), None
     assert isinstance(spec, M2m)
     config = state.config.plain(epochs=max(1, round(spec.share * epoch.full)), seed=seed)
     seed_state = data.keep("m2m", config.yaml(), lambda: _seed_network(config, data))
-    state.charge("m2m", seed_state.passes)
+    state.charge(config.yaml(), seed_state.passes)
     return data, seed_state
 
 

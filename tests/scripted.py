@@ -1,0 +1,132 @@
+"""A search with scripted scores: the real searcher, scheduler and journal, without Ray or training.
+
+What runs next follows from the study alone, so that a search which is cut off and resumed anywhere
+has the same events ahead of it as one that is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from imbtune.search.journal import rungs_of, settle, told_rungs
+from imbtune.search.scheduler import RUNG_TIME, SCORE, RungScheduler
+from imbtune.search.searcher import OptunaSearcher
+from imbtune.search.space import SearchSpace
+from imbtune.search.space_file import parse_space
+
+BUDGETS, ETA, SEED = [1, 3, 9], 3, 5
+FAILS = 9  # the trunk that fails on its way to the second rung, where there is one
+
+
+def tiny_space(late: Any = 1, **fields: Any) -> SearchSpace:
+    """Parts, conditional knobs and a range on each scale."""
+    content = {
+        "data": {"name": "digits"},
+        "train": {"epochs": BUDGETS[-1], "weights.schedule": "deferred"},
+        "presets": ["erm", "drw"],
+        "late_variants": late,
+        "knobs": {
+            "mix": ["none", "mixup", "mamix"],
+            "mix.omega": None,
+            "mix.late": ["keep", "stop"],
+            "loss": ["ce", "ldam"],
+            "weights": ["none", "inverse", "effective_number"],
+            "weights.beta": None,
+            "weights.schedule": ["always", "deferred", "linear"],
+            "optimizer.lr": {"low": 0.02, "high": 0.5, "scale": "log"},
+            "schedule.cooldown": {"low": 0.1, "high": 0.6},
+        },
+    }
+    return parse_space("tiny", {**content, **fields})
+
+
+def score_of(number: int, budget: int, settings: Mapping[str, Any]) -> float:
+    """Better with a rate near 0.1 and with mixing; with noise of its own at each rung."""
+    noise = np.random.default_rng([number, budget]).normal(0, 0.05)
+    near = abs(np.log(settings["optimizer.lr"] / 0.1))
+    return float(0.8 - 0.1 * near + 0.05 * (settings["mix"] != "none") + noise)
+
+
+class ScriptedSearch:
+    """A search, new or resumed, as far as `run` takes it."""
+
+    def __init__(
+        self,
+        study: Study,
+        space: SearchSpace,
+        trials: int,
+        sampler: str = "random",
+        concurrent: int = 2,
+        rescue: float = 0.3,
+    ) -> None:
+        self.study, self.concurrent = study, concurrent
+        self.scheduler = RungScheduler(BUDGETS, ETA, rescue, SEED)
+        self.stopped = self.scheduler.replay(told_rungs(study))
+        settle(study, self.stopped, BUDGETS[-1])
+        self.searcher = OptunaSearcher(study, space, trials, SEED, BUDGETS[-1], sampler)
+        self.given: list[dict[str, Any]] = []
+        self._running: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """To the end."""
+        while self._fill():
+            waiting = self._running.values()
+            self._advance(min(waiting, key=lambda t: (t.config["reached"], t.config["number"])))
+
+    def _fill(self) -> bool:
+        while len(self._running) < self.concurrent:
+            name = f"t{len(self.given)}"
+            suggested = self.searcher.suggest(name)
+            if suggested == OptunaSearcher.FINISHED:
+                break
+            self.given.append(dict(suggested))  # as handed out; `reached` rises in the other
+            self._running[name] = SimpleNamespace(trial_id=name, config=suggested)
+            self.scheduler.on_trial_add(None, self._running[name])  # type: ignore[arg-type]
+        return bool(self._running)
+
+    def _advance(self, trial: Any) -> None:
+        """Train to the next rung, and tell everyone as Ray Tune does."""
+        config, name = trial.config, trial.trial_id
+        rung = BUDGETS.index(config["reached"]) + 1 if config["reached"] else 0
+        budget = config["reached"] = BUDGETS[rung]
+        if config["number"] == FAILS and rung == 1:
+            self.searcher.on_trial_complete(name, None, error=True)
+            del self._running[name]
+            return
+        rows = [
+            row_of(number, budget, settings)
+            for number, settings in zip(config["trials"], config["settings"], strict=True)
+        ]
+        best = max(row["score"] for row in rows)
+        result = {RUNG_TIME: ETA**rung, SCORE: best, "rung": rows}
+        if budget == BUDGETS[-1]:
+            self.scheduler.on_trial_complete(None, trial, result)  # type: ignore[arg-type]
+        elif self.scheduler.on_trial_result(None, trial, result) == RungScheduler.CONTINUE:
+            self.searcher.on_trial_result(name, result)
+            return
+        self.searcher.on_trial_complete(name, result)
+        del self._running[name]
+
+
+def row_of(number: int, budget: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's row of a rung, as an actor reports it."""
+    score = score_of(number, budget, settings)
+    figures = {"accuracy": score, "recall": [score, 0.5]}
+    return {
+        **{"trial": number, "kind": "cooldown", "budget": budget, "score": score},
+        **{"images": 100 * budget, "figures": figures, "node": "here", "seconds": 1.0},
+    }
+
+
+def told(trial: FrozenTrial) -> list[Any]:
+    """All that a study knows of a trial, but for times and the order of rungs."""
+    rungs = [(r.budget, r.score, r.images, r.figures) for r in rungs_of(trial)]
+    attributes = {k: v for k, v in trial.user_attrs.items() if not k.startswith("rung ")}
+    values = [trial.intermediate_values, trial.value if trial.state.name == "COMPLETE" else None]
+    return [trial.number, trial.state.name, trial.params, *values, attributes, rungs]

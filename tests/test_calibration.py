@@ -1,0 +1,320 @@
+"""The figures of a calibration, and the advice and the search that follow from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from imbtune.cli.search import parse_request
+from imbtune.config import TrainConfig
+from imbtune.errors import ConfigError
+from imbtune.search.calibrate import FILE, compared_settings, random_configs, with_calibration
+from imbtune.search.calibration import (
+    Calibration,
+    RungReport,
+    Score,
+    advise,
+    calibrate,
+    interval,
+    mean_costs,
+    recall_of_best,
+    spearman,
+)
+from imbtune.search.request import AUTO, SearchRequest
+from imbtune.search.space_file import load_space
+
+TRIALS, BUDGETS, ETA = 24, [3, 9, 27], 3
+KINDS = ("compressed", "cooldown", "prefix")
+COSTS = {
+    **{("cooldown", b): c for b, c in zip(BUDGETS, (0.12, 0.4, 1.2), strict=True)},
+    **{("compressed", b): c for b, c in zip(BUDGETS, (0.11, 0.44, 1.44), strict=True)},
+    **{("prefix", b): c for b, c in zip(BUDGETS, (0.11, 0.33, 1.0), strict=True)},
+}
+
+pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=12)
+
+
+# ---- ranks -------------------------------------------------------------------------------------
+
+
+def literal_ranks(values: list[int]) -> list[float]:
+    """The mean place, from 1, of all that are equal."""
+    return [
+        sum(other < value for other in values) + (values.count(value) + 1) / 2 for value in values
+    ]
+
+
+@given(pairs)
+def test_spearman_is_the_correlation_of_mean_ranks(drawn: list[tuple[int, int]]) -> None:
+    one, other = [a for a, _ in drawn], [b for _, b in drawn]
+    rho = spearman(one, other)
+    if len(set(one)) == 1 or len(set(other)) == 1:
+        assert math.isnan(rho)
+        return
+    assert rho == pytest.approx(stats.spearmanr(one, other).statistic)
+    a, b = (np.array(literal_ranks(x)) - (len(x) + 1) / 2 for x in (one, other))
+    assert rho == pytest.approx((a * b).sum() / math.sqrt((a * a).sum() * (b * b).sum()))
+    assert spearman(other, one) == pytest.approx(rho)
+    assert spearman(np.exp(one), other) == pytest.approx(rho)
+
+
+@given(st.permutations(range(7)))
+def test_without_ties_spearman_is_the_textbook_formula(order: list[int]) -> None:
+    squares = sum((i - x) ** 2 for i, x in enumerate(order))
+    assert spearman(range(7), order) == pytest.approx(1 - 6 * squares / (7 * 48))
+
+
+@given(pairs, st.data())
+def test_recall_counts_the_best_that_are_found(
+    drawn: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    scores, truth = [a for a, _ in drawn], [b for _, b in drawn]
+    k = data.draw(st.integers(1, len(drawn)))
+
+    def best(values: list[int]) -> set[int]:
+        return set(sorted(range(len(values)), key=lambda i: (-values[i], i))[:k])
+
+    assert recall_of_best(scores, truth, k) == len(best(scores) & best(truth)) / k
+    assert recall_of_best(truth, truth, k) == 1
+
+
+def test_recall_by_hand() -> None:
+    assert recall_of_best([0.9, 0.8, 0.1, 0.2], [0.1, 0.7, 0.9, 0.2], 2) == 0.5
+    assert recall_of_best([0.9, 0.8, 0.1, 0.2], [0.1, 0.2, 0.9, 0.7], 2) == 0
+
+
+# ---- costs -------------------------------------------------------------------------------------
+
+
+def test_costs_by_hand() -> None:
+    """Cool-downs of 0.2 and 0.6 of 3, 9 and 27 epochs: 1, 2, 5 and 2, 5, 16 epochs."""
+    configs = [
+        TrainConfig.from_settings({"schedule.cooldown": share, "epochs": 27})
+        for share in (0.2, 0.6)
+    ]
+    trunks = {0.2: (2, 7, 22), 0.6: (1, 4, 11)}
+    cools = {0.2: (1, 2, 5), 0.6: (2, 5, 16)}
+    literal: dict[str, list[Any]] = {
+        "prefix": [3, 9, 27],
+        "compressed": [3, 3 + 9, 3 + 9 + 27],
+        "cooldown": [
+            sum(trunks[s][i] + sum(cools[s][: i + 1]) for s in (0.2, 0.6)) / 2 for i in range(3)
+        ],
+    }
+    found = mean_costs(configs, BUDGETS)
+    assert set(found) == {(kind, budget) for kind in KINDS for budget in BUDGETS}
+    for kind, epochs in literal.items():
+        assert [found[kind, b] for b in BUDGETS] == pytest.approx([e / 27 for e in epochs])
+
+
+# ---- figures and advice ------------------------------------------------------------------------
+
+
+def scores_of(lower: dict[tuple[str, int], Any], noise: float = 0.0) -> list[Score]:
+    """Scores of trials whose truth is their number; `lower`: what rungs below the top say."""
+    rng = np.random.default_rng(2)
+    numbers = np.arange(TRIALS)
+    columns = {(0, kind, budget): column for (kind, budget), column in lower.items()}
+    columns[0, "cooldown", 27] = numbers + noise * rng.normal(size=TRIALS)
+    columns[1, "cooldown", 27] = numbers
+    return [
+        Score(trial, seed, kind, budget, float(column[trial]) / 100)
+        for (seed, kind, budget), column in columns.items()
+        for trial in range(TRIALS)
+    ]
+
+
+def noise_everywhere() -> dict[tuple[str, int], Any]:
+    rng = np.random.default_rng(0)
+    return {(kind, budget): rng.permutation(TRIALS) for kind in KINDS for budget in BUDGETS[:-1]}
+
+
+def calibrated(lower: dict[tuple[str, int], Any], **options: Any) -> Calibration:
+    return calibrate(scores_of(lower, **options), COSTS, ETA, {"epochs": 27})
+
+
+PERFECT = np.arange(TRIALS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kind_that_predicts_is_advised(kind: str) -> None:
+    perfect = {(kind, budget): PERFECT for budget in BUDGETS[:-1]}
+    found = calibrated({**noise_everywhere(), **perfect})
+    assert (found.advice.rungs, found.advice.eta, found.advice.count) == (kind, ETA, 3)
+    assert found.floor == pytest.approx(1) and found.spread == 0
+    for report in found.reports:
+        assert (report.rho == pytest.approx(1)) == (report.kind == kind)
+        assert report.low <= report.rho + 1e-9 and report.rho <= report.high + 1e-9
+        assert report.cost == COSTS[report.kind, report.budget]
+        assert report.recall == 1 or report.kind != kind
+    assert [(r.kind, r.budget) for r in found.reports] == [(k, b) for k in KINDS for b in (3, 9)]
+
+
+def test_rungs_below_the_lowest_usable_one_are_left_out() -> None:
+    found = calibrated({**noise_everywhere(), ("cooldown", 9): PERFECT})
+    assert (found.advice.rungs, found.advice.count) == ("cooldown", 2)
+    below = calibrated({**noise_everywhere(), ("cooldown", 3): PERFECT})  # noise comes after it
+    assert (below.advice.rungs, below.advice.count) == ("none", 1)
+
+
+def test_noise_advises_no_rungs() -> None:
+    found = calibrated(noise_everywhere())
+    assert (found.advice.rungs, found.advice.count) == ("none", 1)
+    assert "no rung reaches 0.7" in found.advice.why
+
+
+def test_a_rung_where_all_trials_score_the_same_says_nothing() -> None:
+    """As one inside the warm-up may: every trial at chance."""
+    found = calibrated({**noise_everywhere(), ("prefix", 3): np.full(TRIALS, 10)})
+    (report,) = (r for r in found.reports if (r.kind, r.budget) == ("prefix", 3))
+    assert all(map(math.isnan, (report.rho, report.low, report.high)))
+    assert found.advice.rungs == "none"
+
+
+def literal_interval(one: Any, other: Any) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    drawn = []
+    for pick in rng.integers(0, len(one), (2000, len(one))):
+        if np.ptp(one[pick]) and np.ptp(other[pick]):
+            drawn.append(stats.spearmanr(one[pick], other[pick]).statistic)
+    return float(np.percentile(drawn, 5)), float(np.percentile(drawn, 95))
+
+
+def test_the_interval_is_that_of_resampled_trials() -> None:
+    """Resamples of few trials with ties may be constant; those say nothing."""
+    one, other = np.array([0.1, 0.1, 0.2, 0.2]), np.array([1.0, 2.0, 2.0, 3.0])
+    assert interval(one, other) == pytest.approx(literal_interval(one, other))
+
+
+def test_without_a_floor_nothing_is_usable() -> None:
+    """Two full runs that say nothing of each other: no rung can be trusted."""
+    reports = [RungReport("cooldown", 9, 0.1, 0, 0.2, 0.3, 0.4)]
+    for floor in (0.0, -0.2, float("nan")):
+        assert advise(reports, COSTS, floor, ETA).rungs == "none"
+    assert advise(reports, COSTS, 0.1, ETA).rungs == "cooldown"
+
+
+def test_a_trial_without_all_scores_is_left_out() -> None:
+    scores = scores_of({**noise_everywhere(), ("cooldown", 9): PERFECT}, noise=3.0)
+    partial = [
+        s for s in scores
+        if not (s.trial == 3 and s.seed == 1) and not (s.trial == 5 and s.kind == "prefix")
+    ]  # fmt: skip
+    whole = [s for s in scores if s.trial not in (3, 5)]
+    one, other = (calibrate(drawn, COSTS, ETA, {}) for drawn in (partial, whole))
+    assert one.trials == TRIALS - 2
+    assert one == other
+
+
+def test_spread_is_a_runs_deviation_about_its_configurations_mean() -> None:
+    found = calibrated(noise_everywhere(), noise=3.0)
+    again = np.arange(TRIALS) + 3.0 * np.random.default_rng(2).normal(size=TRIALS)
+    means = (again + np.arange(TRIALS)) / 2
+    variance = ((again - means) ** 2 + (np.arange(TRIALS) - means) ** 2).mean()  # of two: n - 1 = 1
+    assert found.spread == pytest.approx(math.sqrt(variance) / 100)
+    assert found.floor == pytest.approx(stats.spearmanr(again, np.arange(TRIALS)).statistic)
+
+
+# ---- a search that follows it ------------------------------------------------------------------
+
+
+def request_in(folder: Path, **options: Any) -> SearchRequest:
+    space = options.pop("space", None) or load_space("digits-lt").pin({"epochs": 27})
+    return SearchRequest(space, 10, "s", storage=str(folder), rungs=AUTO, **options)
+
+
+def store_calibration(
+    folder: Path, lower: dict[tuple[str, int], Any], name: str = "digits-lt-calibration"
+) -> Calibration:
+    """As `imbtune calibrate digits-lt --epochs 27` leaves it."""
+    settings = compared_settings(request_in(folder).space)
+    found = calibrate(scores_of(lower), COSTS, ETA, settings)
+    place = folder / name
+    place.mkdir()
+    (place / FILE).write_text(yaml.safe_dump(found.plain(), sort_keys=False, allow_unicode=True))
+    return found
+
+
+def test_a_stored_calibration_sets_the_rungs(tmp_path: Path) -> None:
+    before = request_in(tmp_path)
+    assert before.space.rungs.count == 2
+    perfect = {("compressed", budget): PERFECT for budget in BUDGETS[:-1]}
+    found = store_calibration(tmp_path, {**noise_everywhere(), **perfect})
+    request = with_calibration(before)
+    assert request.rungs == "compressed" == found.advice.rungs
+    assert (request.space.rungs.eta, request.space.rungs.count) == (3, 3)
+    assert request.budgets == [3, 9, 27]
+    assert request.space.source["rungs"] == {"eta": 3, "count": 3}
+    assert replace(request, rungs=AUTO, space=before.space) == before
+
+
+def test_a_calibration_that_found_no_usable_rung_stops_nothing(tmp_path: Path) -> None:
+    store_calibration(tmp_path, noise_everywhere())
+    request = with_calibration(request_in(tmp_path))
+    assert request.rungs == "none" and request.budgets == [27]
+
+
+def test_a_search_without_a_calibration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no calibration in") as error:
+        with_calibration(request_in(tmp_path))
+    assert str(error.value).endswith("run imbtune calibrate digits-lt")
+
+
+def test_a_calibration_by_its_name(tmp_path: Path) -> None:
+    store_calibration(tmp_path, noise_everywhere(), "other")
+    assert with_calibration(request_in(tmp_path), "other").rungs == "none"
+    with pytest.raises(ConfigError, match="there is no calibration in"):
+        with_calibration(request_in(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("epochs", 81, "has epochs=27, this search 81"),
+        ("data.ratio", 20, "has data.ratio=50.0, this search 20"),
+        ("model.width", 8, "has model.width="),
+    ],
+)
+def test_a_calibration_of_something_else(
+    tmp_path: Path, setting: str, value: int, said: str
+) -> None:
+    store_calibration(tmp_path, noise_everywhere())
+    space = request_in(tmp_path).space.pin({setting: value})
+    with pytest.raises(ConfigError) as error:
+        with_calibration(request_in(tmp_path, space=space))
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert "run imbtune calibrate digits-lt" in str(error.value)
+
+
+def test_prefix_rungs_are_not_taken_for_late_variants(tmp_path: Path) -> None:
+    """Nor from a calibration: prefixes cannot tell them apart."""
+    perfect = {("prefix", budget): PERFECT for budget in BUDGETS[:-1]}
+    assert store_calibration(tmp_path, {**noise_everywhere(), **perfect}).advice.rungs == "prefix"
+    path = tmp_path / "digits-lt.yaml"
+    path.write_text("like: digits-lt\nlate_variants: 3\n")
+    options: dict[str, Any] = {
+        "space": str(path),
+        "epochs": 27,
+        "trials": 10,
+        "storage": str(tmp_path),
+    }
+    for rungs in ("prefix", AUTO):
+        with pytest.raises(ConfigError, match="cannot tell late_variants: 3 apart"):
+            parse_request(**options, rungs=rungs)
+
+
+def test_a_calibrations_configurations_are_random_ones_of_the_space(tmp_path: Path) -> None:
+    request = replace(request_in(tmp_path, seed=4), trials=40)
+    configs = random_configs(request)
+    assert [c.flat() for c in random_configs(request)] == [c.flat() for c in configs]
+    assert len({config.seed for config in configs}) == 40
+    assert {config.mix.name for config in configs} == set(request.space.possible("mix"))

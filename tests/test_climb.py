@@ -1,0 +1,263 @@
+"""The path of a trial: late settings on one trunk, paths cut by a kill, every kind at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from short_runs import CHEAP, DATA
+
+from imbtune.config import TrainConfig
+from imbtune.methods.schedules import Phases
+from imbtune.training.climb import EpochResult, RungResult, climb
+from imbtune.training.loop import TrainState, train_epoch
+from imbtune.training.progress import (
+    RUNG_KINDS,
+    Epoch,
+    Stretch,
+    every_kind,
+    left_after,
+    stretches,
+    trunk,
+)
+
+SMALL = {"model.width": 2, "batch_size": 60, "precision": "float32", "epochs": 9}  # a step an epoch
+
+# ---- several late settings on one trunk ---------------------------------------------------------
+
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "weights": [
+        {"weights": "none"},
+        {"weights": "inverse"},
+        {"weights": "effective_number", "weights.schedule": "cosine"},
+    ],
+    "lengths": [
+        {"schedule.cooldown": 0.6, "schedule": "linear"},
+        {"schedule.cooldown": 0.2, "weights": "inverse"},
+        {"schedule.cooldown": 0.4, "schedule": "cosine", "mix.late": "stop"},
+    ],
+    "after": [{"after": "crt", "weights": "inverse"}, {"after": "tau_norm"}, {"after": "lws"}],
+    "generated": [
+        {"generate": "deepsmote", "generate.schedule": "deferred", **CHEAP["deepsmote"]},
+        {},
+        {"generate": "m2m", "generate.schedule": "deferred", **CHEAP["m2m"]},
+    ],
+}
+
+
+def configs_of(variants: Sequence[Mapping[str, Any]]) -> list[TrainConfig]:
+    every = {"mix": "mamix", **SMALL}
+    return [TrainConfig.from_settings({**every, **variant}) for variant in variants]
+
+
+def phases_of(configs: Sequence[TrainConfig]) -> list[Phases]:
+    return [config.schedule.shared for config in configs]
+
+
+def rungs_on(
+    configs: Sequence[TrainConfig], path: list[Stretch], state: TrainState | None = None
+) -> list[RungResult]:
+    return [r for r in climb(configs, DATA, path, state) if isinstance(r, RungResult)]
+
+
+def score_of(result: RungResult) -> list[Any]:
+    """The confusion, and at the top the margins of every class, float for float."""
+    margins = result.margins or ()
+    return [result.confusion_KK.tolist(), [mean_K.tolist() for mean_K in margins]]
+
+
+@pytest.mark.parametrize("kind", ["cooldown", "compressed"])
+@pytest.mark.parametrize("variants", VARIANTS.values(), ids=VARIANTS)
+def test_variants_score_on_a_shared_trunk_as_they_do_alone(
+    variants: list[dict[str, Any]], kind: str
+) -> None:
+    configs = configs_of(variants)
+    together = rungs_on(configs, stretches(kind, [3, 9], *phases_of(configs)))
+    assert sorted((r.stretch.budget, r.stretch.variant) for r in together) == [
+        (budget, variant) for budget in (3, 9) for variant in range(3)
+    ]
+    for variant, config in enumerate(configs):
+        alone = rungs_on([config], stretches(kind, [3, 9], config.schedule.shared))
+        mine = [r for r in together if r.stretch.variant == variant]
+        assert [score_of(r) for r in mine] == [score_of(r) for r in alone]
+        assert [r.branch_passes for r in mine] == [r.branch_passes for r in alone]
+        assert mine[-1].margins is not None and mine[0].margins is None
+
+
+def test_variants_differ_in_what_they_score() -> None:
+    """Else the test above would say nothing."""
+    configs = configs_of(VARIANTS["lengths"])
+    results = rungs_on(configs, stretches("cooldown", [3, 9], *phases_of(configs)))
+    top = [str(score_of(r)) for r in results if r.stretch.budget == 9]
+    assert len(set(top)) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "epochs"),
+    [  # cool-downs of 0.6, 0.2 and 0.4: 2, 1, 1 of 3 epochs and 5, 2, 4 of 9
+        ("cooldown", 7 + (2 + 1 + 1) + (5 + 2 + 4)),
+        ("compressed", 2 + (2 + 1 + 1) + 7 + (5 + 2 + 4)),
+    ],
+)
+def test_the_trunk_is_counted_once(kind: str, epochs: int) -> None:
+    configs = configs_of(VARIANTS["lengths"])
+    path = stretches(kind, [3, 9], *phases_of(configs))
+    results = list(climb(configs, DATA, path))
+    assert sum(isinstance(r, EpochResult) for r in results) == epochs
+    assert results[-1].passes == 60 * epochs  # 87 images: one step of 60
+    tops = [r for r in results if isinstance(r, RungResult) and r.stretch.budget == 9]
+    assert {r.stretch.variant: r.branch_passes for r in tops} == {0: 300, 1: 120, 2: 240}
+
+
+def test_variants_with_images_of_their_own_are_each_charged_for_them() -> None:
+    """Two sets of DeepSMOTE are two sets; the same set twice is one."""
+    few = {"generate": "deepsmote", "generate.schedule": "deferred", **CHEAP["deepsmote"]}
+    many = {**few, "generate.epochs": 3}
+
+    def passes(*variants: dict[str, Any]) -> int:
+        configs = configs_of(({}, *variants))
+        return rungs_on(configs, stretches("cooldown", [9], *phases_of(configs)))[-1].passes
+
+    plain = 7 * 60 + 2 * 60  # the trunk and the first variant's cool-down
+    cooled = 2 * 4 * 60  # 60 images of each class
+    assert passes(few) == plain + cooled + 2 * 87
+    assert passes(few, few) == plain + 2 * cooled + 2 * 87
+    assert passes(few, many) == plain + 2 * cooled + 2 * 87 + 2 * 3 * 87
+
+
+# ---- paths that go on after a kill --------------------------------------------------------------
+
+RESUMED: dict[str, dict[str, Any]] = {
+    "plain": {"mix": "cutmix", "weights": "inverse"},
+    "cumulative": {"weights": "inverse", "weights.schedule": "cumulative", "after": "crt"},
+    "adam": {"optimizer": "adamw", "schedule.cooldown": 0.5},
+}
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "anew"])
+@pytest.mark.parametrize("kind", RUNG_KINDS)
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
+def test_a_climb_goes_on_from_any_rung_to_the_same_scores(
+    changes: dict[str, Any], kind: str, kept: bool
+) -> None:
+    """From a checkpoint in a new state, where the trunk goes on; or from new weights."""
+    (config,) = configs_of([changes])
+    path = stretches(kind, [1, 3, 9], config.schedule.shared)
+    whole, trained = [], 0
+    for result in climb([config], DATA, path):
+        if isinstance(result, EpochResult) and result.epoch not in result.stretch.branch:
+            trained = result.epoch.index + 1
+        if isinstance(result, RungResult):
+            snapshot = result.state.snapshot() if kept and kind != "compressed" else None
+            whole.append((result, trained if snapshot else 0, clone(snapshot)))
+    for i, (reached, epochs, snapshot) in enumerate(whole[:-1]):
+        state = None
+        if snapshot and epochs:
+            state = TrainState(config, DATA)
+            state.restore(snapshot)
+        left = left_after(path, reached.stretch.budget, epochs)
+        assert sum(s.cost for s in left) <= sum(s.cost for s in path)
+        again = rungs_on([config], left, state)
+        assert [score_of(r) for r in again] == [score_of(r) for r, *_ in whole[i + 1 :]]
+        if state and kind != "compressed":
+            assert [r.passes for r in again] == [r.passes for r, *_ in whole[i + 1 :]]
+
+
+def clone(snapshot: Any) -> Any:
+    """Tensors apart from those that are trained on, as a checkpoint's are."""
+    if isinstance(snapshot, torch.Tensor):
+        return snapshot.clone()
+    if isinstance(snapshot, dict):
+        return {key: clone(value) for key, value in snapshot.items()}
+    return [clone(value) for value in snapshot] if isinstance(snapshot, list) else snapshot
+
+
+def test_variants_go_on_from_a_checkpoint_between_rungs() -> None:
+    """The shorter cool-down of the reached rung lies behind; the next rung's may begin before."""
+    configs = configs_of(VARIANTS["lengths"])
+    path = stretches("cooldown", [3, 9], *phases_of(configs))
+    results = list(climb(configs, DATA, path))
+    expected = {r.stretch.variant: score_of(r) for r in rungs_on(configs, path)[3:]}
+    assert len(results) and len(expected) == 3
+    for trained in range(4):
+        state = TrainState(configs[0], DATA)
+        for epoch in trunk(0, trained, 9, configs[0].schedule.shared):
+            train_epoch(state, DATA, epoch)
+        again = rungs_on(configs, left_after(path, 3, trained), state if trained else None)
+        assert {r.stretch.variant: score_of(r) for r in again} == expected
+
+
+rungs = st.lists(st.integers(1, 60), min_size=1, max_size=5, unique=True).map(sorted)
+phases = st.builds(Phases, warmup=st.just(0.1), cooldown=st.floats(0.02, 1))
+
+
+def scored(path: list[Stretch], variant: int, trained: Sequence[Epoch] = ()) -> list[Any]:
+    """The budgets and the epochs behind each scored model of a variant.
+
+    Args:
+        trained: what is behind the state that a path begins with which does not begin afresh.
+    """
+    behind, found = list(trained), []
+    for s in path:
+        behind = ([] if s.fresh else behind) + list(s.epochs)
+        found += [(s.budget, [*behind, *s.branch])] if s.variant == variant else []
+    return found
+
+
+@pytest.mark.parametrize("kind", ["cooldown", "compressed"])
+@given(budgets=rungs, variants=st.lists(phases, min_size=1, max_size=4))
+def test_every_variants_rungs_are_those_of_its_own_path(
+    kind: str, budgets: list[int], variants: list[Phases]
+) -> None:
+    """The epochs behind each scored model, warm-up included, are what they are alone."""
+    path = stretches(kind, budgets, *variants)
+    assert [s.budget for s in path if s.variant == 0] == budgets
+    for v, one in enumerate(variants):
+        assert scored(path, v) == scored(stretches(kind, budgets, one), 0)
+    assert sum(s.fresh for s in path) == (1 if kind == "cooldown" else len(budgets))
+    once = [e.index for s in path for e in s.epochs]
+    assert all(b in (a + 1, 0) for a, b in pairwise(once))
+
+
+@pytest.mark.parametrize("kind", RUNG_KINDS)
+@given(budgets=rungs, variants=st.lists(phases, min_size=1, max_size=4), data=st.data())
+def test_what_is_left_of_a_path_scores_the_rest_of_it(
+    kind: str, budgets: list[int], variants: list[Phases], data: st.DataObject
+) -> None:
+    """Begun afresh, or from any epoch of the trunk up to the first cool-down that is left."""
+    variants = variants[:1] if kind == "prefix" else variants
+    path = stretches(kind, budgets, *variants)
+    reached = data.draw(st.sampled_from([0, *budgets[:-1]]))
+    turns = [len(scored([*path[: i + 1]], s.variant)[-1][1]) - len(s.branch)
+             for i, s in enumerate(path) if s.budget > reached]  # fmt: skip
+    shared = 0 if kind == "compressed" else min(turns)
+    trained = data.draw(st.integers(0, shared))
+    left = left_after(path, reached, trained)
+    behind = [e for s in path for e in s.epochs][:trained]
+    assert left[0].fresh == (not trained)
+    for v in range(len(variants)):
+        whole = [row for row in scored(path, v) if row[0] > reached]
+        assert scored(left, v, behind) == whole
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
+def test_one_path_scores_every_kind_as_that_kinds_own_path(changes: dict[str, Any]) -> None:
+    (config,) = configs_of([changes])
+    budgets, shared = [1, 3, 9], config.schedule.shared
+    every = {
+        (r.stretch.kind, r.stretch.budget): r
+        for r in rungs_on([config], every_kind(budgets, shared))
+    }
+    assert len(every) == 3 * 2 + 1
+    for kind in RUNG_KINDS:
+        for alone in rungs_on([config], stretches(kind, budgets, shared)):
+            budget = alone.stretch.budget
+            mine = every["cooldown" if budget == 9 else kind, budget]
+            assert np.array_equal(mine.confusion_KK, alone.confusion_KK)
+            assert score_of(mine) == score_of(alone)

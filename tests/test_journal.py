@@ -1,0 +1,266 @@
+"""The journal as the record of a search: what it says of trials, its file, and what ASHA heard."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.storages.journal import JournalFileSymlinkLock
+from optuna.trial import TrialState
+from scripted import BUDGETS, SEED, ScriptedSearch, row_of, tiny_space, told
+
+from imbtune.config import TrainConfig
+from imbtune.errors import StudyError
+from imbtune.results.store import Store
+from imbtune.search.journal import (
+    FILE,
+    open_journal,
+    read_trials,
+    settle,
+    told_rungs,
+    trial_records,
+)
+from imbtune.search.samplers import trial_seed
+from imbtune.search.scheduler import RUNG_TIME, SCORE, RungScheduler
+from imbtune.search.searcher import OptunaSearcher
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[optuna.Study]:
+    with open_journal(Store(str(tmp_path)), "s") as journal:
+        yield journal.study
+
+
+def searcher_on(study: optuna.Study, trials: int, late: int = 1) -> OptunaSearcher:
+    return OptunaSearcher(study, tiny_space(late), trials, SEED, BUDGETS[-1], "random")
+
+
+def rung(given: dict[str, Any], budget: int) -> dict[str, Any]:
+    """The report of a trunk's rung."""
+    pairs = zip(given["trials"], given["settings"], strict=True)
+    return {"rung": [row_of(number, budget, settings) for number, settings in pairs]}
+
+
+# ---- records -----------------------------------------------------------------------------------
+
+
+def test_the_records_of_every_state(study: optuna.Study) -> None:
+    """A trial that waits, or that was not asked for all of its settings, has not begun."""
+    space, searcher = tiny_space(), searcher_on(study, 7)
+    given = [searcher.suggest(f"t{i}") for i in range(5)]
+    for budget in BUDGETS[:2]:
+        searcher.on_trial_result("t0", rung(given[0], budget))
+    searcher.on_trial_complete("t0", rung(given[0], 9))
+    searcher.on_trial_complete("t1", rung(given[1], 1))
+    searcher.on_trial_result("t2", rung(given[2], 1))
+    searcher.on_trial_complete("t2", None, error=True)
+    searcher.on_trial_result("t3", rung(given[3], 1))
+    half = study.ask()
+    half.suggest_categorical("mix", ["none", "mixup", "mamix"])
+    study.enqueue_trial({"mix": "none"})
+
+    records = trial_records(study, space, SEED, {3: 1})
+    assert [r.number for r in records] == [0, 1, 2, 3, 4]
+    assert [r.state for r in records] == ["COMPLETE", "PRUNED", "FAIL", "STOPPED", "STOPPED"]
+    assert [r.preset for r in records] == ["erm", "drw", None, None, None]
+    assert [[x.budget for x in r.rungs] for r in records] == [[1, 3, 9], [1], [1], [1], []]
+    assert [r.rescued for r in records] == [None, None, None, 1, None]
+    assert [r.trunk for r in records] == [0, 1, 2, 3, 4]
+    for record, suggestion in zip(records, given, strict=True):
+        assert record.settings == suggestion["settings"][0]
+        assert record.settings["seed"] == trial_seed(SEED, record.number)
+        scores = [row_of(record.number, x.budget, record.settings)["score"] for x in record.rungs]
+        assert [x.score for x in record.rungs] == scores
+        assert record.score == (scores[-1] if scores else None)
+    assert records[0].figures == {"accuracy": records[0].score, "recall": [records[0].score, 0.5]}
+    assert [x.order for x in records[0].rungs] == [0, 1, 2]
+
+
+def test_the_records_of_late_variants_have_their_trunk_and_its_seed(study: optuna.Study) -> None:
+    searcher_on(study, 5, late=3).suggest("t0")
+    records = trial_records(study, tiny_space(3), SEED, {})
+    assert [r.trunk for r in records] == [0, 0, 0]
+    assert {r.settings["seed"] for r in records} == {trial_seed(SEED, 0)}
+    assert [TrainConfig.from_settings(r.settings).flat() for r in records] == [
+        r.settings for r in records
+    ]
+
+
+def test_rungs_are_told_in_the_order_they_were_reached(study: optuna.Study) -> None:
+    """A trunk's is reached when its last variant has it, and counts with the best of them."""
+    searcher = searcher_on(study, 6, late=2)
+    given = [searcher.suggest(f"t{i}") for i in range(3)]
+    order = [(2, 1), (0, 1), (0, 3), (1, 1), (2, 3)]
+    for trunk, budget in order:
+        searcher.on_trial_result(f"t{trunk}", rung(given[trunk], budget))
+    half = rung(given[1], 3)
+    searcher.on_trial_result("t1", {"rung": half["rung"][:1]})
+    assert [tuple(row) for row in told_rungs(study)] == [
+        (
+            {"number": 2 * trunk, "preset": given[trunk]["preset"]},
+            budget,
+            max(row["score"] for row in rung(given[trunk], budget)["rung"]),
+        )
+        for trunk, budget in order
+    ]
+
+
+def test_settle_ends_what_was_decided_and_no_more(study: optuna.Study) -> None:
+    searcher = searcher_on(study, 12, late=2)
+    given = [searcher.suggest(f"t{i}") for i in range(6)]
+    for i, reached in enumerate([(1, 3, 9), (1,), (1,), (1,), (), (1, 3)]):
+        for budget in reached:
+            searcher.on_trial_result(f"t{i}", rung(given[i], budget))
+    top = rung(given[5], 9)["rung"]
+    searcher.on_trial_result("t5", {"rung": top[:1]})  # killed before the second one's was kept
+    study.tell(2, state=TrialState.PRUNED)
+    study.tell(4, state=TrialState.FAIL)
+    settle(study, {0, 2}, BUDGETS[-1])
+    states = [trial.state.name for trial in study.trials]
+    assert states[:4] == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
+    assert states[4:] == ["FAIL", "FAIL", *["RUNNING"] * 6]
+    assert [study.trials[i].value for i in (0, 1)] == [
+        row["score"] for row in rung(given[0], 9)["rung"]
+    ]
+
+
+# ---- the file ----------------------------------------------------------------------------------
+
+
+def test_half_a_line_and_a_stale_lock_are_mended(tmp_path: Path) -> None:
+    store, file = Store(str(tmp_path)), tmp_path / FILE
+    with open_journal(store, "s") as journal:
+        ScriptedSearch(journal.study, tiny_space(), 4).run()
+        before = [told(trial) for trial in journal.study.trials]
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"op_code":4,"worker_id":"some')
+    assert JournalFileSymlinkLock(str(file)).acquire()
+    assert list(tmp_path.glob(f"{FILE}.lock*"))
+    assert [told(trial) for trial in read_trials(store, "s")] == before
+    assert file.read_bytes() != whole  # to read is not to mend
+    with open_journal(store, "s") as journal:
+        assert [told(trial) for trial in journal.study.trials] == before
+        assert not list(tmp_path.glob(f"{FILE}.lock*"))
+        ScriptedSearch(journal.study, tiny_space(), 8).run()
+    assert len(read_trials(store, "s")) == 8
+    assert file.read_bytes().startswith(whole)
+
+
+HOLDS = """
+import sys, time
+from imbtune.results.store import Store
+from imbtune.search.journal import open_journal
+with open_journal(Store(sys.argv[1]), "s") as journal:
+    journal.study.ask()
+    print("open", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_study_is_one_processs_until_that_is_killed(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout and holder.stdout.readline() == "open\n"
+        line = "is being searched by another process: wait"
+        with pytest.raises(StudyError, match=line) as refused, open_journal(store, "s"):
+            pass
+        assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
+        assert len(read_trials(store, "s")) == 1
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        with open_journal(store, "s") as journal:
+            assert [trial.state for trial in journal.study.trials] == [TrialState.RUNNING]
+        with open_journal(store, "s"):  # and it lets go at its end
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+        if holder.stdout:
+            holder.stdout.close()
+
+
+# ---- what stops --------------------------------------------------------------------------------
+
+Told = tuple[dict[str, Any], int, float]
+
+
+@dataclass
+class Live:
+    """A run of the scheduler: its seed, what it heard, decided and rescued."""
+
+    seed: int
+    told: list[Told] = field(default_factory=list)
+    decided: list[str] = field(default_factory=list)
+    rescued: dict[int, int] = field(default_factory=dict)
+
+
+def heard(scheduler: RungScheduler, trial: Any, budget: int, score: float) -> str:
+    """The decision on a rung; Ray does not ask about a trial that says that it is done."""
+    result = {RUNG_TIME: 3 ** BUDGETS.index(budget), SCORE: score}
+    if budget == BUDGETS[-1]:
+        scheduler.on_trial_complete(None, trial, result)  # type: ignore[arg-type]
+        return RungScheduler.STOP
+    return scheduler.on_trial_result(None, trial, result)
+
+
+def begun(scheduler: RungScheduler, config: dict[str, Any], name: str) -> Any:
+    trial = SimpleNamespace(trial_id=f"{name} {config['number']}", config=config)
+    scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+    return trial
+
+
+@st.composite
+def live_runs(draw: st.DrawFn) -> Live:
+    """Trials in any order on random scores, some of them equal, some of them presets'."""
+    live = Live(draw(st.integers(0, 9)))
+    scheduler = RungScheduler(BUDGETS, 3, rescue=0.3, seed=live.seed)
+    presets = draw(st.lists(st.sampled_from([None, "erm"]), min_size=1, max_size=25))
+    running = [
+        begun(scheduler, {"number": i, "preset": preset}, "live")
+        for i, preset in enumerate(presets)
+    ]
+    left = {trial.trial_id: list(BUDGETS) for trial in running}
+    while running:
+        trial = running[draw(st.integers(0, len(running) - 1))]
+        budget, score = left[trial.trial_id].pop(0), draw(st.integers(0, 5)) / 10
+        live.told.append((trial.config, budget, score))
+        live.decided.append(heard(scheduler, trial, budget, score))
+        if live.decided[-1] == RungScheduler.STOP:
+            running.remove(trial)
+    live.rescued = scheduler.rescued
+    return live
+
+
+@given(live_runs(), st.data())
+def test_a_replayed_scheduler_decides_as_the_live_one(live: Live, data: st.DataObject) -> None:
+    """All of it, or up to any point; then the rest comes from trials that are new to Ray."""
+    cut = data.draw(st.integers(0, len(live.told)))
+    scheduler = RungScheduler(BUDGETS, 3, rescue=0.3, seed=live.seed)
+    stopped = scheduler.replay(live.told[:cut])
+    before = zip(live.told[:cut], live.decided[:cut], strict=True)
+    assert stopped == {t[0]["number"] for t, decision in before if decision == RungScheduler.STOP}
+    trials: dict[int, Any] = {}
+    for (config, budget, score), decision in zip(live.told[cut:], live.decided[cut:], strict=True):
+        if config["number"] not in trials:
+            trials[config["number"]] = begun(scheduler, config, "new")
+        assert heard(scheduler, trials[config["number"]], budget, score) == decision
+    assert scheduler.rescued == live.rescued
