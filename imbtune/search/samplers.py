@@ -51,6 +51,7 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
                 scramble=True,
                 independent_sampler=RandomSampler(seed=seed),
                 warn_independent_sampling=False,
+                warn_asynchronous_seeding=False,
             )
     raise unknown("sampler", name, SAMPLERS)
 

@@ -91,8 +91,10 @@ def _search(session: Session) -> SearchOutcome:
             request.time_budget and time.monotonic() - session.started >= request.time_budget
         )
         finals: list[FinalRecord] = known_finals(store)
-        if not cut_off or out_of_time:
-            cut_off = not _finals(session, records, finals) or (cut_off and not out_of_time)
+        if (cut_off and not out_of_time) or not _finals(session, records, finals):
+            cut_off, finals = True, []  # scores of some seeds alone would favour the lucky
+        else:
+            cut_off = False
         winner, baseline = decide(records, finals)
         outcome = SearchOutcome(
             store.place,
