@@ -81,7 +81,7 @@ class Rungs:
     """
 
     eta: int = 3
-    count: int = 4
+    count: int = 3
 
     def budgets(self, epochs: int) -> list[int]:
         """The rungs in whole epochs, rising to the full budget T; fewer where they coincide."""

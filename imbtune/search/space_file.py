@@ -5,7 +5,7 @@
     data: {name: cifar10, profile: exp, ratio: 100}
     train: {model: resnet32, epochs: 200}     # fixed, and what presets take for searched knobs
     objective: balanced_accuracy
-    rungs: {eta: 3, count: 4}
+    rungs: {eta: 3, count: 3}
     late_variants: 4                          # trials on one trunk that differ in late settings
     presets: [erm, drw, mamix_drw]            # the first trials; left out, every preset that fits
     knobs:
