@@ -11,22 +11,26 @@ from collections.abc import Mapping
 from imbtune.config import TrainConfig
 from imbtune.registry import Value
 
-LATE_SCHEDULES = ("never", "deferred", "linear", "cosine")  # of class weights: 0 on the trunk
-LATE_KNOBS = ("mix.late",)
-LATE_SLOTS = ("schedule", "after")
-TRUNK_KNOBS = ("schedule.warmup",)
+LATE_CHOICES = {  # with one of these, the slot does nothing on the trunk
+    "weights.schedule": ("never", "deferred", "linear", "cosine"),
+    "generate.schedule": ("deferred",),
+}
+_SLOTS, _KNOBS, _NOT = ("schedule", "after"), ("mix.late",), ("schedule.warmup",)
 
 
 def acts_late(key: str, settings: Mapping[str, Value]) -> bool:
     """Whether the setting `key` of a complete configuration acts in the cool-down alone."""
     slot = key.partition(".")[0]
-    if key in TRUNK_KNOBS:
-        return False
-    if slot == "weights":
-        return settings["weights"] == "none" or settings["weights.schedule"] in LATE_SCHEDULES
-    if slot == "generate":
-        return settings["generate"] == "none" or settings["generate.schedule"] != "always"
-    return key in LATE_KNOBS or slot in LATE_SLOTS
+    switch = f"{slot}.schedule"
+    if switch in LATE_CHOICES:
+        return settings[slot] == "none" or settings[switch] in LATE_CHOICES[switch]
+    return key in _KNOBS or (slot in _SLOTS and key not in _NOT)
+
+
+def may_act_late(key: str) -> bool:
+    """Whether there are configurations in which `key` acts in the cool-down alone."""
+    switch = f"{key.partition('.')[0]}.schedule"
+    return switch in LATE_CHOICES or acts_late(key, {})
 
 
 def trunk_settings(config: TrainConfig) -> dict[str, Value]:

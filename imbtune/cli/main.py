@@ -78,72 +78,135 @@ def _root(
         raise typer.Exit
 
 
+SpaceArgument = Annotated[
+    str, typer.Argument(help="A space's name (imbtune show spaces), or a path.")
+]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Full budget of a trial.")]
+GpusOption = Annotated[
+    float | None, typer.Option(help="1/n or whole. Default: 0.25 where there are GPUs.")
+]
+CpusOption = Annotated[int | None, typer.Option(help="Whole CPUs. Default: an even share.")]
+ConcurrentOption = Annotated[
+    int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option(help="A running Ray cluster: auto, or HEAD:6379.")
+]
+StorageOption = Annotated[str, typer.Option(help="Where studies go: a folder, s3://… or gs://….")]
+TimeOption = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Stop after 90s, 30m or 2h of trials; finals come on top."),
+]
+
+
 @app.command()
 def search(
-    space: Annotated[str, typer.Argument(help="A space's name (imbtune show spaces), or a path.")],
+    space: SpaceArgument,
     trials: Annotated[int, typer.Option(min=1, help="Trials to run, presets included.")] = 100,
     name: Annotated[
         str | None, typer.Option(help="The study's name. Default: the space's.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampler and of every trial.")] = 0,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Full budget of a trial.")] = None,
-    gpus_per_trial: Annotated[
-        float | None, typer.Option(help="1/n or whole. Default: 0.25 where there are GPUs.")
-    ] = None,
-    cpus_per_trial: Annotated[
-        int | None, typer.Option(help="Whole CPUs. Default: an even share.")
-    ] = None,
-    max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster: auto, or HEAD:6379.")
-    ] = None,
-    storage: Annotated[
-        str, typer.Option(help="Where studies go: a folder, s3://… or gs://….")
-    ] = "runs",
-    sampler: Annotated[str, typer.Option(help="tpe, random or qmc.")] = "tpe",
+    epochs: EpochsOption = None,
+    gpus_per_trial: GpusOption = None,
+    cpus_per_trial: CpusOption = None,
+    max_concurrent: ConcurrentOption = None,
+    address: AddressOption = None,
+    storage: StorageOption = "runs",
+    sampler: Annotated[str, typer.Option(help="tpe, random, gp, cmaes or qmc.")] = "tpe",
     rungs: Annotated[
-        str, typer.Option(help="Scores below the full budget: cooldown, compressed or prefix.")
+        str,
+        typer.Option(
+            help="Scores below the full budget: cooldown, compressed, prefix, none, or auto: what "
+            "imbtune calibrate found."
+        ),
     ] = "cooldown",
-    time_budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Stop after 90s, 30m or 2h of trials.")
+    rescue: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the stopped trials that run on, to see what stopping costs.",
+        ),
+    ] = 0.05,
+    finals: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Train so many of the best trials, and the best preset, again with fresh seeds. "
+            "Default: 5, or a tenth of the trials if that is less.",
+        ),
     ] = None,
+    final_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each finalist.")] = 3,
+    time_budget: TimeOption = None,
     wandb: Annotated[str, typer.Option(help="Weights & Biases: off, offline or online.")] = "off",
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
     """Search a space: presets first, then what the sampler suggests; ASHA stops the weak."""
-    from imbtune.cli.search import SearchOptions, search_command
+    options = dict(locals())
+    from imbtune.cli.search import search_command
 
-    search_command(
-        SearchOptions(
-            space=space,
-            trials=trials,
-            name=name,
-            seed=seed,
-            epochs=epochs,
-            gpus_per_trial=gpus_per_trial,
-            cpus_per_trial=cpus_per_trial,
-            max_concurrent=max_concurrent,
-            address=address,
-            storage=storage,
-            sampler=sampler,
-            rungs=rungs,
-            time_budget=time_budget,
-            wandb=wandb,
-            data=data,
-            skip_corrupt=skip_corrupt,
-            settings=settings or [],
-        )
-    )
+    search_command(**options)
+
+
+@app.command()
+def resume(
+    study: Annotated[str, typer.Argument(help="The study's folder or URI, e.g. runs/NAME.")],
+    gpus_per_trial: GpusOption = None,
+    cpus_per_trial: CpusOption = None,
+    max_concurrent: ConcurrentOption = None,
+    address: AddressOption = None,
+    time_budget: TimeOption = None,
+    data: DataOption = None,
+) -> None:
+    """Go on with a search that was interrupted or killed, from where it was."""
+    options = dict(locals())
+    from imbtune.cli.search import resume_command
+
+    resume_command(**options)
+
+
+@app.command()
+def calibrate(
+    space: SpaceArgument,
+    trials: Annotated[
+        int, typer.Option(min=8, help="Random configurations; each is trained with two seeds.")
+    ] = 16,
+    name: Annotated[
+        str | None, typer.Option(help="The study's name. Default: the space's, -calibration.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and of every run.")] = 0,
+    epochs: EpochsOption = None,
+    gpus_per_trial: GpusOption = None,
+    cpus_per_trial: CpusOption = None,
+    max_concurrent: ConcurrentOption = None,
+    address: AddressOption = None,
+    storage: StorageOption = "runs",
+    data: DataOption = None,
+    skip_corrupt: SkipOption = False,
+    settings: SetOption = None,
+) -> None:
+    """Measure how well each rung predicts the finished model; search --rungs auto follows it."""
+    options = dict(locals())
+    from imbtune.cli.calibrate import calibrate_command
+
+    calibrate_command(**options)
 
 
 @app.command()
 def train(
     config: Annotated[
         str | None, typer.Argument(help="A configuration: a study's best.yaml, as a path or URI.")
+    ] = None,
+    trial: Annotated[
+        tuple[str, int] | None,
+        typer.Option(
+            metavar="STUDY N",
+            help="Train trial N of a study again as its search did, on the validation set: the "
+            "same scores to the last bit on the same machine.",
+        ),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="A baseline instead of a file, e.g. mamix_drw; with --space.")
@@ -164,6 +227,11 @@ def train(
     settings: SetOption = None,
 ) -> None:
     """Train a configuration on all training data, and test it once, at the end."""
+    if trial:
+        from imbtune.cli.repeat import repeat_command
+
+        repeat_command(*trial, config=config, preset=preset, data=data)
+        return
     from imbtune.cli.train import TrainOptions, train_command
 
     train_command(

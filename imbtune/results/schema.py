@@ -45,11 +45,14 @@ _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
     """The columns of `trials`.
 
-    state: COMPLETE (full budget), PRUNED (stopped at a rung), FAIL, or STOPPED (the search ended
-    first). score: the objective at the highest rung reached, of a finished model of `budget`
-    epochs. margin_train, margin_val: mean margin of each class at the end of the full budget, in
-    logits and as probabilities (imbtune.training.margins). images: image passes, forward and
-    backward, with cool-downs, helper networks and second passes. node: Ray's ID of the machine.
+    trunk: the trial whose trunk it shares, as late variants do; its own number for others. state:
+    COMPLETE (full budget), PRUNED (stopped at a rung), FAIL, or STOPPED (the search ended first).
+    score: the objective at the highest rung reached, of a finished model of `budget` epochs.
+    rescued: the budget at which ASHA would have stopped it, had it not been let run to see what
+    stopping costs; null for others. margin_train, margin_val: mean margin of each class at the end
+    of the full budget, in logits and as probabilities (imbtune.training.margins). images: image
+    passes, forward and backward, with cool-downs, helper networks and second passes. node: Ray's
+    ID of the machine.
 
     Args:
         knobs: the type of every setting that a trial of the study may have.
@@ -57,12 +60,14 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
     return pa.schema(
         [
             ("trial", pa.int32()),
+            ("trunk", pa.int32()),
             ("preset", pa.string()),
             ("state", pa.string()),
             ("score", pa.float64()),
             ("budget", pa.int32()),
             ("rung_budgets", pa.list_(pa.int32())),
             ("rung_scores", pa.list_(pa.float64())),
+            ("rescued", pa.int32()),
             *METRICS,
             *MARGINS,
             ("images", pa.int64()),
@@ -85,6 +90,27 @@ EPOCHS = pa.schema(
         ("loss", pa.float64()),
         *METRICS,
         ("time", pa.timestamp("ms", tz="UTC")),
+    ]
+)
+
+FINALS = pa.schema(
+    [
+        ("trial", pa.int32()),  # of `trials`, trained again with a fresh
+        ("seed", pa.int64()),
+        ("score", pa.float64()),
+        *METRICS,
+        *MARGINS,
+        ("images", pa.int64()),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        ("trial", pa.int32()),  # of a calibration: a random configuration
+        ("seed", pa.int32()),  # 0: scored at every rung; 1: at the full budget alone
+        ("kind", pa.string()),
+        ("budget", pa.int32()),
+        ("score", pa.float64()),
     ]
 )
 

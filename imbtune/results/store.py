@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -83,6 +84,23 @@ class Store:
             content: bytes = stream.read()
         return content
 
+    def exists(self, name: str) -> bool:
+        """Whether the file or folder `name` is there."""
+        info = self.fs.get_file_info(f"{self.root}/{name}")
+        return bool(info.type != pafs.FileType.NotFound)
+
+    def names(self, folder: str) -> list[str]:
+        """The names of a folder's files, sorted; none where it is missing. Hidden ones are not
+        listed."""
+        selector = pafs.FileSelector(f"{self.root}/{folder}", allow_not_found=True)
+        names = [info.base_name for info in self.fs.get_file_info(selector)]
+        return sorted(name for name in names if not name.startswith("."))
+
+    def delete(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.delete_file(f"{self.root}/{name}")
+
     def table(self, folder: str) -> pa.Table:
         """All rows of a folder of Parquet parts, in order."""
         return pq.read_table(f"{self.root}/{folder}", filesystem=self.fs)
@@ -90,9 +108,15 @@ class Store:
     def replace_folder(self, name: str, table: pa.Table) -> None:
         """Replace a folder's parts by one file, in one step that no reader and no kill can split.
 
-        Where folders cannot be exchanged (a bucket, a system without renameat2) the parts stay.
+        Where folders cannot be exchanged (a bucket, a system without renameat2) the new file comes
+        first and the parts go after it, so a reader in between sees rows twice.
         """
         if not self.local:
+            parts = self.names(name)
+            whole = next(n for i in itertools.count() if (n := f"all-{i}.parquet") not in parts)
+            self.write_table(f"{name}/{whole}", table)
+            for part in parts:
+                self.delete(f"{name}/{part}")
             return
         new = self.local / f".{name}.new"
         self.write_table(f".{name}.new/all.parquet", table)

@@ -65,7 +65,8 @@ class _Table:
 
     def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
         self.rows: list[Row] = []
-        self._store, self._name, self._schema, self._parts = store, name, schema, 0
+        self._store, self._name, self._schema = store, name, schema
+        self._parts = len(store.names(name))  # none of those that are there is written again
         self._write_part()  # an empty first part: readers find the columns at once
 
     def write(self) -> None:
@@ -73,7 +74,8 @@ class _Table:
             self._write_part()
 
     def compact(self) -> None:
-        self._store.replace_folder(self._name, self._store.table(self._name))
+        if self._store.local:  # in a bucket that is not one step
+            self._store.replace_folder(self._name, self._store.table(self._name))
 
     def _write_part(self) -> None:
         table = pa.Table.from_pylist(list(self.rows), schema=self._schema)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -14,41 +15,67 @@ from ray import tune
 from imbtune.config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.imports import OwnModule, register
-from imbtune.search.scheduler import RUNG_TIME
+from imbtune.search import checkpoints
+from imbtune.search.scheduler import RUNG_TIME, SCORE
 from imbtune.training.climb import EpochResult, RungResult, climb
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import pick_device
+from imbtune.training.loop import TrainState, pick_device
 from imbtune.training.margins import ClassMargins
 from imbtune.training.metrics import metrics, recalls
-from imbtune.training.progress import stretches
+from imbtune.training.progress import Stretch, every_kind, left_after, stretches
+
+EVERY = "every"  # all kinds of rungs on one path, for a calibration
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is the same for all trials of a search.
+
+    rungs: a kind, or EVERY. budgets: in epochs, rising. objective: the metric that is the score.
+    checkpoints: the study's folder or URI, or none to keep no checkpoints.
+    """
+
+    rungs: str
+    budgets: list[int]
+    eta: int
+    objective: str
+    checkpoints: str | None = None
+    threads: int = 1
+    report_seconds: float = 3.0  # epochs reach the driver at every rung, and about this often
+    imports: tuple[OwnModule, ...] = ()
+
+    def path(self, variants: list[TrainConfig], whole: bool) -> list[Stretch]:
+        """A trial's path through its rungs; `whole`, to the full budget without any."""
+        phases = [config.schedule.shared for config in variants]
+        if whole:
+            return stretches("cooldown", self.budgets[-1:], *phases)
+        if self.rungs == EVERY:
+            return every_kind(self.budgets, *phases)
+        return stretches(self.rungs, self.budgets, *phases)
 
 
 class TrialActor(tune.Trainable):
-    """Ray's view of a trial: each `step` trains to the next rung, or for a few seconds."""
+    """Ray's view of a trial: each `step` trains to the next rung, or for a few seconds.
+
+    What Ray calls a trial is a trunk: one trial of ours, or several late variants. Its config has
+    their numbers (`trials`) and `settings`; and where it goes on after a kill, the budget
+    `reached`, the `images` passed until then, and the epochs `trained` that its checkpoint has; or
+    that it shall run `whole`, without rungs.
+    """
 
     _is_first: bool
 
     def setup(
-        self,
-        config: dict[str, Any],
-        splits: Splits | None = None,
-        rungs: str = "cooldown",
-        budgets: list[int] | None = None,
-        eta: int = 3,
-        objective: str = "balanced_accuracy",
-        threads: int = 1,
-        report_seconds: float = 3.0,
-        imports: tuple[OwnModule, ...] = (),
+        self, config: dict[str, Any], splits: Splits | None = None, course: Course | None = None
     ) -> None:
         """Put the data on the device, once an actor, and begin the first trial."""
-        assert splits and budgets
-        register(imports)
-        torch.set_num_threads(threads)
+        assert splits and course
+        register(course.imports)
+        torch.set_num_threads(course.threads)
         # a trial without a share of a GPU stays off it: Ray does not hide the GPUs from it
         has_gpu = bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
         self._data = DeviceData(splits, pick_device() if has_gpu else torch.device("cpu"))
-        self._rungs, self._budgets, self._eta, self._objective = rungs, budgets, eta, objective
-        self._report_seconds = report_seconds
+        self._course = course
         self._node = ray.get_runtime_context().get_node_id()
         self._begin(config)
 
@@ -60,21 +87,40 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train on; the epochs since the last report, and the rung where one was reached."""
         report: dict[str, Any] = {"epochs": [], "node": self._node, "pid": os.getpid()}
+        self._keep()
         started = time.monotonic()
         for result in self._climb:
             if isinstance(result, RungResult):
-                return report | self._rung(result)
-            report["epochs"].append(self._epoch(result))
-            if self._is_first or time.monotonic() - started > self._report_seconds:
-                self._is_first = False
-                return report | {"images": result.passes}
+                rung = result.stretch.rung, result.stretch.kind
+                self._scored.setdefault(rung, []).append(self._rung(result))
+                if len(self._scored[rung]) == len(self._trials):
+                    return report | self._reached(result, self._scored.pop(rung))
+            else:
+                report["epochs"].append(self._epoch(result))
+                if self._is_first or time.monotonic() - started > self._course.report_seconds:
+                    self._is_first = False
+                    return report
         raise RuntimeError("a trial was asked to go on after its last rung")
 
     def _begin(self, config: dict[str, Any]) -> None:
-        train = TrainConfig.from_settings(config["settings"])
-        path = stretches(self._rungs, self._budgets, train.schedule.shared)
+        variants = [TrainConfig.from_settings(settings) for settings in config["settings"]]
+        self._trials: list[int] = config["trials"]
+        self._scored: dict[tuple[int, str], list[dict[str, Any]]] = {}  # of rungs under way
+        self._branches = [0] * len(variants)  # image passes of their own cool-downs
+        self._kept: TrainState | None = None  # a trunk to checkpoint, if it goes on
         self._is_first = True  # the first epoch is reported at once
-        self._climb: Iterator[EpochResult | RungResult] = climb([train], self._data, path)
+        self._started = time.monotonic()
+        self._trained: int = config["trained"]
+        state, path = None, self._course.path(variants, config["whole"])
+        if config["reached"]:
+            path = left_after(path, config["reached"], self._trained)
+        if self._trained and self._course.checkpoints:
+            place, number = self._course.checkpoints, self._trials[0]
+            state = TrainState(variants[0], self._data)
+            state.restore(checkpoints.load(place, number, self._trained))
+        self._before, self._images = state.passes if state else 0, config["images"]
+        self._path = path
+        self._climb: Iterator[EpochResult | RungResult] = climb(variants, self._data, path, state)
 
     def _figures(self, result: EpochResult | RungResult) -> dict[str, Any]:
         figures = metrics(result.confusion_KK, self._data.counts_K)
@@ -82,7 +128,10 @@ class TrialActor(tune.Trainable):
 
     def _epoch(self, result: EpochResult) -> dict[str, Any]:
         epoch = result.epoch
+        in_branch = epoch in result.stretch.branch
+        self._trained = self._trained if in_branch else epoch.index + 1
         return {
+            "trial": self._trials[result.stretch.variant if in_branch else 0],
             "epoch": epoch.index + 1,
             "phase": epoch.phase,
             "budget": epoch.budget,
@@ -93,15 +142,41 @@ class TrialActor(tune.Trainable):
         }
 
     def _rung(self, result: RungResult) -> dict[str, Any]:
+        variant = result.stretch.variant
         figures = self._figures(result)
+        self._branches[variant] += result.branch_passes
+        trunk = result.passes - self._before - sum(self._branches)
+        own = self._branches[variant] + (0 if variant else trunk)
         return {
-            RUNG_TIME: self._eta**result.stretch.rung,
+            "trial": self._trials[variant],
+            "kind": result.stretch.kind,
             "budget": result.stretch.budget,
-            "score": figures[self._objective],
-            "images": result.passes,
+            "score": figures[self._course.objective],
+            "images": self._images[variant] + own,
             "figures": figures | _margin_columns(result.margins),
-            "done": result.stretch.budget == self._budgets[-1],
+            "node": self._node,
+            "seconds": time.monotonic() - self._started,
         }
+
+    def _reached(self, result: RungResult, scored: list[dict[str, Any]]) -> dict[str, Any]:
+        """The report of a rung: the best variant stands for its trunk."""
+        stretch = result.stretch
+        following = self._path[self._path.index(stretch) + 1 :][:1]
+        goes_on = bool(following) and not following[0].fresh and not self._scored
+        self._kept = result.state if goes_on else None
+        return {
+            RUNG_TIME: self._course.eta**stretch.rung,
+            SCORE: max(row["score"] for row in scored),
+            "rung": scored,
+            "done": not following,
+        }
+
+    def _keep(self) -> None:
+        """Checkpoint the trunk behind the last rung, now that the scheduler lets it go on."""
+        if self._kept and self._course.checkpoints:
+            place, number = self._course.checkpoints, self._trials[0]
+            checkpoints.save(place, number, self._trained, self._kept.snapshot())
+        self._kept = None
 
 
 def _margin_columns(margins: ClassMargins | None) -> dict[str, list[float]]:

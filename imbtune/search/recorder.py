@@ -1,123 +1,129 @@
-"""From Ray's results to a study's rows: the one Tune callback.
+"""From Ray's results to a study's rows: the one Tune callback of a search.
 
-Ray calls it in the driver, one event after another.
+Ray calls it in the driver, one event after another. What it writes of a trial is what Optuna's
+journal has of it, so a resumed search can write the same rows again.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import FrozenTrial
 from ray.tune import Callback
 
+from imbtune.results.store import Store
 from imbtune.results.tables import Sink
+from imbtune.search import checkpoints
+from imbtune.search.journal import Journal, trial_record
 from imbtune.search.records import TrialRecord, summary
+from imbtune.search.space import SearchSpace
 
 Say = Callable[[str], None]
 
 
 class Recorder(Callback):
-    """Keeps every trial's record, and sends rows to its `sinks`.
+    """Sends a study's rows to its `sinks`, and says how each trial ended.
 
     Args:
-        trials: how many the search has.
-        full_budget: epochs of a finished trial.
+        trials: how many the search has. ended: how many have ended before.
+        rescued: of the scheduler.
         say: prints a line for the user.
     """
 
-    def __init__(self, trials: int, full_budget: int, say: Say) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        space: SearchSpace,
+        seed: int,
+        trials: int,
+        ended: int,
+        rescued: Mapping[int, int],
+        say: Say,
+    ) -> None:
         self.sinks: list[Sink] = []
-        self.records: dict[int, TrialRecord] = {}
         self.settings: dict[int, Mapping[str, Any]] = {}  # by number, for W&B
-        self._trials, self._full_budget, self._say = trials, full_budget, say
-        self._ended = 0
+        self.errors: dict[int, str] = {}
+        self._journal, self._store, self._space, self._seed = journal, store, space, seed
+        self._trials, self._ended, self._rescued, self._say = trials, ended, rescued, say
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial begins."""
+        """A trunk begins."""
         config = trial.config
-        record = TrialRecord(config["number"], config["preset"], config["settings"], time.time())
-        self.records[record.number] = record
-        self.settings[record.number] = {**record.settings, "preset": record.preset}
+        for number, settings in zip(config["trials"], config["settings"], strict=True):
+            self.settings[number] = {**settings, "preset": config["preset"]}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Epoch rows go out; a rung's score is kept."""
-        record = self.records[trial.config["number"]]
-        record.node, record.images = result["node"], result["images"]
+        """Epoch rows go out."""
         for row in result["epochs"]:
-            stamped = {**row, "trial": record.number, "time": _utc(row["time"])}
             for sink in self.sinks:
-                sink.epoch(stamped)
-        if "score" in result:
-            record.rung_budgets.append(result["budget"])
-            record.rung_scores.append(result["score"])
-            record.figures = result["figures"]
+                sink.epoch({**row, "time": _utc(row["time"])})
         self._flush()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial finished its last rung, or ASHA stopped it."""
-        record = self.records[trial.config["number"]]
-        self._end(record, "COMPLETE" if record.budget == self._full_budget else "PRUNED")
+        """The trunk finished its last rung, or ASHA stopped it."""
+        self._end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial failed; the search goes on."""
-        self._end(self.records[trial.config["number"]], "FAIL", _last_line(trial))
+        """The trunk failed; the search goes on."""
+        self.errors |= dict.fromkeys(trial.config["trials"], last_line(trial))
+        self._end(trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Rows also go out while no result comes in."""
         self._flush()
 
-    def close(self) -> None:
+    def close(self, cut_off: list[TrialRecord]) -> None:
         """The end of the search: rows for trials that it cut off, then the last flush."""
-        for record in self.records.values():
-            if record.state == "RUNNING":
-                self._end(record, "STOPPED")
+        for record in cut_off:
+            self._write(record)
         for sink in self.sinks:
             sink.close()
 
-    def _end(self, record: TrialRecord, state: str, error: str | None = None) -> None:
-        record.state = state
-        row = {
-            "trial": record.number,
-            "preset": record.preset,
-            "state": state,
-            "score": record.score,
-            "budget": record.budget,
-            "rung_budgets": record.rung_budgets,
-            "rung_scores": record.rung_scores,
-            **record.figures,
-            "images": record.images,
-            "seconds": time.time() - record.started,
-            "ended": _utc(time.time()),
-            "node": record.node,
-            "error": error,
-            **record.settings,
-        }
+    def _end(self, trial: Any) -> None:
+        there: list[FrozenTrial] = self._journal.study.get_trials(deepcopy=False)
+        for number in trial.config["trials"]:
+            self._write(trial_record(there[number], self._space, self._seed, self._rescued))
+        checkpoints.drop(self._store, trial.config["number"])
+
+    def _write(self, record: TrialRecord) -> None:
+        row = trial_row(record, self.errors)
         for sink in self.sinks:
             sink.trial(row)
         self._ended += 1
-        self._say(self._line(record, error))
+        self._say(self._line(record))
 
-    def _line(self, record: TrialRecord, error: str | None) -> str:
+    def _line(self, record: TrialRecord) -> str:
         width = len(str(self._trials))
         score = "  –  " if record.score is None else f"{record.score:.3f}"
         reached = f"{score} at {record.budget:>3} epochs"
         name = record.preset or summary(record.settings)
-        tail = f"  {error}" if error else ""
+        tail = f"  {self.errors[record.number]}" if record.number in self.errors else ""
         count = f"{self._ended:>{width}}/{self._trials}"
         number = f"trial {record.number}".ljust(6 + width)
         return f"{count}  {number}  {record.state.lower():<8}  {reached}  {name}{tail}"
 
     def _flush(self) -> None:
+        self._journal.copy()  # before the rows: it is never behind them
         for sink in self.sinks:
             sink.flush()
 
 
-def _last_line(trial: Any) -> str:
+def trial_row(record: TrialRecord, errors: Mapping[int, str]) -> dict[str, Any]:
+    """A trial's row in the table."""
+    return {
+        **record.row(),
+        "ended": _utc(record.ended),
+        "error": errors.get(record.number),
+    }
+
+
+def last_line(trial: Any) -> str:
     """The last line of the traceback that Tune has just written; trial.get_error() is not ready."""
     lines = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines()
     return lines[-1] if lines else "no error was recorded"

@@ -2,47 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from imbtune.registry import Value
 
+COMPLETE, PRUNED, FAIL, STOPPED = "COMPLETE", "PRUNED", "FAIL", "STOPPED"  # states of a trial
 
-@dataclass
+
+@dataclass(frozen=True)
+class RungRecord:
+    """A rung that a trial reached.
+
+    order: its place among all rungs of the study, in the order that they were reached in. budget:
+    epochs of the finished model that was scored. images: image passes of the trial so far; a late
+    variant has those of its own cool-downs alone. figures: all metrics. seconds: of training.
+    """
+
+    order: int
+    kind: str
+    budget: int
+    score: float
+    images: int
+    figures: Mapping[str, Any]
+    node: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TrialRecord:
-    """What is known of a trial so far."""
+    """A trial as the study has it.
+
+    trunk: the number of the trial whose trunk it shares; its own for most. settings: complete.
+    rescued: the budget at which ASHA would have stopped it, had it not been let run to see what
+    that costs.
+    """
 
     number: int
+    trunk: int
     preset: str | None
+    state: str
     settings: Mapping[str, Value]
-    started: float
-    state: str = "RUNNING"
-    rung_budgets: list[int] = field(default_factory=list)
-    rung_scores: list[float] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
-    images: int = 0
-    node: str = ""
+    rungs: Sequence[RungRecord] = ()
+    rescued: int | None = None
+    ended: float = 0.0
 
     @property
     def score(self) -> float | None:
         """The objective at the highest rung reached."""
-        return self.rung_scores[-1] if self.rung_scores else None
+        return self.rungs[-1].score if self.rungs else None
 
     @property
     def budget(self) -> int:
-        return self.rung_budgets[-1] if self.rung_budgets else 0
+        return self.rungs[-1].budget if self.rungs else 0
+
+    @property
+    def images(self) -> int:
+        return self.rungs[-1].images if self.rungs else 0
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """All metrics at the highest rung reached."""
+        return self.rungs[-1].figures if self.rungs else {}
+
+    def row(self) -> dict[str, Any]:
+        """Its row in the trials' table, but for `ended` and `error`."""
+        last = self.rungs[-1] if self.rungs else None
+        return {
+            "trial": self.number,
+            "trunk": self.trunk,
+            "preset": self.preset,
+            "state": self.state,
+            "score": self.score,
+            "budget": self.budget,
+            "rung_budgets": [rung.budget for rung in self.rungs],
+            "rung_scores": [rung.score for rung in self.rungs],
+            "rescued": self.rescued,
+            **self.figures,
+            "images": self.images,
+            "seconds": last.seconds if last else None,
+            "node": last.node if last else None,
+            **self.settings,
+        }
+
+
+@dataclass(frozen=True)
+class FinalRecord:
+    """A finalist trained again with one fresh seed, on the search's data."""
+
+    trial: int
+    seed: int
+    score: float
 
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """A search's end; `winner` the best finished trial, `baseline` the best finished preset."""
+    """A search's end.
+
+    winner: the finalist with the best mean; without finals, the best finished trial. baseline: the
+    best preset, by the same measure. seconds: since this command began. finals: all of them.
+    cut_off: it ended before its trials or finals did, and not for its time budget.
+    """
 
     place: str
     records: list[TrialRecord]
     winner: TrialRecord | None
     baseline: TrialRecord | None
     seconds: float
+    finals: list[FinalRecord] = field(default_factory=list)
+    cut_off: bool = False
 
 
 def summary(settings: Mapping[str, Value]) -> str:

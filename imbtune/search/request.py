@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from imbtune.data.reading import Reading, data_root
 from imbtune.results.store import join
 from imbtune.search.space import SearchSpace
+
+AUTO = "auto"  # rungs: those that a calibration recommends
+FINALISTS, PER_FINALIST = 5, 10  # finals by default: 5, but not more than one of ten trials
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,9 @@ class SearchRequest:
     storage: str = "runs"
     sampler: str = "tpe"
     rungs: str = "cooldown"
+    rescue: float = 0.05
+    finals: int | None = None
+    final_seeds: int = 3
     time_budget: float | None = None
     wandb: str = "off"
     data: Path | None = None
@@ -35,6 +43,34 @@ class SearchRequest:
         """The study's folder or URI."""
         return join(self.storage, self.name)
 
+    @property
+    def budgets(self) -> list[int]:
+        """The rungs in epochs, rising to the full budget; that one alone without stopping."""
+        every = self.space.rungs.budgets(self.space.base().epochs)
+        return every[-1:] if self.rungs == "none" else every
+
+    @property
+    def rungs_kind(self) -> str:
+        """The kind of the rungs; without stopping all kinds are the same run."""
+        return "cooldown" if self.rungs == "none" else self.rungs
+
+    @property
+    def finalists(self) -> int:
+        """How many of the best trials are trained again; 0 for a search too small to pay for it."""
+        asked = min(FINALISTS, self.trials // PER_FINALIST) if self.finals is None else self.finals
+        return asked if self.final_seeds else 0
+
     def reading(self) -> Reading:
         """Where the data is, and how strictly it is read."""
         return Reading(data_root(self.data), self.skip_corrupt)
+
+    def plain(self) -> dict[str, Any]:
+        """All but the space, as YAML can hold it."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "space"}
+        return {**found, "data": str(self.reading().root) if self.reading().root else None}
+
+    @classmethod
+    def from_plain(cls, space: SearchSpace, content: Mapping[str, Any]) -> SearchRequest:
+        """What `plain` described."""
+        data = content.get("data")
+        return cls(space, **{**content, "data": Path(data) if data else None})

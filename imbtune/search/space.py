@@ -38,6 +38,11 @@ class KnobRange:
     choices: tuple[Value, ...] = ()
 
     @property
+    def slot(self) -> str:
+        """The slot, or the plain setting, that it belongs to."""
+        return self.key.partition(".")[0]
+
+    @property
     def optuna_name(self) -> str:
         """The parameter's name in Optuna: on the complement scale that is 1 - x."""
         return f"1-{self.key}" if self.scale == "complement" else self.key
@@ -87,7 +92,8 @@ class Rungs:
 class SearchSpace:
     """A checked space. `fixed` are flat settings; `pinned` those of `--set`, above presets too.
 
-    imports: the modules with the user's own parts.
+    late_variants: how many late settings each trunk is tried with. imports: the modules with the
+    user's own parts. source: the content of a file that says the same.
     """
 
     name: str
@@ -99,6 +105,8 @@ class SearchSpace:
     preset_names: tuple[str, ...] | None = None
     pinned: Mapping[str, Value] = field(default_factory=dict)
     imports: tuple[OwnModule, ...] = ()
+    late_variants: int = 1
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     def suggest(self, trial: Suggests, seed: int) -> TrainConfig:
         """A configuration from an Optuna trial (define by run)."""
@@ -162,6 +170,14 @@ class SearchSpace:
                 check_knob(slot, str(known.get(slot, DEFAULTS[slot])), name)
         return changed
 
+    def possible(self, key: str) -> tuple[Value, ...]:
+        """The choices of a searched knob, or the one value that it always has."""
+        for knob in self.knobs:
+            if knob.key == key and key not in self.pinned:
+                return knob.choices
+        fixed = {**self.fixed, **self.pinned}
+        return (fixed.get(key, find_parameter(key).default),)
+
     def own_parts(self) -> list[Entry]:
         """The user's own parts that a trial of this space may have."""
         searched = [choice for knob in self.knobs for choice in knob.choices]
@@ -174,6 +190,7 @@ class SearchSpace:
             "about": self.about,
             "objective": self.objective,
             "rungs": vars(self.rungs),
+            "late_variants": self.late_variants,
             "presets": list(self.presets()),
             "fixed": self.base().nested(),
             "knobs": {k.key: k.describe() for k in self.knobs if k.key not in self.pinned},

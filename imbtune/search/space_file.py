@@ -6,6 +6,7 @@
     train: {model: resnet32, epochs: 200}     # fixed, and what presets take for searched knobs
     objective: balanced_accuracy
     rungs: {eta: 3, count: 4}
+    late_variants: 4                          # trials on one trunk that differ in late settings
     presets: [erm, drw, mamix_drw]            # the first trials; left out, every preset that fits
     knobs:
       mix: [none, mixup, mamix]               # a list of choices
@@ -26,14 +27,27 @@ from typing import Any
 
 from imbtune.config import DEFAULTS, PLAIN, TrainConfig, flatten, read_yaml
 from imbtune.errors import ConfigError, unknown
-from imbtune.imports import OwnModule, import_parts, united
+from imbtune.imports import OwnModule, import_parts, united, with_imports
+from imbtune.late import may_act_late
 from imbtune.registry import Parameter, describe_range
 from imbtune.results.store import Store
 from imbtune.search.space import KnobRange, Rungs, SearchSpace, check_setting
 from imbtune.slots import SLOTS, check_knob, find_parameter
 from imbtune.training.metrics import OBJECTIVES
 
-FIELDS = ("like", "about", "imports", "data", "train", "objective", "rungs", "presets", "knobs")
+FIELDS = (
+    "like",
+    "about",
+    "imports",
+    "data",
+    "train",
+    "objective",
+    "rungs",
+    "late_variants",
+    "presets",
+    "knobs",
+)
+DERIVED = ("like", "imports")  # what a whole content has no need of, or by another way
 SCALES = ("linear", "log", "complement")
 
 
@@ -59,9 +73,15 @@ def load_space(name_or_path: str) -> SearchSpace:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
-def parse_space(name: str, content: object, folder: Path = Path()) -> SearchSpace:
-    """A space from the content of its file, which stands in `folder`."""
-    content, imports = _whole(content, folder, ())
+def parse_space(
+    name: str, content: object, folder: Path = Path(), modules: Store | None = None
+) -> SearchSpace:
+    """A space from the content of its file, which stands in `folder`.
+
+    Args:
+        modules: where the files of its `imports` are; `folder` by default.
+    """
+    content, imports = _whole(content, folder, (), modules)
     fixed = flatten({"data": content.get("data") or {}, **_mapping(content, "train")})
     knobs = _mapping(content, "knobs")
     chosen = {slot: fixed.get(slot, DEFAULTS[slot]) for slot in DEFAULTS if slot not in knobs}
@@ -85,6 +105,8 @@ def parse_space(name: str, content: object, folder: Path = Path()) -> SearchSpac
         rungs=_parse_rungs(_mapping(content, "rungs")),
         preset_names=None if presets is None else tuple(presets),
         imports=imports,
+        late_variants=_parse_late(content.get("late_variants", 1), ranges),
+        source=with_imports({k: v for k, v in content.items() if k not in DERIVED}, imports),
     )
     _check_fixed_slots(space, chosen)
     space.base()
@@ -106,7 +128,7 @@ def _find(name_or_path: str, folder: Path) -> Path:
 
 
 def _whole(
-    content: object, folder: Path, above: tuple[Path, ...]
+    content: object, folder: Path, above: tuple[Path, ...], modules: Store | None = None
 ) -> tuple[Mapping[str, Any], tuple[OwnModule, ...]]:
     """A file's content with what it takes from the space that it is `like`, and all imports."""
     if not isinstance(content, Mapping):
@@ -114,7 +136,7 @@ def _whole(
     for key in content:
         if key not in FIELDS:
             raise unknown("field", key, FIELDS)
-    imports = import_parts(content.get("imports"), Store(str(folder)))
+    imports = import_parts(content.get("imports"), modules or Store(str(folder)))
     like = content.get("like")
     if like is None:
         return content, imports
@@ -207,6 +229,17 @@ def _parse_range(key: str, spec: object, parameter: Parameter) -> KnobRange:
     if (scale == "log" and low <= 0) or (scale == "complement" and high >= 1):
         raise ConfigError(f"{key}: {low:g} to {high:g} cannot be on a {scale} scale: use linear")
     return KnobRange(key, parameter.type, low, high, scale)
+
+
+def _parse_late(count: object, knobs: list[KnobRange]) -> int:
+    if not isinstance(count, int) or count < 1:
+        raise ConfigError(f"late_variants: {count!r} is not a whole number from 1")
+    if count > 1 and not any(may_act_late(knob.key) for knob in knobs):
+        raise ConfigError(
+            f"late_variants: {count}: no knob of the space acts in the cool-down alone, as "
+            "weights.beta, schedule.cooldown or after: search one, or leave late_variants out"
+        )
+    return count
 
 
 def _parse_rungs(content: Mapping[str, Any]) -> Rungs:

@@ -6,27 +6,31 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from imbtune import __version__
-from imbtune.config import TrainConfig
+from imbtune.config import TrainConfig, parse_yaml
 from imbtune.data.splits import Splits
-from imbtune.imports import describe, with_imports
-from imbtune.results.store import Store
+from imbtune.errors import StudyError
+from imbtune.imports import describe, keep_sources, with_imports
+from imbtune.results.store import Store, join
+from imbtune.search.evidence import evidence_of
 from imbtune.search.records import SearchOutcome, TrialRecord
 from imbtune.search.request import SearchRequest
 from imbtune.search.resources import Resources
+from imbtune.search.space_file import parse_space
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
 
 
-def write_study(
-    store: Store, request: SearchRequest, splits: Splits, budgets: list[int], resources: Resources
-) -> None:
-    """study.yaml: the resolved space, the data's fingerprint, versions, seed and command line."""
+def write_study(store: Store, request: SearchRequest, splits: Splits, resources: Resources) -> None:
+    """study.yaml: the resolved space, the data's fingerprint, versions, seed and command line; and
+    space.yaml, a space file that says the same as the one that was searched."""
     content = {
         "name": request.name,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -34,7 +38,11 @@ def write_study(
         "seed": request.seed,
         "trials": request.trials,
         "sampler": request.sampler,
-        "rungs": {"kind": request.rungs, "budgets": budgets, "eta": request.space.rungs.eta},
+        "rungs": {
+            "kind": request.rungs,
+            "budgets": request.budgets,
+            "eta": request.space.rungs.eta,
+        },
         "resources": vars(resources),
         "data": {
             "train": len(splits.train),
@@ -46,27 +54,63 @@ def write_study(
         "versions": versions(),
         "imports": describe(request.space.imports),
         "space": request.space.describe(),
+        "request": request.plain(),
     }
+    store.write("space.yaml", _yaml(dict(request.space.source)).encode())
     store.write("study.yaml", _yaml(content).encode())
+    keep_sources(request.space.imports, store)
+
+
+def read_study(place: str) -> tuple[SearchRequest, Mapping[str, Any]]:
+    """What a study was asked for, and the content of its study.yaml.
+
+    Raises:
+        StudyError: no study, or one that was not written whole.
+    """
+    store = Store(place)
+    try:
+        content = parse_yaml(join(place, "study.yaml"), store.read("study.yaml").decode())
+        source = parse_yaml(join(place, "space.yaml"), store.read("space.yaml").decode())
+        asked, named, pinned = content["request"], content["space"]["name"], content["space"]["set"]
+    except (OSError, KeyError, TypeError) as error:
+        raise StudyError(
+            f"{place} is no study that can be read ({error}): give its folder"
+        ) from error
+    folder = Path(place) if store.local else Path()
+    space = parse_space(named, source, folder, store).pin(pinned)
+    request = SearchRequest.from_plain(space, asked)
+    return replace(request, storage=_parent(place), name=content["name"]), content
+
+
+def check_same_data(content: Mapping[str, Any], splits: Splits) -> None:
+    """StudyError where the data are not those that the study began with."""
+    if content["data"]["sha256"] != splits.fingerprint():
+        raise StudyError(
+            f"the data differ from those that the study {content['name']} began with "
+            f"({content['data']['train']} training images): give the same, --data"
+        )
 
 
 def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
-    """The winner as a complete configuration, and where it comes from.
+    """The winner as a complete configuration, where it comes from, and what speaks for it.
 
     Its seed is 0, not the trial's: what is trained from it shall not repeat the lucky run.
     """
     assert outcome.winner
     config = TrainConfig.from_settings(outcome.winner.settings).replace(seed=0)
+    evidence = evidence_of(outcome)
     provenance = {
         "study": outcome.place,
         "objective": request.space.objective,
-        "winner": _evidence(outcome.winner),
-        "best_preset": _evidence(outcome.baseline) if outcome.baseline else None,
+        "winner": _trial(outcome.winner),
+        "best_preset": _trial(outcome.baseline) if outcome.baseline else None,
         "trials": len(outcome.records),
+        "finals": evidence.plain() if evidence else None,
         "versions": versions(),
     }
+    how = "mean over fresh seeds" if evidence else "validation score"
     return (
-        f"# The best finished trial of {outcome.place}, by its validation score.\n"
+        f"# The best finished trial of {outcome.place}, by its {how}.\n"
         "# Train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
         + _yaml(with_imports(config.nested(), request.space.imports) | {"provenance": provenance})
     )
@@ -78,7 +122,7 @@ def versions() -> dict[str, str]:
     return found | {package: metadata.version(package) for package in PACKAGES}
 
 
-def _evidence(record: TrialRecord) -> Mapping[str, Any]:
+def _trial(record: TrialRecord) -> Mapping[str, Any]:
     return {
         "trial": record.number,
         "preset": record.preset,
@@ -86,6 +130,16 @@ def _evidence(record: TrialRecord) -> Mapping[str, Any]:
         "validation_score": record.score,
         "epochs": record.budget,
     }
+
+
+def _parent(place: str) -> str:
+    """The storage that a study is in."""
+    address, question, options = place.rstrip("/").partition("?")
+    return (
+        str(Path(place).parent)
+        if "://" not in place
+        else (address.rpartition("/")[0] + question + options)
+    )
 
 
 def _yaml(content: object) -> str:

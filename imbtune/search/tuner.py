@@ -1,174 +1,172 @@
-"""One search, from its request to its winner."""
+"""One search, from its request to its winner; and one that was cut off, from its last rung."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from ray import tune
+from optuna.study import Study
 
 from imbtune.config import PLAIN, TrainConfig
-from imbtune.data.datasets import Reading, load
-from imbtune.data.splits import Splits, search_splits
-from imbtune.errors import StudyError
-from imbtune.imports import keep_sources, register
-from imbtune.registry import Entry
 from imbtune.results.store import Store
 from imbtune.results.tables import ParquetSink, Sink
-from imbtune.results.wandb import WandbSink, check_wandb
-from imbtune.search.actor import TrialActor
-from imbtune.search.cluster import check_address, cluster_nodes, connected, local_node
+from imbtune.results.wandb import WandbSink
+from imbtune.search import checkpoints
+from imbtune.search.cluster import connected
+from imbtune.search.evidence import decide
+from imbtune.search.finals import (
+    FinalsRecorder,
+    final_runs,
+    finalists,
+    fresh_seeds,
+    known_finals,
+)
+from imbtune.search.fit import GivenRuns, fit
+from imbtune.search.journal import Journal, open_journal, settle, told_rungs, trial_records
 from imbtune.search.recorder import Recorder
-from imbtune.search.records import SearchOutcome, TrialRecord
+from imbtune.search.records import STOPPED, FinalRecord, SearchOutcome, TrialRecord
 from imbtune.search.request import SearchRequest
-from imbtune.search.resources import Node, Resources, check_gpu_fraction, plan_resources
+from imbtune.search.resume import restore_tables
 from imbtune.search.scheduler import RungScheduler
-from imbtune.search.searcher import OptunaSearcher, make_sampler
+from imbtune.search.searcher import OptunaSearcher
+from imbtune.search.setup import Say, Session, check_request, find_resources, headline, new_store
 from imbtune.search.space import SearchSpace
-from imbtune.search.study_files import best_yaml, write_study
+from imbtune.search.study_files import best_yaml, check_same_data, read_study, write_study
 from imbtune.slots import SLOTS
-from imbtune.training.contract import try_parts
-from imbtune.training.model import try_model
-
-REPORT_SECONDS = 3.0  # epochs reach the driver at every rung, and about this often
 
 
-def run_search(request: SearchRequest, say: Callable[[str], None]) -> SearchOutcome:
+def run_search(request: SearchRequest, say: Say) -> SearchOutcome:
     """Check everything, search, write the study, return the winner.
 
     Raises:
         ImbtuneError: before anything starts: the data, the study's place, the resources.
     """
     started = time.monotonic()
-    space = request.space
-    register(space.imports)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = make_sampler(request.sampler, request.seed)
-    check_gpu_fraction(request.gpus_per_trial or 0)
-    check_wandb(request.wandb)
-    check_address(request.address)
-    store = _new_store(request)
-    store.check_writable()
-    base = space.base()
-    budgets = space.rungs.budgets(base.epochs)
-    splits = load_search_splits(base, request.reading(), space.own_parts())
-    if not request.address:  # what this machine cannot give is said before Ray starts
-        _plan(request, [local_node()])
+    store = new_store(request)
+    splits = check_request(request)
     with connected(request.address):
-        nodes = cluster_nodes()
-        resources = _plan(request, nodes)
+        resources = find_resources(request, say)
         store.create()
-        write_study(store, request, splits, budgets, resources)
-        keep_sources(space.imports, store)
-        say(_headline(request, splits, budgets, resources))
+        write_study(store, request, splits, resources)
+        say(headline(request, splits, resources))
         for note in splits.notes:
             say(note)
-        if resources.gpus > max(node.gpus for node in nodes):
-            say("No machine of the cluster has a GPU yet: the trials wait until one joins.\n")
-        with _journal(store) as storage:
-            study = optuna.create_study(
-                study_name=request.name, storage=storage, sampler=sampler, direction="maximize"
-            )
-            searcher = OptunaSearcher(study, space, request.trials, request.seed, budgets[-1])
-            recorder = Recorder(request.trials, budgets[-1], say)
-            recorder.sinks += _sinks(store, request, recorder)
-            try:
-                _fit(request, splits, budgets, resources, searcher, recorder)
-            finally:
-                searcher.close()
-                recorder.close()
-    outcome = _outcome(request, recorder, budgets[-1], time.monotonic() - started)
-    if outcome.winner:
-        store.write("best.yaml", best_yaml(request, outcome).encode())
-    return outcome
+        return _search(Session(request, store, splits, resources, say, started))
 
 
-def load_search_splits(config: TrainConfig, reading: Reading, own: Iterable[Entry] = ()) -> Splits:
-    """The search's data, with the network and the user's `own` parts tried on its shape."""
-    dataset = load(config.data.name, config.data.knobs, reading)
-    splits = search_splits(dataset, config.data.shared)
-    try_parts(own, splits)
-    try_model(config, splits)
-    return splits
+def resume_search(
+    place: str, changes: Mapping[str, Any], say: Say
+) -> tuple[SearchRequest, SearchOutcome]:
+    """Go on with a study that was cut off: the same trials, to the same total.
+
+    Args:
+        changes: fields of the request that are for this machine and time: resources, address,
+            data, time_budget.
+
+    Raises:
+        ImbtuneError: no study there, one that another process searches, other data.
+    """
+    started = time.monotonic()
+    request, content = read_study(place)
+    request = replace(request, **changes)
+    store = Store(place)
+    splits = check_request(request)
+    check_same_data(content, splits)
+    with connected(request.address):
+        resources = find_resources(request, say)
+        say(headline(request, splits, resources))
+        return request, _search(Session(request, store, splits, resources, say, started))
 
 
-def _fit(
-    request: SearchRequest,
-    splits: Splits,
-    budgets: list[int],
-    resources: Resources,
-    searcher: OptunaSearcher,
-    recorder: Recorder,
-) -> None:
-    """Hand the trials to Ray Tune. What Tune itself writes goes to a scratch folder."""
-    eta = request.space.rungs.eta
-    trainable = tune.with_parameters(
-        TrialActor,
-        splits=splits,
-        rungs=request.rungs,
-        budgets=budgets,
-        eta=eta,
-        objective=request.space.objective,
-        threads=resources.cpus,
-        report_seconds=REPORT_SECONDS,
-        imports=request.space.imports,
-    )
-    scratch = tempfile.mkdtemp(prefix="imbtune-tune-")
-    try:
-        tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=RungScheduler(len(budgets), eta),
-                num_samples=request.trials,
-                max_concurrent_trials=resources.concurrent,
-                time_budget_s=request.time_budget,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: str(trial.trial_id),
-            ),
-            run_config=tune.RunConfig(
-                name=request.name,
-                storage_path=scratch,
-                callbacks=[recorder],
-                verbose=0,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
-    return plan_resources(
-        nodes,
-        request.trials,
-        request.cpus_per_trial,
-        request.gpus_per_trial,
-        request.max_concurrent,
-        may_grow=bool(request.address),
-    )
-
-
-def _new_store(request: SearchRequest) -> Store:
-    store = Store(request.place)
-    if not store.is_empty():
-        free = next(n for i in range(2, 10**6) if _is_free(request, n := f"{request.name}-{i}"))
-        raise StudyError(
-            f"the study {request.place} exists already: give another name, --name {free}"
+def _search(session: Session) -> SearchOutcome:
+    """The trials, then the finals, then best.yaml. What the study has already is not done again."""
+    request, store = session.request, session.store
+    with open_journal(store, request.name) as journal:
+        records = _trials(session, journal)
+        cut_off = len(records) < request.trials or any(r.state == STOPPED for r in records)
+        out_of_time = bool(
+            request.time_budget and time.monotonic() - session.started >= request.time_budget
         )
-    return store
+        finals: list[FinalRecord] = known_finals(store)
+        if not cut_off or out_of_time:
+            cut_off = not _finals(session, records, finals) or (cut_off and not out_of_time)
+        winner, baseline = decide(records, finals)
+        outcome = SearchOutcome(
+            store.place,
+            records,
+            winner,
+            baseline,
+            time.monotonic() - session.started,
+            finals,
+            cut_off,
+        )
+        if winner:
+            store.write("best.yaml", best_yaml(request, outcome).encode())
+        return outcome
 
 
-def _is_free(request: SearchRequest, name: str) -> bool:
-    return Store(replace(request, name=name).place).is_empty()
+def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
+    """Search until there are as many trials as asked for; all of the study's trials."""
+    request, store, study = session.request, session.store, journal.study
+    budgets, eta = request.budgets, request.space.rungs.eta
+    scheduler = RungScheduler(budgets, eta, request.rescue, request.seed)
+    settle(study, scheduler.replay(told_rungs(study)), budgets[-1])
+    before = _records(session, study, scheduler)
+    restore_tables(store, knob_types(request.space), before, request)
+    if len(before) == request.trials and all(r.state != STOPPED for r in before):
+        return before
+    searcher = OptunaSearcher(
+        study,
+        request.space,
+        request.trials,
+        request.seed,
+        budgets[-1],
+        request.sampler,
+        lambda trunk: checkpoints.trained_epochs(store, trunk),
+    )
+    ended = sum(record.state != STOPPED for record in before)
+    recorder = Recorder(
+        journal, store, request.space, request.seed, request.trials, ended, scheduler.rescued,
+        session.say,
+    )  # fmt: skip
+    recorder.sinks += _sinks(store, request, recorder)
+    try:
+        fit(
+            session.splits,
+            session.course(request.rungs_kind, keeps=True),
+            session.resources,
+            searcher,
+            request.trials,
+            recorder,
+            scheduler,
+            request.time_budget,
+        )
+    finally:
+        records = _records(session, study, scheduler)
+        recorder.close([record for record in records if record.state == STOPPED])
+    return records
+
+
+def _records(session: Session, study: Study, scheduler: RungScheduler) -> list[TrialRecord]:
+    return trial_records(study, session.request.space, session.request.seed, scheduler.rescued)
+
+
+def _finals(session: Session, records: list[TrialRecord], finals: list[FinalRecord]) -> bool:
+    """Train the finalists that `finals` lacks, and add them; whether all of them ended well."""
+    request = session.request
+    chosen = finalists(records, request.finalists)
+    runs = final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
+    if runs:
+        total = len(runs) + len(finals)
+        session.say(f"\nFinals: {len(chosen)} trials with {request.final_seeds} fresh seeds each")
+        recorder = FinalsRecorder(session.store, finals, total, session.say)
+        course = session.course(request.rungs_kind, keeps=False)
+        fit(session.splits, course, session.resources, GivenRuns(runs), len(runs), recorder)
+        return len(finals) + recorder.failed == total
+    return True
 
 
 def _sinks(store: Store, request: SearchRequest, recorder: Recorder) -> list[Sink]:
@@ -191,43 +189,3 @@ def knob_types(space: SearchSpace) -> dict[str, type]:
     types = {key: type(value) for flat in flats for key, value in flat.items()}
     order = [*SLOTS, *PLAIN]
     return dict(sorted(types.items(), key=lambda item: order.index(item[0].partition(".")[0])))
-
-
-def _outcome(
-    request: SearchRequest, recorder: Recorder, full_budget: int, seconds: float
-) -> SearchOutcome:
-    """The winner is chosen among trials that finished the full budget, and nowhere else."""
-    records = list(recorder.records.values())
-    finished = [r for r in records if r.state == "COMPLETE"]
-    winner = max(finished, key=_score, default=None)
-    baseline = max((r for r in finished if r.preset), key=_score, default=None)
-    return SearchOutcome(request.place, records, winner, baseline, seconds)
-
-
-def _score(record: TrialRecord) -> float:
-    assert record.score is not None
-    return record.score
-
-
-@contextmanager
-def _journal(store: Store) -> Iterator[JournalStorage]:
-    """Optuna's journal in the study's folder; for a bucket, copied there at the end."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = (store.local or Path(scratch)) / "journal.log"
-        try:
-            yield JournalStorage(JournalFileBackend(str(path)))
-        finally:
-            if not store.local:
-                store.write("journal.log", path.read_bytes())
-
-
-def _headline(
-    request: SearchRequest, splits: Splits, budgets: list[int], resources: Resources
-) -> str:
-    share = f"{resources.cpus} CPU" + (f" + {resources.gpus:g} GPU" if resources.gpus else "")
-    return (
-        f"{request.space.name}: {len(splits.train)} training and {len(splits.held)} validation "
-        f"images, {len(splits.classes)} classes\n"
-        f"{request.trials} trials, {resources.concurrent} at a time on {share} each; "
-        f"{request.rungs} rungs at {', '.join(map(str, budgets))} epochs\n"
-    )

@@ -37,13 +37,15 @@ class RungResult:
     """A rung reached: the model scored there is a finished one of `stretch.budget` epochs.
 
     passes: image passes so far in the trial. branch_passes: those of the copy that was scored.
-    margins: of training and held-out examples, at the last rung; None below it.
+    state: the trunk, as it goes on from here. margins: of training and held-out examples, at the
+    last rung; None below it.
     """
 
     stretch: Stretch
     confusion_KK: NDArray[np.int64]
     passes: int
     branch_passes: int
+    state: TrainState
     margins: ClassMargins | None = None
 
 
@@ -74,7 +76,7 @@ def climb(
             margins = class_margins(state, data) if stretch.budget == top else None
             confusion_KK = state.evaluate(data)
         branch = state.passes - before
-        yield RungResult(stretch, confusion_KK, earlier + state.passes, branch, margins)
+        yield RungResult(stretch, confusion_KK, earlier + state.passes, branch, state, margins)
 
 
 def _train(

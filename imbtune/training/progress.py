@@ -170,8 +170,8 @@ def every_kind(budgets: list[int], phases: Phases) -> list[Stretch]:
     return [*compressed, *_along([*cooled, *prefixes])]
 
 
-def left_after(path: list[Stretch], rung: int, trained: int = 0) -> list[Stretch]:
-    """What is left of a path when the scores up to `rung` are known.
+def left_after(path: list[Stretch], reached: int, trained: int = 0) -> list[Stretch]:
+    """What is left of a path when the scores up to the budget `reached` are known.
 
     Args:
         trained: trunk epochs behind the state that goes on; 0 to begin with new weights.
@@ -181,7 +181,7 @@ def left_after(path: list[Stretch], rung: int, trained: int = 0) -> list[Stretch
     fresh = not trained
     for stretch in path:
         epochs = stretch.epochs if stretch.fresh else epochs + stretch.epochs
-        if stretch.rung > rung:
+        if stretch.budget > reached:
             ahead = tuple(e for e in epochs if left or e.index >= trained)
             left.append(replace(stretch, fresh=stretch.fresh if left else fresh, epochs=ahead))
             epochs = ()

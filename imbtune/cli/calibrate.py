@@ -1,0 +1,56 @@
+"""`imbtune calibrate`."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from imbtune.cli.search import parse_request
+from imbtune.cli.settings import make_console, program
+from imbtune.search.calibration import Calibration
+from imbtune.search.request import SearchRequest
+
+
+def calibrate_command(name: str | None, **options: Any) -> None:
+    """Calibrate, and print what the rungs say."""
+    from imbtune.search.calibrate import SUFFIX, run_calibration
+
+    request = parse_request(name="unnamed", **options)
+    request = parse_request(name=name or request.space.name + SUFFIX, **options)
+    found = run_calibration(request, say=functools.partial(print, flush=True))
+    print_calibration(request, found, options["space"], make_console())
+
+
+def print_calibration(
+    request: SearchRequest, found: Calibration, space: str, console: Console
+) -> None:
+    """The table of the rungs, the noise floor, the advice, and what to type next."""
+    table = Table(title=f"{found.trials} trials of {found.full_budget} epochs, two seeds each")
+    for heading in ("rungs", "epochs", "Spearman's ρ", "90 % interval", "best third found", "cost"):
+        table.add_column(heading, justify="left" if heading == "rungs" else "right")
+    for report in found.reports:
+        table.add_row(
+            report.kind,
+            str(report.budget),
+            f"{report.rho:.2f}",
+            f"{report.low:.2f} to {report.high:.2f}",
+            f"{report.recall:.0%}",
+            f"{report.cost:.2f} runs",
+        )
+    table.add_section()
+    floor = f"{found.floor_low:.2f} to {found.floor_high:.2f}"
+    table.add_row("(noise floor)", str(found.full_budget), f"{found.floor:.2f}", floor, "", "")
+    console.print(table)
+    console.print(
+        f"A run's score varies by ±{100 * found.spread:.2f} points from seed to seed.\n"
+        f"Advice: {found.advice.why}."
+    )
+    asked = "" if request.storage == "runs" else f" --storage {shlex.quote(request.storage)}"
+    data = f" --data {shlex.quote(str(request.data))}" if request.data else ""
+    console.print("\nNext: a search with these rungs:")
+    command = f"  {program()} search {shlex.quote(space)} --rungs auto{asked}{data}"
+    console.print(command, soft_wrap=True)

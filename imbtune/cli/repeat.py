@@ -1,0 +1,27 @@
+"""`imbtune train --trial`."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import typer
+
+from imbtune.errors import ConfigError
+
+
+def repeat_command(
+    study: str, number: int, config: str | None, preset: str | None, data: Path | None
+) -> None:
+    """Repeat a trial; exit code 1 where it differs from the record."""
+    given = config or preset
+    if given:
+        raise ConfigError(f"--trial {study} {number} and {given}: give one of them")
+
+    from imbtune.search.repeat import repeat_trial
+
+    if repeat_trial(study, number, data, functools.partial(print, flush=True)):
+        print("Every loss and score is the recorded one, to the last bit.")
+        return
+    print("It differs from the record: another machine, number of threads, or version of torch?")
+    raise typer.Exit(1)

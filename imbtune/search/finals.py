@@ -1,0 +1,82 @@
+"""Finals: the best trials again with fresh seeds, and who wins by them: imbtune.search.evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+from ray.tune import Callback
+
+from imbtune.results.schema import FINALS
+from imbtune.results.store import Store
+from imbtune.search.fit import one_run
+from imbtune.search.recorder import last_line
+from imbtune.search.records import COMPLETE, FinalRecord, TrialRecord
+from imbtune.search.samplers import FINALS as FOR_FINALS
+from imbtune.search.samplers import derived_seed
+
+
+def finalists(records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
+    """The best `count` finished trials, and the best finished preset if it is not among them."""
+    ranked = sorted(
+        (r for r in records if r.state == COMPLETE), key=lambda r: (-(r.score or 0), r.number)
+    )
+    chosen = ranked[:count]
+    preset = next((r for r in ranked if r.preset), None)
+    return [*chosen, preset] if count and preset and preset not in chosen else chosen
+
+
+def fresh_seeds(study_seed: int, count: int) -> list[int]:
+    """Training seeds that no trial of the study has, the same for every finalist."""
+    return [derived_seed(study_seed, number, FOR_FINALS) for number in range(count)]
+
+
+def final_runs(
+    chosen: Sequence[TrialRecord], seeds: Sequence[int], done: Sequence[FinalRecord]
+) -> list[dict[str, Any]]:
+    """What is to be trained: every finalist with every seed, but for those that are done."""
+    known = {(final.trial, final.seed) for final in done}
+    return [
+        one_run(record.number, {**record.settings, "seed": seed}, whole=True)
+        for seed in seeds
+        for record in chosen
+        if (record.number, seed) not in known
+    ]
+
+
+class FinalsRecorder(Callback):
+    """Keeps each final run the moment it ends, and says how it went."""
+
+    def __init__(
+        self, store: Store, done: list[FinalRecord], runs: int, say: Callable[[str], None]
+    ) -> None:
+        self._store, self.finals, self._runs, self._say = store, done, runs, say
+        self.failed = 0
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A run failed; the others go on."""
+        self.failed += 1
+        self._say(f"final of trial {trial.config['number']} failed: {last_line(trial)}")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A run's score."""
+        for row in result.get("rung", ()):
+            seed = trial.config["settings"][0]["seed"]
+            self.finals.append(FinalRecord(row["trial"], seed, row["score"]))
+            cells = {**row["figures"], **asdict(self.finals[-1]), "images": row["images"]}
+            table = pa.Table.from_pylist([cells], schema=FINALS)
+            self._store.write_table(f"finals/{row['trial']}-{seed}.parquet", table)
+            count = f"{len(self.finals):>{len(str(self._runs))}}/{self._runs}"
+            self._say(f"final {count}  trial {row['trial']}  {row['score']:.3f}")
+
+
+def known_finals(store: Store) -> list[FinalRecord]:
+    """The final runs that a study has."""
+    if not store.exists("finals"):
+        return []
+    rows = store.table("finals").select(["trial", "seed", "score"]).to_pylist()
+    return [FinalRecord(**row) for row in rows]

@@ -1,0 +1,195 @@
+"""The study's journal: Optuna's log file, and the record that a search is resumed from.
+
+Every rung is in it, with all figures, the moment that it is reached; a kill loses nothing that was
+scored. For a study in a bucket it is a local file that goes there every few seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import tempfile
+import time
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from imbtune.errors import StudyError
+from imbtune.results.store import Store
+from imbtune.search.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
+from imbtune.search.samplers import trial_seed
+from imbtune.search.space import SearchSpace
+
+FILE = "journal.log"
+COPY_SECONDS = 5.0
+PRESET, TRUNK, RUNG = "preset", "trunk", "rung "  # user attributes of an Optuna trial
+STATES = {
+    TrialState.COMPLETE: COMPLETE,
+    TrialState.PRUNED: PRUNED,
+    TrialState.FAIL: FAIL,
+    TrialState.RUNNING: STOPPED,  # cut off; a resumed search goes on with it
+}
+
+
+class Journal:
+    """The open journal of a study."""
+
+    def __init__(self, store: Store, path: Path, name: str) -> None:
+        self._store, self._path, self._copied = store, path, 0.0
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        self.study: Study = optuna.create_study(
+            study_name=name, storage=storage, direction="maximize", load_if_exists=True
+        )
+
+    def copy(self, now: bool = False) -> None:
+        """Bring it to the bucket, every few seconds or `now`; nothing for a study on disk."""
+        if not self._store.local and (now or time.monotonic() - self._copied > COPY_SECONDS):
+            self._store.write(FILE, self._path.read_bytes())
+            self._copied = time.monotonic()
+
+
+@contextlib.contextmanager
+def open_journal(store: Store, name: str) -> Iterator[Journal]:
+    """The study's journal, new or there already, for this process alone.
+
+    Raises:
+        StudyError: another process has it open.
+    """
+    with tempfile.TemporaryDirectory() as scratch, _alone(store):
+        path = (store.local or Path(scratch)) / FILE
+        if not store.local and store.exists(FILE):
+            path.write_bytes(store.read(FILE))
+        _mend(path)
+        journal = Journal(store, path, name)
+        try:
+            yield journal
+        finally:
+            journal.copy(now=True)
+
+
+def read_trials(store: Store, name: str) -> list[FrozenTrial]:
+    """The trials of a study, which another process may be searching."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / FILE
+        path.write_bytes(store.read(FILE) if store.exists(FILE) else b"")
+        _mend(path)
+        return Journal(store, path, name).study.get_trials()
+
+
+def rungs_of(trial: FrozenTrial) -> list[RungRecord]:
+    """The rungs that a trial has reached, rising."""
+    found = [RungRecord(**v) for k, v in trial.user_attrs.items() if k.startswith(RUNG)]
+    return sorted(found, key=lambda rung: rung.budget)
+
+
+def common_rungs(members: Sequence[FrozenTrial]) -> list[list[RungRecord]]:
+    """The rungs that all trials of a trunk have reached, rising; each with a record a trial."""
+    each = [{rung.budget: rung for rung in rungs_of(trial)} for trial in members]
+    budgets = sorted(set.intersection(*(set(rungs) for rungs in each)))
+    return [[rungs[budget] for rungs in each] for budget in budgets]
+
+
+def trunk_of(trial: FrozenTrial) -> int:
+    """The number of the trial whose trunk it shares; its own for an ordinary one."""
+    return int(trial.user_attrs.get(TRUNK, trial.number))
+
+
+def trial_records(
+    study: Study, space: SearchSpace, seed: int, rescued: Mapping[int, int]
+) -> list[TrialRecord]:
+    """All trials of a study that have begun.
+
+    Args:
+        seed: of the study.
+        rescued: budgets by trunk number, of trials that ASHA would have stopped.
+    """
+    found = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state != TrialState.WAITING:
+            with contextlib.suppress(ValueError):  # killed before it had all of its settings
+                found.append(trial_record(trial, space, seed, rescued))
+    return found
+
+
+def trial_record(
+    trial: FrozenTrial, space: SearchSpace, seed: int, rescued: Mapping[int, int]
+) -> TrialRecord:
+    """One trial; ValueError where it lacks settings."""
+    trunk = trunk_of(trial)
+    return TrialRecord(
+        trial.number,
+        trunk,
+        trial.user_attrs.get(PRESET),
+        STATES[trial.state],
+        space.suggest(FixedTrial(trial.params), trial_seed(seed, trunk)).flat(),
+        rungs_of(trial),
+        rescued.get(trunk),
+        (trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()),
+    )
+
+
+def told_rungs(study: Study) -> list[tuple[dict[str, Any], int, float]]:
+    """What ASHA heard of the study: a trunk's number and preset, a budget, the best score there."""
+    members: dict[int, list[FrozenTrial]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        members.setdefault(trunk_of(trial), []).append(trial)
+    told = []
+    for trunk, trials in members.items():
+        config = {"number": trunk, "preset": trials[0].user_attrs.get(PRESET)}
+        for rungs in common_rungs(trials):
+            best = max(rung.score for rung in rungs)
+            told.append((rungs[-1].order, config, rungs[0].budget, best))
+    return [rest for _, *rest in sorted(told, key=lambda row: row[0])]  # type: ignore[misc]
+
+
+def settle(study: Study, stopped: Container[int], full_budget: int) -> None:
+    """End the trials whose end was decided, but not yet told when the search was killed.
+
+    Args:
+        stopped: the trunks that ASHA stops.
+    """
+    everything = study.get_trials(deepcopy=False)
+    failed = {trunk_of(t) for t in everything if t.state == TrialState.FAIL}
+    for trial in everything:
+        if trial.state != TrialState.RUNNING:
+            continue
+        rungs, trunk = rungs_of(trial), trunk_of(trial)
+        if rungs and rungs[-1].budget == full_budget:
+            study.tell(trial.number, rungs[-1].score)
+        elif trunk in failed:
+            study.tell(trial.number, state=TrialState.FAIL)
+        elif trunk in stopped:
+            study.tell(trial.number, state=TrialState.PRUNED)
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Hold the study's folder for this process; the system lets go of it however it ends."""
+    if not store.local:
+        yield
+        return
+    with (store.local / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StudyError(
+                f"the study {store.place} is being searched by another process: wait, or stop it"
+            ) from error
+        yield
+
+
+def _mend(path: Path) -> None:
+    """Undo what a kill in the middle of a write leaves: half a line, and Optuna's own lock."""
+    for lock in path.parent.glob(f"{path.name}.lock*"):
+        lock.unlink()
+    if path.exists():
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            path.write_bytes(whole)

@@ -1,0 +1,87 @@
+"""A trial of a study again, exactly as its search trained it, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pyarrow.compute as pc
+import torch
+
+from imbtune.config import TrainConfig
+from imbtune.errors import StudyError
+from imbtune.results.store import Store
+from imbtune.search.journal import read_trials, trial_record
+from imbtune.search.records import TrialRecord, summary
+from imbtune.search.request import SearchRequest
+from imbtune.search.setup import load_search_splits
+from imbtune.search.study_files import check_same_data, read_study
+from imbtune.training.climb import RungResult, climb
+from imbtune.training.device_data import DeviceData
+from imbtune.training.loop import pick_device
+from imbtune.training.metrics import metrics
+from imbtune.training.progress import stretches
+
+
+def repeat_trial(place: str, number: int, data: Path | None, say: Callable[[str], None]) -> bool:
+    """Train trial `number` of the study at `place` as far as it came; say what its rungs score.
+
+    Returns:
+        Whether every score and every epoch's loss is the recorded one, to the last bit. On another
+        machine, GPU or version of torch it may not be.
+
+    Raises:
+        StudyError: no such study or trial, one that reached no rung, other data.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    request, content = read_study(place)
+    request = replace(request, data=data or request.data)
+    record = _find(place, number, request)
+    space = request.space
+    splits = load_search_splits(space.base(), request.reading(), space.own_parts())
+    check_same_data(content, splits)
+    torch.set_num_threads(content["resources"]["cpus"])
+    device = pick_device() if content["resources"]["gpus"] else torch.device("cpu")
+    tensors = DeviceData(splits, device)
+    config = TrainConfig.from_settings(record.settings)
+    say(f"trial {number} of {place}: {record.preset or summary(record.settings)}, on {device}")
+    known = {rung.budget: rung.score for rung in record.rungs}
+    path = stretches(request.rungs_kind, request.budgets, config.schedule.shared)
+    losses = _losses(Store(place), record)
+    same = True
+    for result in climb([config], tensors, path[: len(known)]):
+        if isinstance(result, RungResult):
+            budget = result.stretch.budget
+            score = metrics(result.confusion_KK, tensors.counts_K)[space.objective]
+            equal = score == known[budget]
+            was = "as recorded" if equal else f"{known[budget]:.4f} was recorded"
+            say(f"{budget:>4} epochs: {score:.4f}, {was}")
+        else:
+            epoch = result.epoch
+            recorded = losses.get((epoch.phase, epoch.budget, epoch.index + 1))
+            equal = recorded in (None, result.loss)  # a kill may lose the rows of its last seconds
+            if not equal and same:
+                say(f"epoch {epoch.index + 1}: loss {result.loss!r}, {recorded!r} was recorded")
+        same = same and equal
+    return same
+
+
+def _find(place: str, number: int, request: SearchRequest) -> TrialRecord:
+    trials = read_trials(Store(place), request.name)
+    if not 0 <= number < len(trials):
+        raise StudyError(f"{place} has no trial {number}: give one of 0 to {len(trials) - 1}")
+    record = trial_record(trials[number], request.space, request.seed, {})
+    if not record.rungs:
+        raise StudyError(f"trial {number} of {place} reached no rung: there is nothing to repeat")
+    return record
+
+
+def _losses(store: Store, record: TrialRecord) -> dict[tuple[str, int, int], float]:
+    """The recorded loss of each epoch of a trial and its trunk, by phase, budget and epoch."""
+    table = store.table("epochs")
+    mine = pc.equal(table["trial"], record.number)
+    trunk = pc.and_(pc.equal(table["trial"], record.trunk), pc.equal(table["phase"], "trunk"))
+    rows = table.filter(pc.or_(mine, trunk)).select(["phase", "budget", "epoch", "loss"])
+    return {(r["phase"], r["budget"], r["epoch"]): r["loss"] for r in rows.to_pylist()}

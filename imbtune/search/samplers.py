@@ -1,0 +1,67 @@
+"""Optuna's samplers by name.
+
+A sampler is made anew for every trial, seeded by the study's seed and the trial's number. What it
+has learnt lies in the study alone, so a study that is resumed goes on as it would have.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+
+from imbtune.errors import unknown
+
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "qmc")
+
+
+def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
+    """The sampler of trial `number`; ConfigError for one that is not there.
+
+    tpe models knobs by groups, those that act together, whatever else is chosen; its constant liar
+    spreads trials that run at the same time. gp and cmaes model the knobs that every trial has;
+    the others are drawn at random (gp) or by tpe (cmaes). qmc is one sequence for the whole study.
+    """
+    seed = derived_seed(study_seed, number, SAMPLING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if name == "tpe":
+            return _tpe(seed)
+        if name == "random":
+            return RandomSampler(seed=seed)
+        if name == "gp":
+            return GPSampler(seed=seed, warn_independent_sampling=False)
+        if name == "cmaes":
+            return CmaEsSampler(
+                seed=seed, independent_sampler=_tpe(seed), warn_independent_sampling=False
+            )
+        if name == "qmc":
+            return QMCSampler(seed=study_seed, scramble=True, warn_independent_sampling=False)
+    raise unknown("sampler", name, SAMPLERS)
+
+
+TRAINING, SAMPLING, LATE, RESCUE, FINALS, CALIBRATION = range(6)  # what a derived seed is for
+
+
+def derived_seed(study_seed: int, number: int, purpose: int) -> int:
+    """A seed for one purpose: a function of the study's seed and a number."""
+    key = [study_seed, number] if purpose == TRAINING else [study_seed, number, purpose]
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """The training seed of a trial: a function of the study's seed and the trial's number."""
+    return derived_seed(study_seed, number, TRAINING)
+
+
+def _tpe(seed: int) -> TPESampler:
+    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)

@@ -1,0 +1,125 @@
+"""What a search or a calibration has to have before its first trial: checks, data, resources."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import optuna
+
+from imbtune.config import TrainConfig
+from imbtune.data.datasets import Reading, load
+from imbtune.data.splits import Splits, search_splits
+from imbtune.errors import StudyError
+from imbtune.imports import register
+from imbtune.registry import Entry
+from imbtune.results.store import Store
+from imbtune.results.wandb import check_wandb
+from imbtune.search.actor import Course
+from imbtune.search.cluster import check_address, cluster_nodes, local_node
+from imbtune.search.request import SearchRequest
+from imbtune.search.resources import Node, Resources, check_gpu_fraction, plan_resources
+from imbtune.search.samplers import make_sampler
+from imbtune.training.contract import try_parts
+from imbtune.training.model import try_model
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all steps of a search need; made while Ray is connected."""
+
+    request: SearchRequest
+    store: Store
+    splits: Splits
+    resources: Resources
+    say: Say
+    started: float = field(default_factory=time.monotonic)
+
+    def course(self, rungs: str, keeps: bool) -> Course:
+        """What the actors need; `keeps` checkpoints of trunks."""
+        place = str(self.store.local.absolute()) if self.store.local else self.store.place
+        return Course(
+            rungs,
+            self.request.budgets,
+            self.request.space.rungs.eta,
+            self.request.space.objective,
+            place if keeps else None,
+            self.resources.cpus,
+            imports=self.request.space.imports,
+        )
+
+
+def check_request(request: SearchRequest) -> Splits:
+    """The data; ImbtuneError for anything that can be wrong before Ray starts."""
+    register(request.space.imports)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    make_sampler(request.sampler, request.seed)
+    check_gpu_fraction(request.gpus_per_trial or 0)
+    check_wandb(request.wandb)
+    check_address(request.address)
+    space = request.space
+    splits = load_search_splits(space.base(), request.reading(), space.own_parts())
+    if not request.address:  # what this machine cannot give is said before Ray starts
+        _plan(request, [local_node()])
+    return splits
+
+
+def find_resources(request: SearchRequest, say: Say) -> Resources:
+    """What each trial gets of the machine or cluster that Ray is connected to."""
+    nodes = cluster_nodes()
+    resources = _plan(request, nodes)
+    if resources.gpus > max(node.gpus for node in nodes):
+        say("No machine of the cluster has a GPU yet: the trials wait until one joins.\n")
+    return resources
+
+
+def load_search_splits(config: TrainConfig, reading: Reading, own: Iterable[Entry] = ()) -> Splits:
+    """The search's data, with the network and the user's `own` parts tried on its shape."""
+    dataset = load(config.data.name, config.data.knobs, reading)
+    splits = search_splits(dataset, config.data.shared)
+    try_parts(own, splits)
+    try_model(config, splits)
+    return splits
+
+
+def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
+    return plan_resources(
+        nodes,
+        request.trials,
+        request.cpus_per_trial,
+        request.gpus_per_trial,
+        request.max_concurrent,
+        may_grow=bool(request.address),
+    )
+
+
+def new_store(request: SearchRequest) -> Store:
+    """The study's folder, not made yet; StudyError where there is one, or none can be."""
+    store = Store(request.place)
+    if not store.is_empty():
+        free = next(n for i in range(2, 10**6) if _is_free(request, n := f"{request.name}-{i}"))
+        raise StudyError(
+            f"the study {request.place} exists already: give another name, --name {free}"
+        )
+    store.check_writable()
+    return store
+
+
+def _is_free(request: SearchRequest, name: str) -> bool:
+    return Store(replace(request, name=name).place).is_empty()
+
+
+def headline(request: SearchRequest, splits: Splits, resources: Resources) -> str:
+    """What is about to run, in two lines."""
+    kind, budgets = request.rungs, ", ".join(map(str, request.budgets))
+    share = f"{resources.cpus} CPU" + (f" + {resources.gpus:g} GPU" if resources.gpus else "")
+    return (
+        f"{request.space.name}: {len(splits.train)} training and {len(splits.held)} validation "
+        f"images, {len(splits.classes)} classes\n"
+        f"{request.trials} trials, {resources.concurrent} at a time on {share} each; "
+        + (f"{kind} rungs at {budgets}" if kind != "none" else f"no early stopping, {budgets}")
+        + " epochs\n"
+    )
