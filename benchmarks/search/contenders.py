@@ -21,12 +21,16 @@ Make = Callable[[list[int], int, int], Scheduler]
 
 def ours(budgets: list[int], eta: int, seed: int) -> Scheduler:
     """What `imbtune search` has."""
-    return RungScheduler(len(budgets), eta)  # type: ignore[return-value]
+    return RungScheduler(budgets, eta, seed=seed)
+
+
+def ours_without_rescue(budgets: list[int], eta: int, seed: int) -> Scheduler:
+    return RungScheduler(budgets, eta, rescue=0)
 
 
 def plain_asha(budgets: list[int], eta: int, seed: int) -> Scheduler:
     """As Ray ships it, on epochs; its rungs are the lowest budget times η^i."""
-    return ASHAScheduler(  # type: ignore[return-value]
+    return ASHAScheduler(
         time_attr="epoch",
         metric=SCORE,
         mode="max",
@@ -37,7 +41,7 @@ def plain_asha(budgets: list[int], eta: int, seed: int) -> Scheduler:
 
 
 def no_stopping(budgets: list[int], eta: int, seed: int) -> Scheduler:
-    return FIFOScheduler()  # type: ignore[return-value]
+    return FIFOScheduler()
 
 
 class OptunaHyperband:
@@ -135,6 +139,7 @@ def _variants(kind: str, name: str) -> dict[str, Contender]:
         f"{name}, T/9 alone, η = 9": replace(base, rungs=(1, 3), eta=9),
         f"{name}, T/3 alone": replace(base, rungs=(2, 3)),
         f"{name}, T/3 alone, η = 9": replace(base, rungs=(2, 3), eta=9),
+        f"{name}, no trial rescued": replace(base, make=ours_without_rescue),
         f"{name}, mean with the rung before": replace(base, mix=previous_mean),
     }
 

@@ -5,6 +5,7 @@ Shapes: N configurations, R rungs, T epochs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from imbtune.methods.schedules import Phases
+from imbtune.search.calibration import recall_of_best, spearman
 from imbtune.training.progress import RUNG_KINDS, stretches
 
 Floats = NDArray[np.float64]
@@ -90,18 +92,6 @@ def _full_run(curves: pd.DataFrame, full: int) -> pd.DataFrame:
     return run.pivot(index="config", columns="epoch", values="score")
 
 
-def spearman(a_N: Floats, b_N: Floats) -> float:
-    """Spearman's rank correlation; tied values share the mean of their ranks."""
-    return float(pd.Series(a_N).corr(pd.Series(b_N), method="spearman"))
-
-
-def recall(score_N: Floats, truth_N: Floats, share: float = 1 / 3) -> float:
-    """How much of the true top `share` is in the top share by score."""
-    count = max(1, round(share * len(score_N)))
-    best = [set(np.argsort(-values, kind="stable")[:count]) for values in (score_N, truth_N)]
-    return len(best[0] & best[1]) / count
-
-
 def previous_mean(score_NR: Floats) -> Floats:
     """Every rung's score as its mean with the rung's before; the first and the last as they are."""
     mixed_NR = score_NR.copy()
@@ -127,9 +117,9 @@ def calibration(recorded: Recorded, resamples: int = 1000) -> Iterator[dict[str,
     rng = np.random.default_rng(0)
     draws = rng.integers(len(own_N), size=(resamples, len(own_N)))
     floors = np.array([spearman(own_N[d], other_N[d]) for d in draws])
-    floor = spearman(own_N, other_N)
+    floor, third = spearman(own_N, other_N), math.ceil(len(own_N) / 3)
     yield {"rung": "full budget", "epochs": recorded.budgets[-1], "ρ": floor, "of floor": 1.0,
-           "±": 0.0, "top third": recall(own_N, other_N)}  # fmt: skip
+           "±": 0.0, "top third": recall_of_best(own_N, other_N, third)}  # fmt: skip
     for kind, score_NR in scores.items():
         for budget, score_N in zip(recorded.budgets[:-1], score_NR.T, strict=False):
             rho = spearman(score_N, other_N)
@@ -140,5 +130,5 @@ def calibration(recorded: Recorded, resamples: int = 1000) -> Iterator[dict[str,
                 "ρ": rho,
                 "of floor": rho / floor,
                 "±": float(ratios.std(ddof=1)),
-                "top third": recall(score_N, other_N),
+                "top third": recall_of_best(score_N, other_N, third),
             }

@@ -26,10 +26,10 @@ from recorded import Floats, Recorded, calibration, names, read
 
 from imbtune.search.simulation import Scheduler, Step, simulate
 
-LIMITS = {1: 40, 8: 80, 64: 320, 1000: 3000}  # workers: the compute of a search
-TRIALS = {1000: 3000}  # workers: the most trials; where nothing stands, compute alone ends a search
+LIMITS = {1: 40, 8: 80, 64: 320, 1000: 2000}  # workers: the compute of a search
+TRIALS = {1000: 2000}  # workers: the most trials; where nothing stands, compute alone ends a search
 POINTS = {1: (4, 8, 12, 20, 40), 8: (8, 12, 20, 40, 80), 64: (64, 80, 96, 128, 320)}
-TIMES = (1, 1.1, 1.25, 1.5, 2, 3)  # in full runs, for the many workers that POINTS lacks
+TIMES = (1, 1.1, 1.25, 1.5, 2)  # in full runs, for the many workers that POINTS lacks
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def replay(
     truth_P = truth_N[list(population)]
     best, started, finished, spent = -np.inf, 0, 0, 0.0
     changes = [(0.0, 0.0, float(truth_P.max() - truth_P.mean()))]
-    configs = ({"config": n, "preset": None} for n in trials)
+    configs = ({"number": i, "preset": None, "config": n} for i, n in enumerate(trials))
     for event in simulate(scheduler, configs, lambda config: paths[config["config"]], workers):
         compute, n = event.compute / full, event.result["config"]
         if compute > LIMITS[workers]:
@@ -128,23 +128,25 @@ def run(task: tuple[str, str, int, int], folder: Path) -> Replay:
 
 @dataclass(frozen=True)
 class Regret:
-    """A contender's replays: regret's quartiles by compute, (3, G), and by time; mean counts."""
+    """A contender's S replays: regret by compute, (S, G), and at each of TIMES; mean counts."""
 
     grid_G: Floats
-    quartiles_3G: Floats
-    quartiles_at_time: Floats
+    regret_SG: Floats
+    regret_at_times: Floats
     started: float
     finished: float
     spent: float
 
-    def at(self, compute: float) -> Floats:
-        """The quartiles at a point of the grid, (3,)."""
-        quartiles_3: Floats = self.quartiles_3G[:, np.searchsorted(self.grid_G, compute)]
-        return quartiles_3
+    def shown(self, workers: int) -> Floats:
+        """Regret at the points, or else times, of the worker count's table, a row a replay."""
+        if workers not in POINTS:
+            return self.regret_at_times
+        shown_SP: Floats = self.regret_SG[:, np.searchsorted(self.grid_G, POINTS[workers])]
+        return shown_SP
 
     def reaches(self, regret: float) -> float:
         """The least compute from which on the median stays at `regret` or below, or infinity."""
-        above = np.flatnonzero(self.quartiles_3G[1] > regret + 1e-12)
+        above = np.flatnonzero(np.median(self.regret_SG, axis=0) > regret + 1e-12)
         first = above[-1] + 1 if len(above) else 0
         return float(self.grid_G[first]) if first < len(self.grid_G) else float("inf")
 
@@ -166,8 +168,8 @@ def replays(folder: Path, cases: list[tuple[str, str, int]], seeds: int, jobs: i
 def _gather(grid_G: Floats, mine: list[Replay]) -> Regret:
     return Regret(
         grid_G,
-        np.percentile([r.regret_G for r in mine], [25, 50, 75], axis=0),
-        np.percentile([r.regret_at_time for r in mine], [25, 50, 75], axis=0),
+        np.stack([r.regret_G for r in mine]),
+        np.stack([r.regret_at_time for r in mine]),
         *(float(np.mean([getattr(r, c) for r in mine])) for c in ("started", "finished", "spent")),
     )
 
@@ -190,23 +192,29 @@ def say_calibration(recorded: Recorded) -> None:
 
 
 def say_regrets(regrets: Regrets, name: str, labels: Iterable[str], workers: int) -> None:
-    """Regret's median and quartiles, and where plain ASHA's end is reached."""
+    """Regret's median and quartiles, what it came to, and how it stands to plain ASHA.
+
+    The last but one column is the mean difference over the table's points, ± its standard error
+    over replays; the last, the compute from which on the median is that of plain ASHA's end.
+    """
     print(f"\n**{name}, {workers} worker{'s' * (workers > 1)}**\n")
-    points = POINTS.get(workers)
-    columns = map(str, points) if points else (f"{t:g} T" for t in TIMES)
-    print(head("search", *columns, "trials", "finished", "compute", "plain ASHA's end at"))
-    goal = regrets[name, PLAIN, workers].quartiles_3G[1, -1]
+    columns = map(str, POINTS[workers]) if workers in POINTS else (f"{t:g} T" for t in TIMES)
+    print(head("search", *columns, "trials", "finished", "compute", "less plain ASHA", "as good"))
+    plain = regrets[name, PLAIN, workers]
+    goal = float(np.median(plain.regret_SG[:, -1]))
     for label in labels:
         mine = regrets[name, label, workers]
-        quartiles = [mine.at(p) for p in points] if points else mine.quartiles_at_time.T
+        quartiles = np.percentile(mine.shown(workers), [25, 50, 75], axis=0).T
         cells = ["{1:.4f} ({0:.4f}–{2:.4f})".format(*q) for q in quartiles]
+        counts = (f"{c:.0f}" for c in (mine.started, mine.finished, mine.spent))
+        less_S = (mine.shown(workers) - plain.shown(workers)).mean(1)
+        error = less_S.std(ddof=1) / len(less_S) ** 0.5
         reached = mine.reaches(goal)
         last = f"{reached:.3g}" if reached < float("inf") else "never"
-        counts = (f"{c:.0f}" for c in (mine.started, mine.finished, mine.spent))
-        print(row(label, *cells, *counts, last))
+        print(row(label, *cells, *counts, f"{less_S.mean():+.4f} ± {error:.4f}", last))
 
 
-def draw(regrets: Regrets, data: list[str], figure: Path) -> None:
+def draw(regrets: Regrets, data: list[str], counts: list[int], figure: Path) -> None:
     """Regret against compute: a row a data set, a column a worker count, a line a contender."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
@@ -215,20 +223,21 @@ def draw(regrets: Regrets, data: list[str], figure: Path) -> None:
     # Okabe and Ito's colours, told apart by the colour-blind; the line styles tell them in grey
     colours = ("#999999", "#000000", "#E69F00", "#56B4E9", "#0072B2", "#D55E00")
     styles = (":", "--", "-.", (0, (5, 1)), "-", "-")
-    fig, axes = plt.subplots(
-        len(data), len(LIMITS), figsize=(15, 3.6 * len(data) + 0.6), squeeze=False, sharey="row"
-    )
+    size = (3.7 * len(counts) + 0.6, 3.5 * len(data) + 0.6)
+    fig, axes = plt.subplots(len(data), len(counts), figsize=size, squeeze=False, sharey="row")
     for axes_W, name in zip(axes, data, strict=True):
-        for axis, workers in zip(axes_W, LIMITS, strict=True):
+        for axis, workers in zip(axes_W, counts, strict=True):
             for label, colour, style in zip(MAIN, colours, styles, strict=True):
                 mine = regrets[name, label, workers]
                 run = mine.grid_G <= mine.spent
-                low, median, high = mine.quartiles_3G[:, run]
+                low, median, high = np.percentile(mine.regret_SG[:, run], [25, 50, 75], axis=0)
+                line = {"color": colour, "ls": style, "label": label, "lw": 1.6}
                 axis.fill_between(mine.grid_G[run], low, high, color=colour, alpha=0.12, lw=0)
-                axis.plot(mine.grid_G[run], median, color=colour, ls=style, label=label)
-            axis.set(xscale="log")
+                axis.plot(mine.grid_G[run], median, **line)
+            axis.set(xscale="log", xlabel="compute, full runs of all workers")
+            axis.set_yscale("symlog", linthresh=0.01, linscale=1)
+            axis.set_ylim(bottom=0)
             axis.set_title(f"{name}, {workers} worker{'s' * (workers > 1)}", fontsize=10)
-            axis.set_xlabel("compute, full runs (all workers)")
         axes_W[0].set_ylabel("regret, balanced accuracy")
     axes[0, 0].legend(fontsize=8)
     fig.tight_layout()
@@ -250,7 +259,7 @@ def main() -> None:
     for name in data:
         say_calibration(_table(options.recorded, name))
     main_cases = [(d, c, w) for d in data for c in MAIN for w in options.workers]
-    variants = [(d, c, 1) for d in data for c in VARIANTS]
+    variants = [(d, c, 1) for d in data for c in VARIANTS if 1 in options.workers]
     regrets = replays(options.recorded, [*main_cases, *variants], options.replays, options.jobs)
     for name in data:
         recorded = _table(options.recorded, name)
@@ -260,8 +269,7 @@ def main() -> None:
             say_regrets(regrets, name, MAIN, workers)
         if 1 in options.workers:
             say_regrets(regrets, name, [PLAIN, *VARIANTS], 1)
-    if set(options.workers) == set(LIMITS):
-        draw(regrets, data, options.figure)
+    draw(regrets, data, options.workers, options.figure)
 
 
 if __name__ == "__main__":
