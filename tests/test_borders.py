@@ -19,6 +19,7 @@ FORBIDDEN = {
     "data": {"ray", "optuna", "wandb", "imbtune.config", "imbtune.training"},
     "config": {"ray", "optuna", "wandb", "imbtune.training", "imbtune.search"},
     "imports": {"ray", "optuna", "wandb", "imbtune.config", "imbtune.training", "imbtune.search"},
+    "late": {"ray", "optuna", "wandb", "imbtune.training", "imbtune.search"},
     "training": {"ray", "optuna", "wandb", "pyarrow", "imbtune.results", "imbtune.search"},
     "results": {"torch", "ray", "optuna", "imbtune.training", "imbtune.search", "imbtune.config"},
     "final": {"ray", "optuna", "wandb", "imbtune.search"},

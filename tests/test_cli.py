@@ -16,7 +16,7 @@ from imbtune.errors import ConfigError
 from imbtune.presets import PRESETS
 from imbtune.slots import SLOTS, all_knobs
 
-COMMANDS = ("search", "train", "show")
+COMMANDS = ("search", "resume", "calibrate", "train", "show")
 
 
 def invoke(*args: str) -> tuple[int, str, str]:

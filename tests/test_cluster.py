@@ -55,7 +55,8 @@ def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> SearchRequest:
     """The request that the real command line makes of `imbtune search …`; nothing is run."""
     taken: list[SearchRequest] = []
     monkeypatch.setattr(
-        "imbtune.cli.search.search_command", lambda options: taken.append(parse_request(options))
+        "imbtune.cli.search.search_command",
+        lambda **options: taken.append(parse_request(**options)),
     )
     result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import pytest
 from command import run
 from typer.testing import CliRunner
 
+from imbtune.cli.calibrate import calibrate_command
 from imbtune.cli.main import app
-from imbtune.cli.search import parse_request
+from imbtune.cli.repeat import repeat_command
+from imbtune.cli.search import parse_request, resume_command
 from imbtune.cli.train import read_config
 from imbtune.search.space_file import load_space
 
@@ -55,8 +59,15 @@ def test_a_command_of_the_docs_is_one_that_imbtune_takes(
     """Parsed by the real command line, and its options checked; only the run itself is left out."""
     taken: list[Any] = []
 
-    def take_search(options: Any) -> None:
-        taken.append(parse_request(options))
+    def take_search(**options: Any) -> None:
+        if options["rungs"] == "auto":  # the calibration is of a command before it
+            options["rungs"] = "none"
+        taken.append(parse_request(**options))
+
+    def take(command: Callable[..., Any]) -> Callable[..., None]:
+        return lambda *given, **options: taken.append(
+            inspect.signature(command).bind(*given, **options)
+        )
 
     def take_train(options: Any) -> None:
         taken.append(read_config(options))
@@ -69,6 +80,13 @@ def test_a_command_of_the_docs_is_one_that_imbtune_takes(
         (study / "best.yaml").write_text(load_space("digits-lt").preset("mamix_drw").yaml())
     monkeypatch.setattr("imbtune.cli.search.search_command", take_search)
     monkeypatch.setattr("imbtune.cli.train.train_command", take_train)
+    others: list[tuple[str, Callable[..., Any]]] = [
+        ("search.resume_command", resume_command),
+        ("calibrate.calibrate_command", calibrate_command),
+        ("repeat.repeat_command", repeat_command),
+    ]
+    for place, function in others:
+        monkeypatch.setattr(f"imbtune.cli.{place}", take(function))
     result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     assert taken or result.stdout

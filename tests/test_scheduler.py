@@ -14,8 +14,9 @@ from ray.tune.schedulers import ASHAScheduler
 from imbtune.config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.search.resources import Node, check_gpu_fraction, plan_resources
+from imbtune.search.samplers import SAMPLERS, make_sampler, trial_seed
 from imbtune.search.scheduler import RungScheduler
-from imbtune.search.searcher import SAMPLERS, OptunaSearcher, make_sampler, trial_seed
+from imbtune.search.searcher import OptunaSearcher
 from imbtune.search.space_file import load_space
 
 STOP, GO = ASHAScheduler.STOP, ASHAScheduler.CONTINUE
@@ -34,8 +35,8 @@ def run_rung(
     ]
 
 
-def start(trials: list[Any], rungs: int = 3) -> RungScheduler:
-    scheduler = RungScheduler(rungs=rungs, eta=3)
+def start(trials: list[Any], rungs: int = 3, rescue: float = 0) -> RungScheduler:
+    scheduler = RungScheduler([3**i for i in range(rungs)], eta=3, rescue=rescue)
     for trial in trials:
         scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
     return scheduler
@@ -75,11 +76,31 @@ def test_the_preset_that_leads_its_rung_goes_on() -> None:
     assert run_rung(scheduler, [weak, weaker, better], 0, [0.3, 0.2, 0.4]) == [GO, STOP, GO]
 
 
+def test_a_rescued_trial_runs_to_the_end_and_decides_nothing() -> None:
+    """ASHA without the rescued ones decides the same for the others, at every rung."""
+    rng = np.random.default_rng(0)
+    trials, scores = [fake_trial(i) for i in range(200)], rng.random((200, 3))
+    scheduler, plain = start(trials, rescue=0.2), start(trials)
+    for trial, own in zip(trials, scores, strict=True):
+        for rung, score in enumerate(own):
+            (decision,) = run_rung(scheduler, [trial], rung, [score])
+            number = trial.config["number"]
+            if scheduler.rescued.get(number, 9) < 3**rung:
+                assert decision == (STOP if rung == 2 else GO)
+                continue
+            (expected,) = run_rung(plain, [trial], rung, [score])
+            assert decision == (GO if number in scheduler.rescued else expected)
+            if decision == STOP:
+                break
+    assert 15 < len(scheduler.rescued) < 50  # a fifth of some 160 stopped ones
+    assert set(scheduler.rescued.values()) == {1, 3}
+
+
 @pytest.mark.parametrize("rungs", range(1, 7))
 @pytest.mark.parametrize("eta", [2, 3, 4, 5])
 def test_every_rung_below_the_top_is_a_milestone_of_ray(rungs: int, eta: int) -> None:
     """Ray counts its rungs with a logarithm that rounds down; none of ours may fall away."""
-    (bracket,) = RungScheduler(rungs, eta)._brackets
+    (bracket,) = RungScheduler([eta**i for i in range(rungs)], eta)._brackets
     milestones = {milestone for milestone, _ in bracket._rungs}
     assert {eta**i for i in range(rungs - 1)} <= milestones
 
@@ -87,7 +108,22 @@ def test_every_rung_below_the_top_is_a_milestone_of_ray(rungs: int, eta: int) ->
 @pytest.fixture
 def study() -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(direction="maximize", sampler=make_sampler("random", 0))
+    return optuna.create_study(direction="maximize")
+
+
+def reached(number: int, budget: int, score: float) -> dict[str, Any]:
+    """An actor's report of a rung."""
+    row = {
+        "trial": number,
+        "kind": "cooldown",
+        "budget": budget,
+        "score": score,
+        "images": 128 * budget,
+        "figures": {"accuracy": score},
+        "node": "n",
+        "seconds": 1.0,
+    }
+    return {"score": score, "rung": [row]}
 
 
 def test_optuna_hears_how_each_trial_ended(study: optuna.Study) -> None:
@@ -95,22 +131,22 @@ def test_optuna_hears_how_each_trial_ended(study: optuna.Study) -> None:
     given = [searcher.suggest(f"t{i}") for i in range(6)]
     assert [g["number"] for g in given] == [0, 1, 2, 3, 4, 5]
     assert searcher.suggest("t6") == OptunaSearcher.FINISHED
-    rung = {"score": 0.5, "budget": 3}
-    searcher.on_trial_result("t0", rung)
-    searcher.on_trial_complete("t0", {"score": 0.7, "budget": 9})
-    searcher.on_trial_complete("t1", rung)
-    searcher.on_trial_complete("t2", rung, error=True)
+    searcher.on_trial_result("t0", reached(0, 3, 0.5))
+    searcher.on_trial_result("t0", {"epochs": []})
+    searcher.on_trial_complete("t0", reached(0, 9, 0.7))
+    searcher.on_trial_complete("t1", reached(1, 3, 0.5))
+    searcher.on_trial_result("t2", reached(2, 3, 0.5))
+    searcher.on_trial_complete("t2", None, error=True)
     searcher.on_trial_complete("t3", None, error=True)
-    searcher.on_trial_result("t4", rung)
-    searcher.close()
+    searcher.on_trial_result("t4", reached(4, 3, 0.5))
     states = [trial.state for trial in study.trials]
     assert states == [
         TrialState.COMPLETE,
         TrialState.PRUNED,
         TrialState.FAIL,
         TrialState.FAIL,
-        TrialState.PRUNED,
-        TrialState.FAIL,
+        TrialState.RUNNING,  # cut off: for a resumed search to go on with
+        TrialState.RUNNING,
     ]
     assert study.trials[0].intermediate_values == {3: 0.5, 9: 0.7}
     assert study.trials[0].value == 0.7
@@ -126,7 +162,7 @@ def test_presets_come_first_then_the_sampler(study: optuna.Study) -> None:
     assert [g["preset"] for g in given] == [*presets, None, None]
     for name, suggestion in zip(presets, given, strict=False):
         seed = trial_seed(1, suggestion["number"])
-        assert TrainConfig.from_settings(suggestion["settings"]) == space.preset(name).replace(
+        assert TrainConfig.from_settings(suggestion["settings"][0]) == space.preset(name).replace(
             seed=seed
         )
 
@@ -142,18 +178,35 @@ def test_fewer_trials_than_presets(study: optuna.Study) -> None:
 def test_every_sampler_suggests_and_repeats_with_its_seed(name: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def suggestions() -> list[Any]:
-        study = optuna.create_study(direction="maximize", sampler=make_sampler(name, 3))
-        searcher = OptunaSearcher(study, load_space("cifar10-lt"), 30, seed=3, full_budget=9)
+    def suggestions(seed: int) -> list[Any]:
+        study = optuna.create_study(direction="maximize")
+        searcher = OptunaSearcher(study, load_space("cifar10-lt"), 30, seed, 9, sampler=name)
         drawn = []
         for i in range(30):
             drawn.append(searcher.suggest(f"t{i}"))
-            score = float(drawn[-1]["settings"]["optimizer.lr"])
-            budget = 9 if i % 3 else 3
-            searcher.on_trial_complete(f"t{i}", {"score": score, "budget": budget})
+            score = float(drawn[-1]["settings"][0]["optimizer.lr"])
+            searcher.on_trial_complete(f"t{i}", reached(i, 9 if i % 3 else 3, score))
         return drawn
 
-    assert suggestions() == suggestions()
+    drawn = suggestions(3)
+    assert drawn == suggestions(3) != suggestions(4)
+    own = [str(d["settings"][0] | {"seed": 0}) for d in drawn if not d["preset"]]
+    assert len(set(own)) == len(own) > 20
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_gives_64_trials_before_the_first_has_ended(name: str) -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    space = load_space("digits-lt")
+    searcher = OptunaSearcher(study, space, 100, seed=0, full_budget=9, sampler=name)
+    given = [searcher.suggest(f"t{i}") for i in range(20)]
+    for i, suggestion in enumerate(given):
+        score = float(suggestion["settings"][0]["optimizer.lr"])
+        searcher.on_trial_complete(f"t{i}", reached(i, 9, score))
+    pending = [searcher.suggest(f"t{20 + i}") for i in range(64)]
+    assert [d["number"] for d in pending] == list(range(20, 84))
+    assert len({str(d["settings"][0] | {"seed": 0}) for d in pending}) == 64
 
 
 def test_an_unknown_sampler() -> None:

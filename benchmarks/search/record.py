@@ -25,7 +25,7 @@ import torch
 from imbtune.config import TrainConfig
 from imbtune.data.datasets import Reading, load
 from imbtune.data.splits import search_splits
-from imbtune.search.searcher import make_sampler, trial_seed
+from imbtune.search.samplers import make_sampler, trial_seed
 from imbtune.search.space import Rungs, SearchSpace
 from imbtune.search.space_file import load_space
 from imbtune.training.climb import RungResult, climb
@@ -76,7 +76,8 @@ def run(task: tuple[str, Path | None, int, int, int]) -> tuple[list[Any], list[A
             "score": metrics(result.confusion_KK, data.counts_K)[space.objective],
         }
         if isinstance(result, RungResult):
-            rungs.append({**row, "passes": result.passes, **(config.flat() if seed == 0 else {})})
+            settings = {} if seed else config.flat()
+            rungs.append({**settings, **row, "passes": result.passes})
         else:
             epoch = result.epoch
             curves.append({**row, "epoch": epoch.index, "phase": epoch.phase, "loss": result.loss})

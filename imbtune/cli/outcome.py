@@ -68,8 +68,8 @@ def stopping_line(outcome: SearchOutcome) -> str:
     lost = f"trial {best.number} would have been lost"
     verdict = "none would have led" if lead >= 0 else lost
     return (
-        f"{saved}; {len(rescued)} of {len(stopped) + len(rescued)} stopped trials ran to the end to "
-        f"see what it cost:\n  {verdict}, the best reached {best.score:.4f} "
+        f"{saved}; {len(rescued)} of {len(stopped) + len(rescued)} stopped trials ran to the end "
+        f"to see what it cost:\n  {verdict}, the best reached {best.score:.4f} "
         f"({-100 * lead:+.2f} points against the best of the others)."
     )
 

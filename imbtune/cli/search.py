@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
-import signal
-from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -31,8 +28,7 @@ def search_command(**options: Any) -> None:
     from imbtune.search.tuner import run_search  # Ray takes seconds to import
 
     say = functools.partial(print, flush=True)
-    with interrupt_on_terminate():
-        outcome = run_search(request, say)
+    outcome = run_search(request, say)
     finish(request, outcome)
 
 
@@ -44,8 +40,7 @@ def resume_command(study: str, time_budget: str | None, **options: Any) -> None:
     from imbtune.search.tuner import resume_search
 
     say = functools.partial(print, flush=True)
-    with interrupt_on_terminate():
-        request, outcome = resume_search(study, {**changes, "time_budget": budget}, say)
+    request, outcome = resume_search(study, {**changes, "time_budget": budget}, say)
     finish(request, outcome)
 
 
@@ -56,16 +51,6 @@ def finish(request: SearchRequest, outcome: SearchOutcome) -> None:
         raise typer.Exit(INTERRUPTED)
     if not outcome.winner:
         raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def interrupt_on_terminate() -> Iterator[None]:
-    """SIGTERM (`ray job stop`, a batch system) ends a search as Ctrl-C does: its rows stay."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def parse_request(

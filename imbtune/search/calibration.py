@@ -21,6 +21,7 @@ from imbtune.training.progress import RUNG_KINDS, stretches
 Floats = NDArray[np.float64]
 
 USABLE = 0.7  # of the noise floor: a rung that predicts less does harm when it stops trials
+SIMILAR = 1.25  # times the least cost: among kinds that cost so little, the one that predicts best
 RESAMPLES = 2000
 
 
@@ -173,28 +174,38 @@ def advise(
     """Rungs for a search of this space.
 
     A kind is used from its lowest rung on from which all rungs are usable, ρ ≥ 0.7 of the floor.
-    Of the kinds that have one, the one that costs a search least: the expected cost of a trial
-    when each rung passes one of η.
+    Its cost is that of a trial when each rung passes one of η. Of the kinds that cost at most 1.25
+    times the least, the one whose rungs predict best, by their mean ρ.
     """
-    found: list[tuple[float, Advice]] = []
+    found = []
     for kind in sorted({report.kind for report in reports}):
-        rungs = [report for report in reports if report.kind == kind]
-        used: list[RungReport] = []
-        for report in reversed(rungs):
-            if not report.rho >= USABLE * floor:
-                break
-            used.insert(0, report)
-        if used and floor > 0:
+        used = _usable([report for report in reports if report.kind == kind], floor)
+        if used:
             top = max(cost for (name, _), cost in costs.items() if name == kind)
             steps = np.diff([0.0, *(report.cost for report in used), top])
-            expected = sum(step / eta**i for i, step in enumerate(steps))
-            why = (
-                f"{kind} rungs from {used[0].budget} epochs on predict the finished model "
-                f"(ρ {used[0].rho:.2f} there, {floor:.2f} between two full runs), and a trial "
-                f"costs {expected:.2f} full runs"
-            )
-            found.append((float(expected), Advice(kind, eta, len(used) + 1, why)))
-    if found:
-        return min(found, key=lambda pair: pair[0])[1]
-    why = f"no rung reaches {USABLE:g} of the ρ between two full runs, {floor:.2f}"
-    return Advice("none", eta, 1, why)
+            cost = float(sum(step / eta**i for i, step in enumerate(steps)))
+            found.append((cost, used))
+    if not found:
+        why = f"no rung reaches {USABLE:g} of the ρ between two full runs, {floor:.2f}"
+        return Advice("none", eta, 1, why)
+    least = min(cost for cost, _ in found)
+    cost, used = max(
+        (pair for pair in found if pair[0] <= SIMILAR * least),
+        key=lambda pair: float(np.mean([report.rho for report in pair[1]])),
+    )
+    why = (
+        f"{used[0].kind} rungs from {used[0].budget} epochs on predict the finished model "
+        f"(ρ {used[0].rho:.2f} there, {floor:.2f} between two full runs), and a trial costs "
+        f"{cost:.2f} full runs"
+    )
+    return Advice(used[0].kind, eta, len(used) + 1, why)
+
+
+def _usable(rungs: Sequence[RungReport], floor: float) -> list[RungReport]:
+    """The rungs of one kind, rising, from the first one on from which all are usable."""
+    used: list[RungReport] = []
+    for report in reversed(rungs):
+        if not (floor > 0 and report.rho >= USABLE * floor):
+            break
+        used.insert(0, report)
+    return used

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,9 +67,26 @@ def connected(address: str | None) -> Iterator[None]:
     except (AuthenticationError, OSError, ValueError) as error:
         raise _unreachable(address, error) from error
     try:
-        yield
+        with _interrupt_on_terminate():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _interrupt_on_terminate() -> Iterator[None]:
+    """SIGTERM (`ray job stop`, a batch system) ends a search as Ctrl-C does: its rows are kept.
+
+    Ray's own handler, which comes with `ray.init`, ends the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from imbtune.config import TrainConfig
 from imbtune.results.schema import EPOCHS, trial_schema
 from imbtune.results.store import Store
+from imbtune.results.tables import recover
 from imbtune.search import checkpoints
 from imbtune.search.recorder import trial_row
 from imbtune.search.records import STOPPED, TrialRecord
@@ -30,6 +31,8 @@ def restore_tables(
 ) -> None:
     """Bring the tables of a study that was cut off to where its search goes on; nothing for a new
     study."""
+    recover(store, "trials", trial_schema(knobs))
+    recover(store, "epochs", EPOCHS)
     if store.exists("trials"):
         old = store.table("trials").select(["trial", "error"]).to_pylist()
         errors = {row["trial"]: row["error"] for row in old if row["error"]}

@@ -1,0 +1,237 @@
+"""Searches that are killed and resumed end as they would have, and trials can be repeated."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from command import run, start
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+# a row is one of these; and what depends on the clock or on the process
+KEYS = {
+    "trials": (["trial"], ["seconds", "ended", "node"]),
+    "epochs": (["trial", "phase", "budget", "epoch"], ["time"]),
+    "finals": (["trial", "seed"], []),
+}
+SPACE = "like: digits-lt\nlate_variants: 2\n"
+SEARCH = "search space.yaml --trials 10 --epochs 9 --seed 5 --rescue 0.3 --finals 2"
+ALONE = "--max-concurrent 1"  # the order in which trials end is then always the same
+
+
+def home(folder: Path) -> Path:
+    (folder / "space.yaml").write_text(SPACE)
+    return folder
+
+
+def read(study: Path, table: str) -> pd.DataFrame:
+    """A table without what depends on the clock; each row once."""
+    key, clock = KEYS[table]
+    rows = pd.read_parquet(study / table).sort_values(key).reset_index(drop=True)
+    assert not rows.duplicated(key).any(), table
+    return rows.drop(columns=clock)
+
+
+def check_same(one: Path, other: Path) -> None:
+    """Two studies with the same rows, to the last bit, and the same winner."""
+    for table in KEYS:
+        pd.testing.assert_frame_equal(read(one, table), read(other, table))
+    best = [yaml.safe_load((study / "best.yaml").read_text()) for study in (one, other)]
+    for content in best:
+        del content["provenance"]["study"]
+    assert best[0] == best[1]
+
+
+def check_whole(study: Path, trials: int) -> None:
+    """Every trial once in the table and in Optuna, presets once, nothing left behind."""
+    rows = read(study, "trials").set_index("trial")
+    assert list(rows.index) == list(range(trials))
+    assert set(rows["state"]) <= {"COMPLETE", "PRUNED"}
+    presets = rows["preset"].dropna()
+    assert len(set(presets)) == len(presets)
+    storage = JournalStorage(JournalFileBackend(str(study / "journal.log")))
+    known = optuna.load_study(study_name=study.name, storage=storage).trials
+    assert [t.state.name for t in known] == rows["state"].tolist()
+    for trial, (_, row) in zip(known, rows.iterrows(), strict=True):
+        assert list(trial.intermediate_values) == list(row["rung_budgets"])
+        assert list(trial.intermediate_values.values()) == list(row["rung_scores"])
+    for table in ("epochs", "finals"):
+        assert len(read(study, table))
+    epochs = read(study, "epochs")
+    for number, row in rows.iterrows():
+        mine = epochs[(epochs["trial"] == number) & (epochs["phase"] == "cooldown")]
+        for budget, score in zip(row["rung_budgets"], row["rung_scores"], strict=True):
+            assert mine[mine["budget"] == budget]["balanced_accuracy"].iloc[-1] == score
+    assert not list((study / "checkpoints").glob("*"))
+    assert not list(study.rglob(".part-*"))
+
+
+def cut(search: subprocess.Popen[str], after: float, how: signal.Signals) -> str | None:
+    """Send the signal after some seconds; what the search printed, or None if it ended before."""
+    try:
+        output, _ = search.communicate(timeout=after)
+        assert search.returncode == 0, output
+        return None
+    except subprocess.TimeoutExpired:
+        os.kill(search.pid, how)
+    output, _ = search.communicate(timeout=120)
+    assert "Traceback" not in output, output
+    return output
+
+
+def search_with_kills(
+    folder: Path, args: str, kills: list[tuple[float, signal.Signals]]
+) -> Counter[str]:
+    """Run a search to its end, cutting it off again and again; how many cuts of each kind."""
+    done: Counter[str] = Counter()
+    study = folder / "runs/cut"
+    command = [*args.split(), "--name", "cut"]
+    for after, how in kills:
+        if cut(start(*command, cwd=folder), after, how) is None:
+            return done
+        done[how.name] += 1
+        if (study / "study.yaml").exists():
+            command = ["resume", "runs/cut"]
+    ended = run(*command, cwd=folder)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that nothing interrupts, one trial at a time."""
+    folder = home(tmp_path_factory.mktemp("straight"))
+    done = run(*SEARCH.split(), *ALONE.split(), "--name", "straight", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    check_whole(folder / "runs/straight", 10)
+    return folder / "runs/straight"
+
+
+def test_a_search_that_was_killed_ends_as_if_it_never_had_been(
+    straight: Path, tmp_path: Path
+) -> None:
+    """A kill of the driver, a SIGTERM and a Ctrl-C; late variants, rescued trials and finals."""
+    kills = [(11.0, signal.SIGKILL), (12.0, signal.SIGTERM), (11.0, signal.SIGINT)]
+    done = search_with_kills(home(tmp_path), f"{SEARCH} {ALONE}", kills)
+    assert done["SIGKILL"]
+    check_whole(tmp_path / "runs/cut", 10)
+    check_same(straight, tmp_path / "runs/cut")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("options", [ALONE, "", "--rungs compressed", "--sampler random"])
+def test_kills_at_random_moments(straight: Path, tmp_path: Path, options: str, seed: int) -> None:
+    rng = random.Random(f"{options} {seed}")
+    signals = [signal.SIGKILL] * 3 + [signal.SIGINT, signal.SIGTERM]
+    kills = [(rng.uniform(5, 16), rng.choice(signals)) for _ in range(6)]
+    done = search_with_kills(home(tmp_path), f"{SEARCH} {options}", kills)
+    print(f"cut off: {dict(done)}")
+    check_whole(tmp_path / "runs/cut", 10)
+    if options == ALONE:
+        check_same(straight, tmp_path / "runs/cut")
+
+
+def test_a_finished_study_has_nothing_to_resume(straight: Path) -> None:
+    before = {table: read(straight, table) for table in KEYS}
+    done = run("resume", str(straight), cwd=straight.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "Winner: " in done.stdout
+    for table, rows in before.items():
+        pd.testing.assert_frame_equal(rows, read(straight, table))
+
+
+def test_only_one_process_searches_a_study(straight: Path, tmp_path: Path) -> None:
+    folder = home(tmp_path)
+    search = start("search", "space.yaml", "--trials", "50", "--name", "cut", cwd=folder)
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "runs/cut/journal.log").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        again = run("resume", "runs/cut", cwd=folder)
+    finally:
+        search.kill()
+        search.communicate()
+    assert again.returncode == 2
+    assert again.stderr == (
+        "error: the study runs/cut is being searched by another process: wait, or stop it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("runs/none", "runs/none is no study that can be read"),
+        ("", " is no study that can be read"),
+    ],
+)
+def test_no_study_to_resume(place: str, line: str, tmp_path: Path) -> None:
+    done = run("resume", place, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and line in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_other_data_are_refused(straight: Path) -> None:
+    """The study's own file is edited: resumed data must have its fingerprint."""
+    path = straight / "study.yaml"
+    text = path.read_text()
+    content: dict[str, Any] = yaml.safe_load(text)
+    content["data"]["sha256"] = "0" * 64
+    path.write_text(yaml.safe_dump(content))
+    try:
+        done = run("resume", str(straight), cwd=straight.parents[1])
+    finally:
+        path.write_text(text)
+    assert done.returncode == 2
+    assert "the data differ from those that the study straight began with" in done.stderr
+
+
+def test_a_trial_again_to_the_last_bit(straight: Path) -> None:
+    """One that finished, and one that was stopped; a late variant by itself."""
+    rows = read(straight, "trials")
+    late = rows[rows["trunk"] != rows["trial"]]
+    for state in ("COMPLETE", "PRUNED"):
+        number = late[late["state"] == state]["trial"].tolist()[0]
+        done = run("train", "--trial", str(straight), str(number), cwd=straight.parents[1])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Every loss and score is the recorded one, to the last bit." in done.stdout
+        row = rows[rows["trial"] == number].iloc[0]
+        assert done.stdout.count("as recorded") == len(row["rung_scores"])
+
+
+def test_a_repeated_trial_that_differs_says_so(straight: Path) -> None:
+    path = straight / "space.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("batch_size: 64", "batch_size: 32"))
+    try:
+        done = run("train", "--trial", str(straight), "0", cwd=straight.parents[1])
+    finally:
+        path.write_text(text)
+    assert done.returncode == 1
+    assert "was recorded" in done.stdout and "It differs from the record" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["99"], "has no trial 99: give one of 0 to 9"),
+        (["0", "--preset", "erm"], "0 and erm: give one of them"),
+    ],
+)
+def test_no_trial_to_repeat(straight: Path, args: list[str], line: str) -> None:
+    done = run("train", "--trial", str(straight), *args, cwd=straight.parents[1])
+    assert done.returncode == 2
+    assert line in done.stderr and done.stderr.count("\n") == 1
