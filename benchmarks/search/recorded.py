@@ -1,0 +1,134 @@
+"""Recorded learning curves, as record.py writes them: what a rung saw, and what was true.
+
+Shapes: N configurations, R rungs, T epochs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from imbtune.methods.schedules import Phases
+from imbtune.search.calibration import recall_of_best, spearman
+from imbtune.training.progress import RUNG_KINDS, stretches
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One data set's configurations, all with every rung and every seed.
+
+    budgets: the rungs in epochs, rising to T. scores: by kind, what seed 0, the search's, scored at
+    each rung, (N, R). curve_NT: seed 0's score after every epoch of a full run. other_N: the mean
+    full-budget score of the other seeds. truth_N: of all seeds. phases: of each configuration.
+    """
+
+    name: str
+    budgets: list[int]
+    scores: dict[str, Floats]
+    curve_NT: Floats
+    other_N: Floats
+    truth_N: Floats
+    phases: list[Phases]
+
+    @property
+    def own_N(self) -> Floats:
+        """The full-budget score that a search sees."""
+        own_N: Floats = self.scores["cooldown"][:, -1]
+        return own_N
+
+    def costs(self, kind: str, rungs: list[int]) -> Floats:
+        """Epochs that a trial trains from one of the `rungs` (places, rising) to the next, (N, R).
+
+        Everything counts: a cool-down's branches, and the restarts of compressed schedules.
+        """
+        budgets = [self.budgets[r] for r in rungs]
+        return np.array([[s.cost for s in stretches(kind, budgets, p)] for p in self.phases], float)
+
+
+def names(folder: Path) -> list[str]:
+    """The data sets that the folder has."""
+    return sorted(path.name.removesuffix("-rungs.parquet") for path in folder.glob("*-rungs.*"))
+
+
+def read(folder: Path, name: str) -> Recorded:
+    """A data set's tables. Configurations that lack a rung or a seed are left out."""
+    rungs = pd.read_parquet(folder / f"{name}-rungs.parquet")
+    curves = pd.read_parquet(folder / f"{name}-curves.parquet")
+    searched = rungs["epochs"].notna()  # the settings stand with the search's own runs
+    own, others = rungs[searched], rungs[~searched]
+    budgets = sorted(int(b) for b in own["budget"].unique())
+    wide = own.pivot(index="config", columns=["kind", "budget"], values="score")
+    other = others.pivot(index="config", columns="seed", values="score").dropna()
+    kept = [n for n in wide.dropna().index if n in other.index]
+    wide, other = wide.loc[kept], other.loc[kept]
+    top = wide["cooldown", budgets[-1]].to_numpy()
+    scores = {
+        kind: np.column_stack([*(wide[kind, b] for b in budgets[:-1]), top]) for kind in RUNG_KINDS
+    }
+    shares = own.drop_duplicates("config").set_index("config").loc[kept]
+    phases = [
+        Phases(warmup=w, cooldown=c)
+        for w, c in zip(shares["schedule.warmup"], shares["schedule.cooldown"], strict=True)
+    ]
+    truth_N = np.column_stack([top, other.to_numpy()]).mean(1)
+    curve_NT = _full_run(curves, budgets[-1]).loc[kept].to_numpy()
+    return Recorded(name, budgets, scores, curve_NT, other.to_numpy().mean(1), truth_N, phases)
+
+
+def _full_run(curves: pd.DataFrame, full: int) -> pd.DataFrame:
+    """The scores along the whole run of seed 0: the trunk of all stretches, then its cool-down."""
+    own = curves[(curves["seed"] == 0) & (curves["kind"] != "compressed")]
+    last = (own["kind"] == "cooldown") & (own["budget"] == full)
+    trunk = own[own["phase"] == "trunk"]
+    run = pd.concat([trunk, own[last & (own["phase"] == "cooldown")]])
+    return run.pivot(index="config", columns="epoch", values="score")
+
+
+def previous_mean(score_NR: Floats) -> Floats:
+    """Every rung's score as its mean with the rung's before; the first and the last as they are."""
+    mixed_NR = score_NR.copy()
+    mixed_NR[:, 1:-1] = (score_NR[:, :-2] + score_NR[:, 1:-1]) / 2
+    return mixed_NR
+
+
+def calibration(recorded: Recorded, resamples: int = 1000) -> Iterator[dict[str, object]]:
+    """How well each rung ranks the configurations, a row a kind and rung.
+
+    The truth is that of the other seeds, so the full budget itself is not perfect: its correlation
+    is the noise floor. ± is the standard deviation of the ratio over bootstrap resamples of the
+    configurations.
+    """
+    other_N, own_N = recorded.other_N, recorded.own_N
+    scores = recorded.scores
+    scores = {
+        **scores,
+        **{f"{k}, mean with the rung before": previous_mean(scores[k]) for k in scores},
+        "mean of cooldown and compressed": (scores["cooldown"] + scores["compressed"]) / 2,
+        "mean of cooldown and prefix": (scores["cooldown"] + scores["prefix"]) / 2,
+    }
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(own_N), size=(resamples, len(own_N)))
+    floors = np.array([spearman(own_N[d], other_N[d]) for d in draws])
+    floor, third = spearman(own_N, other_N), math.ceil(len(own_N) / 3)
+    yield {"rung": "full budget", "epochs": recorded.budgets[-1], "ρ": floor, "of floor": 1.0,
+           "±": 0.0, "top third": recall_of_best(own_N, other_N, third)}  # fmt: skip
+    for kind, score_NR in scores.items():
+        for budget, score_N in zip(recorded.budgets[:-1], score_NR.T, strict=False):
+            rho = spearman(score_N, other_N)
+            ratios = [spearman(score_N[d], other_N[d]) for d in draws] / floors
+            yield {
+                "rung": kind,
+                "epochs": budget,
+                "ρ": rho,
+                "of floor": rho / floor,
+                "±": float(ratios.std(ddof=1)),
+                "top third": recall_of_best(score_N, other_N, third),
+            }
