@@ -53,7 +53,7 @@ def table(tmp_path: Path) -> Recorded:
 
 def test_the_table_as_it_was_recorded(tmp_path: Path, table: Recorded) -> None:
     rows = pd.read_parquet(tmp_path / "made-up-rungs.parquet")
-    assert recorded.names(tmp_path) == ["made-up"]
+    assert recorded.names(tmp_path) == ["made-up", "made-up, better half"]
     assert table.budgets == BUDGETS
     assert len(table.own_N) == N - 1  # the first configuration lacks a seed
     for i, n in enumerate(range(1, N)):
@@ -66,6 +66,12 @@ def test_the_table_as_it_was_recorded(tmp_path: Path, table: Recorded) -> None:
         assert table.truth_N[i] == pytest.approx((mine[0, "cooldown", 27] + sum(others)) / 3)
     assert table.curve_NT.shape == (N - 1, 27)
     assert (table.curve_NT[:, -1] == table.own_N).all()
+
+
+def test_the_better_half_has_the_best_truths(tmp_path: Path, table: Recorded) -> None:
+    half = recorded.read(tmp_path, "made-up, better half")
+    assert sorted(half.truth_N) == sorted(table.truth_N)[-((N - 1) // 2) :]
+    assert set(half.own_N) <= set(table.own_N)
 
 
 def test_costs_are_those_of_the_trials_path(table: Recorded) -> None:

@@ -53,13 +53,22 @@ class Recorded:
         return np.array([[s.cost for s in stretches(kind, budgets, p)] for p in self.phases], float)
 
 
+HALF = ", better half"
+
+
 def names(folder: Path) -> list[str]:
-    """The data sets that the folder has."""
-    return sorted(path.name.removesuffix("-rungs.parquet") for path in folder.glob("*-rungs.*"))
+    """The populations that the folder has: each data set, and the better half of each.
+
+    Half of a space is bad from the first epoch on, and a sampler leaves it soon; the better half is
+    where a search has to tell good from best.
+    """
+    data = sorted(path.name.removesuffix("-rungs.parquet") for path in folder.glob("*-rungs.*"))
+    return [name + part for name in data for part in ("", HALF)]
 
 
 def read(folder: Path, name: str) -> Recorded:
-    """A data set's tables. Configurations that lack a rung or a seed are left out."""
+    """A population's tables. Configurations that lack a rung or a seed are left out."""
+    name, half, _ = name.partition(HALF)
     rungs = pd.read_parquet(folder / f"{name}-rungs.parquet")
     curves = pd.read_parquet(folder / f"{name}-curves.parquet")
     searched = rungs["epochs"].notna()  # the settings stand with the search's own runs
@@ -68,6 +77,9 @@ def read(folder: Path, name: str) -> Recorded:
     wide = own.pivot(index="config", columns=["kind", "budget"], values="score")
     other = others.pivot(index="config", columns="seed", values="score").dropna()
     kept = [n for n in wide.dropna().index if n in other.index]
+    if half:
+        truth = other.loc[kept].assign(own=wide["cooldown", budgets[-1]]).mean(axis=1)
+        kept = sorted(truth.nlargest(len(kept) // 2).index)
     wide, other = wide.loc[kept], other.loc[kept]
     top = wide["cooldown", budgets[-1]].to_numpy()
     scores = {
@@ -80,7 +92,7 @@ def read(folder: Path, name: str) -> Recorded:
     ]
     truth_N = np.column_stack([top, other.to_numpy()]).mean(1)
     curve_NT = _full_run(curves, budgets[-1]).loc[kept].to_numpy()
-    return Recorded(name, budgets, scores, curve_NT, other.to_numpy().mean(1), truth_N, phases)
+    return Recorded(name + half, budgets, scores, curve_NT, other.to_numpy().mean(1), truth_N, phases)
 
 
 def _full_run(curves: pd.DataFrame, full: int) -> pd.DataFrame:
