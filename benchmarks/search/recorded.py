@@ -92,7 +92,8 @@ def read(folder: Path, name: str) -> Recorded:
     ]
     truth_N = np.column_stack([top, other.to_numpy()]).mean(1)
     curve_NT = _full_run(curves, budgets[-1]).loc[kept].to_numpy()
-    return Recorded(name + half, budgets, scores, curve_NT, other.to_numpy().mean(1), truth_N, phases)
+    other_N = other.to_numpy().mean(1)
+    return Recorded(name + half, budgets, scores, curve_NT, other_N, truth_N, phases)
 
 
 def _full_run(curves: pd.DataFrame, full: int) -> pd.DataFrame:
