@@ -230,7 +230,10 @@ def test_a_repeated_trial_that_differs_says_so(straight: Path) -> None:
     ("args", "line"),
     [
         (["99"], "has no trial 99: give one of 0 to 9"),
-        (["0", "--preset", "erm"], "0 and erm: give one of them"),
+        (
+            ["0", "--preset", "erm", "--seeds", "2"],
+            "0 is trained as it was: leave --preset, --seeds out",
+        ),
     ],
 )
 def test_no_trial_to_repeat(straight: Path, args: list[str], line: str) -> None:

@@ -234,7 +234,9 @@ def train(
     if trial:
         from imbtune.cli.repeat import repeat_command
 
-        repeat_command(*trial, config=config, preset=preset, data=data)
+        others = {"a file": config, "--preset": preset, "--space": space, "--set": settings}
+        others |= {"--epochs": epochs, "--out": out, "--seeds": seeds > 1}
+        repeat_command(*trial, data, refused=[name for name, given in others.items() if given])
         return
     from imbtune.cli.train import TrainOptions, train_command
 

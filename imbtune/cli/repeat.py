@@ -10,13 +10,16 @@ import typer
 from imbtune.errors import ConfigError
 
 
-def repeat_command(
-    study: str, number: int, config: str | None, preset: str | None, data: Path | None
-) -> None:
-    """Repeat a trial; exit code 1 where it differs from the record."""
-    given = config or preset
-    if given:
-        raise ConfigError(f"--trial {study} {number} and {given}: give one of them")
+def repeat_command(study: str, number: int, data: Path | None, refused: list[str]) -> None:
+    """Repeat a trial; exit code 1 where it differs from the record.
+
+    Args:
+        refused: what else was given, and would make it another trial.
+    """
+    if refused:
+        raise ConfigError(
+            f"--trial {study} {number} is trained as it was: leave {', '.join(refused)} out"
+        )
 
     from imbtune.search.repeat import repeat_trial
 
