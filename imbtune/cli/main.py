@@ -234,8 +234,15 @@ def train(
     if trial:
         from imbtune.cli.repeat import repeat_command
 
-        others = {"a file": config, "--preset": preset, "--space": space, "--set": settings}
-        others |= {"--epochs": epochs, "--out": out, "--seeds": seeds > 1}
+        others: dict[str, object] = {
+            "a file": config,
+            "--preset": preset,
+            "--space": space,
+            "--set": settings,
+            "--epochs": epochs,
+            "--out": out,
+            "--seeds": seeds > 1,
+        }
         repeat_command(*trial, data, refused=[name for name, given in others.items() if given])
         return
     from imbtune.cli.train import TrainOptions, train_command
