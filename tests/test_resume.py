@@ -27,8 +27,8 @@ KEYS = {
     "epochs": (["trial", "phase", "budget", "epoch"], ["time"]),
     "finals": (["trial", "seed"], []),
 }
-SPACE = "like: digits-lt\nlate_variants: 2\n"
-SEARCH = "search space.yaml --trials 10 --epochs 9 --seed 5 --rescue 0.3 --finals 2"
+SPACE = "like: digits-lt\nlate_variants: 2\npresets: [smote, erm]\n"
+SEARCH = "search space.yaml --trials 13 --epochs 9 --seed 5 --rescue 0.3 --finals 2"
 ALONE = "--max-concurrent 1"  # the order in which trials end is then always the same
 
 
@@ -116,7 +116,9 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = home(tmp_path_factory.mktemp("straight"))
     done = run(*SEARCH.split(), *ALONE.split(), "--name", "straight", cwd=folder)
     assert done.returncode == 0, done.stderr
-    check_whole(folder / "runs/straight", 10)
+    check_whole(folder / "runs/straight", 13)
+    rows = read(folder / "runs/straight", "trials")
+    assert set(rows["state"]) == {"COMPLETE", "PRUNED"} and rows["rescued"].notna().any()
     return folder / "runs/straight"
 
 
@@ -127,7 +129,7 @@ def test_a_search_that_was_killed_ends_as_if_it_never_had_been(
     kills = [(11.0, signal.SIGKILL), (12.0, signal.SIGTERM), (11.0, signal.SIGINT)]
     done = search_with_kills(home(tmp_path), f"{SEARCH} {ALONE}", kills)
     assert done["SIGKILL"]
-    check_whole(tmp_path / "runs/cut", 10)
+    check_whole(tmp_path / "runs/cut", 13)
     check_same(straight, tmp_path / "runs/cut")
 
 
@@ -140,7 +142,7 @@ def test_kills_at_random_moments(straight: Path, tmp_path: Path, options: str, s
     kills = [(rng.uniform(5, 16), rng.choice(signals)) for _ in range(6)]
     done = search_with_kills(home(tmp_path), f"{SEARCH} {options}", kills)
     print(f"cut off: {dict(done)}")
-    check_whole(tmp_path / "runs/cut", 10)
+    check_whole(tmp_path / "runs/cut", 13)
     if options == ALONE:
         check_same(straight, tmp_path / "runs/cut")
 
@@ -204,9 +206,10 @@ def test_other_data_are_refused(straight: Path) -> None:
 def test_a_trial_again_to_the_last_bit(straight: Path) -> None:
     """One that finished, and one that was stopped; a late variant by itself."""
     rows = read(straight, "trials")
-    late = rows[rows["trunk"] != rows["trial"]]
-    for state in ("COMPLETE", "PRUNED"):
-        number = late[late["state"] == state]["trial"].tolist()[0]
+    late = rows["trunk"] != rows["trial"]
+    finished, stopped = rows["state"] == "COMPLETE", rows["state"] == "PRUNED"
+    for chosen in (late & finished, stopped):
+        number = rows[chosen]["trial"].tolist()[0]
         done = run("train", "--trial", str(straight), str(number), cwd=straight.parents[1])
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Every loss and score is the recorded one, to the last bit." in done.stdout
@@ -229,7 +232,7 @@ def test_a_repeated_trial_that_differs_says_so(straight: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["99"], "has no trial 99: give one of 0 to 9"),
+        (["99"], "has no trial 99: give one of 0 to 12"),
         (
             ["0", "--preset", "erm", "--seeds", "2"],
             "0 is trained as it was: leave --preset, --seeds out",

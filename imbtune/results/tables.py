@@ -63,7 +63,9 @@ class _Table:
         self._rows: list[Row] = []
         self._store, self._name, self._schema = store, name, schema
         self._parts = len(store.names(name))  # none of those that are there is written again
-        self._write_part()  # an empty first part: readers find the columns at once
+        if not self._parts:  # an empty first part: readers find the columns at once
+            store.new_folder(name, "part-000000.parquet", pa.Table.from_pylist([], schema=schema))
+            self._parts = 1
 
     def append(self, row: Row) -> None:
         self._rows.append(row)
