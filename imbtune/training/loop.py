@@ -36,7 +36,8 @@ from imbtune.training.m2m import translate
 from imbtune.training.metrics import evaluate
 from imbtune.training.model import evaluating, new_model
 from imbtune.training.neighbours import Neighbours
-from imbtune.training.plan import EpochPlan, Methods, draw_epoch, steps_per_epoch
+from imbtune.training.passes import epoch_passes, seed_config
+from imbtune.training.plan import EpochPlan, Methods, draw_epoch
 from imbtune.training.progress import Epoch, whole_run
 
 INIT, STEPS, HEAD = 0, 1, 2  # streams of torch's generator that a run's seed starts
@@ -253,7 +254,7 @@ def _with_generated(
         state.charge(f"{spec} {seed}", deepsmote_passes(spec, len(data.labels_N)))
         return data.keep("deepsmote", (spec, seed), lambda: _balanced(spec, data, seed)), None
     assert isinstance(spec, M2m)
-    config = state.config.plain(epochs=max(1, round(spec.share * epoch.full)), seed=seed)
+    config = seed_config(state.config, spec, epoch.full)
     seed_state = data.keep("m2m", config.yaml(), lambda: _seed_network(config, data))
     state.charge(config.yaml(), seed_state.passes)
     return data, seed_state
@@ -279,12 +280,10 @@ def _methods(state: TrainState, data: DeviceData, seed_state: TrainState | None)
 
 
 def _passes(state: TrainState, data: DeviceData, seed_state: TrainState | None) -> int:
-    """Image passes of an epoch: SAM's are double; a translation takes two networks' a step."""
-    steps, batch = steps_per_epoch(len(data.labels_N), state.config.batch_size)
-    each = 1 if state.sharp_K is None else 2
-    if seed_state and isinstance(state.generate, M2m):
-        each += 2 * state.generate.steps
-    return steps * batch * each
+    spec = state.generate if seed_state else None
+    m2m = spec if isinstance(spec, M2m) else None
+    images, sharp = len(data.labels_N), state.sharp_K is not None
+    return epoch_passes(images, state.config.batch_size, sharp, m2m)
 
 
 def _translated(
