@@ -93,10 +93,12 @@ def test_the_records_of_every_state(study: optuna.Study) -> None:
 
 
 def test_the_records_of_late_variants_have_their_trunk_and_its_seed(study: optuna.Study) -> None:
-    searcher_on(study, 5, late=3).suggest("t0")
+    searcher = searcher_on(study, 5, late=3)
+    assert [searcher.suggest(f"t{i}")["trials"] for i in range(2)] == [[0, 1], [2, 3, 4]]
     records = trial_records(study, tiny_space(3), SEED, {})
-    assert [r.trunk for r in records] == [0, 0, 0]
-    assert {r.settings["seed"] for r in records} == {trial_seed(SEED, 0)}
+    assert [r.trunk for r in records] == [0, 0, 2, 2, 2]
+    assert [r.settings["seed"] for r in records] == [trial_seed(SEED, r.trunk) for r in records]
+    assert len({r.settings["seed"] for r in records}) == 2
     assert [TrainConfig.from_settings(r.settings).flat() for r in records] == [
         r.settings for r in records
     ]

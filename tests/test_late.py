@@ -184,16 +184,17 @@ def test_late_variants_of_a_space_that_searches_nothing_late() -> None:
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 @pytest.mark.parametrize("late", [2, 4])
 def test_a_trunk_is_several_trials_of_optunas(late: int, sampler: str) -> None:
-    """And the last one fewer, where the trials are not a multiple."""
+    """And the last one fewer, where the trials are not a multiple. Presets share one first."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     search = ScriptedSearch(study, tiny_space(late), 23, sampler)
     search.run()
     assert [n for given in search.given for n in given["trials"]] == list(range(23))
     assert [len(given["trials"]) for given in search.given] == [
-        min(late, 23 - first) for first in range(0, 23, late)
-    ]
-    assert [given["preset"] for given in search.given][:3] == ["erm", "drw", None]
+        2, *(min(late, 23 - first) for first in range(2, 23, late))
+    ]  # fmt: skip
+    assert [given["preset"] for given in search.given][:2] == ["erm", None]
+    assert [t.user_attrs.get("preset") for t in study.trials][:3] == ["erm", "drw", None]
     differing = 0
     for given in search.given:
         assert given["number"] == given["trials"][0]
@@ -202,6 +203,51 @@ def test_a_trunk_is_several_trials_of_optunas(late: int, sampler: str) -> None:
         assert {config.seed for config in configs} == {trial_seed(SEED, given["number"])}
         differing += len({str(config.flat()) for config in configs}) == len(configs)
     assert differing == len(search.given)  # schedule.cooldown is a range: no two are alike
+
+
+def test_no_two_variants_of_a_trunk_are_alike() -> None:
+    """With few late choices a trunk ends short, and the trials are as many all the same."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    knobs = {
+        "mix": ["none", "mixup"],
+        "mix.late": ["keep", "stop"],
+        "after": ["none", "logit_adjustment"],
+        "optimizer.lr": {"low": 0.02, "high": 0.5, "scale": "log"},
+    }
+    study = optuna.create_study(direction="maximize")
+    train = {"epochs": BUDGETS[-1]}
+    search = ScriptedSearch(study, tiny_space(6, train=train, knobs=knobs, presets=["erm"]), 40)
+    search.run()
+    assert [n for given in search.given for n in given["trials"]] == list(range(40))
+    lengths = set()
+    for given in search.given[1:-1]:
+        mixed = given["settings"][0]["mix"] == "mixup"
+        lengths.add(len(given["trials"]))
+        assert len(given["trials"]) == (4 if mixed else 2)  # of keep | stop × none | adjusted
+        assert len({str(settings) for settings in given["settings"]}) == len(given["trials"])
+    assert lengths == {2, 4}
+
+
+def test_presets_come_first_and_share_trunks() -> None:
+    """All of one trunk on it; another one opens its own; the sampler's trials come after."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    presets = ["erm", "mixup", "drw", "mixup_drw", "cb", "post_hoc"]
+    fixed = {"epochs": BUDGETS[-1]}
+    knobs = {
+        "mix": ["none", "mixup"],
+        "weights": ["none", "effective_number"],
+        "weights.schedule": ["always", "deferred"],
+        "after": ["none", "logit_adjustment"],
+        "schedule.cooldown": {"low": 0.1, "high": 0.6},
+    }
+    study = optuna.create_study(direction="maximize")
+    search = ScriptedSearch(
+        study, tiny_space(3, train=fixed, knobs=knobs, presets=presets), 12, rescue=0.0
+    )
+    search.run()
+    names = [[study.trials[n].user_attrs.get("preset") for n in g["trials"]] for g in search.given]
+    assert names[:3] == [["erm", "drw", "post_hoc"], ["mixup", "mixup_drw"], ["cb"]]
+    assert names[3:] == [[None] * 3, [None] * 3]
 
 
 def test_optuna_hears_of_every_late_variant_how_it_ended() -> None:
@@ -220,7 +266,7 @@ def test_optuna_hears_of_every_late_variant_how_it_ended() -> None:
             }
             assert reached == BUDGETS[: len(reached)]
             state = "COMPLETE" if reached == BUDGETS else "PRUNED"
-            assert trial.state.name == ("FAIL" if given["number"] == FAILS else state)
+            assert trial.state.name == ("FAIL" if FAILS in given["trials"] else state)
             assert trial.user_attrs.get("trunk", trial.number) == given["number"]
             last = score_of(trial.number, reached[-1], config)
             assert trial.value == (None if trial.state.name == "FAIL" else last)

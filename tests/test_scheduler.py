@@ -122,6 +122,7 @@ def reached(number: int, budget: int, score: float) -> dict[str, Any]:
         "figures": {"accuracy": score},
         "node": "n",
         "seconds": 1.0,
+        "threads": 1,
     }
     return {"score": score, "rung": [row]}
 

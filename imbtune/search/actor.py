@@ -59,8 +59,8 @@ class TrialActor(tune.Trainable):
 
     What Ray calls a trial is a trunk: one trial of ours, or several late variants. Its config has
     their numbers (`trials`) and `settings`; and where it goes on after a kill, the budget
-    `reached`, the `images` passed until then, and the epochs `trained` that its checkpoint has; or
-    that it shall run `whole`, without rungs.
+    `reached`, the `images` and `seconds` until then, and the epochs `trained` that its checkpoint
+    has; or that it shall run `whole`, without rungs.
     """
 
     _is_first: bool
@@ -88,8 +88,9 @@ class TrialActor(tune.Trainable):
         """Train on; the epochs since the last report, and the rung where one was reached."""
         report: dict[str, Any] = {"epochs": [], "node": self._node, "pid": os.getpid()}
         self._keep()
-        started = time.monotonic()
+        started = self._clock = time.monotonic()
         for result in self._climb:
+            self._count(result)
             if isinstance(result, RungResult):
                 rung = result.stretch.rung, result.stretch.kind
                 self._scored.setdefault(rung, []).append(self._rung(result))
@@ -109,7 +110,7 @@ class TrialActor(tune.Trainable):
         self._branches = [0] * len(variants)  # image passes of their own cool-downs
         self._kept: TrainState | None = None  # a trunk to checkpoint, if it goes on
         self._is_first = True  # the first epoch is reported at once
-        self._started = time.monotonic()
+        self._seconds: list[float] = list(config["seconds"])
         self._trained: int = config["trained"]
         state, path = None, self._course.path(variants, config["whole"])
         if config["reached"]:
@@ -121,6 +122,13 @@ class TrialActor(tune.Trainable):
         self._before, self._images = state.passes if state else 0, config["images"]
         self._path = path
         self._climb: Iterator[EpochResult | RungResult] = climb(variants, self._data, path, state)
+
+    def _count(self, result: EpochResult | RungResult) -> None:
+        """The seconds since the last result are the variant's, or on the trunk the first one's."""
+        now = time.monotonic()
+        on_trunk = isinstance(result, EpochResult) and result.epoch not in result.stretch.branch
+        self._seconds[0 if on_trunk else result.stretch.variant] += now - self._clock
+        self._clock = now
 
     def _figures(self, result: EpochResult | RungResult) -> dict[str, Any]:
         figures = metrics(result.confusion_KK, self._data.counts_K)
@@ -155,7 +163,8 @@ class TrialActor(tune.Trainable):
             "images": self._images[variant] + own,
             "figures": figures | _margin_columns(result.margins),
             "node": self._node,
-            "seconds": time.monotonic() - self._started,
+            "seconds": self._seconds[variant],
+            "threads": self._course.threads,
         }
 
     def _reached(self, result: RungResult, scored: list[dict[str, Any]]) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def one_run(number: int, settings: Mapping[str, Value], whole: bool) -> dict[str
         "settings": [dict(settings)],
         "reached": 0,
         "images": [0],
+        "seconds": [0.0],
         "trained": 0,
         "whole": whole,
     }

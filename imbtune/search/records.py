@@ -9,6 +9,7 @@ from typing import Any
 from imbtune.registry import Value
 
 COMPLETE, PRUNED, FAIL, STOPPED = "COMPLETE", "PRUNED", "FAIL", "STOPPED"  # states of a trial
+WORDS = {COMPLETE: "finished", PRUNED: "stopped", FAIL: "failed", STOPPED: "cut off"}
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,10 @@ class RungRecord:
     """A rung that a trial reached.
 
     order: its place among all rungs of the study, in the order that they were reached in. budget:
-    epochs of the finished model that was scored. images: image passes of the trial so far; a late
-    variant has those of its own cool-downs alone. figures: all metrics. seconds: of training.
+    epochs of the finished model that was scored. images: image passes of the trial so far. seconds:
+    of training so far, whoever trained it. A late variant has the images and seconds of its own
+    cool-downs alone. figures: all metrics. threads: of the CPU, on which the last bits of a score
+    depend.
     """
 
     order: int
@@ -28,6 +31,7 @@ class RungRecord:
     figures: Mapping[str, Any]
     node: str
     seconds: float
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class TrialRecord:
             **self.figures,
             "images": self.images,
             "seconds": last.seconds if last else None,
+            "threads": last.threads if last else None,
             "node": last.node if last else None,
             **self.settings,
         }
@@ -101,8 +106,10 @@ class SearchOutcome:
     """A search's end.
 
     winner: the finalist with the best mean; without finals, the best finished trial. baseline: the
-    best preset, by the same measure. seconds: since this command began. finals: all of them.
-    cut_off: it ended before its trials or finals did, and not for its time budget.
+    best preset, by the same measure. seconds: since this command began. full_images: image passes
+    that whole runs of all trials take. finals: all of them. dropped: finalists that lack a seed,
+    because a run of theirs failed. cut_off: it ended before its trials or finals did, and not for
+    its time budget.
     """
 
     place: str
@@ -110,7 +117,9 @@ class SearchOutcome:
     winner: TrialRecord | None
     baseline: TrialRecord | None
     seconds: float
+    full_images: int = 0
     finals: list[FinalRecord] = field(default_factory=list)
+    dropped: Sequence[int] = ()
     cut_off: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Ray Tune's ASHA over rungs, with two exceptions: the best preset goes on, and so do a few others.
+"""Ray Tune's ASHA over rungs, with two exceptions: the best preset goes on, and so do a few trials.
 
 Rungs are reported as `rung_time` = η^i, i = 0, 1, …, so that ASHA's own milestones (grace·η^i
 with grace 1) fall on them exactly, whatever whole epochs the rungs round to.
@@ -27,7 +27,7 @@ class RungScheduler(ASHAScheduler):
     Args:
         budgets: the rungs in epochs, rising; the last is the full budget.
         eta: η, the reduction factor.
-        rescue: share of the stopped trials that run to the end all the same.
+        rescue: share of the stopped trials that run to the end all the same; presets do not count.
         seed: of the study; decides which ones.
     """
 
@@ -58,7 +58,7 @@ class RungScheduler(ASHAScheduler):
         if trial.config["preset"] and score > self._best_preset.get(rung, float("-inf")):
             self._best_preset[rung] = score
             return self.CONTINUE
-        if decision == self.STOP and self._is_rescued(number):
+        if decision == self.STOP and not trial.config["preset"] and self._is_rescued(number):
             self.rescued[number] = self._budgets[rung]
             return self.CONTINUE
         return decision

@@ -10,28 +10,33 @@ lies in it, with all figures, before anything else is done with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
 from imbtune.config import TrainConfig
-from imbtune.late import LATE_CHOICES, acts_late
+from imbtune.late import LATE_CHOICES, acts_late, trunk_settings
 from imbtune.registry import Value
 from imbtune.search.journal import PRESET, RUNG, TRUNK, common_rungs, rungs_of, trunk_of
 from imbtune.search.records import RungRecord
 from imbtune.search.samplers import LATE, derived_seed, make_sampler, trial_seed
 from imbtune.search.space import SearchSpace
 
+DRAWS = 20  # of a late variant's choices, before its trunk is held to have no further one
+
 
 class OptunaSearcher(Searcher):
     """Asks an Optuna study for trials, presets first, and tells it how they end.
 
     Where the space has late variants, what Tune calls a trial is a trunk with several trials of
-    ours, which differ in late settings alone.
+    ours, which differ in late settings alone; presets that share a trunk are on one.
 
     Args:
         study: direction maximize; its storage is the record. Trials that it holds already count,
@@ -79,6 +84,7 @@ class OptunaSearcher(Searcher):
             "settings": [config.flat() for config in configs],
             "reached": budget,
             "images": [rung.images for rung in reached[-1]] if reached else [0] * len(trials),
+            "seconds": [rung.seconds for rung in reached[-1]] if reached else [0.0] * len(trials),
             "trained": self._trained(trunk) if reached else 0,
             "whole": False,
         }
@@ -126,31 +132,44 @@ class OptunaSearcher(Searcher):
         for number in range(trunk, min(trunk + self._space.late_variants, self._trials)):
             self._study.sampler = make_sampler(self._sampler, self._seed, number)
             there = self._study.get_trials(deepcopy=False)
-            if number < len(there) and there[number].state == TrialState.RUNNING:
+            if number < len(there) and there[number].state != TrialState.WAITING:
+                if trunk_of(there[number]) != trunk:
+                    break  # this one ended short
                 trial = Trial(self._study, there[number]._trial_id)
                 if not has_settings(self._space, there[number]):
                     draw_again(trial)
-            else:
-                self._enqueue(number, trunk, trials, configs)
+            elif self._enqueue(number, trials, configs):
                 trial = self._study.ask()
+            else:
+                break
             trials.append(trial)
             configs.append(self._space.suggest(trial, seed))
         return trials, configs
 
-    def _enqueue(
-        self, number: int, trunk: int, trials: list[Trial], configs: list[TrainConfig]
-    ) -> None:
-        """Fix what is not for the sampler to say: a preset, or what a late variant shares."""
+    def _enqueue(self, number: int, trials: list[Trial], configs: list[TrainConfig]) -> bool:
+        """Fix what is not for the sampler to say: a preset, or what a late variant shares; False
+        where the trunk has no further variant."""
         there = self._study.get_trials(deepcopy=False)
         if any(t.state == TrialState.WAITING for t in there):
-            return  # of a search that was killed here
+            return True  # of a search that was killed here
         used = {t.user_attrs.get(PRESET) for t in there}
-        preset = next((name for name in self._presets if name not in used), None)
-        if number > trunk:
-            fixed = shared_params(self._space, trials[0].params, configs[0], self._draw(number))
-            self._study.enqueue_trial(fixed, user_attrs={TRUNK: trunk})
-        elif preset:
-            self._study.enqueue_trial(self._presets[preset], user_attrs={PRESET: preset})
+        presets = [name for name in self._presets if name not in used]
+        if not trials:
+            if presets:
+                first = presets[0]
+                self._study.enqueue_trial(self._presets[first], user_attrs={PRESET: first})
+            return True
+        attributes: dict[str, Any] = {TRUNK: trials[0].number}
+        if PRESET in trials[0].user_attrs:  # presets keep to themselves, so that all come first
+            trunk = trunk_settings(configs[0].replace(seed=0))
+            alike = [p for p in presets if trunk_settings(self._space.preset(p)) == trunk]
+            fixed = self._presets[alike[0]] if alike else None
+            attributes |= {PRESET: alike[0]} if alike else {}
+        else:
+            fixed = variant_params(self._space, trials[0].params, configs, self._draw(number))
+        if fixed is not None:
+            self._study.enqueue_trial(fixed, user_attrs=attributes)
+        return fixed is not None
 
     def _draw(self, number: int) -> np.random.Generator:
         return np.random.default_rng(derived_seed(self._seed, number, LATE))
@@ -181,6 +200,42 @@ def draw_again(trial: Trial) -> None:
         ):
             frozen = trial._cached_frozen_trial
             trial.study.sampler.sample_independent(trial.study, frozen, name, distribution)
+
+
+def variant_params(
+    space: SearchSpace,
+    params: Mapping[str, Any],
+    configs: Sequence[TrainConfig],
+    rng: np.random.Generator,
+) -> dict[str, Value] | None:
+    """The Optuna parameters that the next late variant of a trunk has fixed.
+
+    All that acts on the trunk, and its late choices: those are drawn at random, so that it differs
+    from the variants before it. Late ranges are left to the sampler.
+
+    Args:
+        params: of the first variant. configs: of the variants so far.
+
+    Returns:
+        None where no draw gave a variant that the trunk does not have.
+    """
+    study = optuna.create_study(sampler=RandomSampler(seed=int(rng.integers(2**32))))
+    known = [config.flat() for config in configs]
+    for _ in range(DRAWS):
+        fixed = shared_params(space, params, configs[0], rng)
+        study.enqueue_trial(fixed)
+        drawn = study.ask()
+        settings = space.suggest(drawn, configs[0].seed).flat()
+        ranges = [
+            name
+            for name, distribution in drawn.distributions.items()
+            if isinstance(distribution, FloatDistribution)
+            and name not in fixed
+            and not distribution.single()
+        ]
+        if ranges or settings not in known:
+            return {name: value for name, value in drawn.params.items() if name not in ranges}
+    return None
 
 
 def shared_params(
