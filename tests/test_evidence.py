@@ -9,26 +9,30 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from imbtune.search.evidence import (
     decide,
+    error_of_a_lead,
+    error_of_a_mean,
     evidence_of,
-    interval,
-    paired_p,
     scores_by_trial,
+    student_interval,
+    student_p,
 )
 from imbtune.search.finals import final_runs, finalists, fresh_seeds
 from imbtune.search.records import FinalRecord, RungRecord, SearchOutcome, TrialRecord
 from imbtune.search.samplers import trial_seed
 
+Floats = Any
 values = st.floats(0, 1, allow_subnormal=False)
 
 
 def record(
     number: int, score: float | None, preset: str | None = None, state: str = "COMPLETE"
 ) -> TrialRecord:
-    rungs = [] if score is None else [RungRecord(number, "cooldown", 9, score, 90, {}, "n", 1.0)]
+    rungs = [] if score is None else [RungRecord(number, "cooldown", 9, score, 90, {}, "n", 1.0, 1)]
     return TrialRecord(number, number, preset, state, {"epochs": 9, "seed": number}, rungs)
 
 
@@ -42,59 +46,62 @@ def finals_of(**scores: list[float]) -> list[FinalRecord]:
 
 
 def outcome(records: list[TrialRecord], finals: list[FinalRecord]) -> SearchOutcome:
-    return SearchOutcome("runs/s", records, *decide(records, finals), 1.0, finals)
+    return SearchOutcome("runs/s", records, *decide(records, finals), 1.0, finals=finals)
 
 
 # ---- figures -----------------------------------------------------------------------------------
 
 
-@given(st.lists(values, min_size=2, max_size=8))
-def test_the_interval_is_students(scores: list[float]) -> None:
-    mean, low, high = interval(np.array(scores))
-    spread = stats.sem(scores)
-    assert mean == pytest.approx(np.mean(scores))
-    assume(spread > 1e-9)
-    assert (low, high) == pytest.approx(
-        stats.t.interval(0.95, len(scores) - 1, np.mean(scores), spread)
-    )
+tables = hnp.arrays(float, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=values)
 
 
-@given(st.lists(st.tuples(values, values), min_size=2, max_size=8))
-def test_p_is_that_of_the_paired_t_test(pairs: list[tuple[float, float]]) -> None:
-    one, other = np.array(pairs).T
+@given(tables)
+def test_the_error_of_a_mean_is_pooled_over_the_finalists(scores: Floats) -> None:
+    """Root of the mean variance over √S; of a single finalist it is the standard error."""
+    error, freedom = error_of_a_mean(scores)
+    count, seeds = scores.shape
+    assert freedom == count * (seeds - 1)
+    assert error == pytest.approx(math.sqrt(scores.var(1, ddof=1).mean() / seeds), abs=1e-12)
+    alone, _ = error_of_a_mean(scores[:1])
+    assert alone == pytest.approx(stats.sem(scores[0]), abs=1e-12)
+
+
+@given(hnp.arrays(float, st.tuples(st.just(2), st.integers(2, 6)), elements=values))
+def test_two_finalists_make_the_paired_t_test(scores: Floats) -> None:
+    one, other = scores
     assume((one - other).std() > 1e-9)
-    p = paired_p(one - other)
-    assert p == pytest.approx(stats.ttest_rel(one, other).pvalue)
-    assert paired_p(other - one) == pytest.approx(p)
-    assert 0 <= p <= 1
+    error, freedom = error_of_a_lead(scores)
+    lead = (one - other).mean()
+    test = stats.ttest_rel(one, other)
+    assert student_p(lead, error, freedom) == pytest.approx(test.pvalue)
+    ends = test.confidence_interval()
+    assert student_interval(lead, error, freedom) == pytest.approx((ends.low, ends.high))
 
 
-def test_five_pairs_worked_by_hand() -> None:
-    """Mean 0.02, standard deviation √0.0002, t = 0.02/√(0.0002/4) = 2√2 with three degrees."""
-    differences = np.array([0.01, 0.01, 0.02, 0.04])
-    deviation = math.sqrt((0.01**2 * 2 + 0.02**2) / 3)
-    half = 3.182446305 * deviation / 2  # t of 97.5 % with three degrees of freedom
-    assert interval(differences) == pytest.approx((0.02, 0.02 - half, 0.02 + half))
-    t = 0.02 / (deviation / 2)
-    assert paired_p(differences) == pytest.approx(2 * stats.t.sf(t, 3))
+@given(tables, st.floats(-1, 1), st.integers(0, 4))
+def test_what_a_seed_does_to_all_changes_no_lead(scores: Floats, shift: float, at: int) -> None:
+    moved = scores.copy()
+    moved[:, at % scores.shape[1]] += shift
+    assert error_of_a_lead(moved) == pytest.approx(error_of_a_lead(scores), abs=1e-9)
 
 
-@pytest.mark.parametrize(("differences", "p"), [([0.0] * 3, 1.0), ([0.25] * 3, 0.0)])
-def test_differences_without_spread(differences: list[float], p: float) -> None:
-    assert paired_p(np.array(differences)) == p
-    assert interval(np.array(differences)) == (differences[0],) * 3
+def test_a_table_worked_by_hand() -> None:
+    """Rows 1 2 3, 1 2 3 and 0 4 5: means 2, 2, 3; columns 2/3, 8/3, 11/3; what is left of
+    the scores is (2, -1, -1)/3 twice and (-4, 2, 2)/3, squares 4, over 4 degrees of freedom."""
+    scores = np.array([[1.0, 2, 3], [1, 2, 3], [0, 4, 5]])
+    assert error_of_a_lead(scores) == pytest.approx((math.sqrt(4 / 4 * 2 / 3), 4))
+    assert error_of_a_mean(scores) == pytest.approx((math.sqrt((2 + 2 + 14) / 6 / 3), 6))
 
 
-@given(st.floats(-1, 1), st.integers(2, 7))
-def test_equal_differences_are_no_evidence_only_where_they_are_none(x: float, n: int) -> None:
-    p = paired_p(np.full(n, x))
-    assert p == 1 if x == 0 else p < 1e-6
+def test_no_spread_is_evidence_only_of_a_lead() -> None:
+    assert student_p(0.0, 0.0, 3) == 1 and student_p(0.25, 0.0, 3) == 0
+    assert student_interval(0.25, 0.0, 3) == (0.25, 0.25)
 
 
-def test_a_single_value_has_a_mean_alone() -> None:
-    mean, low, high = interval(np.array([0.5]))
-    assert mean == 0.5 and math.isnan(low) and math.isnan(high)
-    assert math.isnan(paired_p(np.array([0.5])))
+def test_a_single_seed_has_no_interval() -> None:
+    for error in (error_of_a_lead, error_of_a_mean):
+        assert error(np.array([[0.5], [0.7]])) == (0.0, 0)
+    assert student_interval(0.5, 0.0, 0) == (None, None) and student_p(0.5, 0.0, 0) is None
 
 
 # ---- who wins ----------------------------------------------------------------------------------
@@ -162,6 +169,20 @@ def test_evidence_compares_the_winner_with_the_best_preset_seed_by_seed() -> Non
     assert found.lead is not None and found.lead_low is not None and found.lead_high is not None
     assert found.lead_low < found.lead < found.lead_high
     assert found.plain()["low"] == found.low
+    others = finals_of(t1=won, t0=preset, t2=[0.5, 0.6, 0.1], t3=[0.4, 0.5, 0.5])
+    noisy = evidence_of(outcome([*records, record(2, 0.6), record(3, 0.5)], others))
+    assert noisy is not None and noisy.lead == found.lead and noisy.finalists == 4
+    assert noisy.p is not None and found.p is not None and noisy.p > found.p
+    assert noisy.high == 1.0 and noisy.low is not None and noisy.low >= 0  # scores are shares
+
+
+def test_evidence_of_a_single_seed_is_a_mean_alone() -> None:
+    records = [record(0, 0.7, "erm"), record(1, 0.9)]
+    found = evidence_of(outcome(records, finals_of(t1=[0.8], t0=[0.7])))
+    assert found is not None and found.plain() == {
+        "seeds": 1, "finalists": 2, "mean": 0.8, "low": None, "high": None, "preset_mean": 0.7,
+        "lead": pytest.approx(0.1), "lead_low": None, "lead_high": None, "p": None,
+    }  # fmt: skip
 
 
 def test_evidence_without_a_preset_to_compare_with() -> None:

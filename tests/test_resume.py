@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
 import pytest
+import ray
 import yaml
 from command import run, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from scripted import tiny_space
 
+from imbtune.errors import StudyError
 from imbtune.results.store import Store, join
+from imbtune.search.repeat import repeat_trial
+from imbtune.search.request import SearchRequest
+from imbtune.search.setup import new_store
+from imbtune.search.study_files import read_study
+from imbtune.search.tuner import resume_search
 
 # a row is one of these; and what depends on the clock or on the process
 KEYS = {
@@ -174,18 +185,104 @@ def test_only_one_process_searches_a_study(straight: Path, tmp_path: Path) -> No
     )
 
 
+def test_a_finished_study_needs_no_ray(straight: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is a table of it written again."""
+    times = {path: path.stat().st_mtime_ns for path in straight.rglob("*.parquet")}
+    _, outcome = resume_search(str(straight), {}, print)
+    assert "All 13 trials and the finals" in capsys.readouterr().out
+    assert not ray.is_initialized()
+    assert len(outcome.records) == 13 and outcome.winner and outcome.finals
+    assert {path: path.stat().st_mtime_ns for path in straight.rglob("*.parquet")} == times
+
+
+def test_more_trials_go_on_where_a_finished_study_ended(straight: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(straight, tmp_path / "runs/straight"))
+    done = run("resume", "runs/straight", "--trials", "16", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_whole(study, 16)
+    kept = ["trial", "state", "score", "rung_scores"]
+    before, after = (read(folder, "trials")[kept] for folder in (straight, study))
+    pd.testing.assert_frame_equal(before, after.head(13))
+    assert read_study(str(study))[0].trials == 16
+    with pytest.raises(StudyError, match="--trials 15: 16 have begun: give at least as many"):
+        resume_search(str(study), {"trials": 15}, print)
+    assert read_study(str(study))[0].trials == 16
+
+
+def test_a_study_is_resumed_from_inside_its_folder(
+    straight: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(straight)
+    _, outcome = resume_search(".", {}, print)
+    assert outcome.place == str(straight)
+
+
+Break = Callable[[Path], object]
+
+
+def rewrite(name: str, old: str, new: str) -> Break:
+    def change(study: Path) -> None:
+        text = (study / name).read_text()
+        assert text.count(old) == 1
+        (study / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def first_lines(study: Path) -> None:
+    """A journal from an earlier backup, with two trials less."""
+    lines = (study / "journal.log").read_text().splitlines(keepends=True)
+    begun = [i for i, line in enumerate(lines) if json.loads(line)["op_code"] == 4]
+    (study / "journal.log").write_text("".join(lines[: begun[-2]]))
+
+
 @pytest.mark.parametrize(
-    ("place", "line"),
+    ("broken", "line"),
     [
-        ("runs/none", "runs/none is no study that can be read"),
-        ("", " is no study that can be read"),
+        (lambda s: shutil.rmtree(s), "is no study, it has no study.yaml: give a study's folder"),
+        (lambda s: (s / "study.yaml").unlink(), "has no study.yaml"),
+        (lambda s: (s / "space.yaml").unlink(), "space.yaml"),
+        (rewrite("study.yaml", "  sampler: tpe", "  smapler: tpe"), "smapler='tpe' is no setting"),
+        (rewrite("study.yaml", "  trials: 13", "  trials: many"), "trials='many' is no setting"),
+        (rewrite("study.yaml", "request:", "asked:"), "KeyError('request')"),
+        (lambda s: (s / "journal.log").unlink(), "has trials and no journal.log: put it back"),
+        (lambda s: (s / "journal.log").write_text("a\nb\n"), "journal.log ("),
+        (first_lines, "its journal.log has no such trial: put the newest one back"),
+        (lambda s: (s / "trials/all.parquet").write_bytes(b"no"), "cannot read the table"),
     ],
+    ids=str,
 )
-def test_no_study_to_resume(place: str, line: str, tmp_path: Path) -> None:
-    done = run("resume", place, cwd=tmp_path)
+def test_a_broken_study_is_one_line(
+    straight: Path, tmp_path: Path, broken: Break, line: str
+) -> None:
+    """And nothing that is left of it is lost."""
+    study = Path(shutil.copytree(straight, tmp_path / "straight"))
+    broken(study)
+    before = {path: path.read_bytes() for path in study.rglob("*.parquet")}
+    with pytest.raises(StudyError) as error:
+        resume_search(str(study), {}, print)
+    assert line in str(error.value) and "\n" not in str(error.value)
+    assert {path: path.read_bytes() for path in study.rglob("*.parquet")} == before
+
+
+def test_no_study_to_resume(tmp_path: Path) -> None:
+    done = run("resume", "runs/none", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and line in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == (
+        "error: runs/none is no study, it has no study.yaml: give a study's folder\n"
+    )
+
+
+def test_a_start_that_was_interrupted_is_no_study(tmp_path: Path) -> None:
+    """Its folder is neither searched nor resumed; the line says what to do with it."""
+    (tmp_path / "runs/cut").mkdir(parents=True)
+    (tmp_path / "runs/cut/space.yaml").write_text("knobs: {}")
+    for command in (["search", "digits-lt", "--name", "cut"], ["resume", "runs/cut"]):
+        done = run(*command, cwd=tmp_path)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "is no study" in done.stderr
+    with pytest.raises(StudyError, match="holds no study: delete it, or give another --name"):
+        new_store(SearchRequest(tiny_space(), 1, "cut", storage=str(tmp_path / "runs")))
 
 
 def test_other_data_are_refused(straight: Path) -> None:
@@ -243,6 +340,16 @@ def test_no_trial_to_repeat(straight: Path, args: list[str], line: str) -> None:
     done = run("train", "--trial", str(straight), *args, cwd=straight.parents[1])
     assert done.returncode == 2
     assert line in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_trial_without_its_epochs_is_compared_by_its_rungs(
+    straight: Path, tmp_path: Path
+) -> None:
+    study = Path(shutil.copytree(straight, tmp_path / "straight"))
+    shutil.rmtree(study / "epochs")
+    said: list[str] = []
+    assert repeat_trial(str(study), 0, None, said.append)
+    assert any("scores alone are compared" in line for line in said)
 
 
 def test_a_study_in_a_bucket_is_resumed(bucket: str, tmp_path: Path) -> None:

@@ -164,6 +164,9 @@ def resume(
     address: AddressOption = None,
     time_budget: TimeOption = None,
     data: DataOption = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Another total of trials. Default: as it began.")
+    ] = None,
 ) -> None:
     """Go on with a search that was interrupted or killed, from where it was."""
     options = dict(locals())

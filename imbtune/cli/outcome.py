@@ -13,9 +13,9 @@ from imbtune.results.store import join
 from imbtune.search.evidence import Evidence, evidence_of, scores_by_trial
 from imbtune.search.records import (
     COMPLETE,
-    FAIL,
     PRUNED,
     STOPPED,
+    WORDS,
     SearchOutcome,
     TrialRecord,
     summary,
@@ -23,7 +23,6 @@ from imbtune.search.records import (
 from imbtune.search.request import SearchRequest
 
 SHOWN = 5  # trials of the final table
-WORDS = {COMPLETE: "finished", PRUNED: "stopped early", FAIL: "failed", STOPPED: "cut off"}
 
 
 def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Console) -> None:
@@ -34,17 +33,24 @@ def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Conso
     console.print(f"\n{'Interrupted after ' if outcome.cut_off else ''}{done}")
     if stopping := stopping_line(outcome):
         console.print(stopping)
+    if outcome.dropped:
+        numbers = ", ".join(map(str, outcome.dropped))
+        console.print(f"Left out of the finals, because a run of theirs failed: trial {numbers}")
     if outcome.winner:
         console.print(_table(request, outcome))
         console.print(_comparison(request, outcome))
     else:
         console.print(f"No trial finished its full budget; {outcome.place} has what they left.")
     options = f" --data {shlex.quote(str(request.data))}" if request.data else ""
-    if outcome.cut_off:
-        console.print("\nNext: go on with what is left:")
+    left = len(states) < request.trials or STOPPED in states
+    if left or outcome.cut_off:
+        when = "Next" if outcome.cut_off else "Time is up"
+        console.print(f"\n{when}: to go on with what is left:")
         place = shlex.quote(outcome.place)
         console.print(f"  {program()} resume {place}{options}", soft_wrap=True)
-    elif outcome.winner:
+    if outcome.cut_off:
+        return
+    if outcome.winner:
         best = shlex.quote(join(outcome.place, "best.yaml"))
         options += " --skip-corrupt" if request.skip_corrupt else ""
         console.print("\nNext: train it on all training data and test it once, with fresh seeds:")
@@ -56,10 +62,9 @@ def stopping_line(outcome: SearchOutcome) -> str:
     stopped = [r for r in outcome.records if r.state == PRUNED]
     rescued = [r for r in outcome.records if r.rescued and r.state == COMPLETE]
     others = [r for r in outcome.records if not r.rescued and r.state == COMPLETE]
-    if not (stopped and others):
+    if not (stopped and others and outcome.full_images):
         return ""
-    full = float(np.mean([r.images for r in others])) * len(outcome.records)
-    share = sum(r.images for r in outcome.records) / full
+    share = sum(r.images for r in outcome.records) / outcome.full_images
     saved = f"Early stopping: {share:.0%} of the image passes that full runs of all trials take"
     if not rescued:
         return f"{saved}; no stopped trial ran to the end to see what it cost."
@@ -68,8 +73,8 @@ def stopping_line(outcome: SearchOutcome) -> str:
     lost = f"trial {best.number} would have been lost"
     verdict = "none would have led" if lead >= 0 else lost
     return (
-        f"{saved}; {len(rescued)} of {len(stopped) + len(rescued)} stopped trials ran to the end "
-        f"to see what it cost:\n  {verdict}, the best reached {best.score:.4f} "
+        f"{saved}; {len(rescued)} of {len(stopped) + len(rescued)} stopped trials ran on "
+        f"to the end to see what it cost:\n  {verdict}, the best reached {best.score:.4f} "
         f"({-100 * lead:+.2f} points against the best of the others)."
     )
 
@@ -79,7 +84,8 @@ def _table(request: SearchRequest, outcome: SearchOutcome) -> Table:
     table = Table(title=f"best finished trials by validation {request.space.objective}")
     table.add_column("trial", justify="right")
     if finals:
-        table.add_column(f"mean ± std of {request.final_seeds} fresh seeds", justify="right")
+        seeds = len(next(iter(finals.values())))
+        table.add_column(f"mean{' ± std' * (seeds > 1)} of {_fresh(seeds)}", justify="right")
     for heading in ("score", "worst class", "lr"):
         table.add_column(heading, justify="right")
     table.add_column("configuration")
@@ -111,6 +117,10 @@ def _ranked(outcome: SearchOutcome) -> list[TrialRecord]:
     return ranked
 
 
+def _fresh(seeds: int) -> str:
+    return f"{seeds} fresh seed{'s' * (seeds > 1)}"
+
+
 def _mean_and_std(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
     spread = f" ± {scores.std(ddof=1):.4f}" if len(scores) > 1 else ""
     return f"{scores.mean():.4f}{spread}"
@@ -123,7 +133,10 @@ def _comparison(request: SearchRequest, outcome: SearchOutcome) -> str:
     lead = f"\nWinner: trial {winner.number}, {_describe(winner)}: "
     lead += _interval(evidence) if evidence else f"{winner.score:.4f}"
     if not baseline or baseline.score is None:
-        why = "no preset finished" if request.space.presets() else "the space holds no preset"
+        why = "the space holds no preset"
+        if request.space.presets():
+            ended = any(r.preset and r.state == COMPLETE for r in outcome.records)
+            why = "the best preset's finals failed" if ended else "no preset finished"
         return f"{lead}; {why} to compare it with."
     if baseline is winner:
         return f"{lead}; no trial beat the presets."
@@ -137,23 +150,22 @@ def _comparison(request: SearchRequest, outcome: SearchOutcome) -> str:
 
 
 def _interval(evidence: Evidence) -> str:
-    if evidence.seeds < 2:
+    if evidence.low is None:
         return f"{evidence.mean:.4f} with a fresh seed"
     return f"{evidence.mean:.4f} [{evidence.low:.4f}, {evidence.high:.4f}]"
 
 
 def _lead(evidence: Evidence, preset: str) -> str:
-    assert evidence.lead is not None and evidence.lead_low is not None
-    assert evidence.lead_high is not None and evidence.preset_mean is not None
+    assert evidence.lead is not None and evidence.preset_mean is not None
     text = (
         f"{100 * evidence.lead:+.2f} points over the best preset, "
         f"'{preset}' at {evidence.preset_mean:.4f}"
     )
-    if evidence.seeds < 2:
+    if evidence.lead_low is None or evidence.lead_high is None:
         return f"{text} (one fresh seed each, on the validation set)."
     sure = "" if evidence.lead_low > 0 else ": it may be chance"
     return (
-        f"{text}\n        ({evidence.seeds} fresh seeds, paired: "
+        f"{text}\n        ({_fresh(evidence.seeds)} of {evidence.finalists} finalists, paired: "
         f"{100 * evidence.lead_low:+.2f} to {100 * evidence.lead_high:+.2f}, "
         f"p = {evidence.p:.2g}, on the validation set){sure}."
     )

@@ -110,8 +110,13 @@ class Store:
             self.fs.delete_file(f"{self.root}/{name}")
 
     def table(self, folder: str) -> pa.Table:
-        """All rows of a folder of Parquet parts, in order."""
-        return pq.read_table(f"{self.root}/{folder}", filesystem=self.fs)
+        """All rows of a folder of Parquet parts, in order; StudyError where they are broken."""
+        try:
+            return pq.read_table(f"{self.root}/{folder}", filesystem=self.fs)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StudyError(
+                f"cannot read the table {join(self.place, folder)} ({error}): put a whole copy back"
+            ) from error
 
     def replace_folder(self, name: str, table: pa.Table) -> None:
         """Replace a folder's parts by one file, in one step that no reader and no kill can split.

@@ -17,13 +17,20 @@ from imbtune.search.records import COMPLETE, FinalRecord, TrialRecord
 from imbtune.search.samplers import FINALS as FOR_FINALS
 from imbtune.search.samplers import derived_seed
 
+OF_A_TRUNK = 2  # finalists
+
 
 def finalists(records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
-    """The best `count` finished trials, and the best finished preset if it is not among them."""
+    """The best `count` finished trials, at most two of a trunk (they are much alike), and the best
+    finished preset if it is not among them."""
     ranked = sorted(
         (r for r in records if r.state == COMPLETE), key=lambda r: (-(r.score or 0), r.number)
     )
-    chosen = ranked[:count]
+    chosen: list[TrialRecord] = []
+    for record in ranked:
+        alike = sum(record.trunk == other.trunk for other in chosen)
+        if len(chosen) < count and alike < OF_A_TRUNK:
+            chosen.append(record)
     preset = next((r for r in ranked if r.preset), None)
     return [*chosen, preset] if count and preset and preset not in chosen else chosen
 
@@ -53,11 +60,11 @@ class FinalsRecorder(Callback):
         self, store: Store, done: list[FinalRecord], runs: int, say: Callable[[str], None]
     ) -> None:
         self._store, self.finals, self._runs, self._say = store, done, runs, say
-        self.failed = 0
+        self.failed: list[int] = []  # trial numbers, one for each run
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A run failed; the others go on."""
-        self.failed += 1
+        self.failed.append(trial.config["number"])
         self._say(f"final of trial {trial.config['number']} failed: {last_line(trial)}")
 
     def on_trial_result(

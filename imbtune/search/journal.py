@@ -21,7 +21,7 @@ from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from imbtune.errors import StudyError
-from imbtune.results.store import Store
+from imbtune.results.store import Store, join
 from imbtune.search.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
 from imbtune.search.samplers import trial_seed
 from imbtune.search.space import SearchSpace
@@ -41,10 +41,15 @@ class Journal:
 
     def __init__(self, store: Store, path: Path, name: str) -> None:
         self._store, self._path = store, path
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        self.study: Study = optuna.create_study(
-            study_name=name, storage=storage, direction="maximize", load_if_exists=True
-        )
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path)))
+            self.study: Study = optuna.create_study(
+                study_name=name, storage=storage, direction="maximize", load_if_exists=True
+            )
+        except (ValueError, KeyError, TypeError) as error:  # a line that is none of Optuna's
+            raise StudyError(
+                f"cannot read {join(store.place, FILE)} ({error!r}): put a whole copy back"
+            ) from error
 
     def copy(self) -> None:
         """Bring it to the bucket; nothing for a study on disk."""
@@ -71,6 +76,14 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
             journal.copy()
 
 
+def check_journal(store: Store) -> None:
+    """StudyError where a study that has begun has lost its journal."""
+    if store.exists("trials") and not store.exists(FILE):
+        raise StudyError(
+            f"{store.place} has trials and no {FILE}: put it back, or search under another --name"
+        )
+
+
 def read_trials(store: Store, name: str) -> list[FrozenTrial]:
     """The trials of a study, which another process may be searching."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -82,7 +95,14 @@ def read_trials(store: Store, name: str) -> list[FrozenTrial]:
 
 def rungs_of(trial: FrozenTrial) -> list[RungRecord]:
     """The rungs that a trial has reached, rising."""
-    found = [RungRecord(**v) for k, v in trial.user_attrs.items() if k.startswith(RUNG)]
+    rows = [v for k, v in trial.user_attrs.items() if k.startswith(RUNG)]
+    try:
+        found = [RungRecord(**row) for row in rows]
+    except TypeError as error:
+        raise StudyError(
+            f"trial {trial.number} was recorded by another version of imbtune ({error}): go on "
+            "with that one, or search under another --name"
+        ) from error
     return sorted(found, key=lambda rung: rung.budget)
 
 

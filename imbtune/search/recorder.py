@@ -19,7 +19,7 @@ from imbtune.results.store import Store
 from imbtune.results.tables import Sink
 from imbtune.search import checkpoints
 from imbtune.search.journal import Journal, trial_record
-from imbtune.search.records import TrialRecord, summary
+from imbtune.search.records import WORDS, TrialRecord, summary
 from imbtune.search.space import SearchSpace
 
 Say = Callable[[str], None]
@@ -113,7 +113,7 @@ class Recorder(Callback):
         tail = f"  {self.errors[record.number]}" if record.number in self.errors else ""
         count = f"{self._ended:>{width}}/{self._trials}"
         number = f"trial {record.number}".ljust(6 + width)
-        return f"{count}  {number}  {record.state.lower():<8}  {reached}  {name}{tail}"
+        return f"{count}  {number}  {WORDS[record.state]:<8}  {reached}  {name}{tail}"
 
     def _flush(self) -> None:
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:

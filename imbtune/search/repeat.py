@@ -42,14 +42,19 @@ def repeat_trial(place: str, number: int, data: Path | None, say: Callable[[str]
     space = request.space
     splits = load_search_splits(space.base(), request.reading(), space.own_parts())
     check_same_data(content, splits)
-    torch.set_num_threads(content["resources"]["cpus"])
+    torch.set_num_threads(record.rungs[-1].threads)
     device = pick_device() if content["resources"]["gpus"] else torch.device("cpu")
     tensors = DeviceData(splits, device)
     config = TrainConfig.from_settings(record.settings)
     say(f"trial {number} of {place}: {record.preset or summary(record.settings)}, on {device}")
     known = {rung.budget: rung.score for rung in record.rungs}
     path = stretches(request.rungs_kind, request.budgets, config.schedule.shared)
-    losses = _losses(Store(place), record)
+    store = Store(place)
+    losses = _losses(store, record) if store.exists("epochs") else {}
+    if not losses:
+        say("Its epochs are not on record: its rungs' scores alone are compared.")
+    if len({rung.threads for rung in record.rungs}) > 1:
+        say("It was resumed with another number of threads, which alone can change its last bits.")
     same = True
     for result in climb([config], tensors, path[: len(known)]):
         if isinstance(result, RungResult):
@@ -70,6 +75,8 @@ def repeat_trial(place: str, number: int, data: Path | None, say: Callable[[str]
 
 def _find(place: str, number: int, request: SearchRequest) -> TrialRecord:
     trials = read_trials(Store(place), request.name)
+    if not trials:
+        raise StudyError(f"{place} has no trial yet")
     if not 0 <= number < len(trials):
         raise StudyError(f"{place} has no trial {number}: give one of 0 to {len(trials) - 1}")
     record = trial_record(trials[number], request.space, request.seed, {})

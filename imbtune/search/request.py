@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from imbtune.data.reading import Reading, data_root
 from imbtune.results.store import join
@@ -71,6 +71,12 @@ class SearchRequest:
 
     @classmethod
     def from_plain(cls, space: SearchSpace, content: Mapping[str, Any]) -> SearchRequest:
-        """What `plain` described."""
+        """What `plain` described; TypeError for an unknown field, or a value of another type."""
+        kinds = get_type_hints(cls)
         data = content.get("data")
-        return cls(space, **{**content, "data": Path(data) if data else None})
+        found = {**content, "data": Path(data) if data else None}
+        for name, value in found.items():
+            kind = kinds.get(name)
+            if kind is None or not isinstance(value, int | kind if "float" in str(kind) else kind):
+                raise TypeError(f"{name}={value!r} is no setting of a study's request")
+        return cls(space, **found)

@@ -7,16 +7,19 @@ what will be trained again is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from imbtune.config import TrainConfig
+from imbtune.errors import StudyError
 from imbtune.results.schema import EPOCHS, trial_schema
 from imbtune.results.store import Store
 from imbtune.results.tables import recover
 from imbtune.search import checkpoints
+from imbtune.search.journal import FILE
 from imbtune.search.recorder import trial_row
-from imbtune.search.records import STOPPED, TrialRecord
+from imbtune.search.records import COMPLETE, STOPPED, TrialRecord
 from imbtune.search.request import SearchRequest
 from imbtune.training.progress import left_after, stretches
 
@@ -34,7 +37,12 @@ def restore_tables(
     recover(store, "trials", trial_schema(knobs))
     recover(store, "epochs", EPOCHS)
     if store.exists("trials"):
-        old = store.table("trials").select(["trial", "error"]).to_pylist()
+        old = store.table("trials").select(["trial", "error", "state"]).to_pylist()
+        whole = [(record.number, record.state) for record in records]
+        if [(row["trial"], row["state"]) for row in sorted(old, key=_number)] == whole and all(
+            record.state != STOPPED for record in records
+        ):
+            return
         errors = {row["trial"]: row["error"] for row in old if row["error"]}
         rows = [trial_row(record, errors) for record in records if record.state != STOPPED]
         schema = trial_schema(knobs)
@@ -51,6 +59,25 @@ def restore_tables(
             keep.append(key not in seen)
             seen.add(key)
         store.replace_folder("epochs", table.filter(pa.array(keep, pa.bool_())).cast(EPOCHS))
+
+
+def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:
+    """StudyError where the tables have trials that the journal lacks, or has otherwise: it was lost
+    or put back from before, and going on would lose them."""
+    known = {record.number: record.state for record in records}
+    found: list[tuple[int, str]] = []
+    if store.exists("trials"):
+        rows = store.table("trials").select(["trial", "state"]).to_pylist()
+        found += [(row["trial"], row["state"]) for row in rows if row["state"] != STOPPED]
+    if store.exists("finals"):
+        found += [(number, COMPLETE) for number in store.table("finals")["trial"].to_pylist()]
+    for number, state in found:
+        if known.get(number) != state:
+            raise StudyError(
+                f"the tables of {store.place} have trial {number} as {state}, its {FILE} has "
+                f"{known.get(number, 'no such trial')}: put the newest one back, or search under "
+                "another --name"
+            )
 
 
 def to_train_again(
@@ -73,3 +100,8 @@ def to_train_again(
             here += [(members[stretch.variant].number, epoch) for epoch in stretch.branch]
             found |= {(n, e.phase, e.budget, e.index + 1) for n, e in here}
     return found
+
+
+def _number(row: Mapping[str, Any]) -> int:
+    number: int = row["trial"]
+    return number

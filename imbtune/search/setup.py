@@ -99,6 +99,10 @@ def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
 def new_store(request: SearchRequest) -> Store:
     """The study's folder, not made yet; StudyError where there is one, or none can be."""
     store = Store(request.place)
+    if not store.is_empty() and not store.exists("study.yaml"):
+        raise StudyError(
+            f"{request.place} is there and holds no study: delete it, or give another --name"
+        )
     if not store.is_empty():
         free = next(n for i in range(2, 10**6) if _is_free(request, n := f"{request.name}-{i}"))
         raise StudyError(
@@ -113,8 +117,10 @@ def _is_free(request: SearchRequest, name: str) -> bool:
 
 
 def headline(request: SearchRequest, splits: Splits, resources: Resources) -> str:
-    """What is about to run, in two lines."""
+    """What is about to run, in a few lines."""
     kind, budgets = request.rungs, ", ".join(map(str, request.budgets))
+    presets = len(request.space.presets())
+    few = presets > request.trials
     share = f"{resources.cpus} CPU" + (f" + {resources.gpus:g} GPU" if resources.gpus else "")
     return (
         f"{request.space.name}: {len(splits.train)} training and {len(splits.held)} validation "
@@ -122,4 +128,9 @@ def headline(request: SearchRequest, splits: Splits, resources: Resources) -> st
         f"{request.trials} trials, {resources.concurrent} at a time on {share} each; "
         + (f"{kind} rungs at {budgets}" if kind != "none" else f"no early stopping, {budgets}")
         + " epochs\n"
+        + (
+            f"The space has {presets} presets: the last {presets - request.trials} are left out.\n"
+            if few
+            else ""
+        )
     )

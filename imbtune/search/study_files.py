@@ -25,6 +25,7 @@ from imbtune.search.request import SearchRequest
 from imbtune.search.resources import Resources
 from imbtune.search.space_file import parse_space
 
+FILE = "study.yaml"
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
 
 
@@ -56,9 +57,9 @@ def write_study(store: Store, request: SearchRequest, splits: Splits, resources:
         "space": request.space.describe(),
         "request": request.plain(),
     }
-    store.write("space.yaml", _yaml(dict(request.space.source)).encode())
-    store.write("study.yaml", _yaml(content).encode())
     keep_sources(request.space.imports, store)
+    store.write("space.yaml", _yaml(dict(request.space.source)).encode())
+    store.write(FILE, _yaml(content).encode())  # the last: with it the study is there
 
 
 def read_study(place: str) -> tuple[SearchRequest, Mapping[str, Any]]:
@@ -67,19 +68,30 @@ def read_study(place: str) -> tuple[SearchRequest, Mapping[str, Any]]:
     Raises:
         StudyError: no study, or one that was not written whole.
     """
+    place = _named(place)
     store = Store(place)
+    if not store.exists(FILE):
+        raise StudyError(f"{place} is no study, it has no {FILE}: give a study's folder")
     try:
-        content = parse_yaml(join(place, "study.yaml"), store.read("study.yaml").decode())
+        content = parse_yaml(join(place, FILE), store.read(FILE).decode())
         source = parse_yaml(join(place, "space.yaml"), store.read("space.yaml").decode())
         asked, named, pinned = content["request"], content["space"]["name"], content["space"]["set"]
-    except (OSError, KeyError, TypeError) as error:
+        folder = Path(place) if store.local else Path()
+        space = parse_space(named, source, folder, store).pin(pinned)
+        request = SearchRequest.from_plain(space, asked)
+        return replace(request, storage=_parent(place), name=content["name"]), content
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise StudyError(
-            f"{place} is no study that can be read ({error}): give its folder"
+            f"{join(place, FILE)} cannot be read ({error!r}): put it back as it was"
         ) from error
-    folder = Path(place) if store.local else Path()
-    space = parse_space(named, source, folder, store).pin(pinned)
-    request = SearchRequest.from_plain(space, asked)
-    return replace(request, storage=_parent(place), name=content["name"]), content
+
+
+def change_trials(store: Store, content: Mapping[str, Any], trials: int, begun: int) -> None:
+    """Give a study another total of trials; StudyError where more have begun."""
+    if trials < begun:
+        raise StudyError(f"--trials {trials}: {begun} have begun: give at least as many")
+    asked = {**content["request"], "trials": trials}
+    store.write(FILE, _yaml({**content, "trials": trials, "request": asked}).encode())
 
 
 def check_same_data(content: Mapping[str, Any], splits: Splits) -> None:
@@ -130,6 +142,13 @@ def _trial(record: TrialRecord) -> Mapping[str, Any]:
         "validation_score": record.score,
         "epochs": record.budget,
     }
+
+
+def _named(place: str) -> str:
+    """The place of a study by its name, for somebody who stands in its folder and says `.`."""
+    if "://" in place or Path(place).name not in ("", ".."):
+        return place
+    return str(Path(place).resolve())
 
 
 def _parent(place: str) -> str:

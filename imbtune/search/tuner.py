@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from optuna.study import Study
 
 from imbtune.config import PLAIN, TrainConfig
+from imbtune.data.splits import Splits
 from imbtune.results.store import Store
 from imbtune.results.tables import ParquetSink, Sink
 from imbtune.results.wandb import WandbSink
@@ -25,17 +26,31 @@ from imbtune.search.finals import (
     known_finals,
 )
 from imbtune.search.fit import GivenRuns, fit
-from imbtune.search.journal import Journal, open_journal, settle, told_rungs, trial_records
+from imbtune.search.journal import (
+    Journal,
+    check_journal,
+    open_journal,
+    settle,
+    told_rungs,
+    trial_records,
+)
 from imbtune.search.recorder import Recorder
 from imbtune.search.records import STOPPED, FinalRecord, SearchOutcome, TrialRecord
 from imbtune.search.request import SearchRequest
-from imbtune.search.resume import restore_tables
+from imbtune.search.resume import check_tables, restore_tables
 from imbtune.search.scheduler import RungScheduler
 from imbtune.search.searcher import OptunaSearcher
 from imbtune.search.setup import Say, Session, check_request, find_resources, headline, new_store
 from imbtune.search.space import SearchSpace
-from imbtune.search.study_files import best_yaml, check_same_data, read_study, write_study
+from imbtune.search.study_files import (
+    best_yaml,
+    change_trials,
+    check_same_data,
+    read_study,
+    write_study,
+)
 from imbtune.slots import SLOTS
+from imbtune.training.passes import run_passes
 
 
 def run_search(request: SearchRequest, say: Say) -> SearchOutcome:
@@ -54,78 +69,121 @@ def run_search(request: SearchRequest, say: Say) -> SearchOutcome:
         say(headline(request, splits, resources))
         for note in splits.notes:
             say(note)
-        return _search(Session(request, store, splits, resources, say, started))
+        with open_journal(store, request.name) as journal:
+            return _search(Session(request, store, splits, resources, say, started), journal)
 
 
 def resume_search(
     place: str, changes: Mapping[str, Any], say: Say
 ) -> tuple[SearchRequest, SearchOutcome]:
-    """Go on with a study that was cut off: the same trials, to the same total.
+    """Go on with a study that was cut off, to its last trial; Ray starts only if some are left.
 
     Args:
-        changes: fields of the request that are for this machine and time: resources, address,
-            data, time_budget.
+        changes: fields of the request that are for this machine and time (resources, address,
+            data, time_budget), or `trials`, a new total.
 
     Raises:
-        ImbtuneError: no study there, one that another process searches, other data.
+        ImbtuneError: no study there, one that another process searches, other data, a journal that
+            has less than the tables, fewer trials than there are.
     """
     started = time.monotonic()
-    request, content = read_study(place)
-    request = replace(request, **changes)
-    store = Store(place)
-    splits = check_request(request)
-    check_same_data(content, splits)
-    with connected(request.address):
-        resources = find_resources(request, say)
-        say(headline(request, splits, resources))
-        return request, _search(Session(request, store, splits, resources, say, started))
+    before, content = read_study(place)
+    request = replace(before, **{"time_budget": None, **changes})
+    store = Store(request.place)
+    check_journal(store)
+    with open_journal(store, request.name) as journal:
+        splits = check_request(request)
+        check_same_data(content, splits)
+        _, records = _settled(request, journal.study)
+        check_tables(store, records)
+        if request.trials != before.trials:
+            change_trials(store, content, request.trials, begun=len(records))
+        if before.time_budget and not request.time_budget:
+            say("Without the time budget that it began with: give --time-budget for another one.")
+        finals = known_finals(store)
+        if not _left(request, records) and not _final_runs(request, records, finals):
+            say(f"All {request.trials} trials and the finals of {request.place} are there.")
+            restore_tables(store, knob_types(request.space), records, request)
+            return request, _outcome(request, store, splits, started, records, finals)
+        with connected(request.address):
+            resources = find_resources(request, say)
+            say(headline(request, splits, resources))
+            session = Session(request, store, splits, resources, say, started)
+            return request, _search(session, journal)
 
 
-def _search(session: Session) -> SearchOutcome:
+def _search(session: Session, journal: Journal) -> SearchOutcome:
     """The trials, then the finals, then best.yaml. What the study has already is not done again."""
     request, store = session.request, session.store
-    with open_journal(store, request.name) as journal:
-        records = _trials(session, journal)
-        cut_off = len(records) < request.trials or any(r.state == STOPPED for r in records)
-        out_of_time = bool(
-            request.time_budget and time.monotonic() - session.started >= request.time_budget
-        )
-        finals: list[FinalRecord] = known_finals(store)
-        if (cut_off and not out_of_time) or not _finals(session, records, finals):
-            cut_off, finals = True, []  # scores of some seeds alone would favour the lucky
-        else:
-            cut_off = False
-        winner, baseline = decide(records, finals)
-        outcome = SearchOutcome(
-            store.place,
-            records,
-            winner,
-            baseline,
-            time.monotonic() - session.started,
-            finals,
-            cut_off,
-        )
-        if winner:
-            store.write("best.yaml", best_yaml(request, outcome).encode())
-        return outcome
+    records = _trials(session, journal)
+    out_of_time = bool(
+        request.time_budget and time.monotonic() - session.started >= request.time_budget
+    )
+    finals: list[FinalRecord] = known_finals(store)
+    dropped: list[int] = []
+    cut_off = _left(request, records) and not out_of_time
+    if not cut_off:
+        dropped, cut_off = _finals(session, records, finals)
+    if cut_off:
+        finals = []  # scores of some seeds alone would favour the lucky
+    return _outcome(
+        request, store, session.splits, session.started, records, finals, dropped, cut_off
+    )
+
+
+def _outcome(
+    request: SearchRequest,
+    store: Store,
+    splits: Splits,
+    started: float,
+    records: list[TrialRecord],
+    finals: list[FinalRecord],
+    dropped: Sequence[int] = (),
+    cut_off: bool = False,
+) -> SearchOutcome:
+    """What came out, and best.yaml."""
+    configs = [TrainConfig.from_settings(record.settings) for record in records]
+    outcome = SearchOutcome(
+        store.place,
+        records,
+        *decide(records, finals),
+        time.monotonic() - started,
+        sum(run_passes(config, splits.counts()) for config in configs),
+        finals,
+        dropped,
+        cut_off,
+    )
+    if outcome.winner:
+        store.write("best.yaml", best_yaml(request, outcome).encode())
+    return outcome
+
+
+def _left(request: SearchRequest, records: Sequence[TrialRecord]) -> bool:
+    """Whether trials are to be begun or ended yet."""
+    return len(records) < request.trials or any(r.state == STOPPED for r in records)
+
+
+def _settled(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[TrialRecord]]:
+    """ASHA as far as the study came, and its trials."""
+    budgets, eta = request.budgets, request.space.rungs.eta
+    scheduler = RungScheduler(budgets, eta, request.rescue, request.seed)
+    settle(study, scheduler.replay(told_rungs(study)), budgets[-1])
+    return scheduler, trial_records(study, request.space, request.seed, scheduler.rescued)
 
 
 def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     """Search until there are as many trials as asked for; all of the study's trials."""
     request, store, study = session.request, session.store, journal.study
-    budgets, eta = request.budgets, request.space.rungs.eta
-    scheduler = RungScheduler(budgets, eta, request.rescue, request.seed)
-    settle(study, scheduler.replay(told_rungs(study)), budgets[-1])
-    before = _records(session, study, scheduler)
+    scheduler, before = _settled(request, study)
     restore_tables(store, knob_types(request.space), before, request)
-    if len(before) == request.trials and all(r.state != STOPPED for r in before):
+    if not _left(request, before):
         return before
     searcher = OptunaSearcher(
         study,
         request.space,
         request.trials,
         request.seed,
-        budgets[-1],
+        request.budgets[-1],
         request.sampler,
         lambda trunk: checkpoints.trained_epochs(store, trunk),
     )
@@ -147,28 +205,37 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
             request.time_budget,
         )
     finally:
-        records = _records(session, study, scheduler)
+        records = trial_records(study, request.space, request.seed, scheduler.rescued)
         recorder.close([record for record in records if record.state == STOPPED])
     return records
 
 
-def _records(session: Session, study: Study, scheduler: RungScheduler) -> list[TrialRecord]:
-    return trial_records(study, session.request.space, session.request.seed, scheduler.rescued)
-
-
-def _finals(session: Session, records: list[TrialRecord], finals: list[FinalRecord]) -> bool:
-    """Train the finalists that `finals` lacks, and add them; whether all of them ended well."""
-    request = session.request
+def _final_runs(
+    request: SearchRequest, records: list[TrialRecord], finals: list[FinalRecord]
+) -> list[dict[str, Any]]:
+    """What is to be trained with fresh seeds yet."""
     chosen = finalists(records, request.finalists)
-    runs = final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
-    if runs:
-        total = len(runs) + len(finals)
-        session.say(f"\nFinals: {len(chosen)} trials with {request.final_seeds} fresh seeds each")
-        recorder = FinalsRecorder(session.store, finals, total, session.say)
-        course = session.course(request.rungs_kind, keeps=False)
-        fit(session.splits, course, session.resources, GivenRuns(runs), len(runs), recorder)
-        return len(finals) + recorder.failed == total
-    return True
+    return final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
+
+
+def _finals(
+    session: Session, records: list[TrialRecord], finals: list[FinalRecord]
+) -> tuple[list[int], bool]:
+    """Train what `finals` lacks, and add it; the trials of which a run failed, and whether the
+    finals were cut off."""
+    request = session.request
+    runs = _final_runs(request, records, finals)
+    if not runs:
+        return [], False
+    total, count = len(runs) + len(finals), len({run["number"] for run in runs})
+    session.say(
+        f"\nFinals: {count} trials with {request.final_seeds} fresh "
+        f"seed{'s' * (request.final_seeds > 1)} each"
+    )
+    recorder = FinalsRecorder(session.store, finals, total, session.say)
+    course = session.course(request.rungs_kind, keeps=False)
+    fit(session.splits, course, session.resources, GivenRuns(runs), len(runs), recorder)
+    return sorted(set(recorder.failed)), len(finals) + len(recorder.failed) < total
 
 
 def _sinks(store: Store, request: SearchRequest, recorder: Recorder) -> list[Sink]:

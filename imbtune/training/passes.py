@@ -42,7 +42,7 @@ def run_passes(config: TrainConfig, counts_K: NDArray[np.int64]) -> int:
     shared = config.generate.shared
     epochs = whole_run(config.epochs, config.schedule.shared)
     generating = sum(bool(e.cooling) or shared.schedule == "always" for e in epochs if spec)
-    total = (len(epochs) - generating) * epoch_passes(images, batch, sharp, None)
+    total: int = (len(epochs) - generating) * epoch_passes(images, batch, sharp, None)
     if generating and isinstance(spec, DeepSmote):
         balanced = int(counts_K.max()) * len(counts_K)
         total += deepsmote.passes(spec, images)
