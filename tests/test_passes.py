@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from short_runs import CHEAP, DATA, make_config
 
 from imbtune.presets import PRESETS, find_preset
 from imbtune.training.climb import RungResult, climb
-from imbtune.training.passes import run_passes
+from imbtune.training.passes import path_passes, run_passes, whole_path
 from imbtune.training.progress import stretches
 
 OTHERS: list[dict[str, Any]] = [
@@ -36,8 +37,21 @@ def test_a_whole_run_costs_what_is_said(changes: dict[str, Any]) -> None:
     check(changes)
 
 
+@pytest.mark.parametrize("kind", ["cooldown", "compressed"])
+@pytest.mark.parametrize("name", ["deepsmote", "m2m", "crt", "sam_drw"])
+def test_each_rung_costs_what_is_said(name: str, kind: str) -> None:
+    """With a late variant of it; generated images are charged once a trunk."""
+    first = {**find_preset(name).settings, **CHEAP.get(name, {}), "epochs": 9}
+    second = {**first, "schedule.cooldown": 0.6, "after": "logit_adjustment"}
+    variants = [
+        make_config(**{k.replace(".", "__"): v for k, v in s.items()}) for s in (first, second)
+    ]
+    path = stretches(kind, [3, 9], *(config.schedule.shared for config in variants))
+    rungs = [r.passes for r in climb(variants, DATA, path) if isinstance(r, RungResult)]
+    assert np.diff([0, *rungs]).tolist() == path_passes(variants, DATA.counts_K, path)
+
+
 def check(changes: dict[str, Any]) -> None:
     config = make_config(**changes)
-    path = stretches("cooldown", [config.epochs], config.schedule.shared)
-    (top,) = [r for r in climb([config], DATA, path) if isinstance(r, RungResult)]
+    (top,) = [r for r in climb([config], DATA, whole_path(config)) if isinstance(r, RungResult)]
     assert run_passes(config, DATA.counts_K) == top.passes

@@ -6,6 +6,8 @@ alone, so that what early stopping saved is held against what was asked for. K c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from imbtune.methods.finishing import Retraining
 from imbtune.methods.generating import DeepSmote, M2m
 from imbtune.training import deepsmote
 from imbtune.training.plan import steps_per_epoch
-from imbtune.training.progress import whole_run
+from imbtune.training.progress import Epoch, Stretch, stretches
 
 
 def epoch_passes(images: int, batch_size: int, sharp: bool, m2m: M2m | None) -> int:
@@ -37,24 +39,61 @@ def seed_config(config: TrainConfig, spec: M2m, full: int) -> TrainConfig:
 
 def run_passes(config: TrainConfig, counts_K: NDArray[np.int64]) -> int:
     """Image passes of a whole run without rungs, from its first epoch to its last second stage."""
+    return sum(path_passes([config], counts_K, whole_path(config)))
+
+
+def path_passes(
+    variants: Sequence[TrainConfig], counts_K: NDArray[np.int64], path: Sequence[Stretch]
+) -> list[int]:
+    """Image passes of each stretch of a trial's path, as :func:`imbtune.training.climb.climb` will
+    count them: with the second stages of its rungs, and generated images where a state first has
+    them."""
+    found: list[int] = []
+    charged: set[str] = set()
+    for stretch in path:
+        if stretch.fresh:
+            charged = set()
+        config = variants[stretch.variant]
+        total = _epochs_passes(variants[0], counts_K, stretch.epochs, charged)
+        total += _epochs_passes(config, counts_K, stretch.branch, charged)
+        found.append(total + _second_stage(config, counts_K, stretch.budget))
+    return found
+
+
+def whole_path(config: TrainConfig) -> list[Stretch]:
+    """A run without rungs below its end."""
+    return stretches("cooldown", [config.epochs], config.schedule.shared)
+
+
+def _epochs_passes(
+    config: TrainConfig, counts_K: NDArray[np.int64], epochs: Sequence[Epoch], charged: set[str]
+) -> int:
     images, batch, sharp = int(counts_K.sum()), config.batch_size, _is_sharp(config)
     spec: DeepSmote | M2m | None = config.generate.make()
-    shared = config.generate.shared
-    epochs = whole_run(config.epochs, config.schedule.shared)
-    generating = sum(bool(e.cooling) or shared.schedule == "always" for e in epochs if spec)
-    total: int = (len(epochs) - generating) * epoch_passes(images, batch, sharp, None)
-    if generating and isinstance(spec, DeepSmote):
-        balanced = int(counts_K.max()) * len(counts_K)
-        total += deepsmote.passes(spec, images)
-        total += generating * epoch_passes(balanced, batch, sharp, None)
-    elif generating and isinstance(spec, M2m):
-        total += run_passes(seed_config(config, spec, config.epochs), counts_K)
-        total += generating * epoch_passes(images, batch, sharp, spec)
-    made = config.after.make(torch.from_numpy(counts_K).float(), torch.ones(len(counts_K)), 1.0)
-    if isinstance(made, Retraining):
-        second = max(1, round(made.share * config.epochs))
-        total += second * epoch_passes(images, batch, sharp=False, m2m=None)
+    always = config.generate.shared.schedule == "always"
+    total, balanced = 0, int(counts_K.max()) * len(counts_K)
+    for epoch in epochs:
+        generates = spec is not None and (always or bool(epoch.cooling))
+        m2m = spec if generates and isinstance(spec, M2m) else None
+        grown = generates and isinstance(spec, DeepSmote)
+        total += epoch_passes(balanced if grown else images, batch, sharp, m2m)
+        if isinstance(spec, DeepSmote):
+            made, cost = f"{spec}", deepsmote.passes(spec, images)
+        elif m2m:
+            seed = seed_config(config, m2m, epoch.full)
+            made, cost = seed.yaml(), run_passes(seed, counts_K)
+        if generates and made not in charged:
+            charged.add(made)
+            total += cost
     return total
+
+
+def _second_stage(config: TrainConfig, counts_K: NDArray[np.int64], budget: int) -> int:
+    made = config.after.make(torch.from_numpy(counts_K).float(), torch.ones(len(counts_K)), 1.0)
+    if not isinstance(made, Retraining):
+        return 0
+    epochs = max(1, round(made.share * budget))
+    return epochs * epoch_passes(int(counts_K.sum()), config.batch_size, sharp=False, m2m=None)
 
 
 def _is_sharp(config: TrainConfig) -> bool:
