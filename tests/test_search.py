@@ -201,7 +201,7 @@ def test_ctrl_c_ends_a_search_with_all_it_has(tmp_path: Path) -> None:
     try:
         assert search.stdout
         for line in search.stdout:
-            if "complete" in line:
+            if "finished" in line:
                 break
         search.send_signal(signal.SIGINT)
         output, _ = search.communicate(timeout=120)

@@ -229,8 +229,8 @@ def _finals(
         return [], False
     total, count = len(runs) + len(finals), len({run["number"] for run in runs})
     session.say(
-        f"\nFinals: {count} trials with {request.final_seeds} fresh "
-        f"seed{'s' * (request.final_seeds > 1)} each"
+        f"\nFinals: {count} trial{'s' * (count > 1)}, {request.final_seeds} fresh "
+        f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}"
     )
     recorder = FinalsRecorder(session.store, finals, total, session.say)
     course = session.course(request.rungs_kind, keeps=False)
