@@ -283,7 +283,7 @@ def test_a_start_that_was_interrupted_is_no_study(tmp_path: Path) -> None:
     """Its folder is neither searched nor resumed; the line says what to do with it."""
     (tmp_path / "runs/cut").mkdir(parents=True)
     (tmp_path / "runs/cut/space.yaml").write_text("knobs: {}")
-    with pytest.raises(StudyError, match="is no study, it has no study.yaml"):
+    with pytest.raises(StudyError, match="is no study, it has no study"):
         resume_search(str(tmp_path / "runs/cut"), {}, print)
     with pytest.raises(StudyError, match="holds no study: delete it, or give another --name"):
         new_store(SearchRequest(tiny_space(), 1, "cut", storage=str(tmp_path / "runs")))

@@ -13,6 +13,8 @@ from typer.core import TyperGroup
 from imbtune import __version__
 from imbtune.errors import ImbtuneError
 
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+
 
 class ErrorBoundary(TyperGroup):
     """Expected failures are one line and exit code 2; a bug keeps its traceback."""
@@ -23,6 +25,9 @@ class ErrorBoundary(TyperGroup):
         except ImbtuneError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:  # while trials run Ray Tune takes it, and all is kept
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from error
         except Exception as error:
             if not hasattr(error, "format_message"):  # typer's own: a missing or unknown option
                 raise
