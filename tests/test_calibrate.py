@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def test_the_report_says_what_the_file_holds(calibrated: tuple[Path, str]) -> No
         assert f"{report['rho']:.2f}" in output
     again = columns.loc[(0, "cooldown", 9)]
     assert content["floor"] == pytest.approx(again.corr(truth, method="spearman"))
-    assert f"Advice: {content['advice']['why']}." in output.replace("\n", " ")
+    assert f"{content['advice']['why']}." in output
+    assert f"Advice: --rungs {content['advice']['rungs']}" in output
+    assert re.search(r"\(by chance\) .* 38%", output)
 
 
 def test_a_search_follows_the_calibration(calibrated: tuple[Path, str]) -> None:
@@ -56,7 +59,7 @@ def test_a_search_follows_the_calibration(calibrated: tuple[Path, str]) -> None:
     content = yaml.safe_load(calibration.read_text())
     for advice in (
         content["advice"],
-        {"rungs": "compressed", "eta": 2, "count": 3, "why": "edited"},
+        {"rungs": "compressed", "eta": 2, "count": 3, "start": 2, "why": "edited"},
     ):
         calibration.write_text(yaml.safe_dump({**content, "advice": advice}))
         name = f"{advice['rungs']}-{advice['why'] == 'edited'}"

@@ -12,8 +12,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from scipy import stats
 
+from imbtune.cli.calibrate import print_calibration
 from imbtune.cli.search import parse_request
 from imbtune.config import TrainConfig
 from imbtune.errors import ConfigError
@@ -24,6 +26,7 @@ from imbtune.search.calibration import (
     Score,
     advise,
     calibrate,
+    cautions,
     interval,
     mean_costs,
     recall_of_best,
@@ -34,11 +37,18 @@ from imbtune.search.space_file import load_space
 
 TRIALS, BUDGETS, ETA = 24, [3, 9, 27], 3
 KINDS = ("compressed", "cooldown", "prefix")
-COSTS = {
-    **{("cooldown", b): c for b, c in zip(BUDGETS, (0.12, 0.4, 1.2), strict=True)},
-    **{("compressed", b): c for b, c in zip(BUDGETS, (0.11, 0.44, 1.44), strict=True)},
-    **{("prefix", b): c for b, c in zip(BUDGETS, (0.11, 0.33, 1.0), strict=True)},
-}
+
+
+def costs(budgets: list[int]) -> dict[tuple[str, int], float]:
+    """As with a cool-down of 0.3 at every rung, whatever whole epochs that is."""
+    found = {}
+    for kind in KINDS:
+        for i, budget in enumerate(budgets):
+            lower = sum(budgets[:i])
+            more = {"compressed": lower, "cooldown": 0.3 * lower, "prefix": 0.0}[kind]
+            found[kind, budget] = (budget + more) / budgets[-1]
+    return found
+
 
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=12)
 
@@ -139,7 +149,7 @@ def noise_everywhere() -> dict[tuple[str, int], Any]:
 
 
 def calibrated(lower: dict[tuple[str, int], Any], **options: Any) -> Calibration:
-    return calibrate(scores_of(lower, **options), COSTS, ETA, {"epochs": 27})
+    return calibrate(scores_of(lower, **options), costs, ETA, {"epochs": 27})
 
 
 PERFECT = np.arange(TRIALS)
@@ -150,18 +160,19 @@ def test_the_kind_that_predicts_is_advised(kind: str) -> None:
     perfect = {(kind, budget): PERFECT for budget in BUDGETS[:-1]}
     found = calibrated({**noise_everywhere(), **perfect})
     assert (found.advice.rungs, found.advice.eta, found.advice.count) == (kind, ETA, 3)
+    assert found.advice.start == 3
     assert found.floor == pytest.approx(1) and found.spread == 0
     for report in found.reports:
         assert (report.rho == pytest.approx(1)) == (report.kind == kind)
         assert report.low <= report.rho + 1e-9 and report.rho <= report.high + 1e-9
-        assert report.cost == COSTS[report.kind, report.budget]
+        assert report.cost == costs(BUDGETS)[report.kind, report.budget]
         assert report.recall == 1 or report.kind != kind
     assert [(r.kind, r.budget) for r in found.reports] == [(k, b) for k in KINDS for b in (3, 9)]
 
 
 def test_rungs_below_the_lowest_usable_one_are_left_out() -> None:
     found = calibrated({**noise_everywhere(), ("cooldown", 9): PERFECT})
-    assert (found.advice.rungs, found.advice.count) == ("cooldown", 2)
+    assert (found.advice.rungs, found.advice.count, found.advice.start) == ("cooldown", 2, 9)
     below = calibrated({**noise_everywhere(), ("cooldown", 3): PERFECT})  # noise comes after it
     assert (below.advice.rungs, below.advice.count) == ("none", 1)
 
@@ -169,7 +180,39 @@ def test_rungs_below_the_lowest_usable_one_are_left_out() -> None:
 def test_noise_advises_no_rungs() -> None:
     found = calibrated(noise_everywhere())
     assert (found.advice.rungs, found.advice.count) == ("none", 1)
-    assert "no rung reaches 0.7" in found.advice.why
+    assert found.advice.text.startswith("--rungs none, because no rung reaches 0.7 of the ρ")
+
+
+def test_the_cost_is_that_of_the_rungs_in_use() -> None:
+    """A kind is not charged the rungs that are left out: rungs at 9 and 27 of 3, 9 and 27."""
+    for kind, literal in (
+        ("compressed", (9 + 27 / 3) / 27),
+        ("cooldown", (9 + (18 + 2.7) / 3) / 27),
+    ):
+        found = calibrated({**noise_everywhere(), (kind, 9): PERFECT})
+        assert found.advice.text == (
+            f"--rungs {kind} from 9 epochs (2 rungs), because they predict the finished model "
+            f"(ρ 1.00 at 9 epochs, 1.00 between two full runs), and a trial costs {literal:.2f} "
+            "full runs"
+        )
+
+
+def test_rungs_that_are_left_out_do_not_make_a_kind_dear() -> None:
+    """Compressed rungs from 9 cost 0.67 runs a trial, 0.74 with the one at 3; prefix 0.52: with the
+    dropped rung charged, only the worse prefix rungs would be cheap enough."""
+    rung = {kind: np.arange(TRIALS) + 0.0 for kind in ("compressed", "prefix")}
+    rung["prefix"][:4] = rung["prefix"][3::-1]  # a little worse
+    found = calibrated(
+        {**noise_everywhere(), **{(kind, 9): column for kind, column in rung.items()}}
+    )
+    shares = costs([9, 27])
+    least = shares["prefix", 9] + (1 - shares["prefix", 9]) / ETA
+    compressed = (
+        shares["compressed", 9] + (shares["compressed", 27] - shares["compressed", 9]) / ETA
+    )
+    dear = (12 + 27 / ETA) / 27
+    assert compressed <= 1.25 * least < dear
+    assert found.advice.rungs == "compressed"
 
 
 def test_a_rung_where_all_trials_score_the_same_says_nothing() -> None:
@@ -198,9 +241,71 @@ def test_the_interval_is_that_of_resampled_trials() -> None:
 def test_without_a_floor_nothing_is_usable() -> None:
     """Two full runs that say nothing of each other: no rung can be trusted."""
     reports = [RungReport("cooldown", 9, 0.1, 0, 0.2, 0.3, 0.4)]
-    for floor in (0.0, -0.2, float("nan")):
-        assert advise(reports, COSTS, floor, ETA).rungs == "none"
-    assert advise(reports, COSTS, 0.1, ETA).rungs == "cooldown"
+    for floor, said in ((0.0, "0.00"), (-0.2, "-0.20"), (float("nan"), "–")):
+        advice = advise(reports, costs, 27, floor, ETA)
+        assert advice.rungs == "none"
+        assert (
+            f"two full runs of a configuration say nothing of each other (ρ {said})" in advice.why
+        )
+    assert advise(reports, costs, 27, 0.1, ETA).rungs == "cooldown"
+
+
+def with_reports(floor: float, reports: list[RungReport]) -> Calibration:
+    advice = advise(reports, costs, 27, floor, ETA)
+    return Calibration(16, 27, floor, floor, floor, 0.01, reports, advice)
+
+
+def test_kinds_that_cannot_be_told_apart_are_named() -> None:
+    """At the lowest rung in use; a kind whose interval lies apart is not named."""
+    reports = [
+        RungReport("compressed", 9, 0.8, 0.7, 0.85, 0.5, 0.3),
+        RungReport("cooldown", 9, 0.9, 0.8, 0.95, 0.5, 0.3),
+        RungReport("prefix", 9, 0.3, 0.1, 0.5, 0.5, 0.3),
+    ]
+    (caution,) = cautions(with_reports(0.95, reports))
+    assert caution == (
+        "16 trials are too few to be sure of the kind: at 9 epochs the interval of cooldown "
+        "overlaps that of compressed; more --trials tell"
+    )
+    apart = replace(reports[0], low=0.6, high=0.79)
+    assert cautions(with_reports(0.95, [apart, *reports[1:]])) == []
+
+
+def test_no_rungs_is_no_sure_advice_where_an_interval_reaches_further() -> None:
+    reports = [
+        RungReport("cooldown", 9, 0.5, 0.2, 0.8, 0.5, 0.3),
+        RungReport("prefix", 9, 0.1, -0.3, 0.4, 0.5, 0.3),
+    ]
+    (caution,) = cautions(with_reports(0.9, reports))
+    assert "no rung is usable: by their intervals cooldown at 9 may be" in caution
+    assert cautions(with_reports(0.9, reports[1:])) == []
+
+
+@pytest.mark.parametrize("floor", [0.49, -0.3, float("nan")])
+def test_seeds_that_agree_too_little_are_said(floor: float) -> None:
+    (caution,) = cautions(with_reports(floor, [RungReport("cooldown", 9, 0.4, 0.2, 1, 0.5, 0.3)]))
+    assert caution.startswith("The seeds agree too little to tell configurations apart")
+    assert "nan" not in caution
+
+
+def test_full_runs_that_all_score_the_same_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """No figure of them is a number: dashes, no traceback."""
+    constant = dict.fromkeys(noise_everywhere(), np.zeros(TRIALS))
+    scores = [replace(score, score=0.1) for score in scores_of(constant)]
+    found = calibrate(scores, costs, ETA, {})
+    print_calibration(request_in(Path()), found, "digits-lt", Console(width=160))
+    out = capsys.readouterr().out
+    assert "nan" not in out and "– to –" in out
+    assert "Advice: --rungs none, because two full runs of a configuration say nothing" in out
+
+
+def test_the_best_third_that_chance_finds() -> None:
+    rng = np.random.default_rng(0)
+    found = calibrated(noise_everywhere())
+    drawn = [
+        recall_of_best(rng.permutation(TRIALS), PERFECT, math.ceil(TRIALS / 3)) for _ in range(4000)
+    ]
+    assert found.chance == 8 / 24 and np.mean(drawn) == pytest.approx(found.chance, abs=0.01)
 
 
 def test_a_trial_without_all_scores_is_left_out() -> None:
@@ -210,7 +315,7 @@ def test_a_trial_without_all_scores_is_left_out() -> None:
         if not (s.trial == 3 and s.seed == 1) and not (s.trial == 5 and s.kind == "prefix")
     ]  # fmt: skip
     whole = [s for s in scores if s.trial not in (3, 5)]
-    one, other = (calibrate(drawn, COSTS, ETA, {}) for drawn in (partial, whole))
+    one, other = (calibrate(drawn, costs, ETA, {}) for drawn in (partial, whole))
     assert one.trials == TRIALS - 2
     assert one == other
 
@@ -237,7 +342,7 @@ def store_calibration(
 ) -> Calibration:
     """As `imbtune calibrate digits-lt --epochs 27` leaves it."""
     settings = compared_settings(request_in(folder).space)
-    found = calibrate(scores_of(lower), COSTS, ETA, settings)
+    found = calibrate(scores_of(lower), costs, ETA, settings)
     place = folder / name
     place.mkdir()
     (place / FILE).write_text(yaml.safe_dump(found.plain(), sort_keys=False, allow_unicode=True))

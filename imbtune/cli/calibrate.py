@@ -11,7 +11,7 @@ from rich.table import Table
 
 from imbtune.cli.search import parse_request
 from imbtune.cli.settings import make_console, program
-from imbtune.search.calibration import SUFFIX, Calibration
+from imbtune.search.calibration import SUFFIX, Calibration, cautions, figure
 from imbtune.search.request import SearchRequest
 
 
@@ -36,23 +36,26 @@ def print_calibration(
         table.add_row(
             report.kind,
             str(report.budget),
-            f"{report.rho:.2f}",
-            f"{report.low:.2f} to {report.high:.2f}",
+            figure(report.rho),
+            f"{figure(report.low)} to {figure(report.high)}",
             f"{report.recall:.0%}",
             f"{report.cost:.2f} runs",
         )
     table.add_section()
-    floor = f"{found.floor_low:.2f} to {found.floor_high:.2f}"
-    table.add_row("(noise floor)", str(found.full_budget), f"{found.floor:.2f}", floor, "", "")
+    floor = f"{figure(found.floor_low)} to {figure(found.floor_high)}"
+    table.add_row("(noise floor)", str(found.full_budget), figure(found.floor), floor, "", "")
+    table.add_row("(by chance)", "", "0.00", "", f"{found.chance:.0%}", "")
     console.print(table)
     console.print(
         f"A run's score varies by ±{100 * found.spread:.2f} points from seed to seed.\n"
-        f"Advice: {found.advice.why}."
+        f"Advice: {found.advice.text}."
     )
+    for caution in cautions(found):
+        console.print(f"Caution: {caution}.")
     asked = "" if request.storage == "runs" else f" --storage {shlex.quote(request.storage)}"
     if request.name != request.space.name + SUFFIX:
         asked += f" --calibration {shlex.quote(request.name)}"
     data = f" --data {shlex.quote(str(request.data))}" if request.data else ""
-    console.print("\nNext: a search with these rungs:")
+    console.print("\nNext: a search that follows it:")
     command = f"  {program()} search {shlex.quote(space)} --rungs auto{asked}{data}"
     console.print(command, soft_wrap=True)

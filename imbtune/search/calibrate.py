@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -57,7 +58,7 @@ def run_calibration(request: SearchRequest, say: Say) -> Calibration:
         fit(splits, course, session.resources, GivenRuns(runs), len(runs), recorder)
     if recorder.ended < LEAST:
         raise StudyError(f"only {recorder.ended} trials of {store.place} ended: {LEAST} are needed")
-    costs = mean_costs(configs, request.budgets)
+    costs = functools.partial(mean_costs, configs)
     eta = request.space.rungs.eta
     found = calibrate(recorder.scores, costs, eta, compared_settings(request.space))
     content = yaml.safe_dump(found.plain(), sort_keys=False, allow_unicode=True)
