@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from command import run
+from command import run, start
+
+from imbtune.cli.search import parse_request
+from imbtune.search.calibrate import random_configs
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,116 @@ def test_a_search_follows_the_calibration(calibrated: tuple[Path, str]) -> None:
         assert len(rungs["budgets"]) == advice["count"]
 
 
+# ---- cut off, resumed, failed --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A calibration that Ctrl-C cut off after a few runs: the folder that holds `runs`, what it
+    printed, and what another process was told that wanted to go on with it meanwhile."""
+    home = tmp_path_factory.mktemp("cut")
+    calibration = start("calibrate", "digits-lt", "--trials", "8", "--epochs", "9", cwd=home)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(home.glob("runs/*/scores/*.parquet")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        other = run("resume", "runs/digits-lt-calibration", cwd=home)
+        calibration.send_signal(signal.SIGINT)
+        output, _ = calibration.communicate(timeout=120)
+    finally:
+        calibration.kill()
+    assert calibration.returncode == 130, output
+    return home, output, other.stderr
+
+
+def test_a_calibration_that_is_cut_off_advises_nothing(cut: tuple[Path, str, str]) -> None:
+    home, output, other = cut
+    place = home / "runs/digits-lt-calibration"
+    done = len(list(place.glob("scores/*.parquet")))
+    assert 0 < done < 16 and f"Interrupted after {done} of 16 runs" in output
+    assert output.endswith("resume runs/digits-lt-calibration\n")
+    assert "Advice" not in output and not (place / "calibration.yaml").exists()
+    assert other == (
+        "error: the study runs/digits-lt-calibration is in use by another process: wait, or "
+        "stop it\n"
+    )
+    content = yaml.safe_load((place / "study.yaml").read_text())
+    assert (content["purpose"], content["sampler"]) == ("calibration", "random")
+    assert content["rungs"]["kind"] == "every"
+
+
+def test_a_resumed_calibration_ends_as_one_that_was_not_cut_off(
+    calibrated: tuple[Path, str], cut: tuple[Path, str, str]
+) -> None:
+    straight, resumed = (home / "runs/digits-lt-calibration" for home in (calibrated[0], cut[0]))
+    before = {path: path.stat().st_mtime_ns for path in resumed.glob("scores/*.parquet")}
+    done = run("resume", "runs/digits-lt-calibration", cwd=cut[0])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("  trial ") == 16 - len(before)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    files = [path.name for path in sorted(straight.glob("scores/*"))]
+    assert [path.name for path in sorted(resumed.glob("scores/*"))] == files
+    for name in ("calibration.yaml", *(f"scores/{name}" for name in files)):
+        assert (resumed / name).read_bytes() == (straight / name).read_bytes()
+    assert (
+        done.stdout.partition("two seeds each")[2] == calibrated[1].partition("two seeds each")[2]
+    )
+
+
+def test_a_whole_calibration_stays_as_it_is(calibrated: tuple[Path, str]) -> None:
+    home, output = calibrated
+    path = home / "runs/digits-lt-calibration/calibration.yaml"
+    before = path.stat().st_mtime_ns, path.read_bytes()
+    done = run("resume", "runs/digits-lt-calibration", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert output.endswith(done.stdout.partition("two seeds each")[2])
+    assert "  trial " not in done.stdout
+    assert (path.stat().st_mtime_ns, path.read_bytes()) == before
+
+
+FRAGILE = """
+from typing import Annotated
+from imbtune.methods.losses import ce, losses
+from imbtune.registry import Knob
+
+@losses.register("fragile", help="cross-entropy that some settings break")
+def fragile(counts_K, *, strain: Annotated[float, Knob("breaks above 0.75", 0, search=(0, 1))] = 0):
+    if strain > 0.75:
+        raise ArithmeticError(f"broken by {strain:.2f}")
+    return ce(counts_K)
+"""
+SHORT = """
+like: digits-lt
+imports: [fragile]
+data: {name: digits, head: 20, ratio: 10}
+rungs: {eta: 3, count: 2}
+train: {model.width: 4, epochs: 3, schedule.cooldown: 0.3}
+presets: []
+knobs: {loss: [fragile], loss.strain: }
+"""
+
+
+def test_trials_that_fail_are_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    (tmp_path / "short.yaml").write_text(SHORT)
+    request = parse_request(space=str(tmp_path / "short.yaml"), trials=8)
+    strains = [config.flat()["loss.strain"] for config in random_configs(request)]
+    broken = [number for number, strain in enumerate(strains) if float(strain) > 0.75]
+    assert 1 <= len(broken) <= 2  # with seed 0; a quarter may
+    done = run("calibrate", "short.yaml", "--trials", "8", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for number in broken:
+        said = rf"trial {number}, seed A  failed: ArithmeticError: broken by {strains[number]:.2f}"
+        assert re.search(said, done.stdout)
+    assert f"{len(broken)} of 8 trials failed and are left out." in done.stdout
+    content = yaml.safe_load((tmp_path / "runs/short-calibration/calibration.yaml").read_text())
+    assert content["trials"] == 8 - len(broken)
+
+
+# ---- what cannot be ------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [
@@ -85,6 +200,18 @@ def test_a_search_follows_the_calibration(calibrated: tuple[Path, str]) -> None:
         (
             ["search", "cifar10-lt", "--rungs", "auto"],
             "there is no calibration in runs/cifar10-lt-calibration: run imbtune calibrate",
+        ),
+        (
+            ["calibrate", "digits-lt", "--epochs", "1", "--name", "new"],
+            "there is no rung below 1 epochs with rungs: {eta: 3, count: 2}: give more --epochs",
+        ),
+        (
+            ["train", "--trial", "runs/digits-lt-calibration", "1"],
+            "runs/digits-lt-calibration is a calibration: give the folder of a search",
+        ),
+        (
+            ["resume", "runs/digits-lt-calibration", "--time-budget", "1m"],
+            "--time-budget 1m: runs/digits-lt-calibration is a calibration: leave it out",
         ),
         (["calibrate", "digits-lt"], "the study runs/digits-lt-calibration exists already"),
         (["calibrate", "digits-lt", "--trials", "7"], "greater than or equal to 8"),

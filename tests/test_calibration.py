@@ -18,8 +18,8 @@ from scipy import stats
 from imbtune.cli.calibrate import print_calibration
 from imbtune.cli.search import parse_request
 from imbtune.config import TrainConfig
-from imbtune.errors import ConfigError
-from imbtune.search.calibrate import FILE, compared_settings, random_configs, with_calibration
+from imbtune.errors import ConfigError, StudyError
+from imbtune.search.calibrate import _check_failed, random_configs
 from imbtune.search.calibration import (
     Calibration,
     RungReport,
@@ -32,6 +32,7 @@ from imbtune.search.calibration import (
     recall_of_best,
     spearman,
 )
+from imbtune.search.following import FILE, compared_settings, with_calibration
 from imbtune.search.request import AUTO, SearchRequest
 from imbtune.search.space_file import load_space
 
@@ -293,7 +294,7 @@ def test_full_runs_that_all_score_the_same_are_printed(capsys: pytest.CaptureFix
     constant = dict.fromkeys(noise_everywhere(), np.zeros(TRIALS))
     scores = [replace(score, score=0.1) for score in scores_of(constant)]
     found = calibrate(scores, costs, ETA, {})
-    print_calibration(request_in(Path()), found, "digits-lt", Console(width=160))
+    print_calibration(request_in(Path()), found, Console(width=160))
     out = capsys.readouterr().out
     assert "nan" not in out and "– to –" in out
     assert "Advice: --rungs none, because two full runs of a configuration say nothing" in out
@@ -327,6 +328,20 @@ def test_spread_is_a_runs_deviation_about_its_configurations_mean() -> None:
     variance = ((again - means) ** 2 + (np.arange(TRIALS) - means) ** 2).mean()  # of two: n - 1 = 1
     assert found.spread == pytest.approx(math.sqrt(variance) / 100)
     assert found.floor == pytest.approx(stats.spearmanr(again, np.arange(TRIALS)).statistic)
+
+
+# ---- how many must be whole ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("trials", "may"), [(8, 2), (9, 2), (11, 2), (12, 3), (16, 4)])
+def test_a_quarter_of_the_trials_may_fail(trials: int, may: int, tmp_path: Path) -> None:
+    request = replace(request_in(tmp_path), trials=trials)
+    _check_failed(request, {(n, seed): "MemoryError" for n in range(may) for seed in (0, 1)})
+    with pytest.raises(StudyError) as error:
+        _check_failed(request, {(n, 1): f"ValueError: {n}" for n in range(may + 1)})
+    said = str(error.value)
+    assert said.startswith(f"{may + 1} of {trials} trials of {request.place} failed")
+    assert "(trial 0: ValueError: 0)" in said and f"resume {request.place}" in said
 
 
 # ---- a search that follows it ------------------------------------------------------------------
@@ -398,6 +413,50 @@ def test_a_calibration_of_something_else(
         with_calibration(request_in(tmp_path, space=space))
     assert said in str(error.value) and "\n" not in str(error.value)
     assert "run imbtune calibrate digits-lt" in str(error.value)
+
+
+@given(st.data())
+def test_a_calibration_goes_through_yaml(data: st.DataObject) -> None:
+    drawn = st.floats(allow_nan=False)
+    reports = [RungReport("prefix", 3, *data.draw(st.tuples(*[drawn] * 5)))]
+    advice = advise(reports, costs, 27, data.draw(drawn), ETA)
+    floor, low, high, spread = (data.draw(drawn) for _ in range(4))
+    found = Calibration(8, 27, floor, low, high, spread, reports, advice, {"epochs": 9})
+    assert Calibration.from_plain(yaml.safe_load(yaml.safe_dump(found.plain()))) == found
+
+
+BREAKS: list[Any] = [
+    lambda content: content.pop("advice"),
+    lambda content: content.pop("settings"),
+    lambda content: content.update(settings=None),
+    lambda content: content.update(advice="cooldown"),
+    lambda content: content["advice"].pop("eta"),
+    lambda content: content["advice"].update(eta=True),
+    lambda content: content["advice"].update(count="two"),
+    lambda content: content["advice"].update(rungs="cooldwn"),
+    lambda content: content["reports"].append(3),
+    lambda content: content.clear(),
+]
+
+
+@pytest.mark.parametrize("broken", range(len(BREAKS)))
+def test_a_broken_calibration_is_one_line(broken: int, tmp_path: Path) -> None:
+    found = store_calibration(tmp_path, noise_everywhere()).plain()
+    path = tmp_path / "digits-lt-calibration" / FILE
+    BREAKS[broken](found)
+    path.write_text(yaml.safe_dump(found))
+    with pytest.raises(ConfigError, match="is no calibration that can be read") as error:
+        with_calibration(request_in(tmp_path))
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"- 3", b"{", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_calibration_is_one_line(content: bytes, tmp_path: Path) -> None:
+    store_calibration(tmp_path, noise_everywhere())
+    (tmp_path / "digits-lt-calibration" / FILE).write_bytes(content)
+    with pytest.raises(ConfigError, match="is no") as error:
+        with_calibration(request_in(tmp_path))
+    assert "calibrate again" in str(error.value)
 
 
 def test_prefix_rungs_are_not_taken_for_late_variants(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def resume(
     time_budget: TimeOption = None,
     data: DataOption = None,
 ) -> None:
-    """Go on with a search that was interrupted or killed, from where it was."""
+    """Go on with a search or a calibration that was interrupted or killed, from where it was."""
     options = dict(locals())
     from imbtune.cli.search import resume_command
 

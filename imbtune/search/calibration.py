@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from imbtune.config import TrainConfig
 from imbtune.training.progress import RUNG_KINDS, stretches
 
 Floats = NDArray[np.float64]
+Made = TypeVar("Made")
 CostsOf = Callable[[list[int]], Mapping[tuple[str, int], float]]  # by the rungs in use, rising
 
 SUFFIX = "-calibration"  # of the name of a calibration's study
@@ -101,6 +102,25 @@ class Calibration:
     def plain(self) -> dict[str, Any]:
         """As YAML can hold it."""
         return asdict(self)
+
+    @classmethod
+    def from_plain(cls, content: Any) -> Calibration:
+        """What `plain` described; KeyError, TypeError or ValueError for anything else."""
+        reports = [_typed(RungReport, report) for report in content["reports"]]
+        advice = _typed(Advice, content["advice"])
+        if advice.rungs not in (*RUNG_KINDS, "none") or advice.eta < 2 or advice.count < 1:
+            raise ValueError(f"advice: {content['advice']}")
+        return _typed(cls, {**content, "reports": reports, "advice": advice})
+
+
+def _typed(kind: type[Made], content: Mapping[str, Any]) -> Made:
+    """A dataclass from a mapping that has all of its fields, each of its type, and no others."""
+    for name, known in get_type_hints(kind).items():
+        wanted = get_origin(known) or known
+        fits = isinstance(content[name], (int, float) if wanted is float else wanted)
+        if not fits or isinstance(content[name], bool):
+            raise TypeError(f"{name}: {content[name]!r}")
+    return kind(**content)
 
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float:

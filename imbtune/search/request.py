@@ -12,6 +12,8 @@ from imbtune.results.store import join
 from imbtune.search.space import SearchSpace
 
 AUTO = "auto"  # rungs: those that a calibration recommends
+EVERY = "every"  # rungs: all kinds on one path, none of which stops anything: a calibration's
+SEARCH, CALIBRATION = "search", "calibration"  # what a study is for
 FINALISTS, PER_FINALIST = 5, 10  # finals by default: 5, but not more than one of ten trials
 
 
@@ -42,6 +44,16 @@ class SearchRequest:
     def place(self) -> str:
         """The study's folder or URI."""
         return join(self.storage, self.name)
+
+    @property
+    def purpose(self) -> str:
+        """What the study is for."""
+        return CALIBRATION if self.rungs == EVERY else SEARCH
+
+    @property
+    def runs(self) -> int:
+        """Trainings of the first round: a trial of a calibration has two seeds."""
+        return 2 * self.trials if self.purpose == CALIBRATION else self.trials
 
     @property
     def budgets(self) -> list[int]:

@@ -18,7 +18,7 @@ from imbtune.results.store import Store
 from imbtune.results.wandb import check_wandb
 from imbtune.search.actor import Course
 from imbtune.search.cluster import check_address, cluster_nodes, local_node
-from imbtune.search.request import SearchRequest
+from imbtune.search.request import EVERY, SearchRequest
 from imbtune.search.resources import Node, Resources, check_gpu_fraction, plan_resources
 from imbtune.search.samplers import make_sampler
 from imbtune.training.contract import try_parts
@@ -88,7 +88,7 @@ def load_search_splits(config: TrainConfig, reading: Reading, own: Iterable[Entr
 def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
     return plan_resources(
         nodes,
-        request.trials,
+        request.runs,
         request.cpus_per_trial,
         request.gpus_per_trial,
         request.max_concurrent,
@@ -114,12 +114,15 @@ def _is_free(request: SearchRequest, name: str) -> bool:
 
 def headline(request: SearchRequest, splits: Splits, resources: Resources) -> str:
     """What is about to run, in two lines."""
-    kind, budgets = request.rungs, ", ".join(map(str, request.budgets))
+    budgets = ", ".join(map(str, request.budgets))
+    trials, rungs = f"{request.trials} trials", f"{request.rungs} rungs at {budgets}"
+    if request.rungs == "none":
+        rungs = f"no early stopping, {budgets}"
+    elif request.rungs == EVERY:
+        trials, rungs = f"{request.runs} runs, 2 of each trial", f"rungs of all kinds at {budgets}"
     share = f"{resources.cpus} CPU" + (f" + {resources.gpus:g} GPU" if resources.gpus else "")
     return (
         f"{request.space.name}: {len(splits.train)} training and {len(splits.held)} validation "
         f"images, {len(splits.classes)} classes\n"
-        f"{request.trials} trials, {resources.concurrent} at a time on {share} each; "
-        + (f"{kind} rungs at {budgets}" if kind != "none" else f"no early stopping, {budgets}")
-        + " epochs\n"
+        f"{trials}, {resources.concurrent} at a time on {share} each; {rungs} epochs\n"
     )

@@ -33,6 +33,7 @@ def write_study(store: Store, request: SearchRequest, splits: Splits, resources:
     space.yaml, a space file that says the same as the one that was searched."""
     content = {
         "name": request.name,
+        "purpose": request.purpose,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": shlex.join(["imbtune", *sys.argv[1:]]),
         "seed": request.seed,
@@ -80,6 +81,12 @@ def read_study(place: str) -> tuple[SearchRequest, Mapping[str, Any]]:
     space = parse_space(named, source, folder, store).pin(pinned)
     request = SearchRequest.from_plain(space, asked)
     return replace(request, storage=_parent(place), name=content["name"]), content
+
+
+def check_purpose(request: SearchRequest, purpose: str) -> None:
+    """StudyError where a study is for something else than `purpose`."""
+    if request.purpose != purpose:
+        raise StudyError(f"{request.place} is a {request.purpose}: give the folder of a {purpose}")
 
 
 def check_same_data(content: Mapping[str, Any], splits: Splits) -> None:

@@ -28,13 +28,19 @@ from imbtune.search.fit import GivenRuns, fit
 from imbtune.search.journal import Journal, open_journal, settle, told_rungs, trial_records
 from imbtune.search.recorder import Recorder
 from imbtune.search.records import STOPPED, FinalRecord, SearchOutcome, TrialRecord
-from imbtune.search.request import SearchRequest
+from imbtune.search.request import SEARCH, SearchRequest
 from imbtune.search.resume import restore_tables
 from imbtune.search.scheduler import RungScheduler
 from imbtune.search.searcher import OptunaSearcher
 from imbtune.search.setup import Say, Session, check_request, find_resources, headline, new_store
 from imbtune.search.space import SearchSpace
-from imbtune.search.study_files import best_yaml, check_same_data, read_study, write_study
+from imbtune.search.study_files import (
+    best_yaml,
+    check_purpose,
+    check_same_data,
+    read_study,
+    write_study,
+)
 from imbtune.slots import SLOTS
 
 
@@ -71,6 +77,7 @@ def resume_search(
     """
     started = time.monotonic()
     request, content = read_study(place)
+    check_purpose(request, SEARCH)
     request = replace(request, **changes)
     store = Store(place)
     splits = check_request(request)
