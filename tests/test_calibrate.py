@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -166,21 +168,49 @@ knobs: {loss: [fragile], loss.strain: }
 """
 
 
-def test_trials_that_fail_are_left_out_and_named(tmp_path: Path) -> None:
-    (tmp_path / "fragile.py").write_text(FRAGILE)
-    (tmp_path / "short.yaml").write_text(SHORT)
-    request = parse_request(space=str(tmp_path / "short.yaml"), trials=8)
-    strains = [config.flat()["loss.strain"] for config in random_configs(request)]
-    broken = [number for number, strain in enumerate(strains) if float(strain) > 0.75]
-    assert 1 <= len(broken) <= 2  # with seed 0; a quarter may
-    done = run("calibrate", "short.yaml", "--trials", "8", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def partly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float], str]:
+    """A calibration of a space in a file, asked for in many words, where some trials fail: the
+    folder, what strains each trial, the output."""
+    home = tmp_path_factory.mktemp("partly")
+    (home / "my spaces").mkdir()
+    (home / "my spaces/fragile.py").write_text(FRAGILE)
+    (home / "my spaces/short.yaml").write_text(SHORT)
+    space, options = "my spaces/short.yaml", ["--epochs", "3", "--set", "model.width=8"]
+    request = parse_request(space=str(home / space), trials=8)
+    strains = [float(config.flat()["loss.strain"]) for config in random_configs(request)]
+    options += ["--storage", "my runs", "--name", "tried"]
+    done = run("calibrate", space, "--trials", "8", *options, cwd=home)
     assert done.returncode == 0, done.stderr
+    return home, strains, done.stdout
+
+
+def test_trials_that_fail_are_left_out_and_named(partly: tuple[Path, list[float], str]) -> None:
+    home, strains, output = partly
+    broken = [number for number, strain in enumerate(strains) if strain > 0.75]
+    assert 1 <= len(broken) <= 2  # with seed 0; a quarter may
     for number in broken:
         said = rf"trial {number}, seed A  failed: ArithmeticError: broken by {strains[number]:.2f}"
-        assert re.search(said, done.stdout)
-    assert f"{len(broken)} of 8 trials failed and are left out." in done.stdout
-    content = yaml.safe_load((tmp_path / "runs/short-calibration/calibration.yaml").read_text())
+        assert re.search(said, output)
+    assert f"{len(broken)} of 8 trials failed and are left out." in output
+    content = yaml.safe_load((home / "my runs/tried/calibration.yaml").read_text())
     assert content["trials"] == 8 - len(broken)
+
+
+def test_the_printed_command_runs(partly: tuple[Path, list[float], str]) -> None:
+    """As it stands; a few trials instead of a hundred. The study says what it followed."""
+    home, _, output = partly
+    words = shlex.split(output.strip().splitlines()[-1])
+    assert words[1:3] == ["search", "my spaces/short.yaml"] and "auto" in words
+    done = run(*words[1:], "--trials", "2", cwd=home)
+    assert done.returncode == 0, done.stderr
+    study = yaml.safe_load((home / "my runs/short/study.yaml").read_text())
+    calibration = home / "my runs/tried/calibration.yaml"
+    followed = study["request"]["calibration"]
+    assert followed["place"] == "my runs/tried" and not followed["differs"]
+    assert followed["sha256"] == hashlib.sha256(calibration.read_bytes()).hexdigest()
+    assert followed["data"] == study["data"]["sha256"]
+    assert (study["purpose"], study["space"]["set"]) == ("search", {"model.width": 8, "epochs": 3})
 
 
 # ---- what cannot be ------------------------------------------------------------------------------
@@ -191,7 +221,7 @@ def test_trials_that_fail_are_left_out_and_named(tmp_path: Path) -> None:
     [
         (
             ["search", "digits-lt", "--rungs", "auto", "--epochs", "27"],
-            "has epochs=9, this search 27: run imbtune calibrate digits-lt",
+            "calibrate digits-lt --epochs 27 --name digits-lt-calibration-2 and search with --cal",
         ),
         (
             ["search", "digits-lt", "--rungs", "auto", "--epochs", "9", "--set", "data.ratio=20"],
@@ -199,7 +229,7 @@ def test_trials_that_fail_are_left_out_and_named(tmp_path: Path) -> None:
         ),
         (
             ["search", "cifar10-lt", "--rungs", "auto"],
-            "there is no calibration in runs/cifar10-lt-calibration: run imbtune calibrate",
+            "there is no calibration in runs/cifar10-lt-calibration: run ",
         ),
         (
             ["calibrate", "digits-lt", "--epochs", "1", "--name", "new"],

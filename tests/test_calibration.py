@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
+import shlex
+import tempfile
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from conftest import make_splits
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
+from typer.testing import CliRunner
 
 from imbtune.cli.calibrate import print_calibration
+from imbtune.cli.main import app
 from imbtune.cli.search import parse_request
 from imbtune.config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
+from imbtune.results.store import Store
 from imbtune.search.calibrate import _check_failed, random_configs
 from imbtune.search.calibration import (
+    Basis,
     Calibration,
     RungReport,
     Score,
@@ -32,12 +40,16 @@ from imbtune.search.calibration import (
     recall_of_best,
     spearman,
 )
-from imbtune.search.following import FILE, compared_settings, with_calibration
-from imbtune.search.request import AUTO, SearchRequest
+from imbtune.search.commands import program, space_command
+from imbtune.search.following import FILE, basis_of, check_followed, differences, with_calibration
+from imbtune.search.request import AUTO, EVERY, SearchRequest
+from imbtune.search.resources import Resources
 from imbtune.search.space_file import load_space
+from imbtune.search.study_files import write_study
 
 TRIALS, BUDGETS, ETA = 24, [3, 9, 27], 3
 KINDS = ("compressed", "cooldown", "prefix")
+BASIS = Basis({"epochs": 27}, {"mix": "none | mixup"}, "0" * 64)
 
 
 def costs(budgets: list[int]) -> dict[tuple[str, int], float]:
@@ -150,7 +162,7 @@ def noise_everywhere() -> dict[tuple[str, int], Any]:
 
 
 def calibrated(lower: dict[tuple[str, int], Any], **options: Any) -> Calibration:
-    return calibrate(scores_of(lower, **options), costs, ETA, {"epochs": 27})
+    return calibrate(scores_of(lower, **options), costs, ETA, BASIS)
 
 
 PERFECT = np.arange(TRIALS)
@@ -253,7 +265,7 @@ def test_without_a_floor_nothing_is_usable() -> None:
 
 def with_reports(floor: float, reports: list[RungReport]) -> Calibration:
     advice = advise(reports, costs, 27, floor, ETA)
-    return Calibration(16, 27, floor, floor, floor, 0.01, reports, advice)
+    return Calibration(16, 27, floor, floor, floor, 0.01, reports, advice, BASIS)
 
 
 def test_kinds_that_cannot_be_told_apart_are_named() -> None:
@@ -293,7 +305,7 @@ def test_full_runs_that_all_score_the_same_are_printed(capsys: pytest.CaptureFix
     """No figure of them is a number: dashes, no traceback."""
     constant = dict.fromkeys(noise_everywhere(), np.zeros(TRIALS))
     scores = [replace(score, score=0.1) for score in scores_of(constant)]
-    found = calibrate(scores, costs, ETA, {})
+    found = calibrate(scores, costs, ETA, BASIS)
     print_calibration(request_in(Path()), found, Console(width=160))
     out = capsys.readouterr().out
     assert "nan" not in out and "– to –" in out
@@ -316,7 +328,7 @@ def test_a_trial_without_all_scores_is_left_out() -> None:
         if not (s.trial == 3 and s.seed == 1) and not (s.trial == 5 and s.kind == "prefix")
     ]  # fmt: skip
     whole = [s for s in scores if s.trial not in (3, 5)]
-    one, other = (calibrate(drawn, costs, ETA, {}) for drawn in (partial, whole))
+    one, other = (calibrate(drawn, costs, ETA, BASIS) for drawn in (partial, whole))
     assert one.trials == TRIALS - 2
     assert one == other
 
@@ -344,6 +356,54 @@ def test_a_quarter_of_the_trials_may_fail(trials: int, may: int, tmp_path: Path)
     assert "(trial 0: ValueError: 0)" in said and f"resume {request.place}" in said
 
 
+# ---- commands to type ----------------------------------------------------------------------------
+
+
+def parse_command(words: list[str]) -> dict[str, Any]:
+    """The options of a `calibrate` or `search` command, as the command line hands them on."""
+    taken: list[dict[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patch:  # Hypothesis allows no fixture
+        for place in ("calibrate.calibrate_command", "search.search_command"):
+            patch.setattr(f"imbtune.cli.{place}", lambda **options: taken.append(options))
+        done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return taken[0]
+
+
+OPTIONS: dict[str, Any] = {
+    "storage": "my runs",
+    "data": Path("a b/$HOME"),
+    "skip_corrupt": True,
+    "address": "auto",
+    "gpus_per_trial": 0.25,
+    "cpus_per_trial": 2,
+    "max_concurrent": 3,
+}
+PINS: list[dict[str, Any]] = [
+    {},
+    {"optimizer.lr": 1e-5, "data.ratio": 20},
+    {"mix": "any_class_knn+linear+margin_aware", "precision": "float32"},
+    {"epochs": 9, "loss.margin": 0.1 + 0.2, "data.subset_seed": 3},
+]
+
+
+@given(st.sets(st.sampled_from(sorted(OPTIONS))), st.sampled_from(PINS), st.booleans())
+def test_a_printed_command_asks_for_the_same(
+    chosen: set[str], pins: dict[str, Any], path: bool
+) -> None:
+    """Through the real command line: the space as typed, every setting, data and machines."""
+    with tempfile.TemporaryDirectory() as folder:
+        space = Path(folder) / "my space.yaml"
+        space.write_text("like: digits-lt\n")
+        typed = str(space) if path else "digits-lt"
+        options = {name: OPTIONS[name] for name in chosen}
+        loaded = load_space(typed).pin(pins)
+        request = SearchRequest(loaded, 100, "x", typed=typed, **options)
+        words = shlex.split(space_command("search", request, name="x", calibration=None))
+        assert words[0] == program()
+        assert parse_request(**parse_command(words[1:])) == request
+
+
 # ---- a search that follows it ------------------------------------------------------------------
 
 
@@ -356,8 +416,8 @@ def store_calibration(
     folder: Path, lower: dict[tuple[str, int], Any], name: str = "digits-lt-calibration"
 ) -> Calibration:
     """As `imbtune calibrate digits-lt --epochs 27` leaves it."""
-    settings = compared_settings(request_in(folder).space)
-    found = calibrate(scores_of(lower), costs, ETA, settings)
+    basis = basis_of(request_in(folder).space, "f" * 64)
+    found = calibrate(scores_of(lower), costs, ETA, basis)
     place = folder / name
     place.mkdir()
     (place / FILE).write_text(yaml.safe_dump(found.plain(), sort_keys=False, allow_unicode=True))
@@ -374,7 +434,13 @@ def test_a_stored_calibration_sets_the_rungs(tmp_path: Path) -> None:
     assert (request.space.rungs.eta, request.space.rungs.count) == (3, 3)
     assert request.budgets == [3, 9, 27]
     assert request.space.source["rungs"] == {"eta": 3, "count": 3}
-    assert replace(request, rungs=AUTO, space=before.space) == before
+    assert request.calibration == {
+        "place": str(tmp_path / "digits-lt-calibration"),
+        "sha256": sha256((tmp_path / "digits-lt-calibration" / FILE).read_bytes()).hexdigest(),
+        "data": "f" * 64,
+        "differs": "",
+    }
+    assert replace(request, rungs=AUTO, space=before.space, calibration=None) == before
 
 
 def test_a_calibration_that_found_no_usable_rung_stops_nothing(tmp_path: Path) -> None:
@@ -386,7 +452,9 @@ def test_a_calibration_that_found_no_usable_rung_stops_nothing(tmp_path: Path) -
 def test_a_search_without_a_calibration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no calibration in") as error:
         with_calibration(request_in(tmp_path))
-    assert str(error.value).endswith("run imbtune calibrate digits-lt")
+    assert shlex.split(str(error.value).partition("run ")[2]) == [
+        program(), "calibrate", "digits-lt", "--epochs", "27", "--storage", str(tmp_path),
+    ]  # fmt: skip
 
 
 def test_a_calibration_by_its_name(tmp_path: Path) -> None:
@@ -394,6 +462,75 @@ def test_a_calibration_by_its_name(tmp_path: Path) -> None:
     assert with_calibration(request_in(tmp_path), "other").rungs == "none"
     with pytest.raises(ConfigError, match="there is no calibration in"):
         with_calibration(request_in(tmp_path))
+
+
+def test_a_calibration_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another storage than the search's; as a path from here too."""
+    elsewhere = tmp_path / "else"
+    elsewhere.mkdir()
+    store_calibration(elsewhere, noise_everywhere(), "other")
+    monkeypatch.chdir(elsewhere)
+    for place in (str(elsewhere / "other"), "./other", f"{elsewhere}/other/"):
+        followed = with_calibration(request_in(tmp_path), place).calibration
+        assert followed and followed["place"] == place
+
+
+def test_what_is_no_whole_calibration(tmp_path: Path) -> None:
+    """One that was cut off is to be resumed; a search is none."""
+    resources, request = Resources(1, 0, 1), request_in(tmp_path)
+    for name, rungs in (("digits-lt-calibration", EVERY), ("search", "cooldown")):
+        asked = replace(request, name=name, rungs=rungs)
+        write_study(Store(asked.place), asked, make_splits([20, 4]), resources)
+    with pytest.raises(ConfigError, match=r"is not whole yet: run .* resume .*-calibration$"):
+        with_calibration(request)
+    with pytest.raises(StudyError, match="search is a search: give the folder of a calibration"):
+        with_calibration(request, "search")
+
+
+def test_other_images_of_the_same_settings_are_refused(tmp_path: Path) -> None:
+    """A folder of images may have changed, or be another one of the same name."""
+    splits = make_splits([20, 4])
+    store_calibration(tmp_path, noise_everywhere())
+    request = with_calibration(request_in(tmp_path))
+    assert request.calibration
+    said: list[str] = []
+    same = {**request.calibration, "data": splits.fingerprint()}
+    check_followed(replace(request, calibration=same), splits, said.append)
+    check_followed(request_in(tmp_path), splits, said.append)
+    assert said == []
+    with pytest.raises(ConfigError, match="the images differ from those of the calib") as error:
+        check_followed(request, splits, said.append)
+    line = str(error.value)
+    assert f"in {tmp_path}/digits-lt-calibration, though" in line and "\n" not in line
+    assert "--name digits-lt-calibration-2" in line
+    assert line.endswith("search with --calibration digits-lt-calibration-2")
+
+
+def test_other_knobs_are_said(tmp_path: Path) -> None:
+    """Fixed, searched otherwise, or not at all; a calibration may still serve."""
+    store_calibration(tmp_path, noise_everywhere())
+    path = tmp_path / "digits-lt.yaml"
+    path.write_text("like: digits-lt\nknobs: {optimizer.lr: {low: 0.01, high: 0.5}}\n")
+    space = load_space(str(path)).pin({"epochs": 27, "mix": "smote"})
+    request = with_calibration(request_in(tmp_path, space=space))
+    assert request.calibration
+    assert request.calibration["differs"] == (
+        "mix (none | smote | soft_smote | mixup | remix | mamix there, smote here), "
+        "optimizer.lr (0.02 to 0.5, log there, 0.01 to 0.5, log here)"
+    )
+    splits, said = make_splits([20, 4]), list[str]()
+    followed = {**request.calibration, "data": splits.fingerprint()}
+    check_followed(replace(request, calibration=followed), splits, said.append)
+    (line,) = said
+    assert line.startswith(f"The calibration in {tmp_path}/digits-lt-calibration differs in mix (")
+
+
+def test_many_differences_are_counted() -> None:
+    there, here = dict.fromkeys("abcdef", 1), dict.fromkeys("bcdefg", 2)
+    assert differences(there, there) == ""
+    assert differences(there, here) == (
+        "a (1 there, none here), b (1 there, 2 here), c (1 there, 2 here), 4 more"
+    )
 
 
 @pytest.mark.parametrize(
@@ -412,7 +549,11 @@ def test_a_calibration_of_something_else(
     with pytest.raises(ConfigError) as error:
         with_calibration(request_in(tmp_path, space=space))
     assert said in str(error.value) and "\n" not in str(error.value)
-    assert "run imbtune calibrate digits-lt" in str(error.value)
+    words = shlex.split(str(error.value).partition(": run ")[2].partition(" and search")[0])
+    name = "digits-lt-calibration-2"
+    again = parse_request(**parse_command(words[1:]))
+    assert again.space == space and again.name == name and again.storage == str(tmp_path)
+    assert str(error.value).endswith(f" and search with --calibration {name}")
 
 
 @given(st.data())
@@ -421,14 +562,15 @@ def test_a_calibration_goes_through_yaml(data: st.DataObject) -> None:
     reports = [RungReport("prefix", 3, *data.draw(st.tuples(*[drawn] * 5)))]
     advice = advise(reports, costs, 27, data.draw(drawn), ETA)
     floor, low, high, spread = (data.draw(drawn) for _ in range(4))
-    found = Calibration(8, 27, floor, low, high, spread, reports, advice, {"epochs": 9})
+    found = Calibration(8, 27, floor, low, high, spread, reports, advice, BASIS)
     assert Calibration.from_plain(yaml.safe_load(yaml.safe_dump(found.plain()))) == found
 
 
 BREAKS: list[Any] = [
     lambda content: content.pop("advice"),
-    lambda content: content.pop("settings"),
-    lambda content: content.update(settings=None),
+    lambda content: content.pop("basis"),
+    lambda content: content["basis"].pop("data"),
+    lambda content: content["basis"].update(settings=None),
     lambda content: content.update(advice="cooldown"),
     lambda content: content["advice"].pop("eta"),
     lambda content: content["advice"].update(eta=True),

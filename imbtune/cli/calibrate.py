@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune.cli.search import INTERRUPTED, parse_request
-from imbtune.cli.settings import make_console, program
+from imbtune.cli.settings import make_console
 from imbtune.search.calibration import SUFFIX, Calibration, cautions, figure
-from imbtune.search.request import SearchRequest
+from imbtune.search.commands import resume_command, space_command
+from imbtune.search.request import AUTO, SearchRequest
 
 if TYPE_CHECKING:  # Ray takes seconds to import
     from imbtune.search.calibrate import CalibrationOutcome
@@ -48,7 +48,7 @@ def finish_calibration(request: SearchRequest, outcome: CalibrationOutcome) -> N
         return
     console.print(f"\nInterrupted after {outcome.done} of {outcome.runs} runs")
     console.print("\nNext: go on with what is left:")
-    console.print(f"  {program()} resume {shlex.quote(outcome.place)}", soft_wrap=True)
+    console.print(f"  {resume_command(outcome.place)}", soft_wrap=True)
     raise typer.Exit(INTERRUPTED)
 
 
@@ -80,10 +80,7 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
     )
     for caution in cautions(found):
         console.print(f"Caution: {caution}.", soft_wrap=True)
-    asked = "" if request.storage == "runs" else f" --storage {shlex.quote(request.storage)}"
-    if request.name != request.space.name + SUFFIX:
-        asked += f" --calibration {shlex.quote(request.name)}"
-    data = f" --data {shlex.quote(str(request.data))}" if request.data else ""
+    named = None if request.name == request.space.name + SUFFIX else request.name
+    command = space_command("search", request, rungs=AUTO, calibration=named)
     console.print("\nNext: a search that follows it:")
-    command = f"  {program()} search {shlex.quote(request.space.name)} --rungs auto{asked}{data}"
-    console.print(command, soft_wrap=True)
+    console.print(f"  {command}", soft_wrap=True)

@@ -8,8 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import program
 from imbtune.results.store import join
+from imbtune.search.commands import program
 from imbtune.search.evidence import Evidence, evidence_of, scores_by_trial
 from imbtune.search.records import (
     COMPLETE,

@@ -86,7 +86,7 @@ def parse_request(
             f"--set seed={pinned['seed']}: give --seed, which all trials' seeds follow"
         )
     budget = parse_duration(time_budget) if time_budget else None
-    request = SearchRequest(loaded, name=named, time_budget=budget, **options)
+    request = SearchRequest(loaded, name=named, typed=space, time_budget=budget, **options)
     for option, value, choices in (
         ("--rungs", request.rungs, RUNGS),
         ("--wandb", request.wandb, MODES),

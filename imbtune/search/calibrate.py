@@ -18,8 +18,9 @@ from imbtune.results.schema import SCORES
 from imbtune.results.store import Store
 from imbtune.search.calibration import Calibration, Score, calibrate, mean_costs
 from imbtune.search.cluster import connected
+from imbtune.search.commands import resume_command
 from imbtune.search.fit import GivenRuns, fit, one_run
-from imbtune.search.following import FILE, compared_settings, read_calibration
+from imbtune.search.following import FILE, basis_of, read_calibration
 from imbtune.search.lock import alone
 from imbtune.search.recorder import last_line
 from imbtune.search.records import summary
@@ -111,8 +112,8 @@ def _calibrate(session: Session) -> CalibrationOutcome:
         return _outcome(request, store, None)
     _check_failed(request, recorder.failed)
     costs = functools.partial(mean_costs, configs)
-    eta = request.space.rungs.eta
-    found = calibrate(recorder.scores, costs, eta, compared_settings(request.space))
+    eta, basis = request.space.rungs.eta, basis_of(request.space, session.splits.fingerprint())
+    found = calibrate(recorder.scores, costs, eta, basis)
     content = yaml.safe_dump(found.plain(), sort_keys=False, allow_unicode=True)
     store.write(FILE, content.encode())
     return _outcome(request, store, found)
@@ -139,7 +140,7 @@ def _check_failed(request: SearchRequest, failed: Mapping[Key, str]) -> None:
         raise StudyError(
             f"{len(trials)} of {request.trials} trials of {request.place} failed, a quarter may "
             f"(trial {trials[0]}: {next(iter(failed.values()))}): mend that, then train them "
-            f"again, imbtune resume {request.place}"
+            f"again, {resume_command(request.place)}"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
@@ -77,6 +77,20 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class Basis:
+    """What a calibration holds for.
+
+    settings: of the data, the model, the budget and the objective: a search that follows it must
+    have the same. knobs: what each other setting was drawn from, or its value. data: the
+    fingerprint of the images.
+    """
+
+    settings: Mapping[str, Any]
+    knobs: Mapping[str, Any]
+    data: str
+
+
+@dataclass(frozen=True)
 class Calibration:
     """All figures of a calibration.
 
@@ -92,7 +106,7 @@ class Calibration:
     spread: float
     reports: list[RungReport]
     advice: Advice
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    basis: Basis
 
     @property
     def chance(self) -> float:
@@ -110,7 +124,8 @@ class Calibration:
         advice = _typed(Advice, content["advice"])
         if advice.rungs not in (*RUNG_KINDS, "none") or advice.eta < 2 or advice.count < 1:
             raise ValueError(f"advice: {content['advice']}")
-        return _typed(cls, {**content, "reports": reports, "advice": advice})
+        parts = {"reports": reports, "advice": advice, "basis": _typed(Basis, content["basis"])}
+        return _typed(cls, {**content, **parts})
 
 
 def _typed(kind: type[Made], content: Mapping[str, Any]) -> Made:
@@ -167,13 +182,12 @@ def calibrate(
     scores: Sequence[Score],
     costs: CostsOf,
     eta: int,
-    settings: Mapping[str, Any],
+    basis: Basis,
 ) -> Calibration:
     """The figures of a calibration's scores, over the trials that have all of them.
 
     Args:
         costs: :func:`mean_costs` of the configurations, by the rungs in use.
-        settings: what the calibration holds for: data, model, epochs.
     """
     full = max(score.budget for score in scores)
     columns: dict[tuple[int, str, int], dict[int, float]] = {}
@@ -205,7 +219,7 @@ def calibrate(
         float(np.sqrt(np.mean((again - truth) ** 2) / 2)),
         reports,
         advise(reports, costs, full, floor, eta),
-        settings,
+        basis,
     )
 
 

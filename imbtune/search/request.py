@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imbtune.data.reading import Reading, data_root
-from imbtune.results.store import join
+from imbtune.results.store import Store, join
 from imbtune.search.space import SearchSpace
 
 AUTO = "auto"  # rungs: those that a calibration recommends
@@ -19,7 +19,11 @@ FINALISTS, PER_FINALIST = 5, 10  # finals by default: 5, but not more than one o
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What the user asks for; see `imbtune search --help`."""
+    """What the user asks for; see `imbtune search --help`.
+
+    typed: the space's name or path as the user gave it. calibration: the one that the rungs follow:
+    its `place`, the `sha256` of its file, the fingerprint of its `data`, and what else `differs`.
+    """
 
     space: SearchSpace
     trials: int
@@ -39,11 +43,18 @@ class SearchRequest:
     wandb: str = "off"
     data: Path | None = None
     skip_corrupt: bool = False
+    typed: str = ""
+    calibration: Mapping[str, str] | None = None
 
     @property
     def place(self) -> str:
         """The study's folder or URI."""
         return join(self.storage, self.name)
+
+    def free_name(self) -> str:
+        """The name, or the first of NAME-2, NAME-3, … that no study has."""
+        names = (f"{self.name}-{i}" if i > 1 else self.name for i in range(1, 10**6))
+        return next(name for name in names if Store(join(self.storage, name)).is_empty())
 
     @property
     def purpose(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import optuna
 
@@ -100,16 +100,12 @@ def new_store(request: SearchRequest) -> Store:
     """The study's folder, not made yet; StudyError where there is one, or none can be."""
     store = Store(request.place)
     if not store.is_empty():
-        free = next(n for i in range(2, 10**6) if _is_free(request, n := f"{request.name}-{i}"))
         raise StudyError(
-            f"the study {request.place} exists already: give another name, --name {free}"
+            f"the study {request.place} exists already: give another name, "
+            f"--name {request.free_name()}"
         )
     store.check_writable()
     return store
-
-
-def _is_free(request: SearchRequest, name: str) -> bool:
-    return Store(replace(request, name=name).place).is_empty()
 
 
 def headline(request: SearchRequest, splits: Splits, resources: Resources) -> str:

@@ -25,6 +25,7 @@ from imbtune.search.finals import (
     known_finals,
 )
 from imbtune.search.fit import GivenRuns, fit
+from imbtune.search.following import check_followed
 from imbtune.search.journal import Journal, open_journal, settle, told_rungs, trial_records
 from imbtune.search.recorder import Recorder
 from imbtune.search.records import STOPPED, FinalRecord, SearchOutcome, TrialRecord
@@ -53,6 +54,7 @@ def run_search(request: SearchRequest, say: Say) -> SearchOutcome:
     started = time.monotonic()
     store = new_store(request)
     splits = check_request(request)
+    check_followed(request, splits, say)
     with connected(request.address):
         resources = find_resources(request, say)
         store.create()
