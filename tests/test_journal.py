@@ -182,7 +182,7 @@ def test_a_study_is_one_processs_until_that_is_killed(tmp_path: Path) -> None:
     )
     try:
         assert holder.stdout and holder.stdout.readline() == "open\n"
-        line = "is being searched by another process: wait"
+        line = "is in use by another process: wait"
         with pytest.raises(StudyError, match=line) as refused, open_journal(store, "s"):
             pass
         assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)

@@ -162,7 +162,7 @@ def test_a_knob_that_no_configuration_has_in_the_cooldown_alone() -> None:
 # ---- a search with late variants -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [0, -1, 2.0, "x", None])
+@pytest.mark.parametrize("count", [0, -1, 2.0, "x", None, True])
 def test_what_is_no_number_of_late_variants(count: Any) -> None:
     with pytest.raises(ConfigError, match="is not a whole number from 1") as error:
         tiny_space(late=count)

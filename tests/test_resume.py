@@ -180,7 +180,7 @@ def test_only_one_process_searches_a_study(straight: Path, tmp_path: Path) -> No
         search.communicate()
     assert again.returncode == 2
     assert again.stderr == (
-        "error: the study runs/cut is being searched by another process: wait, or stop it\n"
+        "error: the study runs/cut is in use by another process: wait, or stop it\n"
     )
 
 

@@ -182,6 +182,8 @@ def test_rungs_of_the_paper_budget() -> None:
             "optimizer.lr: its range differs among sgd, adamw: give low and high",
         ),
         ({"rungs": {"eta": 1}}, "rungs.eta=1 is not a whole number from 2"),
+        ({"rungs": {"count": True}}, "rungs.count=True is not a whole number from 1"),
+        ({"rungs": {"eta": True}}, "rungs.eta=True is not a whole number from 2"),
         ({"rungs": {"grace": 1}}, "unknown rungs setting 'grace'"),
         ({"train": 3}, "train: 3 is not a mapping"),
     ],

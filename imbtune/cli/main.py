@@ -173,7 +173,7 @@ def resume(
         int | None, typer.Option(min=1, help="Another total of trials. Default: as it began.")
     ] = None,
 ) -> None:
-    """Go on with a search that was interrupted or killed, from where it was."""
+    """Go on with a search or a calibration that was interrupted or killed, from where it was."""
     options = dict(locals())
     from imbtune.cli.search import resume_command
 

@@ -8,8 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import program
 from imbtune.results.store import join
+from imbtune.search.commands import program, resume_command
 from imbtune.search.evidence import Evidence, evidence_of, scores_by_trial
 from imbtune.search.records import (
     COMPLETE,
@@ -41,17 +41,16 @@ def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Conso
         console.print(_comparison(request, outcome))
     else:
         console.print(f"No trial finished its full budget; {outcome.place} has what they left.")
-    options = f" --data {shlex.quote(str(request.data))}" if request.data else ""
     left = len(states) < request.trials or STOPPED in states
     if left or outcome.cut_off:
         when = "Next" if outcome.cut_off else "Time is up"
         console.print(f"\n{when}: to go on with what is left:")
-        place = shlex.quote(outcome.place)
-        console.print(f"  {program()} resume {place}{options}", soft_wrap=True)
+        console.print(f"  {resume_command(outcome.place)}", soft_wrap=True)
     if outcome.cut_off:
         return
     if outcome.winner:
         best = shlex.quote(join(outcome.place, "best.yaml"))
+        options = f" --data {shlex.quote(str(request.data))}" if request.data else ""
         options += " --skip-corrupt" if request.skip_corrupt else ""
         console.print("\nNext: train it on all training data and test it once, with fresh seeds:")
         console.print(f"  {program()} train {best} --seeds 5{options}", soft_wrap=True)

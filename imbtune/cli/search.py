@@ -13,8 +13,9 @@ from imbtune.cli.settings import make_console, parse_duration, parse_settings
 from imbtune.errors import ConfigError, unknown
 from imbtune.results.tables import MODES
 from imbtune.search.records import SearchOutcome
-from imbtune.search.request import AUTO, SearchRequest
+from imbtune.search.request import AUTO, CALIBRATION, SearchRequest
 from imbtune.search.space_file import load_space
+from imbtune.search.study_files import read_study
 from imbtune.training.progress import RUNG_KINDS
 
 RUNGS = (*RUNG_KINDS, "none", AUTO)
@@ -36,6 +37,14 @@ def resume_command(study: str, time_budget: str | None, **options: Any) -> None:
     """Go on with a study, and print what came out."""
     changes = {name: value for name, value in options.items() if value is not None}
     budget = parse_duration(time_budget) if time_budget else None
+    if read_study(study)[0].purpose == CALIBRATION:
+        for option, value in (("--time-budget", time_budget), ("--trials", options["trials"])):
+            if value:
+                raise ConfigError(f"{option} {value}: {study} is a calibration: leave it out")
+        from imbtune.cli.calibrate import resume_calibration_command
+
+        resume_calibration_command(study, changes)
+        return
 
     from imbtune.search.tuner import resume_search
 
@@ -76,7 +85,7 @@ def parse_request(
             f"--set seed={pinned['seed']}: give --seed, which all trials' seeds follow"
         )
     budget = parse_duration(time_budget) if time_budget else None
-    request = SearchRequest(loaded, name=named, time_budget=budget, **options)
+    request = SearchRequest(loaded, name=named, typed=space, time_budget=budget, **options)
     for option, value, choices in (
         ("--rungs", request.rungs, RUNGS),
         ("--wandb", request.wandb, MODES),
@@ -84,7 +93,7 @@ def parse_request(
         if value not in choices:
             raise unknown(f"value for {option}", value, choices)
     if request.rungs == AUTO:
-        from imbtune.search.calibrate import with_calibration
+        from imbtune.search.following import with_calibration
 
         request = with_calibration(request, calibration)
     elif calibration:

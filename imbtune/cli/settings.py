@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from rich.console import Console
 
@@ -42,11 +39,3 @@ def make_console() -> Console:
     """The terminal, or a wide page where the output is a file or a pipe."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(width=WIDE, highlight=False)
-
-
-def program() -> str:
-    """What runs imbtune in this shell: its name, or its path where the name is not found."""
-    if shutil.which("imbtune"):
-        return "imbtune"
-    path = Path(sys.argv[0]).absolute()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

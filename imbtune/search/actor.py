@@ -16,6 +16,7 @@ from imbtune.config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.imports import OwnModule, register
 from imbtune.search import checkpoints
+from imbtune.search.request import EVERY
 from imbtune.search.scheduler import RUNG_TIME, SCORE
 from imbtune.training.climb import EpochResult, RungResult, climb
 from imbtune.training.device_data import DeviceData
@@ -23,8 +24,6 @@ from imbtune.training.loop import TrainState, pick_device
 from imbtune.training.margins import ClassMargins
 from imbtune.training.metrics import metrics, recalls
 from imbtune.training.progress import Stretch, every_kind, left_after, stretches
-
-EVERY = "every"  # all kinds of rungs on one path, for a calibration
 
 
 @dataclass(frozen=True)

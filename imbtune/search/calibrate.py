@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -11,58 +12,144 @@ import pyarrow as pa
 import yaml
 from ray.tune import Callback
 
-from imbtune.config import TrainConfig, parse_yaml
+from imbtune.config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
 from imbtune.results.schema import SCORES
-from imbtune.results.store import Store, join
-from imbtune.search.actor import EVERY
-from imbtune.search.calibration import SUFFIX, Calibration, Score, calibrate, mean_costs
+from imbtune.results.store import Store
+from imbtune.search.calibration import Calibration, Score, calibrate, mean_costs
 from imbtune.search.cluster import connected
+from imbtune.search.commands import resume_command
 from imbtune.search.fit import GivenRuns, fit, one_run
+from imbtune.search.following import FILE, basis_of, read_calibration
+from imbtune.search.lock import alone
 from imbtune.search.recorder import last_line
 from imbtune.search.records import summary
-from imbtune.search.request import SearchRequest
-from imbtune.search.samplers import CALIBRATION, derived_seed, make_sampler, trial_seed
+from imbtune.search.request import CALIBRATION, EVERY, SearchRequest
+from imbtune.search.samplers import CALIBRATION as FOR_CALIBRATION
+from imbtune.search.samplers import derived_seed, make_sampler, trial_seed
 from imbtune.search.setup import Say, Session, check_request, find_resources, headline, new_store
-from imbtune.search.space import Rungs, SearchSpace
-from imbtune.search.study_files import write_study
+from imbtune.search.study_files import check_purpose, check_same_data, read_study, write_study
 
-FILE = "calibration.yaml"
-LEAST = 8  # trials; fewer say nothing of a rank correlation
+SCORES_FOLDER = "scores"
+LEAST, MOST_WHOLE = 6, 0.75  # trials that must be whole: fewer say nothing, or not of the space
+
+Key = tuple[int, int]  # a run: its trial, and 0 or 1 for the first or second seed
 
 
-def run_calibration(request: SearchRequest, say: Say) -> Calibration:
+@dataclass(frozen=True)
+class CalibrationOutcome:
+    """A calibration's end.
+
+    done: runs that ended well, of `runs`. found: the figures; none where it was interrupted.
+    """
+
+    place: str
+    done: int
+    runs: int
+    found: Calibration | None
+
+
+def run_calibration(request: SearchRequest, say: Say) -> tuple[SearchRequest, CalibrationOutcome]:
     """Train random configurations to the end with two seeds; what each rung would have said.
 
     The first seed is scored at every rung of every kind on its way, the second at the full budget.
 
+    Returns:
+        The request as the study has it, and what came out.
+
     Raises:
-        ImbtuneError: before anything starts; and StudyError where too few runs ended well.
+        ImbtuneError: before anything starts; and StudyError where too many trials failed.
     """
+    request = replace(request, sampler="random", rungs=EVERY)
     store = new_store(request)
+    _check_rungs(request)
     splits = check_request(request)
-    configs = random_configs(request)
-    runs = []
-    for number, config in enumerate(configs):
-        again = config.replace(seed=derived_seed(request.seed, number, CALIBRATION))
-        runs += [one_run(number, config.flat(), whole=False)]
-        runs += [one_run(number, again.flat(), whole=True)]
     with connected(request.address):
         session = Session(request, store, splits, find_resources(request, say), say)
         store.create()
-        write_study(store, request, splits, session.resources)
-        say(headline(request, splits, session.resources))
-        recorder = CalibrationRecorder(store, configs, say)
+        with alone(store):
+            write_study(store, request, splits, session.resources)
+            return request, _calibrate(session)
+
+
+def resume_calibration(
+    place: str, changes: Mapping[str, Any], say: Say
+) -> tuple[SearchRequest, CalibrationOutcome]:
+    """Go on with a calibration that was cut off, or that too many trials failed in: the runs that
+    have their scores are not trained again. One that is whole stays as it is.
+
+    Args:
+        changes: as those of :func:`imbtune.search.tuner.resume_search`.
+
+    Raises:
+        ImbtuneError: no calibration there, one that another process is at, other data.
+    """
+    request, content = read_study(place)
+    check_purpose(request, CALIBRATION)
+    request = replace(request, **changes)
+    store = Store(request.place)
+    with alone(store):
+        if store.exists(FILE):
+            return request, _outcome(request, store, read_calibration(place))
+        splits = check_request(request)
+        check_same_data(content, splits)
+        with connected(request.address):
+            resources = find_resources(request, say)
+            return request, _calibrate(Session(request, store, splits, resources, say))
+
+
+def _calibrate(session: Session) -> CalibrationOutcome:
+    """Train the runs that have no scores yet; the figures, once all of them have ended."""
+    request, store = session.request, session.store
+    configs = random_configs(request)
+    recorder = CalibrationRecorder(store, configs, session.say)
+    left = [run for run in _runs(request, configs) if _key(run) not in recorder.done]
+    session.say(headline(request, session.splits, session.resources))
+    if left:
         course = session.course(EVERY, keeps=False)
-        fit(splits, course, session.resources, GivenRuns(runs), len(runs), recorder)
-    if recorder.ended < LEAST:
-        raise StudyError(f"only {recorder.ended} trials of {store.place} ended: {LEAST} are needed")
-    costs = mean_costs(configs, request.budgets)
-    eta = request.space.rungs.eta
-    found = calibrate(recorder.scores, costs, eta, compared_settings(request.space))
+        fit(session.splits, course, session.resources, GivenRuns(left), len(left), recorder)
+    if len(recorder.done) + len(recorder.failed) < request.runs:
+        return _outcome(request, store, None)
+    _check_failed(request, recorder.failed)
+    costs = functools.partial(mean_costs, configs)
+    eta, basis = request.space.rungs.eta, basis_of(request.space, session.splits.fingerprint())
+    found = calibrate(recorder.scores, costs, eta, basis)
     content = yaml.safe_dump(found.plain(), sort_keys=False, allow_unicode=True)
     store.write(FILE, content.encode())
-    return found
+    return _outcome(request, store, found)
+
+
+def _outcome(request: SearchRequest, store: Store, found: Calibration | None) -> CalibrationOutcome:
+    return CalibrationOutcome(store.place, len(store.names(SCORES_FOLDER)), request.runs, found)
+
+
+def _check_rungs(request: SearchRequest) -> None:
+    """ConfigError where there is nothing to compare with the full budget."""
+    if len(request.budgets) < 2:
+        rungs = request.space.rungs
+        raise ConfigError(
+            f"there is no rung below {request.budgets[-1]} epochs with rungs: {{eta: {rungs.eta}, "
+            f"count: {rungs.count}}}: give more --epochs, or count: 2 or more in the space"
+        )
+
+
+def _check_failed(request: SearchRequest, failed: Mapping[Key, str]) -> None:
+    """StudyError where too many trials failed for their figures to stand for the space."""
+    trials = sorted({number for number, _ in failed})
+    if trials and request.trials - len(trials) < max(LEAST, MOST_WHOLE * request.trials):
+        raise StudyError(
+            f"{len(trials)} of {request.trials} trials of {request.place} failed, a quarter may "
+            f"(trial {trials[0]}: {next(iter(failed.values()))}): mend that, then train them "
+            f"again, {resume_command(request.place)}"
+        )
+
+
+def _runs(request: SearchRequest, configs: list[TrainConfig]) -> Iterator[dict[str, Any]]:
+    """Each configuration with two seeds; `whole` is the second."""
+    for number, config in enumerate(configs):
+        again = config.replace(seed=derived_seed(request.seed, number, FOR_CALIBRATION))
+        yield one_run(number, config.flat(), whole=False)
+        yield one_run(number, again.flat(), whole=True)
 
 
 def random_configs(request: SearchRequest) -> list[TrainConfig]:
@@ -72,78 +159,53 @@ def random_configs(request: SearchRequest) -> list[TrainConfig]:
     return [space.suggest(study.ask(), trial_seed(request.seed, n)) for n in range(request.trials)]
 
 
-def with_calibration(request: SearchRequest, name: str | None = None) -> SearchRequest:
-    """The request with the rungs that a stored calibration of its space recommends.
-
-    Args:
-        name: of the calibration's study, in the same storage; by default the space's.
-
-    Raises:
-        ConfigError: no calibration, or one for other data or budgets.
-    """
-    place = join(request.storage, name or request.space.name + SUFFIX)
-    store, command = Store(place), f"imbtune calibrate {request.space.name}"
-    if not store.exists(FILE):
-        raise ConfigError(f"--rungs auto: there is no calibration in {place}: run {command}")
-    content = parse_yaml(join(place, FILE), store.read(FILE).decode())
-    for key, value in compared_settings(request.space).items():
-        known = content["settings"].get(key)
-        if known != value:
-            raise ConfigError(
-                f"--rungs auto: the calibration in {place} has {key}={known}, this search {value}: "
-                f"run {command} for it, under another --name"
-            )
-    advice = content["advice"]
-    rungs = Rungs(advice["eta"], advice["count"])
-    source = {**request.space.source, "rungs": vars(rungs)}
-    return replace(
-        request, rungs=advice["rungs"], space=replace(request.space, rungs=rungs, source=source)
-    )
-
-
-def compared_settings(space: SearchSpace) -> dict[str, Any]:
-    """What a calibration holds for: the data, the model, the budget and its rungs' objective."""
-    flat = space.base().flat()
-    kept = {k: v for k, v in flat.items() if k.partition(".")[0] in ("data", "model", "epochs")}
-    return {**kept, "objective": space.objective}
-
-
 class CalibrationRecorder(Callback):
-    """Keeps the scores of each run the moment it ends, and says how it went."""
+    """Keeps the scores of each run the moment it ends, and says how it went.
+
+    scores: of runs that ended well, those that the study has already among them. done: their keys.
+    failed: what was wrong with the others, by key.
+    """
 
     def __init__(self, store: Store, configs: list[TrainConfig], say: Say) -> None:
-        self.scores: list[Score] = []
+        self.scores = known_scores(store)
+        self.done = {(score.trial, score.seed) for score in self.scores}
+        self.failed: dict[Key, str] = {}
+        self._under_way: dict[Key, list[Score]] = {}
         self._store, self._configs, self._say = store, configs, say
-        self._done = 0
-
-    @property
-    def ended(self) -> int:
-        """Trials with both seeds."""
-        full = max((s.budget for s in self.scores), default=0)
-        tops = [(s.trial, s.seed) for s in self.scores if s.budget == full]
-        return sum((trial, 1) in tops for trial, seed in tops if seed == 0)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
     ) -> None:
-        """The scores of a rung; at the end of a run, a line."""
+        """The scores of a rung; at the end of a run, a file and a line."""
+        number, seed = key = _key(trial.config)
+        mine = self._under_way.setdefault(key, [])
         for row in result.get("rung", ()):
-            seed = int(trial.config["whole"])
-            score = Score(row["trial"], seed, row["kind"], row["budget"], row["score"])
-            self.scores.append(score)
+            mine.append(Score(number, seed, row["kind"], row["budget"], row["score"]))
         if result.get("done"):
-            number, seed = trial.config["number"], int(trial.config["whole"])
-            mine = [vars(s) for s in self.scores if (s.trial, s.seed) == (number, seed)]
-            table = pa.Table.from_pylist(mine, schema=SCORES)
-            self._store.write_table(f"scores/{number}-{seed}.parquet", table)
-            self._done += 1
-            count, runs = str(self._done), 2 * len(self._configs)
-            name = summary(self._configs[number].flat())
-            self._say(
-                f"{count:>{len(str(runs))}}/{runs}  trial {number}, seed {'AB'[seed]}  "
-                f"{mine[-1]['score']:.3f}  {name}"
-            )
+            table = pa.Table.from_pylist([vars(score) for score in mine], schema=SCORES)
+            self._store.write_table(f"{SCORES_FOLDER}/{number}-{seed}.parquet", table)
+            self.scores += self._under_way.pop(key)
+            self.done.add(key)
+            self._line(key, f"{mine[-1].score:.3f}  {summary(self._configs[number].flat())}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A run failed; its trial is left out."""
-        self._say(f"trial {trial.config['number']} failed: {last_line(trial)}")
+        key = _key(trial.config)
+        self.failed[key] = last_line(trial)
+        self._line(key, f"failed: {self.failed[key]}")
+
+    def _line(self, key: Key, text: str) -> None:
+        runs = 2 * len(self._configs)
+        count = f"{len(self.done) + len(self.failed):>{len(str(runs))}}/{runs}"
+        self._say(f"{count}  trial {key[0]}, seed {'AB'[key[1]]}  {text}")
+
+
+def known_scores(store: Store) -> list[Score]:
+    """The scores of the runs that have ended; a run's are written at once, when it ends."""
+    if not store.exists(SCORES_FOLDER):
+        return []
+    return [Score(**row) for row in store.table(SCORES_FOLDER).to_pylist()]
+
+
+def _key(run: Mapping[str, Any]) -> Key:
+    return run["number"], int(run["whole"])

@@ -7,9 +7,9 @@ the same run; the noise floor is what the full budget itself reaches against it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,10 +19,13 @@ from imbtune.config import TrainConfig
 from imbtune.training.progress import RUNG_KINDS, stretches
 
 Floats = NDArray[np.float64]
+Made = TypeVar("Made")
+CostsOf = Callable[[list[int]], Mapping[tuple[str, int], float]]  # by the rungs in use, rising
 
 SUFFIX = "-calibration"  # of the name of a calibration's study
 USABLE = 0.7  # of the noise floor: a rung that predicts less does harm when it stops trials
 SIMILAR = 1.25  # times the least cost: among kinds that cost so little, the one that predicts best
+AGREE = 0.5  # the least ρ between two full runs that tells configurations apart
 RESAMPLES = 2000
 
 
@@ -57,12 +60,34 @@ class RungReport:
 
 @dataclass(frozen=True)
 class Advice:
-    """Rungs for a search: their kind or `none`, η, and how many with the full budget."""
+    """Rungs for a search: their kind or `none`, η, how many with the full budget, and the lowest
+    in epochs."""
 
     rungs: str
     eta: int
     count: int
+    start: int
     why: str
+
+    @property
+    def text(self) -> str:
+        """What to type, and why."""
+        which = "" if self.rungs == "none" else f" from {self.start} epochs ({self.count} rungs)"
+        return f"--rungs {self.rungs}{which}, because {self.why}"
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a calibration holds for.
+
+    settings: of the data, the model, the budget and the objective: a search that follows it must
+    have the same. knobs: what each other setting was drawn from, or its value. data: the
+    fingerprint of the images.
+    """
+
+    settings: Mapping[str, Any]
+    knobs: Mapping[str, Any]
+    data: str
 
 
 @dataclass(frozen=True)
@@ -81,11 +106,36 @@ class Calibration:
     spread: float
     reports: list[RungReport]
     advice: Advice
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    basis: Basis
+
+    @property
+    def chance(self) -> float:
+        """The share of the best third that a rung finds by chance."""
+        return best_third(self.trials) / self.trials
 
     def plain(self) -> dict[str, Any]:
         """As YAML can hold it."""
         return asdict(self)
+
+    @classmethod
+    def from_plain(cls, content: Any) -> Calibration:
+        """What `plain` described; KeyError, TypeError or ValueError for anything else."""
+        reports = [_typed(RungReport, report) for report in content["reports"]]
+        advice = _typed(Advice, content["advice"])
+        if advice.rungs not in (*RUNG_KINDS, "none") or advice.eta < 2 or advice.count < 1:
+            raise ValueError(f"advice: {content['advice']}")
+        parts = {"reports": reports, "advice": advice, "basis": _typed(Basis, content["basis"])}
+        return _typed(cls, {**content, **parts})
+
+
+def _typed(kind: type[Made], content: Mapping[str, Any]) -> Made:
+    """A dataclass from a mapping that has all of its fields, each of its type, and no others."""
+    for name, known in get_type_hints(kind).items():
+        wanted = get_origin(known) or known
+        fits = isinstance(content[name], (int, float) if wanted is float else wanted)
+        if not fits or isinstance(content[name], bool):
+            raise TypeError(f"{name}: {content[name]!r}")
+    return kind(**content)
 
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float:
@@ -130,15 +180,14 @@ def mean_costs(configs: Sequence[TrainConfig], budgets: list[int]) -> dict[tuple
 
 def calibrate(
     scores: Sequence[Score],
-    costs: Mapping[tuple[str, int], float],
+    costs: CostsOf,
     eta: int,
-    settings: Mapping[str, Any],
+    basis: Basis,
 ) -> Calibration:
     """The figures of a calibration's scores, over the trials that have all of them.
 
     Args:
-        costs: of :func:`mean_costs`.
-        settings: what the calibration holds for: data, model, epochs.
+        costs: :func:`mean_costs` of the configurations, by the rungs in use.
     """
     full = max(score.budget for score in scores)
     columns: dict[tuple[int, str, int], dict[int, float]] = {}
@@ -148,15 +197,15 @@ def calibrate(
     trials = sorted(set.intersection(*(set(column) for column in columns.values())))
     values = {key: np.array([column[t] for t in trials]) for key, column in columns.items()}
     truth, again = values[1, "top", full], values[0, "top", full]
-    best = math.ceil(len(trials) / 3)
+    every = costs(sorted({budget for _, _, budget in values}))
     reports = [
         RungReport(
             kind,
             budget,
             spearman(values[0, kind, budget], truth),
             *interval(values[0, kind, budget], truth),
-            recall_of_best(values[0, kind, budget], truth, best),
-            costs[kind, budget],
+            recall_of_best(values[0, kind, budget], truth, best_third(len(trials))),
+            every[kind, budget],
         )
         for _, kind, budget in sorted(values)
         if kind != "top"
@@ -169,42 +218,48 @@ def calibrate(
         *interval(again, truth),
         float(np.sqrt(np.mean((again - truth) ** 2) / 2)),
         reports,
-        advise(reports, costs, floor, eta),
-        settings,
+        advise(reports, costs, full, floor, eta),
+        basis,
     )
 
 
 def advise(
-    reports: Sequence[RungReport], costs: Mapping[tuple[str, int], float], floor: float, eta: int
+    reports: Sequence[RungReport], costs: CostsOf, full: int, floor: float, eta: int
 ) -> Advice:
     """Rungs for a search of this space.
 
     A kind is used from its lowest rung on from which all rungs are usable, ρ ≥ 0.7 of the floor.
-    Its cost is that of a trial when each rung passes one of η. Of the kinds that cost at most 1.25
-    times the least, the one whose rungs predict best, by their mean ρ.
+    Its cost is that of a trial with these rungs alone when each passes one of η. Of the kinds that
+    cost at most 1.25 times the least, the one whose rungs predict best, by their mean ρ.
+
+    Args:
+        full: the full budget. floor: ρ between two full runs.
     """
     found = []
     for kind in sorted({report.kind for report in reports}):
         used = _usable([report for report in reports if report.kind == kind], floor)
         if used:
-            top = max(cost for (name, _), cost in costs.items() if name == kind)
-            steps = np.diff([0.0, *(report.cost for report in used), top])
-            cost = float(sum(step / eta**i for i, step in enumerate(steps)))
-            found.append((cost, used))
+            budgets = [*(report.budget for report in used), full]
+            shares = costs(budgets)
+            steps = np.diff([0.0, *(shares[kind, budget] for budget in budgets)])
+            found.append((float(sum(step / eta**i for i, step in enumerate(steps))), used))
     if not found:
-        why = f"no rung reaches {USABLE:g} of the ρ between two full runs, {floor:.2f}"
-        return Advice("none", eta, 1, why)
+        why = (
+            f"no rung reaches {USABLE:g} of the ρ between two full runs, {floor:.2f}"
+            if floor > 0
+            else f"two full runs of a configuration say nothing of each other (ρ {figure(floor)})"
+        )
+        return Advice("none", eta, 1, full, why)
     least = min(cost for cost, _ in found)
     cost, used = max(
         (pair for pair in found if pair[0] <= SIMILAR * least),
         key=lambda pair: float(np.mean([report.rho for report in pair[1]])),
     )
     why = (
-        f"{used[0].kind} rungs from {used[0].budget} epochs on predict the finished model "
-        f"(ρ {used[0].rho:.2f} there, {floor:.2f} between two full runs), and a trial costs "
-        f"{cost:.2f} full runs"
+        f"they predict the finished model (ρ {used[0].rho:.2f} at {used[0].budget} epochs, "
+        f"{floor:.2f} between two full runs), and a trial costs {cost:.2f} full runs"
     )
-    return Advice(used[0].kind, eta, len(used) + 1, why)
+    return Advice(used[0].kind, eta, len(used) + 1, used[0].budget, why)
 
 
 def _usable(rungs: Sequence[RungReport], floor: float) -> list[RungReport]:
@@ -215,3 +270,33 @@ def _usable(rungs: Sequence[RungReport], floor: float) -> list[RungReport]:
             break
         used.insert(0, report)
     return used
+
+
+def cautions(found: Calibration) -> list[str]:
+    """Why the advice may be wrong, a sentence each; none where the figures are clear."""
+    if not found.floor >= AGREE:
+        return [
+            "The seeds agree too little to tell configurations apart (ρ between two full runs "
+            f"{figure(found.floor)}): more --trials or a longer budget"
+        ]
+    few = f"{found.trials} trials are too few to be sure"
+    if found.advice.rungs == "none":
+        unsure = [r for r in found.reports if r.high >= USABLE * found.floor]
+        names = [f"{r.kind} at {r.budget}" for r in unsure]
+        text = f"{few} that no rung is usable: by their intervals {', '.join(names)} may be"
+        return [f"{text}; more --trials tell"] if names else []
+    at = {r.kind: r for r in found.reports if r.budget == found.advice.start}
+    mine = at.pop(found.advice.rungs)
+    names = [kind for kind, r in at.items() if r.low <= mine.high and mine.low <= r.high]
+    text = f"{few} of the kind: at {mine.budget} epochs the interval of {mine.kind} overlaps"
+    return [f"{text} that of {' and '.join(names)}; more --trials tell"] if names else []
+
+
+def best_third(trials: int) -> int:
+    """How many trials are the best third."""
+    return math.ceil(trials / 3)
+
+
+def figure(rho: float) -> str:
+    """A correlation as it is printed; a dash for NaN, where all scores were equal."""
+    return "–" if math.isnan(rho) else f"{rho:.2f}"

@@ -7,7 +7,6 @@ scored. For a study in a bucket it is a local file that goes there every few sec
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import tempfile
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from imbtune.errors import StudyError
 from imbtune.results.store import Store, join
+from imbtune.search.lock import alone
 from imbtune.search.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
 from imbtune.search.samplers import trial_seed
 from imbtune.search.space import SearchSpace
@@ -64,7 +64,7 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
     Raises:
         StudyError: another process has it open.
     """
-    with tempfile.TemporaryDirectory() as scratch, _alone(store):
+    with tempfile.TemporaryDirectory() as scratch, alone(store):
         path = (store.local or Path(scratch)) / FILE
         if not store.local and store.exists(FILE):
             path.write_bytes(store.read(FILE))
@@ -189,22 +189,6 @@ def settle(study: Study, stopped: Container[int], full_budget: int) -> None:
                 study.tell(trial.number, state=TrialState.FAIL)
             elif trunk in stopped:
                 study.tell(trial.number, state=TrialState.PRUNED)
-
-
-@contextlib.contextmanager
-def _alone(store: Store) -> Iterator[None]:
-    """Hold the study's folder for this process; the system lets go of it however it ends."""
-    if not store.local:
-        yield
-        return
-    with (store.local / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StudyError(
-                f"the study {store.place} is being searched by another process: wait, or stop it"
-            ) from error
-        yield
 
 
 def _mend(path: Path) -> None:

@@ -15,9 +15,9 @@ from imbtune.errors import StudyError
 from imbtune.results.store import Store
 from imbtune.search.journal import read_trials, trial_record
 from imbtune.search.records import TrialRecord, summary
-from imbtune.search.request import SearchRequest
+from imbtune.search.request import SEARCH, SearchRequest
 from imbtune.search.setup import load_search_splits
-from imbtune.search.study_files import check_same_data, read_study
+from imbtune.search.study_files import check_purpose, check_same_data, read_study
 from imbtune.training.climb import RungResult, climb
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import pick_device
@@ -37,6 +37,7 @@ def repeat_trial(place: str, number: int, data: Path | None, say: Callable[[str]
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     request, content = read_study(place)
+    check_purpose(request, SEARCH)
     request = replace(request, data=data or request.data)
     record = _find(place, number, request)
     space = request.space

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from imbtune.data.reading import Reading, data_root
-from imbtune.results.store import join
+from imbtune.results.store import Store, join
 from imbtune.search.space import SearchSpace
 
 AUTO = "auto"  # rungs: those that a calibration recommends
+EVERY = "every"  # rungs: all kinds on one path, none of which stops anything: a calibration's
+SEARCH, CALIBRATION = "search", "calibration"  # what a study is for
 FINALISTS, PER_FINALIST = 5, 10  # finals by default: 5, but not more than one of ten trials
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What the user asks for; see `imbtune search --help`."""
+    """What the user asks for; see `imbtune search --help`.
+
+    typed: the space's name or path as the user gave it. calibration: the one that the rungs follow:
+    its `place`, the `sha256` of its file, the fingerprint of its `data`, and what else `differs`.
+    """
 
     space: SearchSpace
     trials: int
@@ -37,11 +44,28 @@ class SearchRequest:
     wandb: str = "off"
     data: Path | None = None
     skip_corrupt: bool = False
+    typed: str = ""
+    calibration: Mapping[str, str] | None = None
 
     @property
     def place(self) -> str:
         """The study's folder or URI."""
         return join(self.storage, self.name)
+
+    def free_name(self) -> str:
+        """The name, or the first of NAME-2, NAME-3, … that no study has."""
+        names = (f"{self.name}-{i}" if i > 1 else self.name for i in range(1, 10**6))
+        return next(name for name in names if Store(join(self.storage, name)).is_empty())
+
+    @property
+    def purpose(self) -> str:
+        """What the study is for."""
+        return CALIBRATION if self.rungs == EVERY else SEARCH
+
+    @property
+    def runs(self) -> int:
+        """Trainings of the first round: a trial of a calibration has two seeds."""
+        return 2 * self.trials if self.purpose == CALIBRATION else self.trials
 
     @property
     def budgets(self) -> list[int]:
@@ -76,7 +100,13 @@ class SearchRequest:
         data = content.get("data")
         found = {**content, "data": Path(data) if data else None}
         for name, value in found.items():
-            kind = kinds.get(name)
-            if kind is None or not isinstance(value, int | kind if "float" in str(kind) else kind):
+            if name not in kinds or not _fits(value, kinds[name]):
                 raise TypeError(f"{name}={value!r} is no setting of a study's request")
         return cls(space, **found)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value that was read from YAML is of a field's type; a whole number is a float."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    plain = tuple(get_origin(each) or each for each in kinds)
+    return isinstance(value, (*plain, int) if float in plain else plain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import optuna
 
@@ -18,7 +18,7 @@ from imbtune.results.store import Store
 from imbtune.results.wandb import check_wandb
 from imbtune.search.actor import Course
 from imbtune.search.cluster import check_address, cluster_nodes, local_node
-from imbtune.search.request import SearchRequest
+from imbtune.search.request import EVERY, SEARCH, SearchRequest
 from imbtune.search.resources import Node, Resources, check_gpu_fraction, plan_resources
 from imbtune.search.samplers import make_sampler
 from imbtune.training.contract import try_parts
@@ -88,7 +88,7 @@ def load_search_splits(config: TrainConfig, reading: Reading, own: Iterable[Entr
 def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
     return plan_resources(
         nodes,
-        request.trials,
+        request.runs,
         request.cpus_per_trial,
         request.gpus_per_trial,
         request.max_concurrent,
@@ -104,33 +104,28 @@ def new_store(request: SearchRequest) -> Store:
             f"{request.place} is there and holds no study: delete it, or give another --name"
         )
     if not store.is_empty():
-        free = next(n for i in range(2, 10**6) if _is_free(request, n := f"{request.name}-{i}"))
         raise StudyError(
-            f"the study {request.place} exists already: give another name, --name {free}"
+            f"the study {request.place} exists already: give another name, "
+            f"--name {request.free_name()}"
         )
     store.check_writable()
     return store
 
 
-def _is_free(request: SearchRequest, name: str) -> bool:
-    return Store(replace(request, name=name).place).is_empty()
-
-
 def headline(request: SearchRequest, splits: Splits, resources: Resources) -> str:
     """What is about to run, in a few lines."""
-    kind, budgets = request.rungs, ", ".join(map(str, request.budgets))
-    presets = len(request.space.presets())
-    few = presets > request.trials
+    budgets = ", ".join(map(str, request.budgets))
+    trials, rungs = f"{request.trials} trials", f"{request.rungs} rungs at {budgets}"
+    if request.rungs == "none":
+        rungs = f"no early stopping, {budgets}"
+    elif request.rungs == EVERY:
+        trials, rungs = f"{request.runs} runs, 2 of each trial", f"rungs of all kinds at {budgets}"
+    presets = len(request.space.presets()) if request.purpose == SEARCH else 0
+    out = f"The space has {presets} presets: the last {presets - request.trials} are left out.\n"
     share = f"{resources.cpus} CPU" + (f" + {resources.gpus:g} GPU" if resources.gpus else "")
     return (
         f"{request.space.name}: {len(splits.train)} training and {len(splits.held)} validation "
         f"images, {len(splits.classes)} classes\n"
-        f"{request.trials} trials, {resources.concurrent} at a time on {share} each; "
-        + (f"{kind} rungs at {budgets}" if kind != "none" else f"no early stopping, {budgets}")
-        + " epochs\n"
-        + (
-            f"The space has {presets} presets: the last {presets - request.trials} are left out.\n"
-            if few
-            else ""
-        )
+        f"{trials}, {resources.concurrent} at a time on {share} each; {rungs} epochs\n"
+        + (out if presets > request.trials else "")
     )

@@ -232,7 +232,7 @@ def _parse_range(key: str, spec: object, parameter: Parameter) -> KnobRange:
 
 
 def _parse_late(count: object, knobs: list[KnobRange]) -> int:
-    if not isinstance(count, int) or count < 1:
+    if type(count) is not int or count < 1:  # a bool is an int too
         raise ConfigError(f"late_variants: {count!r} is not a whole number from 1")
     if count > 1 and not any(may_act_late(knob.key) for knob in knobs):
         raise ConfigError(
@@ -247,6 +247,6 @@ def _parse_rungs(content: Mapping[str, Any]) -> Rungs:
     for key, value in content.items():
         if key not in least:
             raise unknown("rungs setting", key, least)
-        if not isinstance(value, int) or value < least[key]:
+        if type(value) is not int or value < least[key]:  # a bool is an int too
             raise ConfigError(f"rungs.{key}={value!r} is not a whole number from {least[key]}")
     return Rungs(**content)

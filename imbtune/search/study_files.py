@@ -34,6 +34,7 @@ def write_study(store: Store, request: SearchRequest, splits: Splits, resources:
     space.yaml, a space file that says the same as the one that was searched."""
     content = {
         "name": request.name,
+        "purpose": request.purpose,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": shlex.join(["imbtune", *sys.argv[1:]]),
         "seed": request.seed,
@@ -92,6 +93,12 @@ def change_trials(store: Store, content: Mapping[str, Any], trials: int, begun: 
         raise StudyError(f"--trials {trials}: {begun} have begun: give at least as many")
     asked = {**content["request"], "trials": trials}
     store.write(FILE, _yaml({**content, "trials": trials, "request": asked}).encode())
+
+
+def check_purpose(request: SearchRequest, purpose: str) -> None:
+    """StudyError where a study is for something else than `purpose`."""
+    if request.purpose != purpose:
+        raise StudyError(f"{request.place} is a {request.purpose}: give the folder of a {purpose}")
 
 
 def check_same_data(content: Mapping[str, Any], splits: Splits) -> None:

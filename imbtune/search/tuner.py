@@ -26,6 +26,7 @@ from imbtune.search.finals import (
     known_finals,
 )
 from imbtune.search.fit import GivenRuns, fit
+from imbtune.search.following import check_followed
 from imbtune.search.journal import (
     Journal,
     check_journal,
@@ -36,7 +37,7 @@ from imbtune.search.journal import (
 )
 from imbtune.search.recorder import Recorder
 from imbtune.search.records import STOPPED, FinalRecord, SearchOutcome, TrialRecord
-from imbtune.search.request import SearchRequest
+from imbtune.search.request import SEARCH, SearchRequest
 from imbtune.search.resume import check_tables, restore_tables
 from imbtune.search.scheduler import RungScheduler
 from imbtune.search.searcher import OptunaSearcher
@@ -45,6 +46,7 @@ from imbtune.search.space import SearchSpace
 from imbtune.search.study_files import (
     best_yaml,
     change_trials,
+    check_purpose,
     check_same_data,
     read_study,
     write_study,
@@ -62,6 +64,7 @@ def run_search(request: SearchRequest, say: Say) -> SearchOutcome:
     started = time.monotonic()
     store = new_store(request)
     splits = check_request(request)
+    check_followed(request, splits, say)
     with connected(request.address):
         resources = find_resources(request, say)
         store.create()
@@ -88,6 +91,7 @@ def resume_search(
     """
     started = time.monotonic()
     before, content = read_study(place)
+    check_purpose(before, SEARCH)
     request = replace(before, **{"time_budget": None, **changes})
     store = Store(request.place)
     check_journal(store)
