@@ -51,6 +51,15 @@ def _no_own_parts_stay() -> Iterator[None]:
     assert [registry.names() for registry in registries()] == before
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of a test stays in the user's cache; large real data is decoded once in all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("IMBTUNE_CACHE", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's own data folder must not reach a test."""

@@ -33,10 +33,7 @@ def literal_loss(model: nn.Module, batch: Batch, state: TrainState, classes: set
     logits_BK = model(batch.images_BCHW)
     total = 0 * logits_BK.sum()
     for b in range(len(logits_BK)):
-        for share, label in (
-            (batch.a_B[b], batch.labels_B[b]),
-            (batch.b_B[b], batch.partners_B[b]),
-        ):
+        for share, label in zip(batch.shares_LB[:, b], batch.labels_LB[:, b], strict=True):
             if int(label) in classes:
                 row = logits_BK[b : b + 1]
                 total = total + share * margin_softmax(row, label[None], state.vectors)[0]
@@ -134,8 +131,7 @@ def test_batch_norm_that_averages_all_batches_counts_each_once() -> None:
 def test_a_batch_without_rare_samples_has_the_plain_gradient() -> None:
     state, plain = state_of("imbsam", optimizer__below=7), state_of("sgd")
     batch = first_batch(state, EPOCH)
-    common_B = batch.labels_B < 2
-    batch = batch._replace(a_B=batch.a_B * common_B)
+    batch = batch._replace(shares_LB=batch.shares_LB * (batch.labels_LB < 2))
     expected = gradient_of(plain, batch)
     assert close(gradient_of(state, batch), expected, 1e-6)
 
@@ -146,8 +142,8 @@ def test_a_batch_of_rare_samples_alone_has_sams_gradient() -> None:
         state_of("sam", optimizer__rho=0.3),
     )
     batch = first_batch(state, EPOCH)
-    batch = batch._replace(a_B=batch.a_B * (batch.labels_B >= 2))
-    assert batch.a_B.any()
+    batch = batch._replace(shares_LB=batch.shares_LB * (batch.labels_LB >= 2))
+    assert batch.shares_LB.any()
     assert close(gradient_of(state, batch), gradient_of(sam, batch), 1e-5)
 
 

@@ -12,15 +12,16 @@ from conftest import make_splits
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from short_runs import CPU, DATA, make_config, plan_of
+from short_runs import CPU, DATA, make_config, plan_of, same
 from torch import Tensor
 
 from imbtune.methods.losses import cloud_noise, margin_softmax
 from imbtune.methods.schedules import Phases
+from imbtune.training import device_data
 from imbtune.training.batch import Batch, objective
 from imbtune.training.device_data import DeviceData, Views
 from imbtune.training.image_store import Resident
-from imbtune.training.loop import TrainState, batches
+from imbtune.training.loop import TrainState, batches, seed_torch
 from imbtune.training.progress import whole_run
 
 # ---- the objective -----------------------------------------------------------------------------
@@ -35,10 +36,11 @@ def state_of(loss: str, reduction: str) -> TrainState:
 def labelled(state: TrainState, labels_B: Tensor, partners_B: Tensor, g_B: Tensor) -> Batch:
     """A batch whose images nobody looks at; its norm as `weights.reduction` says."""
     w_K = state.weights_K
-    a_B, b_B = g_B * w_K[labels_B], (1 - g_B) * w_K[partners_B]
+    labels_LB = torch.stack([labels_B, partners_B])
+    shares_LB = torch.stack([g_B, 1 - g_B]) * w_K[labels_LB]
     mean = state.config.weights.shared.reduction == "mean"
-    norm = torch.tensor(float(len(g_B))) if mean else (a_B + b_B).sum()
-    return Batch(torch.empty(0), labels_B, partners_B, a_B, b_B, norm)
+    norm = torch.tensor(float(len(g_B))) if mean else shares_LB.sum()
+    return Batch(torch.empty(0), labels_LB, shares_LB, norm)
 
 
 @pytest.mark.parametrize("reduction", ["weighted_mean", "mean"])
@@ -91,8 +93,8 @@ def test_the_parts_of_some_classes_add_up_to_the_objective() -> None:
     torch.testing.assert_close(parts[0] + parts[1], objective(logits_BK, batch, state))
     mine = batch.of_classes(rare_K)
     for b in range(9):
-        assert (mine.a_B[b] == 0) == (labels_B[b] < 2)
-        assert (mine.b_B[b] == 0) == (partners_B[b] < 2)
+        assert (mine.shares_LB[0, b] == 0) == (labels_B[b] < 2)
+        assert (mine.shares_LB[1, b] == 0) == (partners_B[b] < 2)
 
 
 # ---- the input of a step -----------------------------------------------------------------------
@@ -134,25 +136,25 @@ def test_a_batch_is_cropped_flipped_scaled_and_mixed_as_written(
     for b in range(30):
         x_i = literal_view(plan.image, 1, b)
         y_i = DATA.host_labels_N[plan.image.index_SB[1, b]]
-        assert batch.labels_B[b] == y_i
+        shares = [state.weights_K[y_i]]
         if plan.partner is None or plan.lam_SB is None or state.mix is None:
-            expected, g, y_j = x_i, torch.tensor(1.0), y_i
+            expected, labels = x_i, [y_i]
         else:
             x_j = literal_view(plan.partner, 1, b)
             y_j = DATA.host_labels_N[plan.partner.index_SB[1, b]]
             lam = plan.lam_SB[1, b]
             n_i, n_j = DATA.train_counts_K[y_i], DATA.train_counts_K[y_j]
-            g = state.mix.label(lam, n_i, n_j)
+            g, labels = state.mix.label(lam, n_i, n_j), [y_i, y_j]
+            shares = [g * state.weights_K[y_i], (1 - g) * state.weights_K[y_j]]
             expected = lam.item() * x_i + (1 - lam.item()) * x_j
             if plan.box_SB4 is not None:
                 top, bottom, left, right = plan.box_SB4[1, b].tolist()
                 expected = x_i.copy()
                 expected[:, top:bottom, left:right] = x_j[:, top:bottom, left:right]
-        assert batch.partners_B[b] == y_j
+        assert batch.labels_LB[:, b].tolist() == labels
         assert batch.images_BCHW[b].numpy() == pytest.approx(expected, abs=1e-4)
-        torch.testing.assert_close(batch.a_B[b], g * state.weights_K[y_i])
-        torch.testing.assert_close(batch.b_B[b], (1 - g) * state.weights_K[y_j])
-    weight = sum(batch.a_B.tolist()) + sum(batch.b_B.tolist())
+        torch.testing.assert_close(batch.shares_LB[:, b], torch.stack(shares))
+    weight = sum(batch.shares_LB.flatten().tolist())
     literal = weight if reduction == "weighted_mean" else 30
     assert batch.norm.item() == pytest.approx(literal, rel=1e-5)
 
@@ -171,12 +173,36 @@ def test_a_share_of_batches_or_samples_stays_to_the_bit_as_it_is(mix: str, draw:
         ):
             whole_B = plan.lam_SB[step] == 1
             assert torch.equal(mixed.images_BCHW[whole_B], unmixed.images_BCHW[whole_B])
-            assert torch.equal(mixed.a_B[whole_B], unmixed.a_B[whole_B])
-            assert not mixed.b_B[whole_B].any()
+            assert torch.equal(mixed.shares_LB[0, whole_B], unmixed.shares_LB[0, whole_B])
+            assert not mixed.shares_LB[1, whole_B].any()
             assert not torch.equal(mixed.images_BCHW, unmixed.images_BCHW) or whole_B.any()
             untouched.append(whole_B.float().mean().item())
     assert 0.65 < np.mean(untouched) < 0.85  # a box of no area leaves an image whole as well
     assert (set(untouched) <= {0, 1}) == (draw == "batch")
+
+
+def test_views_are_the_same_however_many_steps_are_cut_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = TrainState(make_config(batch_size=10), DATA)
+    plan = plan_of(state, whole_run(5, Phases())[0])
+    shown = []
+    for steps in (1, 4, 100):  # of 9 steps
+        monkeypatch.setattr(device_data, "TOGETHER", steps * 10 * 8 * 8 * DATA.image_shape[0])
+        shown.append(list(DATA.views(plan.image)))
+    assert len(shown[0]) == 9
+    for other in shown[1:]:
+        assert same(other, shown[0])
+
+
+def test_seeding_leaves_nothing_behind_without_a_gpu() -> None:
+    """torch.manual_seed keeps a traceback of every call until CUDA starts."""
+    waiting = len(torch.cuda._queued_calls)
+    seed_torch(1, 2)
+    first = torch.rand(3)
+    seed_torch(1, 2)
+    assert torch.equal(torch.rand(3), first)
+    assert len(torch.cuda._queued_calls) == waiting
 
 
 def test_read_only_images_are_used_in_place_without_a_warning() -> None:

@@ -22,7 +22,7 @@ def shift_and_flip(
     """
     if shift_B2 is None and flip_B is None:
         return images_BCHW
-    B, C, H, W = images_BCHW.shape
+    B, _, H, W = images_BCHW.shape
     device = images_BCHW.device
     y_BH = torch.arange(H, device=device).expand(B, H)
     x_BW = torch.arange(W, device=device).expand(B, W)
@@ -31,9 +31,10 @@ def shift_and_flip(
     if shift_B2 is not None:
         images_BCHW = F.pad(images_BCHW, (pad, pad, pad, pad))
         y_BH, x_BW = y_BH + shift_B2[:, :1], x_BW + shift_B2[:, 1:]
-    rows = torch.arange(B, device=device).view(B, 1, 1, 1)
-    channels = torch.arange(C, device=device).view(1, C, 1, 1)
-    return images_BCHW[rows, channels, y_BH.view(B, 1, H, 1), x_BW.view(B, 1, 1, W)]
+    rows_B11 = torch.arange(B, device=device).view(B, 1, 1)
+    # channels last, as the convolutions want it: the channels of a pixel are copied together
+    cut_BHWC = images_BCHW.permute(0, 2, 3, 1)[rows_B11, y_BH.view(B, H, 1), x_BW.view(B, 1, W)]
+    return cut_BHWC.permute(0, 3, 1, 2)
 
 
 def normalise(images_BCHW: Tensor, mean_C: Tensor, std_C: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from imbtune.data.cache import from_files
 from imbtune.data.download import fetch_archive, torchvision_data
 from imbtune.data.encoded import Shape, Source, read_sources
 from imbtune.data.folders import class_folders, list_folder, path_source
-from imbtune.data.hf_parquet import find_shards, read_shards
+from imbtune.data.hf_parquet import SHARDS, find_shards, read_shards
 from imbtune.data.reading import Reading, datasets
 from imbtune.data.splits import Dataset, Images, Look
 from imbtune.errors import DataError
@@ -69,6 +70,7 @@ def digits(reading: Reading) -> Dataset:
 
 
 @datasets.register("cifar10", help="CIFAR-10, 32×32, 50,000 + 10,000 images", source=CIFAR)
+@from_files(*SHARDS, "cifar-10-batches-py")
 def cifar10(reading: Reading) -> Dataset:
     """CIFAR-10 from torchvision's layout, Hugging Face Parquet, or torchvision's download."""
     from torchvision.datasets import CIFAR10
@@ -77,6 +79,7 @@ def cifar10(reading: Reading) -> Dataset:
 
 
 @datasets.register("cifar100", help="CIFAR-100, 32×32, 50,000 + 10,000 images", source=CIFAR)
+@from_files(*SHARDS, "cifar-100-python")
 def cifar100(reading: Reading) -> Dataset:
     """CIFAR-100, its 100 fine classes, from the same places."""
     from torchvision.datasets import CIFAR100
@@ -97,6 +100,7 @@ def _cifar(name: str, torchvision_class: Any, classes: int, reading: Reading) ->
 
 
 @datasets.register("svhn", help="house numbers, 32×32, 73,257 + 26,032 images", source=SVHN)
+@from_files(*SHARDS, "*.mat")
 def svhn(reading: Reading) -> Dataset:
     """SVHN in the reference package's class order 1, 2, …, 9, 0. The test set is not balanced.
 
@@ -121,6 +125,7 @@ def svhn(reading: Reading) -> Dataset:
 @datasets.register(
     "fashion_mnist", help="clothes, grey, 28×28, 60,000 + 10,000 images", source=FASHION
 )
+@from_files(*SHARDS, "FashionMNIST/raw")
 def fashion_mnist(reading: Reading) -> Dataset:
     """Fashion-MNIST from torchvision's layout, Hugging Face Parquet, or torchvision's download."""
     from torchvision.datasets import FashionMNIST
@@ -136,6 +141,7 @@ def fashion_mnist(reading: Reading) -> Dataset:
 
 
 @datasets.register("cinic10", help="CINIC-10, 32×32, 90,000 + 90,000 images", source=CINIC)
+@from_files(*SHARDS, "train", "test", "CINIC-10")
 def cinic10(reading: Reading) -> Dataset:
     """CINIC-10, its train and test parts; the reference package evaluates on `valid` instead."""
     if dataset := _from_parquet("cinic10", reading, 10, (3, 32), _CINIC_LOOK):
@@ -149,6 +155,7 @@ def cinic10(reading: Reading) -> Dataset:
 @datasets.register(
     "tiny_imagenet", help="Tiny-ImageNet, 64×64, 200 classes, 100,000 + 10,000", source=TINY
 )
+@from_files(*SHARDS, "train", "val", "words.txt", "tiny-imagenet-200")
 def tiny_imagenet(reading: Reading) -> Dataset:
     """Tiny-ImageNet. Its validation images are the test set: its test set has no labels.
 

@@ -12,11 +12,13 @@ It may also declare a setting that all data sets share (`subset_seed`), and gets
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from imbtune.data import benchmarks, own
-from imbtune.data.reading import Reading, data_root, datasets
-from imbtune.data.splits import Dataset
+from imbtune.data.cache import cached
+from imbtune.data.reading import Reading, data_root, datasets, describe_size, memory_limit
+from imbtune.data.splits import Dataset, EncodedPixels
 from imbtune.errors import DataError
 from imbtune.registry import Value, parameters_of
 
@@ -40,13 +42,25 @@ def load(
     """
     make, reading = datasets[name].make, reading or Reading()
     declared = {key: value for key, value in (knobs or {}).items() if key in parameters_of(make)}
-    dataset: Dataset = make(reading, **declared)
+    dataset = cached(name, make, reading, declared)
     for part, images in (("training", dataset.train), ("test", dataset.test)):
         counts = images.counts(len(dataset.classes))
         lacking = [k for k, count in enumerate(counts[: len(dataset.classes)]) if not count]
         if lacking or len(counts) > len(dataset.classes):
             raise DataError(_says_lacking(name, reading.root, part, dataset.classes, lacking))
-    return dataset
+    return replace(dataset, notes=(*_says_encoded(dataset), *dataset.notes))
+
+
+def _says_encoded(dataset: Dataset) -> tuple[str, ...]:
+    parts = (dataset.train, dataset.test)
+    if not any(isinstance(images.pixels, EncodedPixels) for images in parts):
+        return ()
+    n, size = sum(map(len, parts)), sum(images.pixels.nbytes for images in parts)
+    return (
+        f"{n:,} images take {describe_size(size)} decoded, more than the "
+        f"{describe_size(memory_limit())} they may: they stay encoded and are decoded anew in "
+        f"every epoch ($IMBTUNE_MEMORY sets what they may take)",
+    )
 
 
 def _says_lacking(

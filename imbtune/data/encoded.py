@@ -18,7 +18,7 @@ from PIL import UnidentifiedImageError
 
 from imbtune.data.decoding import GREY, Decoder, WrongSizeError, open_image, upright
 from imbtune.data.images import BLOCK, Bytes, EncodedPixels, Images, Ints, Pixels
-from imbtune.data.reading import Reading, describe_size, memory_limit
+from imbtune.data.reading import Reading, memory_limit
 from imbtune.errors import DataError
 
 NAMED = 3  # broken images that a message names
@@ -79,20 +79,13 @@ def read_sources(
         warnings.filterwarnings("ignore", module="PIL")  # what Pillow doubts decodes, or raises
         faults = _Faults()
         decoder = _decoder(whole, shape, faults)
-        n, limit = len(whole.labels), memory_limit()
-        size = n * int(np.prod(decoder.shape))
-        fits = size <= limit
+        n = len(whole.labels)
+        fits = n * int(np.prod(decoder.shape)) <= memory_limit()
         pixels = np.empty((n if fits else 0, *decoder.shape), np.uint8)
         digests = np.empty((0 if fits else n, 32), np.uint8)
         _decode_all(whole, decoder, pixels if fits else None, digests, faults)
     _check_sizes(whole, decoder, shape, faults)
     notes = _check_broken(whole, faults, reading)
-    if not fits:
-        notes += (
-            f"{n:,} images take {describe_size(size)} decoded, more than the "
-            f"{describe_size(limit)} they may: they stay encoded and are decoded anew in every "
-            f"epoch ($IMBTUNE_MEMORY sets what they may take)",
-        )
     images, start = [], 0
     for source in sources:
         rows = np.arange(start, start + len(source.labels))

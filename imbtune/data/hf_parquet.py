@@ -25,6 +25,7 @@ IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
 # Where the Hugging Face repositories of the known data sets keep their shards
 FOLDERS = ("", "data", "plain_text", "cifar100", "fashion_mnist", "cropped_digits")
+SHARDS = tuple(f"{folder}/*.parquet".lstrip("/") for folder in FOLDERS)  # all that there may be
 
 
 def find_shards(root: Path, *splits: str) -> list[Path]:

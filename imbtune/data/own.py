@@ -11,9 +11,10 @@ from typing import Annotated
 
 import numpy as np
 
+from imbtune.data.cache import from_files
 from imbtune.data.encoded import Shape, Source, read_sources
 from imbtune.data.folders import class_folders, list_folder
-from imbtune.data.hf_parquet import find_shards, read_shards
+from imbtune.data.hf_parquet import SHARDS, find_shards, read_shards
 from imbtune.data.npz import read_npz
 from imbtune.data.profiles import SubsetSeed
 from imbtune.data.reading import Reading, datasets
@@ -36,6 +37,7 @@ TestShare = Annotated[
     help="your image files: --data has train/CLASS/ and test/CLASS/, or only CLASS/",
     defaults={"profile": "as_is"},
 )
+@from_files("*")
 def folder(
     reading: Reading, *, size: Size = 0, test_share: TestShare = 0.2, subset_seed: SubsetSeed = 0
 ) -> Dataset:
@@ -57,6 +59,7 @@ def folder(
     help="your Hugging Face Parquet: --data has train-*.parquet and perhaps test-*.parquet",
     defaults={"profile": "as_is"},
 )
+@from_files(*SHARDS)
 def parquet(
     reading: Reading, *, size: Size = 0, test_share: TestShare = 0.2, subset_seed: SubsetSeed = 0
 ) -> Dataset:
@@ -79,6 +82,7 @@ def parquet(
     help="your arrays: --data is a .npz file with x_train, y_train and perhaps x_test, y_test",
     defaults={"profile": "as_is"},
 )
+@from_files("*.npz")
 def npz(
     reading: Reading, *, size: Size = 0, test_share: TestShare = 0.2, subset_seed: SubsetSeed = 0
 ) -> Dataset:

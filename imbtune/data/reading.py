@@ -66,7 +66,9 @@ def data_root(given: Path | None) -> Path | None:
 
 
 def cache_folder(name: str) -> Path:
-    """Where the data set `name` is downloaded to."""
+    """A folder of this machine's cache: $IMBTUNE_CACHE, else in the user's own cache folder."""
+    if given := os.environ.get("IMBTUNE_CACHE"):
+        return Path(given).absolute() / name
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "imbtune" / name
 

@@ -54,7 +54,7 @@ losses = Registry("loss", "the loss: one margin-softmax, a row of per-class vect
 def margin_softmax(
     logits_BK: Tensor, labels_B: Tensor, vectors: MarginSoftmax, noise_BK: Tensor | None = None
 ) -> Tensor:
-    """The loss of each sample (B,).
+    """The loss of each sample, (B,) as `labels_B`; or (L, B) for L labels of each, as (L, B).
 
     Args:
         logits_BK: float32.
@@ -65,10 +65,10 @@ def margin_softmax(
     if noise_BK is not None:
         shift_BK = shift_BK + noise_BK * vectors.cloud_K
     shifted_BK = vectors.scale * (vectors.slope_K * logits_BK - shift_BK) + vectors.bias_K
-    log_p_BK = F.log_softmax(shifted_BK, dim=1)
-    log_p_B = log_p_BK.gather(1, labels_B[:, None]).squeeze(1)
+    log_p_BK = F.log_softmax(shifted_BK, dim=-1)
+    log_p_B = log_p_BK.gather(-1, labels_B[..., None]).squeeze(-1)
     smooth_B = vectors.smooth_K[labels_B]
-    entropy_B = -torch.lerp(log_p_B, log_p_BK.mean(1), smooth_B)
+    entropy_B = -torch.lerp(log_p_B, log_p_BK.mean(-1), smooth_B)
     # 1 - p_y as -expm1(log p_y), clamped so that the power has a finite gradient at p_y = 1
     focal_B = torch.clamp(-torch.expm1(log_p_B), min=1e-12) ** vectors.focus
     return focal_B * entropy_B

@@ -228,9 +228,10 @@ class _BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(after)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
         if self.widen:  # option A: every second pixel, new channels zero
             half = self.widen // 2
             x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, half, self.widen - half))
-        return F.relu(out + x)
+        out += x  # in place, as the ReLUs: no backward pass needs what was there
+        return F.relu(out, inplace=True)

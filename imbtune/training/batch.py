@@ -1,4 +1,6 @@
-"""One step: its batch, its objective, its gradient. Shapes: B a batch, K classes."""
+"""One step: its batch, its objective, its gradient. Shapes: B a batch, L its labels: one,
+or two where images are mixed, K classes.
+"""
 
 from __future__ import annotations
 
@@ -17,34 +19,30 @@ if TYPE_CHECKING:
 class Batch(NamedTuple):
     """What one step learns from.
 
-    images_BCHW: mixed, as network input. labels_B, partners_B: classes of x_i and x_j. a_B, b_B:
-    g·w[y_i] and (1-g)·w[y_j], with g the label rule's share of y_i and w the class weights. norm:
-    what the weighted sum of losses is divided by, ().
+    images_BCHW: mixed, as network input. labels_LB: the classes of x_i, and where images are mixed
+    those of x_j. shares_LB: g·w[y_i] and (1-g)·w[y_j], with g the label rule's share of y_i and w
+    the class weights. norm: what the weighted sum of losses is divided by, ().
     """
 
     images_BCHW: Tensor
-    labels_B: Tensor
-    partners_B: Tensor
-    a_B: Tensor
-    b_B: Tensor
+    labels_LB: Tensor
+    shares_LB: Tensor
     norm: Tensor
 
     def of_classes(self, chosen_K: Tensor) -> Batch:
         """The share of the batch's loss that belongs to some classes (1) and not to others (0)."""
-        a_B, b_B = self.a_B * chosen_K[self.labels_B], self.b_B * chosen_K[self.partners_B]
-        return self._replace(a_B=a_B, b_B=b_B)
+        return self._replace(shares_LB=self.shares_LB * chosen_K[self.labels_LB])
 
 
 def objective(logits_BK: Tensor, batch: Batch, state: TrainState) -> Tensor:
     """The mixed label as two hard ones: Σ(a·ℓ(z, y_i) + b·ℓ(z, y_j)) over `batch.norm`."""
     if state.own_loss:
-        loss_i_B = state.own_loss(logits_BK, batch.labels_B)
-        loss_j_B = state.own_loss(logits_BK, batch.partners_B)
+        hard = [state.own_loss(logits_BK, labels_B) for labels_B in batch.labels_LB]
+        loss_LB = torch.stack(hard)
     else:
         noise_BK = cloud_noise(logits_BK)
-        loss_i_B = margin_softmax(logits_BK, batch.labels_B, state.vectors, noise_BK)
-        loss_j_B = margin_softmax(logits_BK, batch.partners_B, state.vectors, noise_BK)
-    return (batch.a_B * loss_i_B + batch.b_B * loss_j_B).sum() / batch.norm
+        loss_LB = margin_softmax(logits_BK, batch.labels_LB, state.vectors, noise_BK)
+    return (batch.shares_LB * loss_LB).sum() / batch.norm
 
 
 def gradient(state: TrainState, batch: Batch) -> Tensor:

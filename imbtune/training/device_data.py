@@ -6,8 +6,10 @@ Shapes: N training images, M held-out images, S steps of an epoch, B a batch, C 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Hashable, Iterator
+from itertools import repeat
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,6 +26,7 @@ from imbtune.training.neighbours import Neighbours
 
 Kept = TypeVar("Kept")
 THUMBNAIL = 32  # pixels a side that neighbours are looked for in, of images that are streamed
+TOGETHER = 2**20  # bytes of images that are cut and scaled at a time: they stay in the cache
 BLOCK = 1000  # images at a time where all are passed through once
 
 
@@ -91,12 +94,21 @@ class DeviceData:
         return -self.mean_C / self.std_C, (1 - self.mean_C) / self.std_C
 
     def views(self, views: Views) -> Iterator[Tensor]:
-        """Each step's training images as network input (B, C, H, W): shifted, flipped, scaled."""
-        for step, pixels_BCHW in enumerate(self.train.batches(views.index_SB)):
-            shift_B2 = None if views.shift_SB2 is None else views.shift_SB2[step]
-            flip_B = None if views.flip_SB is None else views.flip_SB[step]
-            cut_BCHW = shift_and_flip(pixels_BCHW, shift_B2, flip_B, self.look.pad)
-            yield self.normalise(cut_BCHW)
+        """Each step's training images as network input (B, C, H, W): shifted, flipped, scaled.
+
+        Small ones are worked out for several steps at once, which costs less a step.
+        """
+        batch = views.index_SB.shape[1]
+        size = batch * max(1, TOGETHER // (batch * math.prod(self.image_shape)))
+        shift, flip = (
+            repeat(None) if drawn is None else drawn.flatten(0, 1).split(size)
+            for drawn in (views.shift_SB2, views.flip_SB)
+        )
+        for pixels, shift_B2, flip_B in zip(
+            self.train.batches(views.index_SB.flatten().split(size)), shift, flip, strict=False
+        ):
+            cut_BCHW = shift_and_flip(pixels, shift_B2, flip_B, self.look.pad)
+            yield from self.normalise(cut_BCHW).split(batch)
 
     def extended(self, images_GCHW: Tensor, labels_G: Tensor) -> DeviceData:
         """This data with G generated training images after its own; its counts stay the real ones.

@@ -1,7 +1,7 @@
 """Where a step's images come from: the device's memory, or a DataLoader that decodes them.
 
 Both give the same pixels in the same order, so a run does not depend on which of them it has.
-Shapes: N images, S steps of an epoch, B a batch, C channels, H and W pixels.
+Shapes: N images, B a batch, C channels, H and W pixels.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Resident:
     def __len__(self) -> int:
         return len(self.pixels_NCHW)
 
-    def batches(self, index_SB: Tensor) -> Iterator[Tensor]:
-        """The images of each step (B, C, H, W)."""
-        for index_B in index_SB:
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images (B, C, H, W) of each index (B,)."""
+        for index_B in indices:
             yield self.pixels_NCHW[index_B]
 
     def in_order(self, size: int) -> Iterator[Tensor]:
@@ -57,9 +57,9 @@ class Streamed:
     def __len__(self) -> int:
         return len(self._encoded)
 
-    def batches(self, index_SB: Tensor) -> Iterator[Tensor]:
-        """The images of each step (B, C, H, W)."""
-        return self._decoded(index_SB.cpu().tolist())
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images (B, C, H, W) of each index (B,)."""
+        return self._decoded([index_B.tolist() for index_B in indices])
 
     def in_order(self, size: int) -> Iterator[Tensor]:
         """All images, `size` at a time."""
