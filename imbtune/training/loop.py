@@ -220,7 +220,8 @@ def _targets(state: TrainState, data: DeviceData, plan: EpochPlan) -> tuple[Tens
         g_SB = state.mix.label(plan.lam_SB.flatten(), n_i, n_j).view_as(labels_SB)
         g_SLB = torch.stack([g_SB, 1 - g_SB], dim=1)
     shares_SLB = g_SLB * weights_SK.gather(1, labels_SLB.flatten(1)).view_as(labels_SLB)
-    norm_S = shares_SLB.sum((1, 2))
+    # an image's shares first: they add up to its weight exactly, so that weights of 1 give B
+    norm_S = shares_SLB.sum(1).sum(1)
     return (
         labels_SLB,
         shares_SLB,
