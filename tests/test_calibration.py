@@ -598,7 +598,7 @@ def test_a_file_that_is_no_calibration_is_one_line(content: bytes, tmp_path: Pat
     (tmp_path / "digits-lt-calibration" / FILE).write_bytes(content)
     with pytest.raises(ConfigError, match="is no") as error:
         with_calibration(request_in(tmp_path))
-    assert "calibrate again" in str(error.value)
+    assert "calibrate digits-lt --name digits-lt-calibration-2" in str(error.value)
 
 
 def test_prefix_rungs_are_not_taken_for_late_variants(tmp_path: Path) -> None:

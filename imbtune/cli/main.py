@@ -128,7 +128,10 @@ def search(
     ] = "cooldown",
     calibration: Annotated[
         str | None,
-        typer.Option(help="The calibration of --rungs auto. Default: the space's, -calibration."),
+        typer.Option(
+            help="The calibration of --rungs auto: a study's name, or its folder or URI. "
+            "Default: the space's, -calibration."
+        ),
     ] = None,
     rescue: Annotated[
         float,

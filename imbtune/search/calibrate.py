@@ -90,7 +90,7 @@ def resume_calibration(
     store = Store(request.place)
     with alone(store):
         if store.exists(FILE):
-            return request, _outcome(request, store, read_calibration(place))
+            return request, _outcome(request, store, read_calibration(place, request))
         splits = check_request(request)
         check_same_data(content, splits)
         with connected(request.address):

@@ -20,11 +20,15 @@ from imbtune.search.study_files import check_purpose, read_study
 
 FILE = "calibration.yaml"
 COMPARED = ("data", "model", "epochs")  # slots and settings: with others, another calibration
+DIGITS = 12  # of the SHA-256 of a file of one's own parts
 NAMED = 3  # of the differences, in what is printed
 
 
-def read_calibration(place: str) -> Calibration:
+def read_calibration(place: str, request: SearchRequest) -> Calibration:
     """What `imbtune calibrate` found, from its study.
+
+    Args:
+        request: of a search that follows it, or its own: how to calibrate again.
 
     Raises:
         ConfigError: no such file, or one that is broken.
@@ -35,8 +39,7 @@ def read_calibration(place: str) -> Calibration:
     except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__} {error}"
         raise ConfigError(
-            f"{path} is no calibration that can be read ({reason}): calibrate again, under another "
-            "--name"
+            f"{path} is no calibration that can be read ({reason}): {_calibrate_first(request)}"
         ) from error
 
 
@@ -54,7 +57,7 @@ def with_calibration(request: SearchRequest, given: str | None = None) -> Search
     if "/" not in place and not place.startswith("."):
         place = join(request.storage, place)
     _check_whole(request, place)
-    found = read_calibration(place)
+    found = read_calibration(place, request)
     here = basis_of(request.space, found.basis.data)
     for key, value in here.settings.items():
         known = found.basis.settings.get(key)
@@ -98,11 +101,8 @@ def basis_of(space: SearchSpace, fingerprint: str) -> Basis:
     owners = {key: key.partition(".")[0] for key in flat if key != "seed"}
     settings = {k: flat[k] for k, owner in owners.items() if owner in COMPARED}
     knobs = {k: flat[k] for k, owner in owners.items() if owner not in COMPARED}
-    files = {
-        f"imports {name}": list(known.values())[-1]
-        for name, known in describe(space.imports).items()
-    }
-    return Basis({**settings, "objective": space.objective}, knobs | searched | files, fingerprint)
+    own = {f"imports {k}": [*v.values()][-1][:DIGITS] for k, v in describe(space.imports).items()}
+    return Basis({**settings, "objective": space.objective}, knobs | searched | own, fingerprint)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
