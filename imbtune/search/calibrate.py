@@ -105,6 +105,8 @@ def _calibrate(session: Session) -> CalibrationOutcome:
     recorder = CalibrationRecorder(store, configs, session.say)
     left = [run for run in _runs(request, configs) if _key(run) not in recorder.done]
     session.say(headline(request, session.splits, session.resources))
+    for note in session.splits.notes:
+        session.say(note)
     if left:
         course = session.course(EVERY, keeps=False)
         fit(session.splits, course, session.resources, GivenRuns(left), len(left), recorder)
