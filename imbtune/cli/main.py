@@ -40,6 +40,7 @@ app = typer.Typer(
     cls=ErrorBoundary,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help, in half of the time
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Hyperparameter search for deep imbalanced classification.",
 )

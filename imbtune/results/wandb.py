@@ -1,7 +1,8 @@
 """The same rows to Weights & Biases: one run a trial, one group a study.
 
 All runs live in the driver with W&B's one service process (`reinit="create_new"`), so that a
-trial costs no process of its own. Offline runs are files that `wandb sync` takes.
+trial costs no process of its own. Offline runs are files that `wandb sync` takes. The package is
+imported only by a search that uses it, since that takes most of a second.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import wandb
-
 from imbtune.errors import ConfigError
 from imbtune.results.tables import Row
 
@@ -21,6 +20,8 @@ def check_wandb(mode: str) -> None:
     """ConfigError where online runs could not be sent: no key is set or stored, or a wrong one."""
     if mode != "online":
         return
+    import wandb
+
     mend = "set $WANDB_API_KEY, or run `wandb login`, or use --wandb offline"
     try:
         if not wandb.login(prompt=False):
@@ -62,6 +63,8 @@ class WandbSink:
 
     def _run(self, number: int) -> Any:
         if number not in self._runs:
+            import wandb
+
             settings = dict(self._configs[number])
             self._runs[number] = wandb.init(
                 project=self._project,

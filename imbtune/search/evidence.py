@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from imbtune.search.records import COMPLETE, FinalRecord, SearchOutcome, TrialRecord
 
@@ -123,6 +122,8 @@ def student_interval(mean: float, error: float, freedom: int) -> tuple[float | N
     """The ends of the confidence interval; None without a degree of freedom."""
     if not freedom:
         return None, None
+    from scipy import stats  # here: it takes a second to import, and a search starts without it
+
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     return mean - half, mean + half
 
@@ -132,6 +133,8 @@ def student_p(mean: float, error: float, freedom: int) -> float | None:
     for a mean of 0, and 0 for another."""
     if not freedom:
         return None
+    from scipy import stats
+
     return float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
 
 

@@ -7,17 +7,12 @@ has learnt lies in the study alone, so a study that is resumed goes on as it wou
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import (
-    BaseSampler,
-    CmaEsSampler,
-    GPSampler,
-    QMCSampler,
-    RandomSampler,
-    TPESampler,
-)
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
 
 from imbtune.errors import unknown
 
@@ -32,24 +27,30 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
     the others are drawn at random (gp) or by tpe (cmaes). qmc is one sequence for the whole study,
     of the knobs that its first finished trial has; the others are drawn at random.
     """
+    from optuna import samplers  # here: Ray's workers need the seeds below alone, and no Optuna
+    from optuna.exceptions import ExperimentalWarning
+
+    def tpe() -> BaseSampler:
+        return samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
     seed = derived_seed(study_seed, number, SAMPLING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if name == "tpe":
-            return _tpe(seed)
+            return tpe()
         if name == "random":
-            return RandomSampler(seed=seed)
+            return samplers.RandomSampler(seed=seed)
         if name == "gp":
-            return GPSampler(seed=seed, warn_independent_sampling=False)
+            return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
         if name == "cmaes":
-            return CmaEsSampler(
-                seed=seed, independent_sampler=_tpe(seed), warn_independent_sampling=False
+            return samplers.CmaEsSampler(
+                seed=seed, independent_sampler=tpe(), warn_independent_sampling=False
             )
         if name == "qmc":
-            return QMCSampler(
+            return samplers.QMCSampler(
                 seed=study_seed,
                 scramble=True,
-                independent_sampler=RandomSampler(seed=seed),
+                independent_sampler=samplers.RandomSampler(seed=seed),
                 warn_independent_sampling=False,
                 warn_asynchronous_seeding=False,
             )
@@ -68,7 +69,3 @@ def derived_seed(study_seed: int, number: int, purpose: int) -> int:
 def trial_seed(study_seed: int, number: int) -> int:
     """The training seed of a trial: a function of the study's seed and the trial's number."""
     return derived_seed(study_seed, number, TRAINING)
-
-
-def _tpe(seed: int) -> TPESampler:
-    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
