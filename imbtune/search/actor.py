@@ -21,6 +21,7 @@ from imbtune.training.climb import EpochResult, RungResult, climb
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import TrainState, pick_device
 from imbtune.training.margins import ClassMargins
+from imbtune.training.memory import keep_freed_memory
 from imbtune.training.metrics import metrics, recalls
 from imbtune.training.progress import Stretch, every_kind, left_after, stretches
 
@@ -72,6 +73,7 @@ class TrialActor(tune.Trainable):
         assert splits and course
         register(course.imports)
         torch.set_num_threads(course.threads)
+        keep_freed_memory()
         # a trial without a share of a GPU stays off it: Ray does not hide the GPUs from it
         has_gpu = bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
         self._data = DeviceData(splits, pick_device() if has_gpu else torch.device("cpu"))
