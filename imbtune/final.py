@@ -35,6 +35,7 @@ from imbtune.training.device_data import DeviceData
 from imbtune.training.finish import finish
 from imbtune.training.loop import TrainState, pick_device, train_epoch
 from imbtune.training.margins import example_margins
+from imbtune.training.memory import keep_freed_memory
 from imbtune.training.metrics import metrics, recalls
 from imbtune.training.model import new_model, try_model
 from imbtune.training.progress import whole_run
@@ -81,6 +82,7 @@ def train_final(
     reading = Reading(data_root(data), skip_corrupt)
     dataset = load(config.data.name, config.data.knobs, reading)
     splits = final_splits(dataset, config.data.shared)
+    keep_freed_memory()
     device = pick_device()
     tensors = DeviceData(splits, device)
     try_parts(own_parts(config.flat().values()), splits)

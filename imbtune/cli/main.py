@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,12 @@ from typer.core import TyperGroup
 
 from imbtune import __version__
 from imbtune.errors import ImbtuneError
+
+# Threads of torch that wait for one another spin 300,000 times by default. Where another process,
+# Ray's own too, has the CPU of one of them, that costs most of the time (docs/benchmarks.md). Read
+# when torch is imported, which is later; the actors of a search inherit it.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 

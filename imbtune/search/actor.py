@@ -16,12 +16,14 @@ from imbtune.config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.imports import OwnModule, register
 from imbtune.search import checkpoints
+from imbtune.search.gpu_share import explained, limit_memory
 from imbtune.search.request import EVERY
 from imbtune.search.scheduler import RUNG_TIME, SCORE
 from imbtune.training.climb import EpochResult, RungResult, climb
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import TrainState, pick_device
 from imbtune.training.margins import ClassMargins
+from imbtune.training.memory import keep_freed_memory
 from imbtune.training.metrics import metrics, recalls
 from imbtune.training.progress import Stretch, every_kind, left_after, stretches
 
@@ -40,6 +42,7 @@ class Course:
     objective: str
     checkpoints: str | None = None
     threads: int = 1
+    gpus: float = 0.0  # of a trial; below 1 its memory is limited to that share
     report_seconds: float = 3.0  # epochs reach the driver at every rung, and about this often
     imports: tuple[OwnModule, ...] = ()
 
@@ -71,8 +74,11 @@ class TrialActor(tune.Trainable):
         assert splits and course
         register(course.imports)
         torch.set_num_threads(course.threads)
+        keep_freed_memory()
         # a trial without a share of a GPU stays off it: Ray does not hide the GPUs from it
         has_gpu = bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+        if has_gpu:
+            limit_memory(course.gpus)
         self._data = DeviceData(splits, pick_device() if has_gpu else torch.device("cpu"))
         self._course = course
         self._node = ray.get_runtime_context().get_node_id()
@@ -85,6 +91,10 @@ class TrialActor(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train on; the epochs since the last report, and the rung where one was reached."""
+        with explained(self._course.gpus):
+            return self._train_on()
+
+    def _train_on(self) -> dict[str, Any]:
         report: dict[str, Any] = {"epochs": [], "node": self._node, "pid": os.getpid()}
         self._keep()
         started = self._clock = time.monotonic()

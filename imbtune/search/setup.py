@@ -48,6 +48,7 @@ class Session:
             self.request.space.objective,
             place if keeps else None,
             self.resources.cpus,
+            self.resources.gpus,
             imports=self.request.space.imports,
         )
 
