@@ -106,6 +106,7 @@ TimeOption = Annotated[
 
 TrialsOption = Annotated[int, typer.Option(min=1, help="Trials to run, presets included.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the sampler and of every trial.")]
+SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes or qmc.")]
 RungsOption = Annotated[
     str,
     typer.Option(
@@ -148,7 +149,7 @@ def search(
     max_concurrent: ConcurrentOption = None,
     address: AddressOption = None,
     storage: StorageOption = "runs",
-    sampler: Annotated[str, typer.Option(help="tpe, random, gp, cmaes or qmc.")] = "tpe",
+    sampler: SamplerOption = "tpe",
     rungs: RungsOption = "cooldown",
     calibration: CalibrationOption = None,
     rescue: RescueOption = 0.05,
@@ -193,6 +194,7 @@ def plan(
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
     storage: StorageOption = "runs",
+    sampler: SamplerOption = "tpe",
     rungs: RungsOption = "cooldown",
     calibration: CalibrationOption = None,
     rescue: RescueOption = 0.05,

@@ -27,6 +27,7 @@ from imbtune.search.resources import (
     on_gpus,
     plan_resources,
 )
+from imbtune.search.samplers import make_sampler
 from imbtune.search.setup import load_search_splits
 from imbtune.search.study_files import read_study
 from imbtune.training.timing import Speed, measure_speed
@@ -82,6 +83,7 @@ def find_pace(
     """
     register(request.space.imports)
     check_gpu_fraction(request.gpus_per_trial or 0)
+    make_sampler(request.sampler, request.seed)
     if study:
         return _of_study(request, gpus, cpus, study)
     fleet = _fleet(request, gpus, cpus, local_node())

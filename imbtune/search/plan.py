@@ -36,6 +36,10 @@ OVERHEAD = 0.05  # seconds of a trial beside its training: what imbtune aims at
 # Spearman's ρ between a lower rung and the end: .71 to .91 for finished models of T/9 and T/3
 # (docs/benchmarks.md). How many trials reach a rung hardly depends on it.
 PREDICTS = 0.8
+# A sampler that learns hands out better trials than its first, random ones, and more of them pass
+# a rung than random ones would. Seen in 30 trials of digits-lt: the median at the first rung rises
+# by about a standard deviation behind TPE's first ten trials.
+LEARNT, LEARNING = 1.0, 10
 
 
 @dataclass(frozen=True)
@@ -115,18 +119,25 @@ class Costs:
 
 
 def plan_search(
-    request: SearchRequest, costs: Costs, workers: int, predicts: float = PREDICTS
+    request: SearchRequest,
+    costs: Costs,
+    workers: int,
+    predicts: float = PREDICTS,
+    learnt: float = LEARNT,
 ) -> Plan:
     """Simulate the trials, then the finals on the same workers.
 
     Args:
         workers: trials at a time, at least 1.
         predicts: Spearman's ρ between a lower rung's scores and the full budget's, above 0.
+        learnt: how much better trials are once the sampler has learnt, in standard deviations of
+            random ones; a random one learns nothing.
     """
     budgets, eta = request.budgets, request.space.rungs.eta
     scheduler = RungScheduler(budgets, eta, request.rescue, request.seed)
     begun: dict[int, Trunk] = {}  # by the number of the first trial on it
-    trials = _trials(request, costs, predicts, begun)
+    learnt = 0.0 if request.sampler == "random" else learnt
+    trials = _trials(request, costs, predicts, learnt, begun)
     reached = dict.fromkeys(budgets, 0)
     finished: list[TrialRecord] = []
     passes, seconds, trained = 0, 0.0, 0.0
@@ -170,7 +181,11 @@ def draw_configs(request: SearchRequest) -> list[tuple[str | None, list[TrainCon
 
 
 def _trials(
-    request: SearchRequest, costs: Costs, predicts: float, begun: dict[int, Trunk]
+    request: SearchRequest,
+    costs: Costs,
+    predicts: float,
+    learnt: float,
+    begun: dict[int, Trunk],
 ) -> Iterator[dict[str, Any]]:
     """Every trial as `simulate` takes it; its trunk goes to `begun`.
 
@@ -189,7 +204,7 @@ def _trials(
             trunk = costs.trunk(trunk.preset, list(trunk.variants[:left]))
         begun[number] = trunk
         rng = np.random.default_rng(derived_seed(request.seed, number, PLANNING))
-        end = rng.standard_normal()
+        end = rng.standard_normal() + learnt * (number >= LEARNING)
         steps: list[Step] = []
         for cost in trunk.rungs:
             score = float(end + (cost.budget < full) * noise * rng.standard_normal())
