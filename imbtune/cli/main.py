@@ -112,52 +112,60 @@ TimeOption = Annotated[
 ]
 
 
+TrialsOption = Annotated[int, typer.Option(min=1, help="Trials to run, presets included.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the sampler and of every trial.")]
+SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes or qmc.")]
+RungsOption = Annotated[
+    str,
+    typer.Option(
+        help="Scores below the full budget: cooldown, compressed, prefix, none, or auto: what "
+        "imbtune calibrate found."
+    ),
+]
+CalibrationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The calibration of --rungs auto: a study's name, or its folder or URI. "
+        "Default: the space's, -calibration."
+    ),
+]
+RescueOption = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Share of the stopped trials that run on, to see what stopping costs."
+    ),
+]
+FinalsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Train so many of the best trials, and the best preset, again with fresh seeds. "
+        "Default: 5, or a tenth of the trials if that is less.",
+    ),
+]
+FinalSeedsOption = Annotated[int, typer.Option(min=1, help="Fresh seeds of each finalist.")]
+
+
 @app.command()
 def search(
     space: SpaceArgument,
-    trials: Annotated[int, typer.Option(min=1, help="Trials to run, presets included.")] = 100,
+    trials: TrialsOption = 100,
     name: Annotated[
         str | None, typer.Option(help="The study's name. Default: the space's.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampler and of every trial.")] = 0,
+    seed: SeedOption = 0,
     epochs: EpochsOption = None,
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
     address: AddressOption = None,
     storage: StorageOption = "runs",
-    sampler: Annotated[str, typer.Option(help="tpe, random, gp, cmaes or qmc.")] = "tpe",
-    rungs: Annotated[
-        str,
-        typer.Option(
-            help="Scores below the full budget: cooldown, compressed, prefix, none, or auto: what "
-            "imbtune calibrate found."
-        ),
-    ] = "cooldown",
-    calibration: Annotated[
-        str | None,
-        typer.Option(
-            help="The calibration of --rungs auto: a study's name, or its folder or URI. "
-            "Default: the space's, -calibration."
-        ),
-    ] = None,
-    rescue: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of the stopped trials that run on, to see what stopping costs.",
-        ),
-    ] = 0.05,
-    finals: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Train so many of the best trials, and the best preset, again with fresh seeds. "
-            "Default: 5, or a tenth of the trials if that is less.",
-        ),
-    ] = None,
-    final_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each finalist.")] = 3,
+    sampler: SamplerOption = "tpe",
+    rungs: RungsOption = "cooldown",
+    calibration: CalibrationOption = None,
+    rescue: RescueOption = 0.05,
+    finals: FinalsOption = None,
+    final_seeds: FinalSeedsOption = 3,
     time_budget: TimeOption = None,
     wandb: Annotated[str, typer.Option(help="Weights & Biases: off, offline or online.")] = "off",
     data: DataOption = None,
@@ -169,6 +177,49 @@ def search(
     from imbtune.cli.search import search_command
 
     search_command(**options)
+
+
+@app.command()
+def plan(
+    space: SpaceArgument,
+    trials: TrialsOption = 100,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs in all. Default: this machine's.")
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="CPUs in all. Default: this machine's, or enough.")
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="Take the speed of this study's trials, e.g. runs/NAME; measure nothing."
+        ),
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of an hour of a GPU; without GPUs, of a CPU. Any currency."),
+    ] = None,
+    seed: SeedOption = 0,
+    epochs: EpochsOption = None,
+    gpus_per_trial: GpusOption = None,
+    cpus_per_trial: CpusOption = None,
+    max_concurrent: ConcurrentOption = None,
+    storage: StorageOption = "runs",
+    sampler: SamplerOption = "tpe",
+    rungs: RungsOption = "cooldown",
+    calibration: CalibrationOption = None,
+    rescue: RescueOption = 0.05,
+    finals: FinalsOption = None,
+    final_seeds: FinalSeedsOption = 3,
+    data: DataOption = None,
+    skip_corrupt: SkipOption = False,
+    settings: SetOption = None,
+) -> None:
+    """What a search would take: time, GPU hours, cost, and the trials that reach each rung."""
+    options = dict(locals())
+    from imbtune.cli.plan import plan_command
+
+    plan_command(**options)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from imbtune.errors import ConfigError
 
+SHARE = 0.25  # of a GPU, where a trial's is not given
 WASTE = 0.05  # of a GPU that may stay unused beside as many trials as fit
 
 
@@ -69,7 +70,7 @@ def plan_resources(
         ConfigError: more than any node has.
     """
     most_gpus = max(n.gpus for n in nodes)
-    gpus = (0.25 if most_gpus else 0.0) if gpus is None else gpus
+    gpus = (SHARE if most_gpus else 0.0) if gpus is None else gpus
     check_gpu_fraction(gpus)
     if may_grow and gpus and not most_gpus and concurrent:
         return Resources(cpus or 1, gpus, min(concurrent, trials))
@@ -82,7 +83,7 @@ def plan_resources(
         )
     able = [n for n in nodes if n.gpus >= gpus]  # a CPU-only head node has no say in GPU trials
     if cpus is None:
-        cpus = max(1, min(n.cpus // _on_gpus(n, gpus) for n in able)) if gpus else 1
+        cpus = max(1, min(n.cpus // on_gpus(n, gpus) for n in able)) if gpus else 1
     most_cpus = max(n.cpus for n in able)
     if not 1 <= cpus <= most_cpus:
         raise ConfigError(f"--cpus-per-trial {cpus}: give 1 to {most_cpus}, what one machine has")
@@ -92,8 +93,9 @@ def plan_resources(
 
 def _fit(node: Node, cpus: int, gpus: float) -> int:
     fit = node.cpus // cpus
-    return min(fit, _on_gpus(node, gpus)) if gpus else fit
+    return min(fit, on_gpus(node, gpus)) if gpus else fit
 
 
-def _on_gpus(node: Node, gpus: float) -> int:
+def on_gpus(node: Node, gpus: float) -> int:
+    """How many trials with so much of a GPU each fit on a machine's GPUs, 0 if it has too few."""
     return node.gpus * int(1 / gpus + 1e-9) if gpus <= 1 else node.gpus // int(gpus)

@@ -57,7 +57,9 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
     raise unknown("sampler", name, SAMPLERS)
 
 
-TRAINING, SAMPLING, LATE, RESCUE, FINALS, CALIBRATION = range(6)  # what a derived seed is for
+TRAINING, SAMPLING, LATE, RESCUE, FINALS, CALIBRATION, PLANNING = range(
+    7
+)  # what a derived seed is for
 
 
 def derived_seed(study_seed: int, number: int, purpose: int) -> int:

@@ -1,0 +1,122 @@
+"""`imbtune plan`."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from imbtune.cli.search import parse_request
+from imbtune.cli.settings import make_console, program
+from imbtune.search.request import SearchRequest
+
+if TYPE_CHECKING:
+    from imbtune.search.pace import Fleet, Pace
+    from imbtune.search.plan import Plan
+
+
+def plan_command(
+    *, gpus: int | None, cpus: int | None, study: str | None, price: float | None, **options: Any
+) -> None:
+    """Check the options, simulate the search, and print what it takes; `options` are a search's."""
+    request = parse_request(**options)
+
+    from imbtune.search.pace import find_pace
+    from imbtune.search.plan import Costs, plan_search
+
+    fleet, pace = find_pace(request, gpus, cpus, study)
+    costs = Costs(request, pace.speed, pace.counts_K, pace.held)
+    plan = plan_search(request, costs, fleet.trial.concurrent)
+    console = make_console()
+    print_plan(request, fleet, pace, plan, price, console)
+    console.print("\nNext: this search:")
+    console.print(f"  {search_line(options, is_elsewhere(fleet))}", soft_wrap=True)
+
+
+def print_plan(
+    request: SearchRequest,
+    fleet: Fleet,
+    pace: Pace,
+    plan: Plan,
+    price: float | None,
+    console: Console,
+) -> None:
+    """What is planned with, how many trials reach each rung, and what it all takes."""
+    trial, speed = fleet.trial, pace.speed
+    share = f"{trial.cpus} CPU" + (f" + {trial.gpus:g} GPU" if trial.gpus else "")
+    console.print(
+        f"{request.space.name}: {request.trials} trials on {_count(fleet.units, fleet.unit)}, "
+        f"{trial.concurrent} at a time on {share} each\n"
+        f"A trial trains {1 / speed.pass_seconds:,.0f} images a second, {pace.source} "
+        f"({1 / speed.high:,.0f} to {1 / speed.low:,.0f} by configuration)\n"
+    )
+    rungs = Table(title=f"{request.rungs} rungs", title_justify="left")
+    for heading in ("epochs", "trials that reach it", "of all"):
+        rungs.add_column(heading, justify="right")
+    for budget, trials in plan.reached.items():
+        rungs.add_row(str(budget), f"{trials:,}", f"{trials / request.trials:.0%}")
+    console.print(rungs)
+    hours = plan.seconds / 3600 * fleet.units
+    busy = plan.trained_seconds / 3600 * fleet.units_a_trial
+    table = Table(show_header=False)
+    table.add_row(
+        "time",
+        f"{duration(plan.seconds)}, the last {duration(plan.final_seconds)} for "
+        f"{_count(plan.final_runs, 'run')} of finals",
+    )
+    table.add_row(f"{fleet.unit} hours", f"{figure(hours)}, {busy / hours:.0%} of them training")
+    table.add_row(
+        "early stopping", f"{plan.share:.0%} of the image passes that full runs of all trials take"
+    )
+    if price is not None:
+        table.add_row("cost", f"{figure(hours * price)} at {price:g} per {fleet.unit} hour")
+    console.print(table)
+
+
+def is_elsewhere(fleet: Fleet) -> bool:
+    """Whether this machine has less than what is planned with."""
+    from imbtune.search.cluster import local_node
+
+    here = local_node()
+    return fleet.gpus > here.gpus or (not fleet.gpus and fleet.cpus > here.cpus)
+
+
+def search_line(options: Mapping[str, Any], elsewhere: bool) -> str:
+    """The command of a search with those `options` that are not its defaults."""
+    from imbtune.cli.main import search  # which imports this module
+
+    defaults = {name: p.default for name, p in inspect.signature(search).parameters.items()}
+    words = [program(), "search", options["space"], "--trials", str(options["trials"])]
+    for name, value in options.items():
+        if name in ("space", "trials") or value == defaults[name]:
+            continue
+        option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
+        for each in value if isinstance(value, list) else [value]:
+            words += [option] if each is True else [option, str(each)]
+    return shlex.join([*words, *(["--address", "auto"] if elsewhere else [])])
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that say something: `3 h 12 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    hours, days = minutes / 60, minutes / 1440
+    if hours < 1.5:
+        return f"{minutes} min"
+    if days < 2:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} days {minutes % 1440 // 60} h"
+
+
+def figure(value: float) -> str:
+    """Three digits, or all that come before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
