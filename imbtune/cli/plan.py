@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune.cli.search import parse_request
-from imbtune.cli.settings import make_console, program
+from imbtune.cli.settings import make_console
+from imbtune.search.commands import program
 from imbtune.search.request import SearchRequest
 
 if TYPE_CHECKING:
