@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.storages.journal import JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 from scripted import BUDGETS, SEED, ScriptedSearch, row_of, tiny_space, told
 
@@ -31,6 +32,7 @@ from imbtune.search.journal import (
     told_rungs,
     trial_records,
 )
+from imbtune.search.journal_file import JournalFile, OwnJournalStorage
 from imbtune.search.samplers import trial_seed
 from imbtune.search.scheduler import RUNG_TIME, SCORE, RungScheduler
 from imbtune.search.searcher import OptunaSearcher
@@ -266,3 +268,54 @@ def test_a_replayed_scheduler_decides_as_the_live_one(live: Live, data: st.DataO
             trials[config["number"]] = begun(scheduler, config, "new")
         assert heard(scheduler, trials[config["number"]], budget, score) == decision
     assert scheduler.rescued == live.rescued
+
+
+def test_the_file_is_optunas_own(tmp_path: Path) -> None:
+    """Either reads what the other wrote, from any entry on."""
+    entries = [{"op_code": i, "text": f"ö\n{i}"} for i in range(5)]
+    with contextlib.closing(JournalFile(tmp_path / "ours")) as ours:
+        theirs = JournalFileBackend(str(tmp_path / "theirs"))
+        for entry in entries:
+            ours.append_logs([entry])
+            theirs.append_logs([entry])
+        ours.append_logs(entries)
+        theirs.append_logs(entries)
+        ours.sync()
+        assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+        for first in (0, 3, 7, 10, 2):
+            read = list(ours.read_logs(first))
+            assert read == (entries * 2)[first:] == list(theirs.read_logs(first))
+
+
+def test_a_kill_takes_no_entry_back(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from imbtune.search.journal_file import JournalFile\n"
+        "file = JournalFile(Path(sys.argv[1]))\n"
+        "file.append_logs([{'n': 1}]); file.append_logs([{'n': 2}, {'n': 3}])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "journal.log"
+    done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with contextlib.closing(JournalFile(path)) as file:
+        assert [entry["n"] for entry in file.read_logs(0)] == [1, 2, 3]
+
+
+def test_what_waits_is_found_as_optuna_finds_it(tmp_path: Path) -> None:
+    """Also what an earlier process enqueued."""
+    path, waiting = tmp_path / "journal.log", (TrialState.WAITING,)
+    for _ in range(2):
+        with contextlib.closing(JournalFile(path)) as file:
+            study = optuna.create_study(
+                study_name="s", storage=OwnJournalStorage(file), load_if_exists=True
+            )
+            for value in range(3):
+                if value != 1:
+                    study.enqueue_trial({"x": value})
+                seen = study.get_trials(deepcopy=False, states=waiting)
+                assert seen == [t for t in study.get_trials() if t.state == TrialState.WAITING]
+                if value != 2:
+                    study.tell(study.ask(), 0.0)
+            study.enqueue_trial({"x": 9})
+    assert len(seen) == 2  # one of them of the first process

@@ -1,7 +1,8 @@
 """The study's journal: Optuna's log file, and the record that a search is resumed from.
 
 Every rung is in it, with all figures, the moment that it is reached; a kill loses nothing that was
-scored. For a study in a bucket it is a local file that goes there every few seconds.
+scored. Every few seconds it goes to the disk for good; for a study in a bucket it is a local file
+that goes there.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from imbtune.errors import StudyError
 from imbtune.results.store import Store, join
+from imbtune.search.journal_file import JournalFile, OwnJournalStorage
 from imbtune.search.lock import alone
 from imbtune.search.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
 from imbtune.search.samplers import trial_seed
@@ -41,20 +41,29 @@ class Journal:
 
     def __init__(self, store: Store, path: Path, name: str) -> None:
         self._store, self._path = store, path
+        self._file = JournalFile(path)
         try:
-            storage = JournalStorage(JournalFileBackend(str(path)))
             self.study: Study = optuna.create_study(
-                study_name=name, storage=storage, direction="maximize", load_if_exists=True
+                study_name=name,
+                storage=OwnJournalStorage(self._file),
+                direction="maximize",
+                load_if_exists=True,
             )
         except (ValueError, KeyError, TypeError) as error:  # a line that is none of Optuna's
+            self.close()
             raise StudyError(
                 f"cannot read {join(store.place, FILE)} ({error!r}): put a whole copy back"
             ) from error
 
-    def copy(self) -> None:
-        """Bring it to the bucket; nothing for a study on disk."""
-        if not self._store.local:
+    def sync(self) -> None:
+        """Bring it to the disk, or to the bucket."""
+        if self._store.local:
+            self._file.sync()
+        else:
             self._store.write(FILE, self._path.read_bytes())
+
+    def close(self) -> None:
+        self._file.close()
 
 
 @contextlib.contextmanager
@@ -73,7 +82,8 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
         try:
             yield journal
         finally:
-            journal.copy()
+            journal.sync()
+            journal.close()
 
 
 def check_journal(store: Store) -> None:
@@ -84,13 +94,22 @@ def check_journal(store: Store) -> None:
         )
 
 
+def one_trial(study: Study, number: int) -> FrozenTrial:
+    """A trial of the study as it is now; in time that does not grow with the study."""
+    storage = study._storage
+    return storage.get_trial(
+        storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    )
+
+
 def read_trials(store: Store, name: str) -> list[FrozenTrial]:
     """The trials of a study, which another process may be searching."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / FILE
         path.write_bytes(store.read(FILE) if store.exists(FILE) else b"")
         _mend(path)
-        return Journal(store, path, name).study.get_trials()
+        with contextlib.closing(Journal(store, path, name)) as journal:
+            return journal.study.get_trials()
 
 
 def rungs_of(trial: FrozenTrial) -> list[RungRecord]:

@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial
 from ray.tune import Callback
 
 from imbtune.results.store import Store
 from imbtune.results.tables import Sink
 from imbtune.search import checkpoints
-from imbtune.search.journal import Journal, trial_record
+from imbtune.search.journal import Journal, one_trial, trial_record
 from imbtune.search.records import WORDS, TrialRecord, summary
 from imbtune.search.space import SearchSpace
 
 Say = Callable[[str], None]
-FLUSH_SECONDS = 5.0  # how often rows become a part, and a bucket gets the journal
+FLUSH_SECONDS = 5.0  # how often rows become a part, and the disk or bucket gets the journal
 
 
 class Recorder(Callback):
@@ -85,16 +84,16 @@ class Recorder(Callback):
 
     def close(self, cut_off: list[TrialRecord]) -> None:
         """The end of the search: rows for trials that it cut off, then the last flush."""
-        self._journal.copy()
+        self._journal.sync()
         for record in cut_off:
             self._write(record)
         for sink in self.sinks:
             sink.close()
 
     def _end(self, trial: Any) -> None:
-        there: list[FrozenTrial] = self._journal.study.get_trials(deepcopy=False)
         for number in trial.config["trials"]:
-            self._write(trial_record(there[number], self._space, self._seed, self._rescued))
+            frozen = one_trial(self._journal.study, number)
+            self._write(trial_record(frozen, self._space, self._seed, self._rescued))
         checkpoints.drop(self._store, trial.config["number"])
 
     def _write(self, record: TrialRecord) -> None:
@@ -102,6 +101,7 @@ class Recorder(Callback):
         row["node"] = self._nodes.get(record.number, row["node"])  # of one without a rung too
         for sink in self.sinks:
             sink.trial(row)
+        self.settings.pop(record.number, None)
         self._ended += 1
         self._say(self._line(record))
 
@@ -117,7 +117,7 @@ class Recorder(Callback):
 
     def _flush(self) -> None:
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self._journal.copy()  # before the rows: it is never behind them
+            self._journal.sync()  # before the rows: it is never behind them
             for sink in self.sinks:
                 sink.flush()
             self._flushed = time.monotonic()

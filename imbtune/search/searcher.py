@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 from imbtune.config import TrainConfig
 from imbtune.late import LATE_CHOICES, acts_late, trunk_settings
 from imbtune.registry import Value
-from imbtune.search.journal import PRESET, RUNG, TRUNK, common_rungs, rungs_of, trunk_of
+from imbtune.search.journal import PRESET, RUNG, TRUNK, common_rungs, one_trial, rungs_of, trunk_of
 from imbtune.search.records import RungRecord
 from imbtune.search.samplers import LATE, derived_seed, make_sampler, trial_seed
 from imbtune.search.space import SearchSpace
@@ -63,15 +63,17 @@ class OptunaSearcher(Searcher):
         self._running: dict[str, list[Trial]] = {}
         self._presets = space.presets()
         there = study.get_trials(deepcopy=False)
+        self._begun = sum(t.state != TrialState.WAITING for t in there)
+        self._waiting = len(there) > self._begun  # of a search that was killed while it asked
+        self._used = {t.user_attrs.get(PRESET) for t in there}
         self._rungs_seen = max((r.order for t in there for r in rungs_of(t)), default=-1) + 1
         self._unfinished = sorted({trunk_of(t) for t in there if t.state == TrialState.RUNNING})
 
     def suggest(self, trial_id: str) -> Any:
         """The next trunk: its trials' numbers and complete settings, and where it goes on."""
-        there = self._study.get_trials(deepcopy=False)
         if self._unfinished:
             trunk = self._unfinished.pop(0)
-        elif (trunk := sum(t.state != TrialState.WAITING for t in there)) >= self._trials:
+        elif (trunk := self._begun) >= self._trials:
             return Searcher.FINISHED
         trials, configs = self._take(trunk)
         self._running[trial_id] = trials
@@ -131,15 +133,16 @@ class OptunaSearcher(Searcher):
         seed = trial_seed(self._seed, trunk)
         for number in range(trunk, min(trunk + self._space.late_variants, self._trials)):
             self._study.sampler = make_sampler(self._sampler, self._seed, number)
-            there = self._study.get_trials(deepcopy=False)
-            if number < len(there) and there[number].state != TrialState.WAITING:
-                if trunk_of(there[number]) != trunk:
+            if number < self._begun:  # by an earlier process
+                known = one_trial(self._study, number)
+                if trunk_of(known) != trunk:
                     break  # this one ended short
-                trial = Trial(self._study, there[number]._trial_id)
-                if not has_settings(self._space, there[number]):
+                trial = Trial(self._study, known._trial_id)
+                if not has_settings(self._space, known):
                     draw_again(trial)
             elif self._enqueue(number, trials, configs):
                 trial = self._study.ask()
+                self._begun += 1
             else:
                 break
             trials.append(trial)
@@ -149,15 +152,15 @@ class OptunaSearcher(Searcher):
     def _enqueue(self, number: int, trials: list[Trial], configs: list[TrainConfig]) -> bool:
         """Fix what is not for the sampler to say: a preset, or what a late variant shares; False
         where the trunk has no further variant."""
-        there = self._study.get_trials(deepcopy=False)
-        if any(t.state == TrialState.WAITING for t in there):
-            return True  # of a search that was killed here
-        used = {t.user_attrs.get(PRESET) for t in there}
-        presets = [name for name in self._presets if name not in used]
+        if self._waiting:
+            self._waiting = False
+            return True
+        presets = [name for name in self._presets if name not in self._used]
         if not trials:
             if presets:
                 first = presets[0]
                 self._study.enqueue_trial(self._presets[first], user_attrs={PRESET: first})
+                self._used.add(first)
             return True
         attributes: dict[str, Any] = {TRUNK: trials[0].number}
         if PRESET in trials[0].user_attrs:  # presets keep to themselves, so that all come first
@@ -165,6 +168,7 @@ class OptunaSearcher(Searcher):
             alike = [p for p in presets if trunk_settings(self._space.preset(p)) == trunk]
             fixed = self._presets[alike[0]] if alike else None
             attributes |= {PRESET: alike[0]} if alike else {}
+            self._used |= set(alike[:1])
         else:
             fixed = variant_params(self._space, trials[0].params, configs, self._draw(number))
         if fixed is not None:
@@ -175,7 +179,7 @@ class OptunaSearcher(Searcher):
         return np.random.default_rng(derived_seed(self._seed, number, LATE))
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[trial.number]
+        return one_trial(self._study, trial.number)
 
 
 def has_settings(space: SearchSpace, trial: FrozenTrial) -> bool:
