@@ -16,7 +16,7 @@ from imbtune.errors import ConfigError
 from imbtune.presets import PRESETS
 from imbtune.slots import SLOTS, all_knobs
 
-COMMANDS = ("search", "resume", "calibrate", "train", "show")
+COMMANDS = ("search", "plan", "resume", "calibrate", "train", "show")
 
 
 def invoke(*args: str) -> tuple[int, str, str]:

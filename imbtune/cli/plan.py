@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import shlex
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,12 +11,15 @@ from rich.table import Table
 
 from imbtune.cli.search import parse_request
 from imbtune.cli.settings import make_console
-from imbtune.search.commands import program
+from imbtune.search.commands import space_command
 from imbtune.search.request import SearchRequest
 
 if TYPE_CHECKING:
     from imbtune.search.pace import Fleet, Pace
     from imbtune.search.plan import Plan
+
+# options that decide what a search costs, or which one it is
+OWN = ("seed", "sampler", "rungs", "calibration", "rescue", "finals", "final_seeds")
 
 
 def plan_command(
@@ -35,7 +37,7 @@ def plan_command(
     console = make_console()
     print_plan(request, fleet, pace, plan, price, console)
     console.print("\nNext: this search:")
-    console.print(f"  {search_line(options, is_elsewhere(fleet))}", soft_wrap=True)
+    console.print(f"  {search_line(request, options, is_elsewhere(fleet))}", soft_wrap=True)
 
 
 def print_plan(
@@ -86,19 +88,13 @@ def is_elsewhere(fleet: Fleet) -> bool:
     return fleet.gpus > here.gpus or (not fleet.gpus and fleet.cpus > here.cpus)
 
 
-def search_line(options: Mapping[str, Any], elsewhere: bool) -> str:
-    """The command of a search with those `options` that are not its defaults."""
-    from imbtune.cli.main import search  # which imports this module
-
-    defaults = {name: p.default for name, p in inspect.signature(search).parameters.items()}
-    words = [program(), "search", options["space"], "--trials", str(options["trials"])]
-    for name, value in options.items():
-        if name in ("space", "trials") or value == defaults[name]:
-            continue
-        option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
-        for each in value if isinstance(value, list) else [value]:
-            words += [option] if each is True else [option, str(each)]
-    return shlex.join([*words, *(["--address", "auto"] if elsewhere else [])])
+def search_line(request: SearchRequest, asked: Mapping[str, Any], elsewhere: bool) -> str:
+    """The command of the search: the request's, with those options `asked` for that its command
+    does not have of itself; on a cluster if elsewhere."""
+    defaults = {field.name: field.default for field in fields(SearchRequest)}
+    given = {name: str(asked[name]) for name in OWN if asked[name] != defaults[name]}
+    there = replace(request, address="auto") if elsewhere else request
+    return space_command("search", there, trials=str(request.trials), **given)
 
 
 def duration(seconds: float) -> str:

@@ -160,7 +160,7 @@ def _of_study(
     fleet = _fleet(request, gpus, cpus, Node(0, 0))
     data = content["data"]
     counts_K = np.array(data["counts"], dtype=np.int64)
-    speed = _recorded_speed(Store(before.place))
+    speed = _recorded_speed(Store(place))
     return fleet, Pace(speed, counts_K, int(data["validation"]), f"as in {place}")
 
 

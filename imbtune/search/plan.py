@@ -34,7 +34,7 @@ from imbtune.training.timing import Speed
 DRAWN = 500  # configurations; with more trials than that, each of them stands for several
 OVERHEAD = 0.05  # seconds of a trial beside its training: what imbtune aims at
 # Spearman's ρ between a lower rung and the end: .71 to .91 for finished models of T/9 and T/3
-# (docs/benchmarks.md). How many trials reach a rung hardly depends on it.
+# (docs/benchmarks.md). From hundreds of trials on, what reaches a rung hardly depends on it.
 PREDICTS = 0.8
 # A sampler that learns hands out better trials than its first, random ones, and more of them pass
 # a rung than random ones would. Seen in 30 trials of digits-lt: the median at the first rung rises
