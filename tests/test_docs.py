@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from imbtune.cli.calibrate import calibrate_command
 from imbtune.cli.main import app
+from imbtune.cli.plan import plan_command
 from imbtune.cli.repeat import repeat_command
 from imbtune.cli.search import parse_request, resume_command
 from imbtune.cli.train import read_config
@@ -83,6 +84,7 @@ def test_a_command_of_the_docs_is_one_that_imbtune_takes(
     others: list[tuple[str, Callable[..., Any]]] = [
         ("search.resume_command", resume_command),
         ("calibrate.calibrate_command", calibrate_command),
+        ("plan.plan_command", plan_command),
         ("repeat.repeat_command", repeat_command),
     ]
     for place, function in others:
