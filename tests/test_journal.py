@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -285,6 +286,8 @@ def test_the_file_is_optunas_own(tmp_path: Path) -> None:
         for first in (0, 3, 7, 10, 2):
             read = list(ours.read_logs(first))
             assert read == (entries * 2)[first:] == list(theirs.read_logs(first))
+        with contextlib.closing(pickle.loads(pickle.dumps(ours))) as again:
+            assert list(again.read_logs(4)) == (entries * 2)[4:]
 
 
 def test_a_kill_takes_no_entry_back(tmp_path: Path) -> None:

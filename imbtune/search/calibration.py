@@ -13,7 +13,6 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from imbtune.config import TrainConfig
 from imbtune.training.progress import RUNG_KINDS, stretches
@@ -140,6 +139,8 @@ def _typed(kind: type[Made], content: Mapping[str, Any]) -> Made:
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float:
     """Spearman's ρ: Pearson's r of the ranks, ties at their mean; NaN where one is constant."""
+    from scipy import stats  # here: it takes a second to import, and a search starts without it
+
     ranks = stats.rankdata(one), stats.rankdata(other)
     if any(rank.std() == 0 for rank in ranks):
         return float("nan")
@@ -154,6 +155,8 @@ def recall_of_best(scores: ArrayLike, truth: ArrayLike, k: int) -> float:
 
 def interval(one: Floats, other: Floats) -> tuple[float, float]:
     """The bootstrapped 90 % interval of Spearman's ρ over trials; NaN where one is constant."""
+    from scipy import stats
+
     rng = np.random.default_rng(0)
     picks = rng.integers(0, len(one), (RESAMPLES, len(one)))
     ranks = (stats.rankdata(values[picks], axis=1) for values in (one, other))

@@ -48,6 +48,8 @@ def connected(address: str | None) -> Iterator[None]:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     # epochs are reported between rungs too, without a score; Tune would call that an error
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # no snapshots of all trials every few seconds: a search goes on from the journal of its study
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

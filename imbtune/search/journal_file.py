@@ -23,8 +23,11 @@ class JournalFile(BaseJournalBackend):
     """An entry a line, in Optuna's own format."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a+b")
+        self._path, self._file = path, path.open("a+b")
         self._read = self._at = 0  # entries that were read, and the bytes that they take
+
+    def __reduce__(self) -> tuple[type[JournalFile], tuple[Path]]:
+        return JournalFile, (self._path,)  # Tune pickles its searcher, and never looks at it
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The entries from that one on; ValueError for a line that is none."""
