@@ -1,0 +1,223 @@
+"""Images a second of the training step against a plain loop, and its share of the machine's peak.
+
+    python benchmarks/step.py [--repeats 5] [--model resnet32] [--precision auto]
+
+The plain loop is what people write: a DataLoader whose workers augment with PIL, float32, a second
+forward pass for the running accuracy and a label rule in Python as the reference package has them
+(arXiv 2308.15457). Both train margin-aware Mixup at batch 128 on noise of CIFAR's size, which costs
+the same, with all threads of the machine; each measurement is a process of its own, after an epoch
+that warms up. The peak is that of a 2048×2048 matrix product in the precision of the step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from spread import quartiles
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from imbtune.config import TrainConfig
+from imbtune.data.splits import Images, Look, Splits
+from imbtune.training.device_data import DeviceData
+from imbtune.training.loop import TrainState, pick_device, train_epoch
+from imbtune.training.memory import keep_freed_memory
+from imbtune.training.model import new_model
+from imbtune.training.progress import whole_run
+
+BATCH, STEPS, CLASSES = 128, 8, 10
+MEAN, STD = (0.5,) * 3, (0.25,) * 3
+SIDE = 2048  # of the matrices whose product is the peak
+
+Figures = dict[str, Any]
+
+
+def config_of(model: str, precision: str) -> TrainConfig:
+    settings = {"model": model, "precision": precision, "mix": "mamix", "epochs": 2}
+    return TrainConfig.from_settings({**settings, "batch_size": BATCH})
+
+
+def noise() -> Images:
+    pixels = np.random.default_rng(0).integers(0, 256, (BATCH * STEPS, 3, 32, 32), dtype=np.uint8)
+    return Images(pixels, np.arange(len(pixels), dtype=np.int64) % CLASSES)
+
+
+# ---- ours --------------------------------------------------------------------------------------
+
+
+def ours(model: str, precision: str) -> Figures:
+    """Images a second of our step, the peak, and the share of it."""
+    keep_freed_memory()
+    images, device = noise(), pick_device()
+    names = tuple(map(str, range(CLASSES)))
+    data = DeviceData(Splits(images, images, names, Look(MEAN, STD, pad=4, flip=True)), device)
+    config = config_of(model, precision)
+    state = TrainState(config, data)
+    first, second = whole_run(2, config.schedule.shared)
+    train_epoch(state, data, first)
+    seconds = timed(lambda: train_epoch(state, data, second))
+    rate = BATCH * STEPS / seconds
+    kind = torch.bfloat16 if state.autocast._enabled else torch.float32
+    peak, work = matrix_product(device, kind), flops_an_image(state)
+    return {"rate": rate, "peak": peak, "share": rate * work / peak, "kind": str(kind)}
+
+
+def flops_an_image(state: TrainState) -> float:
+    """Of a forward and a backward pass."""
+    images_BCHW = torch.zeros(2, 3, 32, 32, device=state.device)
+    with FlopCounterMode(display=False) as counter:
+        state.logits(images_BCHW).sum().backward()
+    return float(counter.get_total_flops()) / 2
+
+
+def matrix_product(device: torch.device, kind: torch.dtype) -> float:
+    """FLOP a second, the best of ten."""
+    a, b = (torch.randn(SIDE, SIDE, device=device).to(kind) for _ in range(2))
+    return 2 * SIDE**3 / min(timed(lambda: a @ b) for _ in range(10))
+
+
+def timed(call: Callable[[], object]) -> float:
+    def wait() -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    wait()
+    started = time.perf_counter()
+    call()
+    wait()
+    return time.perf_counter() - started
+
+
+# ---- as people write it --------------------------------------------------------------------------
+
+
+class PilImages(Dataset[tuple[Tensor, int]]):
+    """Images augmented one by one in a DataLoader's worker."""
+
+    def __init__(self, images: Images) -> None:
+        from torchvision import transforms
+
+        self.images = images
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        pixels_HWC = np.asarray(self.images.pixels)[index].transpose(1, 2, 0)
+        image: Tensor = self.transform(Image.fromarray(pixels_HWC))
+        return image, int(self.images.labels[index])
+
+
+def plain(model_name: str, precision: str) -> Figures:
+    """Images a second of the plain loop; its precision is always float32."""
+    device = pick_device()
+    model = new_model(config_of(model_name, "float32"), 3, CLASSES).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
+    workers = len(os.sched_getaffinity(0))
+    loader = DataLoader(
+        PilImages(noise()), BATCH, shuffle=True, num_workers=workers, persistent_workers=True
+    )
+    counts = [100.0 / (1 + k) for k in range(CLASSES)]
+    plain_epoch(model, optimizer, loader, counts, device)
+    seconds = timed(lambda: plain_epoch(model, optimizer, loader, counts, device))
+    return {"rate": BATCH * STEPS / seconds}
+
+
+def plain_epoch(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: DataLoader[tuple[Tensor, int]],
+    counts: list[float],
+    device: torch.device,
+) -> float:
+    total_loss, correct = 0.0, 0.0
+    for images, labels in loader:
+        x, y = images.to(device), labels.to(device)
+        lam, order = np.random.beta(1, 1), torch.randperm(len(x), device=device)
+        correct += (model(x).argmax(1) == y).sum().item()  # the second forward
+        shares = [label_share(lam, counts[a], counts[b]) for a, b in zip(y, y[order], strict=True)]
+        g = torch.tensor(shares, device=device)
+        logits = model(lam * x + (1 - lam) * x[order])
+        loss_i = F.cross_entropy(logits, y, reduction="none")
+        loss_j = F.cross_entropy(logits, y[order], reduction="none")
+        loss = (g * loss_i + (1 - g) * loss_j).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total_loss += loss.item()
+    return total_loss
+
+
+def label_share(lam: float, n_i: float, n_j: float) -> float:
+    """Margin-aware Mixup's rule for one pair, ω = ¼."""
+    m = math.pow(n_i, -0.25) / (math.pow(n_i, -0.25) + math.pow(n_j, -0.25))
+    x = 1 - lam
+    return 1 - x / (2 * m) if x <= m else (1 - x) / (2 * (1 - m))
+
+
+# ---- in turn -----------------------------------------------------------------------------------
+
+
+def measure(repeats: int = 5, model: str = "resnet32", precision: str = "auto") -> Figures:
+    """Medians and quartiles: images a second of both, their ratio, peak in FLOP/s, share of it."""
+    pairs = [
+        (apart("plain", model, precision), apart("ours", model, precision)) for _ in range(repeats)
+    ]
+    return {
+        "model": model,
+        "precision": pairs[0][1]["kind"],
+        "plain": quartiles([theirs["rate"] for theirs, _ in pairs]),
+        "ours": quartiles([mine["rate"] for _, mine in pairs]),
+        "ratio": quartiles([mine["rate"] / theirs["rate"] for theirs, mine in pairs]),
+        "peak": quartiles([mine["peak"] for _, mine in pairs]),
+        "share": quartiles([mine["share"] for _, mine in pairs]),
+    }
+
+
+def apart(kind: str, model: str, precision: str) -> Figures:
+    """One measurement in a process of its own; ours with the settings of `imbtune`."""
+    settings = {"GOMP_SPINCOUNT": "1000"} if kind == "ours" else {}
+    command = [sys.executable, __file__, "--one", kind, "--model", model, "--precision", precision]
+    done = subprocess.run(command, env=os.environ | settings, stdout=subprocess.PIPE, check=True)
+    figures: Figures = json.loads(done.stdout)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--model", default="resnet32")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--one", choices=["ours", "plain"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        one = ours if options.one == "ours" else plain
+        print(json.dumps(one(options.model, options.precision)))
+    else:
+        print(json.dumps(measure(options.repeats, options.model, options.precision), indent=1))
+
+
+if __name__ == "__main__":
+    main()
