@@ -48,7 +48,7 @@ def load(
         lacking = [k for k, count in enumerate(counts[: len(dataset.classes)]) if not count]
         if lacking or len(counts) > len(dataset.classes):
             raise DataError(_says_lacking(name, reading.root, part, dataset.classes, lacking))
-    return replace(dataset, notes=(*_says_encoded(dataset), *dataset.notes))
+    return replace(dataset, notes=(*dataset.notes, *_says_encoded(dataset)))
 
 
 def _says_encoded(dataset: Dataset) -> tuple[str, ...]:

@@ -27,8 +27,11 @@ def memory_share(gpus: float, total: int) -> float:
 
 
 def limit_memory(gpus: float) -> None:
-    """A trial that asks for more than its share of the memory fails alone, not its neighbours."""
-    if 0 < gpus < 1:
+    """A trial that asks for more than its share of the memory fails alone, not its neighbours.
+
+    Without effect where Ray counts a GPU that torch cannot use: the trial trains on the CPU there.
+    """
+    if 0 < gpus < 1 and torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(memory_share(gpus, total))
 
