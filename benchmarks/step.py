@@ -32,10 +32,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from imbtune.config import TrainConfig
 from imbtune.data.splits import Images, Look, Splits
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import TrainState, pick_device, train_epoch
+from imbtune.training.loop import train_epoch
 from imbtune.training.memory import keep_freed_memory
 from imbtune.training.model import new_model
 from imbtune.training.progress import whole_run
+from imbtune.training.state import TrainState, pick_device
 
 BATCH, STEPS, CLASSES = 128, 8, 10
 MEAN, STD = (0.5,) * 3, (0.25,) * 3

@@ -90,6 +90,9 @@ class TrainConfig:
             choices=("auto", "float32", "bfloat16"),
         ),
     ] = "auto"
+    cuda_graph: Annotated[
+        bool, Knob("on a GPU, launch a step as one CUDA graph; the same figures, up to rounding")
+    ] = True
     seed: Annotated[int, Knob("of weights, order, mixing and augmentation", 0)] = 0
 
     @classmethod

@@ -33,12 +33,13 @@ from imbtune.results.store import Store
 from imbtune.training.contract import try_parts
 from imbtune.training.device_data import DeviceData
 from imbtune.training.finish import finish
-from imbtune.training.loop import TrainState, pick_device, train_epoch
+from imbtune.training.loop import train_epoch
 from imbtune.training.margins import example_margins
 from imbtune.training.memory import keep_freed_memory
 from imbtune.training.metrics import metrics, recalls
 from imbtune.training.model import new_model, try_model
 from imbtune.training.progress import whole_run
+from imbtune.training.state import TrainState, pick_device
 
 SPOKEN = 10  # progress lines of one run
 
@@ -142,9 +143,9 @@ def _train_seed(
     epochs = whole_run(config.epochs, config.schedule.shared)
     every = max(1, len(epochs) // SPOKEN)
     for done, epoch in enumerate(epochs, 1):
-        _, loss = train_epoch(state, data, epoch)
+        log = train_epoch(state, data, epoch)
         if done % every == 0 and done < len(epochs):
-            say(f"seed {config.seed}: epoch {done}/{len(epochs)}, loss {loss:.3f}")
+            say(f"seed {config.seed}: epoch {done}/{len(epochs)}, loss {log.loss:.3f}")
     finish(state, data, config.epochs)
     confusion_KK = state.evaluate(data)
     margins = _margins(state, data, out)

@@ -8,12 +8,14 @@ import torch
 from conftest import make_splits
 from torch import Tensor
 
-from imbtune.config import TrainConfig
+from imbtune.config import TrainConfig, active
+from imbtune.presets import find_preset
 from imbtune.training.batch import Batch
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import TrainState, _methods, batches, train_epoch
+from imbtune.training.loop import _methods, batches, train_epoch
 from imbtune.training.plan import EpochPlan, draw_epoch
 from imbtune.training.progress import Epoch, whole_run
+from imbtune.training.state import TrainState
 
 CPU = torch.device("cpu")
 DATA = DeviceData(make_splits([60, 20, 6, 1]), CPU)  # 87 images, 8×8 grey: 3 steps of 30
@@ -30,6 +32,15 @@ def make_config(**changes: Any) -> TrainConfig:
     small = {"model.width": 4} if "model" not in changes else {}
     plain = {"batch_size": 30, "epochs": 5, "precision": "float32"} | small
     return TrainConfig.from_settings(plain | {k.replace("__", "."): v for k, v in changes.items()})
+
+
+def preset_config(name: str, **changes: Any) -> TrainConfig:
+    """A preset in small; of `changes`, those that it has."""
+    settings = find_preset(name).settings
+    small = CHEAP.get(str(settings["generate"]), {}) | {"model.width": 4, "after.share": 0.25}
+    wanted = {k.replace("__", "."): v for k, v in changes.items()}
+    chosen = active(settings | small | wanted)
+    return make_config(**{k.replace(".", "__"): v for k, v in chosen.items()})
 
 
 def epochs_of(config: TrainConfig) -> list[Epoch]:

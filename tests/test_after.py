@@ -24,9 +24,10 @@ from imbtune.final import load_model, train_final
 from imbtune.training import loop
 from imbtune.training.device_data import DeviceData
 from imbtune.training.finish import finish
-from imbtune.training.loop import HEAD, TrainState, batches, seed_torch
+from imbtune.training.loop import batches
 from imbtune.training.plan import EpochPlan, draw_epoch
 from imbtune.training.progress import Epoch
+from imbtune.training.state import HEAD, TrainState, seed_torch
 
 COUNTS = [60, 20, 6, 1]
 COSINE = ["ldam", "gcl"]

@@ -16,7 +16,7 @@ from short_runs import CHEAP, DATA
 from imbtune.config import TrainConfig
 from imbtune.methods.schedules import Phases
 from imbtune.training.climb import EpochResult, RungResult, climb
-from imbtune.training.loop import TrainState, train_epoch
+from imbtune.training.loop import train_epoch
 from imbtune.training.progress import (
     RUNG_KINDS,
     Epoch,
@@ -26,6 +26,7 @@ from imbtune.training.progress import (
     stretches,
     trunk,
 )
+from imbtune.training.state import TrainState
 
 SMALL = {"model.width": 2, "batch_size": 60, "precision": "float32", "epochs": 9}  # a step an epoch
 

@@ -19,10 +19,10 @@ from imbtune.training import deepsmote, loop
 from imbtune.training.climb import EpochResult, climb
 from imbtune.training.device_data import DeviceData
 from imbtune.training.image_store import Resident
-from imbtune.training.loop import TrainState
 from imbtune.training.m2m import translate
 from imbtune.training.plan import EpochPlan, draw_epoch
 from imbtune.training.progress import cooldown, stretches, trunk
+from imbtune.training.state import TrainState
 
 SPLITS = make_splits([60, 20, 6, 1])
 

@@ -22,8 +22,9 @@ from imbtune.search.samplers import trial_seed
 from imbtune.search.searcher import shared_params
 from imbtune.search.space import KnobRange
 from imbtune.search.space_file import list_spaces, load_space
-from imbtune.training.loop import TrainState, train_epoch
+from imbtune.training.loop import train_epoch
 from imbtune.training.progress import trunk
+from imbtune.training.state import TrainState
 
 SMALL = {"model": "small_cnn", "model.width": 2, "batch_size": 30, "precision": "float32"}
 
@@ -79,11 +80,9 @@ def config_of(settings: Mapping[str, Any]) -> TrainConfig:
 
 def trunk_of(config: TrainConfig, epochs: int) -> tuple[Any, int, list[torch.Tensor]]:
     state = TrainState(config, DATA)
-    losses = [
-        train_epoch(state, DATA, epoch)
-        for epoch in trunk(0, epochs, config.epochs, config.schedule.shared)
-    ]
-    return losses, state.passes, everything(state)
+    epochs_left = trunk(0, epochs, config.epochs, config.schedule.shared)
+    logs = [train_epoch(state, DATA, epoch) for epoch in epochs_left]
+    return [(log.lr, log.loss) for log in logs], state.passes, everything(state)
 
 
 @hypothesis.settings(max_examples=60)

@@ -18,8 +18,8 @@ from short_runs import CPU, DATA, make_config, raw_logits, trained
 from imbtune.data.splits import Images, Splits
 from imbtune.training import margins as module
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import TrainState
 from imbtune.training.margins import Margins, class_margins, example_margins, margins_of
+from imbtune.training.state import TrainState
 
 Floats = NDArray[np.float64]
 Scored = tuple[Floats, list[int]]

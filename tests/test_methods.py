@@ -28,8 +28,9 @@ from imbtune.registry import Entry, Knob, Registry, Value, describe_range
 from imbtune.slots import SLOTS, registries
 from imbtune.training.device_data import DeviceData
 from imbtune.training.finish import finish
-from imbtune.training.loop import TrainState, train_epoch
+from imbtune.training.loop import train_epoch
 from imbtune.training.progress import whole_run
+from imbtune.training.state import TrainState
 
 REGISTRIES = registries()
 ENTRIES = [entry for registry in REGISTRIES for entry in registry]

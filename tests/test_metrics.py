@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from imbtune.training import metrics as module
 from imbtune.training.device_data import DeviceData
-from imbtune.training.metrics import OBJECTIVES, evaluate, metrics, recalls
+from imbtune.training.metrics import OBJECTIVES, confusion, metrics, recalls
 
 Ints = NDArray[np.int64]
 
@@ -106,7 +106,7 @@ def test_evaluation_counts_each_held_out_image_once(
     splits = make_splits([5, 4, 3], held=10)
     model = BrightnessModel()
     autocast = torch.autocast("cpu", enabled=False)
-    confusion_KK = evaluate(model, DeviceData(splits, torch.device("cpu")), autocast)
+    confusion_KK = confusion(model, DeviceData(splits, torch.device("cpu")), autocast).numpy()
     literal = np.zeros((3, 3), dtype=np.int64)
     for pixels, label in zip(splits.held.pixels, splits.held.labels, strict=True):
         level = (pixels / 255.0 - 0.5).mean() / 0.25

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from imbtune.methods.losses import margin_softmax
 from imbtune.methods.schedules import Phases
-from imbtune.training.batch import Batch, gradient
+from imbtune.training.batch import Batch
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import TrainState
 from imbtune.training.progress import trunk, whole_run
+from imbtune.training.state import TrainState
 
 EPOCH = whole_run(5, Phases())[1]
 
@@ -61,7 +61,7 @@ def literal_gradient(state: TrainState, batch: Batch, rho: float, sharp: set[int
 
 
 def gradient_of(state: TrainState, batch: Batch) -> list[Tensor]:
-    gradient(state, batch)
+    state.gradient(batch)
     return [w.grad for w in state.model.parameters() if w.grad is not None]
 
 
@@ -105,7 +105,7 @@ def test_a_step_returns_the_plain_loss_and_leaves_the_weights(name: str) -> None
     plain = state_of("sgd", mix="mixup")
     batch = first_batch(sharp, EPOCH)
     before = [weight.clone() for weight in sharp.model.parameters()]
-    loss, plain_loss = gradient(sharp, batch), gradient(plain, batch)
+    loss, plain_loss = sharp.gradient(batch), plain.gradient(batch)
     torch.testing.assert_close(loss, plain_loss)
     assert not loss.requires_grad
     assert same(list(sharp.model.parameters()), before)
@@ -123,7 +123,7 @@ def test_batch_norm_that_averages_all_batches_counts_each_once() -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = None
         for _ in range(3):
-            gradient(state, first_batch(state, EPOCH))
+            state.gradient(first_batch(state, EPOCH))
     sharp, plain = (list(state.model.buffers()) for state in states)
     assert same(sharp, plain)
 

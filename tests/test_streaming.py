@@ -20,7 +20,7 @@ from imbtune.data.decoding import Decoder
 from imbtune.data.images import EncodedPixels, Images
 from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError, DataError
-from imbtune.training import device_data, loop, margins
+from imbtune.training import device_data, margins, state
 from imbtune.training.climb import RungResult, climb
 from imbtune.training.device_data import DeviceData
 from imbtune.training.image_store import Encoded, Resident, Streamed
@@ -80,7 +80,7 @@ def workers(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def in_small_blocks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    for module in (device_data, loop, margins):
+    for module in (device_data, margins, state):
         monkeypatch.setattr(module, "BLOCK", size)
 
 

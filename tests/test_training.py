@@ -12,41 +12,31 @@ import pytest
 import torch
 from conftest import make_splits
 from short_runs import (
-    CHEAP,
     CPU,
     DATA,
     everything,
     make_config,
     plan_of,
+    preset_config,
     same,
     train,
     trained,
 )
 from torch import Tensor
 
-from imbtune.config import TrainConfig, active
+from imbtune.config import TrainConfig
 from imbtune.data.splits import Images, Splits
 from imbtune.methods.blending import Blend
 from imbtune.methods.schedules import Phases
-from imbtune.presets import PRESETS, find_preset
-from imbtune.training import loop
+from imbtune.presets import PRESETS
 from imbtune.training.batch import objective
 from imbtune.training.climb import EpochResult, RungResult, climb
 from imbtune.training.device_data import DeviceData
 from imbtune.training.finish import finish
-from imbtune.training.loop import TrainState, batches, train_epoch
+from imbtune.training.loop import batches, train_epoch
 from imbtune.training.metrics import metrics
 from imbtune.training.progress import RUNG_KINDS, cooldown, stretches, trunk, whole_run
-
-
-def preset_config(name: str, **changes: Any) -> TrainConfig:
-    """A preset in small; of `changes`, those that it has."""
-    settings = find_preset(name).settings
-    small = CHEAP.get(str(settings["generate"]), {}) | {"model.width": 4, "after.share": 0.25}
-    wanted = {k.replace("__", "."): v for k, v in changes.items()}
-    chosen = active(settings | small | wanted)
-    return make_config(**{k.replace(".", "__"): v for k, v in chosen.items()})
-
+from imbtune.training.state import TrainState
 
 # ---- the loop ----------------------------------------------------------------------------------
 
@@ -69,7 +59,7 @@ def test_an_epoch_is_its_steps_by_hand() -> None:
     config = make_config(mix="mixup", loss="vs", weights="effective_number", optimizer__lr=0.05)
     state, by_hand = TrainState(config, DATA), TrainState(config, DATA)
     epoch = cooldown(4, 5, 10, Phases(0.05))[0]
-    lr, loss = train_epoch(state, DATA, epoch)
+    log = train_epoch(state, DATA, epoch)
     plan = plan_of(by_hand, epoch)
     weights = list(by_hand.model.parameters())
     sgd = torch.optim.SGD(weights, lr=1.0, momentum=0.9, weight_decay=2e-4)
@@ -77,12 +67,12 @@ def test_an_epoch_is_its_steps_by_hand() -> None:
     for step, batch in enumerate(batches(by_hand, DATA, plan)):
         sgd.param_groups[0]["lr"] = plan.lr_S[step].item()
         sgd.zero_grad()
-        value = objective(by_hand.model(batch.images_BCHW), batch, by_hand)
+        value = objective(by_hand.model(batch.images_BCHW), batch, by_hand.learner)
         value.backward()
         sgd.step()
         losses.append(value.item())
-    assert lr == pytest.approx(plan.lr_S[-1].item())
-    assert loss == pytest.approx(sum(losses) / 3, rel=1e-4)
+    assert log.lr == pytest.approx(plan.lr_S[-1].item())
+    assert log.loss == pytest.approx(sum(losses) / 3, rel=1e-4)
     for weight, expected in zip(state.model.parameters(), weights, strict=True):
         torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-5)
 
@@ -134,7 +124,7 @@ def literal_features(state: TrainState) -> Tensor:
 def test_features_are_those_of_the_network_as_it_stands(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "BLOCK", block)
+    monkeypatch.setattr("imbtune.training.state.BLOCK", block)
     state = TrainState(make_config(), DATA)
     for epoch in trunk(0, 2, 5, Phases()):
         expected_ND = literal_features(state)

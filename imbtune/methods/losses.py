@@ -74,9 +74,9 @@ def margin_softmax(
     return focal_B * entropy_B
 
 
-def cloud_noise(logits_BK: Tensor) -> Tensor:
+def cloud_noise(shape_BK: tuple[int, int], device: torch.device | None = None) -> Tensor:
     """|δ| with δ ~ N(0, 1/3), 1/3 the standard deviation, clipped to [-1, 1]; torch's generator."""
-    return (torch.randn_like(logits_BK) / 3).abs().clamp(max=1)
+    return (torch.randn(shape_BK, device=device) / 3).abs().clamp(max=1)
 
 
 def _row(

@@ -21,11 +21,11 @@ from imbtune.search.request import EVERY
 from imbtune.search.scheduler import RUNG_TIME, SCORE
 from imbtune.training.climb import EpochResult, RungResult, climb
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import TrainState, pick_device
 from imbtune.training.margins import ClassMargins
 from imbtune.training.memory import keep_freed_memory
 from imbtune.training.metrics import metrics, recalls
 from imbtune.training.progress import Stretch, every_kind, left_after, stretches
+from imbtune.training.state import TrainState, pick_device
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from imbtune.search.setup import load_search_splits
 from imbtune.search.study_files import check_purpose, check_same_data, read_study
 from imbtune.training.climb import RungResult, climb
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import pick_device
 from imbtune.training.metrics import metrics
 from imbtune.training.progress import stretches
+from imbtune.training.state import pick_device
 
 
 def repeat_trial(place: str, number: int, data: Path | None, say: Callable[[str], None]) -> bool:

@@ -4,16 +4,13 @@ or two where images are mixed, K classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from imbtune.methods.losses import cloud_noise, margin_softmax
+from imbtune.methods.losses import LossFunction, MarginSoftmax, margin_softmax
 from imbtune.training.model import statistics_kept
-
-if TYPE_CHECKING:
-    from imbtune.training.loop import TrainState
 
 
 class Batch(NamedTuple):
@@ -21,40 +18,74 @@ class Batch(NamedTuple):
 
     images_BCHW: mixed, as network input. labels_LB: the classes of x_i, and where images are mixed
     those of x_j. shares_LB: g·w[y_i] and (1-g)·w[y_j], with g the label rule's share of y_i and w
-    the class weights. norm: what the weighted sum of losses is divided by, ().
+    the class weights. norm: what the weighted sum of losses is divided by, (). noise_BK: how far
+    each logit is lowered at random, in [0, 1], for a loss that asks for it (GCL).
     """
 
     images_BCHW: Tensor
     labels_LB: Tensor
     shares_LB: Tensor
     norm: Tensor
+    noise_BK: Tensor | None = None
 
     def of_classes(self, chosen_K: Tensor) -> Batch:
         """The share of the batch's loss that belongs to some classes (1) and not to others (0)."""
         return self._replace(shares_LB=self.shares_LB * chosen_K[self.labels_LB])
 
 
-def objective(logits_BK: Tensor, batch: Batch, state: TrainState) -> Tensor:
+class Sharp(NamedTuple):
+    """Where the gradient is taken at the worst point near by: for the loss of the classes that are
+    1 in `classes_K`; how far, `rho`, (). has_rest: whether there are other classes."""
+
+    classes_K: Tensor
+    rho: Tensor
+    has_rest: bool
+
+
+class Learner(NamedTuple):
+    """What a step learns with. All that trials of one network differ in are tensors.
+
+    own_loss: of the user's, in the place of the vectors. sharp: for SAM and ImbSAM.
+    """
+
+    model: nn.Module
+    autocast: torch.autocast
+    vectors: MarginSoftmax
+    own_loss: LossFunction | None = None
+    sharp: Sharp | None = None
+
+    def logits(self, images_BCHW: Tensor) -> Tensor:
+        """The model's float32 logits (B, K) of normalised images."""
+        with self.autocast:
+            logits_BK: Tensor = self.model(channels_last(images_BCHW))
+        return logits_BK.float()
+
+
+def channels_last(images_BCHW: Tensor) -> Tensor:
+    """The images, with the channels of a pixel side by side in memory."""
+    return images_BCHW.contiguous(memory_format=torch.channels_last)
+
+
+def objective(logits_BK: Tensor, batch: Batch, learner: Learner) -> Tensor:
     """The mixed label as two hard ones: Σ(a·ℓ(z, y_i) + b·ℓ(z, y_j)) over `batch.norm`."""
-    if state.own_loss:
-        hard = [state.own_loss(logits_BK, labels_B) for labels_B in batch.labels_LB]
+    if learner.own_loss:
+        hard = [learner.own_loss(logits_BK, labels_B) for labels_B in batch.labels_LB]
         loss_LB = torch.stack(hard)
     else:
-        noise_BK = cloud_noise(logits_BK)
-        loss_LB = margin_softmax(logits_BK, batch.labels_LB, state.vectors, noise_BK)
+        loss_LB = margin_softmax(logits_BK, batch.labels_LB, learner.vectors, batch.noise_BK)
     return (batch.shares_LB * loss_LB).sum() / batch.norm
 
 
-def gradient(state: TrainState, batch: Batch) -> Tensor:
+def gradient(learner: Learner, batch: Batch) -> Tensor:
     """Leave the step's gradient on the parameters; the loss at the weights, detached."""
-    if state.sharp_K is not None:
-        return _sharp_gradient(state, batch, state.sharp_K)
-    loss = objective(state.logits(batch.images_BCHW), batch, state)
+    if learner.sharp:
+        return _sharp_gradient(learner, batch, learner.sharp)
+    loss = objective(learner.logits(batch.images_BCHW), batch, learner)
     loss.backward()
     return loss.detach()
 
 
-def _sharp_gradient(state: TrainState, batch: Batch, sharp_K: Tensor) -> Tensor:
+def _sharp_gradient(learner: Learner, batch: Batch, sharp: Sharp) -> Tensor:
     """SAM (arXiv 2010.01412), for some classes ImbSAM (arXiv 2308.07815).
 
     With L = L_rest + L_sharp, the loss of the other classes and of the sharp ones (all, for SAM):
@@ -63,22 +94,22 @@ def _sharp_gradient(state: TrainState, batch: Batch, sharp_K: Tensor) -> Tensor:
 
     The second pass uses the batch's own statistics and leaves batch norm's running ones alone.
     """
-    weights = [w for group in state.optimizer.param_groups for w in group["params"]]
-    sharp, rest = batch.of_classes(sharp_K), batch.of_classes(1 - sharp_K)
-    logits_BK = state.logits(batch.images_BCHW)
-    loss = objective(logits_BK, sharp, state)
-    uphill = torch.autograd.grad(loss, weights, retain_graph=state.has_rest)
-    if state.has_rest:
-        loss_rest = objective(logits_BK, rest, state)
+    weights: list[Tensor] = list(learner.model.parameters())
+    sharp_batch, rest = batch.of_classes(sharp.classes_K), batch.of_classes(1 - sharp.classes_K)
+    logits_BK = learner.logits(batch.images_BCHW)
+    loss = objective(logits_BK, sharp_batch, learner)
+    uphill = torch.autograd.grad(loss, weights, retain_graph=sharp.has_rest)
+    if sharp.has_rest:
+        loss_rest = objective(logits_BK, rest, learner)
         loss_rest.backward()
         loss = loss + loss_rest
     start = [w.detach().clone() for w in weights]
     length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(uphill)))
     with torch.no_grad():
-        step = state.rho / length.clamp(min=1e-12)
+        step = sharp.rho / length.clamp(min=1e-12)
         torch._foreach_add_(weights, [g * step for g in uphill])
-    with statistics_kept(state.model):
-        objective(state.logits(batch.images_BCHW), sharp, state).backward()
+    with statistics_kept(learner.model):
+        objective(learner.logits(batch.images_BCHW), sharp_batch, learner).backward()
     with torch.no_grad():
         torch._foreach_copy_(weights, start)
     return loss.detach()

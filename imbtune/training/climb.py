@@ -7,29 +7,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from imbtune.config import TrainConfig
 from imbtune.training.device_data import DeviceData
 from imbtune.training.finish import finish
-from imbtune.training.loop import TrainState, train_epoch
+from imbtune.training.loop import EpochLog, train_epoch
 from imbtune.training.margins import ClassMargins, class_margins
 from imbtune.training.progress import Epoch, Stretch
+from imbtune.training.state import TrainState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EpochResult:
-    """What an epoch left: the learning rate of its last step, its mean training loss, and the
-    confusion matrix after it. stretch: what it is trained for."""
+    """What an epoch left. stretch: what it is trained for. passes: image passes so far in the
+    trial. On a GPU the epoch is only launched: to read its loss or confusion the first time waits,
+    so another trial's can be launched before."""
 
     epoch: Epoch
     stretch: Stretch
-    lr: float
-    loss: float
-    confusion_KK: NDArray[np.int64]
-    passes: int  # image passes so far in the trial
+    log: EpochLog
+    passes: int
+    _confusion: Tensor
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of its last step."""
+        return self.log.lr
+
+    @property
+    def loss(self) -> float:
+        """Its mean training loss."""
+        return self.log.loss
+
+    @cached_property
+    def confusion_KK(self) -> NDArray[np.int64]:
+        """The confusion matrix after it."""
+        confusion_KK: NDArray[np.int64] = self._confusion.cpu().numpy()
+        return confusion_KK
 
 
 @dataclass(frozen=True)
@@ -83,6 +102,5 @@ def _train(
     state: TrainState, data: DeviceData, stretch: Stretch, epochs: Iterable[Epoch], earlier: int
 ) -> Iterator[EpochResult]:
     for epoch in epochs:
-        lr, loss = train_epoch(state, data, epoch)
-        confusion_KK = state.evaluate(data)
-        yield EpochResult(epoch, stretch, lr, loss, confusion_KK, earlier + state.passes)
+        log = train_epoch(state, data, epoch)
+        yield EpochResult(epoch, stretch, log, earlier + state.passes, state.confusion(data))

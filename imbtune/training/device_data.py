@@ -21,6 +21,7 @@ from torch import Tensor
 from imbtune.data.augment import normalise, shift_and_flip
 from imbtune.data.splits import Images, Splits
 from imbtune.errors import ConfigError
+from imbtune.training.captured import Benches, CudaGraphs
 from imbtune.training.image_store import Resident, Streamed
 from imbtune.training.neighbours import Neighbours
 
@@ -43,7 +44,7 @@ class DeviceData:
 
     train, held: the images, as uint8 on the device, or streamed to it. labels_N, held_labels_M:
     their classes, on the device. counts_K: training images of each class, on the host as an array;
-    host_labels_N likewise.
+    host_labels_N likewise. benches: where steps are recorded; None where they are not.
     """
 
     def __init__(self, splits: Splits, device: torch.device) -> None:
@@ -58,6 +59,7 @@ class DeviceData:
         self.train_counts_K = torch.from_numpy(self.counts_K).float().to(device)
         self.mean_C = torch.tensor(self.look.mean, device=device)
         self.std_C = torch.tensor(self.look.std, device=device)
+        self.benches = Benches(CudaGraphs) if device.type == "cuda" else None
         self._kept: dict[str, tuple[Hashable, Any]] = {}
         self._neighbours: Neighbours | None = None
 
@@ -76,6 +78,8 @@ class DeviceData:
         """What `make` gives for `key`; the last of each kind is kept for later trials."""
         if kind not in self._kept or self._kept[kind][0] != key:
             self._kept[kind] = (key, make())
+            if self.device.type == "cuda":  # a trial on another stream may be the next to use it
+                torch.cuda.current_stream().synchronize()
         made: Kept = self._kept[kind][1]
         return made
 
@@ -83,7 +87,10 @@ class DeviceData:
         """A host array on the device; float64 becomes float32."""
         kind = np.float32 if array.dtype == np.float64 else array.dtype
         narrowed = np.require(array, kind, ("C", "W"))  # W: torch warns of what it may not write to
-        return torch.from_numpy(narrowed).to(self.device, non_blocking=True)
+        tensor = torch.from_numpy(narrowed)
+        if self.device.type == "cuda":  # a copy from pinned memory waits for nothing
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def normalise(self, pixels_BCHW: Tensor) -> Tensor:
         """uint8 pixels as network input."""

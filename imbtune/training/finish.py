@@ -12,8 +12,9 @@ from imbtune.methods.finishing import Adjustment, Retraining
 from imbtune.methods.losses import plain
 from imbtune.registry import Value
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import HEAD, TrainState, seed_torch, train_epoch
+from imbtune.training.loop import train_epoch
 from imbtune.training.progress import Epoch
+from imbtune.training.state import HEAD, TrainState, seed_torch
 
 
 def finish(state: TrainState, data: DeviceData, budget: int) -> None:
@@ -66,7 +67,7 @@ def _second_stage(state: TrainState, asked: Retraining) -> TrainState:
         "schedule.warmup": 0.0,
     }
     stage.config = state.config.plain(**changes)
-    stage.mix, stage.generate, stage.sharp_K = None, None, None
-    stage.vectors, stage.own_loss = plain(state.vectors), None
+    stage.mix, stage.generate, stage.sharp, stage.bench = None, None, None, None
+    stage.vectors, stage.own_loss, stage.is_noisy = plain(state.vectors), None, False
     stage.weights_K = state.weights_K.new_ones(len(state.weights_K))
     return stage

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from imbtune.training.device_data import BLOCK, DeviceData
 from imbtune.training.image_store import Resident, Streamed
-from imbtune.training.loop import TrainState
 from imbtune.training.model import evaluating
+from imbtune.training.state import TrainState
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from imbtune.training.device_data import BLOCK, DeviceData
 from imbtune.training.model import evaluating
@@ -19,8 +19,8 @@ MANY, FEW = 100, 20  # many-shot: over 100 training images; few-shot: under 20 (
 OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "worst_class")
 
 
-def evaluate(model: nn.Module, data: DeviceData, autocast: torch.autocast) -> Ints:
-    """The confusion matrix (K, K) of the model on the held-out images; one synchronisation."""
+def confusion(model: nn.Module, data: DeviceData, autocast: torch.autocast) -> Tensor:
+    """The confusion matrix (K, K) of the model on the held-out images, on the device."""
     classes = len(data.classes)
     flat_KK = torch.zeros(classes * classes, dtype=torch.int64, device=data.device)
     with evaluating(model), torch.inference_mode(), autocast:
@@ -29,8 +29,7 @@ def evaluate(model: nn.Module, data: DeviceData, autocast: torch.autocast) -> In
         ):
             predicted = model(data.normalise(pixels)).argmax(1)
             flat_KK += torch.bincount(labels * classes + predicted, minlength=classes * classes)
-    confusion_KK: Ints = flat_KK.view(classes, classes).cpu().numpy()
-    return confusion_KK
+    return flat_KK.view(classes, classes)
 
 
 def recalls(confusion_KK: Ints) -> NDArray[np.float64]:

@@ -43,7 +43,8 @@ class EpochPlan(NamedTuple):
     """One epoch.
 
     image, partner, source: x_i, x_j, and what M2m translates. `partner`, `lam_SB` and `box_SB4` are
-    None where nothing is mixed, `source` and `translate_SB` where nothing is translated.
+    None where nothing is mixed, `source` and `translate_SB` where nothing is translated. last_lr:
+    of `lr_S` the last, as it is on the device.
     """
 
     image: Views
@@ -54,6 +55,7 @@ class EpochPlan(NamedTuple):
     translate_SB: Tensor | None
     lr_S: Tensor
     weights_SK: Tensor
+    last_lr: float
 
 
 def steps_per_epoch(images: int, batch_size: int) -> tuple[int, int]:
@@ -81,6 +83,7 @@ def draw_epoch(config: TrainConfig, data: DeviceData, methods: Methods, epoch: E
     strength_S1 = np.array(
         [[strength(schedule, c, p)] for c, p in zip(cooled_S, progress_S, strict=True)]
     )
+    lr_S = learning_rates(config, epoch, steps)
     return EpochPlan(
         image,
         partner,
@@ -88,8 +91,9 @@ def draw_epoch(config: TrainConfig, data: DeviceData, methods: Methods, epoch: E
         box_SB4,
         source,
         translate_SB,
-        data.to_device(learning_rates(config, epoch, steps)),
+        data.to_device(lr_S),
         1 + data.to_device(strength_S1) * (methods.weights_K - 1),
+        float(np.float32(lr_S[-1])),
     )
 
 

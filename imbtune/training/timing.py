@@ -18,8 +18,9 @@ import torch
 from imbtune.config import TrainConfig, active
 from imbtune.data.splits import Images, Splits
 from imbtune.training.device_data import DeviceData
-from imbtune.training.loop import TrainState, train_epoch
+from imbtune.training.loop import train_epoch
 from imbtune.training.progress import whole_run
+from imbtune.training.state import TrainState
 
 ENOUGH = 0.3  # seconds that a timed epoch takes at least: what it does once then matters little
 TIMED = 1.0  # seconds that each configuration is timed for

@@ -1,0 +1,249 @@
+"""Recorded steps: one recording for all trials of a network, and the figures of the plain step.
+
+On a CPU the recording writes into the tensors of its first run, as a CUDA graph does; the graph
+itself is tested where there is a GPU.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_splits
+from short_runs import (
+    CPU,
+    DATA,
+    epochs_of,
+    everything,
+    first_batch,
+    make_config,
+    preset_config,
+    same,
+    train,
+)
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from imbtune.config import TrainConfig
+from imbtune.methods.losses import losses
+from imbtune.models.networks import Backbone, models
+from imbtune.presets import PRESETS
+from imbtune.training.captured import Bench, Benches, Run
+from imbtune.training.climb import RungResult, climb
+from imbtune.training.device_data import DeviceData
+from imbtune.training.progress import stretches
+from imbtune.training.state import TrainState
+
+HAS_GPU = torch.cuda.is_available()
+
+
+class InPlace:
+    """Repeats a run on the tensors of its first, and counts."""
+
+    recorded = 0
+
+    def __call__(self, run: Run) -> Run:
+        made = run()
+        type(self).recorded += 1
+
+        def replay() -> list[Tensor]:
+            for kept, new in zip(made, run(), strict=True):
+                kept.copy_(new)
+            return made
+
+        return replay
+
+
+@pytest.fixture
+def recording() -> DeviceData:
+    """DATA, in a process whose steps are recorded."""
+    data = DeviceData(make_splits([60, 20, 8, 4], 8), CPU)
+    data.benches = Benches(InPlace)
+    InPlace.recorded = 0
+    return data
+
+
+def plain_data() -> DeviceData:
+    return DeviceData(make_splits([60, 20, 8, 4], 8), CPU)
+
+
+def outcome(config: TrainConfig, data: DeviceData) -> list[Any]:
+    """Losses, confusions and margins along all rungs."""
+    path = stretches("cooldown", [2, config.epochs], config.schedule.shared)
+    found: list[Any] = []
+    for result in climb([config], data, path):
+        found.append(result.confusion_KK.tolist())
+        if not isinstance(result, RungResult):
+            found.append(result.loss)
+        elif result.margins:
+            found += [mean_K.tolist() for mean_K in result.margins]
+    return found
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_recorded_step_changes_no_figure(recording: DeviceData, preset: str) -> None:
+    """To the last bit, along rungs: copies that cool down, second stages, generated images."""
+    config = preset_config(preset, epochs=4, model__width=2, batch_size=40)
+    assert outcome(config, recording) == outcome(config, plain_data())
+    assert InPlace.recorded
+
+
+def test_one_recording_serves_every_trial_of_a_network(recording: DeviceData) -> None:
+    """Mixing, losses, weights, rates, decay and momentum differ; only the shapes are recorded."""
+    trials: list[dict[str, Any]] = [
+        {"mix": "mamix", "mix__omega": 0.5, "loss": "vs", "weights": "inverse", "seed": 3},
+        {"mix": "cutmix", "loss": "focal", "loss__gamma": 2.0, "optimizer__momentum": 0.5},
+        {"mix": "remix", "loss": "label_aware_smoothing", "optimizer__lr": 0.3},
+        {"mix": "mixup", "optimizer": "adamw", "sampler": "class_balanced"},
+        {"mix": "cmo", "optimizer__weight_decay": 0.05, "schedule": "cosine"},
+    ]
+    for changes in trials:
+        config = make_config(**changes)
+        states = [TrainState(config, data) for data in (recording, plain_data())]
+        for state, data in zip(states, (recording, plain_data()), strict=True):
+            train(state, epochs_of(config), data)
+        assert same(*map(everything, states)), changes
+        del states, state
+        gc.collect()
+    assert InPlace.recorded <= 2  # of two labels a sample; of one, where CMO leaves batches alone
+
+
+class Launched(TorchDispatchMode):
+    """The operations of a step, with all that is in them but tensors: what a graph would keep."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[tuple[str, str]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        constants = tree_map_only(Tensor, lambda t: tuple(t.shape), (args, kwargs))
+        self.calls.append((str(func), str(constants)))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sam", "imbsam"])
+def test_no_value_of_a_knob_is_a_constant_of_the_step(optimizer: str) -> None:
+    trials: list[dict[str, Any]] = [
+        {"loss": "ce", "mix": "mixup", "seed": 1},
+        {"loss": "vs", "loss__tau": 2.0, "mix": "mamix", "weights": "inverse"},
+        {"loss": "focal", "loss__gamma": 3.0, "mix": "cutmix", "optimizer__lr": 0.01},
+        {"loss": "label_aware_smoothing", "mix": "unimix", "optimizer__momentum": 0.1},
+    ]
+    sharp: dict[str, Any] = {} if optimizer == "sgd" else {"optimizer__rho": 0.7}
+    launched = []
+    for changes in (*trials, trials[0] | sharp):
+        config = make_config(optimizer=optimizer, **changes)
+        state = TrainState(config, DATA)
+        batch = first_batch(state, epochs_of(config)[1])
+        with Launched() as seen:
+            state.gradient(batch)
+        launched.append(seen.calls)
+    assert len(launched[0]) > 40
+    assert all(calls == launched[0] for calls in launched[1:])
+
+
+def test_two_trials_at_once_have_a_bench_each(recording: DeviceData) -> None:
+    config = make_config()
+    one, other = TrainState(config, recording), TrainState(config.replace(seed=1), recording)
+    assert one.bench is not other.bench and one.model is not other.model
+    benches = {one.bench, other.bench}
+    del one, other
+    gc.collect()
+    third = TrainState(config, recording)
+    assert third.bench in benches
+
+
+@pytest.mark.parametrize(
+    ("changes", "shared"),
+    [
+        ({"optimizer.lr": 0.7, "loss": "vs", "precision": "bfloat16"}, True),
+        ({"model.width": 3}, False),
+        ({"loss": "ldam"}, False),  # whose head is another
+    ],
+)
+def test_benches_are_for_networks_of_one_kind(
+    recording: DeviceData, changes: dict[str, Any], shared: bool
+) -> None:
+    config = make_config()
+    state = TrainState(config, recording)
+    bench = state.bench
+    del state
+    gc.collect()
+    other = TrainConfig.from_settings(config.flat() | changes) if shared else None
+    other = other or make_config(**{k.replace(".", "__"): v for k, v in changes.items()})
+    assert (TrainState(other, recording).bench is bench) == shared
+
+
+def test_a_leased_network_begins_as_a_new_one(recording: DeviceData) -> None:
+    config = make_config(loss="gcl", after="crt")
+    outcome(config.replace(seed=5), recording)
+    gc.collect()
+    fresh = TrainState(config, plain_data())
+    leased = TrainState(config, recording)
+    assert same(everything(leased), everything(fresh))
+    assert all(w.requires_grad and w.grad is None for w in leased.model.parameters())
+    assert all(layer.training for layer in leased.model.modules())
+
+
+def test_the_switch_records_nothing(recording: DeviceData) -> None:
+    state = TrainState(make_config(cuda_graph=False), recording)
+    train(state, epochs_of(state.config)[:1], recording)
+    assert state.bench is None and not InPlace.recorded
+    assert DATA.benches is None  # nor does a CPU
+
+
+@pytest.fixture
+def drawing() -> Iterator[str]:
+    """A network with dropout."""
+
+    @models.register("drawing", help="a network that draws")
+    def make(channels: int) -> Backbone:
+        layers = [nn.Flatten(), nn.Linear(channels * 64, 8), nn.Dropout(0.5)]
+        return Backbone(nn.Sequential(*layers), 8)
+
+    yield "drawing"
+    models.remove("drawing")
+
+
+@pytest.fixture
+def looking() -> Iterator[str]:
+    """A loss that looks at its values."""
+
+    @losses.register("looking", help="cross-entropy, tripled where it is large")
+    def make(counts_K: Tensor) -> Any:
+        def loss(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+            loss_B = nn.functional.cross_entropy(logits_BK, labels_B, reduction="none")
+            return 3 * loss_B if loss_B.mean() > 1 else loss_B
+
+        return loss
+
+    yield "looking"
+    losses.remove("looking")
+
+
+@pytest.mark.parametrize("slot", ["model", "loss"])
+def test_what_cannot_be_recorded_is_trained_as_it_is(
+    recording: DeviceData, drawing: str, looking: str, slot: str
+) -> None:
+    part = {"model": drawing} if slot == "model" else {"loss": looking}
+    config = make_config(**part)
+    one, other = TrainState(config, recording), TrainState(config, plain_data())
+    assert train(one, epochs_of(config), recording) == train(other, epochs_of(config), plain_data())
+    assert same(everything(one), everything(other)) and not InPlace.recorded
+
+
+@pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")
+@pytest.mark.parametrize("preset", ["erm", "mamix_drw", "gcl", "cmo", "sam_drw", "imbsam", "m2m"])
+def test_a_cuda_graph_gives_the_plain_steps_figures(preset: str) -> None:
+    """Losses of all epochs within a thousandth: libraries may add in another order."""
+    data = DeviceData(make_splits([60, 20, 8, 4], 8), torch.device("cuda"))
+    config = preset_config(preset, epochs=4, batch_size=40, precision="float32")
+    with_graph = TrainState(config, data)
+    without = TrainState(config.replace(cuda_graph=False), data)
+    assert isinstance(with_graph.bench, Bench) and without.bench is None
+    epochs = epochs_of(config)
+    assert train(with_graph, epochs, data) == pytest.approx(train(without, epochs, data), rel=1e-3)
