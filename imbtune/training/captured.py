@@ -44,7 +44,8 @@ class CudaGraphs:
                 run()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # thread_local: a DataLoader's thread that pins memory meanwhile is none of the graph's
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             made = run()
 
         def replay() -> list[Tensor]:
