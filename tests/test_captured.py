@@ -7,6 +7,7 @@ itself is tested where there is a GPU.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,7 @@ from imbtune.presets import PRESETS
 from imbtune.training.captured import Bench, Benches, Run
 from imbtune.training.climb import RungResult, climb
 from imbtune.training.device_data import DeviceData
+from imbtune.training.loop import train_epoch
 from imbtune.training.progress import stretches
 from imbtune.training.state import TrainState
 
@@ -234,6 +236,24 @@ def test_what_cannot_be_recorded_is_trained_as_it_is(
     one, other = TrainState(config, recording), TrainState(config, plain_data())
     assert train(one, epochs_of(config), recording) == train(other, epochs_of(config), plain_data())
     assert same(everything(one), everything(other)) and not InPlace.recorded
+
+
+@pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")
+@pytest.mark.parametrize("preset", ["erm", "mamix_drw", "ldam_drw", "cmo", "sam_drw"])
+def test_an_epoch_waits_for_nothing_on_a_gpu(preset: str) -> None:
+    """torch raises where the host waits for the device."""
+    data = DeviceData(make_splits([60, 20, 8, 4], 8), torch.device("cuda"))
+    config = preset_config(preset, epochs=3, batch_size=40)
+    state = TrainState(config, data)
+    first, second, third = epochs_of(config)
+    for epoch in (first, third):  # all shapes of the run are recorded
+        train_epoch(state, data, epoch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        log, confusion_KK = train_epoch(state, data, second), state.confusion(data)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert math.isfinite(log.loss) and confusion_KK.sum() == 32
 
 
 @pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")

@@ -188,7 +188,8 @@ def test_views_are_the_same_however_many_steps_are_cut_at_a_time(
     plan = plan_of(state, whole_run(5, Phases())[0])
     shown = []
     for steps in (1, 4, 100):  # of 9 steps
-        monkeypatch.setattr(device_data, "TOGETHER", steps * 10 * 8 * 8 * DATA.image_shape[0])
+        together = steps * 10 * 8 * 8 * DATA.image_shape[0]
+        monkeypatch.setitem(device_data.TOGETHER, "cpu", together)
         shown.append(list(DATA.views(plan.image)))
     assert len(shown[0]) == 9
     for other in shown[1:]:

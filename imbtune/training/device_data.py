@@ -27,7 +27,9 @@ from imbtune.training.neighbours import Neighbours
 
 Kept = TypeVar("Kept")
 THUMBNAIL = 32  # pixels a side that neighbours are looked for in, of images that are streamed
-TOGETHER = 2**20  # bytes of images that are cut and scaled at a time: they stay in the cache
+# bytes of images that are cut and scaled at a time: on a CPU they stay in the cache, on a GPU they
+# are worth the launch
+TOGETHER = {"cpu": 2**20, "cuda": 2**24}
 BLOCK = 1000  # images at a time where all are passed through once
 
 
@@ -106,7 +108,8 @@ class DeviceData:
         Small ones are worked out for several steps at once, which costs less a step.
         """
         batch = views.index_SB.shape[1]
-        size = batch * max(1, TOGETHER // (batch * math.prod(self.image_shape)))
+        together = TOGETHER[self.device.type] // (batch * math.prod(self.image_shape))
+        size = batch * max(1, together)
         shift, flip = (
             repeat(None) if drawn is None else drawn.flatten(0, 1).split(size)
             for drawn in (views.shift_SB2, views.flip_SB)
