@@ -217,6 +217,15 @@ def wandb_records(path: Path) -> Iterator[Any]:
             record = b""
 
 
+def whole_run_of(path: Path) -> list[Any]:
+    """All records of a run that has ended; W&B's own process may still be writing them."""
+    deadline = time.monotonic() + 60
+    while not any(record.HasField("exit") for record in wandb_records(path)):
+        assert time.monotonic() < deadline, f"{path} never ended"
+        time.sleep(0.05)
+    return list(wandb_records(path))
+
+
 def test_wandb_offline_writes_real_run_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +241,7 @@ def test_wandb_offline_writes_real_run_files(
     sink.close()
     found = {}
     for path in tmp_path.glob("wandb/offline-run-*/run-*.wandb"):
-        records = list(wandb_records(path))
+        records = whole_run_of(path)
         (run,) = [r.run for r in records if r.HasField("run")]
         (end,) = [r.exit.exit_code for r in records if r.HasField("exit")]
         losses = [

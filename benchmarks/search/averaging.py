@@ -1,0 +1,135 @@
+"""Does a rung predict better if the weights of its cool-down are averaged before it is scored?
+
+    python benchmarks/search/averaging.py digits-lt --out FOLDER
+    python benchmarks/search/averaging.py benchmarks/search/cifar10-16.yaml \\
+        --data cifar10-16.npz --out FOLDER
+
+The recorded configurations are trained along their cool-down rungs at T/9 and T/3 once more. Each
+copy is scored twice: as its last epoch left it, and with the mean of the weights after every epoch
+of the cool-down, batch norm's statistics taken anew from the training images. Prints Spearman's ρ
+of both with the recorded full budget of the other seeds, and the 95 % interval of their difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from record import RUNGS, configurations, tensors
+from recorded import HALF, read
+from torch import Tensor, nn
+
+from imbtune.search.calibration import spearman
+from imbtune.training.device_data import BLOCK, DeviceData
+from imbtune.training.finish import finish
+from imbtune.training.loop import train_epoch
+from imbtune.training.metrics import metrics
+from imbtune.training.progress import stretches
+from imbtune.training.state import TrainState
+
+Weights = dict[str, Tensor]
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def run(space: str, folder: Path | None, count: int, number: int) -> list[dict[str, Any]]:
+    """Both scores of a configuration at each rung."""
+    torch.set_num_threads(1)
+    loaded, data = tensors(space, folder)
+    config = configurations(space, count)[number]
+    state, rows = TrainState(config, data), []
+    budgets = RUNGS.budgets(config.epochs)[1:3]
+    for stretch in stretches("cooldown", [*budgets, config.epochs], config.schedule.shared)[:2]:
+        for epoch in stretch.epochs:
+            train_epoch(state, data, epoch)
+        with state.kept(config, data):
+            passed = []
+            for epoch in stretch.branch:
+                train_epoch(state, data, epoch)
+                passed.append({k: v.clone() for k, v in state.model.state_dict().items()})
+            for kind, weights in (("last", passed[-1]), ("mean", mean(passed))):
+                state.model.load_state_dict(weights)
+                if kind == "mean":
+                    renew_statistics(state, data)
+                finish(state, data, stretch.budget)
+                score = metrics(state.evaluate(data), data.counts_K)[loaded.objective]
+                row = {"config": number, "budget": stretch.budget, "kind": kind, "score": score}
+                rows.append(row)
+    return rows
+
+
+def mean(passed: list[Weights]) -> Weights:
+    """The mean of floating tensors; of others the last."""
+    return {
+        key: torch.stack([each[key] for each in passed]).mean(0)
+        if last.is_floating_point()
+        else last
+        for key, last in passed[-1].items()
+    }
+
+
+def renew_statistics(state: TrainState, data: DeviceData) -> None:
+    """Batch norm's statistics over all training images, for the weights as they are."""
+    norms = [m for m in state.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over batches
+    with torch.no_grad():
+        for pixels in data.train.in_order(BLOCK):
+            state.logits(data.normalise(pixels))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def compared(scores: pd.DataFrame, name: str) -> Iterator[str]:
+    """A line a population and rung."""
+    table = pd.read_parquet(RECORDED / f"{name}-rungs.parquet")
+    other = table[table["epochs"].isna()].groupby("config")["score"].mean()
+    better = read(RECORDED, name + HALF).other_N.min()
+    for part, chosen in (("all", other), ("better half", other[other >= better])):
+        for budget, at in scores[scores["config"].isin(chosen.index)].groupby("budget"):
+            wide = at.pivot(index="config", columns="kind", values="score")
+            yield f"{name}, {part}, {budget} epochs: {verdict(wide, chosen.loc[wide.index])}"
+
+
+def verdict(scores: pd.DataFrame, truth: pd.Series[float]) -> str:
+    """ρ of both scores with the truth, the interval of the difference, and the mean scores."""
+    truth_N, last_N, mean_N = (x.to_numpy() for x in (truth, scores["last"], scores["mean"]))
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(truth_N), size=(2000, len(truth_N)))
+    gains = [spearman(mean_N[d], truth_N[d]) - spearman(last_N[d], truth_N[d]) for d in draws]
+    low, high = np.nanquantile(gains, [0.025, 0.975])
+    return (
+        f"{len(truth_N)} configurations, ρ {spearman(last_N, truth_N):.3f} by the last weights, "
+        f"{spearman(mean_N, truth_N):.3f} by their mean, difference [{low:+.3f}, {high:+.3f}]; "
+        f"mean score {last_N.mean():.4f} and {mean_N.mean():.4f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("space")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    name = Path(options.space).stem
+    numbers = sorted(pd.read_parquet(RECORDED / f"{name}-rungs.parquet")["config"].unique())
+    one = partial(run, options.space, options.data, len(numbers))
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+        rows = [row for found in pool.imap(one, map(int, numbers)) for row in found]
+    scores = pd.DataFrame(rows)
+    options.out.mkdir(parents=True, exist_ok=True)
+    scores.to_parquet(options.out / f"{name}-averaging.parquet")
+    print(*compared(scores, name), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
