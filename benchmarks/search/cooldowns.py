@@ -1,13 +1,15 @@
-"""Does a rung predict better if the weights of its cool-down are averaged before it is scored?
+"""Does a rung predict better by another cool-down?
 
-    python benchmarks/search/averaging.py digits-lt --out FOLDER
-    python benchmarks/search/averaging.py benchmarks/search/cifar10-16.yaml \\
+    python benchmarks/search/cooldowns.py digits-lt --out FOLDER
+    python benchmarks/search/cooldowns.py benchmarks/search/cifar10-16.yaml \\
         --data cifar10-16.npz --out FOLDER
 
-The recorded configurations are trained along their cool-down rungs at T/9 and T/3 once more. Each
-copy is scored twice: as its last epoch left it, and with the mean of the weights after every epoch
-of the cool-down, batch norm's statistics taken anew from the training images. Prints Spearman's ρ
-of both with the recorded full budget of the other seeds, and the 95 % interval of their difference.
+The recorded configurations are trained along their cool-down rungs at T/9 and T/3 once more, and
+scored in three ways: `last`, as they are; `mean`, with the mean of the weights after every epoch of
+the cool-down, batch norm's statistics taken anew from the training images; `long`, after a
+cool-down of 0.6 of the rung where the configuration's own is shorter. Prints Spearman's ρ of each
+with the recorded full budget of the other seeds, and the 95 % interval of the difference from
+`last`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,8 @@ from record import RUNGS, configurations, tensors
 from recorded import HALF, read
 from torch import Tensor, nn
 
+from imbtune.config import TrainConfig
+from imbtune.methods.schedules import Phases
 from imbtune.search.calibration import spearman
 from imbtune.training.device_data import BLOCK, DeviceData
 from imbtune.training.finish import finish
@@ -35,17 +40,31 @@ from imbtune.training.progress import stretches
 from imbtune.training.state import TrainState
 
 Weights = dict[str, Tensor]
+LONG = 0.6  # of a rung, the longest cool-down that the spaces have
 RECORDED = Path(__file__).parent / "recorded"
 
 
 def run(space: str, folder: Path | None, count: int, number: int) -> list[dict[str, Any]]:
-    """Both scores of a configuration at each rung."""
+    """The scores of a configuration at each rung."""
     torch.set_num_threads(1)
     loaded, data = tensors(space, folder)
     config = configurations(space, count)[number]
-    state, rows = TrainState(config, data), []
-    budgets = RUNGS.budgets(config.epochs)[1:3]
-    for stretch in stretches("cooldown", [*budgets, config.epochs], config.schedule.shared)[:2]:
+    phases = config.schedule.shared
+    long = replace(phases, cooldown=max(LONG, phases.cooldown))
+    scored = [*along(config, data, phases), *along(config, data, long, "long")]
+    return [
+        {"config": number, "kind": kind, "budget": budget, "score": figures[loaded.objective]}
+        for kind, budget, figures in scored
+    ]
+
+
+def along(
+    config: TrainConfig, data: DeviceData, phases: Phases, last: str = "last"
+) -> Iterator[tuple[str, int, dict[str, float | None]]]:
+    """Train to both rungs; the figures of each with its last weights, and with their mean."""
+    state = TrainState(config, data)
+    budgets = RUNGS.budgets(config.epochs)
+    for stretch in stretches("cooldown", budgets[1:], phases)[:2]:
         for epoch in stretch.epochs:
             train_epoch(state, data, epoch)
         with state.kept(config, data):
@@ -53,15 +72,14 @@ def run(space: str, folder: Path | None, count: int, number: int) -> list[dict[s
             for epoch in stretch.branch:
                 train_epoch(state, data, epoch)
                 passed.append({k: v.clone() for k, v in state.model.state_dict().items()})
-            for kind, weights in (("last", passed[-1]), ("mean", mean(passed))):
+            for kind, weights in ((last, passed[-1]), ("mean", mean(passed))):
+                if (kind, last) == ("mean", "long"):
+                    continue
                 state.model.load_state_dict(weights)
                 if kind == "mean":
                     renew_statistics(state, data)
                 finish(state, data, stretch.budget)
-                score = metrics(state.evaluate(data), data.counts_K)[loaded.objective]
-                row = {"config": number, "budget": stretch.budget, "kind": kind, "score": score}
-                rows.append(row)
-    return rows
+                yield kind, stretch.budget, metrics(state.evaluate(data), data.counts_K)
 
 
 def mean(passed: list[Weights]) -> Weights:
@@ -100,17 +118,18 @@ def compared(scores: pd.DataFrame, name: str) -> Iterator[str]:
 
 
 def verdict(scores: pd.DataFrame, truth: pd.Series[float]) -> str:
-    """ρ of both scores with the truth, the interval of the difference, and the mean scores."""
-    truth_N, last_N, mean_N = (x.to_numpy() for x in (truth, scores["last"], scores["mean"]))
+    """ρ and mean of the scores in each way, and the interval of the difference from `last`."""
+    truth_N, last_N = truth.to_numpy(), scores["last"].to_numpy()
     rng = np.random.default_rng(0)
     draws = rng.integers(len(truth_N), size=(2000, len(truth_N)))
-    gains = [spearman(mean_N[d], truth_N[d]) - spearman(last_N[d], truth_N[d]) for d in draws]
-    low, high = np.nanquantile(gains, [0.025, 0.975])
-    return (
-        f"{len(truth_N)} configurations, ρ {spearman(last_N, truth_N):.3f} by the last weights, "
-        f"{spearman(mean_N, truth_N):.3f} by their mean, difference [{low:+.3f}, {high:+.3f}]; "
-        f"mean score {last_N.mean():.4f} and {mean_N.mean():.4f}"
-    )
+    said = [f"last {spearman(last_N, truth_N):.3f} (scores {last_N.mean():.4f})"]
+    for kind in ("mean", "long"):
+        score_N = scores[kind].to_numpy()
+        gains = [spearman(score_N[d], truth_N[d]) - spearman(last_N[d], truth_N[d]) for d in draws]
+        low, high = np.nanquantile(gains, [0.025, 0.975])
+        rho = spearman(score_N, truth_N)
+        said.append(f"{kind} {rho:.3f} [{low:+.3f}, {high:+.3f}] (scores {score_N.mean():.4f})")
+    return f"{len(truth_N)} configurations, ρ " + ", ".join(said)
 
 
 def main() -> None:
@@ -127,7 +146,7 @@ def main() -> None:
         rows = [row for found in pool.imap(one, map(int, numbers)) for row in found]
     scores = pd.DataFrame(rows)
     options.out.mkdir(parents=True, exist_ok=True)
-    scores.to_parquet(options.out / f"{name}-averaging.parquet")
+    scores.to_parquet(options.out / f"{name}-cooldowns.parquet")
     print(*compared(scores, name), sep="\n")
 
 
