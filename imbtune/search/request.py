@@ -33,6 +33,7 @@ class SearchRequest:
     gpus_per_trial: float | None = None
     cpus_per_trial: int | None = None
     max_concurrent: int | None = None
+    pack: bool = False
     address: str | None = None
     storage: str = "runs"
     sampler: str = "tpe"

@@ -16,7 +16,7 @@ from imbtune.imports import register
 from imbtune.registry import Entry
 from imbtune.results.store import Store
 from imbtune.results.wandb import check_wandb
-from imbtune.search.actor import Course
+from imbtune.search.climber import Course
 from imbtune.search.cluster import check_address, cluster_nodes, local_node
 from imbtune.search.request import EVERY, SEARCH, SearchRequest
 from imbtune.search.resources import Node, Resources, check_gpu_fraction, plan_resources
@@ -50,6 +50,7 @@ class Session:
             self.resources.cpus,
             self.resources.gpus,
             imports=self.request.space.imports,
+            pack=self.request.pack,
         )
 
 
