@@ -32,7 +32,8 @@ SpaceArgument = Annotated[
 ]
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="Full budget of a trial.")]
 GpusOption = Annotated[
-    float | None, typer.Option(help="1/n or whole. Default: 0.25 where there are GPUs.")
+    str | None,
+    typer.Option(help="1/n, whole, or auto: measured. Default: 0.25 where there are GPUs."),
 ]
 CpusOption = Annotated[int | None, typer.Option(help="Whole CPUs. Default: an even share.")]
 ConcurrentOption = Annotated[
