@@ -134,7 +134,7 @@ def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch)
     pod = Node(int(limits["cpu"]), int(limits["nvidia.com/gpu"]))
     request = parse(job["spec"]["entrypoint"], monkeypatch)
     assert (request.space.name, request.place) == ("cifar10-lt", "s3://BUCKET/studies/cifar10-lt")
-    asked = (request.trials, request.cpus_per_trial, request.gpus_per_trial)
+    asked = (request.trials, request.cpus_per_trial, request.share)
     at_first = plan_resources(
         [Node(int(head["resources"]["limits"]["cpu"]), 0)],
         *asked,

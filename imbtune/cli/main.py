@@ -12,6 +12,28 @@ import typer
 from typer.core import TyperGroup
 
 from imbtune import __version__
+from imbtune.cli.options import (
+    AddressOption,
+    CalibrationOption,
+    ConcurrentOption,
+    CpusOption,
+    DataOption,
+    EpochsOption,
+    FinalSeedsOption,
+    FinalsOption,
+    GpusOption,
+    PackOption,
+    RescueOption,
+    RungsOption,
+    SamplerOption,
+    SeedOption,
+    SetOption,
+    SkipOption,
+    SpaceArgument,
+    StorageOption,
+    TimeOption,
+    TrialsOption,
+)
 from imbtune.errors import ImbtuneError
 
 # Threads of torch that wait for one another spin 300,000 times by default. Where another process,
@@ -60,28 +82,6 @@ class Topic(StrEnum):
     KNOBS = "knobs"
 
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        help="Folder with the data set (its own layout, or Hugging Face Parquet), or a .npz file. "
-        "Default: $IMBTUNE_DATA, else download.",
-        show_default=False,
-    ),
-]
-SkipOption = Annotated[
-    bool, typer.Option("--skip-corrupt", help="Go on without images that cannot be read.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KNOB=VALUE",
-        help="Fix a setting, e.g. mix=mamix or data.ratio=50. Repeat.",
-    ),
-]
-
-
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -89,61 +89,6 @@ def _root(
     if version:
         print(f"imbtune {__version__}")
         raise typer.Exit
-
-
-SpaceArgument = Annotated[
-    str, typer.Argument(help="A space's name (imbtune show spaces), or a path.")
-]
-EpochsOption = Annotated[int | None, typer.Option(min=1, help="Full budget of a trial.")]
-GpusOption = Annotated[
-    float | None, typer.Option(help="1/n or whole. Default: 0.25 where there are GPUs.")
-]
-CpusOption = Annotated[int | None, typer.Option(help="Whole CPUs. Default: an even share.")]
-ConcurrentOption = Annotated[
-    int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.")
-]
-AddressOption = Annotated[
-    str | None, typer.Option(help="A running Ray cluster: auto, or HEAD:6379.")
-]
-StorageOption = Annotated[str, typer.Option(help="Where studies go: a folder, s3://… or gs://….")]
-TimeOption = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Stop after 90s, 30m or 2h of trials; finals come on top."),
-]
-
-
-TrialsOption = Annotated[int, typer.Option(min=1, help="Trials to run, presets included.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of the sampler and of every trial.")]
-SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes or qmc.")]
-RungsOption = Annotated[
-    str,
-    typer.Option(
-        help="Scores below the full budget: cooldown, compressed, prefix, none, or auto: what "
-        "imbtune calibrate found."
-    ),
-]
-CalibrationOption = Annotated[
-    str | None,
-    typer.Option(
-        help="The calibration of --rungs auto: a study's name, or its folder or URI. "
-        "Default: the space's, -calibration."
-    ),
-]
-RescueOption = Annotated[
-    float,
-    typer.Option(
-        min=0, max=1, help="Share of the stopped trials that run on, to see what stopping costs."
-    ),
-]
-FinalsOption = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Train so many of the best trials, and the best preset, again with fresh seeds. "
-        "Default: 5, or a tenth of the trials if that is less.",
-    ),
-]
-FinalSeedsOption = Annotated[int, typer.Option(min=1, help="Fresh seeds of each finalist.")]
 
 
 @app.command()
@@ -158,6 +103,7 @@ def search(
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
+    pack: PackOption = False,
     address: AddressOption = None,
     storage: StorageOption = "runs",
     sampler: SamplerOption = "tpe",
@@ -228,6 +174,10 @@ def resume(
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
+    pack: Annotated[
+        bool | None,
+        typer.Option("--pack/--no-pack", help="As in search. Default: as it began."),
+    ] = None,
     address: AddressOption = None,
     time_budget: TimeOption = None,
     data: DataOption = None,
@@ -256,6 +206,7 @@ def calibrate(
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
+    pack: PackOption = False,
     address: AddressOption = None,
     storage: StorageOption = "runs",
     data: DataOption = None,

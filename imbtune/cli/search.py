@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from imbtune.cli.outcome import print_outcome
-from imbtune.cli.settings import make_console, parse_duration, parse_settings
+from imbtune.cli.settings import make_console, parse_duration, parse_settings, parse_share
 from imbtune.errors import ConfigError, unknown
 from imbtune.results.tables import MODES
 from imbtune.search.records import SearchOutcome
@@ -36,6 +36,8 @@ def search_command(**options: Any) -> None:
 def resume_command(study: str, time_budget: str | None, **options: Any) -> None:
     """Go on with a study, and print what came out."""
     changes = {name: value for name, value in options.items() if value is not None}
+    if "gpus_per_trial" in changes:
+        changes["gpus_per_trial"] = parse_share(changes["gpus_per_trial"])
     budget = parse_duration(time_budget) if time_budget else None
     if read_study(study)[0].purpose == CALIBRATION:
         for option, value in (("--time-budget", time_budget), ("--trials", options["trials"])):
@@ -69,6 +71,7 @@ def parse_request(
     epochs: int | None = None,
     time_budget: str | None = None,
     settings: list[str] | None = None,
+    gpus_per_trial: str | None = None,
     calibration: str | None = None,
     **options: Any,
 ) -> SearchRequest:
@@ -85,7 +88,9 @@ def parse_request(
             f"--set seed={pinned['seed']}: give --seed, which all trials' seeds follow"
         )
     budget = parse_duration(time_budget) if time_budget else None
-    request = SearchRequest(loaded, name=named, typed=space, time_budget=budget, **options)
+    share = parse_share(gpus_per_trial) if gpus_per_trial else None
+    given = {"typed": space, "time_budget": budget, "gpus_per_trial": share, **options}
+    request = SearchRequest(loaded, name=named, **given)
     for option, value, choices in (
         ("--rungs", request.rungs, RUNGS),
         ("--wandb", request.wandb, MODES),

@@ -10,6 +10,7 @@ from rich.console import Console
 from imbtune.config import parse_value
 from imbtune.errors import ConfigError
 from imbtune.registry import Value
+from imbtune.search.request import AUTO
 
 WIDE = 160  # columns of a table that goes to a file or a pipe
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -33,6 +34,18 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise ConfigError(f"--time-budget {text}: give a time such as 90s, 30m or 2h")
     return seconds
+
+
+def parse_share(text: str) -> float | str:
+    """`0.25`, `1` or `auto`."""
+    if text == AUTO:
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"--gpus-per-trial {text}: give 1/n such as 0.25, a whole number, or auto"
+        ) from error
 
 
 def make_console() -> Console:

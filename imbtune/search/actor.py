@@ -2,208 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
-from imbtune.config import TrainConfig
 from imbtune.data.splits import Splits
-from imbtune.imports import OwnModule, register
-from imbtune.search import checkpoints
-from imbtune.search.gpu_share import explained, limit_memory
-from imbtune.search.request import EVERY
-from imbtune.search.scheduler import RUNG_TIME, SCORE
-from imbtune.training.climb import EpochResult, RungResult, climb
-from imbtune.training.device_data import DeviceData
-from imbtune.training.margins import ClassMargins
-from imbtune.training.memory import keep_freed_memory
-from imbtune.training.metrics import metrics, recalls
-from imbtune.training.progress import Stretch, every_kind, left_after, stretches
-from imbtune.training.state import TrainState, pick_device
-
-
-@dataclass(frozen=True)
-class Course:
-    """What is the same for all trials of a search.
-
-    rungs: a kind, or EVERY. budgets: in epochs, rising. objective: the metric that is the score.
-    checkpoints: the study's folder or URI, or none to keep no checkpoints.
-    """
-
-    rungs: str
-    budgets: list[int]
-    eta: int
-    objective: str
-    checkpoints: str | None = None
-    threads: int = 1
-    gpus: float = 0.0  # of a trial; below 1 its memory is limited to that share
-    report_seconds: float = 3.0  # epochs reach the driver at every rung, and about this often
-    imports: tuple[OwnModule, ...] = ()
-
-    def path(self, variants: list[TrainConfig], whole: bool) -> list[Stretch]:
-        """A trial's path through its rungs; `whole`, to the full budget without any."""
-        phases = [config.schedule.shared for config in variants]
-        if whole:
-            return stretches("cooldown", self.budgets[-1:], *phases)
-        if self.rungs == EVERY:
-            return every_kind(self.budgets, *phases)
-        return stretches(self.rungs, self.budgets, *phases)
+from imbtune.search.climber import Climber, Course, prepare
+from imbtune.search.gpu_share import explained
 
 
 class TrialActor(tune.Trainable):
-    """Ray's view of a trial: each `step` trains to the next rung, or for a few seconds.
-
-    What Ray calls a trial is a trunk: one trial of ours, or several late variants. Its config has
-    their numbers (`trials`) and `settings`; and where it goes on after a kill, the budget
-    `reached`, the `images` and `seconds` until then, and the epochs `trained` that its checkpoint
-    has; or that it shall run `whole`, without rungs.
-    """
-
-    _is_first: bool
+    """Ray's view of a trial: each `step` trains to the next rung, or for a few seconds."""
 
     def setup(
         self, config: dict[str, Any], splits: Splits | None = None, course: Course | None = None
     ) -> None:
         """Put the data on the device, once an actor, and begin the first trial."""
         assert splits and course
-        register(course.imports)
-        torch.set_num_threads(course.threads)
-        keep_freed_memory()
+        context = ray.get_runtime_context()
         # a trial without a share of a GPU stays off it: Ray does not hide the GPUs from it
-        has_gpu = bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
-        if has_gpu:
-            limit_memory(course.gpus)
-        self._data = DeviceData(splits, pick_device() if has_gpu else torch.device("cpu"))
-        self._course = course
-        self._node = ray.get_runtime_context().get_node_id()
-        self._begin(config)
+        has_gpu = bool(context.get_accelerator_ids()["GPU"])
+        self._data = prepare(splits, course, has_gpu)
+        self._course, self._node = course, context.get_node_id()
+        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in the same process."""
-        self._begin(new_config)
+        self._climber = Climber(self._course, self._data, self._node, new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """Train on; the epochs since the last report, and the rung where one was reached."""
         with explained(self._course.gpus):
-            return self._train_on()
-
-    def _train_on(self) -> dict[str, Any]:
-        report: dict[str, Any] = {"epochs": [], "node": self._node, "pid": os.getpid()}
-        self._keep()
-        started = self._clock = time.monotonic()
-        for result in self._climb:
-            self._count(result)
-            if isinstance(result, RungResult):
-                rung = result.stretch.rung, result.stretch.kind
-                self._scored.setdefault(rung, []).append(self._rung(result))
-                if len(self._scored[rung]) == len(self._trials):
-                    return report | self._reached(result, self._scored.pop(rung))
-            else:
-                report["epochs"].append(self._epoch(result))
-                if self._is_first or time.monotonic() - started > self._course.report_seconds:
-                    self._is_first = False
-                    return report
-        raise RuntimeError("a trial was asked to go on after its last rung")
-
-    def _begin(self, config: dict[str, Any]) -> None:
-        variants = [TrainConfig.from_settings(settings) for settings in config["settings"]]
-        self._trials: list[int] = config["trials"]
-        self._scored: dict[tuple[int, str], list[dict[str, Any]]] = {}  # of rungs under way
-        self._branches = [0] * len(variants)  # image passes of their own cool-downs
-        self._kept: TrainState | None = None  # a trunk to checkpoint, if it goes on
-        self._is_first = True  # the first epoch is reported at once
-        self._seconds: list[float] = list(config["seconds"])
-        self._trained: int = config["trained"]
-        state, path = None, self._course.path(variants, config["whole"])
-        if config["reached"]:
-            path = left_after(path, config["reached"], self._trained)
-        if self._trained and self._course.checkpoints:
-            place, number = self._course.checkpoints, self._trials[0]
-            state = TrainState(variants[0], self._data)
-            state.restore(checkpoints.load(place, number, self._trained))
-        self._before, self._images = state.passes if state else 0, config["images"]
-        self._path = path
-        self._climb: Iterator[EpochResult | RungResult] = climb(variants, self._data, path, state)
-
-    def _count(self, result: EpochResult | RungResult) -> None:
-        """The seconds since the last result are the variant's, or on the trunk the first one's."""
-        now = time.monotonic()
-        on_trunk = isinstance(result, EpochResult) and result.epoch not in result.stretch.branch
-        self._seconds[0 if on_trunk else result.stretch.variant] += now - self._clock
-        self._clock = now
-
-    def _figures(self, result: EpochResult | RungResult) -> dict[str, Any]:
-        figures = metrics(result.confusion_KK, self._data.counts_K)
-        return {**figures, "recall": recalls(result.confusion_KK).tolist()}
-
-    def _epoch(self, result: EpochResult) -> dict[str, Any]:
-        epoch = result.epoch
-        in_branch = epoch in result.stretch.branch
-        self._trained = self._trained if in_branch else epoch.index + 1
-        return {
-            "trial": self._trials[result.stretch.variant if in_branch else 0],
-            "epoch": epoch.index + 1,
-            "phase": epoch.phase,
-            "budget": epoch.budget,
-            "lr": result.lr,
-            "loss": result.loss,
-            "time": time.time(),
-            **self._figures(result),
-        }
-
-    def _rung(self, result: RungResult) -> dict[str, Any]:
-        variant = result.stretch.variant
-        figures = self._figures(result)
-        self._branches[variant] += result.branch_passes
-        trunk = result.passes - self._before - sum(self._branches)
-        own = self._branches[variant] + (0 if variant else trunk)
-        return {
-            "trial": self._trials[variant],
-            "kind": result.stretch.kind,
-            "budget": result.stretch.budget,
-            "score": figures[self._course.objective],
-            "images": self._images[variant] + own,
-            "figures": figures | _margin_columns(result.margins),
-            "node": self._node,
-            "seconds": self._seconds[variant],
-            "threads": self._course.threads,
-        }
-
-    def _reached(self, result: RungResult, scored: list[dict[str, Any]]) -> dict[str, Any]:
-        """The report of a rung: the best variant stands for its trunk."""
-        stretch = result.stretch
-        following = self._path[self._path.index(stretch) + 1 :][:1]
-        goes_on = bool(following) and not following[0].fresh and not self._scored
-        self._kept = result.state if goes_on else None
-        return {
-            RUNG_TIME: self._course.eta**stretch.rung,
-            SCORE: max(row["score"] for row in scored),
-            "rung": scored,
-            "done": not following,
-        }
-
-    def _keep(self) -> None:
-        """Checkpoint the trunk behind the last rung, now that the scheduler lets it go on."""
-        if self._kept and self._course.checkpoints:
-            place, number = self._course.checkpoints, self._trials[0]
-            checkpoints.save(place, number, self._trained, self._kept.snapshot())
-        self._kept = None
-
-
-def _margin_columns(margins: ClassMargins | None) -> dict[str, list[float]]:
-    """Mean margins of each class as columns of the trials' table; none below the last rung."""
-    if margins is None:
-        return {}
-    return {
-        "margin_train": margins.train_logit_K.tolist(),
-        "margin_val": margins.held_logit_K.tolist(),
-        "probability_margin_train": margins.train_probability_K.tolist(),
-        "probability_margin_val": margins.held_probability_K.tolist(),
-    }
+            return self._climber.step()

@@ -16,6 +16,7 @@ from imbtune.config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
 from imbtune.results.schema import SCORES
 from imbtune.results.store import Store
+from imbtune.search.auto_share import settle_share
 from imbtune.search.calibration import Calibration, Score, calibrate, mean_costs
 from imbtune.search.cluster import connected
 from imbtune.search.commands import resume_command
@@ -65,6 +66,7 @@ def run_calibration(request: SearchRequest, say: Say) -> tuple[SearchRequest, Ca
     _check_rungs(request)
     splits = check_request(request)
     with connected(request.address):
+        request = settle_share(request, splits, say)
         session = Session(request, store, splits, find_resources(request, say), say)
         store.create()
         with alone(store):
@@ -94,6 +96,7 @@ def resume_calibration(
         splits = check_request(request)
         check_same_data(content, splits)
         with connected(request.address):
+            request = settle_share(request, splits, say)
             resources = find_resources(request, say)
             return request, _calibrate(Session(request, store, splits, resources, say))
 

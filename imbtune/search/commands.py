@@ -22,6 +22,7 @@ SHARED = (
     "gpus_per_trial",
     "cpus_per_trial",
     "max_concurrent",
+    "pack",
 )
 
 

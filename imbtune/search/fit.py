@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ray import tune
@@ -14,7 +15,9 @@ from ray.tune.search import Searcher
 
 from imbtune.data.splits import Splits
 from imbtune.registry import Value
-from imbtune.search.actor import Course, TrialActor
+from imbtune.search.actor import TrialActor
+from imbtune.search.climber import Course
+from imbtune.search.hosts import packed
 from imbtune.search.resources import Resources
 
 
@@ -34,9 +37,7 @@ def fit(
         samples: the most that the searcher will suggest.
         scheduler: none to train everything to its end.
     """
-    trainable = tune.with_parameters(TrialActor, splits=splits, course=course)
-    scratch = tempfile.mkdtemp(prefix="imbtune-tune-")
-    try:
+    with _scratch() as scratch, _trainable(splits, course, resources) as trainable:
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
@@ -56,8 +57,21 @@ def fit(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="imbtune-tune-")
+    try:
+        yield folder
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _trainable(splits: Splits, course: Course, resources: Resources) -> AbstractContextManager[Any]:
+    if course.pack:
+        return packed(splits, course, resources)
+    return nullcontext(tune.with_parameters(TrialActor, splits=splits, course=course))
 
 
 class GivenRuns(Searcher):

@@ -18,7 +18,7 @@ from imbtune.imports import register
 from imbtune.results.store import Store
 from imbtune.search.cluster import local_node
 from imbtune.search.plan import draw_configs
-from imbtune.search.request import SearchRequest
+from imbtune.search.request import AUTO, SearchRequest
 from imbtune.search.resources import (
     SHARE,
     Node,
@@ -82,7 +82,11 @@ def find_pace(
         StudyError: no study there, or one without a trial.
     """
     register(request.space.imports)
-    check_gpu_fraction(request.gpus_per_trial or 0)
+    if request.gpus_per_trial == AUTO:
+        raise ConfigError(
+            "--gpus-per-trial auto: only a search measures that: give 1/n, or leave it out"
+        )
+    check_gpu_fraction(request.share or 0)
     make_sampler(request.sampler, request.seed)
     if study:
         return _of_study(request, gpus, cpus, study)
@@ -91,7 +95,7 @@ def find_pace(
     space = request.space
     splits = load_search_splits(space.base(), request.reading(), space.own_parts())
     device = torch.device("cuda" if fleet.trial.gpus else "cpu")
-    speed = measure_speed(_sample(request), splits, device, fleet.trial.cpus)
+    speed = measure_speed(sample(request), splits, device, fleet.trial.cpus)
     share = fleet.trial.gpus  # trials that share a GPU are taken as no faster together
     together = min(on_gpus(Node(0, 1), share), fleet.trial.concurrent) if 0 < share < 1 else 1
     return fleet, Pace(
@@ -103,7 +107,7 @@ def _fleet(request: SearchRequest, gpus: int | None, cpus: int | None, here: Nod
     """What is given, or this machine; CPUs beside given GPUs as many as their trials need."""
     if gpus is None and cpus is None:
         gpus, cpus = here.gpus, here.cpus
-    share = SHARE if request.gpus_per_trial is None else request.gpus_per_trial
+    share = SHARE if request.share is None else request.share
     if gpus and not share:
         raise ConfigError(f"--gpus {gpus} with --gpus-per-trial 0: leave one of them out")
     if gpus and cpus is None:
@@ -113,7 +117,7 @@ def _fleet(request: SearchRequest, gpus: int | None, cpus: int | None, here: Nod
         [node],
         request.trials,
         request.cpus_per_trial,
-        request.gpus_per_trial,
+        request.share,
         request.max_concurrent,
     )
     return Fleet(node.gpus if trial.gpus else 0, node.cpus, trial)
@@ -131,7 +135,8 @@ def _check_measurable(fleet: Fleet, here: Node) -> None:
         )
 
 
-def _sample(request: SearchRequest) -> list[TrainConfig]:
+def sample(request: SearchRequest) -> list[TrainConfig]:
+    """The first presets and random configurations of a search, to be measured."""
     space = request.space
     trials = len(space.presets()) + RANDOM * space.late_variants
     drawn = draw_configs(replace(request, trials=trials))
@@ -146,7 +151,7 @@ def _of_study(
     _check_alike(request, before, place)
     had = Resources(**content["resources"])
     for option, asked, there in (
-        ("--gpus-per-trial", request.gpus_per_trial, had.gpus),
+        ("--gpus-per-trial", request.share, had.gpus),
         ("--cpus-per-trial", request.cpus_per_trial, had.cpus),
     ):
         if asked not in (None, there):

@@ -19,7 +19,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from imbtune.config import TrainConfig
-from imbtune.search.actor import Course
+from imbtune.search.climber import Course
 from imbtune.search.finals import finalists
 from imbtune.search.records import COMPLETE, RungRecord, TrialRecord
 from imbtune.search.request import SearchRequest

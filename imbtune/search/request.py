@@ -12,7 +12,7 @@ from imbtune.data.reading import Reading, data_root
 from imbtune.results.store import Store, join
 from imbtune.search.space import SearchSpace
 
-AUTO = "auto"  # rungs: those that a calibration recommends
+AUTO = "auto"  # rungs: those that a calibration recommends; GPUs a trial: what is measured
 EVERY = "every"  # rungs: all kinds on one path, none of which stops anything: a calibration's
 SEARCH, CALIBRATION = "search", "calibration"  # what a study is for
 FINALISTS, PER_FINALIST = 5, 10  # finals by default: 5, but not more than one of ten trials
@@ -30,9 +30,10 @@ class SearchRequest:
     trials: int
     name: str
     seed: int = 0
-    gpus_per_trial: float | None = None
+    gpus_per_trial: float | str | None = None
     cpus_per_trial: int | None = None
     max_concurrent: int | None = None
+    pack: bool = False
     address: str | None = None
     storage: str = "runs"
     sampler: str = "tpe"
@@ -56,6 +57,11 @@ class SearchRequest:
         """The name, or the first of NAME-2, NAME-3, … that no study has."""
         names = (f"{self.name}-{i}" if i > 1 else self.name for i in range(1, 10**6))
         return next(name for name in names if Store(join(self.storage, name)).is_empty())
+
+    @property
+    def share(self) -> float | None:
+        """The GPUs of a trial where they are given; None also before `auto` is measured."""
+        return None if isinstance(self.gpus_per_trial, str) else self.gpus_per_trial
 
     @property
     def purpose(self) -> str:

@@ -91,6 +91,13 @@ def plan_resources(
     return Resources(cpus, gpus, min(concurrent or fit, trials))
 
 
+def pack_size(node: Node, resources: Resources) -> int:
+    """The most trials that a process of a pack can have: those of one GPU of the node, or of all
+    of its CPUs."""
+    place = Node(node.cpus, math.ceil(resources.gpus))
+    return max(1, min(_fit(place, resources.cpus, resources.gpus), resources.concurrent))
+
+
 def _fit(node: Node, cpus: int, gpus: float) -> int:
     fit = node.cpus // cpus
     return min(fit, on_gpus(node, gpus)) if gpus else fit

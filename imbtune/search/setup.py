@@ -16,9 +16,9 @@ from imbtune.imports import register
 from imbtune.registry import Entry
 from imbtune.results.store import Store
 from imbtune.results.wandb import check_wandb
-from imbtune.search.actor import Course
+from imbtune.search.climber import Course
 from imbtune.search.cluster import check_address, cluster_nodes, local_node
-from imbtune.search.request import EVERY, SEARCH, SearchRequest
+from imbtune.search.request import AUTO, EVERY, SEARCH, SearchRequest
 from imbtune.search.resources import Node, Resources, check_gpu_fraction, plan_resources
 from imbtune.search.samplers import make_sampler
 from imbtune.training.contract import try_parts
@@ -50,6 +50,7 @@ class Session:
             self.resources.cpus,
             self.resources.gpus,
             imports=self.request.space.imports,
+            pack=self.request.pack,
         )
 
 
@@ -58,7 +59,7 @@ def check_request(request: SearchRequest) -> Splits:
     register(request.space.imports)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make_sampler(request.sampler, request.seed)
-    check_gpu_fraction(request.gpus_per_trial or 0)
+    check_gpu_fraction(request.share or 0)
     check_wandb(request.wandb)
     check_address(request.address)
     space = request.space
@@ -87,11 +88,14 @@ def load_search_splits(config: TrainConfig, reading: Reading, own: Iterable[Entr
 
 
 def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
+    share = request.share
+    if request.gpus_per_trial == AUTO:  # to be measured yet: what asks for the fewest CPUs
+        share = 1.0 if any(node.gpus for node in nodes) else 0.0
     return plan_resources(
         nodes,
         request.runs,
         request.cpus_per_trial,
-        request.gpus_per_trial,
+        share,
         request.max_concurrent,
         may_grow=bool(request.address),
     )

@@ -16,6 +16,7 @@ from imbtune.results.store import Store
 from imbtune.results.tables import ParquetSink, Sink
 from imbtune.results.wandb import WandbSink
 from imbtune.search import checkpoints
+from imbtune.search.auto_share import settle_share
 from imbtune.search.cluster import connected
 from imbtune.search.evidence import decide
 from imbtune.search.finals import (
@@ -66,6 +67,7 @@ def run_search(request: SearchRequest, say: Say) -> SearchOutcome:
     splits = check_request(request)
     check_followed(request, splits, say)
     with connected(request.address):
+        request = settle_share(request, splits, say)
         resources = find_resources(request, say)
         store.create()
         write_study(store, request, splits, resources)
@@ -110,6 +112,7 @@ def resume_search(
             restore_tables(store, knob_types(request.space), records, request)
             return request, _outcome(request, store, splits, started, records, finals)
         with connected(request.address):
+            request = settle_share(request, splits, say)
             resources = find_resources(request, say)
             say(headline(request, splits, resources))
             session = Session(request, store, splits, resources, say, started)

@@ -79,9 +79,10 @@ class DeviceData:
     def keep(self, kind: str, key: Hashable, make: Callable[[], Kept]) -> Kept:
         """What `make` gives for `key`; the last of each kind is kept for later trials."""
         if kind not in self._kept or self._kept[kind][0] != key:
-            self._kept[kind] = (key, make())
-            if self.device.type == "cuda":  # a trial on another stream may be the next to use it
-                torch.cuda.current_stream().synchronize()
+            fresh = make()
+            if self.device.type == "cuda":  # trials on other streams may read the last one still,
+                torch.cuda.synchronize()  # and this one at once
+            self._kept[kind] = (key, fresh)
         made: Kept = self._kept[kind][1]
         return made
 

@@ -19,7 +19,7 @@ from imbtune.config import TrainConfig, active
 from imbtune.data.splits import Images, Splits
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import train_epoch
-from imbtune.training.progress import whole_run
+from imbtune.training.progress import Epoch, whole_run
 from imbtune.training.state import TrainState
 
 ENOUGH = 0.3  # seconds that a timed epoch takes at least: what it does once then matters little
@@ -57,14 +57,16 @@ def measure_speed(
         configs: at least one.
         threads: of the CPU, as a trial has them.
     """
-    with _threads(threads):
-        plain = [
-            TrainConfig.from_settings(active({**config.flat(), "generate": "none"}))
-            for config in configs
-        ]
-        data = _enough(plain[0], splits, device)
+    with threads_set(threads):
+        plain = [without_generated(config) for config in configs]
+        data = DeviceData(enough(plain[0], splits, device), device)
         passes, images = zip(*(_medians(config, data) for config in plain), strict=True)
     return Speed(statistics.mean(passes), min(passes), max(passes), statistics.mean(images))
+
+
+def without_generated(config: TrainConfig) -> TrainConfig:
+    """The configuration as it is timed: its image passes, without the making of images."""
+    return TrainConfig.from_settings(active({**config.flat(), "generate": "none"}))
 
 
 def stratified(images: Images, wanted: int, classes: int) -> Images:
@@ -81,17 +83,18 @@ def stratified(images: Images, wanted: int, classes: int) -> Images:
     )
 
 
-def _enough(config: TrainConfig, splits: Splits, device: torch.device) -> DeviceData:
+def enough(config: TrainConfig, splits: Splits, device: torch.device) -> Splits:
     """So many of the images that an epoch takes long enough to be timed, or all of them."""
     classes, wanted = len(splits.classes), 2 * config.batch_size
     while True:
         train = stratified(splits.train, wanted, classes)
         held = stratified(splits.held, wanted, classes)
-        data = DeviceData(replace(splits, train=train, held=held), device)
+        part = replace(splits, train=train, held=held)
+        data = DeviceData(part, device)
         state = TrainState(config, data)
         _time(state, data)  # warms up
         if wanted >= len(splits.train) or _time(state, data).training >= ENOUGH:
-            return data
+            return part
         wanted *= 2
 
 
@@ -113,16 +116,28 @@ class _Seconds(NamedTuple):
 
 
 def _time(state: TrainState, data: DeviceData) -> _Seconds:
-    """An epoch and an evaluation; both wait for the device at their end."""
+    """An epoch and an evaluation, each to its end on the device."""
     started = time.perf_counter()
-    train_epoch(state, data, whole_run(state.config.epochs, state.config.schedule.shared)[0])
+    train_epoch(state, data, first_epoch(state.config))
+    wait(data.device)
     trained = time.perf_counter()
     state.evaluate(data)
     return _Seconds(trained - started, time.perf_counter() - trained)
 
 
+def first_epoch(config: TrainConfig) -> Epoch:
+    """The first epoch of a whole run."""
+    return whole_run(config.epochs, config.schedule.shared)[0]
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads_set(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

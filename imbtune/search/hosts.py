@@ -1,0 +1,156 @@
+"""Packs on Ray: Tune's actor of a trial is a proxy, and a host trains the trials of its place.
+
+A place is a GPU, or a machine for trials without one. Proxies hold the trials' resources, so that
+Tune places, stops and reuses them as ever; they do not import torch. The registry, which belongs
+to the driver, starts the hosts and so owns them: they end with it, whichever proxies come and go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from imbtune.search.resources import Node, Resources, pack_size
+
+if TYPE_CHECKING:  # they import torch
+    from imbtune.data.splits import Splits
+    from imbtune.search.climber import Climber, Course
+
+Place = tuple[str, tuple[str, ...]]  # Ray's IDs of a machine, and of the trial's GPUs on it
+
+
+class PackedTrial(tune.Trainable):
+    """Ray's view of a trial whose training the host of its place does."""
+
+    def setup(self, config: dict[str, Any], hosts: Any = None) -> None:
+        """Find the host of the place."""
+        context = ray.get_runtime_context()
+        gpus = tuple(sorted(context.get_accelerator_ids()["GPU"]))
+        self._hosts, self._place = hosts, (context.get_node_id(), gpus)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the seat for another trial, at another host if the last one is gone."""
+        self._host = ray.get(self._hosts.host_of.remote(self._place))
+        self._begins: dict[str, Any] | None = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The host's next report."""
+        begins, self._begins = self._begins, None
+        report: dict[str, Any] = ray.get(self._host.step.remote(os.getpid(), begins))
+        return report
+
+    def cleanup(self) -> None:
+        """Free the seat."""
+        self._host.leave.remote(os.getpid())
+
+
+class Hosts:
+    """The registry, an actor: the host of each place, started when it is first asked for.
+
+    Args:
+        splits, course: references to them in Ray's object store, each in a list, or Ray would
+            hand out what they refer to.
+    """
+
+    def __init__(self, splits: list[Any], course: list[Any], resources: Resources) -> None:
+        self._given, self._resources = (splits[0], course[0]), resources
+        self._hosts: dict[Place, Any] = {}
+
+    async def host_of(self, place: Place) -> Any:
+        """The host of a place; a new one where it has died, or its GPU has failed."""
+        host = self._hosts.get(place)
+        if host and not await _works(host) and self._hosts.get(place) is host:
+            ray.kill(self._hosts.pop(place))
+        if place not in self._hosts:
+            self._hosts[place] = self._start(place)
+        return self._hosts[place]
+
+    def _start(self, place: Place) -> Any:
+        machine, gpus = place
+        (has,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == machine)
+        node = Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)))
+        options = {"num_cpus": 0, "scheduling_strategy": _on(machine)}
+        size = pack_size(node, self._resources)
+        return ray.remote(Host).options(**options).remote(*self._given, gpus, size)
+
+
+async def _works(host: Any) -> bool:
+    try:
+        return bool(await host.works.remote())
+    except RayActorError:
+        return False
+
+
+class Host:
+    """The process that trains the pack of a place, an actor. It asks Ray for nothing: the proxies
+    have asked for it.
+
+    Args:
+        gpus: Ray's IDs of the place's GPUs.
+        size: trials that may come at once.
+    """
+
+    def __init__(self, splits: Splits, course: Course, gpus: tuple[str, ...], size: int) -> None:
+        # as Ray does it for a process that has asked for them; CUDA reads it at its first call
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        from imbtune.search.climber import Climber, prepare
+        from imbtune.search.pack import Pack
+
+        course = replace(course, threads=course.threads * size)
+        data = prepare(splits, course, bool(gpus), size)
+        node = ray.get_runtime_context().get_node_id()
+
+        def make(config: dict[str, Any]) -> Climber:
+            return Climber(course, data, node, config)
+
+        self._pack = Pack(make, data.device, course.gpus, _lives)
+
+    async def step(self, seat: int, begins: dict[str, Any] | None) -> dict[str, Any]:
+        """The next report of the seat's trial; `begins`, the config of a new one."""
+        return await asyncio.wrap_future(self._pack.step(seat, begins))
+
+    async def leave(self, seat: int) -> None:
+        """Free the seat."""
+        self._pack.leave(seat)
+
+    async def works(self) -> bool:
+        """Whether trials can still be trained here."""
+        return self._pack.broken is None
+
+
+@contextmanager
+def packed(splits: Splits, course: Course, resources: Resources) -> Iterator[Any]:
+    """The trainable of packed trials, for Tune; their hosts end with the block."""
+    here = _on(ray.get_runtime_context().get_node_id())  # it lives as long as the driver's machine
+    registry: Any = ray.remote(Hosts).options(num_cpus=0, scheduling_strategy=here)
+    hosts = registry.remote([ray.put(splits)], [ray.put(course)], resources)
+    try:
+        yield tune.with_parameters(PackedTrial, hosts=hosts)
+    finally:
+        ray.kill(hosts)
+
+
+def _on(machine: str) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(machine, soft=False)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process of this machine has not ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
