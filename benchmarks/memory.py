@@ -21,7 +21,7 @@ from searches import searching
 from spread import Row, quartiles
 
 TRIALS = 8
-ACTOR = "TrialActor"  # in the name that Ray gives to the process
+OTHERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")  # Ray's own processes
 
 Figures = dict[str, Any]
 
@@ -49,7 +49,10 @@ def actors(search: subprocess.Popen[bytes]) -> dict[str, float]:
     total = {"Pss": 0.0, "Rss": 0.0}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if ACTOR not in (folder / "cmdline").read_text() or not _is_below(folder, search.pid):
+            name = (folder / "cmdline").read_text()
+            if not name.startswith("ray::") or name.startswith(OTHERS):
+                continue
+            if not _is_below(folder, search.pid):
                 continue
             lines = (folder / "smaps_rollup").read_text().splitlines()
         except OSError:  # it ended while we looked
