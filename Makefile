@@ -1,11 +1,13 @@
 # make search    a real search on real data, in a new virtual environment
 # make test      everything that is checked before a change lands
+# make bench     all benchmarks, about 25 minutes; writes a section of docs/benchmarks.md.
+#                One alone: make bench ARGS="step --repeats 9"; CIFAR-10: ARGS="--data FOLDER"
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: search test test-all test-lowest check format clean
+.PHONY: search test test-all test-lowest check format bench clean
 
 search: $(VENV)/.installed
 	$(BIN)/imbtune search digits-lt --trials 30 $(ARGS)
@@ -24,6 +26,9 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 test-lowest:

@@ -1,6 +1,6 @@
 """K small networks trained as one pack, against K processes, and against one after another.
 
-    python benchmarks/pack.py [--repeats 5] [--pack 1 2 4 8 16]
+    python benchmarks/pack.py [--repeats 3] [--pack 1 2 4 8 16]
 
 The network of digits-lt (three convolutions, 8×8 images, batch 64), plain cross-entropy and SGD:
 the bare step, where a pack gains most. A pack holds K sets of weights in one set of tensors:
@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from spread import quartiles
+from spread import Row, quartiles
 from torch import Tensor, nn
 
 from imbtune.models.networks import build_model
@@ -34,6 +34,11 @@ LAYERS = [(1, WIDTH, 1), (WIDTH, 2 * WIDTH, 2), (2 * WIDTH, 4 * WIDTH, 2)]  # fr
 SECONDS = 2.0  # of one measurement
 
 Step = Callable[[], object]
+
+ABOUT = (
+    "The bare step of digits-lt's network for K models at once: steps of one model for a second of "
+    "CPU time, against K processes with a thread each."
+)
 
 # Shapes: K models, B a batch, C, O channels, H, W pixels, N classes.
 
@@ -180,6 +185,11 @@ KINDS: dict[str, Callable[[int], Step]] = {
     "product": product,
     "grouped": grouped,
 }
+WORDS = {
+    "in_turn": "one after another",
+    "product": "a pack by batched matrix products",
+    "grouped": "a pack by grouped convolutions",
+}
 
 
 def rate(kind: str, models: int) -> float:
@@ -213,7 +223,7 @@ def run(kind: str, models: int, together: Barrier, answers: Any) -> None:
     answers.put((steps, time.process_time() - before))
 
 
-def measure(packs: tuple[int, ...] = (1, 2, 4, 8, 16), repeats: int = 5) -> dict[str, Any]:
+def measure(packs: tuple[int, ...] = (1, 2, 4, 8, 16), repeats: int = 3) -> dict[str, Any]:
     """For each K and kind the median and quartiles of the rate, and of its ratio to `processes`."""
     return {str(models): compared(models, repeats) for models in packs}
 
@@ -229,9 +239,22 @@ def compared(models: int, repeats: int) -> dict[str, Any]:
     }
 
 
+def rows(figures: dict[str, Any]) -> list[Row]:
+    """The table."""
+    table = []
+    for models, kinds in figures.items():
+        table.append(Row(f"K = {models}: steps/s, a process each", kinds["processes"]["rate"]))
+        table += [
+            Row(f"{WORDS[kind]}, times that", one["ratio"])
+            for kind, one in kinds.items()
+            if kind in WORDS
+        ]
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--pack", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     options = parser.parse_args()
     print(json.dumps(measure(tuple(options.pack), options.repeats), indent=1))

@@ -1,13 +1,34 @@
-"""What repeated measurements come to."""
+"""What repeated measurements come to, and the lines of a table that show it."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 
-def quartiles(values: list[float]) -> list[float]:
+def quartiles(values: Sequence[float]) -> list[float]:
     """The median and both quartiles."""
     if len(values) == 1:
-        return values * 3
+        return [*values] * 3
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return [middle, low, high]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a benchmark's table: what was measured, its quartiles, and what was aimed at."""
+
+    what: str
+    spread: Sequence[float]
+    aim: str = ""
+
+    def line(self) -> str:
+        """As Markdown has it."""
+        middle, low, high = map(number, self.spread)
+        return f"| {self.what} | {middle} | {low}–{high} | {self.aim} |"
+
+
+def number(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")

@@ -1,0 +1,111 @@
+"""Runs benchmarks, keeps their figures, and writes the section on speed of docs/benchmarks.md.
+
+    python benchmarks/bench.py [NAME …] [--repeats N] [--data FOLDER]
+    python benchmarks/bench.py --write
+
+Without a name it runs all of them. The figures of each go to results/NAME-MACHINE.json, where the
+machine is `cpu` or the name of its GPU, so a benchmark that is run alone, or on another kind of
+machine, replaces its own figures and no others. --write only writes the section anew from what is
+there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from machine import described, here_and_now, kind
+
+HERE = Path(__file__).resolve().parent
+RESULTS, DOCUMENT = HERE / "results", HERE.parent / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- written by `make bench`: change benchmarks/*.py -->", "<!-- end -->"
+TITLES = {  # the headings are addresses: other documents refer to them
+    "step": "The step",
+    "throughput": "A whole search",
+    "overhead": "Overhead",
+    "driver": "The driver",
+    "startup": "Start-up",
+    "cache": "The cache",
+    "memory": "Memory",
+    "pack": "Packs",
+}
+
+
+def run(name: str, options: list[str]) -> bool:
+    """Run a benchmark in a process of its own, and keep its figures; False where it was left
+    out."""
+    print(f"{name} …", file=sys.stderr, flush=True)
+    command = [sys.executable, str(HERE / f"{name}.py"), *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    figures = json.loads(done.stdout)
+    if figures is None:
+        return False
+    machine = here_and_now()
+    RESULTS.mkdir(exist_ok=True)
+    content = json.dumps({"machine": machine, "figures": figures}, indent=1)
+    (RESULTS / f"{name}-{kind(machine)}.json").write_text(content + "\n", encoding="utf-8")
+    return True
+
+
+def section(results: Path) -> str:
+    """What the documents have between the marks: every benchmark with figures, machine by machine,
+    the CPU first."""
+    parts = []
+    for name, title in TITLES.items():
+        files = sorted(results.glob(f"{name}-*.json"), key=lambda p: (p.stem != f"{name}-cpu", p))
+        if files:
+            about = importlib.import_module(name).ABOUT
+            tables = [table(name, json.loads(file.read_text("utf-8"))) for file in files]
+            parts += [f"### {title}", f"{about} (`python benchmarks/bench.py {name}`)", *tables]
+    return "\n\n".join(parts)
+
+
+def table(name: str, result: dict[str, Any]) -> str:
+    """The figures of one machine."""
+    lines = [row.line() for row in importlib.import_module(name).rows(result["figures"])]
+    head = ["| | median | quartiles | aim |", "|---|---:|---:|---:|"]
+    return f"{described(result['machine'])}:\n\n" + "\n".join([*head, *lines])
+
+
+def written(document: str, text: str) -> str:
+    """The document with `text` between its marks."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the document lacks its marks: {BEGIN} … {END}")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+
+
+def write() -> None:
+    """The section of docs/benchmarks.md, from the results that are kept."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(written(document, section(RESULTS)), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TITLES))
+    parser.add_argument("--repeats", type=int, help="of each benchmark. Default: its own.")
+    parser.add_argument("--data", type=Path, help="Folder with CIFAR-10. Default: $IMBTUNE_DATA.")
+    parser.add_argument("--write", action="store_true", help="Run nothing.")
+    options = parser.parse_args()
+    if wrong := [name for name in options.names if name not in TITLES]:
+        sys.exit(f"error: no benchmark {wrong[0]!r}: there are {', '.join(TITLES)}")
+    if options.data:
+        os.environ["IMBTUNE_DATA"] = str(options.data)
+    repeats = ["--repeats", str(options.repeats)] if options.repeats else []
+    for name in [] if options.write else options.names or TITLES:
+        if run(name, repeats):
+            write()
+    if options.write:
+        write()
+
+
+if __name__ == "__main__":
+    main()

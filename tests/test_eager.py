@@ -1,0 +1,54 @@
+"""torch's compiler is left out of a training, and there for whoever compiles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+TRAIN = """
+import sys
+import torch
+from imbtune.config import TrainConfig
+
+def trained():
+    torch.manual_seed(0)
+    weights = torch.nn.Parameter(torch.randn(3, 2))
+    optimizer = TrainConfig.from_settings({}).optimizer.make([weights])
+    for _ in range(3):
+        optimizer.zero_grad()
+        weights.square().sum().backward()
+        optimizer.step()
+    return weights.detach().clone()
+
+"""
+
+# Left out first; then asked for, by what compiles and by what shall not be compiled
+ASKED = """
+without = trained()
+assert not {"sympy", "torch._dynamo.utils"} & set(sys.modules)
+kept = torch.compiler.disable(lambda x: x + torch.compiler.is_compiling())
+compiled = torch.compile(lambda x: kept(x) * 2 + 1, backend="eager")
+assert compiled(torch.ones(2)).tolist() == [3, 3]
+assert "sympy" in sys.modules
+assert torch.equal(without, trained())
+"""
+
+THERE_BEFORE = """
+import torch._dynamo as before
+from imbtune.methods.eager import defer_compiler
+defer_compiler()
+assert sys.modules["torch._dynamo"] is before and before.__path__
+"""
+
+
+def run(code: str) -> None:
+    """In a process of its own, since what is imported stays so."""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_the_compiler_is_left_out_until_it_is_asked_for() -> None:
+    run(TRAIN + ASKED)
+
+
+def test_a_compiler_that_is_there_stays() -> None:
+    run("import sys\n" + THERE_BEFORE)
