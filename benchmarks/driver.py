@@ -33,7 +33,7 @@ from imbtune.results.store import Store
 from imbtune.results.tables import ParquetSink
 from imbtune.search import fit as tune_run
 from imbtune.search import searcher as searching
-from imbtune.search.actor import Course
+from imbtune.search.climber import Course
 from imbtune.search.cluster import connected
 from imbtune.search.journal import open_journal
 from imbtune.search.recorder import Recorder
