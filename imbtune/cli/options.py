@@ -33,7 +33,10 @@ SpaceArgument = Annotated[
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="Full budget of a trial.")]
 GpusOption = Annotated[
     str | None,
-    typer.Option(help="1/n, whole, or auto: measured. Default: 0.25 where there are GPUs."),
+    typer.Option(
+        metavar="SHARE",
+        help="1/n, whole, or auto: measured first. Default: 0.25 where there are GPUs.",
+    ),
 ]
 CpusOption = Annotated[int | None, typer.Option(help="Whole CPUs. Default: an even share.")]
 ConcurrentOption = Annotated[
@@ -41,7 +44,10 @@ ConcurrentOption = Annotated[
 ]
 PackOption = Annotated[
     bool,
-    typer.Option("--pack/--no-pack", help="Train the trials of a GPU in one process."),
+    typer.Option(
+        "--pack/--no-pack",
+        help="Train the trials of a GPU in one process, each in a CUDA stream of its own.",
+    ),
 ]
 AddressOption = Annotated[
     str | None, typer.Option(help="A running Ray cluster: auto, or HEAD:6379.")
