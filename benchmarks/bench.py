@@ -54,15 +54,15 @@ def run(name: str, options: list[str]) -> bool:
 
 
 def section(results: Path) -> str:
-    """What the documents have between the marks: every benchmark with figures, machine by machine,
-    the CPU first."""
+    """What the documents have between the marks: every benchmark, machine by machine, the CPU
+    first."""
     parts = []
     for name, title in TITLES.items():
         files = sorted(results.glob(f"{name}-*.json"), key=lambda p: (p.stem != f"{name}-cpu", p))
-        if files:
-            about = importlib.import_module(name).ABOUT
-            tables = [table(name, json.loads(file.read_text("utf-8"))) for file in files]
-            parts += [f"### {title}", f"{about} (`python benchmarks/bench.py {name}`)", *tables]
+        about = importlib.import_module(name).ABOUT
+        tables = [table(name, json.loads(file.read_text("utf-8"))) for file in files]
+        parts += [f"### {title}", f"{about} (`python benchmarks/bench.py {name}`)"]
+        parts += tables or ["Not measured yet."]
     return "\n\n".join(parts)
 
 

@@ -47,10 +47,11 @@ def test_the_documents_show_the_figures_that_are_kept() -> None:
     assert document == bench.written(document, bench.section(bench.RESULTS))
 
 
-def test_every_benchmark_has_figures_and_its_heading() -> None:
-    text = bench.section(bench.RESULTS)
-    for title in bench.TITLES.values():
-        assert f"### {title}\n" in text
+def test_every_benchmark_has_its_heading() -> None:
+    """With figures or without: other documents refer to them."""
+    for results in (bench.RESULTS, Path("nowhere")):
+        headings = [s for s in bench.section(results).splitlines() if s.startswith("### ")]
+        assert headings == [f"### {title}" for title in bench.TITLES.values()]
 
 
 def keep(folder: Path, name: str, figures: Any, **machine: Any) -> None:
@@ -62,7 +63,6 @@ def test_each_machine_has_a_table_the_cpu_first(tmp_path: Path) -> None:
     keep(tmp_path, "startup-a100", STARTUP, gpu="A100")
     keep(tmp_path, "startup-cpu", STARTUP)
     lines = bench.section(tmp_path).splitlines()
-    assert lines[0] == "### Start-up"
     machines = [line for line in lines if line.endswith(":")]
     assert machines == [
         "2 cores of a processor, no GPU; python 3.11.1, torch 2.11; 2026-01-02:",

@@ -37,8 +37,8 @@ from imbtune.cli.options import (
 from imbtune.errors import ImbtuneError
 
 # Threads of torch that wait for one another spin 300,000 times by default. Where another process,
-# Ray's own too, has the CPU of one of them, that costs most of the time (docs/benchmarks.md). Read
-# when torch is imported, which is later; the actors of a search inherit it.
+# Ray's own too, has the CPU of one of them, that costs most of the time. Read when torch is
+# imported, which is later; the actors of a search inherit it.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

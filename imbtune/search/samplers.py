@@ -23,18 +23,15 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
     """The sampler of trial `number`; ConfigError for one that is not there.
 
     tpe models knobs by groups, those that act together, whatever else is chosen; its constant liar
-    spreads trials that run at the same time; of very many trials it takes a sample. gp and cmaes
-    model the knobs that every trial has; the others are drawn at random (gp) or by tpe (cmaes). qmc
-    is one sequence for the whole study, of the knobs that its first finished trial has; the others
-    are drawn at random.
+    spreads trials that run at the same time. gp and cmaes model the knobs that every trial has;
+    the others are drawn at random (gp) or by tpe (cmaes). qmc is one sequence for the whole study,
+    of the knobs that its first finished trial has; the others are drawn at random.
     """
     from optuna import samplers  # here: Ray's workers need the seeds below alone, and no Optuna
     from optuna.exceptions import ExperimentalWarning
 
-    from imbtune.search.tpe import ThinnedTPE
-
     def tpe() -> BaseSampler:
-        return ThinnedTPE(seed=seed, multivariate=True, group=True, constant_liar=True)
+        return samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
     seed = derived_seed(study_seed, number, SAMPLING)
     with warnings.catch_warnings():
