@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,15 @@ def test_finalists_are_the_best_and_the_best_preset() -> None:
     }  # fmt: skip
     assert finalists(records[2:5], 1) == [records[2]]
     assert finalists([], 3) == []
+
+
+def test_at_most_two_finalists_are_of_a_trunk() -> None:
+    """But for the best preset, which is one in any case."""
+    trunk = [replace(record(n, 0.9 - n / 100), trunk=0) for n in range(4)]
+    others = [record(4, 0.5), record(5, 0.4)]
+    assert [r.number for r in finalists([*trunk, *others], 3)] == [0, 1, 4]
+    preset = replace(trunk[3], preset="drw")
+    assert [r.number for r in finalists([*trunk[:3], preset, *others], 3)] == [0, 1, 4, 3]
 
 
 def test_fresh_seeds_are_no_trials() -> None:

@@ -25,6 +25,7 @@ from scripted import tiny_space
 
 from imbtune.errors import StudyError
 from imbtune.results.store import Store, join
+from imbtune.search.journal import read_trials
 from imbtune.search.repeat import repeat_trial
 from imbtune.search.request import SearchRequest
 from imbtune.search.setup import new_store
@@ -171,7 +172,7 @@ def test_only_one_process_searches_a_study(straight: Path, tmp_path: Path) -> No
     search = start("search", "space.yaml", "--trials", "50", "--name", "cut", cwd=folder)
     try:
         deadline = time.monotonic() + 60
-        while not (folder / "runs/cut/journal.log").exists():
+        while not (folder / "runs/cut/study.yaml").exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         again = run("resume", "runs/cut", cwd=folder)
@@ -216,6 +217,17 @@ def test_a_study_is_resumed_from_inside_its_folder(
     assert outcome.place == str(straight)
 
 
+def test_a_renamed_study_goes_on_as_itself(straight: Path, tmp_path: Path) -> None:
+    """Not as the one beside it that has its old name, of which it is a copy."""
+    old = Path(shutil.copytree(straight, tmp_path / "straight"))
+    study = Path(shutil.copytree(straight, tmp_path / "renamed"))
+    shutil.rmtree(old / "trials")
+    request, outcome = resume_search(str(study), {}, print)
+    assert (request.name, outcome.place) == ("renamed", str(study))
+    assert len(outcome.records) == len(read_trials(Store(str(study)), "renamed")) == 13
+    assert not (old / "trials").exists()
+
+
 Break = Callable[[Path], object]
 
 
@@ -250,6 +262,9 @@ def other_data(study: Path) -> None:
         (rewrite("study.yaml", "  sampler: tpe", "  smapler: tpe"), "smapler='tpe' is no setting"),
         (rewrite("study.yaml", "  trials: 13", "  trials: many"), "trials='many' is no setting"),
         (rewrite("study.yaml", "request:", "asked:"), "KeyError('request')"),
+        (rewrite("study.yaml", "request:", "request:\nasked:"), "study.yaml cannot be read ("),
+        (rewrite("study.yaml", "\ndata:", "\nimages:"), "KeyError('data')"),
+        (rewrite("study.yaml", "  gpus:", "  gpu:"), "KeyError('resources: gpus')"),
         (lambda s: (s / "journal.log").unlink(), "has trials and no journal.log: put it back"),
         (lambda s: (s / "journal.log").write_text("a\nb\n"), "journal.log ("),
         (first_lines, "put the newest one back, or search under another --name"),

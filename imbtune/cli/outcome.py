@@ -13,6 +13,7 @@ from imbtune.search.commands import program, resume_command
 from imbtune.search.evidence import Evidence, evidence_of, scores_by_trial
 from imbtune.search.records import (
     COMPLETE,
+    ENDED,
     PRUNED,
     STOPPED,
     WORDS,
@@ -35,7 +36,11 @@ def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Conso
         console.print(stopping)
     if outcome.dropped:
         numbers = ", ".join(map(str, outcome.dropped))
-        console.print(f"Left out of the finals, because a run of theirs failed: trial {numbers}")
+        console.print(
+            f"Left out of the finals, because a run of theirs failed: trial {numbers}\n"
+            f"  to train it again: {resume_command(outcome.place)}",
+            soft_wrap=True,
+        )
     if outcome.winner:
         console.print(_table(request, outcome))
         console.print(_comparison(request, outcome))
@@ -63,7 +68,7 @@ def stopping_line(outcome: SearchOutcome) -> str:
     others = [r for r in outcome.records if not r.rescued and r.state == COMPLETE]
     if not (stopped and others and outcome.full_images):
         return ""
-    share = sum(r.images for r in outcome.records) / outcome.full_images
+    share = sum(r.images for r in outcome.records if r.state in ENDED) / outcome.full_images
     saved = f"Early stopping: {share:.0%} of the image passes that full runs of all trials take"
     if not rescued:
         return f"{saved}; no stopped trial ran to the end to see what it cost."

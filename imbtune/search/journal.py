@@ -42,10 +42,13 @@ class Journal:
     def __init__(self, store: Store, path: Path, name: str) -> None:
         self._store, self._path = store, path
         self._file = JournalFile(path)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
+            storage = OwnJournalStorage(self._file)
+            there = [study.study_name for study in storage.get_all_studies()]
             self.study: Study = optuna.create_study(
-                study_name=name,
-                storage=OwnJournalStorage(self._file),
+                study_name=there[0] if there else name,  # its folder may have another name by now
+                storage=storage,
                 direction="maximize",
                 load_if_exists=True,
             )

@@ -9,6 +9,7 @@ from typing import Any
 from imbtune.registry import Value
 
 COMPLETE, PRUNED, FAIL, STOPPED = "COMPLETE", "PRUNED", "FAIL", "STOPPED"  # states of a trial
+ENDED = (COMPLETE, PRUNED)  # by itself: neither cut off nor failed on its way
 WORDS = {COMPLETE: "finished", PRUNED: "stopped", FAIL: "failed", STOPPED: "cut off"}
 
 
@@ -107,9 +108,9 @@ class SearchOutcome:
 
     winner: the finalist with the best mean; without finals, the best finished trial. baseline: the
     best preset, by the same measure. seconds: since this command began. full_images: image passes
-    that whole runs of all trials take. finals: all of them. dropped: finalists that lack a seed,
-    because a run of theirs failed. cut_off: it ended before its trials or finals did, and not for
-    its time budget.
+    that whole runs of all trials in `ENDED` take. finals: all of them. dropped: finalists that lack
+    a seed, because a run of theirs failed. cut_off: it ended before its trials or finals did, and
+    not for its time budget.
     """
 
     place: str

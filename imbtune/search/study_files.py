@@ -26,6 +26,10 @@ from imbtune.search.resources import Resources
 from imbtune.search.space_file import parse_space
 
 FILE = "study.yaml"
+READ = {  # what is read of it beside the request and the space
+    "data": {"train", "validation", "counts", "sha256"},
+    "resources": {"cpus", "gpus", "concurrent"},
+}
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
 
 
@@ -77,11 +81,15 @@ def read_study(place: str) -> tuple[SearchRequest, Mapping[str, Any]]:
         content = parse_yaml(join(place, FILE), store.read(FILE).decode())
         source = parse_yaml(join(place, "space.yaml"), store.read("space.yaml").decode())
         asked, named, pinned = content["request"], content["space"]["name"], content["space"]["set"]
+        for section, keys in READ.items():
+            if missing := keys - content[section].keys():
+                raise KeyError(f"{section}: {', '.join(sorted(missing))}")
         folder = Path(place) if store.local else Path()
         space = parse_space(named, source, folder, store).pin(pinned)
         request = SearchRequest.from_plain(space, asked)
-        return replace(request, storage=_parent(place), name=content["name"]), content
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        storage, name = _split(place)
+        return replace(request, storage=storage, name=name), content
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise StudyError(
             f"{join(place, FILE)} cannot be read ({error!r}): put it back as it was"
         ) from error
@@ -105,7 +113,7 @@ def check_same_data(content: Mapping[str, Any], splits: Splits) -> None:
     """StudyError where the data are not those that the study began with."""
     if content["data"]["sha256"] != splits.fingerprint():
         raise StudyError(
-            f"the data differ from those that the study {content['name']} began with "
+            f"the data differ from those that the study {content.get('name')} began with "
             f"({content['data']['train']} training images): give the same, --data"
         )
 
@@ -158,14 +166,13 @@ def _named(place: str) -> str:
     return str(Path(place).resolve())
 
 
-def _parent(place: str) -> str:
-    """The storage that a study is in."""
-    address, question, options = place.rstrip("/").partition("?")
-    return (
-        str(Path(place).parent)
-        if "://" not in place
-        else (address.rpartition("/")[0] + question + options)
-    )
+def _split(place: str) -> tuple[str, str]:
+    """The storage that a study is in, and its name there, which a user may have changed."""
+    if "://" not in place:
+        return str(Path(place).parent), Path(place).name
+    address, question, options = place.partition("?")
+    storage, _, name = address.rstrip("/").rpartition("/")
+    return storage + question + options, name
 
 
 def _yaml(content: object) -> str:

@@ -37,7 +37,7 @@ from imbtune.search.journal import (
     trial_records,
 )
 from imbtune.search.recorder import Recorder
-from imbtune.search.records import STOPPED, FinalRecord, SearchOutcome, TrialRecord
+from imbtune.search.records import ENDED, STOPPED, FinalRecord, SearchOutcome, TrialRecord
 from imbtune.search.request import SEARCH, SearchRequest
 from imbtune.search.resume import check_tables, restore_tables
 from imbtune.search.scheduler import RungScheduler
@@ -70,11 +70,11 @@ def run_search(request: SearchRequest, say: Say) -> SearchOutcome:
         request = settle_share(request, splits, say)
         resources = find_resources(request, say)
         store.create()
-        write_study(store, request, splits, resources)
-        say(headline(request, splits, resources))
-        for note in splits.notes:
-            say(note)
         with open_journal(store, request.name) as journal:
+            write_study(store, request, splits, resources)
+            say(headline(request, splits, resources))
+            for note in splits.notes:
+                say(note)
             return _search(Session(request, store, splits, resources, say, started), journal)
 
 
@@ -149,13 +149,13 @@ def _outcome(
     cut_off: bool = False,
 ) -> SearchOutcome:
     """What came out, and best.yaml."""
-    configs = [TrainConfig.from_settings(record.settings) for record in records]
+    ended = [TrainConfig.from_settings(r.settings) for r in records if r.state in ENDED]
     outcome = SearchOutcome(
         store.place,
         records,
         *decide(records, finals),
         time.monotonic() - started,
-        sum(run_passes(config, splits.counts()) for config in configs),
+        sum(run_passes(config, splits.counts()) for config in ended),
         finals,
         dropped,
         cut_off,
@@ -235,9 +235,10 @@ def _finals(
     if not runs:
         return [], False
     total, count = len(runs) + len(finals), len({run["number"] for run in runs})
+    there = f"; {len(finals)} of {total} runs are there" if finals else ""
     session.say(
         f"\nFinals: {count} trial{'s' * (count > 1)}, {request.final_seeds} fresh "
-        f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}"
+        f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}{there}"
     )
     recorder = FinalsRecorder(session.store, finals, total, session.say)
     course = session.course(request.rungs_kind, keeps=False)
