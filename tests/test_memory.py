@@ -13,16 +13,27 @@ import resource
 import torch
 from imbtune.training.memory import keep_freed_memory
 
-def faults():
+def faults(count, size):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        blocks = [torch.ones(2**22) for _ in range(4)]  # 16 MiB each, freed in turn
+        blocks = [torch.ones(size) for _ in range(count)]
         del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 keep_freed_memory()
-faults()  # the first time, memory is asked for
-print(faults())
+"""
+HERE = """
+faults(4, 2**22)  # 16 MiB each, freed in turn; the first time, memory is asked for
+print(faults(4, 2**22))
+"""
+IN_A_THREAD = """
+import threading
+def run():
+    faults(1, 2**25)  # 128 MiB: more than a thread's own arena can hold
+    print(faults(1, 2**25))
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
 """
 
 
@@ -34,10 +45,11 @@ def run(code: str, **settings: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.parametrize("where", [HERE, IN_A_THREAD], ids=["here", "in a thread"])
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
-def test_memory_that_was_freed_is_not_asked_for_again() -> None:
+def test_memory_that_was_freed_is_not_asked_for_again(where: str) -> None:
     """Without it the same loop has 4,096 faults for each block, or one for each huge page."""
-    assert int(run(FAULTS)) < 100
+    assert int(run(FAULTS + where)) < 100
 
 
 @pytest.mark.parametrize(
