@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from imbtune.search.hosts import ONE_ARENA
+
 FAULTS = """
 import resource
 import torch
@@ -45,11 +47,15 @@ def run(code: str, **settings: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("where", [HERE, IN_A_THREAD], ids=["here", "in a thread"])
+@pytest.mark.parametrize(
+    ("where", "settings"),
+    [(HERE, {}), (IN_A_THREAD, ONE_ARENA)],
+    ids=["here", "in a pack's thread"],
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
-def test_memory_that_was_freed_is_not_asked_for_again(where: str) -> None:
+def test_memory_that_was_freed_is_not_asked_for_again(where: str, settings: dict[str, str]) -> None:
     """Without it the same loop has 4,096 faults for each block, or one for each huge page."""
-    assert int(run(FAULTS + where)) < 100
+    assert int(run(FAULTS + where, **settings)) < 100
 
 
 @pytest.mark.parametrize(

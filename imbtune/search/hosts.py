@@ -25,6 +25,10 @@ if TYPE_CHECKING:  # they import torch
     from imbtune.data.splits import Splits
     from imbtune.search.climber import Climber, Course
 
+# glibc's other arenas, which threads have, hold nothing above 64 MiB: a pack's thread would give it
+# back and ask for it again at every step. Read when a process starts.
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+
 Place = tuple[str, tuple[str, ...]]  # Ray's IDs of a machine, and of the trial's GPUs on it
 
 
@@ -80,9 +84,11 @@ class Hosts:
         machine, gpus = place
         (has,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == machine)
         node = Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)))
-        options = {"num_cpus": 0, "scheduling_strategy": _on(machine)}
         size = pack_size(node, self._resources)
-        return ray.remote(Host).options(**options).remote(*self._given, gpus, size)
+        host = ray.remote(Host).options(
+            num_cpus=0, scheduling_strategy=_on(machine), runtime_env={"env_vars": ONE_ARENA}
+        )
+        return host.remote(*self._given, gpus, size)
 
 
 async def _works(host: Any) -> bool:

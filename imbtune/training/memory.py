@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt, from malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt, from malloc.h
 _NEVER = 2**30  # bytes; no tensor of a step that is worth keeping is larger
 _LARGEST_OLD = 2**25  # the most that glibc took before 2.35
 
@@ -14,9 +14,7 @@ def keep_freed_memory() -> None:
 
     glibc gives large blocks back to the system and asks for them again, at every step: 200 page
     faults an image of a ResNet-32 step on a CPU, a tenth of its time. The process keeps its peak
-    size. Later threads share the arenas that are there, the first one first: only that one can hold
-    blocks above 64 MiB. So this is called before a thread that trains begins. Without effect where
-    the C library is not glibc.
+    size. Without effect where the C library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -25,4 +23,3 @@ def keep_freed_memory() -> None:
     if not mallopt(_MMAP_THRESHOLD, _NEVER):
         mallopt(_MMAP_THRESHOLD, _LARGEST_OLD)
     mallopt(_TRIM_THRESHOLD, _NEVER)
-    mallopt(_ARENA_MAX, 1)
