@@ -237,6 +237,33 @@ def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_
 
 
 @pytest.mark.slow
+def test_packs_end_with_the_driver_that_is_killed(cluster: Cluster, tmp_path: Path) -> None:
+    """A host on each node, and nothing of them a little later: the cluster itself runs on."""
+    args = f"search digits-lt --trials 4 --epochs 9000 --pack --address {cluster.address}"
+    sessions = {node.pid for node in cluster.nodes}
+
+    def hosts() -> list[int]:
+        mine = [pid for pid, session in running() if session in sessions]
+        return [pid for pid in mine if "ray::Host" in title(pid)]
+
+    search = start(*args.split(), cwd=tmp_path)
+    try:
+        wait_for(lambda: sum("ray::Host." in title(pid) for pid in hosts()) == 2, 240)
+    finally:
+        search.kill()
+        search.communicate()
+    wait_for(lambda: not hosts(), 60)
+
+
+def title(pid: int) -> str:
+    """What a process calls itself; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+@pytest.mark.slow
 def test_a_missing_token_is_said_in_one_line(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
