@@ -167,7 +167,8 @@ def read(study: Path, table: str) -> pd.DataFrame:
 
 # The first test on the cluster: the autoscaler has added nothing yet
 def test_trials_run_on_both_nodes(cluster: Cluster, tmp_path: Path) -> None:
-    args = f"search digits-lt --trials 6 --epochs 4 --address {cluster.address} --storage studies"
+    """Long enough ones for the second node's process to start before the first has trained all."""
+    args = f"search digits-lt --trials 6 --epochs 120 --address {cluster.address} --storage studies"
     done = run(*args.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "6 trials, 2 at a time on 1 CPU each" in done.stdout
