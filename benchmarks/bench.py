@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from machine import described, here_and_now, kind
 
@@ -88,6 +88,11 @@ def write() -> None:
     DOCUMENT.write_text(written(document, section(RESULTS)), encoding="utf-8")
 
 
+def _refuse(reason: str) -> NoReturn:
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TITLES))
@@ -96,7 +101,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="Run nothing.")
     options = parser.parse_args()
     if wrong := [name for name in options.names if name not in TITLES]:
-        sys.exit(f"error: no benchmark {wrong[0]!r}: there are {', '.join(TITLES)}")
+        _refuse(f"no benchmark {wrong[0]!r}: there are {', '.join(TITLES)}")
+    if options.repeats is not None and options.repeats < 1:
+        _refuse(f"--repeats {options.repeats}: give 1 or more")
     if options.data:
         os.environ["IMBTUNE_DATA"] = str(options.data)
     repeats = ["--repeats", str(options.repeats)] if options.repeats else []

@@ -84,6 +84,12 @@ class Entry:
     traits: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Value] = field(default_factory=dict)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes with imbtune, and not from a module of the user's."""
+        function = getattr(self.make, "func", self.make)  # what a resolver found is a partial
+        return str(function.__module__).startswith("imbtune.")
+
 
 class Registry:
     """The parts of one slot by name.

@@ -78,11 +78,18 @@ def test_only_what_is_between_the_marks_is_replaced() -> None:
         bench.written("before\nafter\n", "new")
 
 
-def test_an_unknown_benchmark_is_one_line() -> None:
-    command = [sys.executable, str(bench.HERE / "bench.py"), "stepp"]
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["stepp"], "no benchmark 'stepp': there are step, "),
+        (["step", "--repeats", "0"], "--repeats 0: give 1 or more"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(options: list[str], says: str) -> None:
+    command = [sys.executable, str(bench.HERE / "bench.py"), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: no benchmark 'stepp': there are step, ")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {says}") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

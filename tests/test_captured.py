@@ -33,7 +33,7 @@ from imbtune.config import TrainConfig
 from imbtune.methods.losses import losses
 from imbtune.models.networks import Backbone, models
 from imbtune.presets import PRESETS
-from imbtune.training.captured import Bench, Benches, Run
+from imbtune.training.captured import KEPT, Bench, Benches, Run
 from imbtune.training.climb import RungResult, climb
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import train_epoch
@@ -199,16 +199,15 @@ def test_the_switch_records_nothing(recording: DeviceData) -> None:
 
 
 @pytest.fixture
-def drawing() -> Iterator[str]:
-    """A network with dropout."""
+def own() -> Iterator[str]:
+    """A network of the user's, who may do anything in it."""
 
-    @models.register("drawing", help="a network that draws")
+    @models.register("own", help="a test's")
     def make(channels: int) -> Backbone:
-        layers = [nn.Flatten(), nn.Linear(channels * 64, 8), nn.Dropout(0.5)]
-        return Backbone(nn.Sequential(*layers), 8)
+        return Backbone(nn.Sequential(nn.Flatten(), nn.Linear(channels * 64, 8)), 8)
 
-    yield "drawing"
-    models.remove("drawing")
+    yield "own"
+    models.remove("own")
 
 
 @pytest.fixture
@@ -227,15 +226,51 @@ def looking() -> Iterator[str]:
     losses.remove("looking")
 
 
-@pytest.mark.parametrize("slot", ["model", "loss"])
+@pytest.mark.parametrize(
+    "part", [{"model": "own"}, {"model": "mobilenet_v2"}, {"loss": "looking"}], ids=str
+)
 def test_what_cannot_be_recorded_is_trained_as_it_is(
-    recording: DeviceData, drawing: str, looking: str, slot: str
+    recording: DeviceData, own: str, looking: str, part: dict[str, Any]
 ) -> None:
-    part = {"model": drawing} if slot == "model" else {"loss": looking}
-    config = make_config(**part)
+    """Parts of the user's own, and a network with dropout."""
+    config = make_config(**part, epochs=2)
     one, other = TrainState(config, recording), TrainState(config, plain_data())
     assert train(one, epochs_of(config), recording) == train(other, epochs_of(config), plain_data())
     assert same(everything(one), everything(other)) and not InPlace.recorded
+
+
+def test_a_trial_that_failed_in_a_step_leaves_no_gradient(recording: DeviceData) -> None:
+    config = make_config(loss="ce")
+    state = TrainState(config, recording)
+    state.gradient(first_batch(state, epochs_of(config)[0]))
+    assert any(weight.grad is not None for weight in state.model.parameters())
+    del state
+    gc.collect()
+    assert all(weight.grad is None for weight in TrainState(config, recording).model.parameters())
+
+
+def test_a_process_keeps_few_networks_and_steps(recording: DeviceData) -> None:
+    """Each holds memory; a space may search the width of the network, and the batch size."""
+    assert recording.benches
+    for width in range(1, 3 * KEPT):
+        TrainState(make_config(model__width=width), recording)
+    assert len(recording.benches._free) == KEPT
+    for size in range(20, 20 + 2 * KEPT):
+        state = TrainState(make_config(batch_size=size), recording)
+        state.gradient(first_batch(state, epochs_of(state.config)[0], recording))
+        assert state.bench and len(state.bench._steps) <= KEPT
+        del state
+
+
+@pytest.mark.parametrize("kind", ["cooldown", "compressed"])
+def test_a_trial_has_one_bench_at_a_time(recording: DeviceData, kind: str) -> None:
+    config = make_config(epochs=4)
+    path = stretches(kind, [2, 4], config.schedule.shared)
+    climbing = climb([config], recording, path)
+    while next(climbing, None):  # whoever keeps a result keeps the state that it has
+        pass
+    gc.collect()
+    assert recording.benches and len(recording.benches._free) == 1
 
 
 @pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")

@@ -176,6 +176,31 @@ def test_a_fault_of_the_device_fails_every_trial_of_the_pack() -> None:
         pack.step(3, run_of(2, TRIALS[0])).result(60)
 
 
+class Faulty:
+    """A stream on which CUDA has failed, as whoever waits for it learns."""
+
+    def synchronize(self) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize("how", ["fails", "leaves"])
+def test_a_fault_that_freeing_a_seat_meets_is_one_of_the_device(how: str) -> None:
+    """Nobody waits for an answer that never comes."""
+    pack = new_pack()
+    pack.step(1, run_of(0, TRIALS[0])).result(60)
+    other = pack.step(os.getpid(), run_of(1, TRIALS[0]))
+    other.result(60)
+    pack._seats[1].stream = Faulty()  # type: ignore[assignment]
+    if how == "leaves":
+        pack.leave(1)
+    else:
+        with pytest.raises(Exception, match="illegal memory access"):
+            pack.step(1, run_of(2, BAD)).result(60)
+    answers = (pack.step(os.getpid()).exception(60) for _ in range(100))
+    assert any(isinstance(answer, torch.AcceleratorError) for answer in answers)
+    assert pack.broken
+
+
 def test_running_out_of_memory_names_the_trials_share() -> None:
     class Greedy(Climber):
         def launch(self) -> Any:

@@ -38,6 +38,10 @@ GpusOption = Annotated[
         help="1/n, whole, or auto: measured first. Default: 0.25 where there are GPUs.",
     ),
 ]
+FixedGpusOption = Annotated[
+    str | None,
+    typer.Option(metavar="SHARE", help="1/n or whole. Default: 0.25 where there are GPUs."),
+]
 CpusOption = Annotated[int | None, typer.Option(help="Whole CPUs. Default: an even share.")]
 ConcurrentOption = Annotated[
     int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.")

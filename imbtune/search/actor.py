@@ -23,13 +23,15 @@ class TrialActor(tune.Trainable):
         context = ray.get_runtime_context()
         # a trial without a share of a GPU stays off it: Ray does not hide the GPUs from it
         has_gpu = bool(context.get_accelerator_ids()["GPU"])
-        self._data = prepare(splits, course, has_gpu)
         self._course, self._node = course, context.get_node_id()
+        with explained(course.gpus):
+            self._data = prepare(splits, course, has_gpu)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in the same process."""
-        self._climber = Climber(self._course, self._data, self._node, new_config)
+        with explained(self._course.gpus):
+            self._climber = Climber(self._course, self._data, self._node, new_config)
         return True
 
     def step(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from imbtune.data.splits import Splits
 from imbtune.imports import OwnModule, register
 from imbtune.registry import Value
 from imbtune.search.cluster import cluster_nodes
-from imbtune.search.gpu_share import CONTEXT
+from imbtune.search.gpu_share import CONTEXT, explained
 from imbtune.search.pace import sample
 from imbtune.search.request import AUTO, SearchRequest
 from imbtune.search.resources import Node
@@ -38,7 +38,7 @@ def settle_share(request: SearchRequest, splits: Splits, say: Say) -> SearchRequ
         say("--gpus-per-trial auto: no machine here has a GPU, so 0.\n")
         return replace(request, gpus_per_trial=0.0)
     counts = candidates(nodes, request.runs, request.cpus_per_trial, request.max_concurrent)
-    threads = min(node.cpus // node.gpus for node in nodes)
+    threads = max(1, min(node.cpus // node.gpus for node in nodes))
     say(f"--gpus-per-trial auto: measuring {_listed(counts)} at a time on a GPU …")
     measure = ray.remote(_measure).options(num_gpus=1, num_cpus=counts[-1])
     measured, total = ray.get(
@@ -94,7 +94,8 @@ def _measure(
     register(imports)
     configs = [TrainConfig.from_settings(each) for each in settings]
     device = pick_device()
-    measured = measure_sharing(configs, splits, device, counts, threads, pack, imports)
+    with explained(1.0):
+        measured = measure_sharing(configs, splits, device, counts, threads, pack, imports)
     if device.type == "cpu":  # a GPU that Ray counts and torch cannot use
         return measured, math.inf
     total = torch.cuda.get_device_properties(device).total_memory

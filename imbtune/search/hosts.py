@@ -111,10 +111,12 @@ class Host:
         # as Ray does it for a process that has asked for them; CUDA reads it at its first call
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         from imbtune.search.climber import Climber, prepare
+        from imbtune.search.gpu_share import explained
         from imbtune.search.pack import Pack
 
         course = replace(course, threads=course.threads * size)
-        data = prepare(splits, course, bool(gpus), size)
+        with explained(course.gpus):
+            data = prepare(splits, course, bool(gpus), size)
         node = ray.get_runtime_context().get_node_id()
 
         def make(config: dict[str, Any]) -> Climber:

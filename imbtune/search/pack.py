@@ -7,6 +7,7 @@ a turn trains it. Knows no Ray.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -27,8 +28,8 @@ class Seat:
     """A trial's place in a pack, which the next trial takes over. Whoever sits there asks for one
     report at a time."""
 
-    def __init__(self, stream: torch.cuda.Stream | None) -> None:
-        self.stream = stream
+    def __init__(self) -> None:
+        self.stream: torch.cuda.Stream | None = None
         self.climber: Climber | None = None
         self.asked: Future[Report] | None = None
         self._launched: EpochResult | RungResult | None = None
@@ -47,9 +48,10 @@ class Seat:
         return None
 
     def fail(self, error: BaseException) -> None:
-        """Answer with the error, if somebody asked."""
+        """Answer with the error, if somebody asked. The trial's tensors do not stay with it."""
         asked, self.asked = self.asked, None
         if asked:
+            traceback.clear_frames(error.__traceback__)
             asked.set_exception(error)
 
     def clear(self) -> None:
@@ -97,10 +99,13 @@ class Pack:
 
     def _train(self) -> None:
         while True:
-            self._hear()
-            for seat in list(self._seats.values()):
-                if seat.asked:
-                    self._turn(seat)
+            try:
+                self._hear()
+                for seat in list(self._seats.values()):
+                    if seat.asked:
+                        self._turn(seat)
+            except Exception as error:  # where not even a seat can be made or freed
+                self._break(error)
 
     def _hear(self) -> None:
         """Take the calls that are there; with nothing to train, wait for one."""
@@ -113,13 +118,12 @@ class Pack:
         if self.broken:
             asked.set_exception(self.broken)
             return
-        if name not in self._seats:
-            for gone in [other for other in self._seats if not self._lives(other)]:
-                self._drop(gone)
-            on_gpu = self._device.type == "cuda"
-            self._seats[name] = Seat(torch.cuda.Stream(self._device) if on_gpu else None)
-        seat = self._seats[name]
-        seat.asked = asked
+        seat = self._seats.setdefault(name, Seat())
+        seat.asked = asked  # before anything can fail, so that it is answered
+        for gone in [other for other in self._seats if other != name and not self._lives(other)]:
+            self._drop(gone)
+        if self._device.type == "cuda" and not seat.stream:
+            seat.stream = torch.cuda.Stream(self._device)
         with self._failing_alone(seat):
             if config is not None:
                 seat.begin(self._make(config))
@@ -145,9 +149,13 @@ class Pack:
             with torch.cuda.stream(seat.stream), explained(self._gpus):
                 yield
         except torch.AcceleratorError as error:  # CUDA answers everything with it from now on
-            self.broken = error
-            for other in self._seats.values():
-                other.fail(error)
+            self._break(error)
         except Exception as error:
             seat.fail(error)
             seat.clear()
+
+    def _break(self, error: Exception) -> None:
+        """Fail all trials: none can go on here."""
+        self.broken = error
+        for seat in self._seats.values():
+            seat.fail(error)

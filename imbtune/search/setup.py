@@ -75,6 +75,8 @@ def find_resources(request: SearchRequest, say: Say) -> Resources:
     resources = _plan(request, nodes)
     if resources.gpus > max(node.gpus for node in nodes):
         say("No machine of the cluster has a GPU yet: the trials wait until one joins.\n")
+    if request.pack and not resources.gpus:
+        say("--pack without GPUs makes a search slower (docs/cluster.md): leave it out here.\n")
     return resources
 
 

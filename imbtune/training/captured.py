@@ -7,13 +7,12 @@ the process's :class:`Benches`; whatever else trials differ in are tensors
 (:class:`imbtune.training.batch.Learner`), and is copied to where the graph reads it. The optimiser
 stays outside: its decay and momentum are numbers, which a graph would keep.
 
-Not captured are a loss of the user's own, which may look at its values, and networks that draw
-random numbers (dropout), since a graph draws others than the same step without one.
+Not captured are a loss or a network of the user's own, which may look at its values, and networks
+that draw random numbers (dropout), since a graph draws others than the same step without one.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +26,7 @@ from imbtune.training.batch import Batch, Learner, gradient
 
 Run = Callable[[], list[Tensor]]
 Record = Callable[[Run], Run]  # of what works on tensors: what does it again, on the same tensors
+KEPT = 4  # networks that no trial has, and recorded steps of a network: each holds memory
 WARM_UP = 3  # runs before a capture, in which libraries choose and allocate what they keep
 
 
@@ -67,6 +67,8 @@ class Bench:
         """:func:`imbtune.training.batch.gradient`, of this bench's network."""
         key = _shape(learner, batch)
         if key not in self._steps:
+            while len(self._steps) >= KEPT:
+                del self._steps[next(iter(self._steps))]  # the oldest
             alone = learner.own_loss is not None or _draws(learner, batch)
             self._steps[key] = None if alone else _Recorded(learner, batch, self._record)
         recorded = self._steps[key]
@@ -82,20 +84,24 @@ class Benches:
 
     def __init__(self, recorder: Callable[[], Record]) -> None:
         self._recorder = recorder
-        self._free: defaultdict[str, list[Bench]] = defaultdict(list)
+        self._free: list[tuple[str, Bench]] = []  # the last ones last
 
     def lease(self, kind: str, fresh: Classifier) -> Bench:
         """A free bench of the kind, or a new one, with the weights of the network `fresh`."""
-        if not self._free[kind]:
+        places = [place for place, (other, _) in enumerate(self._free) if other == kind]
+        if not places:
             return Bench(fresh, self._recorder())
-        bench = self._free[kind].pop()
+        _, bench = self._free.pop(places[-1])
+        if torch.cuda.is_initialized():  # the last trial's stream may not have come to its end
+            torch.cuda.synchronize()
         bench.model.load_state_dict(fresh.state_dict())
         bench.model.train().requires_grad_(True)
+        bench.model.zero_grad()  # of a trial that failed in the middle of a step
         return bench
 
     def give_back(self, kind: str, bench: Bench) -> None:
-        """Let another trial have it."""
-        self._free[kind].append(bench)
+        """Let another trial have it; of those that none has, the oldest is forgotten."""
+        self._free = [*self._free, (kind, bench)][-KEPT:]
 
 
 class _Recorded:

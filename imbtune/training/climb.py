@@ -86,6 +86,7 @@ def climb(
     for stretch in path:
         if state is None or stretch.fresh:
             earlier += state.passes if state else 0
+            state = None  # first, so that the new one has its memory, and its bench
             state = TrainState(variants[0], data)
         yield from _train(state, data, stretch, stretch.epochs, earlier)
         with state.kept(variants[stretch.variant], data):

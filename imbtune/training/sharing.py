@@ -32,7 +32,8 @@ ROUNDS, TIMED = 3, 2.0  # epochs that warm up, and seconds that are timed at lea
 class Sharing:
     """What `trials` at once on a device do.
 
-    memory: bytes that torch holds of it for all of them together, 0 on a CPU. rate: image passes a
+    memory: bytes that torch reserves of it for all of them together, what recorded steps keep
+    included; 0 on a CPU. rate: image passes a
     second, of all of them together.
     """
 
@@ -75,6 +76,8 @@ def measure_sharing(
             else:
                 found = _in_processes(config, part, device, trials, threads, imports)
         except torch.OutOfMemoryError:
+            if not measured:  # a whole GPU is too little
+                raise
             break
         memory = found.memory + rest * (1 if pack else trials)
         measured.append(Sharing(trials, memory, found.rate))
@@ -164,7 +167,7 @@ def _train_together(
         train()
     rate = (_passes(lanes) - before) / (time.perf_counter() - started)
     meet()  # nobody stops while another is still timed
-    memory = torch.cuda.max_memory_allocated(device) if on_gpu else 0
+    memory = torch.cuda.max_memory_reserved(device) if on_gpu else 0
     return Sharing(trials, memory, rate)
 
 

@@ -55,7 +55,7 @@ class TrainState:
 
     def _lease(self, config: TrainConfig, data: DeviceData) -> Bench | None:
         """Where steps are recorded, a bench until this state is gone; its network is the model."""
-        if not (data.benches and config.cuda_graph):
+        if not (data.benches and config.cuda_graph and config.model.entry.is_ours):
             return None
         kind = f"{config.model} {config.loss_head} {data.image_shape} {len(data.classes)}"
         bench = data.benches.lease(kind, self.model)
