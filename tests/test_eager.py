@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 TRAIN = """
+import inspect
 import sys
 import torch
 from imbtune.config import TrainConfig
@@ -22,9 +23,11 @@ def trained():
 
 """
 
-# Left out first; then asked for, by what compiles and by what shall not be compiled
+# Left out first, also by what looks through all modules, as pydantic does in Ray Tune; then asked
+# for, by what compiles and by what shall not be compiled
 ASKED = """
 without = trained()
+inspect.getmodule(sys._getframe())
 assert not {"sympy", "torch._dynamo.utils"} & set(sys.modules)
 kept = torch.compiler.disable(lambda x: x + torch.compiler.is_compiling())
 compiled = torch.compile(lambda x: kept(x) * 2 + 1, backend="eager")

@@ -37,6 +37,10 @@ class _Deferred(ModuleType):
         return function
 
     def __getattr__(self, name: str) -> Any:
+        # `inspect.getmodule` asks every module for its `__file__`, and pydantic asks that; only who
+        # imports a submodule asks for `__path__`
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)
         return getattr(self._real(), name)
 
     def _real(self) -> ModuleType:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import ray
-from ray import tune
+from imbtune.garbage import collected_seldom
 
-from imbtune.data.splits import Splits
-from imbtune.search.climber import Climber, Course, prepare
-from imbtune.search.gpu_share import explained
+with collected_seldom():
+    import ray
+    from ray import tune
+
+    from imbtune.data.splits import Splits
+    from imbtune.search.climber import Climber, Course, prepare
+    from imbtune.search.gpu_share import explained
 
 
 class TrialActor(tune.Trainable):
