@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "imbtune"
 
 # What a part of imbtune may not import, at any depth of its code
 FORBIDDEN = {
+    "garbage": {"torch", "ray", "optuna", "wandb", "pyarrow"},
     "registry": {"torch", "ray", "optuna", "wandb", "pyarrow"},
     "methods": {"ray", "optuna", "wandb", "pyarrow", "torchvision", "imbtune.config"},
     "models": {"ray", "optuna", "wandb", "pyarrow", "imbtune.config"},

@@ -271,7 +271,7 @@ def other_data(study: Path) -> None:
         (other_data, "the data differ from those that the study straight began with"),
         (lambda s: (s / "trials/all.parquet").write_bytes(b"no"), "cannot read the table"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "study",
 )
 def test_a_broken_study_is_one_line(
     straight: Path, tmp_path: Path, broken: Break, line: str
