@@ -1,6 +1,6 @@
 """Trials an hour of a whole search, against the same search written plainly.
 
-    python benchmarks/throughput.py [--repeats 3] [--trials 20]
+    python benchmarks/throughput.py [--repeats 3] [--trials 60]
 
 `imbtune search digits-lt --finals 0` and plain_search.py in turn: the same space, images, network,
 epochs, rungs, number of trials and trials at a time, from the command to its end. The epochs that
@@ -48,7 +48,7 @@ def ours(trials: int, seed: int) -> tuple[float, float]:
     return done.seconds, len(done.epochs)
 
 
-def measure(repeats: int = 3, trials: int = 20) -> Figures:
+def measure(repeats: int = 3, trials: int = 60) -> Figures:
     """Quartiles: trials an hour and epochs of both, and the ratios."""
     pairs = [(plain(trials), ours(trials, seed)) for seed in range(repeats)]
     return {
@@ -76,7 +76,7 @@ def rows(figures: Figures) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=60)
     options = parser.parse_args()
     print(json.dumps(measure(options.repeats, options.trials), indent=1))
 
