@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
+from queue import Empty
 from typing import Any
 
 import torch
@@ -199,11 +200,18 @@ def rate(kind: str, models: int) -> float:
     together, answers = context.Barrier(at_once), context.Queue()
     shares = [len(range(i, models, at_once)) for i in range(at_once)]
     children = [
-        context.Process(target=run, args=(kind, share, together, answers)) for share in shares
+        context.Process(target=run, args=(kind, share, together, answers), daemon=True)
+        for share in shares
     ]
     for child in children:
         child.start()
-    done = [answers.get() for _ in children]
+    done: list[tuple[int, float]] = []
+    while len(done) < at_once:
+        try:
+            done.append(answers.get(timeout=1))
+        except Empty:
+            if any(child.exitcode for child in children):
+                raise RuntimeError(f"a process of {kind} with {models} models died") from None
     for child in children:
         child.join()
     return float(sum(steps for steps, _ in done) / sum(seconds for _, seconds in done))

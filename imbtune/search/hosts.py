@@ -19,6 +19,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from imbtune.garbage import collected_seldom
 from imbtune.search.resources import Node, Resources, pack_size
 
 if TYPE_CHECKING:  # they import torch
@@ -110,9 +111,10 @@ class Host:
     def __init__(self, splits: Splits, course: Course, gpus: tuple[str, ...], size: int) -> None:
         # as Ray does it for a process that has asked for them; CUDA reads it at its first call
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        from imbtune.search.climber import Climber, prepare
-        from imbtune.search.gpu_share import explained
-        from imbtune.search.pack import Pack
+        with collected_seldom():
+            from imbtune.search.climber import Climber, prepare
+            from imbtune.search.gpu_share import explained
+            from imbtune.search.pack import Pack
 
         course = replace(course, threads=course.threads * size)
         with explained(course.gpus):
