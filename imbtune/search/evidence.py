@@ -55,14 +55,18 @@ class Evidence:
 
 
 def scores_by_trial(finals: Sequence[FinalRecord]) -> dict[int, Floats]:
-    """Scores of each finalist in the order of the seeds; of those that have all seeds."""
+    """Scores of each finalist in the order of the seeds; of those that have all seeds.
+
+    In the order of the trials, whichever run ended first: sums of another order differ in the last
+    bit.
+    """
     seeds = sorted({final.seed for final in finals})
     found: dict[int, dict[int, float]] = {}
     for final in finals:
         found.setdefault(final.trial, {})[final.seed] = final.score
     return {
         trial: np.array([scores[seed] for seed in seeds])
-        for trial, scores in found.items()
+        for trial, scores in sorted(found.items())
         if len(scores) == len(seeds)
     }
 
