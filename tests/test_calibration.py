@@ -193,7 +193,7 @@ def test_rungs_below_the_lowest_usable_one_are_left_out() -> None:
 def test_noise_advises_no_rungs() -> None:
     found = calibrated(noise_everywhere())
     assert (found.advice.rungs, found.advice.count) == ("none", 1)
-    assert found.advice.text.startswith("--rungs none, because no rung reaches 0.7 of the ρ")
+    assert found.advice.text.startswith("--rungs none, because no rung is shown to reach 0.7 ")
 
 
 def test_the_cost_is_that_of_the_rungs_in_use() -> None:
@@ -260,7 +260,20 @@ def test_without_a_floor_nothing_is_usable() -> None:
         assert (
             f"two full runs of a configuration say nothing of each other (ρ {said})" in advice.why
         )
+    reports = [replace(reports[0], low=0.01)]
     assert advise(reports, costs, 27, 0.1, ETA).rungs == "cooldown"
+
+
+def test_a_rung_whose_interval_holds_0_is_not_advised() -> None:
+    """It may predict by chance; the caution names it, since more trials may show that it does."""
+    rung = RungReport("prefix", 9, 0.7, -0.01, 0.95, 0.5, 0.3)
+    found = with_reports(0.9, [rung])
+    assert found.advice.rungs == "none"
+    assert "no rung is shown to reach 0.7 of" in found.advice.why
+    (caution,) = cautions(found)
+    assert "prefix at 9 may be" in caution
+    shown = with_reports(0.9, [replace(rung, low=0.01)])
+    assert shown.advice.rungs == "prefix"
 
 
 def with_reports(floor: float, reports: list[RungReport]) -> Calibration:

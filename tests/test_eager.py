@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 TRAIN = """
 import inspect
 import sys
@@ -43,6 +45,28 @@ defer_compiler()
 assert sys.modules["torch._dynamo"] is before and before.__path__
 """
 
+# Each part is made once, whichever is asked for first
+PART = """
+import torch
+from imbtune.methods.eager import defer_compiler
+defer_compiler()
+before = len(sys.meta_path)
+import torch._dynamo.{part} as part
+whole = sys.modules["torch._dynamo"]
+assert part is whole.{part} is sys.modules["torch._dynamo.{part}"]
+assert part.__spec__.origin and part.__spec__.loader is not None
+from torch._dynamo.eval_frame import OptimizedModule
+assert OptimizedModule is torch._dynamo.OptimizedModule
+assert isinstance(torch.compile(torch.nn.ReLU(), backend="eager"), OptimizedModule)
+assert len(sys.meta_path) == before - 1
+try:
+    import torch._dynamo.nothing
+except ModuleNotFoundError as error:
+    assert error.name == "torch._dynamo.nothing"
+else:
+    raise AssertionError
+"""
+
 
 def run(code: str) -> None:
     """In a process of its own, since what is imported stays so."""
@@ -55,3 +79,8 @@ def test_the_compiler_is_left_out_until_it_is_asked_for() -> None:
 
 def test_a_compiler_that_is_there_stays() -> None:
     run("import sys\n" + THERE_BEFORE)
+
+
+@pytest.mark.parametrize("part", ["eval_frame", "config", "testing"])
+def test_no_part_of_the_compiler_is_there_twice(part: str) -> None:
+    run("import sys\n" + PART.format(part=part))

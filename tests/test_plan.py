@@ -21,17 +21,17 @@ from test_cli import invoke
 from typer.testing import CliRunner
 
 from imbtune.cli.main import app
-from imbtune.cli.plan import duration
+from imbtune.cli.plan import as_planned, duration
 from imbtune.cli.search import parse_request
 from imbtune.errors import ConfigError, StudyError
 from imbtune.results.store import Store
 from imbtune.results.tables import ParquetSink
 from imbtune.search import pace
-from imbtune.search.pace import find_pace
+from imbtune.search.pace import Fleet, find_pace
 from imbtune.search.plan import OVERHEAD, Costs, Plan, draw_configs, plan_search
 from imbtune.search.records import COMPLETE, RungRecord, TrialRecord
 from imbtune.search.request import SearchRequest
-from imbtune.search.resources import Node, Resources
+from imbtune.search.resources import Node, Resources, plan_resources
 from imbtune.search.space_file import list_spaces, load_space
 from imbtune.search.study_files import write_study
 from imbtune.search.tuner import knob_types
@@ -333,6 +333,30 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (given.trials, given.budgets, given.rungs, given.finals, given.address) == (
         12, [3, 9], "compressed", 0, "auto",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("trial", "options"),
+    [
+        (Resources(1, 0.0, 4), {}),  # what the search gives of itself
+        (Resources(1, 0.0, 1), {"max_concurrent": 1}),
+        (Resources(2, 0.0, 2), {"cpus_per_trial": 2}),
+        (Resources(2, 0.0, 1), {"cpus_per_trial": 2, "max_concurrent": 1}),
+    ],
+)
+def test_the_search_that_is_named_is_the_one_that_was_planned(
+    trial: Resources, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Node(4, 0)
+    monkeypatch.setattr("imbtune.search.cluster.local_node", lambda: here)
+    request = SearchRequest(tiny_space(), 30, "plan")
+    planned = as_planned(request, Fleet(0, trial.cpus * trial.concurrent, trial))
+    assert planned == replace(request, **options)
+    given = plan_resources(
+        [here], 30, planned.cpus_per_trial, planned.share, planned.max_concurrent
+    )
+    assert given == trial
+    assert as_planned(request, Fleet(0, 5, trial)) == replace(request, address="auto")
 
 
 WRONG = [

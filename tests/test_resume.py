@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
@@ -25,10 +26,13 @@ from scripted import tiny_space
 
 from imbtune.errors import StudyError
 from imbtune.results.store import Store, join
+from imbtune.search import calibrate, tuner
 from imbtune.search.journal import read_trials
 from imbtune.search.repeat import repeat_trial
 from imbtune.search.request import SearchRequest
+from imbtune.search.resources import Resources
 from imbtune.search.setup import new_store
+from imbtune.search.space_file import load_space
 from imbtune.search.study_files import read_study
 from imbtune.search.tuner import resume_search
 
@@ -302,6 +306,28 @@ def test_a_start_that_was_interrupted_is_no_study(tmp_path: Path) -> None:
         resume_search(str(tmp_path / "runs/cut"), {}, print)
     with pytest.raises(StudyError, match="holds no study: delete it, or give another --name"):
         new_store(SearchRequest(tiny_space(), 1, "cut", storage=str(tmp_path / "runs")))
+
+
+@pytest.mark.parametrize("begin", ["run_search", "run_calibration"])
+def test_a_study_that_came_while_a_search_began_stays(
+    begin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading data and measuring take a while, in which another search of the name may end."""
+    request = SearchRequest(load_space("digits-lt"), 8, "cut", storage=str(tmp_path))
+    store = Store(request.place)
+
+    def other_search(request: SearchRequest, *_: object) -> SearchRequest:
+        store.create()
+        store.write("study.yaml", b"another")
+        return request
+
+    module = tuner if begin == "run_search" else calibrate
+    monkeypatch.setattr(module, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(module, "settle_share", other_search)
+    monkeypatch.setattr(module, "find_resources", lambda *_: Resources(1, 0.0, 1))
+    with pytest.raises(StudyError, match="exists already: give another name, --name cut-2"):
+        getattr(module, begin)(request, print)
+    assert store.read("study.yaml") == b"another"
 
 
 def test_a_trial_again_to_the_last_bit(straight: Path) -> None:

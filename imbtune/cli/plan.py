@@ -37,7 +37,7 @@ def plan_command(
     console = make_console()
     print_plan(request, fleet, pace, plan, price, console)
     console.print("\nNext: this search:")
-    console.print(f"  {search_line(request, options, is_elsewhere(fleet))}", soft_wrap=True)
+    console.print(f"  {search_line(as_planned(request, fleet), options)}", soft_wrap=True)
 
 
 def print_plan(
@@ -80,21 +80,32 @@ def print_plan(
     console.print(table)
 
 
-def is_elsewhere(fleet: Fleet) -> bool:
-    """Whether this machine has less than what is planned with."""
+def as_planned(request: SearchRequest, fleet: Fleet) -> SearchRequest:
+    """The search on what it is planned with: a cluster where this machine has less than that, else
+    as many trials at a time and as much for each, where it would be given something else here."""
     from imbtune.search.cluster import local_node
+    from imbtune.search.resources import plan_resources
 
-    here = local_node()
-    return fleet.gpus > here.gpus or (not fleet.gpus and fleet.cpus > here.cpus)
+    here, trial = local_node(), fleet.trial
+    if fleet.gpus > here.gpus or (not fleet.gpus and fleet.cpus > here.cpus):
+        return replace(request, address="auto")
+    share, cpus = request.share, request.cpus_per_trial
+    given = plan_resources([here], request.trials, cpus, share, request.max_concurrent)
+    if given.gpus != trial.gpus:
+        share = trial.gpus
+    if given.cpus != trial.cpus:
+        cpus = trial.cpus
+    given = plan_resources([here], request.trials, cpus, share, request.max_concurrent)
+    most = request.max_concurrent if given == trial else trial.concurrent
+    return replace(request, gpus_per_trial=share, cpus_per_trial=cpus, max_concurrent=most)
 
 
-def search_line(request: SearchRequest, asked: Mapping[str, Any], elsewhere: bool) -> str:
+def search_line(request: SearchRequest, asked: Mapping[str, Any]) -> str:
     """The command of the search: the request's, with those options `asked` for that its command
-    does not have of itself; on a cluster if elsewhere."""
+    does not have of itself."""
     defaults = {field.name: field.default for field in fields(SearchRequest)}
     given = {name: str(asked[name]) for name in OWN if asked[name] != defaults[name]}
-    there = replace(request, address="auto") if elsewhere else request
-    return space_command("search", there, trials=str(request.trials), **given)
+    return space_command("search", request, trials=str(request.trials), **given)
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -35,6 +36,7 @@ def search_command(**options: Any) -> None:
 
 def resume_command(study: str, time_budget: str | None, **options: Any) -> None:
     """Go on with a study, and print what came out."""
+    check_not_empty(options | {"time_budget": time_budget})
     changes = {name: value for name, value in options.items() if value is not None}
     if "gpus_per_trial" in changes:
         changes["gpus_per_trial"] = parse_share(changes["gpus_per_trial"])
@@ -64,6 +66,14 @@ def finish(request: SearchRequest, outcome: SearchOutcome) -> None:
         raise typer.Exit(1)
 
 
+def check_not_empty(options: Mapping[str, object]) -> None:
+    """ConfigError for an option with an empty text, which a shell makes of an unset variable."""
+    for name, value in options.items():
+        if value == "":
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} '': it is empty: give a value, or leave it out")
+
+
 def parse_request(
     *,
     space: str,
@@ -76,6 +86,8 @@ def parse_request(
     **options: Any,
 ) -> SearchRequest:
     """The options as a checked request; those that are not named here are its fields."""
+    texts = {"name": name, "time_budget": time_budget, "gpus_per_trial": gpus_per_trial}
+    check_not_empty(texts | {"calibration": calibration} | options)
     pinned = parse_settings(settings or [])
     if epochs is not None:
         pinned["epochs"] = epochs

@@ -231,7 +231,8 @@ def advise(
 ) -> Advice:
     """Rungs for a search of this space.
 
-    A kind is used from its lowest rung on from which all rungs are usable, ρ ≥ 0.7 of the floor.
+    A kind is used from its lowest rung on from which all rungs are usable: ρ ≥ 0.7 of the floor,
+    and its interval above 0, or it may be chance.
     Its cost is that of a trial with these rungs alone when each passes one of η. Of the kinds that
     cost at most 1.25 times the least, the one whose rungs predict best, by their mean ρ.
 
@@ -248,7 +249,7 @@ def advise(
             found.append((float(sum(step / eta**i for i, step in enumerate(steps))), used))
     if not found:
         why = (
-            f"no rung reaches {USABLE:g} of the ρ between two full runs, {floor:.2f}"
+            f"no rung is shown to reach {USABLE:g} of the ρ between two full runs, {floor:.2f}"
             if floor > 0
             else f"two full runs of a configuration say nothing of each other (ρ {figure(floor)})"
         )
@@ -269,7 +270,7 @@ def _usable(rungs: Sequence[RungReport], floor: float) -> list[RungReport]:
     """The rungs of one kind, rising, from the first one on from which all are usable."""
     used: list[RungReport] = []
     for report in reversed(rungs):
-        if not (floor > 0 and report.rho >= USABLE * floor):
+        if not (floor > 0 and report.rho >= USABLE * floor and report.low > 0):
             break
         used.insert(0, report)
     return used

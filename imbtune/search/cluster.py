@@ -18,6 +18,10 @@ from ray.exceptions import AuthenticationError
 from imbtune.errors import ClusterError
 from imbtune.search.resources import Node
 
+# Ray's head speaks gRPC, which is HTTP/2: both sides begin with a frame of settings (RFC 9113, 3.4)
+SETTINGS = b"\4"  # the type of such a frame, its fourth byte
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0\0\0\0\0"
+
 
 def local_node() -> Node:
     """This machine."""
@@ -92,10 +96,16 @@ def _interrupt_on_terminate() -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """OSError at once where nothing answers; Ray itself would go on trying for minutes."""
+    """OSError at once where nothing answers, or no Ray: Ray itself would try for minutes."""
     host, colon, port = address.rpartition(":")
-    if colon:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    if not colon:
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return
+        connection.sendall(HTTP2)
+        if connection.recv(9, socket.MSG_WAITALL)[3:4] != SETTINGS:
+            raise ConnectionError("something else than Ray answers")
 
 
 def _unreachable(address: str | None, error: Exception) -> ClusterError:

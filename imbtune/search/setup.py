@@ -110,13 +110,19 @@ def new_store(request: SearchRequest) -> Store:
         raise StudyError(
             f"{request.place} is there and holds no study: delete it, or give another --name"
         )
-    if not store.is_empty():
+    check_no_study(request, store)
+    store.check_writable()
+    return store
+
+
+def check_no_study(request: SearchRequest, store: Store) -> None:
+    """StudyError where a study is. To be asked again once the folder is held: data and resources
+    took a while, in which another search of that name may have come and gone."""
+    if store.exists("study.yaml"):
         raise StudyError(
             f"the study {request.place} exists already: give another name, "
             f"--name {request.free_name()}"
         )
-    store.check_writable()
-    return store
 
 
 def headline(request: SearchRequest, splits: Splits, resources: Resources) -> str:
