@@ -26,7 +26,8 @@ class Row:
     def line(self) -> str:
         """As Markdown has it."""
         middle, low, high = map(number, self.spread)
-        return f"| {self.what} | {middle} | {low}–{high} | {self.aim} |"
+        around = "one run" if self.spread[1] == self.spread[2] else f"{low}–{high}"
+        return f"| {self.what} | {middle} | {around} | {self.aim} |"
 
 
 def number(value: float) -> str:
