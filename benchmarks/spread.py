@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
-    """The median and both quartiles."""
+    """The median and both quartiles; of a single value that alone."""
     if len(values) == 1:
-        return [*values] * 3
+        return [*values]
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return [middle, low, high]
 
@@ -25,8 +25,8 @@ class Row:
 
     def line(self) -> str:
         """As Markdown has it."""
-        middle, low, high = map(number, self.spread)
-        around = "one run" if self.spread[1] == self.spread[2] else f"{low}–{high}"
+        middle, *quarters = map(number, self.spread)
+        around = "–".join(quarters) or "one run"
         return f"| {self.what} | {middle} | {around} | {self.aim} |"
 
 

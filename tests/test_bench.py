@@ -98,7 +98,8 @@ def test_what_cannot_be_run_is_one_line(options: list[str], says: str) -> None:
         ([1234.6, 999.4, 2e6], "| x | 1,235 | 999–2,000,000 | 4 |"),
         ([0.04567, 0.5, 12.0], "| x | 0.0457 | 0.500–12.0 | 4 |"),
         ([100.0, 0.0, 404.2], "| x | 100 | 0.00–404 | 4 |"),
-        ([0.5, 0.5, 0.5], "| x | 0.500 | one run | 4 |"),
+        ([0.5, 0.5, 0.5], "| x | 0.500 | 0.500–0.500 | 4 |"),
+        ([0.5], "| x | 0.500 | one run | 4 |"),
     ],
 )
 def test_figures_have_three_digits(values: list[float], line: str) -> None:
@@ -107,7 +108,7 @@ def test_figures_have_three_digits(values: list[float], line: str) -> None:
 
 def test_quartiles() -> None:
     assert quartiles([4, 1, 3, 2, 5]) == [3, 2, 4]
-    assert quartiles([7]) == [7, 7, 7]
+    assert quartiles([7]) == [7]
 
 
 # ---- what they compute ---------------------------------------------------------------------------

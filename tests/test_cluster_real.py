@@ -254,6 +254,7 @@ def test_packs_end_with_the_driver_that_is_killed(cluster: Cluster, tmp_path: Pa
         search.kill()
         search.communicate()
     wait_for(lambda: not hosts(), 60)
+    assert not hosts()
 
 
 def title(pid: int) -> str:

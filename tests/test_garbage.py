@@ -46,4 +46,4 @@ def test_who_imports_a_part_of_imbtune_keeps_the_collector_of_python() -> None:
     asked = (
         code + "assert gc.isenabled() and gc.get_threshold() == was and not gc.get_freeze_count()"
     )
-    subprocess.run([sys.executable, "-c", asked], check=True)
+    assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0

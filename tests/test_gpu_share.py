@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -20,9 +22,17 @@ def test_as_many_trials_as_shares_fit_into_the_memory(n: int, gib: int) -> None:
     assert n * (memory_share(1 / n, total) * total + CONTEXT) <= total * (1 + 1e-9)
 
 
-def test_a_trial_on_a_cpu_or_on_whole_gpus_has_no_limit() -> None:
+def test_a_trial_on_a_cpu_or_on_whole_gpus_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+    gpu = SimpleNamespace(total_memory=80 * GIB)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
     for gpus in (0.0, 1.0, 2.0):
         limit_memory(gpus)
+    assert limits == []
+    limit_memory(0.25)
+    assert limits == [memory_share(0.25, 80 * GIB)]
 
 
 @pytest.mark.parametrize("gpus", [1 / n for n in range(2, 33)])

@@ -356,7 +356,16 @@ def test_the_search_that_is_named_is_the_one_that_was_planned(
         [here], 30, planned.cpus_per_trial, planned.share, planned.max_concurrent
     )
     assert given == trial
-    assert as_planned(request, Fleet(0, 5, trial)) == replace(request, address="auto")
+    for more in (Fleet(0, 5, trial), Fleet(1, 4, Resources(1, 1.0, 1))):
+        assert as_planned(request, more) == replace(request, address="auto")
+
+
+def test_a_trial_on_a_gpu_that_wants_more_cpus_than_there_are_is_for_a_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("imbtune.search.cluster.local_node", lambda: Node(4, 1))
+    request = SearchRequest(tiny_space(), 30, "plan", cpus_per_trial=8)
+    assert as_planned(request, Fleet(1, 8, Resources(8, 1.0, 1))).address == "auto"
 
 
 WRONG = [

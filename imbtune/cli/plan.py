@@ -87,7 +87,8 @@ def as_planned(request: SearchRequest, fleet: Fleet) -> SearchRequest:
     from imbtune.search.resources import plan_resources
 
     here, trial = local_node(), fleet.trial
-    if fleet.gpus > here.gpus or (not fleet.gpus and fleet.cpus > here.cpus):
+    cpus_in_all = trial.cpus if fleet.gpus else fleet.cpus  # beside GPUs those of a trial count
+    if fleet.gpus > here.gpus or cpus_in_all > here.cpus:
         return replace(request, address="auto")
     share, cpus = request.share, request.cpus_per_trial
     given = plan_resources([here], request.trials, cpus, share, request.max_concurrent)

@@ -28,15 +28,7 @@ from imbtune.search.records import summary
 from imbtune.search.request import CALIBRATION, EVERY, SearchRequest
 from imbtune.search.samplers import CALIBRATION as FOR_CALIBRATION
 from imbtune.search.samplers import derived_seed, make_sampler, trial_seed
-from imbtune.search.setup import (
-    Say,
-    Session,
-    check_no_study,
-    check_request,
-    find_resources,
-    headline,
-    new_store,
-)
+from imbtune.search.setup import Say, Session, check_request, find_resources, headline, new_store
 from imbtune.search.study_files import check_purpose, check_same_data, read_study, write_study
 
 SCORES_FOLDER = "scores"
@@ -78,7 +70,6 @@ def run_calibration(request: SearchRequest, say: Say) -> tuple[SearchRequest, Ca
         session = Session(request, store, splits, find_resources(request, say), say)
         store.create()
         with alone(store):
-            check_no_study(request, store)
             write_study(store, request, splits, session.resources)
             return request, _calibrate(session)
 

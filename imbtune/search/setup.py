@@ -21,6 +21,7 @@ from imbtune.search.cluster import check_address, cluster_nodes, local_node
 from imbtune.search.request import AUTO, EVERY, SEARCH, SearchRequest
 from imbtune.search.resources import Node, Resources, check_gpu_fraction, plan_resources
 from imbtune.search.samplers import make_sampler
+from imbtune.search.study_files import check_no_study
 from imbtune.training.contract import try_parts
 from imbtune.training.model import try_model
 
@@ -110,19 +111,9 @@ def new_store(request: SearchRequest) -> Store:
         raise StudyError(
             f"{request.place} is there and holds no study: delete it, or give another --name"
         )
-    check_no_study(request, store)
+    check_no_study(store, request)
     store.check_writable()
     return store
-
-
-def check_no_study(request: SearchRequest, store: Store) -> None:
-    """StudyError where a study is. To be asked again once the folder is held: data and resources
-    took a while, in which another search of that name may have come and gone."""
-    if store.exists("study.yaml"):
-        raise StudyError(
-            f"the study {request.place} exists already: give another name, "
-            f"--name {request.free_name()}"
-        )
 
 
 def headline(request: SearchRequest, splits: Splits, resources: Resources) -> str:

@@ -33,9 +33,24 @@ READ = {  # what is read of it beside the request and the space
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
 
 
+def check_no_study(store: Store, request: SearchRequest) -> None:
+    """StudyError where there is a study already."""
+    if store.exists(FILE):
+        raise StudyError(
+            f"the study {request.place} exists already: give another name, "
+            f"--name {request.free_name()}"
+        )
+
+
 def write_study(store: Store, request: SearchRequest, splits: Splits, resources: Resources) -> None:
     """study.yaml: the resolved space, the data's fingerprint, versions, seed and command line; and
-    space.yaml, a space file that says the same as the one that was searched."""
+    space.yaml, a space file that says the same as the one that was searched. For whoever holds the
+    folder.
+
+    Raises:
+        StudyError: another search of that name came while this one read data and measured.
+    """
+    check_no_study(store, request)
     content = {
         "name": request.name,
         "purpose": request.purpose,

@@ -42,15 +42,7 @@ from imbtune.search.request import SEARCH, SearchRequest
 from imbtune.search.resume import check_tables, restore_tables
 from imbtune.search.scheduler import RungScheduler
 from imbtune.search.searcher import OptunaSearcher
-from imbtune.search.setup import (
-    Say,
-    Session,
-    check_no_study,
-    check_request,
-    find_resources,
-    headline,
-    new_store,
-)
+from imbtune.search.setup import Say, Session, check_request, find_resources, headline, new_store
 from imbtune.search.space import SearchSpace
 from imbtune.search.study_files import (
     best_yaml,
@@ -79,7 +71,6 @@ def run_search(request: SearchRequest, say: Say) -> SearchOutcome:
         resources = find_resources(request, say)
         store.create()
         with open_journal(store, request.name) as journal:
-            check_no_study(request, store)
             write_study(store, request, splits, resources)
             say(headline(request, splits, resources))
             for note in splits.notes:
