@@ -1,13 +1,18 @@
-"""K small networks trained as one pack, against K processes, and against one after another.
+"""K trials trained as one pack, against K processes: the training loop, and the bare step.
 
     python benchmarks/pack.py [--repeats 3] [--pack 1 2 4 8 16]
 
-The network of digits-lt (three convolutions, 8×8 images, batch 64), plain cross-entropy and SGD:
-the bare step, where a pack gains most. A pack holds K sets of weights in one set of tensors:
-`product` makes each convolution one batched matrix product over all models, images last in memory;
-`grouped` makes it a grouped convolution. Figures are steps of one model for a second of CPU time,
-summed over the processes that run at once, one thread each: `processes` is one a model, the others
-are one a CPU with an even share of the models.
+The loop is that of `--pack` (imbtune/training/sharing.py measures it for `--gpus-per-trial auto`
+too): K trials of digits-lt's first configuration in one process, in turn on a CPU and in a CUDA
+stream each on a GPU, against a process each; image passes a second of wall time, all threads of
+the machine shared out.
+
+The bare step, on CPUs alone, is where a pack could gain most: the network of digits-lt (three
+convolutions, 8×8 images, batch 64), plain cross-entropy and SGD. There a pack holds K sets of
+weights in one set of tensors: `product` makes each convolution one batched matrix product over all
+models, images last in memory; `grouped` makes it a grouped convolution. Figures are steps of one
+model for a second of CPU time, summed over the processes that run at once, one thread each:
+`processes` is one a model, the others are one a CPU with an even share of the models.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.synchronize import Barrier
 from queue import Empty
 from typing import Any
@@ -27,8 +32,13 @@ import torch.nn.functional as F
 from spread import Row, quartiles
 from torch import Tensor, nn
 
+from imbtune.data.datasets import load
+from imbtune.data.splits import search_splits
 from imbtune.models.networks import build_model
+from imbtune.search.space_file import load_space
 from imbtune.training.memory import keep_freed_memory
+from imbtune.training.sharing import measure_sharing
+from imbtune.training.state import pick_device
 
 BATCH, CLASSES, SIDE, WIDTH = 64, 10, 8, 16
 LAYERS = [(1, WIDTH, 1), (WIDTH, 2 * WIDTH, 2), (2 * WIDTH, 4 * WIDTH, 2)]  # from, to, stride
@@ -37,8 +47,9 @@ SECONDS = 2.0  # of one measurement
 Step = Callable[[], object]
 
 ABOUT = (
-    "The bare step of digits-lt's network for K models at once: steps of one model for a second of "
-    "CPU time, against K processes with a thread each."
+    "`--pack`: the training loop of K trials of digits-lt in one process, against a process each, "
+    "in image passes a second. And the bare step of its network for K models at once, in steps of "
+    "one model for a second of CPU time: what other kinds of packs could gain on CPUs."
 )
 
 # Shapes: K models, B a batch, C, O channels, H, W pixels, N classes.
@@ -178,7 +189,30 @@ def grouped(models: int) -> Step:
     return step
 
 
-# ---- at once, and in turn ------------------------------------------------------------------------
+# ---- the training loop of --pack -----------------------------------------------------------------
+
+
+def loops(packs: Sequence[int], repeats: int) -> dict[str, Any]:
+    """For each K the image passes a second of K processes, and the ratio of a pack to them."""
+    config, device = load_space("digits-lt").base(), pick_device()
+    splits = search_splits(load(config.data.name, config.data.knobs), config.data.shared)
+    threads = len(os.sched_getaffinity(0))
+
+    def rate(models: int, pack: bool) -> float:
+        (found,) = measure_sharing([config], splits, device, [models], threads, pack)
+        return found.rate
+
+    figures = {}
+    for models in packs:
+        pairs = [(rate(models, pack=False), rate(models, pack=True)) for _ in range(repeats)]
+        figures[str(models)] = {
+            "rate": quartiles([apart for apart, _ in pairs]),
+            "ratio": quartiles([packed / apart for apart, packed in pairs]),
+        }
+    return figures
+
+
+# ---- the bare step, at once and in turn ----------------------------------------------------------
 
 KINDS: dict[str, Callable[[int], Step]] = {
     "processes": in_turn,
@@ -231,12 +265,15 @@ def run(kind: str, models: int, together: Barrier, answers: Any) -> None:
     answers.put((steps, time.process_time() - before))
 
 
-def measure(packs: tuple[int, ...] = (1, 2, 4, 8, 16), repeats: int = 3) -> dict[str, Any]:
-    """For each K and kind the median and quartiles of the rate, and of its ratio to `processes`."""
-    return {str(models): compared(models, repeats) for models in packs}
+def measure(packs: Sequence[int] = (1, 2, 4, 8, 16), repeats: int = 3) -> dict[str, Any]:
+    """For each K medians and quartiles: of the loop, and on CPUs of each kind of bare step."""
+    on_cpu = pick_device().type == "cpu"
+    bare = {str(models): compared(models, repeats) for models in packs} if on_cpu else {}
+    return {"loop": loops(packs, repeats), "bare": bare}
 
 
 def compared(models: int, repeats: int) -> dict[str, Any]:
+    """For each kind the rate, and its ratio to `processes`."""
     rounds = [{kind: rate(kind, models) for kind in KINDS} for _ in range(repeats)]
     return {
         kind: {
@@ -250,8 +287,12 @@ def compared(models: int, repeats: int) -> dict[str, Any]:
 def rows(figures: dict[str, Any]) -> list[Row]:
     """The table."""
     table = []
-    for models, kinds in figures.items():
-        table.append(Row(f"K = {models}: steps/s, a process each", kinds["processes"]["rate"]))
+    for models, loop in figures["loop"].items():
+        table.append(Row(f"K = {models}: image passes/s of the loop, a process each", loop["rate"]))
+        table.append(Row("`--pack`, times that", loop["ratio"]))
+    for models, kinds in figures["bare"].items():
+        processes = kinds["processes"]["rate"]
+        table.append(Row(f"K = {models}: bare steps/s, a process each", processes))
         table += [
             Row(f"{WORDS[kind]}, times that", one["ratio"])
             for kind, one in kinds.items()
@@ -265,7 +306,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--pack", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     options = parser.parse_args()
-    print(json.dumps(measure(tuple(options.pack), options.repeats), indent=1))
+    print(json.dumps(measure(options.pack, options.repeats), indent=1))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from imbtune.config import TrainConfig
 from imbtune.methods.losses import losses
 from imbtune.models.networks import Backbone, models
 from imbtune.presets import PRESETS
-from imbtune.training.captured import KEPT, Bench, Benches, Run
+from imbtune.training.captured import KEPT, Bench, Benches, Run, explained
 from imbtune.training.climb import RungResult, climb
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import train_epoch
@@ -237,6 +237,16 @@ def test_what_cannot_be_recorded_is_trained_as_it_is(
     one, other = TrainState(config, recording), TrainState(config, plain_data())
     assert train(one, epochs_of(config), recording) == train(other, epochs_of(config), plain_data())
     assert same(everything(one), everything(other)) and not InPlace.recorded
+
+
+def test_a_step_that_cannot_be_recorded_says_so() -> None:
+    """As the device's failure, so that a pack goes on in a new process."""
+    why = "CUDA error: operation not permitted when stream is capturing"
+    says = rf"recorded as a CUDA graph \({why}\): give --set cuda_graph=false$"
+    with pytest.raises(torch.AcceleratorError, match=says), explained():
+        raise torch.AcceleratorError(f"{why}\nCompile with TORCH_USE_CUDA_DSA")
+    with pytest.raises(torch.OutOfMemoryError, match=r"out of memory$"), explained():
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_a_trial_that_failed_in_a_step_leaves_no_gradient(recording: DeviceData) -> None:

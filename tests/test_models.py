@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from imbtune.config import TrainConfig
 from imbtune.errors import ConfigError
@@ -126,6 +127,29 @@ def test_evaluation_does_not_depend_on_the_batch() -> None:
     with torch.no_grad():
         one_by_one = torch.cat([model(image[None]) for image in images_BCHW])
         torch.testing.assert_close(model(images_BCHW), one_by_one, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if models[name].is_ours])
+def test_no_gradient_leaves_channels_last(name: str) -> None:
+    """One that has its channels first costs as much as a convolution where it meets the others."""
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func in (aten.threshold_backward.default, aten.native_batch_norm_backward.default):
+                gradient, before, *_ = args
+                found.append(gradient.stride() == before.stride())
+            return func(*args, **(kwargs or {}))
+
+    aten = torch.ops.aten
+    found: list[bool] = []
+    model = build(name).to(memory_format=torch.channels_last)
+    images_BCHW = torch.randn(4, 3, 16, 16).to(memory_format=torch.channels_last)
+    logits_BK = model(images_BCHW)
+    with Watched():  # type: ignore[no-untyped-call]
+        logits_BK.sum().backward()
+    assert found and all(found)
 
 
 # ---- heads -----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class TrialActor(tune.Trainable):
         has_gpu = bool(context.get_accelerator_ids()["GPU"])
         self._course, self._node = course, context.get_node_id()
         with explained(course.gpus):
-            self._data = prepare(splits, course, has_gpu)
+            self._data = prepare(splits, course, has_gpu, cpus=_cpus(self._node))
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -41,3 +41,9 @@ class TrialActor(tune.Trainable):
         """Train on; the epochs since the last report, and the rung where one was reached."""
         with explained(self._course.gpus):
             return self._climber.step()
+
+
+def _cpus(machine: str) -> int:
+    """How many CPUs Ray has on a machine."""
+    (found,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == machine)
+    return int(found.get("CPU", 0))

@@ -14,6 +14,7 @@ from imbtune.config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.imports import OwnModule, register
 from imbtune.search import checkpoints
+from imbtune.search.cpus import keep_to_own_cpus
 from imbtune.search.gpu_share import limit_memory
 from imbtune.search.request import EVERY
 from imbtune.search.scheduler import RUNG_TIME, SCORE
@@ -40,6 +41,7 @@ class Course:
     objective: str
     checkpoints: str | None = None
     threads: int = 1
+    fills: bool = False  # the trials take every CPU of their machines
     gpus: float = 0.0  # of a trial; below 1 its memory is limited to that share
     report_seconds: float = 3.0  # epochs reach the driver at every rung, and about this often
     imports: tuple[OwnModule, ...] = ()
@@ -55,10 +57,18 @@ class Course:
         return stretches(self.rungs, self.budgets, *phases)
 
 
-def prepare(splits: Splits, course: Course, has_gpu: bool, trials: int = 1) -> DeviceData:
-    """Make this process ready to train so many trials at once; the data on its device."""
+def prepare(
+    splits: Splits, course: Course, has_gpu: bool, trials: int = 1, cpus: int = 0
+) -> DeviceData:
+    """Make this process ready to train so many trials at once; the data on its device.
+
+    Args:
+        cpus: of this machine, where the process may take its own of them.
+    """
     register(course.imports)
     torch.set_num_threads(course.threads)
+    if course.fills:
+        keep_to_own_cpus(course.threads, cpus)
     keep_freed_memory()
     if has_gpu:
         limit_memory(trials * course.gpus)

@@ -91,6 +91,13 @@ def plan_resources(
     return Resources(cpus, gpus, min(concurrent or fit, trials))
 
 
+def fills(nodes: list[Node], resources: Resources) -> bool:
+    """Whether trials take every CPU of all machines that can have one."""
+    fits = [(node, _fit(node, resources.cpus, resources.gpus)) for node in nodes]
+    left = [node for node, fit in fits if fit and fit * resources.cpus < node.cpus]
+    return not left and resources.concurrent >= sum(fit for _, fit in fits)
+
+
 def pack_size(node: Node, resources: Resources) -> int:
     """The most trials that a process of a pack can have: those of one GPU of the node, or of all
     of its CPUs."""

@@ -19,7 +19,7 @@ from imbtune.results.wandb import check_wandb
 from imbtune.search.climber import Course
 from imbtune.search.cluster import check_address, cluster_nodes, local_node
 from imbtune.search.request import AUTO, EVERY, SEARCH, SearchRequest
-from imbtune.search.resources import Node, Resources, check_gpu_fraction, plan_resources
+from imbtune.search.resources import Node, Resources, check_gpu_fraction, fills, plan_resources
 from imbtune.search.samplers import make_sampler
 from imbtune.search.study_files import check_no_study
 from imbtune.training.contract import try_parts
@@ -49,6 +49,7 @@ class Session:
             self.request.space.objective,
             place if keeps else None,
             self.resources.cpus,
+            fills(cluster_nodes(), self.resources),
             self.resources.gpus,
             imports=self.request.space.imports,
             pack=self.request.pack,

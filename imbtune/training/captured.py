@@ -45,7 +45,8 @@ class CudaGraphs:
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # thread_local: a DataLoader's thread that pins memory meanwhile is none of the graph's
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        recorded = torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
+        with explained(), recorded:
             made = run()
 
         def replay() -> list[Tensor]:
@@ -53,6 +54,25 @@ class CudaGraphs:
             return made
 
         return replay
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say what to do about a step that cannot be recorded.
+
+    Not to train on without: torch leaves its generator, its allocator and the current stream as
+    they are in a recording, so this process is of no more use.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        said = str(error).partition("\n")[0]
+        raise torch.AcceleratorError(
+            f"this network's step cannot be recorded as a CUDA graph ({said}): "
+            "give --set cuda_graph=false"
+        ) from error
 
 
 class Bench:

@@ -1,0 +1,192 @@
+"""Trials that take all of a machine's CPUs have their own ones: real processes, a real search."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+from command import run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imbtune.search.resources import Node, Resources, fills, plan_resources
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can do it")
+
+CPUS = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+TAKES = """
+import os, sys, threading
+from imbtune.search import cpus
+cpus.NAME = sys.argv[1]
+early = threading.Thread(target=lambda: (wait.wait(), say(3)))
+wait, found = threading.Event(), {}
+def say(place):
+    found[place] = sorted(os.sched_getaffinity(0))
+early.start()
+cpus.keep_to_own_cpus(int(sys.argv[2]), int(sys.argv[3]))
+say(0)
+late = threading.Thread(target=say, args=[1])
+late.start(), late.join(), wait.set(), early.join()
+print([found[0], found[1], found[3]], flush=True)
+sys.stdin.read()
+"""
+
+
+class Process:
+    """Takes CPUs, and keeps them until it is ended."""
+
+    def __init__(self, lane: str, count: int, machine: int) -> None:
+        command = [sys.executable, "-c", TAKES, lane, str(count), str(machine)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout
+        self.mine, self.of_late_thread, self.of_early_thread = json.loads(
+            self.process.stdout.readline()
+        )
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def lane() -> str:
+    """Names of its own: a search that runs elsewhere on this machine has the usual ones."""
+    return f"imbtune-test-{uuid.uuid4().hex}-"
+
+
+def test_each_process_has_its_own_cpus_and_a_killed_one_frees_them(lane: str) -> None:
+    with ExitStack() as stack:
+        all_of_them = [
+            stack.enter_context(Process(lane, 1, len(CPUS))) for _ in range(min(4, len(CPUS)))
+        ]
+        taken = [process.mine for process in all_of_them]
+        assert taken == [[cpu] for cpu in CPUS[: len(taken)]]
+        all_of_them[0].__exit__()
+        with Process(lane, 1, len(CPUS)) as following:
+            assert following.mine == CPUS[:1]
+
+
+def test_threads_that_come_later_stay_there_too_earlier_ones_do_not(lane: str) -> None:
+    """Ray's own threads are there before."""
+    with Process(lane, 1, len(CPUS)) as process:
+        assert process.of_late_thread == process.mine == CPUS[:1]
+        assert process.of_early_thread == CPUS
+
+
+def test_where_not_enough_are_free_none_is_taken(lane: str) -> None:
+    with (
+        Process(lane, 1, len(CPUS)),
+        Process(lane, len(CPUS), len(CPUS)) as too_many,
+        Process(lane, max(1, len(CPUS) - 1), len(CPUS)) as rest,
+    ):
+        assert too_many.mine == CPUS
+        assert rest.mine == (CPUS[1:] or CPUS)
+
+
+@pytest.mark.parametrize("machine", [0, len(CPUS) - 1, len(CPUS) + 1])
+def test_a_process_that_sees_other_cpus_than_ray_takes_none(lane: str, machine: int) -> None:
+    """A container whose quota Ray has read; a node that was started with fewer or more."""
+    with Process(lane, 1, machine) as process:
+        assert process.mine == CPUS
+
+
+# ---- when they do --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "gpus", "concurrent", "full"),
+    [
+        ([(2, 0)], 1, 0.0, 2, True),
+        ([(2, 0)], 1, 0.0, 1, False),  # one CPU is left
+        ([(5, 0)], 2, 0.0, 2, False),
+        ([(2, 0), (4, 0)], 2, 0.0, 3, True),
+        ([(2, 0), (4, 0)], 2, 0.0, 2, False),
+        ([(8, 1)], 2, 0.25, 4, True),
+        ([(8, 1)], 1, 0.25, 4, False),
+        ([(2, 0), (8, 1)], 2, 0.25, 4, True),  # a head without GPUs has no trials
+    ],
+)
+def test_trials_that_take_every_cpu(
+    nodes: list[tuple[int, int]], cpus: int, gpus: float, concurrent: int, full: bool
+) -> None:
+    machines = [Node(*node) for node in nodes]
+    assert fills(machines, Resources(cpus, gpus, concurrent)) is full
+
+
+@given(
+    st.lists(st.builds(Node, st.integers(1, 64), st.integers(0, 4)), min_size=1, max_size=4),
+    st.integers(1, 100),
+    st.integers(1, 100),
+)
+def test_they_take_every_cpu_only_where_as_many_are_asked_for(
+    nodes: list[Node], trials: int, concurrent: int
+) -> None:
+    resources = plan_resources(nodes, trials, None, None, concurrent)
+    able = [node for node in nodes if node.gpus >= resources.gpus]
+    asked = resources.concurrent * resources.cpus
+    assert fills(nodes, resources) <= (asked >= sum(node.cpus for node in able))
+
+
+# ---- in a search ---------------------------------------------------------------------------------
+
+OWN_LOSS = """
+import os, time
+from pathlib import Path
+from imbtune.methods.losses import ce, losses
+from imbtune.search import cpus
+
+cpus.NAME = {lane!r}  # each actor reads this file before it takes its CPUs
+
+@losses.register("watched", help="for this test")
+def watched(counts_K):
+    folder, cpu = Path({folder!r}), sorted(os.sched_getaffinity(0))
+    (folder / str(os.getpid())).write_text(str(cpu))
+    ends = time.monotonic() + 60
+    while len(cpu) == 1 and len(list(folder.iterdir())) < {processes} and time.monotonic() < ends:
+        time.sleep(0.1)  # else the first actor could have all trials
+    return ce(counts_K)
+"""
+SPACE = {
+    "imports": ["my_watch"],
+    "data": {"name": "digits", "head": 40, "ratio": 10, "val_per_class": 5},
+    "train": {"epochs": 2, "loss": "watched"},
+    "rungs": {"count": 1},
+    "presets": [],
+    "knobs": {"optimizer.lr": {"low": 0.1, "high": 0.2}},
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "own"), [([], True), (["--max-concurrent", "1"], False), (["--pack"], False)]
+)
+def test_the_trials_of_a_search_that_fills_the_machine(
+    tmp_path: Path, lane: str, options: list[str], own: bool
+) -> None:
+    """Each actor's trials ran on one CPU; not where some CPU has no trial, and not in a pack, which
+    has all of them."""
+    seen, few = tmp_path / "seen", CPUS[:2]
+    seen.mkdir()
+    given = {"lane": lane, "folder": str(seen), "processes": 1 + len(few) if own else 1}
+    (tmp_path / "my_watch.py").write_text(OWN_LOSS.format(**given))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SPACE))
+    os.sched_setaffinity(0, few)  # the command inherits it
+    try:
+        done = run("search", "mine.yaml", "--trials", "4", "--finals", "0", *options, cwd=tmp_path)
+    finally:
+        os.sched_setaffinity(0, CPUS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {tuple(json.loads(file.read_text())) for file in seen.iterdir()}
+    actors = {(cpu,) for cpu in few} if own else set()
+    assert found == {tuple(few)} | actors  # the command itself tries the loss too
