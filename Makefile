@@ -1,6 +1,6 @@
 # make search    a real search on real data, in a new virtual environment
 # make test      everything that is checked before a change lands
-# make bench     all benchmarks, about 30 minutes; writes a section of docs/benchmarks.md.
+# make bench     all benchmarks, 30 to 50 minutes; writes a section of docs/benchmarks.md.
 #                One alone: make bench ARGS="step --repeats 9"; CIFAR-10: ARGS="--data FOLDER"
 PYTHON ?= python3
 VENV ?= .venv
