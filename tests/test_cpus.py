@@ -168,14 +168,11 @@ SPACE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("options", "own"), [([], True), (["--max-concurrent", "1"], False), (["--pack"], False)]
-)
+@pytest.mark.parametrize(("options", "own"), [([], True), (["--pack"], False)])
 def test_the_trials_of_a_search_that_fills_the_machine(
     tmp_path: Path, lane: str, options: list[str], own: bool
 ) -> None:
-    """Each actor's trials ran on one CPU; not where some CPU has no trial, and not in a pack, which
-    has all of them."""
+    """Each actor's trials ran on one CPU; those of a pack on all of them."""
     seen, few = tmp_path / "seen", CPUS[:2]
     seen.mkdir()
     given = {"lane": lane, "folder": str(seen), "processes": 1 + len(few) if own else 1}
