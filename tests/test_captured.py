@@ -249,6 +249,19 @@ def test_a_step_that_cannot_be_recorded_says_so() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+@pytest.mark.parametrize("first", [torch.OutOfMemoryError("first"), RuntimeError("first")])
+def test_what_failed_first_counts_not_that_the_recording_could_not_end(first: Exception) -> None:
+    def record() -> None:
+        try:
+            raise first
+        finally:
+            raise torch.AcceleratorError("operation failed due to a previous error")
+
+    kind = torch.OutOfMemoryError if isinstance(first, torch.OutOfMemoryError) else RuntimeError
+    with pytest.raises(kind, match="first"), explained():
+        record()
+
+
 def test_a_trial_that_failed_in_a_step_leaves_no_gradient(recording: DeviceData) -> None:
     config = make_config(loss="ce")
     state = TrainState(config, recording)

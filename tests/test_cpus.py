@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can
 
 CPUS = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 TAKES = """
-import os, sys, threading
+import os, sys, threading, time
 from imbtune.search import cpus
 cpus.NAME = sys.argv[1]
 early = threading.Thread(target=lambda: (wait.wait(), say(3)))
@@ -35,7 +36,11 @@ say(0)
 late = threading.Thread(target=say, args=[1])
 late.start(), late.join(), wait.set(), early.join()
 print([found[0], found[1], found[3]], flush=True)
-sys.stdin.read()
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        os.close(0), os.close(1), time.sleep(60), os._exit(0)
+    print(child, flush=True)
 """
 
 
@@ -51,6 +56,13 @@ class Process:
         self.mine, self.of_late_thread, self.of_early_thread = json.loads(
             self.process.stdout.readline()
         )
+
+    def ask(self, what: str) -> str:
+        """The answer to a line."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline()
 
     def __enter__(self) -> Process:
         return self
@@ -85,6 +97,18 @@ def test_threads_that_come_later_stay_there_too_earlier_ones_do_not(lane: str) -
         assert process.of_early_thread == CPUS
 
 
+def test_a_fork_that_outlives_its_process_holds_nothing(lane: str) -> None:
+    """As a DataLoader's worker may."""
+    with Process(lane, 1, len(CPUS)) as process:
+        forked = int(process.ask("fork"))
+        try:
+            process.__exit__()
+            with Process(lane, 1, len(CPUS)) as following:
+                assert following.mine == CPUS[:1]
+        finally:
+            os.kill(forked, signal.SIGKILL)
+
+
 def test_where_not_enough_are_free_none_is_taken(lane: str) -> None:
     with (
         Process(lane, 1, len(CPUS)),
@@ -116,13 +140,16 @@ def test_a_process_that_sees_other_cpus_than_ray_takes_none(lane: str, machine: 
         ([(8, 1)], 2, 0.25, 4, True),
         ([(8, 1)], 1, 0.25, 4, False),
         ([(2, 0), (8, 1)], 2, 0.25, 4, True),  # a head without GPUs has no trials
+        ([(4, 0)], 1, 0.25, 4, False),  # a machine with a GPU has still to come
+        ([(4, 1)], 1, 0.25, 16, False),  # others have
+        ([(16, 0)], 1, 0.0, 16, False),  # nine runs
     ],
 )
 def test_trials_that_take_every_cpu(
     nodes: list[tuple[int, int]], cpus: int, gpus: float, concurrent: int, full: bool
 ) -> None:
     machines = [Node(*node) for node in nodes]
-    assert fills(machines, Resources(cpus, gpus, concurrent)) is full
+    assert fills(machines, Resources(cpus, gpus, concurrent), 9) is full
 
 
 @given(
@@ -135,8 +162,8 @@ def test_they_take_every_cpu_only_where_as_many_are_asked_for(
 ) -> None:
     resources = plan_resources(nodes, trials, None, None, concurrent)
     able = [node for node in nodes if node.gpus >= resources.gpus]
-    asked = resources.concurrent * resources.cpus
-    assert fills(nodes, resources) <= (asked >= sum(node.cpus for node in able))
+    asked = min(resources.concurrent, trials) * resources.cpus
+    assert fills(nodes, resources, trials) <= (asked == sum(node.cpus for node in able))
 
 
 # ---- in a search ---------------------------------------------------------------------------------
@@ -168,6 +195,7 @@ SPACE = {
 }
 
 
+@pytest.mark.skipif(len(CPUS) < 2, reason="one CPU is everybody's own")
 @pytest.mark.parametrize(("options", "own"), [([], True), (["--pack"], False)])
 def test_the_trials_of_a_search_that_fills_the_machine(
     tmp_path: Path, lane: str, options: list[str], own: bool

@@ -221,7 +221,7 @@ def resnet18_small(channels: int) -> Backbone:
 
 # By avg_pool2d, whose gradient keeps the channels last. With x[:, :, ::2, ::2] and
 # nn.AdaptiveAvgPool2d(1) it has them first, and the ReLU below, which has them last, goes number by
-# number: a twelfth of a step on CPUs.
+# number on a CPU (docs/benchmarks.md).
 
 
 class _MeanOfPixels(nn.Module):

@@ -111,7 +111,7 @@ def _calibrate(session: Session) -> CalibrationOutcome:
     for note in session.splits.notes:
         session.say(note)
     if left:
-        course = session.course(EVERY, keeps=False)
+        course = session.course(EVERY, len(left), keeps=False)
         fit(session.splits, course, session.resources, GivenRuns(left), len(left), recorder)
     if len(recorder.done) + len(recorder.failed) < request.runs:
         return _outcome(request, store, None)

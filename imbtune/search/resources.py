@@ -91,11 +91,12 @@ def plan_resources(
     return Resources(cpus, gpus, min(concurrent or fit, trials))
 
 
-def fills(nodes: list[Node], resources: Resources) -> bool:
-    """Whether trials take every CPU of all machines that can have one."""
+def fills(nodes: list[Node], resources: Resources, runs: int) -> bool:
+    """Whether so many runs take every CPU of all machines that can have one."""
     fits = [(node, _fit(node, resources.cpus, resources.gpus)) for node in nodes]
     left = [node for node, fit in fits if fit and fit * resources.cpus < node.cpus]
-    return not left and resources.concurrent >= sum(fit for _, fit in fits)
+    # more at once than fit: machines that are still to come, which nobody has seen
+    return not left and 0 < sum(fit for _, fit in fits) == min(resources.concurrent, runs)
 
 
 def pack_size(node: Node, resources: Resources) -> int:

@@ -39,8 +39,8 @@ class Session:
     say: Say
     started: float = field(default_factory=time.monotonic)
 
-    def course(self, rungs: str, keeps: bool) -> Course:
-        """What the actors need; `keeps` checkpoints of trunks."""
+    def course(self, rungs: str, runs: int, keeps: bool) -> Course:
+        """What the actors need for so many runs; `keeps` checkpoints of trunks."""
         place = str(self.store.local.absolute()) if self.store.local else self.store.place
         return Course(
             rungs,
@@ -49,7 +49,7 @@ class Session:
             self.request.space.objective,
             place if keeps else None,
             self.resources.cpus,
-            fills(cluster_nodes(), self.resources),
+            fills(cluster_nodes(), self.resources, runs),
             self.resources.gpus,
             imports=self.request.space.imports,
             pack=self.request.pack,

@@ -203,7 +203,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     try:
         fit(
             session.splits,
-            session.course(request.rungs_kind, keeps=True),
+            session.course(request.rungs_kind, request.trials - ended, keeps=True),
             session.resources,
             searcher,
             request.trials,
@@ -241,7 +241,7 @@ def _finals(
         f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}{there}"
     )
     recorder = FinalsRecorder(session.store, finals, total, session.say)
-    course = session.course(request.rungs_kind, keeps=False)
+    course = session.course(request.rungs_kind, len(runs), keeps=False)
     fit(session.splits, course, session.resources, GivenRuns(runs), len(runs), recorder)
     return sorted(set(recorder.failed)), len(finals) + len(recorder.failed) < total
 

@@ -65,10 +65,11 @@ def explained() -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
-        said = str(error).partition("\n")[0]
+        cause = error.__context__ or error  # the end of a recording that failed fails too
+        if isinstance(cause, torch.OutOfMemoryError):
+            raise cause from None
+        said = str(cause).partition("\n")[0]
         raise torch.AcceleratorError(
             f"this network's step cannot be recorded as a CUDA graph ({said}): "
             "give --set cuda_graph=false"

@@ -22,6 +22,7 @@ from imbtune.imports import OwnModule, register
 from imbtune.registry import Value
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import train_epoch
+from imbtune.training.memory import keep_freed_memory
 from imbtune.training.state import TrainState
 from imbtune.training.timing import enough, first_epoch, threads_set, wait, without_generated
 
@@ -138,6 +139,7 @@ def _train_together(
         meet: called between warm-up and timing, and again at the end.
     """
     on_gpu = device.type == "cuda"
+    keep_freed_memory()
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
