@@ -33,7 +33,7 @@ from imbtune.config import TrainConfig
 from imbtune.methods.losses import losses
 from imbtune.models.networks import Backbone, models
 from imbtune.presets import PRESETS
-from imbtune.training.captured import KEPT, Bench, Benches, Run, explained
+from imbtune.training.captured import KEPT, Bench, Benches, Run, recording_explained
 from imbtune.training.climb import RungResult, climb
 from imbtune.training.device_data import DeviceData
 from imbtune.training.loop import train_epoch
@@ -243,9 +243,9 @@ def test_a_step_that_cannot_be_recorded_says_so() -> None:
     """As the device's failure, so that a pack goes on in a new process."""
     why = "CUDA error: operation not permitted when stream is capturing"
     says = rf"recorded as a CUDA graph \({why}\): give --set cuda_graph=false$"
-    with pytest.raises(torch.AcceleratorError, match=says), explained():
+    with pytest.raises(torch.AcceleratorError, match=says), recording_explained():
         raise torch.AcceleratorError(f"{why}\nCompile with TORCH_USE_CUDA_DSA")
-    with pytest.raises(torch.OutOfMemoryError, match=r"out of memory$"), explained():
+    with pytest.raises(torch.OutOfMemoryError, match=r"out of memory$"), recording_explained():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -258,7 +258,7 @@ def test_what_failed_first_counts_not_that_the_recording_could_not_end(first: Ex
             raise torch.AcceleratorError("operation failed due to a previous error")
 
     kind = torch.OutOfMemoryError if isinstance(first, torch.OutOfMemoryError) else RuntimeError
-    with pytest.raises(kind, match="first"), explained():
+    with pytest.raises(kind, match="first"), recording_explained():
         record()
 
 

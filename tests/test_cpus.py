@@ -17,11 +17,9 @@ from command import run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imbtune.search.resources import Node, Resources, fills, plan_resources
+from imbtune.search.resources import Node, Resources, fills
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can do it")
-
-CPUS = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+CPUS = sorted(os.sched_getaffinity(0))
 TAKES = """
 import os, sys, threading, time
 from imbtune.search import cpus
@@ -44,11 +42,20 @@ for _ in sys.stdin:
 """
 
 
+FORBIDDEN = """
+import os
+def forbidden(*_):
+    raise PermissionError(1, "Operation not permitted")
+os.sched_setaffinity = forbidden
+"""
+
+
 class Process:
     """Takes CPUs, and keeps them until it is ended."""
 
-    def __init__(self, lane: str, count: int, machine: int) -> None:
-        command = [sys.executable, "-c", TAKES, lane, str(count), str(machine)]
+    def __init__(self, lane: str, count: int, machine: int, forbidden: bool = False) -> None:
+        forbid = FORBIDDEN if forbidden else ""
+        command = [sys.executable, "-c", forbid + TAKES, lane, str(count), str(machine)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -109,6 +116,15 @@ def test_a_fork_that_outlives_its_process_holds_nothing(lane: str) -> None:
             os.kill(forked, signal.SIGKILL)
 
 
+def test_a_system_that_forbids_it_fails_no_trial(lane: str) -> None:
+    with (
+        Process(lane, 1, len(CPUS), forbidden=True) as process,
+        Process(lane, 1, len(CPUS)) as following,
+    ):
+        assert process.mine == CPUS
+        assert following.mine == CPUS[:1]  # and no CPU is held for nothing
+
+
 def test_where_not_enough_are_free_none_is_taken(lane: str) -> None:
     with (
         Process(lane, 1, len(CPUS)),
@@ -137,11 +153,10 @@ def test_a_process_that_sees_other_cpus_than_ray_takes_none(lane: str, machine: 
         ([(5, 0)], 2, 0.0, 2, False),
         ([(2, 0), (4, 0)], 2, 0.0, 3, True),
         ([(2, 0), (4, 0)], 2, 0.0, 2, False),
-        ([(8, 1)], 2, 0.25, 4, True),
-        ([(8, 1)], 1, 0.25, 4, False),
-        ([(2, 0), (8, 1)], 2, 0.25, 4, True),  # a head without GPUs has no trials
-        ([(4, 0)], 1, 0.25, 4, False),  # a machine with a GPU has still to come
-        ([(4, 1)], 1, 0.25, 16, False),  # others have
+        ([(8, 1)], 2, 0.25, 4, False),  # which CPUs are near the GPU nobody has asked
+        ([(8, 1)], 2, 0.0, 4, True),
+        ([(4, 0)], 1, 0.0, 8, False),  # more machines have still to come
+        ([(3, 0), (5, 0)], 2, 0.0, 4, False),  # the sum is right, and a CPU is left on each
         ([(16, 0)], 1, 0.0, 16, False),  # nine runs
     ],
 )
@@ -153,17 +168,18 @@ def test_trials_that_take_every_cpu(
 
 
 @given(
-    st.lists(st.builds(Node, st.integers(1, 64), st.integers(0, 4)), min_size=1, max_size=4),
-    st.integers(1, 100),
-    st.integers(1, 100),
+    st.lists(st.builds(Node, st.integers(1, 8), st.integers(0, 4)), min_size=1, max_size=3),
+    st.integers(1, 4),
+    st.integers(1, 24),
+    st.integers(1, 24),
 )
-def test_they_take_every_cpu_only_where_as_many_are_asked_for(
-    nodes: list[Node], trials: int, concurrent: int
+def test_they_do_where_places_and_runs_are_as_many_and_no_cpu_is_left(
+    nodes: list[Node], cpus: int, concurrent: int, runs: int
 ) -> None:
-    resources = plan_resources(nodes, trials, None, None, concurrent)
-    able = [node for node in nodes if node.gpus >= resources.gpus]
-    asked = min(resources.concurrent, trials) * resources.cpus
-    assert fills(nodes, resources, trials) <= (asked == sum(node.cpus for node in able))
+    places = [node.cpus // cpus for node in nodes]
+    left = any(node.cpus - place * cpus for node, place in zip(nodes, places, strict=True))
+    full = not left and min(concurrent, runs) == sum(places)
+    assert fills(nodes, Resources(cpus, 0.0, concurrent), runs) == full
 
 
 # ---- in a search ---------------------------------------------------------------------------------

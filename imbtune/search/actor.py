@@ -12,6 +12,7 @@ with collected_seldom():
 
     from imbtune.data.splits import Splits
     from imbtune.search.climber import Climber, Course, prepare
+    from imbtune.search.cluster import node_of
     from imbtune.search.gpu_share import explained
 
 
@@ -28,7 +29,7 @@ class TrialActor(tune.Trainable):
         has_gpu = bool(context.get_accelerator_ids()["GPU"])
         self._course, self._node = course, context.get_node_id()
         with explained(course.gpus):
-            self._data = prepare(splits, course, has_gpu, cpus=_cpus(self._node))
+            self._data = prepare(splits, course, has_gpu, cpus=node_of(self._node).cpus)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -41,9 +42,3 @@ class TrialActor(tune.Trainable):
         """Train on; the epochs since the last report, and the rung where one was reached."""
         with explained(self._course.gpus):
             return self._climber.step()
-
-
-def _cpus(machine: str) -> int:
-    """How many CPUs Ray has on a machine."""
-    (found,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == machine)
-    return int(found.get("CPU", 0))

@@ -41,7 +41,7 @@ class Course:
     objective: str
     checkpoints: str | None = None
     threads: int = 1
-    fills: bool = False  # the runs take every CPU of their machines
+    fills: bool = False  # the runs, on CPUs alone, take every CPU of their machines
     gpus: float = 0.0  # of a trial; below 1 its memory is limited to that share
     report_seconds: float = 3.0  # epochs reach the driver at every rung, and about this often
     imports: tuple[OwnModule, ...] = ()
@@ -67,7 +67,7 @@ def prepare(
     """
     register(course.imports)
     torch.set_num_threads(course.threads)
-    if course.fills and not has_gpu:  # which CPUs are near a GPU nobody has asked
+    if course.fills:
         keep_to_own_cpus(course.threads, cpus)
     keep_freed_memory()
     if has_gpu:

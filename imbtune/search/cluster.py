@@ -7,12 +7,11 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import AuthenticationError
 
 from imbtune.errors import ClusterError
@@ -25,13 +24,24 @@ HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0\0\0\0\
 
 def local_node() -> Node:
     """This machine."""
+    import torch  # the actors of packs have no use for it (hosts.py)
+
     return Node(len(os.sched_getaffinity(0)), torch.cuda.device_count())
 
 
 def cluster_nodes() -> list[Node]:
     """The machines of the cluster that this process is connected to."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(int(r.get("CPU", 0)), int(r.get("GPU", 0))) for r in resources]
+    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def node_of(machine: str) -> Node:
+    """The machine with an ID of Ray's."""
+    (found,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == machine)
+    return _node(found)
+
+
+def _node(resources: Mapping[str, float]) -> Node:
+    return Node(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
 
 
 def check_address(address: str | None) -> None:

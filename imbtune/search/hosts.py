@@ -20,7 +20,8 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imbtune.garbage import collected_seldom
-from imbtune.search.resources import Node, Resources, pack_size
+from imbtune.search.cluster import node_of
+from imbtune.search.resources import Resources, pack_size
 
 if TYPE_CHECKING:  # they import torch
     from imbtune.data.splits import Splits
@@ -83,9 +84,7 @@ class Hosts:
 
     def _start(self, place: Place) -> Any:
         machine, gpus = place
-        (has,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == machine)
-        node = Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)))
-        size = pack_size(node, self._resources)
+        size = pack_size(node_of(machine), self._resources)
         host = ray.remote(Host).options(
             num_cpus=0, scheduling_strategy=_on(machine), runtime_env={"env_vars": ONE_ARENA}
         )

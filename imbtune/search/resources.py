@@ -92,11 +92,10 @@ def plan_resources(
 
 
 def fills(nodes: list[Node], resources: Resources, runs: int) -> bool:
-    """Whether so many runs take every CPU of all machines that can have one."""
-    fits = [(node, _fit(node, resources.cpus, resources.gpus)) for node in nodes]
-    left = [node for node, fit in fits if fit and fit * resources.cpus < node.cpus]
-    # more at once than fit: machines that are still to come, which nobody has seen
-    return not left and 0 < sum(fit for _, fit in fits) == min(resources.concurrent, runs)
+    """Whether so many runs, on CPUs alone, take every CPU of all machines that are there."""
+    asked = min(resources.concurrent, runs) * resources.cpus
+    even = all(node.cpus % resources.cpus == 0 for node in nodes)
+    return not resources.gpus and even and asked == sum(node.cpus for node in nodes)
 
 
 def pack_size(node: Node, resources: Resources) -> int:

@@ -73,7 +73,8 @@ def objective(logits_BK: Tensor, batch: Batch, learner: Learner) -> Tensor:
         loss_LB = torch.stack(hard)
     else:
         loss_LB = margin_softmax(logits_BK, batch.labels_LB, learner.vectors, batch.noise_BK)
-    return (batch.shares_LB * loss_LB).sum() / batch.norm
+    # an image's labels first: a second one without a share then changes no bit of the sum
+    return (batch.shares_LB * loss_LB).sum(0).sum() / batch.norm
 
 
 def gradient(learner: Learner, batch: Batch) -> Tensor:

@@ -46,7 +46,7 @@ class CudaGraphs:
         graph = torch.cuda.CUDAGraph()
         # thread_local: a DataLoader's thread that pins memory meanwhile is none of the graph's
         recorded = torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
-        with explained(), recorded:
+        with recording_explained(), recorded:
             made = run()
 
         def replay() -> list[Tensor]:
@@ -57,7 +57,7 @@ class CudaGraphs:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def recording_explained() -> Iterator[None]:
     """Say what to do about a step that cannot be recorded.
 
     Not to train on without: torch leaves its generator, its allocator and the current stream as
@@ -66,7 +66,8 @@ def explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        cause = error.__context__ or error  # the end of a recording that failed fails too
+        # the end of a recording that failed fails too: what failed first is the reason
+        cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
         if isinstance(cause, torch.OutOfMemoryError):
             raise cause from None
         said = str(cause).partition("\n")[0]
