@@ -178,3 +178,11 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert {"search", "test"} <= set(targets)
     for target in targets:
         assert f"\n{target}:" in makefile
+
+
+def test_the_architecture_names_every_module_of_the_search() -> None:
+    """And none that is gone."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("`search/` by what its modules are for:")
+    named = set(re.findall(r"`(\w+)`", rest.partition("\n\n")[0]))
+    assert named == {f.stem for f in (ROOT / "imbtune/search").glob("*.py")} - {"__init__"}
