@@ -12,13 +12,12 @@ ARGS ?=
 search: $(VENV)/.installed
 	$(BIN)/imbtune search digits-lt --trials 30 $(ARGS)
 
-# Files of tests in two processes, by name, since those with the most tests are not the slowest: most
-# wait for Ray to start. A single test: ARGS="-n 0 -k NAME"
+# Files of tests in two processes: most wait for Ray to start. A single test: ARGS="-n 0 -k NAME"
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-all: check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "" $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "" $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
