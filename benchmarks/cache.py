@@ -3,7 +3,7 @@
     python benchmarks/cache.py [--repeats 3] [--data FOLDER]
 
 FOLDER, or $IMBTUNE_DATA, has the Parquet files in the Hugging Face layout; nothing is downloaded.
-Each measurement is `imbtune.data.datasets.load` in a process of its own, without its imports; the
+Each measurement is `imbtune.data.load.load` in a process of its own, without its imports; the
 cache is a new folder for each pair.
 """
 
@@ -21,8 +21,8 @@ from typing import Any
 
 from spread import Row, quartiles
 
-from imbtune.data.datasets import Reading, load
-from imbtune.data.reading import data_root
+from imbtune.data.load import DataSource, load
+from imbtune.data.source import data_root
 from imbtune.errors import ImbtuneError
 
 Figures = dict[str, Any]
@@ -36,7 +36,7 @@ ABOUT = (
 def one(data: Path) -> float:
     """Seconds to load it in this process."""
     started = time.perf_counter()
-    dataset = load("cifar10", reading=Reading(data))
+    dataset = load("cifar10", data_source=DataSource(data))
     dataset.train.array()[-1]
     return time.perf_counter() - started
 

@@ -28,23 +28,23 @@ from ray import tune
 from ray.tune import Callback
 from spread import Row, quartiles
 
-from imbtune.data.splits import Images, Look, Splits
-from imbtune.results.store import Store
-from imbtune.results.tables import ParquetSink
-from imbtune.search import fit as tune_run
-from imbtune.search import searcher as searching
-from imbtune.search.climber import Course
-from imbtune.search.cluster import connected
-from imbtune.search.journal import open_journal
+from imbtune.data.splits import Images, Preprocessing, Splits
+from imbtune.search import optuna_searcher as searching
+from imbtune.search import tune as tune_run
+from imbtune.search.asha import RUNG_TIME, SCORE, RungScheduler
+from imbtune.search.cluster.connection import connected
+from imbtune.search.cluster.resources import Resources
+from imbtune.search.forecast.simulate import Event, Step, simulate
+from imbtune.search.optuna_searcher import OptunaSearcher
 from imbtune.search.recorder import Recorder
-from imbtune.search.resources import Resources
+from imbtune.search.run_search import knob_types
 from imbtune.search.samplers import make_sampler
-from imbtune.search.scheduler import RUNG_TIME, SCORE, RungScheduler
-from imbtune.search.searcher import OptunaSearcher
-from imbtune.search.simulation import Event, Step, simulate
-from imbtune.search.space import SearchSpace
-from imbtune.search.space_file import load_space
-from imbtune.search.tuner import knob_types
+from imbtune.search.worker.trial_runner import WorkerSettings
+from imbtune.space.search_space import SearchSpace
+from imbtune.space.space_file import load_space
+from imbtune.storage import Store
+from imbtune.study.journal import open_journal
+from imbtune.study.tables.parquet import ParquetSink
 
 TENTHS, WORKERS, ACTORS, CLASSES, SEED = 10, 8, 2, 10, 0
 ASKED = ("before_trial", "infer_relative_search_space", "sample_relative", "sample_independent")
@@ -91,7 +91,9 @@ def reports(config: Mapping[str, Any], space: SearchSpace) -> list[dict[str, Any
 class InstantActor(tune.Trainable):
     """Stands in for the actor that trains."""
 
-    def setup(self, config: dict[str, Any], splits: Any = None, course: Any = None) -> None:
+    def setup(
+        self, config: dict[str, Any], splits: Any = None, worker_settings: Any = None
+    ) -> None:
         self._space = load_space("digits-lt")
         self.reset_config(config)
 
@@ -227,11 +229,13 @@ def tuned(
 ) -> None:
     """Through Ray Tune, as a search runs it, on actors that train nothing."""
     none = Images(np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64))
-    splits = Splits(none, none, ("digit",) * CLASSES, Look((0.5,), (0.5,)))
-    course = Course("cooldown", space.rungs.budgets(space.base().epochs), space.rungs.eta, SCORE)
+    splits = Splits(none, none, ("digit",) * CLASSES, Preprocessing((0.5,), (0.5,)))
+    worker_settings = WorkerSettings(
+        "cooldown", space.rungs.budgets(space.base().epochs), space.rungs.eta, SCORE
+    )
     with connected(None), patch.object(tune_run, "TrialActor", InstantActor):
         at_once = Resources(1, 0, ACTORS)
-        tune_run.fit(splits, course, at_once, searcher, trials, recorder, scheduler)
+        tune_run.fit(splits, worker_settings, at_once, searcher, trials, recorder, scheduler)
 
 
 # ---- figures -------------------------------------------------------------------------------------

@@ -20,15 +20,15 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from imbtune.config import TrainConfig
-from imbtune.data.datasets import Reading, load
+from imbtune.config.train_config import TrainConfig
+from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Dataset, Images, Splits, search_splits
-from imbtune.presets import find_preset
 from imbtune.registry import Value
-from imbtune.training.climb import RungResult, climb
-from imbtune.training.device_data import DeviceData
-from imbtune.training.metrics import metrics
-from imbtune.training.progress import stretches
+from imbtune.space.presets import find_preset
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.evaluation.metrics import compute_metrics
+from imbtune.training.phases import rung_segments
+from imbtune.training.rungs import RungResult, train_through_rungs
 
 FIXED: dict[str, Value] = {
     "data": "cifar10",
@@ -63,8 +63,8 @@ def shrunk(images: Images) -> Images:
 @cache
 def splits_of(data: Path) -> Splits:
     """Training and validation sets as a search sees them, at half the resolution."""
-    full = load("cifar10", {}, Reading(data))
-    small = Dataset(shrunk(full.train), shrunk(full.test), full.classes, full.look)
+    full = load("cifar10", {}, DataSource(data))
+    small = Dataset(shrunk(full.train), shrunk(full.test), full.classes, full.preprocessing)
     return search_splits(small, TrainConfig.from_settings(FIXED).data.shared)
 
 
@@ -76,9 +76,11 @@ def run(task: tuple[str, int, int, Path]) -> dict[str, object]:
     settings = FIXED | find_preset(preset).settings | changes | {"seed": seed, "epochs": epochs}
     config = TrainConfig.from_settings(settings)
     tensors = DeviceData(splits_of(data), torch.device("cpu"))
-    *_, last = climb([config], tensors, stretches("prefix", [epochs], config.schedule.shared))
+    *_, last = train_through_rungs(
+        [config], tensors, rung_segments("prefix", [epochs], config.schedule.shared)
+    )
     assert isinstance(last, RungResult) and last.margins
-    figures = metrics(last.confusion_KK, tensors.counts_K)
+    figures = compute_metrics(last.confusion_KK, tensors.counts_K)
     margins = {key: mean_K.tolist() for key, mean_K in last.margins._asdict().items()}
     return {"method": name, "seed": seed, "epochs": epochs, **figures, **margins}
 
@@ -115,9 +117,9 @@ def report(out: Path, figure: Path) -> None:
     print(f"{table['seed'].nunique()} seeds, {table['epochs'].max()} epochs\n")
     for column, title in [
         ("train_logit_K", "Training examples, logit margin"),
-        ("held_logit_K", "Validation examples, logit margin"),
+        ("held_out_logit_K", "Validation examples, logit margin"),
         ("train_probability_K", "Training examples, probability margin"),
-        ("held_probability_K", "Validation examples, probability margin"),
+        ("held_out_probability_K", "Validation examples, probability margin"),
     ]:
         grouped = group_means(table, column).groupby("method")
         mean, std = grouped.mean(), grouped.std()
@@ -153,7 +155,7 @@ def draw(table: pd.DataFrame, order: list[str], figure: Path) -> None:
     fig, axes = plt.subplots(2, 2, figsize=(10, 7), sharex=True, sharey="col")
     for row, (title, names) in zip(axes, shown.items(), strict=True):
         for axis, column, split in zip(
-            row, ("train_logit_K", "held_logit_K"), ("training", "validation"), strict=True
+            row, ("train_logit_K", "held_out_logit_K"), ("training", "validation"), strict=True
         ):
             for name in names:
                 values = np.stack(table.loc[table["method"] == name, column].to_list())

@@ -34,12 +34,12 @@ import torch.nn.functional as F
 from spread import Row, quartiles
 from torch import Tensor, nn
 
-from imbtune.data.datasets import load
+from imbtune.data.load import load
 from imbtune.data.splits import search_splits
 from imbtune.models.networks import build_model
-from imbtune.search.space_file import load_space
-from imbtune.training.memory import keep_freed_memory
-from imbtune.training.sharing import measure_sharing
+from imbtune.runtime import keep_freed_memory
+from imbtune.space.space_file import load_space
+from imbtune.training.cost.shared_device import measure_sharing
 from imbtune.training.state import pick_device
 
 BATCH, CLASSES, SIDE, WIDTH = 64, 10, 8, 16

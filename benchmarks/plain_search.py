@@ -27,10 +27,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from torchvision.transforms import RandomCrop
 
-from imbtune.data.reading import Reading
+from imbtune.data.source import DataSource
 from imbtune.models.networks import build_model
-from imbtune.search.setup import load_search_splits
-from imbtune.search.space_file import load_space
+from imbtune.search.session import load_search_splits
+from imbtune.space.space_file import load_space
 
 EPOCHS, FIRST_RUNG, ETA, BATCH, WARMUP, CLASSES = 81, 27, 3, 64, 2, 10
 
@@ -217,10 +217,12 @@ def balanced_accuracy(model: torch.nn.Module, data: Data) -> float:
 
 
 def load_data() -> Data:
-    splits = load_search_splits(load_space("digits-lt").base(), Reading())
-    scaled = [torch.from_numpy(s.array()) / 255 for s in (splits.train, splits.held)]
-    images, held = [(x - splits.look.mean[0]) / splits.look.std[0] for x in scaled]
-    labels = [torch.from_numpy(s.labels) for s in (splits.train, splits.held)]
+    splits = load_search_splits(load_space("digits-lt").base(), DataSource())
+    scaled = [torch.from_numpy(s.array()) / 255 for s in (splits.train, splits.held_out)]
+    images, held = [
+        (x - splits.preprocessing.mean[0]) / splits.preprocessing.std[0] for x in scaled
+    ]
+    labels = [torch.from_numpy(s.labels) for s in (splits.train, splits.held_out)]
     return {"images": images, "labels": labels[0], "held_images": held, "held_labels": labels[1]}
 
 

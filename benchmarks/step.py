@@ -32,13 +32,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from imbtune.config import TrainConfig
-from imbtune.data.splits import Images, Look, Splits
-from imbtune.training.device_data import DeviceData
+from imbtune.config.train_config import TrainConfig
+from imbtune.data.splits import Images, Preprocessing, Splits
+from imbtune.runtime import keep_freed_memory
+from imbtune.training.device.device_data import DeviceData
 from imbtune.training.loop import train_epoch
-from imbtune.training.memory import keep_freed_memory
 from imbtune.training.model import new_model
-from imbtune.training.progress import whole_run
+from imbtune.training.phases import whole_run
 from imbtune.training.state import TrainState, pick_device
 
 BATCH, CLASSES = 128, 10
@@ -74,7 +74,9 @@ def ours(model: str, precision: str, cuda_graph: bool = True) -> Figures:
     keep_freed_memory()
     images, device = noise(), pick_device()
     names = tuple(map(str, range(CLASSES)))
-    data = DeviceData(Splits(images, images, names, Look(MEAN, STD, pad=4, flip=True)), device)
+    data = DeviceData(
+        Splits(images, images, names, Preprocessing(MEAN, STD, pad=4, flip=True)), device
+    )
     config = config_of(model, precision).replace(cuda_graph=cuda_graph)
     state = TrainState(config, data)
     *first, last = whole_run(config.epochs, config.schedule.shared)

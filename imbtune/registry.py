@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 from imbtune.errors import ConfigError, unknown
 
 Value = str | int | float | bool
-Part = TypeVar("Part", bound=Callable[..., Any])
+Maker = TypeVar("Maker", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Knob:
 
 
 @dataclass(frozen=True)
-class Parameter:
+class DeclaredKnob:
     """A knob as it stands in a signature: with its name, type and default."""
 
     name: str
@@ -68,7 +68,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Part:
     """A registered part: its name, the callable that makes it, and what is known about it.
 
     traits: what the rest of imbtune asks about a part (`head="cosine"`). defaults: of knobs that
@@ -78,7 +78,7 @@ class Entry:
     slot: str
     name: str
     make: Callable[..., Any]
-    parameters: Mapping[str, Parameter]
+    knobs: Mapping[str, DeclaredKnob]
     help: str
     source: str
     traits: Mapping[str, Any] = field(default_factory=dict)
@@ -109,14 +109,14 @@ class Registry:
         slot: str,
         help: str,
         shared: Callable[..., Any] | None = None,
-        resolve: Callable[[str], Entry | None] | None = None,
+        resolve: Callable[[str], Part | None] | None = None,
         components: tuple[Registry, ...] = (),
     ) -> None:
         self.slot, self.help, self.shared = slot, help, shared
         self.components = components
-        self.shared_parameters = parameters_of(shared) if shared else {}
+        self.shared_knobs = knobs_of(shared) if shared else {}
         self._resolve = resolve
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, Part] = {}
 
     def register(
         self,
@@ -127,7 +127,7 @@ class Registry:
         bare: bool = False,
         defaults: Mapping[str, Value] | None = None,
         **traits: Any,
-    ) -> Callable[[Part], Part]:
+    ) -> Callable[[Maker], Maker]:
         """Register the decorated callable as `name`; its annotated parameters become knobs.
 
         Args:
@@ -136,15 +136,15 @@ class Registry:
             traits: what the rest of imbtune may ask about the part.
         """
 
-        def decorate(part: Part) -> Part:
-            knobs = parameters_of(part)
-            entry = Entry(self.slot, name, part, knobs, help, source, traits, defaults or {})
+        def decorate(part: Maker) -> Maker:
+            knobs = knobs_of(part)
+            entry = Part(self.slot, name, part, knobs, help, source, traits, defaults or {})
             self.add(entry, bare)
             return part
 
         return decorate
 
-    def add(self, entry: Entry, bare: bool = False) -> None:
+    def add(self, entry: Part, bare: bool = False) -> None:
         """Add a ready entry, with the slot's shared knobs unless `bare`."""
         if not re.fullmatch(r"[\w-]+", entry.name):
             raise ConfigError(
@@ -158,15 +158,15 @@ class Registry:
         """Forget a registered part."""
         del self._entries[name]
 
-    def with_shared(self, entry: Entry) -> Entry:
+    def with_shared(self, entry: Part) -> Part:
         """`entry` with the knobs that all parts of the slot share, after its own."""
         merged = {
             name: replace(parameter, default=entry.defaults.get(name, parameter.default))
-            for name, parameter in {**entry.parameters, **self.shared_parameters}.items()
+            for name, parameter in {**entry.knobs, **self.shared_knobs}.items()
         }
-        return replace(entry, parameters=merged)
+        return replace(entry, knobs=merged)
 
-    def __getitem__(self, name: object) -> Entry:
+    def __getitem__(self, name: object) -> Part:
         if isinstance(name, str):
             if name in self._entries:
                 return self._entries[name]
@@ -175,36 +175,36 @@ class Registry:
                 return self.with_shared(resolved)
         raise unknown(self.slot, name, self._entries)
 
-    def resolve(self, name: str) -> Entry | None:
+    def resolve(self, name: str) -> Part | None:
         """A part that nobody registered one by one, without the shared knobs."""
         return self._resolve(name) if self._resolve else None
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[Part]:
         return iter(self._entries.values())
 
     def names(self) -> list[str]:
         return list(self._entries)
 
-    def parameters(self) -> dict[str, Parameter]:
+    def knobs(self) -> dict[str, DeclaredKnob]:
         """Every knob that some registered part of this slot has, or a component of one."""
-        merged: dict[str, Parameter] = {}
+        merged: dict[str, DeclaredKnob] = {}
         for entry in (entry for registry in (self, *self.components) for entry in registry):
-            for name, parameter in entry.parameters.items():
+            for name, parameter in entry.knobs.items():
                 merged.setdefault(name, parameter)
         return merged
 
-    def owners(self, name: str) -> list[Entry]:
+    def owners(self, name: str) -> list[Part]:
         """The parts that have the knob; components where no named part has it."""
-        found = [entry for entry in self if name in entry.parameters]
+        found = [entry for entry in self if name in entry.knobs]
         return found or [e for registry in self.components for e in registry.owners(name)]
 
     def shared_values(self, knobs: Mapping[str, Value]) -> Any:
         """The slot's shared dataclass, filled from a part's knobs (defaults for a bare part)."""
         assert self.shared, f"slot {self.slot} has no shared knobs"
-        return self.shared(**{k: knobs[k] for k in self.shared_parameters if k in knobs})
+        return self.shared(**{k: knobs[k] for k in self.shared_knobs if k in knobs})
 
 
-def parameters_of(part: Callable[..., Any]) -> dict[str, Parameter]:
+def knobs_of(part: Callable[..., Any]) -> dict[str, DeclaredKnob]:
     """The knobs that a callable or dataclass declares, in order.
 
     Raises:
@@ -224,7 +224,7 @@ def parameters_of(part: Callable[..., Any]) -> dict[str, Parameter]:
 
 def _parameter(
     part: Callable[..., Any], name: str, default: Any, hint: Any, knob: Knob
-) -> Parameter:
+) -> DeclaredKnob:
     what = f"the knob '{name}' of {getattr(part, '__name__', part)}"
     if default is inspect.Parameter.empty:
         raise ConfigError(f"{what} needs a default")
@@ -234,12 +234,12 @@ def _parameter(
         raise ConfigError(f"{what}: its default {default!r} is no word, number, true or false")
     if isinstance(default, str) and not knob.choices:
         raise ConfigError(f"{what} is a word: give Knob(..., choices=(...))")
-    parameter = Parameter(name, type(default), default, knob)
+    parameter = DeclaredKnob(name, type(default), default, knob)
     parameter.check(f"{what}: its default", default)
     return parameter
 
 
-def same_kind(one: Parameter, other: Parameter) -> bool:
+def same_kind(one: DeclaredKnob, other: DeclaredKnob) -> bool:
     """Whether two knobs take the same values; defaults and search ranges may differ."""
     return one.type is other.type and all(
         getattr(one.knob, field) == getattr(other.knob, field)

@@ -16,10 +16,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from imbtune import imports
-from imbtune.data.splits import Images, Look, Splits
-from imbtune.slots import registries
-from imbtune.training.device_data import DeviceData
+from imbtune.config import plugins
+from imbtune.config.slots import registries
+from imbtune.data.splits import Images, Preprocessing, Splits
+from imbtune.training.device.device_data import DeviceData
 
 # A checkout may have real CIFAR-10 in Hugging Face Parquet beside it; tests that want it skip else
 REAL_CIFAR10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
@@ -43,8 +43,8 @@ def _no_own_parts_stay() -> Iterator[None]:
     """Own parts of one test must not be there in the next."""
     before, modules = [registry.names() for registry in registries()], set(sys.modules)
     yield
-    for name in list(imports._loaded):
-        imports._unload(name)
+    for name in list(plugins._loaded):
+        plugins._unload(name)
     for name in set(sys.modules) - modules:
         if name.startswith("my_"):
             del sys.modules[name]
@@ -77,12 +77,12 @@ def make_images(counts: list[int], size: int = 8, channels: int = 1, seed: int =
 
 def make_splits(counts: list[int], held: int = 10, size: int = 8, channels: int = 1) -> Splits:
     """A small long-tailed data set with `held` held-out images a class."""
-    look = Look((0.5,) * channels, (0.25,) * channels, pad=1, flip=True)
+    preprocessing = Preprocessing((0.5,) * channels, (0.25,) * channels, pad=1, flip=True)
     return Splits(
         make_images(counts, size, channels),
         make_images([held] * len(counts), size, channels, seed=9),
         tuple(f"class{k}" for k in range(len(counts))),
-        look,
+        preprocessing,
     )
 
 

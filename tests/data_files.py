@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from imbtune.data.datasets import Reading, load
+from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Bytes, Dataset, Images
 from imbtune.errors import DataError, ImbtuneError
 
@@ -64,7 +64,7 @@ def unreadable(path: Path) -> Iterator[None]:
 
 def read(name: str, root: Path | None = None, skip_corrupt: bool = False, **knobs: Any) -> Dataset:
     """The data set from `root`."""
-    return load(name, knobs, Reading(root, skip_corrupt))
+    return load(name, knobs, DataSource(root, skip_corrupt))
 
 
 def same(a: Images, b: Images) -> bool:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imbtune.training.device_data import DeviceData
-from imbtune.training.neighbours import Neighbours
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.device.neighbours import Neighbours
 
 Ints = NDArray[np.int64]
 

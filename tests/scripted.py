@@ -14,11 +14,11 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from imbtune.search.journal import rungs_of, settle, told_rungs
-from imbtune.search.scheduler import RUNG_TIME, SCORE, RungScheduler
-from imbtune.search.searcher import OptunaSearcher
-from imbtune.search.space import SearchSpace
-from imbtune.search.space_file import parse_space
+from imbtune.search.asha import RUNG_TIME, SCORE, RungScheduler
+from imbtune.search.optuna_searcher import OptunaSearcher
+from imbtune.space.search_space import SearchSpace
+from imbtune.space.space_file import parse_space
+from imbtune.study.journal import rungs_of, settle, told_rungs
 
 BUDGETS, ETA, SEED = [1, 3, 9], 3, 5
 FAILS = 9  # the trial whose trunk leads its first rung, and fails on its way to the second

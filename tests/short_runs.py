@@ -8,14 +8,14 @@ import torch
 from conftest import make_splits
 from torch import Tensor
 
-from imbtune.config import TrainConfig, active
-from imbtune.presets import find_preset
-from imbtune.training.batch import Batch
-from imbtune.training.device_data import DeviceData
+from imbtune.config.train_config import TrainConfig, active
+from imbtune.space.presets import find_preset
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.epoch_plan import EpochPlan, draw_epoch
 from imbtune.training.loop import _methods, batches, train_epoch
-from imbtune.training.plan import EpochPlan, draw_epoch
-from imbtune.training.progress import Epoch, whole_run
+from imbtune.training.phases import Epoch, whole_run
 from imbtune.training.state import TrainState
+from imbtune.training.step import Batch
 
 CPU = torch.device("cpu")
 DATA = DeviceData(make_splits([60, 20, 6, 1]), CPU)  # 87 images, 8×8 grey: 3 steps of 30

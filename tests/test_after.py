@@ -16,17 +16,17 @@ from conftest import make_splits
 from short_runs import CPU, DATA, everything, make_config, plan_of, raw_logits, same, trained
 from torch import Tensor, nn
 
-from imbtune.config import TrainConfig
-from imbtune.data.datasets import load
-from imbtune.data.reading import Reading
+from imbtune.config.train_config import TrainConfig
+from imbtune.data.load import load
+from imbtune.data.source import DataSource
 from imbtune.data.splits import final_splits
-from imbtune.final import load_model, train_final
+from imbtune.retrain import load_model, train_final
 from imbtune.training import loop
-from imbtune.training.device_data import DeviceData
-from imbtune.training.finish import finish
+from imbtune.training.apply_posthoc import apply_posthoc
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.epoch_plan import EpochPlan, draw_epoch
 from imbtune.training.loop import batches
-from imbtune.training.plan import EpochPlan, draw_epoch
-from imbtune.training.progress import Epoch
+from imbtune.training.phases import Epoch
 from imbtune.training.state import HEAD, TrainState, seed_torch
 
 COUNTS = [60, 20, 6, 1]
@@ -34,7 +34,7 @@ COSINE = ["ldam", "gcl"]
 
 
 def held_images(data: DeviceData = DATA) -> Tensor:
-    return data.normalise(next(data.held.in_order(1000)))
+    return data.normalise(next(data.held_out.in_order(1000)))
 
 
 def predictions(confusion: Any) -> list[int]:
@@ -50,7 +50,7 @@ def predictions(confusion: Any) -> list[int]:
 def test_logit_adjustment_takes_the_log_prior_from_the_logits(loss: str, tau: float) -> None:
     state = trained(make_config(loss=loss, after="logit_adjustment", after__tau=tau))
     logits_BK, s = raw_logits(state, held_images()), 30 if loss == "ldam" else 1
-    finish(state, DATA, 5)
+    apply_posthoc(state, DATA, 5)
     literal = [
         [s * z - tau * math.log(n / 87) for z, n in zip(row, COUNTS, strict=True)]
         for row in logits_BK.tolist()
@@ -69,7 +69,7 @@ def test_tau_norm_divides_by_the_lengths_of_the_class_vectors(loss: str, tau: fl
     state = trained(make_config(loss=loss, after="tau_norm", after__tau=tau))
     logits_BK = raw_logits(state, held_images())
     weight_KD = state.model.head.weight.tolist()
-    finish(state, DATA, 5)
+    apply_posthoc(state, DATA, 5)
     length_K = [math.sqrt(sum(w * w for w in row)) for row in weight_KD]
     divisor_K = [1.0 if loss in COSINE else length**tau for length in length_K]
     literal = [[z / d for z, d in zip(row, divisor_K, strict=True)] for row in logits_BK.tolist()]
@@ -81,7 +81,7 @@ def test_an_adjustment_trains_nothing(after: str) -> None:
     state = trained(make_config(after=after))
     weights = [weight.clone() for weight in state.model.parameters()]
     logits_BK, passes = raw_logits(state, held_images()), state.passes
-    finish(state, DATA, 5)
+    apply_posthoc(state, DATA, 5)
     assert same(list(state.model.parameters()), weights) and state.passes == passes
     assert torch.equal(raw_logits(state, held_images()), logits_BK) == (after == "none")
 
@@ -118,7 +118,7 @@ def test_a_second_stage_is_its_steps_by_hand(after: str, loss: str, plans: list[
     config = make_config(loss=loss, after=after, after__share=0.4, after__lr=0.05, **METHODS)
     state, by_hand = trained(config), trained(config)
     plans.clear()
-    finish(state, DATA, 5)
+    apply_posthoc(state, DATA, 5)
     assert len(plans) == 2
     model, s = by_hand.model, 30.0 if loss in COSINE else 1.0
     factor_K = torch.ones(4, requires_grad=after == "lws")
@@ -150,7 +150,7 @@ def test_only_the_head_or_its_factors_move(after: str, loss: str) -> None:
     """Backbone, with batch norm's statistics, to the last bit; the modes are as before."""
     state = trained(make_config(loss=loss, after=after, mix="mixup", optimizer="sam"))
     before = {name: t.clone() for name, t in state.model.state_dict().items()}
-    finish(state, DATA, 20)
+    apply_posthoc(state, DATA, 20)
     moved = {n for n, t in state.model.state_dict().items() if not torch.equal(t, before[n])}
     assert moved == {"head.weight" if after == "crt" else "scale_K"}
     assert all(m.training for m in state.model.modules())
@@ -165,12 +165,12 @@ def test_a_retrained_head_starts_anew_from_the_seed(loss: str) -> None:
     for seed in (0, 0, 1):
         state = trained(make_config(loss=loss, after="crt", after__lr=0.0, seed=seed, epochs=2))
         old = state.model.head.weight.clone()
-        finish(state, DATA, 5)
+        apply_posthoc(state, DATA, 5)
         starts.append(state.model.head.weight.clone())
         assert not torch.equal(starts[-1], old)
     assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
     state = trained(make_config(loss=loss, after="lws", after__lr=0.0, epochs=2))
-    finish(state, DATA, 5)
+    apply_posthoc(state, DATA, 5)
     assert torch.equal(state.model.scale_K, torch.ones(4))
 
 
@@ -186,7 +186,7 @@ def test_second_stages_are_balanced_unmixed_and_counted(
     state = trained(config)
     passes, weights = state.passes, [w.clone() for w in state.optimizer.param_groups[0]["params"]]
     plans.clear()
-    finish(state, DATA, 200)
+    apply_posthoc(state, DATA, 200)
     assert len(plans) == 100 and state.passes == passes + 100 * 90
     drawn = torch.cat([plan.image.index_SB.flatten() for plan in plans])
     share_K = torch.bincount(DATA.labels_N[drawn], minlength=4) / len(drawn)
@@ -210,7 +210,7 @@ def test_a_second_stage_is_a_share_of_its_model_and_an_epoch_at_least(
     state = TrainState(make_config(after="crt", after__share=share), DATA)
     for budget in (1, 20):
         plans.clear()
-        finish(state, DATA, budget)
+        apply_posthoc(state, DATA, budget)
         assert len(plans) == max(1, round(share * budget))
 
 
@@ -220,7 +220,7 @@ def test_what_was_finished_inside_kept_is_undone(after: str) -> None:
     state = trained(config)
     before, logits_BK = everything(state), raw_logits(state, held_images())
     with state.kept(state.config, DATA):
-        finish(state, DATA, 5)
+        apply_posthoc(state, DATA, 5)
         assert not torch.equal(raw_logits(state, held_images()), logits_BK)
     assert same(everything(state), before)
     assert torch.equal(raw_logits(state, held_images()), logits_BK)
@@ -238,7 +238,7 @@ def test_a_torchvision_networks_dropout_and_statistics_rest(after: str) -> None:
     for layer in state.model.backbone.modules():
         if isinstance(layer, nn.Dropout | nn.BatchNorm2d):
             layer.register_forward_pre_hook(lambda m, _: active.append(m.training))
-    finish(state, data, 2)
+    apply_posthoc(state, data, 2)
     assert active and not any(active)
     assert same(list(state.model.backbone.state_dict().values()), backbone)
     assert state.model.training
@@ -253,7 +253,7 @@ def test_a_balanced_head_raises_the_recall_of_the_tail() -> None:
             after=after, epochs=10, batch_size=16, model__width=8, optimizer__lr=0.02, **knobs
         )
         state = trained(config, data)
-        finish(state, data, 10)
+        apply_posthoc(state, data, 10)
         confusion_KK = state.evaluate(data)
         tail[after] = (confusion_KK[2, 2] + confusion_KK[3, 3]) / 50
     assert all(tail[after] > tail["none"] + 0.1 for after in tail if after != "none"), tail
@@ -285,11 +285,11 @@ def test_a_final_model_is_finished_saved_and_measured(
     out = tmp_path / "final"
     (run,) = train_final(config, 1, out, None, {}, lambda _: None)
 
-    splits = final_splits(load("digits", config.data.knobs, Reading(None)), config.data.shared)
+    splits = final_splits(load("digits", config.data.knobs, DataSource(None)), config.data.shared)
     data = DeviceData(splits, CPU)
     state = trained(config, data)
     unfinished = raw_logits(state, held_images(data))
-    finish(state, data, 2)
+    apply_posthoc(state, data, 2)
     model = load_model(out / "model-seed3.pt")
     with torch.no_grad():
         logits_BK = model(held_images(data))
@@ -298,13 +298,13 @@ def test_a_final_model_is_finished_saved_and_measured(
 
     table = pq.read_table(out / "margins-seed3.parquet").to_pylist()
     assert [row["split"] for row in table] == ["train"] * len(splits.train) + ["test"] * len(
-        splits.held
+        splits.held_out
     )
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     s = 30 if loss in COSINE else 1
     for split, images, labels in (
         ("train", data.train, data.labels_N),
-        ("test", data.held, data.held_labels_M),
+        ("test", data.held_out, data.held_out_labels_M),
     ):
         rows = [row for row in table if row["split"] == split]
         assert [row["example"] for row in rows] == list(range(len(labels)))

@@ -16,10 +16,10 @@ from test_cli import invoke
 
 from imbtune.cli.settings import parse_share
 from imbtune.errors import ConfigError
-from imbtune.search.auto_share import GAIN, ROOM, TOGETHER, candidates, choose, settle_share
-from imbtune.search.request import AUTO, SearchRequest
-from imbtune.search.resources import Node, check_gpu_fraction
-from imbtune.training.sharing import Sharing, measure_sharing
+from imbtune.search.cluster.resources import Node, check_gpu_fraction
+from imbtune.search.forecast.gpu_share import GAIN, ROOM, TOGETHER, candidates, choose, settle_share
+from imbtune.study.request import AUTO, SearchRequest
+from imbtune.training.cost.shared_device import Sharing, measure_sharing
 
 SPLITS = make_splits([60, 20, 6, 1])
 

@@ -21,8 +21,8 @@ from scipy.io import savemat
 from test_download import Site, changed, not_found, serving
 from torchvision.datasets import SVHN, FashionMNIST
 
-from imbtune.data import benchmarks
-from imbtune.data.profiles import Imbalance
+from imbtune.data.imbalance import Imbalance
+from imbtune.data.sources import published
 from imbtune.data.splits import Images, final_splits
 
 pytestmark = [
@@ -139,7 +139,7 @@ def test_svhn_has_its_own_class_order(tmp_path: Path, monkeypatch: pytest.Monkey
     dataset = read("svhn", tmp_path)
     assert same(dataset.train, RGB) and same(dataset.test, RGB_TEST)
     assert dataset.classes == ("1", "2", "3", "4", "5", "6", "7", "8", "9", "0")
-    assert dataset.look.mean == dataset.look.std == (0.5, 0.5, 0.5)
+    assert dataset.preprocessing.mean == dataset.preprocessing.std == (0.5, 0.5, 0.5)
     assert final_splits(dataset, Imbalance(ratio=2, head=2, val_per_class=1)).counts()[9] == 1
     (tmp_path / "test_32x32.mat").write_bytes(b"changed")
     with raises_one_line(tmp_path, "no whole svhn", "test_32x32.mat with the right MD5 sums"):
@@ -214,7 +214,7 @@ def test_tiny_imagenet(tmp_path: Path, layout: str) -> None:
     assert same(dataset.train, Images(train, TINY.labels))
     assert same(in_order(dataset.test), TINY_TEST)
     assert dataset.classes == names
-    assert dataset.look.pad == 8
+    assert dataset.preprocessing.pad == 8
 
 
 def test_tiny_imagenet_in_parquet_is_tested_on_valid(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def offer(name: str, root: Path, site: Site, patch: pytest.MonkeyPatch) -> tuple
         ("/c.tar.gz", "CINIC_ARCHIVE") if name == "cinic10" else ("/t.zip", "TINY_ARCHIVE")
     )
     site.files = {path: made}
-    patch.setattr(benchmarks, constant, (address + path, md5(made)))
+    patch.setattr(published, constant, (address + path, md5(made)))
     return (RGB, RGB_TEST) if name == "cinic10" else (TINY, TINY_TEST)
 
 

@@ -15,14 +15,28 @@ PACKAGE = Path(__file__).resolve().parents[1] / "imbtune"
 FORBIDDEN = {
     "garbage": {"torch", "ray", "optuna", "wandb", "pyarrow"},
     "registry": {"torch", "ray", "optuna", "wandb", "pyarrow"},
-    "methods": {"ray", "optuna", "wandb", "pyarrow", "torchvision", "imbtune.config"},
-    "models": {"ray", "optuna", "wandb", "pyarrow", "imbtune.config"},
-    "data": {"ray", "optuna", "wandb", "imbtune.config", "imbtune.training"},
+    "methods": {"ray", "optuna", "wandb", "pyarrow", "torchvision", "imbtune.config.train_config"},
+    "models": {"ray", "optuna", "wandb", "pyarrow", "imbtune.config.train_config"},
+    "data": {"ray", "optuna", "wandb", "imbtune.config.train_config", "imbtune.training"},
     "config": {"ray", "optuna", "wandb", "imbtune.training", "imbtune.search"},
-    "imports": {"ray", "optuna", "wandb", "imbtune.config", "imbtune.training", "imbtune.search"},
+    "imports": {
+        "ray",
+        "optuna",
+        "wandb",
+        "imbtune.config.train_config",
+        "imbtune.training",
+        "imbtune.search",
+    },
     "late": {"ray", "optuna", "wandb", "imbtune.training", "imbtune.search"},
     "training": {"ray", "optuna", "wandb", "pyarrow", "imbtune.results", "imbtune.search"},
-    "results": {"torch", "ray", "optuna", "imbtune.training", "imbtune.search", "imbtune.config"},
+    "results": {
+        "torch",
+        "ray",
+        "optuna",
+        "imbtune.training",
+        "imbtune.search",
+        "imbtune.config.train_config",
+    },
     "final": {"ray", "optuna", "wandb", "imbtune.search"},
     "cli": {"ray", "optuna", "wandb"},
 }
@@ -91,19 +105,19 @@ import sys
 for name in ("ray", "optuna", "wandb"):
     sys.modules[name] = None  # importing it raises ImportError
 import torch
-from imbtune.config import TrainConfig
-from imbtune.data.datasets import load
+from imbtune.config.train_config import TrainConfig
+from imbtune.data.load import load
 from imbtune.data.splits import search_splits
-from imbtune.training.device_data import DeviceData
-from imbtune.training.climb import climb
-from imbtune.training.progress import stretches
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.rungs import train_through_rungs
+from imbtune.training.phases import rung_segments
 config = TrainConfig.from_settings(
     {"mix": "mamix", "epochs": 2, "data.head": 60, "data.ratio": 10, "data.val_per_class": 9}
 )
 splits = search_splits(load("digits", None), config.data.shared)
 data = DeviceData(splits, torch.device("cpu"))
-path = stretches("cooldown", [1, 2], config.schedule.shared)
-print(sum(1 for _ in climb([config], data, path)))
+path = rung_segments("cooldown", [1, 2], config.schedule.shared)
+print(sum(1 for _ in train_through_rungs([config], data, path)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -30,11 +30,11 @@ from data_files import (
 from test_benchmarks import write_cinic, write_fashion, write_svhn, write_tiny
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from imbtune.data import cache, mapped
-from imbtune.data.datasets import Reading, datasets, load
+from imbtune.data import cache, cache_file
 from imbtune.data.images import EncodedPixels
-from imbtune.data.profiles import Imbalance
-from imbtune.data.reading import cache_folder
+from imbtune.data.imbalance import Imbalance
+from imbtune.data.load import DataSource, datasets, load
+from imbtune.data.source import cache_folder
 from imbtune.data.splits import Dataset, search_splits
 
 SMALL = "1KB"
@@ -44,9 +44,9 @@ FINGERPRINT = "1d5ca990ca897a03638b5cb32acbbed7dff6fd9da87bd202400fec9843377372"
 CHILD = """
 import sys, time
 from pathlib import Path
-from imbtune.data import own
-from imbtune.data.datasets import Reading, load
-from imbtune.data.profiles import Imbalance
+from imbtune.data.sources import user
+from imbtune.data.load import DataSource, load
+from imbtune.data.imbalance import Imbalance
 from imbtune.data.splits import search_splits
 
 def slowly(*args, read=own.read_sources):
@@ -57,7 +57,7 @@ def slowly(*args, read=own.read_sources):
 own.read_sources = slowly
 print("ready", flush=True)
 sys.stdin.readline()
-dataset = load("parquet", {"size": 8}, Reading(Path(sys.argv[1])))
+dataset = load("parquet", {"size": 8}, DataSource(Path(sys.argv[1])))
 print(search_splits(dataset, Imbalance("as_is")).fingerprint())
 """
 
@@ -123,9 +123,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def counting(make: Callable[..., Dataset]) -> Callable[..., Dataset]:
         @functools.wraps(make)
-        def count(reading: Reading, **knobs: Any) -> Dataset:
+        def count(data_source: DataSource, **knobs: Any) -> Dataset:
             names.append(make.__name__)
-            return make(reading, **knobs)
+            return make(data_source, **knobs)
 
         return count
 
@@ -141,7 +141,7 @@ def entries(place: Path) -> list[Path]:
 
 def equal(one: Dataset, other: Dataset) -> bool:
     parts = [(one.train, other.train), (one.test, other.test)]
-    rest = [(d.classes, d.look, d.notes) for d in (one, other)]
+    rest = [(d.classes, d.preprocessing, d.notes) for d in (one, other)]
     digests = all(a.digest() == b.digest() for a, b in parts)
     return all(same(a, b) for a, b in parts) and digests and rest[0] == rest[1]
 
@@ -167,8 +167,8 @@ def test_the_second_time_nothing_is_read(
         pytest.skip("arrays are always in memory")
     WRITE[name](root, monkeypatch)
     monkeypatch.setenv("IMBTUNE_MEMORY", memory)
-    plain = datasets[name].make(Reading(root))
-    first, second = (load(name, reading=Reading(root)) for _ in range(2))
+    plain = datasets[name].make(DataSource(root))
+    first, second = (load(name, data_source=DataSource(root)) for _ in range(2))
     assert equal(first, second) and equal(replace(plain, notes=first.notes), second)
     encoded = isinstance(plain.train.pixels, EncodedPixels)
     assert encoded == (memory == SMALL and name in FILES)
@@ -210,13 +210,13 @@ def test_a_changed_source_is_read_anew(
     change: Callable[[Path], None], root: Path, place: Path, made: list[str]
 ) -> None:
     write_parquet(root)
-    load("parquet", reading=Reading(root))
+    load("parquet", data_source=DataSource(root))
     change(root)
-    dataset = load("parquet", reading=Reading(root))
-    assert equal(dataset, datasets["parquet"].make(Reading(root)))
+    dataset = load("parquet", data_source=DataSource(root))
+    assert equal(dataset, datasets["parquet"].make(DataSource(root)))
     assert made == ["parquet"] * 3
     assert len(entries(place)) == 1  # in the old one's place
-    load("parquet", reading=Reading(root))
+    load("parquet", data_source=DataSource(root))
     assert len(made) == 3
 
 
@@ -227,14 +227,14 @@ def test_a_source_that_changes_while_it_is_read_is_not_kept(
     make = datasets["parquet"].make
 
     @functools.wraps(make)
-    def change_then_make(reading: Reading, **knobs: Any) -> Dataset:
+    def change_then_make(data_source: DataSource, **knobs: Any) -> Dataset:
         change_content(root)
-        whole: Dataset = make(reading, **knobs)
+        whole: Dataset = make(data_source, **knobs)
         return whole
 
     entry = replace(datasets["parquet"], make=change_then_make)
     monkeypatch.setitem(datasets._entries, "parquet", entry)
-    load("parquet", reading=Reading(root))
+    load("parquet", data_source=DataSource(root))
     assert not entries(place)
 
 
@@ -244,7 +244,7 @@ def test_other_code_reads_anew(
     write_parquet(root)
     for version in ("0.1", "0.1", "0.2"):
         monkeypatch.setattr(cache, "pillow_version", version)
-        load("parquet", reading=Reading(root))
+        load("parquet", data_source=DataSource(root))
     assert len(made) == 2
 
 
@@ -254,7 +254,7 @@ def test_knobs_and_roots_have_entries_of_their_own(
     write_parquet(root)
     other = shutil.copytree(root, tmp_path / "other")
     for where, knobs in [(root, {}), (root, {"size": 0}), (root, {"size": 8}), (other, {})]:
-        load("parquet", knobs, Reading(where))
+        load("parquet", knobs, DataSource(where))
     assert len(entries(place)) == len(made) == 3  # 0 is the default
 
 
@@ -305,20 +305,20 @@ def test_a_spoilt_entry_is_made_anew(
 ) -> None:
     monkeypatch.setenv("IMBTUNE_MEMORY", memory)
     write_folder(root)
-    whole = load("folder", {"size": 8}, Reading(root))
+    whole = load("folder", {"size": 8}, DataSource(root))
     (path,) = entries(place)
     spoil(path)
     for _ in range(2):
-        assert equal(load("folder", {"size": 8}, Reading(root)), whole)
+        assert equal(load("folder", {"size": 8}, DataSource(root)), whole)
     assert len(made) == 2 and entries(place) == [path]
 
 
 def test_every_flipped_bit_of_the_arrays_is_noticed(root: Path, place: Path) -> None:
     write_folder(root)
-    load("folder", reading=Reading(root))
+    load("folder", data_source=DataSource(root))
     (path,) = entries(place)
     content = path.read_bytes()
-    dataset = mapped.read_dataset(path, lambda _: True)
+    dataset = cache_file.read_dataset(path, lambda _: True)
     assert dataset
     for array in (dataset.train.labels, dataset.test.array()):
         start = content.index(array.tobytes())
@@ -326,7 +326,7 @@ def test_every_flipped_bit_of_the_arrays_is_noticed(root: Path, place: Path) -> 
             spoilt = bytearray(content)
             spoilt[at] ^= 128
             rewrite(path, spoilt)
-            assert mapped.read_dataset(path, lambda _: True) is None
+            assert cache_file.read_dataset(path, lambda _: True) is None
 
 
 def test_memory_decides_anew_what_stays_encoded(
@@ -335,7 +335,7 @@ def test_memory_decides_anew_what_stays_encoded(
     write_parquet(root)
     for memory, encoded in (("1GB", False), (SMALL, True), (SMALL, True), ("1GB", False)):
         monkeypatch.setenv("IMBTUNE_MEMORY", memory)
-        dataset = load("parquet", reading=Reading(root))
+        dataset = load("parquet", data_source=DataSource(root))
         assert isinstance(dataset.train.pixels, EncodedPixels) == encoded
         assert any("stay encoded" in note for note in dataset.notes) == encoded
     assert len(made) == 3
@@ -346,12 +346,14 @@ def test_what_was_left_out_is_still_said_and_still_asked_for(root: Path, made: l
     next(root.glob("train/class0/*.png")).write_bytes(b"broken")
     for _ in range(2):
         with raises_one_line("1 of 20 images", "--skip-corrupt"):
-            load("folder", reading=Reading(root))
-    first, second = (load("folder", reading=Reading(root, skip_corrupt=True)) for _ in range(2))
+            load("folder", data_source=DataSource(root))
+    first, second = (
+        load("folder", data_source=DataSource(root, skip_corrupt=True)) for _ in range(2)
+    )
     assert "1 of 20 images" in first.notes[0] and equal(first, second)
     assert len(made) == 3
     with raises_one_line("1 of 20 images", "--skip-corrupt"):
-        load("folder", reading=Reading(root))
+        load("folder", data_source=DataSource(root))
 
 
 def test_leave_to_skip_makes_no_second_entry_of_whole_data(
@@ -359,7 +361,7 @@ def test_leave_to_skip_makes_no_second_entry_of_whole_data(
 ) -> None:
     write_folder(root)
     for skip_corrupt in (False, True):
-        load("folder", reading=Reading(root, skip_corrupt))
+        load("folder", data_source=DataSource(root, skip_corrupt))
     assert len(made) == len(entries(place)) == 1
 
 
@@ -373,7 +375,7 @@ def test_a_place_that_cannot_be_written_is_said_once_a_start(
         monkeypatch.setenv("IMBTUNE_CACHE", str(home / "cache"))
         with unreadable(home / "cache"):
             for _ in range(2):
-                (note,) = load("parquet", reading=Reading(home / "data")).notes
+                (note,) = load("parquet", data_source=DataSource(home / "data")).notes
                 assert "Permission denied" in note and "$IMBTUNE_CACHE" in note
                 assert len(note.splitlines()) == 1
 
@@ -381,7 +383,7 @@ def test_a_place_that_cannot_be_written_is_said_once_a_start(
 def test_a_place_below_a_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(root)
     monkeypatch.setenv("IMBTUNE_CACHE", str(next(root.glob("*.parquet"))))
-    (note,) = load("parquet", reading=Reading(root)).notes
+    (note,) = load("parquet", data_source=DataSource(root)).notes
     assert "Not a directory" in note
 
 
@@ -393,16 +395,16 @@ def test_a_disk_that_is_full_or_nearly(
     usage = shutil._ntuple_diskusage(10**6, 10**6 - 100, 100)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: usage)
-        (note,) = load("parquet", reading=Reading(root)).notes
+        (note,) = load("parquet", data_source=DataSource(root)).notes
     assert "half of the room" in note and not entries(place)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
     try:
-        (note,) = load("parquet", reading=Reading(root)).notes
+        (note,) = load("parquet", data_source=DataSource(root)).notes
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert "File too large" in note and not entries(place)
-    assert not load("parquet", reading=Reading(root)).notes
+    assert not load("parquet", data_source=DataSource(root)).notes
 
 
 def test_no_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,7 +413,7 @@ def test_no_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "")
     monkeypatch.setattr(Path, "home", lambda: Path("~nobody at all").expanduser())
-    assert load("parquet", reading=Reading(root)).notes == ()
+    assert load("parquet", data_source=DataSource(root)).notes == ()
 
 
 def test_two_processes_that_race_decode_once(root: Path, place: Path) -> None:
@@ -425,7 +427,7 @@ def test_two_processes_that_race_decode_once(root: Path, place: Path) -> None:
         racer.stdin.write("go\n")
         racer.stdin.flush()
     said = [racer.communicate(timeout=60)[0].splitlines() for racer in racers]
-    expected = search_splits(datasets["parquet"].make(Reading(root), size=8), Imbalance("as_is"))
+    expected = search_splits(datasets["parquet"].make(DataSource(root), size=8), Imbalance("as_is"))
     assert [lines[-1] for lines in said] == [expected.fingerprint()] * 2
     assert sorted(lines[:-1] for lines in said) == [[], ["decoding"]]
     assert [path.suffix for path in entries(place)] == [".images"]
@@ -433,33 +435,33 @@ def test_two_processes_that_race_decode_once(root: Path, place: Path) -> None:
 
 def test_old_entries_go_when_one_is_written(root: Path, place: Path, tmp_path: Path) -> None:
     write_parquet(root)
-    load("parquet", reading=Reading(root))
+    load("parquet", data_source=DataSource(root))
     (used,) = entries(place)
     old, cut_off = place / "gone-0.images", place / "gone-1.images.part"
     past = time.time() - (cache.UNUSED + 1) * 86400
     for path in (old, cut_off, used):
         path.touch()
         os.utime(path, (past, past))
-    load("parquet", reading=Reading(root))  # uses it
-    load("parquet", {"size": 8}, Reading(root))
+    load("parquet", data_source=DataSource(root))  # uses it
+    load("parquet", {"size": 8}, DataSource(root))
     assert used in entries(place) and len(entries(place)) == 2
 
 
 def test_mapped_splits_survive_a_pickle_and_an_entry_that_goes(root: Path, place: Path) -> None:
     write_parquet(root)
-    load("parquet", reading=Reading(root))
-    dataset = load("parquet", reading=Reading(root))
+    load("parquet", data_source=DataSource(root))
+    dataset = load("parquet", data_source=DataSource(root))
     splits = search_splits(dataset, Imbalance("as_is"))
     (path,) = entries(place)
     path.unlink()
     assert pickle.loads(pickle.dumps(splits)).fingerprint() == splits.fingerprint()
-    assert equal(dataset, datasets["parquet"].make(Reading(root)))
+    assert equal(dataset, datasets["parquet"].make(DataSource(root)))
 
 
 def test_real_cifar10_is_the_same(real_cifar10: Path) -> None:
     """As it was before there was a cache; the entry is that of all tests."""
     os.environ.pop("IMBTUNE_CACHE")
-    first, second = (load("cifar10", reading=Reading(real_cifar10)) for _ in range(2))
+    first, second = (load("cifar10", data_source=DataSource(real_cifar10)) for _ in range(2))
     splits = search_splits(second, Imbalance("exp", ratio=100))
     assert equal(first, second)
     assert splits.fingerprint() == FINGERPRINT

@@ -23,14 +23,20 @@ from typer.testing import CliRunner
 from imbtune.cli.calibrate import print_calibration
 from imbtune.cli.main import app
 from imbtune.cli.search import parse_request
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
-from imbtune.results.store import Store
-from imbtune.search.calibrate import _check_failed, random_configs
-from imbtune.search.calibration import (
+from imbtune.search.calibration.follow import (
+    FILE,
+    basis_of,
+    check_followed,
+    differences,
+    with_calibration,
+)
+from imbtune.search.calibration.run_calibration import _check_failed, random_configs
+from imbtune.search.calibration.rung_quality import (
     Basis,
     Calibration,
-    RungReport,
+    RungQuality,
     Score,
     advise,
     calibrate,
@@ -40,12 +46,12 @@ from imbtune.search.calibration import (
     recall_of_best,
     spearman,
 )
-from imbtune.search.commands import program, space_command
-from imbtune.search.following import FILE, basis_of, check_followed, differences, with_calibration
-from imbtune.search.request import AUTO, EVERY, SearchRequest
-from imbtune.search.resources import Resources
-from imbtune.search.space_file import load_space
-from imbtune.search.study_files import write_study
+from imbtune.search.cluster.resources import Resources
+from imbtune.space.space_file import load_space
+from imbtune.storage import Store
+from imbtune.study.files import write_study
+from imbtune.study.hints import program, space_command
+from imbtune.study.request import AUTO, EVERY, SearchRequest
 
 TRIALS, BUDGETS, ETA = 24, [3, 9, 27], 3
 KINDS = ("compressed", "cooldown", "prefix")
@@ -253,7 +259,7 @@ def test_the_interval_is_that_of_resampled_trials() -> None:
 
 def test_without_a_floor_nothing_is_usable() -> None:
     """Two full runs that say nothing of each other: no rung can be trusted."""
-    reports = [RungReport("cooldown", 9, 0.1, 0, 0.2, 0.3, 0.4)]
+    reports = [RungQuality("cooldown", 9, 0.1, 0, 0.2, 0.3, 0.4)]
     for floor, said in ((0.0, "0.00"), (-0.2, "-0.20"), (float("nan"), "–")):
         advice = advise(reports, costs, 27, floor, ETA)
         assert advice.rungs == "none"
@@ -266,7 +272,7 @@ def test_without_a_floor_nothing_is_usable() -> None:
 
 def test_a_rung_whose_interval_holds_0_is_not_advised() -> None:
     """It may predict by chance; the caution names it, since more trials may show that it does."""
-    rung = RungReport("prefix", 9, 0.7, -0.01, 0.95, 0.5, 0.3)
+    rung = RungQuality("prefix", 9, 0.7, -0.01, 0.95, 0.5, 0.3)
     found = with_reports(0.9, [rung])
     assert found.advice.rungs == "none"
     assert "no rung is shown to reach 0.7 of" in found.advice.why
@@ -276,7 +282,7 @@ def test_a_rung_whose_interval_holds_0_is_not_advised() -> None:
     assert shown.advice.rungs == "prefix"
 
 
-def with_reports(floor: float, reports: list[RungReport]) -> Calibration:
+def with_reports(floor: float, reports: list[RungQuality]) -> Calibration:
     advice = advise(reports, costs, 27, floor, ETA)
     return Calibration(16, 27, floor, floor, floor, 0.01, reports, advice, BASIS)
 
@@ -284,9 +290,9 @@ def with_reports(floor: float, reports: list[RungReport]) -> Calibration:
 def test_kinds_that_cannot_be_told_apart_are_named() -> None:
     """At the lowest rung in use; a kind whose interval lies apart is not named."""
     reports = [
-        RungReport("compressed", 9, 0.8, 0.7, 0.85, 0.5, 0.3),
-        RungReport("cooldown", 9, 0.9, 0.8, 0.95, 0.5, 0.3),
-        RungReport("prefix", 9, 0.3, 0.1, 0.5, 0.5, 0.3),
+        RungQuality("compressed", 9, 0.8, 0.7, 0.85, 0.5, 0.3),
+        RungQuality("cooldown", 9, 0.9, 0.8, 0.95, 0.5, 0.3),
+        RungQuality("prefix", 9, 0.3, 0.1, 0.5, 0.5, 0.3),
     ]
     (caution,) = cautions(with_reports(0.95, reports))
     assert caution == (
@@ -299,8 +305,8 @@ def test_kinds_that_cannot_be_told_apart_are_named() -> None:
 
 def test_no_rungs_is_no_sure_advice_where_an_interval_reaches_further() -> None:
     reports = [
-        RungReport("cooldown", 9, 0.5, 0.2, 0.8, 0.5, 0.3),
-        RungReport("prefix", 9, 0.1, -0.3, 0.4, 0.5, 0.3),
+        RungQuality("cooldown", 9, 0.5, 0.2, 0.8, 0.5, 0.3),
+        RungQuality("prefix", 9, 0.1, -0.3, 0.4, 0.5, 0.3),
     ]
     (caution,) = cautions(with_reports(0.9, reports))
     assert "no rung is usable: by their intervals cooldown at 9 may be" in caution
@@ -309,7 +315,7 @@ def test_no_rungs_is_no_sure_advice_where_an_interval_reaches_further() -> None:
 
 @pytest.mark.parametrize("floor", [0.49, -0.3, float("nan")])
 def test_seeds_that_agree_too_little_are_said(floor: float) -> None:
-    (caution,) = cautions(with_reports(floor, [RungReport("cooldown", 9, 0.4, 0.2, 1, 0.5, 0.3)]))
+    (caution,) = cautions(with_reports(floor, [RungQuality("cooldown", 9, 0.4, 0.2, 1, 0.5, 0.3)]))
     assert caution.startswith("The seeds agree too little to tell configurations apart")
     assert "nan" not in caution
 
@@ -365,8 +371,8 @@ def test_a_quarter_of_the_trials_may_fail(trials: int, may: int, tmp_path: Path)
     with pytest.raises(StudyError) as error:
         _check_failed(request, {(n, 1): f"ValueError: {n}" for n in range(may + 1)})
     said = str(error.value)
-    assert said.startswith(f"{may + 1} of {trials} trials of {request.place} failed")
-    assert "(trial 0: ValueError: 0)" in said and f"resume {request.place}" in said
+    assert said.startswith(f"{may + 1} of {trials} trials of {request.path} failed")
+    assert "(trial 0: ValueError: 0)" in said and f"resume {request.path}" in said
 
 
 # ---- commands to type ----------------------------------------------------------------------------
@@ -493,7 +499,7 @@ def test_what_is_no_whole_calibration(tmp_path: Path) -> None:
     resources, request = Resources(1, 0, 1), request_in(tmp_path)
     for name, rungs in (("digits-lt-calibration", EVERY), ("search", "cooldown")):
         asked = replace(request, name=name, rungs=rungs)
-        write_study(Store(asked.place), asked, make_splits([20, 4]), resources)
+        write_study(Store(asked.path), asked, make_splits([20, 4]), resources)
     with pytest.raises(ConfigError, match=r"is not whole yet: run .* resume .*-calibration$"):
         with_calibration(request)
     with pytest.raises(StudyError, match="search is a search: give the folder of a calibration"):
@@ -572,7 +578,7 @@ def test_a_calibration_of_something_else(
 @given(st.data())
 def test_a_calibration_goes_through_yaml(data: st.DataObject) -> None:
     drawn = st.floats(allow_nan=False)
-    reports = [RungReport("prefix", 3, *data.draw(st.tuples(*[drawn] * 5)))]
+    reports = [RungQuality("prefix", 3, *data.draw(st.tuples(*[drawn] * 5)))]
     advice = advise(reports, costs, 27, data.draw(drawn), ETA)
     floor, low, high, spread = (data.draw(drawn) for _ in range(4))
     found = Calibration(8, 27, floor, low, high, spread, reports, advice, BASIS)

@@ -29,15 +29,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.methods.losses import losses
 from imbtune.models.networks import Backbone, models
-from imbtune.presets import PRESETS
-from imbtune.training.captured import KEPT, Bench, Benches, Run, recording_explained
-from imbtune.training.climb import RungResult, climb
-from imbtune.training.device_data import DeviceData
+from imbtune.space.presets import PRESETS
+from imbtune.training.device.cuda_graphs import (
+    KEPT,
+    GraphedModel,
+    GraphedModelPool,
+    Run,
+    recording_explained,
+)
+from imbtune.training.device.device_data import DeviceData
 from imbtune.training.loop import train_epoch
-from imbtune.training.progress import stretches
+from imbtune.training.phases import rung_segments
+from imbtune.training.rungs import RungResult, train_through_rungs
 from imbtune.training.state import TrainState
 
 HAS_GPU = torch.cuda.is_available()
@@ -64,7 +70,7 @@ class InPlace:
 def recording() -> DeviceData:
     """DATA, in a process whose steps are recorded."""
     data = DeviceData(make_splits([60, 20, 8, 4], 8), CPU)
-    data.benches = Benches(InPlace)
+    data.graphed_models = GraphedModelPool(InPlace)
     InPlace.recorded = 0
     return data
 
@@ -75,9 +81,9 @@ def plain_data() -> DeviceData:
 
 def outcome(config: TrainConfig, data: DeviceData) -> list[Any]:
     """Losses, confusions and margins along all rungs."""
-    path = stretches("cooldown", [2, config.epochs], config.schedule.shared)
+    path = rung_segments("cooldown", [2, config.epochs], config.schedule.shared)
     found: list[Any] = []
-    for result in climb([config], data, path):
+    for result in train_through_rungs([config], data, path):
         found.append(result.confusion_KK.tolist())
         if not isinstance(result, RungResult):
             found.append(result.loss)
@@ -151,12 +157,12 @@ def test_no_value_of_a_knob_is_a_constant_of_the_step(optimizer: str) -> None:
 def test_two_trials_at_once_have_a_bench_each(recording: DeviceData) -> None:
     config = make_config()
     one, other = TrainState(config, recording), TrainState(config.replace(seed=1), recording)
-    assert one.bench is not other.bench and one.model is not other.model
-    benches = {one.bench, other.bench}
+    assert one.graphed is not other.graphed and one.model is not other.model
+    graphed_models = {one.graphed, other.graphed}
     del one, other
     gc.collect()
     third = TrainState(config, recording)
-    assert third.bench in benches
+    assert third.graphed in graphed_models
 
 
 @pytest.mark.parametrize(
@@ -172,12 +178,12 @@ def test_benches_are_for_networks_of_one_kind(
 ) -> None:
     config = make_config()
     state = TrainState(config, recording)
-    bench = state.bench
+    bench = state.graphed
     del state
     gc.collect()
     other = TrainConfig.from_settings(config.flat() | changes) if shared else None
     other = other or make_config(**{k.replace(".", "__"): v for k, v in changes.items()})
-    assert (TrainState(other, recording).bench is bench) == shared
+    assert (TrainState(other, recording).graphed is bench) == shared
 
 
 def test_a_leased_network_begins_as_a_new_one(recording: DeviceData) -> None:
@@ -194,8 +200,8 @@ def test_a_leased_network_begins_as_a_new_one(recording: DeviceData) -> None:
 def test_the_switch_records_nothing(recording: DeviceData) -> None:
     state = TrainState(make_config(cuda_graph=False), recording)
     train(state, epochs_of(state.config)[:1], recording)
-    assert state.bench is None and not InPlace.recorded
-    assert DATA.benches is None  # nor does a CPU
+    assert state.graphed is None and not InPlace.recorded
+    assert DATA.graphed_models is None  # nor does a CPU
 
 
 @pytest.fixture
@@ -274,26 +280,26 @@ def test_a_trial_that_failed_in_a_step_leaves_no_gradient(recording: DeviceData)
 
 def test_a_process_keeps_few_networks_and_steps(recording: DeviceData) -> None:
     """Each holds memory; a space may search the width of the network, and the batch size."""
-    assert recording.benches
+    assert recording.graphed_models
     for width in range(1, 3 * KEPT):
         TrainState(make_config(model__width=width), recording)
-    assert len(recording.benches._free) == KEPT
+    assert len(recording.graphed_models._free) == KEPT
     for size in range(20, 20 + 2 * KEPT):
         state = TrainState(make_config(batch_size=size), recording)
         state.gradient(first_batch(state, epochs_of(state.config)[0], recording))
-        assert state.bench and len(state.bench._steps) <= KEPT
+        assert state.graphed and len(state.graphed._steps) <= KEPT
         del state
 
 
 @pytest.mark.parametrize("kind", ["cooldown", "compressed"])
 def test_a_trial_has_one_bench_at_a_time(recording: DeviceData, kind: str) -> None:
     config = make_config(epochs=4)
-    path = stretches(kind, [2, 4], config.schedule.shared)
-    climbing = climb([config], recording, path)
+    path = rung_segments(kind, [2, 4], config.schedule.shared)
+    climbing = train_through_rungs([config], recording, path)
     while next(climbing, None):  # whoever keeps a result keeps the state that it has
         pass
     gc.collect()
-    assert recording.benches and len(recording.benches._free) == 1
+    assert recording.graphed_models and len(recording.graphed_models._free) == 1
 
 
 @pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")
@@ -322,6 +328,6 @@ def test_a_cuda_graph_gives_the_plain_steps_figures(preset: str) -> None:
     config = preset_config(preset, epochs=4, batch_size=40, precision="float32")
     with_graph = TrainState(config, data)
     without = TrainState(config.replace(cuda_graph=False), data)
-    assert isinstance(with_graph.bench, Bench) and without.bench is None
+    assert isinstance(with_graph.graphed, GraphedModel) and without.graphed is None
     epochs = epochs_of(config)
     assert train(with_graph, epochs, data) == pytest.approx(train(without, epochs, data), rel=1e-3)

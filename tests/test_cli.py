@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from imbtune import __version__
 from imbtune.cli.main import app
 from imbtune.cli.settings import parse_duration, parse_settings
+from imbtune.config.slots import SLOTS, all_knobs
 from imbtune.errors import ConfigError
-from imbtune.presets import PRESETS
-from imbtune.slots import SLOTS, all_knobs
+from imbtune.space.presets import PRESETS
 
 COMMANDS = ("search", "plan", "resume", "calibrate", "train", "show")
 
@@ -79,8 +79,8 @@ def test_show_knobs_names_every_knob_with_its_default() -> None:
     for key in all_knobs():
         lines = [line for line in out.splitlines() if f" {key} " in line]
         slot, _, name = key.partition(".")
-        owners = [entry for entry in SLOTS[slot] if name in entry.parameters]
-        defaults = [str(p.default) for p in {entry.parameters[name] for entry in owners}]
+        owners = [entry for entry in SLOTS[slot] if name in entry.knobs]
+        defaults = [str(p.default) for p in {entry.knobs[name] for entry in owners}]
         assert sorted(line.split("│")[2].strip() for line in lines) == sorted(defaults), key
 
 

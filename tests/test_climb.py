@@ -13,19 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from short_runs import CHEAP, DATA
 
-from imbtune.config import TrainConfig
-from imbtune.methods.schedules import Phases
-from imbtune.training.climb import EpochResult, RungResult, climb
+from imbtune.config.train_config import TrainConfig
+from imbtune.methods.lr_schedules import Phases
 from imbtune.training.loop import train_epoch
-from imbtune.training.progress import (
+from imbtune.training.phases import (
     RUNG_KINDS,
     Epoch,
-    Stretch,
-    every_kind,
-    left_after,
-    stretches,
+    Segment,
+    calibration_segments,
+    remaining_segments,
+    rung_segments,
     trunk,
 )
+from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
 from imbtune.training.state import TrainState
 
 SMALL = {"model.width": 2, "batch_size": 60, "precision": "float32", "epochs": 9}  # a step an epoch
@@ -62,9 +62,9 @@ def phases_of(configs: Sequence[TrainConfig]) -> list[Phases]:
 
 
 def rungs_on(
-    configs: Sequence[TrainConfig], path: list[Stretch], state: TrainState | None = None
+    configs: Sequence[TrainConfig], path: list[Segment], state: TrainState | None = None
 ) -> list[RungResult]:
-    return [r for r in climb(configs, DATA, path, state) if isinstance(r, RungResult)]
+    return [r for r in train_through_rungs(configs, DATA, path, state) if isinstance(r, RungResult)]
 
 
 def score_of(result: RungResult) -> list[Any]:
@@ -79,13 +79,13 @@ def test_variants_score_on_a_shared_trunk_as_they_do_alone(
     variants: list[dict[str, Any]], kind: str
 ) -> None:
     configs = configs_of(variants)
-    together = rungs_on(configs, stretches(kind, [3, 9], *phases_of(configs)))
-    assert sorted((r.stretch.budget, r.stretch.variant) for r in together) == [
+    together = rungs_on(configs, rung_segments(kind, [3, 9], *phases_of(configs)))
+    assert sorted((r.segment.budget, r.segment.variant) for r in together) == [
         (budget, variant) for budget in (3, 9) for variant in range(3)
     ]
     for variant, config in enumerate(configs):
-        alone = rungs_on([config], stretches(kind, [3, 9], config.schedule.shared))
-        mine = [r for r in together if r.stretch.variant == variant]
+        alone = rungs_on([config], rung_segments(kind, [3, 9], config.schedule.shared))
+        mine = [r for r in together if r.segment.variant == variant]
         assert [score_of(r) for r in mine] == [score_of(r) for r in alone]
         assert [r.branch_passes for r in mine] == [r.branch_passes for r in alone]
         assert mine[-1].margins is not None and mine[0].margins is None
@@ -94,8 +94,8 @@ def test_variants_score_on_a_shared_trunk_as_they_do_alone(
 def test_variants_differ_in_what_they_score() -> None:
     """Else the test above would say nothing."""
     configs = configs_of(VARIANTS["lengths"])
-    results = rungs_on(configs, stretches("cooldown", [3, 9], *phases_of(configs)))
-    top = [str(score_of(r)) for r in results if r.stretch.budget == 9]
+    results = rungs_on(configs, rung_segments("cooldown", [3, 9], *phases_of(configs)))
+    top = [str(score_of(r)) for r in results if r.segment.budget == 9]
     assert len(set(top)) == 3
 
 
@@ -108,12 +108,12 @@ def test_variants_differ_in_what_they_score() -> None:
 )
 def test_the_trunk_is_counted_once(kind: str, epochs: int) -> None:
     configs = configs_of(VARIANTS["lengths"])
-    path = stretches(kind, [3, 9], *phases_of(configs))
-    results = list(climb(configs, DATA, path))
+    path = rung_segments(kind, [3, 9], *phases_of(configs))
+    results = list(train_through_rungs(configs, DATA, path))
     assert sum(isinstance(r, EpochResult) for r in results) == epochs
     assert results[-1].passes == 60 * epochs  # 87 images: one step of 60
-    tops = [r for r in results if isinstance(r, RungResult) and r.stretch.budget == 9]
-    assert {r.stretch.variant: r.branch_passes for r in tops} == {0: 300, 1: 120, 2: 240}
+    tops = [r for r in results if isinstance(r, RungResult) and r.segment.budget == 9]
+    assert {r.segment.variant: r.branch_passes for r in tops} == {0: 300, 1: 120, 2: 240}
 
 
 def test_variants_with_images_of_their_own_are_each_charged_for_them() -> None:
@@ -123,7 +123,7 @@ def test_variants_with_images_of_their_own_are_each_charged_for_them() -> None:
 
     def passes(*variants: dict[str, Any]) -> int:
         configs = configs_of(({}, *variants))
-        return rungs_on(configs, stretches("cooldown", [9], *phases_of(configs)))[-1].passes
+        return rungs_on(configs, rung_segments("cooldown", [9], *phases_of(configs)))[-1].passes
 
     plain = 7 * 60 + 2 * 60  # the trunk and the first variant's cool-down
     cooled = 2 * 4 * 60  # 60 images of each class
@@ -149,10 +149,10 @@ def test_a_climb_goes_on_from_any_rung_to_the_same_scores(
 ) -> None:
     """From a checkpoint in a new state, where the trunk goes on; or from new weights."""
     (config,) = configs_of([changes])
-    path = stretches(kind, [1, 3, 9], config.schedule.shared)
+    path = rung_segments(kind, [1, 3, 9], config.schedule.shared)
     whole, trained = [], 0
-    for result in climb([config], DATA, path):
-        if isinstance(result, EpochResult) and result.epoch not in result.stretch.branch:
+    for result in train_through_rungs([config], DATA, path):
+        if isinstance(result, EpochResult) and result.epoch not in result.segment.branch:
             trained = result.epoch.index + 1
         if isinstance(result, RungResult):
             snapshot = result.state.snapshot() if kept and kind != "compressed" else None
@@ -162,7 +162,7 @@ def test_a_climb_goes_on_from_any_rung_to_the_same_scores(
         if snapshot and epochs:
             state = TrainState(config, DATA)
             state.restore(snapshot)
-        left = left_after(path, reached.stretch.budget, epochs)
+        left = remaining_segments(path, reached.segment.budget, epochs)
         assert sum(s.cost for s in left) <= sum(s.cost for s in path)
         again = rungs_on([config], left, state)
         assert [score_of(r) for r in again] == [score_of(r) for r, *_ in whole[i + 1 :]]
@@ -182,23 +182,23 @@ def clone(snapshot: Any) -> Any:
 def test_variants_go_on_from_a_checkpoint_between_rungs() -> None:
     """The shorter cool-down of the reached rung lies behind; the next rung's may begin before."""
     configs = configs_of(VARIANTS["lengths"])
-    path = stretches("cooldown", [3, 9], *phases_of(configs))
-    results = list(climb(configs, DATA, path))
-    expected = {r.stretch.variant: score_of(r) for r in rungs_on(configs, path)[3:]}
+    path = rung_segments("cooldown", [3, 9], *phases_of(configs))
+    results = list(train_through_rungs(configs, DATA, path))
+    expected = {r.segment.variant: score_of(r) for r in rungs_on(configs, path)[3:]}
     assert len(results) and len(expected) == 3
     for trained in range(4):
         state = TrainState(configs[0], DATA)
         for epoch in trunk(0, trained, 9, configs[0].schedule.shared):
             train_epoch(state, DATA, epoch)
-        again = rungs_on(configs, left_after(path, 3, trained), state if trained else None)
-        assert {r.stretch.variant: score_of(r) for r in again} == expected
+        again = rungs_on(configs, remaining_segments(path, 3, trained), state if trained else None)
+        assert {r.segment.variant: score_of(r) for r in again} == expected
 
 
 rungs = st.lists(st.integers(1, 60), min_size=1, max_size=5, unique=True).map(sorted)
 phases = st.builds(Phases, warmup=st.just(0.1), cooldown=st.floats(0.02, 1))
 
 
-def scored(path: list[Stretch], variant: int, trained: Sequence[Epoch] = ()) -> list[Any]:
+def scored(path: list[Segment], variant: int, trained: Sequence[Epoch] = ()) -> list[Any]:
     """The budgets and the epochs behind each scored model of a variant.
 
     Args:
@@ -217,10 +217,10 @@ def test_every_variants_rungs_are_those_of_its_own_path(
     kind: str, budgets: list[int], variants: list[Phases]
 ) -> None:
     """The epochs behind each scored model, warm-up included, are what they are alone."""
-    path = stretches(kind, budgets, *variants)
+    path = rung_segments(kind, budgets, *variants)
     assert [s.budget for s in path if s.variant == 0] == budgets
     for v, one in enumerate(variants):
-        assert scored(path, v) == scored(stretches(kind, budgets, one), 0)
+        assert scored(path, v) == scored(rung_segments(kind, budgets, one), 0)
     assert sum(s.fresh for s in path) == (1 if kind == "cooldown" else len(budgets))
     once = [e.index for s in path for e in s.epochs]
     assert all(b in (a + 1, 0) for a, b in pairwise(once))
@@ -233,13 +233,13 @@ def test_what_is_left_of_a_path_scores_the_rest_of_it(
 ) -> None:
     """Begun afresh, or from any epoch of the trunk up to the first cool-down that is left."""
     variants = variants[:1] if kind == "prefix" else variants
-    path = stretches(kind, budgets, *variants)
+    path = rung_segments(kind, budgets, *variants)
     reached = data.draw(st.sampled_from([0, *budgets[:-1]]))
     turns = [len(scored([*path[: i + 1]], s.variant)[-1][1]) - len(s.branch)
              for i, s in enumerate(path) if s.budget > reached]  # fmt: skip
     shared = 0 if kind == "compressed" else min(turns)
     trained = data.draw(st.integers(0, shared))
-    left = left_after(path, reached, trained)
+    left = remaining_segments(path, reached, trained)
     behind = [e for s in path for e in s.epochs][:trained]
     assert left[0].fresh == (not trained)
     for v in range(len(variants)):
@@ -252,13 +252,13 @@ def test_one_path_scores_every_kind_as_that_kinds_own_path(changes: dict[str, An
     (config,) = configs_of([changes])
     budgets, shared = [1, 3, 9], config.schedule.shared
     every = {
-        (r.stretch.kind, r.stretch.budget): r
-        for r in rungs_on([config], every_kind(budgets, shared))
+        (r.segment.kind, r.segment.budget): r
+        for r in rungs_on([config], calibration_segments(budgets, shared))
     }
     assert len(every) == 3 * 2 + 1
     for kind in RUNG_KINDS:
-        for alone in rungs_on([config], stretches(kind, budgets, shared)):
-            budget = alone.stretch.budget
+        for alone in rungs_on([config], rung_segments(kind, budgets, shared)):
+            budget = alone.segment.budget
             mine = every["cooldown" if budget == 9 else kind, budget]
             assert np.array_equal(mine.confusion_KK, alone.confusion_KK)
             assert score_of(mine) == score_of(alone)

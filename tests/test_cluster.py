@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from imbtune.cli.main import app
 from imbtune.cli.search import parse_request
 from imbtune.errors import ConfigError
-from imbtune.search.request import SearchRequest
-from imbtune.search.resources import Node, plan_resources
+from imbtune.search.cluster.resources import Node, plan_resources
+from imbtune.study.request import SearchRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOC = ROOT / "docs/cluster.md"
@@ -135,7 +135,7 @@ def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch)
     assert worker["resources"]["requests"]["nvidia.com/gpu"] == limits["nvidia.com/gpu"]
     pod = Node(int(limits["cpu"]), int(limits["nvidia.com/gpu"]))
     request = parse(job["spec"]["entrypoint"], monkeypatch)
-    assert (request.space.name, request.place) == ("cifar10-lt", "s3://BUCKET/studies/cifar10-lt")
+    assert (request.space.name, request.path) == ("cifar10-lt", "s3://BUCKET/studies/cifar10-lt")
     asked = (request.trials, request.cpus_per_trial, request.share)
     at_first = plan_resources(
         [Node(int(head["resources"]["limits"]["cpu"]), 0)],

@@ -245,11 +245,11 @@ def test_packs_end_with_the_driver_that_is_killed(cluster: Cluster, tmp_path: Pa
 
     def hosts() -> list[int]:
         mine = [pid for pid, session in running() if session in sessions]
-        return [pid for pid in mine if "ray::Host" in title(pid)]
+        return [pid for pid in mine if "ray::PackedWorkerActor" in title(pid)]
 
     search = start(*args.split(), cwd=tmp_path)
     try:
-        wait_for(lambda: sum("ray::Host." in title(pid) for pid in hosts()) == 2, 240)
+        wait_for(lambda: sum("ray::PackedWorkerActor." in title(pid) for pid in hosts()) == 2, 240)
     finally:
         search.kill()
         search.communicate()

@@ -14,10 +14,10 @@ from data_files import encode_all, raises_one_line, read, same, write_shard, wri
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imbtune.data import encoded
+from imbtune.data import decode_sources
 from imbtune.data.images import STATISTICS_SAMPLE
-from imbtune.data.profiles import Imbalance
-from imbtune.data.reading import Reading, memory_limit
+from imbtune.data.imbalance import Imbalance
+from imbtune.data.source import DataSource, memory_limit
 from imbtune.data.splits import Dataset, EncodedPixels, Images, final_splits, search_splits
 
 IMAGES = make_images([20, 9, 5], 12, 3).take(np.random.default_rng(0).permutation(34))
@@ -110,14 +110,14 @@ def test_encoded_is_resident_bit_for_bit(
     monkeypatch.setenv("IMBTUNE_MEMORY", SMALL)
     streamed = read(kind, tmp_path, size=size)
     assert isinstance(resident.train.pixels, np.ndarray)
-    assert streamed.look == resident.look and streamed.classes == resident.classes
+    assert streamed.preprocessing == resident.preprocessing and streamed.classes == resident.classes
     *others, last = streamed.notes
     assert "34 images take" in last and "1 KB they may" in last
     assert tuple(others) == resident.notes
     for splits in (search_splits, final_splits):
         ours, theirs = splits(streamed, Imbalance("as_is")), splits(resident, Imbalance("as_is"))
         assert ours.fingerprint() == theirs.fingerprint()
-        for part, other in ((ours.train, theirs.train), (ours.held, theirs.held)):
+        for part, other in ((ours.train, theirs.train), (ours.held_out, theirs.held_out)):
             assert isinstance(part.pixels, EncodedPixels)
             assert same(part, other)
             assert part.pixels.shape == other.pixels.shape
@@ -141,12 +141,12 @@ def test_batches_and_subsets_of_encoded_pixels(index: list[int], data: st.DataOb
 
 
 def _encoded() -> Images:
-    source = encoded.Source(
+    source = decode_sources.Source(
         pa.array(encode_all(IMAGES), pa.large_binary()), False, IMAGES.labels, str
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMBTUNE_MEMORY", SMALL)
-        (images,), _ = encoded.read_sources([source], encoded.Shape(), Reading())
+        (images,), _ = decode_sources.read_sources([source], decode_sources.Shape(), DataSource())
     return images
 
 
@@ -183,14 +183,14 @@ def test_threads_do_not_change_what_comes_out(
     write(tmp_path, "folder", broken=(5, 6, 31))
     digests = set()
     for threads, block in ((1, 500), (7, 2)):
-        monkeypatch.setattr(encoded, "MOST_THREADS", threads)
+        monkeypatch.setattr(decode_sources, "MOST_THREADS", threads)
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
-        monkeypatch.setattr(encoded, "BLOCK", block)
+        monkeypatch.setattr(decode_sources, "BLOCK", block)
         for memory in ("", SMALL):
             monkeypatch.setenv("IMBTUNE_MEMORY", memory)
             dataset = read("folder", tmp_path, skip_corrupt=True, size=8)
             splits = final_splits(dataset, Imbalance("as_is"))
-            digests.add((splits.fingerprint(), dataset.notes[0], dataset.look))
+            digests.add((splits.fingerprint(), dataset.notes[0], dataset.preprocessing))
     assert len(digests) == 1
 
 

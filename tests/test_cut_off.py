@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from scripted import BUDGETS, ScriptedSearch, tiny_space, told
 
-from imbtune.config import TrainConfig
-from imbtune.results.store import Store
-from imbtune.search.journal import FILE, open_journal, rungs_of
-from imbtune.search.space import SearchSpace
+from imbtune.config.train_config import TrainConfig
+from imbtune.space.search_space import SearchSpace
+from imbtune.storage import Store
+from imbtune.study.journal import FILE, open_journal, rungs_of
 
 FAST = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # a journal is synced at every line
 

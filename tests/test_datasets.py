@@ -20,8 +20,8 @@ from data_files import (
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from imbtune.data.datasets import data_root, datasets
-from imbtune.data.profiles import Imbalance
+from imbtune.data.imbalance import Imbalance
+from imbtune.data.load import data_root, datasets
 from imbtune.data.splits import Images, final_splits
 from imbtune.errors import ConfigError, DataError
 
@@ -127,17 +127,17 @@ def test_last_digits_of_each_class_are_the_test_set() -> None:
 def test_digits_are_scaled_by_their_own_mean_and_deviation() -> None:
     dataset = read("digits")
     pixels = np.concatenate([dataset.train.pixels, dataset.test.pixels]) / 255
-    assert round(pixels.mean(), 3) == dataset.look.mean[0]
-    assert round(pixels.std(), 3) == dataset.look.std[0]
-    assert not dataset.look.flip
+    assert round(pixels.mean(), 3) == dataset.preprocessing.mean[0]
+    assert round(pixels.std(), 3) == dataset.preprocessing.std[0]
+    assert not dataset.preprocessing.flip
 
 
 def test_cifar_is_shifted_by_four_pixels_and_mirrored(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_split(tmp_path, split, make_images([1] * 10, 32, 3))
-    look = read("cifar10", tmp_path).look
-    assert (look.pad, look.flip) == (4, True)
-    assert look.std == (0.2023, 0.1994, 0.2010)
+    preprocessing = read("cifar10", tmp_path).preprocessing
+    assert (preprocessing.pad, preprocessing.flip) == (4, True)
+    assert preprocessing.std == (0.2023, 0.1994, 0.2010)
 
 
 TEN = [f"thing {k}" for k in range(10)]

@@ -14,9 +14,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from imbtune.errors import DataError
-from imbtune.methods.generating import DeepSmote, generators
-from imbtune.training import deepsmote
-from imbtune.training.deepsmote import (
+from imbtune.methods.image_generation import DeepSmote, generators
+from imbtune.training.generators import deepsmote
+from imbtune.training.generators.deepsmote import (
     Autoencoder,
     decode,
     encode,
@@ -49,8 +49,8 @@ def test_the_part_makes_its_spec() -> None:
     spec = generators["deepsmote"].make(latent=32, penalty="matched")
     assert spec == DeepSmote(32, 64, 50, 2e-4, 5, "matched")
     assert generators["none"].make() is None
-    assert not generators["none"].parameters
-    assert set(generators["m2m"].parameters) >= {"schedule", "seed"}
+    assert not generators["none"].knobs
+    assert set(generators["m2m"].knobs) >= {"schedule", "seed"}
 
 
 SIZES = [(8, 8), (28, 28), (32, 32), (64, 64), (7, 7), (33, 33), (5, 18), (9, 3), (1, 1), (2, 1)]

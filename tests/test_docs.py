@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from imbtune.cli.calibrate import calibrate_command
 from imbtune.cli.main import app
 from imbtune.cli.plan import plan_command
-from imbtune.cli.repeat import repeat_command
+from imbtune.cli.reproduce import repeat_command
 from imbtune.cli.search import parse_request, resume_command
 from imbtune.cli.train import read_config
-from imbtune.search.space_file import load_space
+from imbtune.space.space_file import load_space
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN_PARTS = ROOT / "docs" / "own-parts.md"

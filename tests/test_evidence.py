@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from imbtune.search.evidence import (
+from imbtune.search.finals import final_runs, finalists, fresh_seeds
+from imbtune.seeds import trial_seed
+from imbtune.study.evidence import (
     decide,
     error_of_a_lead,
     error_of_a_mean,
@@ -22,9 +24,7 @@ from imbtune.search.evidence import (
     student_interval,
     student_p,
 )
-from imbtune.search.finals import final_runs, finalists, fresh_seeds
-from imbtune.search.records import FinalRecord, RungRecord, SearchOutcome, TrialRecord
-from imbtune.search.samplers import trial_seed
+from imbtune.study.records import FinalRecord, RungRecord, SearchOutcome, TrialRecord
 
 Floats = Any
 values = st.floats(0, 1, allow_subnormal=False)

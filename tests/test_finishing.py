@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from imbtune.methods.finishing import (
+from imbtune.methods.posthoc import (
     Adjustment,
     Retraining,
     classifier_retraining,
-    finishers,
     learnable_weight_scaling,
     logit_adjustment,
+    posthoc_methods,
     tau_norm,
 )
 from imbtune.models.networks import CosineHead, LinearHead
@@ -127,7 +127,7 @@ def test_second_stages_say_what_is_learnt_how_long_and_how_fast(share: float, lr
 def test_a_finisher_changes_the_head_or_asks_for_a_stage_or_does_nothing() -> None:
     counts_K = torch.tensor([500.0, 40.0, 1.0])
     kinds = {}
-    for entry in finishers:
+    for entry in posthoc_methods:
         made = entry.make(counts_K, counts_K.sqrt(), torch.tensor(30.0))
         kinds[entry.name] = type(made)
         if isinstance(made, Adjustment):

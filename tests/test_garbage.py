@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from imbtune.garbage import YOUNG, collected_seldom
+from imbtune.runtime import GC_THRESHOLD, fewer_collections
 
 
 class Loop:
@@ -27,22 +27,24 @@ def garbage_after(objects: int) -> bool:
 
 
 def test_garbage_is_found_later_and_in_the_end() -> None:
-    assert not garbage_after(YOUNG // 4)
-    with collected_seldom():
+    assert not garbage_after(GC_THRESHOLD // 4)
+    with fewer_collections():
         gc.collect()
-        assert garbage_after(YOUNG // 4)
-        assert not garbage_after(2 * YOUNG)
+        assert garbage_after(GC_THRESHOLD // 4)
+        assert not garbage_after(2 * GC_THRESHOLD)
 
 
 def test_afterwards_all_is_as_before() -> None:
     before = gc.get_threshold()
-    with pytest.raises(RuntimeError), collected_seldom():
+    with pytest.raises(RuntimeError), fewer_collections():
         raise RuntimeError
     assert gc.get_threshold() == before
 
 
 def test_who_imports_a_part_of_imbtune_keeps_the_collector_of_python() -> None:
-    code = "import gc; was = gc.get_threshold(); import imbtune.search.tuner, imbtune.cli.main\n"
+    code = (
+        "import gc; was = gc.get_threshold(); import imbtune.search.run_search, imbtune.cli.main\n"
+    )
     asked = (
         code + "assert gc.isenabled() and gc.get_threshold() == was and not gc.get_freeze_count()"
     )

@@ -11,17 +11,18 @@ from conftest import make_splits
 from short_runs import CHEAP, CPU, epochs_of, everything, make_config, same, train, trained
 from torch import Tensor
 
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
-from imbtune.methods.generating import generators
-from imbtune.methods.schedules import Phases
-from imbtune.training import deepsmote, loop
-from imbtune.training.climb import EpochResult, climb
-from imbtune.training.device_data import DeviceData
-from imbtune.training.image_store import Resident
-from imbtune.training.m2m import translate
-from imbtune.training.plan import EpochPlan, draw_epoch
-from imbtune.training.progress import cooldown, stretches, trunk
+from imbtune.methods.image_generation import generators
+from imbtune.methods.lr_schedules import Phases
+from imbtune.training import loop
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.device.image_store import Resident
+from imbtune.training.epoch_plan import EpochPlan, draw_epoch
+from imbtune.training.generators import deepsmote
+from imbtune.training.generators.m2m import translate
+from imbtune.training.phases import cooldown, rung_segments, trunk
+from imbtune.training.rungs import EpochResult, train_through_rungs
 from imbtune.training.state import TrainState
 
 SPLITS = make_splits([60, 20, 6, 1])
@@ -166,8 +167,8 @@ def test_the_seed_network_is_another_one_trained_on_the_training_images_alone(
     assert all(call[:2] == (net, seed_net) for call in asked)
     expected = trained(make_config(epochs=2, seed=7), data)  # half of 5 epochs, rounded
     assert same(list(seed_net.state_dict().values()), list(expected.model.state_dict().values()))
-    held = make_splits([60, 20, 6, 1], held=3).held
-    other = DeviceData(Splits(SPLITS.train, held, SPLITS.classes, SPLITS.look), CPU)
+    held = make_splits([60, 20, 6, 1], held=3).held_out
+    other = DeviceData(Splits(SPLITS.train, held, SPLITS.classes, SPLITS.preprocessing), CPU)
     assert same(everything(trained(config, other)), everything(state))
 
 
@@ -252,11 +253,15 @@ def test_the_cost_of_m2m_is_the_seed_network_once_and_both_networks_a_step(
 def test_a_climb_charges_what_it_generates_once(name: str, data: DeviceData) -> None:
     """At the first rung, where it is needed first; the networks that later rungs share are free."""
     config = generating(name, epochs=8)
-    path = stretches("cooldown", [2, 4, 8], config.schedule.shared)
-    spent = [r.passes for r in climb([config], data, path) if isinstance(r, EpochResult)]
+    path = rung_segments("cooldown", [2, 4, 8], config.schedule.shared)
+    spent = [
+        r.passes for r in train_through_rungs([config], data, path) if isinstance(r, EpochResult)
+    ]
     each = {"deepsmote": 240, "m2m": 90 * 3}[name]
     once = {"deepsmote": 2 * 87, "m2m": 90 * 4}[name]
-    epochs = [r.epoch for r in climb([config], data, path) if isinstance(r, EpochResult)]
+    epochs = [
+        r.epoch for r in train_through_rungs([config], data, path) if isinstance(r, EpochResult)
+    ]
     expected, charged = 0, False
     for epoch, passes in zip(epochs, spent, strict=True):
         expected += each if epoch.cooling else 90

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imbtune.errors import ConfigError
-from imbtune.search.gpu_share import CONTEXT, explained, limit_memory, memory_share
-from imbtune.search.resources import check_gpu_fraction
+from imbtune.search.cluster.resources import check_gpu_fraction
+from imbtune.search.worker.gpu_memory import CONTEXT, explained, limit_memory, memory_share
 
 GIB = 2**30
 

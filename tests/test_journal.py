@@ -22,10 +22,13 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 from scripted import BUDGETS, SEED, ScriptedSearch, row_of, tiny_space, told
 
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.errors import StudyError
-from imbtune.results.store import Store
-from imbtune.search.journal import (
+from imbtune.search.asha import RUNG_TIME, SCORE, RungScheduler
+from imbtune.search.optuna_searcher import OptunaSearcher
+from imbtune.seeds import trial_seed
+from imbtune.storage import Store
+from imbtune.study.journal import (
     FILE,
     open_journal,
     read_trials,
@@ -33,10 +36,7 @@ from imbtune.search.journal import (
     told_rungs,
     trial_records,
 )
-from imbtune.search.journal_file import JournalFile, OwnJournalStorage
-from imbtune.search.samplers import trial_seed
-from imbtune.search.scheduler import RUNG_TIME, SCORE, RungScheduler
-from imbtune.search.searcher import OptunaSearcher
+from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
 
 
 @pytest.fixture(autouse=True)
@@ -169,8 +169,8 @@ def test_half_a_line_and_a_stale_lock_are_mended(tmp_path: Path) -> None:
 
 HOLDS = """
 import sys, time
-from imbtune.results.store import Store
-from imbtune.search.journal import open_journal
+from imbtune.storage import Store
+from imbtune.study.journal import open_journal
 with open_journal(Store(sys.argv[1]), "s") as journal:
     journal.study.ask()
     print("open", flush=True)
@@ -293,7 +293,7 @@ def test_the_file_is_optunas_own(tmp_path: Path) -> None:
 def test_a_kill_takes_no_entry_back(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from imbtune.search.journal_file import JournalFile\n"
+        "from imbtune.study.optuna_storage import JournalFile\n"
         "file = JournalFile(Path(sys.argv[1]))\n"
         "file.append_logs([{'n': 1}]); file.append_logs([{'n': 2}, {'n': 3}])\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -311,7 +311,7 @@ def test_what_waits_is_found_as_optuna_finds_it(tmp_path: Path) -> None:
     for _ in range(2):
         with contextlib.closing(JournalFile(path)) as file:
             study = optuna.create_study(
-                study_name="s", storage=OwnJournalStorage(file), load_if_exists=True
+                study_name="s", storage=IndexedJournalStorage(file), load_if_exists=True
             )
             for value in range(3):
                 if value != 1:

@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 from scripted import BUDGETS, FAILS, SEED, ScriptedSearch, score_of, tiny_space
 from short_runs import CHEAP, DATA, everything, same
 
-from imbtune.config import TrainConfig, active
+from imbtune.config.cooldown_only import can_be_cooldown_only, is_cooldown_only, trunk_settings
+from imbtune.config.train_config import TrainConfig, active
 from imbtune.errors import ConfigError
-from imbtune.late import acts_late, may_act_late, trunk_settings
-from imbtune.search.journal import rungs_of
-from imbtune.search.samplers import trial_seed
-from imbtune.search.searcher import shared_params
-from imbtune.search.space import KnobRange
-from imbtune.search.space_file import list_spaces, load_space
+from imbtune.search.optuna_searcher import shared_params
+from imbtune.seeds import trial_seed
+from imbtune.space.search_space import SearchedKnob
+from imbtune.space.space_file import list_spaces, load_space
+from imbtune.study.journal import rungs_of
 from imbtune.training.loop import train_epoch
-from imbtune.training.progress import trunk
+from imbtune.training.phases import trunk
 from imbtune.training.state import TrainState
 
 SMALL = {"model": "small_cnn", "model.width": 2, "batch_size": 30, "precision": "float32"}
 
 KNOBS: dict[
-    str, KnobRange
+    str, SearchedKnob
 ] = {}  # every choice of every shipped space; the widest list where spaces differ
 for _name in list_spaces():
     for _knob in load_space(_name).knobs:
@@ -110,7 +110,7 @@ def test_what_is_late_is_what_the_trunk_settings_leave_out(
         for key in flat
         if slot_of(key) in ("weights", "generate", "schedule", "after") or key == "mix.late"
     } - {"schedule.warmup"}
-    assert all(may_act_late(key) and acts_late(key, flat) for key in left_out)
+    assert all(can_be_cooldown_only(key) and is_cooldown_only(key, flat) for key in left_out)
 
 
 BASE = {"mix": "mixup", "weights": "inverse", "generate": "none", **SMALL}
@@ -153,9 +153,14 @@ def test_weights_that_act_on_the_trunk_are_part_of_it() -> None:
 
 def test_a_knob_that_no_configuration_has_in_the_cooldown_alone() -> None:
     assert not any(
-        map(may_act_late, ("mix", "mix.alpha", "loss", "optimizer.lr", "schedule.warmup", "seed"))
+        map(
+            can_be_cooldown_only,
+            ("mix", "mix.alpha", "loss", "optimizer.lr", "schedule.warmup", "seed"),
+        )
     )
-    assert all(map(may_act_late, ("weights", "weights.beta", "generate.epochs", "after.tau")))
+    assert all(
+        map(can_be_cooldown_only, ("weights", "weights.beta", "generate.epochs", "after.tau"))
+    )
 
 
 # ---- a search with late variants -----------------------------------------------------------------

@@ -21,7 +21,7 @@ from imbtune.methods.losses import (
     margin_softmax,
     plain,
 )
-from imbtune.registry import Parameter
+from imbtune.registry import DeclaredKnob
 
 few = settings(max_examples=25)  # for each of many losses
 
@@ -153,11 +153,11 @@ def drawn_knobs(data: st.DataObject, name: str) -> dict[str, float | str]:
     """Any valid value of each knob of a loss."""
     return {
         knob: data.draw(values_of(parameter), knob)
-        for knob, parameter in losses[name].parameters.items()
+        for knob, parameter in losses[name].knobs.items()
     }
 
 
-def values_of(parameter: Parameter) -> st.SearchStrategy[float | str]:
+def values_of(parameter: DeclaredKnob) -> st.SearchStrategy[float | str]:
     if parameter.knob.choices:
         return st.sampled_from(parameter.knob.choices)
     return st.floats(parameter.knob.low, parameter.knob.high)

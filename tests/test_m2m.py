@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from imbtune.data.augment import normalise
-from imbtune.methods.generating import M2m, generators
+from imbtune.methods.image_generation import M2m, generators
 from imbtune.models.networks import build_model
-from imbtune.training import m2m
-from imbtune.training.m2m import NOISE, acceptance, draw_sources, translate
+from imbtune.training.generators import m2m
+from imbtune.training.generators.m2m import NOISE, acceptance, draw_sources, translate
 
 SPEC = M2m(share=1.0, steps=10, step_size=0.1, lam=0.5, gamma=0.9, beta=0.999)
 COUNTS = [60, 20, 6, 1]

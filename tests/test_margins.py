@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from short_runs import CPU, DATA, make_config, raw_logits, trained
 
 from imbtune.data.splits import Images, Splits
-from imbtune.training import margins as module
-from imbtune.training.device_data import DeviceData
-from imbtune.training.margins import Margins, class_margins, example_margins, margins_of
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.evaluation import margins as module
+from imbtune.training.evaluation.margins import Margins, class_margins, example_margins, margins_of
 from imbtune.training.state import TrainState
 
 Floats = NDArray[np.float64]
@@ -92,8 +92,8 @@ def test_examples_are_shown_once_in_order_without_augmentation(
     monkeypatch.setattr(module, "BLOCK", block)
     state = trained(make_config(loss=loss, epochs=2))
     network = copy.deepcopy(state.model).eval()
-    margins = example_margins(state, DATA, DATA.held, DATA.held_labels_M)
-    held = make_splits([60, 20, 6, 1]).held
+    margins = example_margins(state, DATA, DATA.held_out, DATA.held_out_labels_M)
+    held = make_splits([60, 20, 6, 1]).held_out
     assert margins.labels.tolist() == held.labels.tolist()
     assert isinstance(held.pixels, np.ndarray)
     for n, (pixels, y) in enumerate(zip(held.pixels, held.labels.tolist(), strict=True)):
@@ -109,7 +109,7 @@ def test_examples_are_shown_once_in_order_without_augmentation(
 
 def test_predictions_are_those_of_the_confusion_matrix() -> None:
     state = trained(make_config(epochs=2))
-    margins = example_margins(state, DATA, DATA.held, DATA.held_labels_M)
+    margins = example_margins(state, DATA, DATA.held_out, DATA.held_out_labels_M)
     confusion_KK = np.zeros((4, 4), dtype=np.int64)
     for label, predicted in zip(margins.labels, margins.predicted, strict=True):
         confusion_KK[label, predicted] += 1
@@ -118,15 +118,15 @@ def test_predictions_are_those_of_the_confusion_matrix() -> None:
 
 def test_class_margins_are_of_training_and_held_out_images() -> None:
     splits = make_splits([20, 5, 3])
-    few = splits.held.labels != 1  # nothing of class 1 is held out
-    assert isinstance(splits.held.pixels, np.ndarray)
-    held = Images(splits.held.pixels[few], splits.held.labels[few])
-    data = DeviceData(Splits(splits.train, held, splits.classes, splits.look), CPU)
+    few = splits.held_out.labels != 1  # nothing of class 1 is held out
+    assert isinstance(splits.held_out.pixels, np.ndarray)
+    held = Images(splits.held_out.pixels[few], splits.held_out.labels[few])
+    data = DeviceData(Splits(splits.train, held, splits.classes, splits.preprocessing), CPU)
     state = trained(make_config(epochs=1, batch_size=14), data)
     figures = class_margins(state, data)
     for (logit_K, probability_K), images, labels in (
         (figures[:2], data.train, data.labels_N),
-        (figures[2:], data.held, data.held_labels_M),
+        (figures[2:], data.held_out, data.held_out_labels_M),
     ):
         pixels = next(images.in_order(1000))
         logits_NK = raw_logits(state, data.normalise(pixels))
@@ -134,7 +134,7 @@ def test_class_margins_are_of_training_and_held_out_images() -> None:
         for k in (0, 2):
             assert logit_K[k] == pytest.approx(one[labels == k].mean().item(), abs=1e-4)
             assert probability_K[k] == pytest.approx(other[labels == k].mean().item(), abs=1e-4)
-    assert np.isnan(figures.held_logit_K[1]) and np.isnan(figures.held_probability_K[1])
+    assert np.isnan(figures.held_out_logit_K[1]) and np.isnan(figures.held_out_probability_K[1])
     assert np.isfinite(figures.train_logit_K).all()
 
 

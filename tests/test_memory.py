@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from imbtune.search.hosts import ONE_ARENA
+from imbtune.search.packing.ray_hosts import ONE_ARENA
 
 FAULTS = """
 import resource
 import torch
-from imbtune.training.memory import keep_freed_memory
+from imbtune.runtime import keep_freed_memory
 
 def faults(count, size):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -15,21 +15,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import Parameter as Weight
 
-from imbtune.config import TrainConfig
-from imbtune.methods.blending import Pairs, blends
-from imbtune.methods.finishing import finishers
-from imbtune.methods.labelling import label_rules
+from imbtune.config.slots import SLOTS, registries
+from imbtune.config.train_config import TrainConfig
+from imbtune.methods.class_sampling import class_shares, draw_indices, samplers
+from imbtune.methods.class_weights import effective_number, inverse, strength, weights
 from imbtune.methods.losses import losses, margin_softmax
+from imbtune.methods.lr_schedules import schedules
+from imbtune.methods.mixing.blending import Pairs, blends
+from imbtune.methods.mixing.label_rules import label_rules
 from imbtune.methods.optimizers import Sharpness, SharpSGD, optimizers
-from imbtune.methods.sampling import class_shares, draw_indices, samplers
-from imbtune.methods.schedules import schedules
-from imbtune.methods.weighting import effective_number, inverse, strength, weights
-from imbtune.registry import Entry, Knob, Registry, Value, describe_range
-from imbtune.slots import SLOTS, registries
-from imbtune.training.device_data import DeviceData
-from imbtune.training.finish import finish
+from imbtune.methods.posthoc import posthoc_methods
+from imbtune.registry import Knob, Part, Registry, Value, describe_range
+from imbtune.training.apply_posthoc import apply_posthoc
+from imbtune.training.device.device_data import DeviceData
 from imbtune.training.loop import train_epoch
-from imbtune.training.progress import whole_run
+from imbtune.training.phases import whole_run
 from imbtune.training.state import TrainState
 
 REGISTRIES = registries()
@@ -50,10 +50,10 @@ def within(value: float, knob: Knob) -> bool:
 
 
 @every_entry
-def test_parts_and_knobs_are_documented_with_valid_defaults(entry: Entry) -> None:
+def test_parts_and_knobs_are_documented_with_valid_defaults(entry: Part) -> None:
     assert entry.help
     assert callable(entry.make)
-    for name, parameter in entry.parameters.items():
+    for name, parameter in entry.knobs.items():
         knob = parameter.knob
         assert knob.help and parameter.type in (str, int, float, bool)
         assert parameter.check(f"{entry.slot}.{name}", parameter.default) == parameter.default
@@ -74,9 +74,9 @@ TEXTBOOK += ["data-folder", "data-parquet", "data-npz"]  # the user's own
 
 
 @every_entry
-def test_parts_name_their_papers(entry: Entry) -> None:
-    shared = SLOTS[entry.slot].shared_parameters if entry.slot in SLOTS else {}
-    own = [p.knob for name, p in entry.parameters.items() if name not in shared]
+def test_parts_name_their_papers(entry: Part) -> None:
+    shared = SLOTS[entry.slot].shared_knobs if entry.slot in SLOTS else {}
+    own = [p.knob for name, p in entry.knobs.items() if name not in shared]
     sourced = bool(entry.source) or any(knob.source for knob in own)
     assert sourced or f"{entry.slot}-{entry.name}" in TEXTBOOK
 
@@ -86,7 +86,7 @@ def test_knobs_of_one_name_share_type_and_range(registry: Registry) -> None:
     """A search space sets a knob of a slot once, for all parts that have it."""
     kinds = defaultdict(set)
     for entry in registry:
-        for name, parameter in entry.parameters.items():
+        for name, parameter in entry.knobs.items():
             knob = parameter.knob
             kinds[name].add((parameter.type, knob.low, knob.high, knob.choices))
     assert {name: len(found) for name, found in kinds.items()} == dict.fromkeys(kinds, 1)
@@ -119,7 +119,7 @@ def test_every_part_trains_and_finishes_with_its_defaults(
             train_epoch(state, device_data, epoch).loss
             for epoch in whole_run(2, config.schedule.shared)
         ]
-        finish(state, device_data, 2)
+        apply_posthoc(state, device_data, 2)
         assert all(math.isfinite(loss) for loss in losses)
         tensors = state.model.state_dict().values()
         assert all(bool(tensor.isfinite().all()) for tensor in tensors)
@@ -143,13 +143,13 @@ def tensors_of(slot: str, name: str, device: str) -> list[Tensor]:
         return [weights[name].make(counts_K)]
     if slot == "label":
         return [label_rules[name].make(counts_K / 5001, counts_K, counts_K.flip(0))]
-    made = finishers[name].make(counts_K, counts_K.sqrt(), counts_K.max() / 500)
+    made = posthoc_methods[name].make(counts_K, counts_K.sqrt(), counts_K.max() / 500)
     return list(vars(made).values()) if name in ("logit_adjustment", "tau_norm") else []
 
 
 FROM_COUNTS = [
     (registry.slot, entry.name)
-    for registry in (losses, weights, label_rules, finishers)
+    for registry in (losses, weights, label_rules, posthoc_methods)
     for entry in registry
 ]
 
@@ -272,7 +272,7 @@ def literal_strength(schedule: str, cooldown: float, progress: float) -> float:
     return 1 - (1 - progress * progress)
 
 
-SCHEDULES = weights.shared_parameters["schedule"].knob.choices
+SCHEDULES = weights.shared_knobs["schedule"].knob.choices
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 
 

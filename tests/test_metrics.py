@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 from torch import Tensor, nn
 
-from imbtune.training import metrics as module
-from imbtune.training.device_data import DeviceData
-from imbtune.training.metrics import OBJECTIVES, confusion, metrics, recalls
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.evaluation import metrics as module
+from imbtune.training.evaluation.metrics import OBJECTIVES, compute_metrics, confusion, recalls
 
 Ints = NDArray[np.int64]
 
@@ -43,7 +43,7 @@ def test_figures_are_scikit_learns(confusion_KK: Ints) -> None:
     classes = range(len(confusion_KK))
     recall_K = recall_score(labels, predicted, labels=classes, average=None, zero_division=0)
     f1 = f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)
-    figures = metrics(confusion_KK, np.full(len(confusion_KK), 50))
+    figures = compute_metrics(confusion_KK, np.full(len(confusion_KK), 50))
     assert recalls(confusion_KK) == pytest.approx(recall_K)
     assert figures["macro_f1"] == pytest.approx(f1)
     assert figures["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
@@ -63,7 +63,7 @@ def test_groups_are_many_over_100_medium_and_few_under_20(
     for i, count in enumerate(counts):
         group = "many" if count > 100 else "few" if count < 20 else "medium"
         literal[group].append(confusion_KK[i, i] / sum(confusion_KK[i]))
-    figures = metrics(confusion_KK, np.array(counts))
+    figures = compute_metrics(confusion_KK, np.array(counts))
     for group, recall in literal.items():
         assert figures[group] == (pytest.approx(np.mean(recall)) if recall else None)
 
@@ -71,14 +71,14 @@ def test_groups_are_many_over_100_medium_and_few_under_20(
 def test_a_class_without_held_out_images_is_left_out_of_recall() -> None:
     confusion_KK = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 2]])
     assert np.isnan(recalls(confusion_KK)[1])
-    figures = metrics(confusion_KK, np.array([200, 10, 10]))
+    figures = compute_metrics(confusion_KK, np.array([200, 10, 10]))
     assert figures["balanced_accuracy"] == pytest.approx((0.75 + 0.5) / 2)
     assert figures["worst_class"] == pytest.approx(0.5)
     assert figures["few"] == pytest.approx(0.5)
 
 
 def test_every_objective_is_a_figure() -> None:
-    figures = metrics(np.eye(3, dtype=np.int64), np.array([200, 50, 10]))
+    figures = compute_metrics(np.eye(3, dtype=np.int64), np.array([200, 50, 10]))
     assert {name: figures[name] for name in OBJECTIVES} == dict.fromkeys(OBJECTIVES, 1.0)
 
 
@@ -108,7 +108,7 @@ def test_evaluation_counts_each_held_out_image_once(
     autocast = torch.autocast("cpu", enabled=False)
     confusion_KK = confusion(model, DeviceData(splits, torch.device("cpu")), autocast).numpy()
     literal = np.zeros((3, 3), dtype=np.int64)
-    for pixels, label in zip(splits.held.pixels, splits.held.labels, strict=True):
+    for pixels, label in zip(splits.held_out.pixels, splits.held_out.labels, strict=True):
         level = (pixels / 255.0 - 0.5).mean() / 0.25
         literal[label, 2 if level > 0 else 0] += 1
     assert np.array_equal(confusion_KK, literal)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from points import Located, located
 from torch import Tensor
 
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
-from imbtune.methods.blending import (
+from imbtune.methods.mixing.blending import (
     Blend,
     Pairs,
     blend_images,
@@ -25,16 +25,16 @@ from imbtune.methods.blending import (
     linear_blend,
     shifted_blend,
 )
-from imbtune.methods.labelling import (
+from imbtune.methods.mixing.label_rules import (
     hard_label,
     label_rules,
     linear_label,
     margin_aware_label,
     remix_label,
 )
-from imbtune.methods.mixing import MixOptions, mixes
-from imbtune.methods.pairing import pairings
-from imbtune.training.device_data import DeviceData
+from imbtune.methods.mixing.mix import MixOptions, mixes
+from imbtune.methods.mixing.pairing import pairings
+from imbtune.training.device.device_data import DeviceData
 
 shares = st.floats(0, 1)
 sizes = st.integers(1, 10_000)
@@ -157,7 +157,7 @@ def test_a_mixed_label_sums_to_1_whatever_the_knobs(
 ) -> None:
     knobs = {
         name: data.draw(st.floats(parameter.knob.low, parameter.knob.high), name)
-        for name, parameter in label_rules[rule].parameters.items()
+        for name, parameter in label_rules[rule].knobs.items()
     }
     g_B = label_rules[rule].make(*columns(drawn), **knobs)
     label_BK = torch.zeros(len(drawn), 5, dtype=torch.float64)
@@ -404,11 +404,11 @@ def test_every_point_has_the_knobs_of_its_parts_and_their_defaults(
     own = {
         name: parameter
         for registry, part in parts
-        for name, parameter in registry[part].parameters.items()
+        for name, parameter in registry[part].knobs.items()
     }
-    shared = mixes.shared_parameters
+    shared = mixes.shared_knobs
     assert set(own) & set(shared) == set()
-    assert mixes["+".join(point)].parameters == own | shared
+    assert mixes["+".join(point)].knobs == own | shared
     knobs = TrainConfig.from_settings({"mix": "+".join(point)}).mix.knobs
     assert knobs == {name: parameter.default for name, parameter in (own | shared).items()}
 
@@ -454,9 +454,9 @@ def test_named_methods_are_points_of_the_product_with_their_papers_defaults(
     name: str, point: str, defaults: dict[str, Any], device_data: DeviceData
 ) -> None:
     own, product = mixes[name], mixes[point]
-    assert own.parameters.keys() == product.parameters.keys()
+    assert own.knobs.keys() == product.knobs.keys()
     usual = {"draw": "batch", "probability": 1.0, "early": "keep", "late": "keep"}
-    values = {key: parameter.default for key, parameter in own.parameters.items()}
+    values = {key: parameter.default for key, parameter in own.knobs.items()}
     known = usual | defaults | {"space": "pixels"}
     assert values == {key: known[key] for key in values}
     parts = {key: value for key, value in values.items() if key not in usual}

@@ -15,10 +15,16 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from points import Located, located
 
-from imbtune.methods.pairing import any_class_knn, pairings, same_class_knn, shuffle, tail_weighted
-from imbtune.training import neighbours
-from imbtune.training.device_data import DeviceData
-from imbtune.training.neighbours import Neighbours
+from imbtune.methods.mixing.pairing import (
+    any_class_knn,
+    pairings,
+    same_class_knn,
+    shuffle,
+    tail_weighted,
+)
+from imbtune.training.device import neighbours
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.device.neighbours import Neighbours
 
 Ints = NDArray[np.int64]
 

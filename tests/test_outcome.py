@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 from scripted import tiny_space
 
-from imbtune.cli.outcome import print_outcome, stopping_line
-from imbtune.config import TrainConfig
-from imbtune.search.evidence import decide
-from imbtune.search.records import FinalRecord, RungRecord, SearchOutcome, TrialRecord
-from imbtune.search.request import SearchRequest
+from imbtune.cli.search_summary import print_outcome, stopping_line
+from imbtune.config.train_config import TrainConfig
+from imbtune.study.evidence import decide
+from imbtune.study.records import FinalRecord, RungRecord, SearchOutcome, TrialRecord
+from imbtune.study.request import SearchRequest
 
 REQUEST = SearchRequest(tiny_space(), 4, "s")
 RESUME = "resume runs/s\n"

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imbtune.config import TrainConfig
-from imbtune.data.datasets import Reading, datasets, load
+from imbtune.config.train_config import TrainConfig
 from imbtune.data.decoding import Decoder
-from imbtune.data.own import set_aside
-from imbtune.data.profiles import Imbalance, SubsetSeed
+from imbtune.data.imbalance import Imbalance, SubsetSeed
+from imbtune.data.load import DataSource, datasets, load
+from imbtune.data.sources.user import set_aside
 from imbtune.data.splits import Dataset, Images, final_splits, search_splits, share_counts
 from imbtune.registry import Knob
 
@@ -46,10 +46,10 @@ def test_folder_with_a_test_set(tmp_path: Path) -> None:
     dataset = read("folder", tmp_path)
     assert same(dataset.train, TRAIN) and same(dataset.test, TEST)
     assert dataset.classes == NAMES and dataset.notes == ()
-    assert (dataset.look.pad, dataset.look.flip) == (2, True)
+    assert (dataset.preprocessing.pad, dataset.preprocessing.flip) == (2, True)
     pixels = TRAIN.array() / 255
-    assert np.allclose(dataset.look.mean, pixels.mean(axis=(0, 2, 3)))
-    assert np.allclose(dataset.look.std, pixels.std(axis=(0, 2, 3)))
+    assert np.allclose(dataset.preprocessing.mean, pixels.mean(axis=(0, 2, 3)))
+    assert np.allclose(dataset.preprocessing.std, pixels.std(axis=(0, 2, 3)))
 
 
 def test_folder_of_classes_alone_is_split(tmp_path: Path) -> None:
@@ -89,10 +89,10 @@ def test_own_data_is_taken_as_it_is_and_a_profile_can_be_asked_for(tmp_path: Pat
         assert TrainConfig.from_settings({"data": name}).data.shared.profile == "as_is"
     assert TrainConfig.from_settings({"data": "cifar10"}).data.shared.profile == "exp"
     config = TrainConfig.from_settings({"data": "folder", "data.test_share": 0.5})
-    dataset = load("folder", config.data.knobs, Reading(tmp_path))
+    dataset = load("folder", config.data.knobs, DataSource(tmp_path))
     splits = search_splits(dataset, config.data.shared)
     assert splits.counts().tolist() == [8, 4, 4]
-    assert splits.held.counts(3).tolist() == [2, 1, 1]
+    assert splits.held_out.counts(3).tolist() == [2, 1, 1]
     assert splits.notes == dataset.notes
     for profile, expected in (("exp", [5, 2, 1]), ("step", [5, 1, 1])):
         imbalance = Imbalance(profile, ratio=5, val_per_class=1)
@@ -135,7 +135,7 @@ def test_grey_stays_grey_and_one_colour_makes_all_rgb(tmp_path: Path) -> None:
     grey = make_images([3, 3, 3], 8, 1)
     paths = write_folder(tmp_path, grey)
     dataset = read("folder", tmp_path)
-    assert dataset.train.pixels.shape[1:] == (1, 8, 8) and len(dataset.look.mean) == 1
+    assert dataset.train.pixels.shape[1:] == (1, 8, 8) and len(dataset.preprocessing.mean) == 1
     paths[4].write_bytes(encode(make_images([1], 8, 3).array()[0]))
     assert read("folder", tmp_path).train.pixels.shape[1:] == (3, 8, 8)
 
@@ -340,39 +340,44 @@ def test_augmentation_by_name(tmp_path: Path) -> None:
     dataset = read("folder", tmp_path)
     looks = {}
     for augment in ("standard", "shift", "shift_flip", "none"):
-        look = final_splits(dataset, Imbalance("as_is", augment=augment)).look
-        assert (look.mean, look.std) == (dataset.look.mean, dataset.look.std)
-        looks[augment] = (look.pad, look.flip)
+        preprocessing = final_splits(dataset, Imbalance("as_is", augment=augment)).preprocessing
+        assert (preprocessing.mean, preprocessing.std) == (
+            dataset.preprocessing.mean,
+            dataset.preprocessing.std,
+        )
+        looks[augment] = (preprocessing.pad, preprocessing.flip)
     assert looks == {
         "standard": (3, True),
         "shift": (3, False),
         "shift_flip": (3, True),
         "none": (0, False),
     }
-    digits = final_splits(read("digits"), Imbalance(augment="shift_flip", ratio=10)).look
+    digits = final_splits(read("digits"), Imbalance(augment="shift_flip", ratio=10)).preprocessing
     assert (digits.pad, digits.flip) == (1, True)
-    bare = dataclasses.replace(dataset, look=dataclasses.replace(dataset.look, pad=0))
-    assert final_splits(bare, Imbalance("as_is", augment="shift")).look.pad == 3
+    bare = dataclasses.replace(
+        dataset, preprocessing=dataclasses.replace(dataset.preprocessing, pad=0)
+    )
+    assert final_splits(bare, Imbalance("as_is", augment="shift")).preprocessing.pad == 3
 
 
 def test_data_set_of_the_users_own() -> None:
-    """It gets the reading, its own knobs, and a shared setting that it asks for; no others."""
+    """It gets the data_source, its own knobs, and a shared setting that it asks for; no others."""
     seen = []
 
     @datasets.register("mine", help="a test's")
     def mine(
-        reading: Reading,
+        data_source: DataSource,
         *,
         side: Annotated[int, Knob("pixels", 1)] = 3,
         subset_seed: SubsetSeed = 0,
     ) -> Dataset:
-        seen.append((reading, side, subset_seed))
+        seen.append((data_source, side, subset_seed))
         return read("digits")
 
     try:
         config = TrainConfig.from_settings({"data": "mine", "data.side": 7, "data.subset_seed": 5})
-        load("mine", config.data.knobs, Reading(Path("there"), skip_corrupt=True))
+        load("mine", config.data.knobs, DataSource(Path("there"), skip_corrupt=True))
         load("mine")
     finally:
         del datasets._entries["mine"]
-    assert seen == [(Reading(Path("there"), True), 7, 5), (Reading(), 3, 0)]
+    assert seen == [(DataSource(Path("there"), True), 7, 5), (DataSource(), 3, 0)]

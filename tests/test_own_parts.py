@@ -19,38 +19,45 @@ from command import run
 from conftest import make_splits
 from typer.testing import CliRunner
 
-from imbtune import imports
 from imbtune.cli.main import app
 from imbtune.cli.train import TrainOptions, read_config
-from imbtune.config import TrainConfig
+from imbtune.config import plugins
+from imbtune.config.plugins import (
+    PluginModule,
+    copy_sources,
+    describe,
+    load_plugins,
+    plugin_parts,
+    register,
+)
+from imbtune.config.slots import SLOTS, all_knobs, registries
+from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
-from imbtune.final import load_model
-from imbtune.imports import OwnModule, describe, import_parts, keep_sources, own_parts, register
-from imbtune.results.store import Store, join
-from imbtune.search.space_file import load_space
-from imbtune.search.tuner import knob_types
-from imbtune.slots import SLOTS, all_knobs, registries
-from imbtune.training.climb import RungResult, climb
-from imbtune.training.contract import try_parts
-from imbtune.training.device_data import DeviceData
-from imbtune.training.progress import stretches
+from imbtune.retrain import load_model
+from imbtune.search.run_search import knob_types
+from imbtune.space.space_file import load_space
+from imbtune.storage import Store, join
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.phases import rung_segments
+from imbtune.training.plugin_checks import check_plugins
+from imbtune.training.rungs import RungResult, train_through_rungs
 
 HEAD = """
 from typing import Annotated
 import numpy as np
 import torch
 from torch import nn
-from imbtune.data.datasets import Reading, datasets
-from imbtune.data.splits import Dataset, Images, Look
-from imbtune.methods.blending import Blend, blends
-from imbtune.methods.finishing import Adjustment, finishers
+from imbtune.data.load import DataSource, datasets
+from imbtune.data.splits import Dataset, Images, Preprocessing
+from imbtune.methods.mixing.blending import Blend, blends
+from imbtune.methods.posthoc import Adjustment, posthoc_methods
 from imbtune.methods.optimizers import optimizers
-from imbtune.methods.labelling import label_rules
+from imbtune.methods.mixing.label_rules import label_rules
 from imbtune.methods.losses import ce, losses
-from imbtune.methods.pairing import pairings
-from imbtune.methods.sampling import samplers
-from imbtune.methods.schedules import schedules
-from imbtune.methods.weighting import weights
+from imbtune.methods.mixing.pairing import pairings
+from imbtune.methods.class_sampling import samplers
+from imbtune.methods.lr_schedules import schedules
+from imbtune.methods.class_weights import weights
 from imbtune.models.networks import Backbone, models
 from imbtune.registry import Knob
 """
@@ -107,8 +114,8 @@ def write_space(folder: Path, source: str = "", **changes: Any) -> Path:
     return folder / "mine.yaml"
 
 
-def load_from(folder: Path, *names: str) -> tuple[OwnModule, ...]:
-    return import_parts(list(names or ["my_parts"]), Store(str(folder)))
+def load_from(folder: Path, *names: str) -> tuple[PluginModule, ...]:
+    return load_plugins(list(names or ["my_parts"]), Store(str(folder)))
 
 
 def train_options(**given: Any) -> TrainOptions:
@@ -137,7 +144,7 @@ def test_own_parts_are_choices_and_their_parameters_knobs(tmp_path: Path) -> Non
     assert config.flat()["loss.steepness"] == 1.0 and config.flat()["mix.sharpness"] == 3.0
     g_B = config.mix.make().label(torch.tensor([0.25]), torch.ones(1), torch.ones(1))
     assert g_B.item() == pytest.approx(0.25**3 / (0.25**3 + 0.75**3))
-    assert {entry.name for entry in space.own_parts()} == {"steep", "sharp", "tiny"}
+    assert {entry.name for entry in space.plugin_parts()} == {"steep", "sharp", "tiny"}
 
 
 def test_a_knob_of_a_component_is_refused_where_it_does_not_act(tmp_path: Path) -> None:
@@ -157,7 +164,7 @@ def test_a_knob_of_a_component_is_refused_where_it_does_not_act(tmp_path: Path) 
 )
 def test_show_has_them(topic: str, shown: list[str], tmp_path: Path) -> None:
     data = '\n@datasets.register("dots", help="for this test")\n'
-    data += 'def dots(reading, *, dottiness: Annotated[int, Knob("…", 0, 9)] = 1): ...\n'
+    data += 'def dots(data_source, *, dottiness: Annotated[int, Knob("…", 0, 9)] = 1): ...\n'
     path = write_space(tmp_path, loss() + RULE + MODEL + data)
     result = CliRunner().invoke(app, ["show", topic, "--space", str(path)], catch_exceptions=False)
     assert result.exit_code == 0
@@ -181,10 +188,10 @@ def test_an_edited_file_takes_the_place_of_the_one_before(tmp_path: Path) -> Non
     before = load_from(tmp_path)
     (tmp_path / "my_parts.py").write_text(loss(knob="slant"))
     after = load_from(tmp_path)
-    assert list(SLOTS["loss"]["steep"].parameters) == ["slant"]
+    assert list(SLOTS["loss"]["steep"].knobs) == ["slant"]
     assert "tiny" not in SLOTS["model"].names()  # it is not in the file any more
     register(before)  # a space that was read before: its own file holds again
-    assert list(SLOTS["loss"]["steep"].parameters) == ["steepness"]
+    assert list(SLOTS["loss"]["steep"].knobs) == ["steepness"]
     assert before[0].source != after[0].source
 
 
@@ -222,7 +229,7 @@ def test_an_installed_module_by_its_dotted_name(
         (module,) = load_from(tmp_path, "my_package.losses")
         assert module.source is None and "steep" in SLOTS["loss"].names()
     assert describe([module]) == {"my_package.losses": {"installed": "yes"}}
-    keep_sources([module], Store(str(tmp_path / "study")))
+    copy_sources([module], Store(str(tmp_path / "study")))
     assert not (tmp_path / "study").exists()
     with pytest.raises(ConfigError, match=r"nor an installed module 'my_package\.loss'"):
         load_from(tmp_path, "my_package.loss")
@@ -237,7 +244,7 @@ def test_a_module_that_the_users_program_imported_already(
     load_from(tmp_path)
     (tmp_path / "my_parts.py").write_text(loss(knob="slant"))
     load_from(tmp_path)
-    assert list(SLOTS["loss"]["steep"].parameters) == ["slant"]
+    assert list(SLOTS["loss"]["steep"].knobs) == ["slant"]
 
 
 def test_a_space_that_is_like_another_has_the_modules_of_both_once(tmp_path: Path) -> None:
@@ -395,8 +402,18 @@ WRONG_PARTS = [
         "its `lr` must be an array or tensor, and is 0.1",
     ),
     ("optimizers", "weights", "return torch.optim.SGD(weights)", "its knobs must be with `lr`"),
-    ("finishers", "n, w, s", "return w", "must be an Adjustment, a Retraining or None, and is Te"),
-    ("finishers", "n, w, s", "return Adjustment(w[1:], w)", "the shape of scale_K must be (4), an"),
+    (
+        "posthoc_methods",
+        "n, w, s",
+        "return w",
+        "must be an Adjustment, a Retraining or None, and is Te",
+    ),
+    (
+        "posthoc_methods",
+        "n, w, s",
+        "return Adjustment(w[1:], w)",
+        "the shape of scale_K must be (4), an",
+    ),
     ("weights", "counts_K", "return -counts_K", "weights must be from 0, and is -60 to -1"),
     ("samplers", "counts_K, progress", "return counts_K / 9", "probabilities must be from 0 to 1"),
     ("samplers", "counts_K, progress", "return counts_K / 99", "the sum of probabilities must be"),
@@ -425,7 +442,9 @@ def test_a_loss_may_be_any_function_of_logits_and_labels(tmp_path: Path) -> None
         config = TrainConfig.from_settings(
             fixed | {"loss": name, "model.width": 4, "precision": "float32"}
         )
-        *_, rung = climb([config], data, stretches("prefix", [3], config.schedule.shared))
+        *_, rung = train_through_rungs(
+            [config], data, rung_segments("prefix", [3], config.schedule.shared)
+        )
         assert isinstance(rung, RungResult) and rung.margins
         rungs.append(rung.margins.train_logit_K)
     assert rungs[0] == pytest.approx(rungs[1], rel=1e-4, abs=1e-4)
@@ -439,9 +458,9 @@ def test_a_part_that_breaks_its_contract_is_one_line(
     load_from(tmp_path)
     splits = make_splits([60, 20, 6, 1])
     with pytest.raises(ConfigError) as caught:
-        try_parts(own_parts(["mine+none+x"]), splits)
+        check_plugins(plugin_parts(["mine+none+x"]), splits)
     assert "'mine'" in str(caught.value) and line in str(caught.value)
-    try_parts(own_parts(["another"]), splits)  # what is not used is not tried
+    check_plugins(plugin_parts(["another"]), splits)  # what is not used is not tried
 
 
 # ---- workers, studies, buckets, models -----------------------------------------------------------
@@ -455,8 +474,9 @@ def test_a_file_comes_with_its_source_to_a_process_that_does_not_have_it(tmp_pat
     shutil.rmtree(tmp_path / "here")
     code = """
 import pickle, sys
-from imbtune.imports import register
-from imbtune.config import TrainConfig
+from imbtune.config import plugins
+from imbtune.config.plugins import register
+from imbtune.config.train_config import TrainConfig
 imports, settings = pickle.loads(sys.stdin.buffer.read())
 register(imports)
 register(imports)
@@ -498,7 +518,7 @@ def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
     assert again.flat()["mix.sharpness"] == best["mix"]["sharpness"]
     assert [module.source for module in modules] == [source]
     code = """
-from imbtune.final import load_model
+from imbtune.retrain import load_model
 model = load_model("moved/best/model-seed0.pt")
 print(type(model.backbone).__name__, type(model.backbone).__module__)
 """
@@ -515,11 +535,11 @@ def test_a_configuration_in_a_bucket_finds_its_file_there(bucket: str, tmp_path:
     space = load_space(str(write_space(tmp_path)))
     config = TrainConfig.from_settings({"loss": "steep", "loss.steepness": 2})
     store = Store(join(bucket, "mine"))
-    keep_sources(space.imports, store)
-    content = imports.with_imports(config.nested(), space.imports)
+    copy_sources(space.imports, store)
+    content = plugins.with_imports(config.nested(), space.imports)
     store.write("best.yaml", yaml.safe_dump(content).encode())
-    imports._unload("my_parts")
-    place = join(store.place, "best.yaml")
+    plugins._unload("my_parts")
+    place = join(store.path, "best.yaml")
     options = train_options(config=place)
     read, modules, _ = read_config(options)
     assert read == config

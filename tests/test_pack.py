@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from short_runs import CHEAP, CPU, DATA
 
-from imbtune.search.climber import Climber, Course
-from imbtune.search.fit import one_run
-from imbtune.search.hosts import _lives
-from imbtune.search.pack import Pack, Report
-from imbtune.search.resources import Node, Resources, pack_size
+from imbtune.search.cluster.resources import Node, Resources, pack_size
+from imbtune.search.packing.packed_worker import PackedWorker, Report
+from imbtune.search.packing.ray_hosts import _lives
+from imbtune.search.tune import one_run
+from imbtune.search.worker.trial_runner import TrialRunner, WorkerSettings
 
-COURSE = Course("cooldown", [3, 9], 3, "balanced_accuracy")
+COURSE = WorkerSettings("cooldown", [3, 9], 3, "balanced_accuracy")
 SMALL: dict[str, Any] = {"model.width": 2, "batch_size": 60, "precision": "float32", "epochs": 9}
 CLOCKS = ("time", "seconds", "pid", "node")
 TRIALS: list[dict[str, Any]] = [
@@ -39,12 +39,12 @@ def run_of(number: int, changes: dict[str, Any]) -> dict[str, Any]:
     return one_run(number, {**small, **changes}, whole=False)
 
 
-def make(config: dict[str, Any]) -> Climber:
-    return Climber(COURSE, DATA, "here", config)
+def make(config: dict[str, Any]) -> TrialRunner:
+    return TrialRunner(COURSE, DATA, "here", config)
 
 
-def new_pack() -> Pack:
-    return Pack(make, CPU, lives=_lives)
+def new_pack() -> PackedWorker:
+    return PackedWorker(make, CPU, lives=_lives)
 
 
 def told(reports: list[Report]) -> Any:
@@ -60,13 +60,13 @@ def told(reports: list[Report]) -> Any:
 
 
 def alone(config: dict[str, Any]) -> list[Report]:
-    climber, reports = make(config), [Report()]
+    runner, reports = make(config), [Report()]
     while not reports[-1].get("done"):
-        reports.append(climber.step())
+        reports.append(runner.step())
     return reports[1:]
 
 
-def together(pack: Pack, runs: dict[int, dict[str, Any]]) -> dict[int, list[Report]]:
+def together(pack: PackedWorker, runs: dict[int, dict[str, Any]]) -> dict[int, list[Report]]:
     """Every run to its end, each asked for its next report when it has given one."""
     reports: dict[int, list[Report]] = {seat: [] for seat in runs}
     asked = {seat: pack.step(seat, config) for seat, config in runs.items()}
@@ -83,7 +83,7 @@ def together(pack: Pack, runs: dict[int, dict[str, Any]]) -> dict[int, list[Repo
 def test_trials_in_turn_are_each_as_if_alone() -> None:
     """Epoch for epoch and rung for rung, to the last bit: scores, losses, margins, image passes."""
     runs = {os.getpid() + i: run_of(i, changes) for i, changes in enumerate(TRIALS)}
-    packed = together(Pack(make, CPU), runs)
+    packed = together(PackedWorker(make, CPU), runs)
     for seat, run in runs.items():
         epochs, rungs = told(packed[seat])
         assert (epochs, rungs) == told(alone(run))
@@ -99,7 +99,7 @@ def test_late_variants_and_a_trial_that_goes_on_take_their_turns() -> None:
         "seconds": [0.0, 0.0],
     }
     resumed = {**run_of(2, {"mix": "mamix"}), "reached": 3, "images": [240], "seconds": [1.0]}
-    packed = together(Pack(make, CPU), {1: variants, 2: resumed})
+    packed = together(PackedWorker(make, CPU), {1: variants, 2: resumed})
     assert told(packed[1]) == told(alone(variants))
     assert told(packed[2]) == told(alone(resumed))
     assert [row["trial"] for row in told(packed[1])[1]] == [0, 1, 0, 1]
@@ -151,7 +151,7 @@ def test_a_seat_is_free_when_its_trial_leaves_or_its_process_has_ended() -> None
     assert set(pack._seats) == {here + 2**23}
 
 
-class Failing(Climber):
+class Failing(TrialRunner):
     """A trial whose step meets a fault of the device."""
 
     def launch(self) -> Any:
@@ -161,11 +161,11 @@ class Failing(Climber):
 def test_a_fault_of_the_device_fails_every_trial_of_the_pack() -> None:
     """CUDA answers everything with it from then on, so no trial may be begun there."""
 
-    def make_one(config: dict[str, Any]) -> Climber:
-        kind = Failing if config["number"] else Climber
+    def make_one(config: dict[str, Any]) -> TrialRunner:
+        kind = Failing if config["number"] else TrialRunner
         return kind(COURSE, DATA, "here", config)
 
-    pack = Pack(make_one, CPU)
+    pack = PackedWorker(make_one, CPU)
     pack.step(1, run_of(0, TRIALS[0])).result(60)
     futures: list[Future[Report]] = [pack.step(2, run_of(1, TRIALS[0]))]
     assert not pack.broken or futures[0].exception(60)
@@ -202,11 +202,11 @@ def test_a_fault_that_freeing_a_seat_meets_is_one_of_the_device(how: str) -> Non
 
 
 def test_running_out_of_memory_names_the_trials_share() -> None:
-    class Greedy(Climber):
+    class Greedy(TrialRunner):
         def launch(self) -> Any:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    pack = Pack(lambda config: Greedy(COURSE, DATA, "here", config), CPU, gpus=0.25)
+    pack = PackedWorker(lambda config: Greedy(COURSE, DATA, "here", config), CPU, gpus=0.25)
     with pytest.raises(Exception, match=r"out of memory with 0.25 of a GPU .*give --gpus-per-"):
         pack.step(1, run_of(0, TRIALS[0])).result(60)
 
@@ -227,5 +227,5 @@ def test_whole_gpus_are_packs_of_one() -> None:
 
 
 def test_the_actor_that_Tune_sees_does_not_load_torch() -> None:
-    code = "import sys, imbtune.search.hosts; sys.exit('torch' in sys.modules)"
+    code = "import sys, imbtune.search.packing.ray_hosts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

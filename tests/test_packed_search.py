@@ -56,7 +56,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = home / "runs/digits-lt"
     search = start(*SEARCH.split(), cwd=home)
     try:
-        wait_for(lambda: called("Host.step", search.pid))
+        wait_for(lambda: called("PackedWorkerActor.step", search.pid))
         assert len(called("ResourceTrainable.", search.pid)) <= 2
         (host,) = with_torch(search.pid)
         assert b"MALLOC_ARENA_MAX=1" in Path(f"/proc/{host}/environ").read_bytes()

@@ -29,10 +29,10 @@ from data_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbtune.data.encoded import Shape, read_sources
-from imbtune.data.hf_parquet import find_shards, read_shards
-from imbtune.data.profiles import Imbalance
-from imbtune.data.reading import Reading
+from imbtune.data.decode_sources import Shape, read_sources
+from imbtune.data.imbalance import Imbalance
+from imbtune.data.source import DataSource
+from imbtune.data.sources.hf_parquet import find_shards, read_shards
 from imbtune.data.splits import Dataset, Images, final_splits, search_splits
 from imbtune.errors import DataError
 
@@ -48,7 +48,7 @@ def read_images(
 ) -> tuple[Images, tuple[str, ...]]:
     """One split alone, as RGB."""
     source, names = read_shards(find_shards(root, split), classes)
-    (images,), _ = read_sources([source], Shape(3, size), Reading(root))
+    (images,), _ = read_sources([source], Shape(3, size), DataSource(root))
     return images, names
 
 
@@ -315,7 +315,7 @@ def test_real_cifar10(real: Dataset) -> None:
     assert real.train.pixels.shape == (50_000, 3, 32, 32)
     means = real.train.array().mean(axis=(0, 2, 3), dtype=np.float64) / 255
     assert [round(mean, 4) for mean in means.tolist()] == [0.4914, 0.4822, 0.4465]
-    assert [round(mean, 4) for mean in real.look.mean] == [0.4914, 0.4822, 0.4465]
+    assert [round(mean, 4) for mean in real.preprocessing.mean] == [0.4914, 0.4822, 0.4465]
     assert " ".join(real.classes) == ("airplane automobile bird cat deer dog frog horse ship truck")
 
 
@@ -329,4 +329,4 @@ def test_real_cifar10_lt(real: Dataset, ratio: float, total: int) -> None:
     search = search_splits(real, imbalance)
     # the head lends its 100 validation images, and only the head has none left over
     assert len(search.train) == total - 100
-    assert search.held.counts(10).tolist() == [100] * 10
+    assert search.held_out.counts(10).tolist() == [100] * 10

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from short_runs import CHEAP, DATA, make_config
 
-from imbtune.presets import PRESETS, find_preset
-from imbtune.training.climb import RungResult, climb
-from imbtune.training.passes import path_passes, run_passes, whole_path
-from imbtune.training.progress import stretches
+from imbtune.space.presets import PRESETS, find_preset
+from imbtune.training.cost.image_passes import path_passes, run_passes, whole_path
+from imbtune.training.phases import rung_segments
+from imbtune.training.rungs import RungResult, train_through_rungs
 
 OTHERS: list[dict[str, Any]] = [
     {"generate": "m2m", "generate__schedule": "always", "optimizer": "sam", **{
@@ -46,12 +46,18 @@ def test_each_rung_costs_what_is_said(name: str, kind: str) -> None:
     variants = [
         make_config(**{k.replace(".", "__"): v for k, v in s.items()}) for s in (first, second)
     ]
-    path = stretches(kind, [3, 9], *(config.schedule.shared for config in variants))
-    rungs = [r.passes for r in climb(variants, DATA, path) if isinstance(r, RungResult)]
+    path = rung_segments(kind, [3, 9], *(config.schedule.shared for config in variants))
+    rungs = [
+        r.passes for r in train_through_rungs(variants, DATA, path) if isinstance(r, RungResult)
+    ]
     assert np.diff([0, *rungs]).tolist() == path_passes(variants, DATA.counts_K, path)
 
 
 def check(changes: dict[str, Any]) -> None:
     config = make_config(**changes)
-    (top,) = [r for r in climb([config], DATA, whole_path(config)) if isinstance(r, RungResult)]
+    (top,) = [
+        r
+        for r in train_through_rungs([config], DATA, whole_path(config))
+        if isinstance(r, RungResult)
+    ]
     assert run_passes(config, DATA.counts_K) == top.passes

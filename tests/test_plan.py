@@ -23,22 +23,22 @@ from typer.testing import CliRunner
 from imbtune.cli.main import app
 from imbtune.cli.plan import as_planned, duration
 from imbtune.cli.search import parse_request
+from imbtune.config.slots import SLOTS
 from imbtune.errors import ConfigError, StudyError
-from imbtune.results.store import Store
-from imbtune.results.tables import ParquetSink
-from imbtune.search import pace
-from imbtune.search.pace import Fleet, find_pace
-from imbtune.search.plan import OVERHEAD, Costs, Plan, draw_configs, plan_search
-from imbtune.search.records import COMPLETE, RungRecord, TrialRecord
-from imbtune.search.request import SearchRequest
-from imbtune.search.resources import Node, Resources, plan_resources
-from imbtune.search.space_file import list_spaces, load_space
-from imbtune.search.study_files import write_study
-from imbtune.search.tuner import knob_types
-from imbtune.slots import SLOTS
-from imbtune.training.passes import run_passes
-from imbtune.training.progress import RUNG_KINDS
-from imbtune.training.timing import Speed, measure_speed, stratified
+from imbtune.search.cluster.resources import Node, Resources, plan_resources
+from imbtune.search.forecast import trial_speed
+from imbtune.search.forecast.forecast import OVERHEAD, Costs, Plan, draw_configs, plan_search
+from imbtune.search.forecast.trial_speed import Fleet, find_trial_speed
+from imbtune.search.run_search import knob_types
+from imbtune.space.space_file import list_spaces, load_space
+from imbtune.storage import Store
+from imbtune.study.files import write_study
+from imbtune.study.records import COMPLETE, RungRecord, TrialRecord
+from imbtune.study.request import SearchRequest
+from imbtune.study.tables.parquet import ParquetSink
+from imbtune.training.cost.image_passes import run_passes
+from imbtune.training.cost.timing import Speed, measure_speed, stratified
+from imbtune.training.phases import RUNG_KINDS
 
 COUNTS_K = np.array([60, 20, 6, 1])
 HELD = 40
@@ -152,7 +152,7 @@ def test_twice_as_slow_takes_twice_as_long() -> None:
 def test_what_reaches_a_rung_hardly_depends_on_how_well_it_predicts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("imbtune.search.plan.DRAWN", 20)
+    monkeypatch.setattr("imbtune.search.forecast.forecast.DRAWN", 20)
     request = ask(400, sampler="random")
     counts = [list(planned(request, 8, predicts=rho).reached.values()) for rho in (0.3, 0.8, 1)]
     assert np.ptp(counts, axis=0).max() <= 0.05 * 400
@@ -167,7 +167,7 @@ def test_a_sampler_that_learns_has_more_trials_pass() -> None:
 
 def test_more_trials_than_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each configuration then stands for several, but no preset for more than one."""
-    monkeypatch.setattr("imbtune.search.plan.DRAWN", 12)
+    monkeypatch.setattr("imbtune.search.forecast.forecast.DRAWN", 12)
     seen: list[str | None] = []
     trunk = Costs.trunk
 
@@ -206,8 +206,8 @@ def test_a_stratified_part_has_every_class() -> None:
 
 
 def test_speed_is_measured_with_every_kind_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imbtune.training.timing.TIMED", 0.0)
-    monkeypatch.setattr("imbtune.training.timing.ENOUGH", 1e9)  # so all images are taken
+    monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
+    monkeypatch.setattr("imbtune.training.cost.timing.ENOUGH", 1e9)  # so all images are taken
     splits = make_splits([60, 20, 6, 1])
     configs = [
         make_config(model="small_cnn", model__width=2, **changes)
@@ -248,16 +248,16 @@ def test_the_speed_of_a_study(tmp_path: Path) -> None:
     """400 passes in 3 s, and nothing measured; 64 GPUs have room for 256 such trials."""
     study = put_study(tmp_path / "gpu", ask(3), Resources(2, 0.25, 6))
     request = ask(1000)
-    fleet, found = find_pace(request, None, None, study)
+    fleet, found = find_trial_speed(request, None, None, study)
     assert (fleet.gpus, fleet.cpus, fleet.unit, fleet.units) == (2, 12, "GPU", 2)
     assert fleet.trial == Resources(2, 0.25, 6)
     assert found.speed == Speed(3 / 400, 2 / 300, 1 / 100)
     assert found.counts_K.tolist() == [60, 20, 6, 1] and found.held == 40
-    fleet, _ = find_pace(request, 64, None, study)
+    fleet, _ = find_trial_speed(request, 64, None, study)
     assert fleet.trial == Resources(2, 0.25, 256) and fleet.units_a_trial == 0.25
-    fleet, _ = find_pace(request, 64, 100, study)
+    fleet, _ = find_trial_speed(request, 64, 100, study)
     assert fleet.trial.concurrent == 50  # of 2 CPUs
-    fleet, _ = find_pace(replace(request, max_concurrent=9), 64, None, study)
+    fleet, _ = find_trial_speed(replace(request, max_concurrent=9), 64, None, study)
     assert fleet.trial.concurrent == 9
 
 
@@ -281,27 +281,27 @@ def test_a_study_that_says_nothing_of_this_search(
     if "space" in changes:
         changes = {"space": tiny_space().pin(changes["space"])}
     with pytest.raises(ConfigError) as raised:
-        find_pace(replace(ask(9), **changes), gpus, cpus, study)
+        find_trial_speed(replace(ask(9), **changes), gpus, cpus, study)
     assert str(raised.value).startswith(line.format(study=study))
 
 
 def test_a_study_without_a_trial(tmp_path: Path) -> None:
     study = put_study(tmp_path / "empty", ask(3), Resources(2, 0.0, 4), rows=0)
     with pytest.raises(StudyError, match=f"{study} has no trial that trained"):
-        find_pace(ask(9), None, None, study)
+        find_trial_speed(ask(9), None, None, study)
 
 
 def test_trials_that_share_a_gpu_are_no_faster_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "local_node", lambda: Node(8, 2))
-    monkeypatch.setattr(pace, "measure_speed", lambda *_: SPEED)
+    monkeypatch.setattr(trial_speed, "local_node", lambda: Node(8, 2))
+    monkeypatch.setattr(trial_speed, "measure_speed", lambda *_: SPEED)
     for share, trials, times, cpus in ((None, 9, 4, 1), (0.5, 9, 2, 2), (1, 9, 1, 4), (2, 9, 1, 8)):
-        fleet, found = find_pace(ask(trials, gpus_per_trial=share), None, None, None)
+        fleet, found = find_trial_speed(ask(trials, gpus_per_trial=share), None, None, None)
         assert found.speed == SPEED.shared(times)
         assert (fleet.gpus, fleet.trial.cpus) == (2, cpus)
-    fleet, found = find_pace(ask(3), 64, None, None)
+    fleet, found = find_trial_speed(ask(3), 64, None, None)
     assert fleet.trial.concurrent == 3
     assert found.speed == SPEED.shared(3)  # Ray may put all three on one
-    fleet, found = find_pace(ask(9), None, 4, None)
+    fleet, found = find_trial_speed(ask(9), None, 4, None)
     assert (fleet.unit, fleet.trial) == ("CPU", Resources(1, 0.0, 4))
     assert found.speed == SPEED
 
@@ -309,8 +309,8 @@ def test_trials_that_share_a_gpu_are_no_faster_together(monkeypatch: pytest.Monk
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it prints, and the search that it names, which is the one that was planned."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("imbtune.training.timing.TIMED", 0.0)
-    monkeypatch.setattr("imbtune.training.timing.ENOUGH", 0.0)
+    monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
+    monkeypatch.setattr("imbtune.training.cost.timing.ENOUGH", 0.0)
     asked = "digits-lt --trials 12 --epochs 9 --rungs compressed --finals 0 --set mix=mamix"
     code, out, err = invoke("plan", *asked.split(), *["--cpus", "640", "--price", "2.5"])
     assert (code, err) == (0, "")
@@ -348,7 +348,7 @@ def test_the_search_that_is_named_is_the_one_that_was_planned(
     trial: Resources, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = Node(4, 0)
-    monkeypatch.setattr("imbtune.search.cluster.local_node", lambda: here)
+    monkeypatch.setattr("imbtune.search.cluster.connection.local_node", lambda: here)
     request = SearchRequest(tiny_space(), 30, "plan")
     planned = as_planned(request, Fleet(0, trial.cpus * trial.concurrent, trial))
     assert planned == replace(request, **options)
@@ -363,7 +363,7 @@ def test_the_search_that_is_named_is_the_one_that_was_planned(
 def test_a_trial_on_a_gpu_that_wants_more_cpus_than_there_are_is_for_a_cluster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("imbtune.search.cluster.local_node", lambda: Node(4, 1))
+    monkeypatch.setattr("imbtune.search.cluster.connection.local_node", lambda: Node(4, 1))
     request = SearchRequest(tiny_space(), 30, "plan", cpus_per_trial=8)
     assert as_planned(request, Fleet(1, 8, Resources(8, 1.0, 1))).address == "auto"
 

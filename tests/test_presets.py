@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbtune.config import TrainConfig
+from imbtune.config.slots import SLOTS
+from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
-from imbtune.presets import PRESETS, find_preset
 from imbtune.registry import Value
-from imbtune.slots import SLOTS
+from imbtune.space.presets import PRESETS, find_preset
 
 every_preset = pytest.mark.parametrize("name", PRESETS)
 

@@ -13,12 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from imbtune.config import TrainConfig
-from imbtune.methods.pairing import Ints
-from imbtune.methods.schedules import Phases
-from imbtune.training.device_data import DeviceData
-from imbtune.training.plan import EpochPlan, Methods, draw_epoch, learning_rates, steps_per_epoch
-from imbtune.training.progress import RUNG_KINDS, Epoch, cooldown, stretches, trunk, whole_run
+from imbtune.config.train_config import TrainConfig
+from imbtune.methods.lr_schedules import Phases
+from imbtune.methods.mixing.pairing import Ints
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.epoch_plan import (
+    EpochPlan,
+    Methods,
+    draw_epoch,
+    learning_rates,
+    steps_per_epoch,
+)
+from imbtune.training.phases import RUNG_KINDS, Epoch, cooldown, rung_segments, trunk, whole_run
 
 DATA = DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))  # 87 images
 WEIGHTS_K = torch.tensor([0.25, 0.5, 1.25, 2.0])
@@ -116,13 +122,13 @@ def test_every_rung_scores_a_model_of_its_budget(
 ) -> None:
     """Followed as `climb` does: the epochs behind the scored model are 0, 1, … budget - 1."""
     behind: list[Epoch] = []
-    path = stretches(kind, budgets, drawn)
-    assert [(stretch.rung, stretch.budget) for stretch in path] == list(enumerate(budgets))
+    path = rung_segments(kind, budgets, drawn)
+    assert [(segment.rung, segment.budget) for segment in path] == list(enumerate(budgets))
     assert path[0].fresh
-    for stretch in path:
-        behind = ([] if stretch.fresh else behind) + list(stretch.epochs)
-        scored = behind + list(stretch.branch)
-        assert [epoch.index for epoch in scored] == list(range(stretch.budget))
+    for segment in path:
+        behind = ([] if segment.fresh else behind) + list(segment.epochs)
+        scored = behind + list(segment.branch)
+        assert [epoch.index for epoch in scored] == list(range(segment.budget))
         if kind != "prefix":
             assert scored[-1].cooled == scored[-1].cooling - 1  # finished
     assert [epoch for epoch in scored if epoch.phase == "trunk"] == trunk(
@@ -134,7 +140,7 @@ def test_every_rung_scores_a_model_of_its_budget(
 @given(rungs, phases)
 def test_what_each_kind_of_rung_costs(budgets: list[int], drawn: Phases) -> None:
     cost = {
-        kind: sum(len(s.epochs) + len(s.branch) for s in stretches(kind, budgets, drawn))
+        kind: sum(len(s.epochs) + len(s.branch) for s in rung_segments(kind, budgets, drawn))
         for kind in RUNG_KINDS
     }
     cools = [budget - drawn.trunk_epochs(budget) for budget in budgets]
@@ -147,15 +153,15 @@ def test_what_each_kind_of_rung_costs(budgets: list[int], drawn: Phases) -> None
 def test_the_trunk_is_trained_once_and_cools_only_on_copies(
     budgets: list[int], drawn: Phases
 ) -> None:
-    path = stretches("cooldown", budgets, drawn)
-    once = [epoch for stretch in path for epoch in stretch.epochs]
+    path = rung_segments("cooldown", budgets, drawn)
+    once = [epoch for segment in path for epoch in segment.epochs]
     assert once == trunk(0, drawn.trunk_epochs(budgets[-1]), budgets[-1], drawn)
-    assert [stretch.fresh for stretch in path] == [True] + [False] * (len(budgets) - 1)
-    for stretch in path:
-        turn = drawn.trunk_epochs(stretch.budget)
+    assert [segment.fresh for segment in path] == [True] + [False] * (len(budgets) - 1)
+    for segment in path:
+        turn = drawn.trunk_epochs(segment.budget)
         warmup = drawn.warmup * budgets[-1]  # as the trunk's
-        branch = list(stretch.branch)
-        assert branch == cooldown(turn, stretch.budget, budgets[-1], drawn)
+        branch = list(segment.branch)
+        assert branch == cooldown(turn, segment.budget, budgets[-1], drawn)
         assert {epoch.warmup for epoch in branch} == {warmup}
 
 
@@ -179,16 +185,16 @@ def test_progress_is_the_trunks_share_and_every_cooldown_takes_it_to_1(
 ) -> None:
     """In a cool-down a line from where the trunk was left to 1 at its end, so without a jump."""
     behind: list[Epoch] = []
-    for stretch in stretches(kind, budgets, drawn):
-        behind = ([] if stretch.fresh else behind) + list(stretch.epochs)
-        scored = behind + list(stretch.branch)
-        full = stretch.budget if kind == "compressed" else budgets[-1]
+    for segment in rung_segments(kind, budgets, drawn):
+        behind = ([] if segment.fresh else behind) + list(segment.epochs)
+        scored = behind + list(segment.branch)
+        full = segment.budget if kind == "compressed" else budgets[-1]
         done = np.concatenate([epoch.progress(steps) for epoch in scored])
         trunk_epochs = sum(epoch.phase == "trunk" for epoch in scored)
         on_trunk, cooling = done[: trunk_epochs * steps], done[trunk_epochs * steps :]
         assert on_trunk == pytest.approx(middles(trunk_epochs, steps) / full)
         if kind != "prefix":
-            left, length = trunk_epochs / full, stretch.budget - trunk_epochs
+            left, length = trunk_epochs / full, segment.budget - trunk_epochs
             line = left + (1 - left) * middles(length, steps) / length
             assert cooling == pytest.approx(line)
             half_a_step = (1 - left) / (length * steps) / 2
@@ -259,7 +265,7 @@ def test_class_balanced_epochs_show_classes_equally_often() -> None:
 def test_classes_are_drawn_as_often_as_the_sampler_says(sampler: str, kind: str) -> None:
     """Over many seeds, in an epoch of the trunk and in the last of a lower rung's cool-down."""
     config = make_config(sampler=sampler, batch_size=87, epochs=20, schedule__cooldown=0.5)
-    path = stretches(kind, [10, 20], config.schedule.shared)
+    path = rung_segments(kind, [10, 20], config.schedule.shared)
     first = 0.05 if kind == "compressed" else 0.025  # t in the middle of the epoch
     last = {"cooldown": 0.25 + 0.75 * 0.9, "compressed": 0.95, "prefix": 0.475}[kind]
     for epoch, t in ((path[0].epochs[0], first), ((*path[0].epochs, *path[0].branch)[-1], last)):
@@ -285,8 +291,8 @@ SCHEDULES = ["never", "always", "deferred", "linear", "cosine", "cumulative"]
 def test_class_weights_act_when_their_schedule_says(schedule: str, kind: str) -> None:
     """In the finished model of a lower rung as in that of the whole run."""
     config = make_config(epochs=10, batch_size=30, weights="inverse", weights__schedule=schedule)
-    for stretch in stretches(kind, [5, 10], config.schedule.shared):
-        for epoch in (*stretch.epochs, *stretch.branch):
+    for segment in rung_segments(kind, [5, 10], config.schedule.shared):
+        for epoch in (*segment.epochs, *segment.branch):
             cool_S = torch.from_numpy(epoch.cooldown_done(3)).float()
             done_S = torch.from_numpy(epoch.progress(3)).float()
             strength_S = {

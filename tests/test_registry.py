@@ -12,14 +12,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imbtune.config import TrainConfig, active, flatten
+from imbtune.config.slots import SLOTS
+from imbtune.config.train_config import TrainConfig, active, flatten
 from imbtune.errors import ConfigError
-from imbtune.presets import PRESETS, find_preset
-from imbtune.registry import Knob, Parameter, Registry, parameters_of
-from imbtune.slots import SLOTS
+from imbtune.registry import DeclaredKnob, Knob, Registry, knobs_of
+from imbtune.space.presets import PRESETS, find_preset
 
 
-def values(parameter: Parameter) -> st.SearchStrategy[Any]:
+def values(parameter: DeclaredKnob) -> st.SearchStrategy[Any]:
     """Valid values of a knob."""
     knob = parameter.knob
     if knob.choices:
@@ -40,7 +40,7 @@ def settings(draw: st.DrawFn) -> dict[str, Any]:
     for slot, registry in SLOTS.items():
         entry = registry[draw(st.sampled_from(registry.names()))]
         drawn[slot] = entry.name
-        for name, parameter in entry.parameters.items():
+        for name, parameter in entry.knobs.items():
             if draw(st.booleans()):
                 drawn[f"{slot}.{name}"] = draw(values(parameter))
     drawn["epochs"] = draw(st.integers(1, 1000))
@@ -135,8 +135,8 @@ def test_a_registered_part_of_ones_own_has_its_parameters_as_knobs() -> None:
     ) -> None:
         """Only `bite` is a knob."""
 
-    assert list(registry["mine"].parameters) == ["bite"]
-    assert registry["mine"].parameters["bite"].default == 0.5
+    assert list(registry["mine"].knobs) == ["bite"]
+    assert registry["mine"].knobs["bite"].default == 0.5
     with pytest.raises(ConfigError, match="registered already"):
         registry.register("mine", help="…")(mine)
     registry.remove("mine")
@@ -159,7 +159,7 @@ def test_the_knobs_of_components_are_the_slots_and_named_parts_own_them_first() 
     @slot.register("named", help="…")
     def named(*, tilt: Annotated[float, Knob("…", 0, 1)] = 0.5) -> None: ...
 
-    assert list(slot.parameters()) == ["tilt", "bend"]
+    assert list(slot.knobs()) == ["tilt", "bend"]
     assert [entry.name for entry in slot.owners("tilt")] == ["named"]
     assert [entry.name for entry in slot.owners("bend")] == ["bent"]
     assert slot.names() == ["named"]
@@ -174,9 +174,9 @@ def test_a_knob_annotated_as_a_number_with_a_whole_default_is_a_number() -> None
         switch: Annotated[bool, Knob("…")] = True,
     ) -> None: ...
 
-    types = {name: p.type for name, p in parameters_of(part).items()}
+    types = {name: p.type for name, p in knobs_of(part).items()}
     assert types == {"plain": float, "either": float, "whole": int, "switch": bool}
-    assert parameters_of(part)["plain"].check("loss.plain", 0.5) == 0.5
+    assert knobs_of(part)["plain"].check("loss.plain", 0.5) == 0.5
 
 
 def test_knobs_that_cannot_be_are_one_line() -> None:
@@ -195,7 +195,7 @@ def test_knobs_that_cannot_be_are_one_line() -> None:
     }
     for part, line in wrong.items():
         with pytest.raises(ConfigError) as caught:
-            parameters_of(part)
+            knobs_of(part)
         assert str(caught.value).startswith(line)
 
 

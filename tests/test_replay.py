@@ -15,9 +15,9 @@ import replay
 from contenders import ALL, MAIN, PLAIN, RANDOM, OptunaHyperband, ours_without_rescue
 from recorded import Recorded
 
-from imbtune.methods.schedules import Phases
-from imbtune.search.simulation import simulate
-from imbtune.training.progress import every_kind, stretches
+from imbtune.methods.lr_schedules import Phases
+from imbtune.search.forecast.simulate import simulate
+from imbtune.training.phases import calibration_segments, rung_segments
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS, N = [1, 3, 9, 27], 12
@@ -30,7 +30,7 @@ def write_table(folder: Path) -> None:
     rungs, curves = [], []
     for n in range(N):
         settings = {"epochs": 27, "schedule.cooldown": 0.4, "schedule.warmup": 0.0}
-        for s in every_kind(BUDGETS, PHASES):
+        for s in calibration_segments(BUDGETS, PHASES):
             at = {"config": n, "seed": 0, "kind": s.kind, "budget": s.budget}
             for epoch in (*s.epochs, *s.branch):
                 score = rng.random()
@@ -76,7 +76,7 @@ def test_the_better_half_has_the_best_truths(tmp_path: Path, table: Recorded) ->
 
 def test_costs_are_those_of_the_trials_path(table: Recorded) -> None:
     for kind in ("prefix", "compressed", "cooldown"):
-        expected = [s.cost for s in stretches(kind, [3, 27], PHASES)]
+        expected = [s.cost for s in rung_segments(kind, [3, 27], PHASES)]
         assert table.costs(kind, [1, 3]).tolist() == [expected] * (N - 1)
     assert table.costs("prefix", [0, 1, 2, 3]).sum() == 27 * (N - 1)
     assert table.costs("compressed", [0, 1, 2, 3]).sum() == (1 + 3 + 9 + 27) * (N - 1)

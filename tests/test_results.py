@@ -19,10 +19,10 @@ import pytest
 from wandb.proto import wandb_internal_pb2 as pb
 
 from imbtune.errors import StudyError
-from imbtune.results.schema import EPOCHS
-from imbtune.results.store import Store, join
-from imbtune.results.tables import ParquetSink, recover
-from imbtune.results.wandb import WandbSink
+from imbtune.storage import Store, join
+from imbtune.study.tables.parquet import ParquetSink, recover
+from imbtune.study.tables.schema import EPOCHS
+from imbtune.study.tables.wandb import WandbSink
 
 KNOBS = {"mix": str, "mix.omega": float, "model.width": int, "optimizer.nesterov": bool}
 METRICS = {

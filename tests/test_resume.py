@@ -25,16 +25,17 @@ from optuna.storages.journal import JournalFileBackend
 from scripted import tiny_space
 
 from imbtune.errors import StudyError
-from imbtune.results.store import Store, join
-from imbtune.search import calibrate, tuner
-from imbtune.search.journal import read_trials
-from imbtune.search.repeat import repeat_trial
-from imbtune.search.request import SearchRequest
-from imbtune.search.resources import Resources
-from imbtune.search.setup import new_store
-from imbtune.search.space_file import load_space
-from imbtune.search.study_files import read_study
-from imbtune.search.tuner import resume_search
+from imbtune.search import run_search
+from imbtune.search.calibration import run_calibration
+from imbtune.search.cluster.resources import Resources
+from imbtune.search.reproduce import repeat_trial
+from imbtune.search.run_search import resume_search
+from imbtune.search.session import new_store
+from imbtune.space.space_file import load_space
+from imbtune.storage import Store, join
+from imbtune.study.files import read_study
+from imbtune.study.journal import read_trials
+from imbtune.study.request import SearchRequest
 
 # a row is one of these; and what depends on the clock or on the process
 KEYS = {
@@ -218,7 +219,7 @@ def test_a_study_is_resumed_from_inside_its_folder(
 ) -> None:
     monkeypatch.chdir(straight)
     _, outcome = resume_search(".", {}, print)
-    assert outcome.place == str(straight)
+    assert outcome.path == str(straight)
 
 
 def test_a_renamed_study_goes_on_as_itself(straight: Path, tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_a_renamed_study_goes_on_as_itself(straight: Path, tmp_path: Path) -> No
     study = Path(shutil.copytree(straight, tmp_path / "renamed"))
     shutil.rmtree(old / "trials")
     request, outcome = resume_search(str(study), {}, print)
-    assert (request.name, outcome.place) == ("renamed", str(study))
+    assert (request.name, outcome.path) == ("renamed", str(study))
     assert len(outcome.records) == len(read_trials(Store(str(study)), "renamed")) == 13
     assert not (old / "trials").exists()
 
@@ -312,16 +313,16 @@ def test_a_start_that_was_interrupted_is_no_study(tmp_path: Path) -> None:
 def test_a_study_that_came_while_a_search_began_stays(
     begin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading data and measuring take a while, in which another search of the name may end."""
+    """DataSource data and measuring take a while, in which another search of the name may end."""
     request = SearchRequest(load_space("digits-lt"), 8, "cut", storage=str(tmp_path))
-    store = Store(request.place)
+    store = Store(request.path)
 
     def other_search(request: SearchRequest, *_: object) -> SearchRequest:
         store.create()
         store.write("study.yaml", b"another")
         return request
 
-    module = tuner if begin == "run_search" else calibrate
+    module = run_search if begin == "run_search" else run_calibration
     monkeypatch.setattr(module, "connected", lambda _: nullcontext())
     monkeypatch.setattr(module, "settle_share", other_search)
     monkeypatch.setattr(module, "find_resources", lambda *_: Resources(1, 0.0, 1))
@@ -396,7 +397,7 @@ def test_a_study_in_a_bucket_is_resumed(bucket: str, tmp_path: Path) -> None:
         os.kill(search.pid, signal.SIGKILL)
         search.communicate()
     before = store.table("trials")
-    done = run("resume", store.place, cwd=tmp_path)
+    done = run("resume", store.path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     trials = store.table("trials").to_pandas()
     assert sorted(trials["trial"]) == list(range(8))

@@ -11,13 +11,14 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.schedulers import ASHAScheduler
 
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
-from imbtune.search.resources import Node, check_gpu_fraction, plan_resources
-from imbtune.search.samplers import SAMPLERS, make_sampler, trial_seed
-from imbtune.search.scheduler import RungScheduler
-from imbtune.search.searcher import OptunaSearcher
-from imbtune.search.space_file import load_space
+from imbtune.search.asha import RungScheduler
+from imbtune.search.cluster.resources import Node, check_gpu_fraction, plan_resources
+from imbtune.search.optuna_searcher import OptunaSearcher
+from imbtune.search.samplers import SAMPLERS, make_sampler
+from imbtune.seeds import trial_seed
+from imbtune.space.space_file import load_space
 
 STOP, GO = ASHAScheduler.STOP, ASHAScheduler.CONTINUE
 

@@ -19,11 +19,11 @@ from command import descendants, run, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.data.augment import normalise
-from imbtune.data.datasets import load
-from imbtune.final import load_model
-from imbtune.search.space_file import load_space
+from imbtune.data.load import load
+from imbtune.retrain import load_model
+from imbtune.space.space_file import load_space
 
 
 def read_trials(study: Path) -> pd.DataFrame:

@@ -13,11 +13,11 @@ from short_runs import CPU, DATA, everything, first_batch, make_config, same, tr
 from torch import Tensor, nn
 
 from imbtune.methods.losses import margin_softmax
-from imbtune.methods.schedules import Phases
-from imbtune.training.batch import Batch
-from imbtune.training.device_data import DeviceData
-from imbtune.training.progress import trunk, whole_run
+from imbtune.methods.lr_schedules import Phases
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.phases import trunk, whole_run
 from imbtune.training.state import TrainState
+from imbtune.training.step import Batch
 
 EPOCH = whole_run(5, Phases())[1]
 

@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from imbtune.errors import ConfigError
-from imbtune.search.scheduler import RungScheduler
-from imbtune.search.simulation import CONTINUE, STOP, Event, Scheduler, SimulatedTrial, simulate
+from imbtune.search.asha import RungScheduler
+from imbtune.search.forecast.simulate import (
+    CONTINUE,
+    STOP,
+    Event,
+    Scheduler,
+    SimulatedTrial,
+    simulate,
+)
 
 BUDGETS = [1, 3, 9]
 

@@ -11,11 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
-from imbtune.methods.finishing import finishers
-from imbtune.search.space import Rungs, SearchSpace
-from imbtune.search.space_file import list_spaces, load_space, parse_space
+from imbtune.methods.posthoc import posthoc_methods
+from imbtune.space.search_space import Rungs, SearchSpace
+from imbtune.space.space_file import list_spaces, load_space, parse_space
 
 SHIPPED = (
     *("cifar10-lt", "cifar100-lt", "cinic10-lt", "digits-lt-all"),
@@ -78,7 +78,7 @@ def test_knobs_of_generation_and_of_finishing_are_asked_for_with_their_parts() -
         assert ("mix.probability" in params) == (config.mix.name != "none")
         assert ("loss.noise" in params) == (config.loss.name == "gcl")
     assert {config.generate.name for _, config in drawn} == {"none", "deepsmote", "m2m"}
-    assert {config.after.name for _, config in drawn} == set(finishers.names())
+    assert {config.after.name for _, config in drawn} == set(posthoc_methods.names())
 
 
 def test_strength_is_not_asked_for_where_the_weights_never_act() -> None:

@@ -13,10 +13,10 @@ from data_files import raises_one_line, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbtune.data.profiles import Imbalance, profile_counts
-from imbtune.data.splits import Dataset, Images, Look, Splits, final_splits, search_splits
+from imbtune.data.imbalance import Imbalance, profile_counts
+from imbtune.data.splits import Dataset, Images, Preprocessing, Splits, final_splits, search_splits
 
-LOOK = Look((0.5,), (0.25,), pad=2, flip=True)
+LOOK = Preprocessing((0.5,), (0.25,), pad=2, flip=True)
 
 
 def make_dataset(sizes: list[int], seed: int = 0) -> Dataset:
@@ -55,15 +55,15 @@ def test_what_a_search_and_a_final_training_see(case: tuple[list[int], Imbalance
     dataset = make_dataset(sizes)
     every, test = keys(dataset.train), keys(dataset.test)
     search, final = search_splits(dataset, imbalance), final_splits(dataset, imbalance)
-    learnt, validation, kept = keys(search.train), keys(search.held), keys(final.train)
+    learnt, validation, kept = keys(search.train), keys(search.held_out), keys(final.train)
     wanted = profile_counts(imbalance, np.array(sizes))
 
     assert final.counts().tolist() == wanted.tolist()
-    assert keys(final.held) == test
+    assert keys(final.held_out) == test
     held = [imbalance.val_per_class] * len(sizes)
     if imbalance.profile == "as_is":  # the share, rounded, and one image on each side
         held = [min(max(round(imbalance.val_share * n), 1), n - 1) for n in sizes]
-    assert search.held.counts(len(sizes)).tolist() == held
+    assert search.held_out.counts(len(sizes)).tolist() == held
     assert not learnt.keys() & validation.keys()
     assert not test.keys() & (learnt.keys() | validation.keys() | kept.keys())
     # only what was held out of the benchmark's own images returns; the left-over never train
@@ -161,8 +161,8 @@ def test_augment_none_keeps_the_scaling_alone() -> None:
     for splits in (search_splits, final_splits):
         standard = splits(dataset, Imbalance(ratio=2, val_per_class=2))
         plain = splits(dataset, Imbalance(ratio=2, val_per_class=2, augment="none"))
-        assert standard.look == LOOK
-        assert plain.look == Look((0.5,), (0.25,), pad=0, flip=False)
+        assert standard.preprocessing == LOOK
+        assert plain.preprocessing == Preprocessing((0.5,), (0.25,), pad=0, flip=False)
         assert plain.fingerprint() == standard.fingerprint()
 
 
@@ -180,7 +180,7 @@ def test_validation_that_eats_a_class_is_refused_with_a_size_that_works() -> Non
 def test_digits_in_a_search_are_no_test_digits() -> None:
     dataset = read("digits")
     search = search_splits(dataset, Imbalance(ratio=50, head=100, val_per_class=30))
-    seen = keys(search.train) | keys(search.held)
+    seen = keys(search.train) | keys(search.held_out)
     assert not keys(dataset.test).keys() & seen.keys()
     assert search.counts()[0] == 100 - max(0, 30 - 38)
-    assert search.held.counts(10).tolist() == [30] * 10
+    assert search.held_out.counts(10).tolist() == [30] * 10

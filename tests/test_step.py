@@ -16,14 +16,14 @@ from short_runs import CPU, DATA, make_config, plan_of, same
 from torch import Tensor
 
 from imbtune.methods.losses import cloud_noise, margin_softmax
-from imbtune.methods.schedules import Phases
-from imbtune.training import device_data
-from imbtune.training.batch import Batch, objective
-from imbtune.training.device_data import DeviceData, Views
-from imbtune.training.image_store import Resident
+from imbtune.methods.lr_schedules import Phases
+from imbtune.training.device import device_data
+from imbtune.training.device.device_data import DeviceData, Views
+from imbtune.training.device.image_store import Resident
 from imbtune.training.loop import batches
-from imbtune.training.progress import whole_run
+from imbtune.training.phases import whole_run
 from imbtune.training.state import TrainState, seed_torch
+from imbtune.training.step import Batch, objective
 
 # ---- the objective -----------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ def test_seeding_leaves_nothing_behind_without_a_gpu() -> None:
 def test_read_only_images_are_used_in_place_without_a_warning() -> None:
     """Ray's object store hands out memory that nobody may write to."""
     splits = make_splits([4, 4])
-    for part in (splits.train, splits.held):
+    for part in (splits.train, splits.held_out):
         assert isinstance(part.pixels, np.ndarray)
         part.pixels.flags.writeable = part.labels.flags.writeable = False
     data = DeviceData(splits, CPU)

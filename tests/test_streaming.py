@@ -20,11 +20,13 @@ from imbtune.data.decoding import Decoder
 from imbtune.data.images import EncodedPixels, Images
 from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError, DataError
-from imbtune.training import device_data, margins, state
-from imbtune.training.climb import RungResult, climb
-from imbtune.training.device_data import DeviceData
-from imbtune.training.image_store import Encoded, Resident, Streamed
-from imbtune.training.progress import stretches
+from imbtune.training import state
+from imbtune.training.device import device_data
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.device.image_store import Encoded, Resident, Streamed
+from imbtune.training.evaluation import margins
+from imbtune.training.phases import rung_segments
+from imbtune.training.rungs import RungResult, train_through_rungs
 
 COUNTS = [30, 10, 5, 1]
 
@@ -59,8 +61,10 @@ def as_files(pixels_NCHW: NDArray[np.uint8]) -> EncodedPixels:
 
 
 def encoded(splits: Splits, kind: Any) -> Splits:
-    train, held = (Images(kind(part.pixels), part.labels) for part in (splits.train, splits.held))
-    return Splits(train, held, splits.classes, splits.look)
+    train, held = (
+        Images(kind(part.pixels), part.labels) for part in (splits.train, splits.held_out)
+    )
+    return Splits(train, held, splits.classes, splits.preprocessing)
 
 
 def both(kind: Any = Zipped, size: int = 8, channels: int = 1) -> tuple[DeviceData, DeviceData]:
@@ -126,10 +130,10 @@ def test_a_climb_is_the_same_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) ->
     """Its evaluations, second stages and margins too, through many small blocks."""
     in_small_blocks(monkeypatch, 9)
     config = make_config(mix="mixup", after="lws", epochs=2, batch_size=23)
-    path = stretches("cooldown", [1, 2], config.schedule.shared)
+    path = rung_segments("cooldown", [1, 2], config.schedule.shared)
     results = []
     for data in both(as_files):
-        rungs = [r for r in climb([config], data, path) if isinstance(r, RungResult)]
+        rungs = [r for r in train_through_rungs([config], data, path) if isinstance(r, RungResult)]
         assert rungs[-1].margins is not None
         figures = [mean_K.tolist() for mean_K in rungs[-1].margins]
         results.append((figures, [r.confusion_KK.tolist() for r in rungs], rungs[-1].passes))
@@ -155,8 +159,12 @@ def test_neighbours_of_large_images_are_those_of_their_thumbnails() -> None:
     assert isinstance(splits.train.pixels, np.ndarray)
     pixels = splits.train.pixels[..., :64]
     small = pixels.reshape(-1, 1, 32, 3, 32, 2).mean((3, 5)).astype(np.uint8)
-    wide = Splits(Images(pixels, splits.train.labels), splits.held, splits.classes, splits.look)
-    tiny = Splits(Images(small, splits.train.labels), splits.held, splits.classes, splits.look)
+    wide = Splits(
+        Images(pixels, splits.train.labels), splits.held_out, splits.classes, splits.preprocessing
+    )
+    tiny = Splits(
+        Images(small, splits.train.labels), splits.held_out, splits.classes, splits.preprocessing
+    )
     found, expected = (
         data.neighbours.nearest(3, False)[0]
         for data in (DeviceData(encoded(wide, Zipped), CPU), DeviceData(tiny, CPU))

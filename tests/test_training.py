@@ -24,19 +24,19 @@ from short_runs import (
 )
 from torch import Tensor
 
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Images, Splits
-from imbtune.methods.blending import Blend
-from imbtune.methods.schedules import Phases
-from imbtune.presets import PRESETS
-from imbtune.training.batch import objective
-from imbtune.training.climb import EpochResult, RungResult, climb
-from imbtune.training.device_data import DeviceData
-from imbtune.training.finish import finish
+from imbtune.methods.lr_schedules import Phases
+from imbtune.methods.mixing.blending import Blend
+from imbtune.space.presets import PRESETS
+from imbtune.training.apply_posthoc import apply_posthoc
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.loop import batches, train_epoch
-from imbtune.training.metrics import metrics
-from imbtune.training.progress import RUNG_KINDS, cooldown, stretches, trunk, whole_run
+from imbtune.training.phases import RUNG_KINDS, cooldown, rung_segments, trunk, whole_run
+from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
 from imbtune.training.state import TrainState
+from imbtune.training.step import objective
 
 # ---- the loop ----------------------------------------------------------------------------------
 
@@ -211,14 +211,16 @@ def test_every_preset_branches_and_goes_on_as_if_nothing_had_happened(preset: st
     assert train(straight, before) == train(branched, before)
     with branched.kept(config, DATA):
         train(branched, cooldown(1, 2, 4, Phases()))
-        finish(branched, DATA, 2)
+        apply_posthoc(branched, DATA, 2)
     assert same(everything(branched), everything(straight))
     assert train(branched, after) == train(straight, after)
     assert same(everything(branched), everything(straight))
 
 
 def climbed(config: TrainConfig, kind: str, budgets: list[int]) -> list[EpochResult | RungResult]:
-    return list(climb([config], DATA, stretches(kind, budgets, config.schedule.shared)))
+    return list(
+        train_through_rungs([config], DATA, rung_segments(kind, budgets, config.schedule.shared))
+    )
 
 
 def last_epochs(results: list[EpochResult | RungResult], count: int) -> list[tuple[Any, ...]]:
@@ -236,7 +238,7 @@ def test_all_kinds_of_rungs_end_in_the_same_run(mix: str) -> None:
         results = climbed(config, kind, [1, 3, 9])
         assert last_epochs(results, 4) == last_epochs(alone, 4)
         top = results[-1]
-        assert isinstance(top, RungResult) and top.stretch.budget == 9
+        assert isinstance(top, RungResult) and top.segment.budget == 9
         state = trained(config)
         assert np.array_equal(top.confusion_KK, state.evaluate(DATA))
 
@@ -254,9 +256,9 @@ def test_rungs_below_leave_no_trace_in_the_top_ones_model(preset: str, kind: str
     alone = climbed(config, "compressed", [4])
     results = climbed(config, kind, [2, 4])
     assert fingerprint(results[-1]) == fingerprint(alone[-1])
-    assert isinstance(results[-1], RungResult) and results[-1].stretch.budget == 4
+    assert isinstance(results[-1], RungResult) and results[-1].segment.budget == 4
     below = next(r for r in results if isinstance(r, RungResult))
-    assert below.stretch.budget == 2 and below.margins is None
+    assert below.segment.budget == 2 and below.margins is None
 
 
 @pytest.mark.parametrize(("kind", "epochs"), [("cooldown", 11), ("compressed", 13), ("prefix", 9)])
@@ -270,7 +272,7 @@ def test_a_climb_yields_every_epoch_and_counts_its_images(kind: str, epochs: int
             assert isinstance(before, EpochResult)
             assert np.array_equal(result.confusion_KK, before.confusion_KK)
     assert trained_epochs == epochs
-    assert [r.stretch.rung for r in results if isinstance(r, RungResult)] == [0, 1, 2]
+    assert [r.segment.rung for r in results if isinstance(r, RungResult)] == [0, 1, 2]
 
 
 # ---- learning ----------------------------------------------------------------------------------
@@ -280,11 +282,13 @@ def test_a_network_learns_four_classes_and_not_from_shuffled_labels() -> None:
     splits = make_splits([40] * 4)
     config = make_config(epochs=10, model__width=8, optimizer__lr=0.05, batch_size=20)
     data = DeviceData(splits, CPU)
-    learned = metrics(trained(config, data).evaluate(data), data.counts_K)
+    learned = compute_metrics(trained(config, data).evaluate(data), data.counts_K)
     labels = np.random.default_rng(0).permutation(splits.train.labels)
     train_images = Images(splits.train.pixels, labels)
-    wrong = DeviceData(Splits(train_images, splits.held, splits.classes, splits.look), CPU)
-    misled = metrics(trained(config, wrong).evaluate(wrong), wrong.counts_K)
+    wrong = DeviceData(
+        Splits(train_images, splits.held_out, splits.classes, splits.preprocessing), CPU
+    )
+    misled = compute_metrics(trained(config, wrong).evaluate(wrong), wrong.counts_K)
     assert learned["balanced_accuracy"] is not None and misled["balanced_accuracy"] is not None
     assert learned["balanced_accuracy"] > 0.85
     assert misled["balanced_accuracy"] < 0.6
@@ -300,7 +304,7 @@ def test_deferred_reweighting_raises_the_recall_of_the_tail() -> None:
                 weights=weights, seed=seed, epochs=10, batch_size=16, model__width=8,
                 optimizer__lr=0.02, schedule="linear", schedule__cooldown=0.5,
             )  # fmt: skip
-            figures = metrics(trained(config, data).evaluate(data), data.counts_K)
+            figures = compute_metrics(trained(config, data).evaluate(data), data.counts_K)
             assert figures["few"] is not None
             seen.append(figures["few"])
     assert np.mean(few["inverse"]) > np.mean(few["none"]) + 0.2
@@ -316,7 +320,7 @@ def test_the_literatures_methods_learn(preset: str) -> None:
         after__share=1.0,
     )  # fmt: skip
     state = trained(config, data)
-    finish(state, data, 12)
-    figures = metrics(state.evaluate(data), data.counts_K)
+    apply_posthoc(state, data, 12)
+    figures = compute_metrics(state.evaluate(data), data.counts_K)
     assert figures["balanced_accuracy"] is not None
     assert figures["balanced_accuracy"] > 0.6

@@ -29,14 +29,14 @@ from record import RUNGS, configurations, tensors
 from recorded import HALF, read
 from torch import Tensor, nn
 
-from imbtune.config import TrainConfig
-from imbtune.methods.schedules import Phases
-from imbtune.search.calibration import spearman
-from imbtune.training.device_data import BLOCK, DeviceData
-from imbtune.training.finish import finish
+from imbtune.config.train_config import TrainConfig
+from imbtune.methods.lr_schedules import Phases
+from imbtune.search.calibration.rung_quality import spearman
+from imbtune.training.apply_posthoc import apply_posthoc
+from imbtune.training.device.device_data import BLOCK, DeviceData
+from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.loop import train_epoch
-from imbtune.training.metrics import metrics
-from imbtune.training.progress import stretches
+from imbtune.training.phases import rung_segments
 from imbtune.training.state import TrainState
 
 Weights = dict[str, Tensor]
@@ -64,12 +64,12 @@ def along(
     """Train to both rungs; the figures of each with its last weights, and with their mean."""
     state = TrainState(config, data)
     budgets = RUNGS.budgets(config.epochs)
-    for stretch in stretches("cooldown", budgets[1:], phases)[:2]:
-        for epoch in stretch.epochs:
+    for segment in rung_segments("cooldown", budgets[1:], phases)[:2]:
+        for epoch in segment.epochs:
             train_epoch(state, data, epoch)
         with state.kept(config, data):
             passed = []
-            for epoch in stretch.branch:
+            for epoch in segment.branch:
                 train_epoch(state, data, epoch)
                 passed.append({k: v.clone() for k, v in state.model.state_dict().items()})
             for kind, weights in ((last, passed[-1]), ("mean", mean(passed))):
@@ -78,8 +78,8 @@ def along(
                 state.model.load_state_dict(weights)
                 if kind == "mean":
                     renew_statistics(state, data)
-                finish(state, data, stretch.budget)
-                yield kind, stretch.budget, metrics(state.evaluate(data), data.counts_K)
+                apply_posthoc(state, data, segment.budget)
+                yield kind, segment.budget, compute_metrics(state.evaluate(data), data.counts_K)
 
 
 def mean(passed: list[Weights]) -> Weights:

@@ -4,8 +4,8 @@
     python benchmarks/search/record.py benchmarks/search/cifar10-16.yaml --data cifar10-16.npz \\
         --configs 48 --seeds 2 --out FOLDER
 
-Every configuration is trained once along all rungs of every kind (imbtune.training.progress's
-`every_kind`), and with further seeds to the full budget alone: what it is really worth. Writes
+Every configuration is trained once along all rungs of every kind (`calibration_segments` of
+imbtune.training.phases), and with further seeds to the full budget alone, its true score. Writes
 `NAME-rungs.parquet`, a row a score, and `NAME-curves.parquet`, a row an epoch. Configurations that
 stand there already are not trained again.
 """
@@ -22,16 +22,16 @@ import optuna
 import pandas as pd
 import torch
 
-from imbtune.config import TrainConfig
-from imbtune.data.datasets import Reading, load
+from imbtune.config.train_config import TrainConfig
+from imbtune.data.load import DataSource, load
 from imbtune.data.splits import search_splits
-from imbtune.search.samplers import trial_seed
-from imbtune.search.space import Rungs, SearchSpace
-from imbtune.search.space_file import load_space
-from imbtune.training.climb import RungResult, climb
-from imbtune.training.device_data import DeviceData
-from imbtune.training.metrics import metrics
-from imbtune.training.progress import every_kind, stretches
+from imbtune.seeds import trial_seed
+from imbtune.space.search_space import Rungs, SearchSpace
+from imbtune.space.space_file import load_space
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.evaluation.metrics import compute_metrics
+from imbtune.training.phases import calibration_segments, rung_segments
+from imbtune.training.rungs import RungResult, train_through_rungs
 
 RUNGS = Rungs(eta=3, count=4)
 
@@ -49,7 +49,7 @@ def tensors(space: str, data: Path | None) -> tuple[SearchSpace, DeviceData]:
     """The data as a search sees them."""
     loaded = load_space(space)
     base = loaded.base()
-    full = load(base.data.name, base.data.knobs, Reading(data))
+    full = load(base.data.name, base.data.knobs, DataSource(data))
     return loaded, DeviceData(search_splits(full, base.data.shared), torch.device("cpu"))
 
 
@@ -63,17 +63,17 @@ def run(task: tuple[str, Path | None, int, int, int]) -> tuple[list[Any], list[A
     budgets, phases = RUNGS.budgets(config.epochs), config.schedule.shared
     if seed:
         config = config.replace(seed=trial_seed(seed, number))
-        path = stretches("cooldown", budgets[-1:], phases)
+        path = rung_segments("cooldown", budgets[-1:], phases)
     else:
-        path = every_kind(budgets, phases)
+        path = calibration_segments(budgets, phases)
     rungs, curves = [], []
-    for result in climb([config], data, path):
+    for result in train_through_rungs([config], data, path):
         row = {
             "config": number,
             "seed": seed,
-            "kind": result.stretch.kind,
-            "budget": result.stretch.budget,
-            "score": metrics(result.confusion_KK, data.counts_K)[space.objective],
+            "kind": result.segment.kind,
+            "budget": result.segment.budget,
+            "score": compute_metrics(result.confusion_KK, data.counts_K)[space.objective],
         }
         if isinstance(result, RungResult):
             settings = {} if seed else config.flat()

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from imbtune.methods.schedules import Phases
-from imbtune.search.calibration import recall_of_best, spearman
-from imbtune.training.progress import RUNG_KINDS, stretches
+from imbtune.methods.lr_schedules import Phases
+from imbtune.search.calibration.rung_quality import recall_of_best, spearman
+from imbtune.training.phases import RUNG_KINDS, rung_segments
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +50,9 @@ class Recorded:
         Everything counts: a cool-down's branches, and the restarts of compressed schedules.
         """
         budgets = [self.budgets[r] for r in rungs]
-        return np.array([[s.cost for s in stretches(kind, budgets, p)] for p in self.phases], float)
+        return np.array(
+            [[s.cost for s in rung_segments(kind, budgets, p)] for p in self.phases], float
+        )
 
 
 HALF = ", better half"
@@ -97,7 +99,7 @@ def read(folder: Path, name: str) -> Recorded:
 
 
 def _full_run(curves: pd.DataFrame, full: int) -> pd.DataFrame:
-    """The scores along the whole run of seed 0: the trunk of all stretches, then its cool-down."""
+    """The scores along the whole run of seed 0: the trunk of all segments, then its cool-down."""
     own = curves[(curves["seed"] == 0) & (curves["kind"] != "compressed")]
     last = (own["kind"] == "cooldown") & (own["budget"] == full)
     trunk = own[own["phase"] == "trunk"]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from imbtune.data.datasets import Reading, load
+from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Images
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    full = load("cifar10", {}, Reading(options.data))
+    full = load("cifar10", {}, DataSource(options.data))
     np.savez(
         options.out,
         x_train=shrunk(full.train),

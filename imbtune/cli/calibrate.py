@@ -13,12 +13,12 @@ from rich.table import Table
 
 from imbtune.cli.search import INTERRUPTED, parse_request
 from imbtune.cli.settings import make_console
-from imbtune.search.calibration import SUFFIX, Calibration, cautions, figure
-from imbtune.search.commands import resume_command, space_command
-from imbtune.search.request import AUTO, SearchRequest
+from imbtune.search.calibration.rung_quality import SUFFIX, Calibration, cautions, figure
+from imbtune.study.hints import resume_command, space_command
+from imbtune.study.request import AUTO, SearchRequest
 
 if TYPE_CHECKING:  # Ray takes seconds to import
-    from imbtune.search.calibrate import CalibrationOutcome
+    from imbtune.search.calibration.run_calibration import CalibrationOutcome
 
 
 def calibrate_command(name: str | None, **options: Any) -> None:
@@ -26,7 +26,9 @@ def calibrate_command(name: str | None, **options: Any) -> None:
     request = parse_request(name=name, **options)
     request = replace(request, name=name or request.space.name + SUFFIX)
 
-    from imbtune.search.calibrate import run_calibration  # Ray takes seconds to import
+    from imbtune.search.calibration.run_calibration import (
+        run_calibration,  # Ray takes seconds to import
+    )
 
     say = functools.partial(print, flush=True)
     finish_calibration(*run_calibration(request, say))
@@ -34,7 +36,7 @@ def calibrate_command(name: str | None, **options: Any) -> None:
 
 def resume_calibration_command(study: str, changes: Mapping[str, Any]) -> None:
     """Go on with a calibration, and print what the rungs say."""
-    from imbtune.search.calibrate import resume_calibration
+    from imbtune.search.calibration.run_calibration import resume_calibration
 
     say = functools.partial(print, flush=True)
     finish_calibration(*resume_calibration(study, changes, say))
@@ -48,7 +50,7 @@ def finish_calibration(request: SearchRequest, outcome: CalibrationOutcome) -> N
         return
     console.print(f"\nInterrupted after {outcome.done} of {outcome.runs} runs")
     console.print("\nNext: go on with what is left:")
-    console.print(f"  {resume_command(outcome.place)}", soft_wrap=True)
+    console.print(f"  {resume_command(outcome.path)}", soft_wrap=True)
     raise typer.Exit(INTERRUPTED)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -38,13 +37,7 @@ from imbtune.cli.options import (
     TrialsOption,
 )
 from imbtune.errors import ImbtuneError
-from imbtune.garbage import collected_seldom
-
-# Threads of torch that wait for one another spin 300,000 times by default. Where another process,
-# Ray's own too, has the CPU of one of them, that costs most of the time. Read when torch is
-# imported, which is later; the actors of a search inherit it.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+from imbtune.runtime import fewer_collections, limit_thread_spinning
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
@@ -257,7 +250,7 @@ def train(
 ) -> None:
     """Train a configuration on all training data, and test it once, at the end."""
     if trial:
-        from imbtune.cli.repeat import repeat_command
+        from imbtune.cli.reproduce import repeat_command
 
         others: dict[str, object] = {
             "a file": config,
@@ -303,5 +296,6 @@ def show(
 def main() -> None:
     """The entry point of the installed command."""
     atexit.register(gc.freeze)  # or the interpreter's end looks through it all: 0.8 s with torch
-    with collected_seldom():
+    limit_thread_spinning()
+    with fewer_collections():
         app()

@@ -11,12 +11,12 @@ from rich.table import Table
 
 from imbtune.cli.search import parse_request
 from imbtune.cli.settings import make_console
-from imbtune.search.commands import space_command
-from imbtune.search.request import SearchRequest
+from imbtune.study.hints import space_command
+from imbtune.study.request import SearchRequest
 
 if TYPE_CHECKING:
-    from imbtune.search.pace import Fleet, Pace
-    from imbtune.search.plan import Plan
+    from imbtune.search.forecast.forecast import Plan
+    from imbtune.search.forecast.trial_speed import Fleet, TrialSpeed
 
 # options that decide what a search costs, or which one it is
 OWN = ("seed", "sampler", "rungs", "calibration", "rescue", "finals", "final_seeds")
@@ -28,14 +28,14 @@ def plan_command(
     """Check the options, simulate the search, and print what it takes; `options` are a search's."""
     request = parse_request(**options)
 
-    from imbtune.search.pace import find_pace
-    from imbtune.search.plan import Costs, plan_search
+    from imbtune.search.forecast.forecast import Costs, plan_search
+    from imbtune.search.forecast.trial_speed import find_trial_speed
 
-    fleet, pace = find_pace(request, gpus, cpus, study)
-    costs = Costs(request, pace.speed, pace.counts_K, pace.held)
+    fleet, trial_speed = find_trial_speed(request, gpus, cpus, study)
+    costs = Costs(request, trial_speed.speed, trial_speed.counts_K, trial_speed.held)
     plan = plan_search(request, costs, fleet.trial.concurrent)
     console = make_console()
-    print_plan(request, fleet, pace, plan, price, console)
+    print_plan(request, fleet, trial_speed, plan, price, console)
     console.print("\nNext: this search:")
     console.print(f"  {search_line(as_planned(request, fleet), options)}", soft_wrap=True)
 
@@ -43,18 +43,18 @@ def plan_command(
 def print_plan(
     request: SearchRequest,
     fleet: Fleet,
-    pace: Pace,
+    trial_speed: TrialSpeed,
     plan: Plan,
     price: float | None,
     console: Console,
 ) -> None:
     """What is planned with, how many trials reach each rung, and what it all takes."""
-    trial, speed = fleet.trial, pace.speed
+    trial, speed = fleet.trial, trial_speed.speed
     share = f"{trial.cpus} CPU" + (f" + {trial.gpus:g} GPU" if trial.gpus else "")
     console.print(
         f"{request.space.name}: {request.trials} trials on {_count(fleet.units, fleet.unit)}, "
         f"{trial.concurrent} at a time on {share} each\n"
-        f"A trial trains {1 / speed.pass_seconds:,.0f} images a second, {pace.source} "
+        f"A trial trains {1 / speed.pass_seconds:,.0f} images a second, {trial_speed.source} "
         f"({1 / speed.high:,.0f} to {1 / speed.low:,.0f} by configuration)\n"
     )
     rungs = Table(title=f"{request.rungs} rungs", title_justify="left")
@@ -83,8 +83,8 @@ def print_plan(
 def as_planned(request: SearchRequest, fleet: Fleet) -> SearchRequest:
     """The search on what it is planned with: a cluster where this machine has less than that, else
     as many trials at a time and as much for each, where it would be given something else here."""
-    from imbtune.search.cluster import local_node
-    from imbtune.search.resources import plan_resources
+    from imbtune.search.cluster.connection import local_node
+    from imbtune.search.cluster.resources import plan_resources
 
     here, trial = local_node(), fleet.trial
     cpus_in_all = trial.cpus if fleet.gpus else fleet.cpus  # beside GPUs those of a trial count

@@ -9,15 +9,15 @@ from typing import Any
 
 import typer
 
-from imbtune.cli.outcome import print_outcome
+from imbtune.cli.search_summary import print_outcome
 from imbtune.cli.settings import make_console, parse_duration, parse_settings, parse_share
 from imbtune.errors import ConfigError, unknown
-from imbtune.results.tables import MODES
-from imbtune.search.records import SearchOutcome
-from imbtune.search.request import AUTO, CALIBRATION, SearchRequest
-from imbtune.search.space_file import load_space
-from imbtune.search.study_files import read_study
-from imbtune.training.progress import RUNG_KINDS
+from imbtune.space.space_file import load_space
+from imbtune.study.files import read_study
+from imbtune.study.records import SearchOutcome
+from imbtune.study.request import AUTO, CALIBRATION, SearchRequest
+from imbtune.study.tables.parquet import MODES
+from imbtune.training.phases import RUNG_KINDS
 
 RUNGS = (*RUNG_KINDS, "none", AUTO)
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
@@ -27,7 +27,7 @@ def search_command(**options: Any) -> None:
     """Check the options, search, and print what came out."""
     request = parse_request(**options)
 
-    from imbtune.search.tuner import run_search  # Ray takes seconds to import
+    from imbtune.search.run_search import run_search  # Ray takes seconds to import
 
     say = functools.partial(print, flush=True)
     outcome = run_search(request, say)
@@ -50,7 +50,7 @@ def resume_command(study: str, time_budget: str | None, **options: Any) -> None:
         resume_calibration_command(study, changes)
         return
 
-    from imbtune.search.tuner import resume_search
+    from imbtune.search.run_search import resume_search
 
     say = functools.partial(print, flush=True)
     request, outcome = resume_search(study, {**changes, "time_budget": budget}, say)
@@ -110,7 +110,7 @@ def parse_request(
         if value not in choices:
             raise unknown(f"value for {option}", value, choices)
     if request.rungs == AUTO:
-        from imbtune.search.following import with_calibration
+        from imbtune.search.calibration.follow import with_calibration
 
         request = with_calibration(request, calibration)
     elif calibration:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from imbtune.config import parse_value
+from imbtune.config.train_config import parse_value
 from imbtune.errors import ConfigError
 from imbtune.registry import Value
-from imbtune.search.request import AUTO
+from imbtune.study.request import AUTO
 
 WIDE = 160  # columns of a table that goes to a file or a pipe
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from imbtune.cli.settings import make_console
-from imbtune.presets import PRESETS
-from imbtune.registry import Entry, Parameter, Registry, describe_range
-from imbtune.slots import SLOTS
+from imbtune.config.slots import SLOTS
+from imbtune.registry import DeclaredKnob, Part, Registry, describe_range
+from imbtune.space.presets import PRESETS
 
 if TYPE_CHECKING:
-    from imbtune.search.space import SearchSpace
+    from imbtune.space.search_space import SearchSpace
 
 
 def show_command(topic: str, space: str | None) -> None:
     """Print one topic; with a space of the user's, what it imports is among it."""
-    from imbtune.search.space_file import list_spaces, load_space
+    from imbtune.space.space_file import list_spaces, load_space
 
     spaces = [load_space(space)] if space else []
     tables = {"datasets": _datasets, "methods": _methods, "knobs": _knobs}
@@ -63,9 +63,9 @@ def _methods() -> list[Table]:
 def _knobs() -> list[Table]:
     table = _table("knobs", "knob", "default", "range", "search range", "of", "what", "source")
     for slot, registry in SLOTS.items():
-        for name in registry.parameters():
+        for name in registry.knobs():
             for parameter, owners in _owners(registry, name).items():
-                shared = name in registry.shared_parameters
+                shared = name in registry.shared_knobs
                 table.add_row(
                     f"{slot}.{name}",
                     str(parameter.default),
@@ -78,15 +78,15 @@ def _knobs() -> list[Table]:
     return [table]
 
 
-def _owners(registry: Registry, name: str) -> dict[Parameter, list[Entry]]:
+def _owners(registry: Registry, name: str) -> dict[DeclaredKnob, list[Part]]:
     """The parts that have the knob, by what it is for them: its default and ranges may differ."""
-    found: dict[Parameter, list[Entry]] = {}
+    found: dict[DeclaredKnob, list[Part]] = {}
     for entry in registry.owners(name):
-        found.setdefault(entry.parameters[name], []).append(entry)
+        found.setdefault(entry.knobs[name], []).append(entry)
     return found
 
 
-def _search_range(parameter: Parameter) -> str:
+def _search_range(parameter: DeclaredKnob) -> str:
     knob = parameter.knob
     if not knob.search:
         return ""
@@ -97,14 +97,14 @@ def _search_range(parameter: Parameter) -> str:
 def _parts(registry: Registry, title: str) -> Table:
     table = _table(title, "name", "what", "knobs", "source")
     for entry in registry:
-        own = [name for name in entry.parameters if name not in registry.shared_parameters]
+        own = [name for name in entry.knobs if name not in registry.shared_knobs]
         table.add_row(entry.name, entry.help, " ".join(own), entry.source)
     return table
 
 
 def _shared(registry: Registry, title: str) -> Table:
     table = _table(title, "setting", "default", "range", "what", "source")
-    for name, parameter in registry.shared_parameters.items():
+    for name, parameter in registry.shared_knobs.items():
         table.add_row(
             f"{registry.slot}.{name}",
             str(parameter.default),

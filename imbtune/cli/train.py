@@ -10,12 +10,12 @@ from typing import Any
 from rich.table import Table
 
 from imbtune.cli.settings import make_console, parse_settings
-from imbtune.config import TrainConfig, active, flatten, parse_yaml, read_yaml
+from imbtune.config.plugins import PluginModule, load_plugins
+from imbtune.config.slots import check_knob
+from imbtune.config.train_config import TrainConfig, active, flatten, parse_yaml, read_yaml
 from imbtune.errors import ConfigError
-from imbtune.final import FinalRun, mean_and_std, train_final
-from imbtune.imports import OwnModule, import_parts
-from imbtune.results.store import Store
-from imbtune.slots import check_knob
+from imbtune.retrain import FinalRun, mean_and_std, train_final
+from imbtune.storage import Store
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def train_command(options: TrainOptions) -> None:
 
 def read_config(
     options: TrainOptions,
-) -> tuple[TrainConfig, tuple[OwnModule, ...], dict[str, Any]]:
+) -> tuple[TrainConfig, tuple[PluginModule, ...], dict[str, Any]]:
     """The configuration asked for, its modules of the user's own, and where it comes from."""
     pinned = parse_settings(options.settings)
     if options.epochs is not None:
@@ -75,7 +75,7 @@ def read_config(
         raise ConfigError(f"{options.config} holds no configuration: give a study's best.yaml")
     provenance = content.pop("provenance", {})
     try:
-        imports = import_parts(content.pop("imports", None), folder)
+        imports = load_plugins(content.pop("imports", None), folder)
         given = flatten(content)
         TrainConfig.from_settings(given)
         if not isinstance(provenance, dict):
@@ -95,23 +95,23 @@ def _check_set(config: TrainConfig, pinned: dict[str, Any]) -> None:
             check_knob(slot, getattr(config, slot).name, name)
 
 
-def _read(place: str) -> tuple[Store, Any]:
+def _read(path: str) -> tuple[Store, Any]:
     """A configuration file, from this machine or a bucket, and the folder that it is in."""
-    if "://" not in place:
-        return Store(str(Path(place).parent)), read_yaml(Path(place))
-    address, question, query = place.partition("?")
+    if "://" not in path:
+        return Store(str(Path(path).parent)), read_yaml(Path(path))
+    address, question, query = path.partition("?")
     parent, _, name = address.rpartition("/")
     folder = Store(parent + question + query)
     try:
-        return folder, parse_yaml(place, folder.read(name).decode())
+        return folder, parse_yaml(path, folder.read(name).decode())
     except OSError as error:
-        raise ConfigError(f"cannot read {place}: {error}") from error
+        raise ConfigError(f"cannot read {path}: {error}") from error
 
 
 def _preset_config(
     preset: str, space_name: str, pinned: dict[str, Any]
-) -> tuple[TrainConfig, tuple[OwnModule, ...], dict[str, Any]]:
-    from imbtune.search.space_file import load_space
+) -> tuple[TrainConfig, tuple[PluginModule, ...], dict[str, Any]]:
+    from imbtune.space.space_file import load_space
 
     seed = pinned.get("seed", 0)
     space = load_space(space_name).pin({k: v for k, v in pinned.items() if k != "seed"})

@@ -1,6 +1,6 @@
 """Data sets decoded once a machine: their arrays in a file that every process maps into memory.
 
-An entry is one file, `NAME-KEY.images` (:mod:`imbtune.data.mapped`). It appears whole by a rename,
+An entry is one file, `NAME-KEY.images` (:mod:`imbtune.data.cache_file`). It is renamed into place,
 under a lock, so processes that race decode once. It holds for the files that it was read from
 (paths, sizes, times of change) and for the code that read them; where these differ, or a checksum
 fails, it is made anew. So nothing depends on it: where it cannot be written, a data set is decoded
@@ -25,11 +25,11 @@ from typing import Any, TypeVar
 
 from PIL import __version__ as pillow_version
 
+from imbtune.data.cache_file import read_dataset, write_dataset
 from imbtune.data.images import EncodedPixels
-from imbtune.data.mapped import read_dataset, write_dataset
-from imbtune.data.reading import Reading, cache_folder, memory_limit
+from imbtune.data.source import DataSource, cache_folder, memory_limit
 from imbtune.data.splits import Dataset
-from imbtune.registry import Value, parameters_of
+from imbtune.registry import Value, knobs_of
 
 UNUSED = 30  # days
 
@@ -52,33 +52,35 @@ def from_files(*patterns: str) -> Callable[[Make], Make]:
 
 
 def cached(
-    name: str, make: Callable[..., Dataset], reading: Reading, knobs: Mapping[str, Value]
+    name: str, make: Callable[..., Dataset], data_source: DataSource, knobs: Mapping[str, Value]
 ) -> Dataset:
-    """`make(reading, **knobs)`: from the cache, else made and kept. What is not `from_files`, or
-    has no place to be kept in, is only made."""
+    """`make(data_source, **knobs)`: from the cache, else loaded and cached.
+
+    A data set that is not marked with `from_files`, or a full disk, is loaded without caching.
+    """
     if not hasattr(make, "files"):
-        return make(reading, **knobs)
+        return make(data_source, **knobs)
     try:
-        path, stamp = _path(name, make, reading, knobs), _stamp(name, make, reading)
+        path, stamp = _path(name, make, data_source, knobs), _stamp(name, make, data_source)
     except (OSError, RuntimeError):  # no home folder; files that cannot be looked at
-        return make(reading, **knobs)
-    if stamp and (found := _read(path, stamp, reading)):
+        return make(data_source, **knobs)
+    if stamp and (found := _read(path, stamp, data_source)):
         return found
     with _alone(path) as problem:
-        if stamp and (found := _read(path, stamp, reading)):  # another process has just made it
+        if stamp and (found := _read(path, stamp, data_source)):  # another process has just made it
             return found
-        dataset = make(reading, **knobs)
-        after = _stamp(name, make, reading)
+        dataset = make(data_source, **knobs)
+        after = _stamp(name, make, data_source)
         if not after or stamp not in ("", after):  # changed while it was read
             return dataset
-        problem = problem or _keep(path, dataset, after, reading)
+        problem = problem or _keep(path, dataset, after, data_source)
         if problem:
             note = (
                 f"the decoded images cannot be kept in {path.parent} ({problem}) and are decoded at"
                 f" every start: $IMBTUNE_CACHE names another place"
             )
             return replace(dataset, notes=(*dataset.notes, note))
-        return _read(path, after, reading) or dataset
+        return _read(path, after, data_source) or dataset
 
 
 def source_files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
@@ -98,21 +100,21 @@ def source_files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
 
 
 def _path(
-    name: str, make: Callable[..., Dataset], reading: Reading, knobs: Mapping[str, Value]
+    name: str, make: Callable[..., Dataset], data_source: DataSource, knobs: Mapping[str, Value]
 ) -> Path:
     """The entry's file: one for each data set, place and values of its knobs."""
-    given = {key: parameter.default for key, parameter in parameters_of(make).items()} | dict(knobs)
-    root = str(reading.root.resolve()) if reading.root else None
+    given = {key: parameter.default for key, parameter in knobs_of(make).items()} | dict(knobs)
+    root = str(data_source.root.resolve()) if data_source.root else None
     key = hashlib.sha256(json.dumps([name, root, given], sort_keys=True).encode()).hexdigest()
     return cache_folder("decoded") / f"{name}-{key[:16]}.images"
 
 
-def _stamp(name: str, make: Callable[..., Dataset], reading: Reading) -> str:
+def _stamp(name: str, make: Callable[..., Dataset], data_source: DataSource) -> str:
     """What an entry holds for: the source files as they are now, and the code that reads them.
 
     Empty where there is no file yet. OSError where they, or the code, cannot be read.
     """
-    root = reading.root or cache_folder(name)
+    root = data_source.root or cache_folder(name)
     listed, any_file = hashlib.sha256(), False
     for path in source_files(root, make.files):  # type: ignore[attr-defined]
         any_file, about = True, path.stat()
@@ -142,7 +144,7 @@ def _alone(path: Path) -> Iterator[str]:
         yield ""
 
 
-def _keep(path: Path, dataset: Dataset, stamp: str, reading: Reading) -> str:
+def _keep(path: Path, dataset: Dataset, stamp: str, data_source: DataSource) -> str:
     """Write the entry; why it could not be written, or nothing."""
     if not _is_as_read(dataset):
         return ""
@@ -150,7 +152,7 @@ def _keep(path: Path, dataset: Dataset, stamp: str, reading: Reading) -> str:
     try:
         if shutil.disk_usage(path.parent).free < 2 * _room(dataset):
             return "they would take more than half of the room that the disk has"
-        write_dataset(part, dataset, {"stamp": stamp, "skipping": reading.skip_corrupt})
+        write_dataset(part, dataset, {"stamp": stamp, "skipping": data_source.skip_corrupt})
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -160,11 +162,11 @@ def _keep(path: Path, dataset: Dataset, stamp: str, reading: Reading) -> str:
     return ""
 
 
-def _read(path: Path, stamp: str, reading: Reading) -> Dataset | None:
+def _read(path: Path, stamp: str, data_source: DataSource) -> Dataset | None:
     """The data set of the entry; None where there is none that holds and is whole."""
 
     def holds(about: Mapping[str, Any]) -> bool:
-        return about["stamp"] == stamp and (reading.skip_corrupt or not about["skipping"])
+        return about["stamp"] == stamp and (data_source.skip_corrupt or not about["skipping"])
 
     dataset = read_dataset(path, holds)
     if not dataset or not _is_as_read(dataset):

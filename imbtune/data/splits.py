@@ -20,14 +20,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imbtune.data.images import Bytes, EncodedPixels, Images, Ints, Pixels
-from imbtune.data.profiles import Imbalance, profile_counts
+from imbtune.data.imbalance import Imbalance, profile_counts
 from imbtune.errors import DataError
 
-__all__ = ["Bytes", "Dataset", "EncodedPixels", "Images", "Ints", "Look", "Pixels", "Splits"]
+__all__ = [
+    "Bytes",
+    "Dataset",
+    "EncodedPixels",
+    "Images",
+    "Ints",
+    "Pixels",
+    "Preprocessing",
+    "Splits",
+]
 
 
 @dataclass(frozen=True)
-class Look:
+class Preprocessing:
     """How a data set's pixels become network input: its standard augmentation and scaling.
 
     mean, std: per channel, of pixels in [0, 1]. pad: pixels of a random shift; flip: mirroring.
@@ -49,21 +58,21 @@ class Dataset:
     train: Images
     test: Images
     classes: tuple[str, ...]
-    look: Look
+    preprocessing: Preprocessing
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What one training run may see: `train` to learn from, `held` to be scored on.
+    """What one training run may see: `train` to learn from, `held_out` to be scored on.
 
-    In a search `held` is the validation set; in a final training it is the test set.
+    In a search `held_out` is the validation set; in a final training it is the test set.
     """
 
     train: Images
-    held: Images
+    held_out: Images
     classes: tuple[str, ...]
-    look: Look
+    preprocessing: Preprocessing
     notes: tuple[str, ...] = ()
 
     def counts(self) -> Ints:
@@ -71,7 +80,7 @@ class Splits:
 
     def fingerprint(self) -> str:
         """SHA-256 over the pixels and labels of both parts: the same data, the same figure."""
-        return hashlib.sha256(self.train.digest() + self.held.digest()).hexdigest()
+        return hashlib.sha256(self.train.digest() + self.held_out.digest()).hexdigest()
 
 
 def search_splits(dataset: Dataset, imbalance: Imbalance) -> Splits:
@@ -90,8 +99,8 @@ def final_splits(dataset: Dataset, imbalance: Imbalance) -> Splits:
 
 
 def _splits(dataset: Dataset, imbalance: Imbalance, train: Images, held: Images) -> Splits:
-    look = _augmented(dataset.look, imbalance.augment, train.pixels.shape[2])
-    return Splits(train, held, dataset.classes, look, dataset.notes)
+    preprocessing = _augmented(dataset.preprocessing, imbalance.augment, train.pixels.shape[2])
+    return Splits(train, held, dataset.classes, preprocessing, dataset.notes)
 
 
 def standard_pad(height: int) -> int:
@@ -99,11 +108,11 @@ def standard_pad(height: int) -> int:
     return max(1, height // 8)
 
 
-def _augmented(look: Look, augment: str, height: int) -> Look:
+def _augmented(preprocessing: Preprocessing, augment: str, height: int) -> Preprocessing:
     if augment == "standard":
-        return look
-    pad = 0 if augment == "none" else look.pad or standard_pad(height)
-    return replace(look, pad=pad, flip=augment == "shift_flip")
+        return preprocessing
+    pad = 0 if augment == "none" else preprocessing.pad or standard_pad(height)
+    return replace(preprocessing, pad=pad, flip=augment == "shift_flip")
 
 
 def _carve(train: Images, classes: tuple[str, ...], imbalance: Imbalance) -> tuple[Ints, Ints]:

@@ -15,10 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from imbtune.methods.eager import defer_compiler
 from imbtune.registry import Knob, Registry
-
-defer_compiler()  # here, so that it comes before the first optimiser wherever that is made
 
 SAM = "Foret et al. 2021, arXiv 2010.01412"
 IMBSAM = "Zhou et al. 2023, arXiv 2308.07815"

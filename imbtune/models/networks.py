@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbtune.errors import ConfigError
-from imbtune.registry import Entry, Knob, Registry
+from imbtune.registry import Knob, Part, Registry
 
 RESNET = "He et al. 2016, arXiv 1512.03385"
 LDAM = "Cao et al. 2019, arXiv 1906.07413"
@@ -76,7 +76,7 @@ class LinearHead(nn.Linear):
 
 
 class CosineHead(nn.Module):
-    """logits = cos(w_k, f) in [-1, 1]; the loss's scale s stretches them."""
+    """logits = cos(w_k, f) in [-1, 1]; the loss's scale s rung_segments them."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
@@ -127,13 +127,13 @@ def check_model(model: nn.Module, name: str, image_shape: tuple[int, ...]) -> No
         ) from error
 
 
-def _resolve_torchvision(name: str) -> Entry | None:
+def _resolve_torchvision(name: str) -> Part | None:
     from torchvision import models as zoo
 
     if name not in zoo.list_models(module=zoo):
         return None
     make = functools.partial(_torchvision_backbone, name)
-    return Entry("model", name, make, {}, "torchvision's, untrained", "torchvision.models")
+    return Part("model", name, make, {}, "torchvision's, untrained", "torchvision.models")
 
 
 def _torchvision_backbone(name: str, channels: int) -> Backbone:

@@ -1,4 +1,4 @@
-"""Finals: the best trials again with fresh seeds, and who wins by them: imbtune.search.evidence."""
+"""Finals: the best trials again with fresh seeds, and who wins by them: imbtune.study.evidence."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 import pyarrow as pa
 from ray.tune import Callback
 
-from imbtune.results.schema import FINALS
-from imbtune.results.store import Store
-from imbtune.search.fit import one_run
 from imbtune.search.recorder import last_line
-from imbtune.search.records import COMPLETE, FinalRecord, TrialRecord
-from imbtune.search.samplers import FINALS as FOR_FINALS
-from imbtune.search.samplers import derived_seed
+from imbtune.search.tune import one_run
+from imbtune.seeds import Purpose, derived_seed
+from imbtune.storage import Store
+from imbtune.study.records import COMPLETE, FinalRecord, TrialRecord
+from imbtune.study.tables.schema import FINALS
 
 OF_A_TRUNK = 2  # finalists
 
@@ -37,7 +36,7 @@ def finalists(records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
 
 def fresh_seeds(study_seed: int, count: int) -> list[int]:
     """Training seeds that no trial of the study has, the same for every finalist."""
-    return [derived_seed(study_seed, number, FOR_FINALS) for number in range(count)]
+    return [derived_seed(study_seed, number, Purpose.FINALS) for number in range(count)]
 
 
 def final_runs(

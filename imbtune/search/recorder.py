@@ -14,12 +14,12 @@ from typing import Any
 
 from ray.tune import Callback
 
-from imbtune.results.store import Store
-from imbtune.results.tables import Sink
-from imbtune.search import checkpoints
-from imbtune.search.journal import Journal, one_trial, trial_record
-from imbtune.search.records import WORDS, TrialRecord, summary
-from imbtune.search.space import SearchSpace
+from imbtune.space.search_space import SearchSpace
+from imbtune.storage import Store
+from imbtune.study import checkpoints
+from imbtune.study.journal import Journal, one_trial, trial_record
+from imbtune.study.records import WORDS, TrialRecord, summary
+from imbtune.study.tables.parquet import Sink
 
 Say = Callable[[str], None]
 FLUSH_SECONDS = 5.0  # how often rows become a part, and the disk or bucket gets the journal

@@ -9,12 +9,11 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 from imbtune.errors import unknown
+from imbtune.seeds import Purpose, derived_seed
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "qmc")
 
@@ -33,7 +32,7 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
     def tpe() -> BaseSampler:
         return samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
-    seed = derived_seed(study_seed, number, SAMPLING)
+    seed = derived_seed(study_seed, number, Purpose.SAMPLING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if name == "tpe":
@@ -55,19 +54,3 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
                 warn_asynchronous_seeding=False,
             )
     raise unknown("sampler", name, SAMPLERS)
-
-
-TRAINING, SAMPLING, LATE, RESCUE, FINALS, CALIBRATION, PLANNING = range(
-    7
-)  # what a derived seed is for
-
-
-def derived_seed(study_seed: int, number: int, purpose: int) -> int:
-    """A seed for one purpose: a function of the study's seed and a number."""
-    key = [study_seed, number] if purpose == TRAINING else [study_seed, number, purpose]
-    return int(np.random.SeedSequence(key).generate_state(1)[0])
-
-
-def trial_seed(study_seed: int, number: int) -> int:
-    """The training seed of a trial: a function of the study's seed and the trial's number."""
-    return derived_seed(study_seed, number, TRAINING)

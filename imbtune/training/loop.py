@@ -21,20 +21,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imbtune.config import TrainConfig
-from imbtune.methods.blending import blend_images
-from imbtune.methods.generating import DeepSmote, M2m
+from imbtune.config.train_config import TrainConfig
+from imbtune.methods.image_generation import DeepSmote, M2m
 from imbtune.methods.losses import cloud_noise
-from imbtune.training.batch import Batch
-from imbtune.training.deepsmote import generate
-from imbtune.training.deepsmote import passes as deepsmote_passes
-from imbtune.training.device_data import DeviceData
-from imbtune.training.m2m import translate
-from imbtune.training.neighbours import Neighbours
-from imbtune.training.passes import epoch_passes, seed_config
-from imbtune.training.plan import EpochPlan, Methods, draw_epoch
-from imbtune.training.progress import Epoch, whole_run
+from imbtune.methods.mixing.blending import blend_images
+from imbtune.training.cost.image_passes import epoch_passes, seed_config
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.device.neighbours import Neighbours
+from imbtune.training.epoch_plan import EpochPlan, Methods, draw_epoch
+from imbtune.training.generators.deepsmote import generate
+from imbtune.training.generators.deepsmote import passes as deepsmote_passes
+from imbtune.training.generators.m2m import translate
+from imbtune.training.phases import Epoch, whole_run
 from imbtune.training.state import STEPS, TrainState, seed_torch
+from imbtune.training.step import Batch
 
 
 @dataclass(frozen=True, eq=False)

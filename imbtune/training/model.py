@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from imbtune.config import TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.models.networks import Classifier, build_model, check_model
 
@@ -18,7 +18,7 @@ def new_model(config: TrainConfig, channels: int, classes: int) -> Classifier:
     return build_model(config.model.name, config.model.knobs, config.loss_head, channels, classes)
 
 
-def try_model(config: TrainConfig, splits: Splits) -> None:
+def check_model_fits(config: TrainConfig, splits: Splits) -> None:
     """ConfigError where the network cannot take the images of `splits`."""
     shape = splits.train.pixels.shape[1:]
     check_model(new_model(config, shape[0], len(splits.classes)), config.model.name, shape)

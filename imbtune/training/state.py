@@ -16,17 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imbtune.config import TrainConfig
-from imbtune.methods.generating import DeepSmote, M2m
+from imbtune.config.train_config import TrainConfig
+from imbtune.methods.image_generation import DeepSmote, M2m
 from imbtune.methods.losses import LossFunction, MarginSoftmax, ce
-from imbtune.methods.mixing import Mix
+from imbtune.methods.mixing.mix import Mix
 from imbtune.methods.optimizers import Sharpness
-from imbtune.training.batch import Batch, Learner, Sharp, channels_last, gradient
-from imbtune.training.captured import Bench
-from imbtune.training.device_data import BLOCK, DeviceData
-from imbtune.training.metrics import confusion
+from imbtune.training.device.cuda_graphs import GraphedModel
+from imbtune.training.device.device_data import BLOCK, DeviceData
+from imbtune.training.evaluation.metrics import confusion
 from imbtune.training.model import evaluating, new_model
-from imbtune.training.progress import Epoch
+from imbtune.training.phases import Epoch
+from imbtune.training.step import Batch, Learner, Sharp, channels_last, gradient
 
 INIT, STEPS, HEAD = 0, 1, 2  # streams of torch's generator that a run's seed starts
 
@@ -45,7 +45,7 @@ class TrainState:
         seed_torch(config.seed, INIT)
         model = new_model(config, data.image_shape[0], len(data.classes))
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.bench = self._lease(config, data)
+        self.graphed = self._lease(config, data)
         self.optimizer = config.optimizer.make(list(self.model.parameters()))
         self.autocast = _autocast(config.precision, self.device)
         self.passes = 0  # image passes (forward and backward) so far, helper networks' included
@@ -53,13 +53,13 @@ class TrainState:
         self._take(config, data)
         self._aim(getattr(self.optimizer, "sharpness", None), data)
 
-    def _lease(self, config: TrainConfig, data: DeviceData) -> Bench | None:
+    def _lease(self, config: TrainConfig, data: DeviceData) -> GraphedModel | None:
         """Where steps are recorded, a bench until this state is gone; its network is the model."""
-        if not (data.benches and config.cuda_graph and config.model.entry.is_ours):
+        if not (data.graphed_models and config.cuda_graph and config.model.entry.is_ours):
             return None
         kind = f"{config.model} {config.loss_head} {data.image_shape} {len(data.classes)}"
-        bench = data.benches.lease(kind, self.model)
-        weakref.finalize(self, data.benches.give_back, kind, bench)
+        bench = data.graphed_models.lease(kind, self.model)
+        weakref.finalize(self, data.graphed_models.give_back, kind, bench)
         self.model = bench.model
         return bench
 
@@ -96,7 +96,7 @@ class TrainState:
 
     def gradient(self, batch: Batch) -> Tensor:
         """Leave the step's gradient on the parameters; the loss at the weights, detached."""
-        work_out = self.bench.gradient if self.bench else gradient
+        work_out = self.graphed.gradient if self.graphed else gradient
         return work_out(self.learner, batch)
 
     def charge(self, made: str, passes: int) -> None:

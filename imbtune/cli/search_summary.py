@@ -1,0 +1,180 @@
+"""What a search prints at its end: the best trials, the winner, what early stopping cost."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from imbtune.storage import join
+from imbtune.study.evidence import Evidence, evidence_of, scores_by_trial
+from imbtune.study.hints import program, resume_command
+from imbtune.study.records import (
+    COMPLETE,
+    ENDED,
+    PRUNED,
+    STOPPED,
+    WORDS,
+    SearchOutcome,
+    TrialRecord,
+    summary,
+)
+from imbtune.study.request import SearchRequest
+
+SHOWN = 5  # trials of the final table
+
+
+def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Console) -> None:
+    """The best finished trials, the winner against the best preset, and what to type next."""
+    states = [record.state for record in outcome.records]
+    counts = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
+    done = f"{len(states)} of {request.trials} trials in {outcome.seconds:.0f} s: {counts}"
+    console.print(f"\n{'Interrupted after ' if outcome.cut_off else ''}{done}")
+    if stopping := stopping_line(outcome):
+        console.print(stopping)
+    if outcome.dropped:
+        numbers = ", ".join(map(str, outcome.dropped))
+        console.print(
+            f"Left out of the finals, because a run of theirs failed: trial {numbers}\n"
+            f"  to train it again: {resume_command(outcome.path)}",
+            soft_wrap=True,
+        )
+    if outcome.winner:
+        console.print(_table(request, outcome))
+        console.print(_comparison(request, outcome))
+    else:
+        console.print(f"No trial finished its full budget; {outcome.path} has what they left.")
+    left = len(states) < request.trials or STOPPED in states
+    if left or outcome.cut_off:
+        when = "Next" if outcome.cut_off else "Time is up"
+        console.print(f"\n{when}: to go on with what is left:")
+        console.print(f"  {resume_command(outcome.path)}", soft_wrap=True)
+    if outcome.cut_off:
+        return
+    if outcome.winner:
+        best = shlex.quote(join(outcome.path, "best.yaml"))
+        options = f" --data {shlex.quote(str(request.data))}" if request.data else ""
+        options += " --skip-corrupt" if request.skip_corrupt else ""
+        console.print("\nNext: train it on all training data and test it once, with fresh seeds:")
+        console.print(f"  {program()} train {best} --seeds 5{options}", soft_wrap=True)
+
+
+def stopping_line(outcome: SearchOutcome) -> str:
+    """What early stopping saved, and what it cost, by the stopped trials that ran on."""
+    stopped = [r for r in outcome.records if r.state == PRUNED]
+    rescued = [r for r in outcome.records if r.rescued and r.state == COMPLETE]
+    others = [r for r in outcome.records if not r.rescued and r.state == COMPLETE]
+    if not (stopped and others and outcome.full_images):
+        return ""
+    share = sum(r.images for r in outcome.records if r.state in ENDED) / outcome.full_images
+    saved = f"Early stopping: {share:.0%} of the image passes that full runs of all trials take"
+    if not rescued:
+        return f"{saved}; no stopped trial ran to the end to see what it cost."
+    best = max(rescued, key=lambda r: r.score or 0.0)
+    lead = max(r.score or 0.0 for r in others) - (best.score or 0.0)
+    lost = f"trial {best.number} would have been lost"
+    verdict = "none would have led" if lead >= 0 else lost
+    return (
+        f"{saved}; {len(rescued)} of {len(stopped) + len(rescued)} stopped trials ran on "
+        f"to the end to see what it cost:\n  {verdict}, the best reached {best.score:.4f} "
+        f"({-100 * lead:+.2f} points against the best of the others)."
+    )
+
+
+def _table(request: SearchRequest, outcome: SearchOutcome) -> Table:
+    finals = scores_by_trial(outcome.finals)
+    table = Table(title=f"best finished trials by validation {request.space.objective}")
+    table.add_column("trial", justify="right")
+    if finals:
+        seeds = len(next(iter(finals.values())))
+        table.add_column(f"mean{' ± std' * (seeds > 1)} of {_fresh(seeds)}", justify="right")
+    for heading in ("score", "worst class", "lr"):
+        table.add_column(heading, justify="right")
+    table.add_column("configuration")
+    for record in _ranked(outcome)[:SHOWN]:
+        cells = [str(record.number)]
+        if finals:
+            scores = finals.get(record.number)
+            cells.append("" if scores is None else _mean_and_std(scores))
+        cells += [
+            f"{record.score:.4f}",
+            f"{record.figures['worst_class']:.4f}",
+            f"{record.settings['optimizer.lr']:.3g}",
+        ]
+        table.add_row(*cells, _describe(record))
+    return table
+
+
+def _ranked(outcome: SearchOutcome) -> list[TrialRecord]:
+    """Finished trials, best first: the finalists by their mean, then the others by their score;
+    the best preset among the first few."""
+    finals = {trial: s.mean() for trial, s in scores_by_trial(outcome.finals).items()}
+    finished = [r for r in outcome.records if r.state == COMPLETE]
+    ranked = sorted(
+        finished,
+        key=lambda r: (r.number not in finals, -finals.get(r.number, 0), -(r.score or 0)),
+    )
+    if outcome.baseline and outcome.baseline not in ranked[:SHOWN]:
+        ranked.insert(SHOWN - 1, outcome.baseline)
+    return ranked
+
+
+def _fresh(seeds: int) -> str:
+    return f"{seeds} fresh seed{'s' * (seeds > 1)}"
+
+
+def _mean_and_std(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
+    spread = f" ± {scores.std(ddof=1):.4f}" if len(scores) > 1 else ""
+    return f"{scores.mean():.4f}{spread}"
+
+
+def _comparison(request: SearchRequest, outcome: SearchOutcome) -> str:
+    winner, baseline = outcome.winner, outcome.baseline
+    assert winner and winner.score is not None
+    evidence = evidence_of(outcome)
+    lead = f"\nWinner: trial {winner.number}, {_describe(winner)}: "
+    lead += _interval(evidence) if evidence else f"{winner.score:.4f}"
+    if not baseline or baseline.score is None:
+        why = "the space holds no preset"
+        if request.space.presets():
+            ended = any(r.preset and r.state == COMPLETE for r in outcome.records)
+            why = "the best preset's finals failed" if ended else "no preset finished"
+        return f"{lead}; {why} to compare it with."
+    if baseline is winner:
+        return f"{lead}; no trial beat the presets."
+    if evidence and evidence.lead is not None:
+        return f"{lead},\n        {_lead(evidence, str(baseline.preset))}"
+    gain = 100 * (winner.score - baseline.score)
+    return (
+        f"{lead},\n        {gain:+.2f} points over the best preset, "
+        f"'{baseline.preset}' at {baseline.score:.4f} (one run each, on the validation set)."
+    )
+
+
+def _interval(evidence: Evidence) -> str:
+    if evidence.low is None:
+        return f"{evidence.mean:.4f} with a fresh seed"
+    return f"{evidence.mean:.4f} [{evidence.low:.4f}, {evidence.high:.4f}]"
+
+
+def _lead(evidence: Evidence, preset: str) -> str:
+    assert evidence.lead is not None and evidence.preset_mean is not None
+    text = (
+        f"{100 * evidence.lead:+.2f} points over the best preset, "
+        f"'{preset}' at {evidence.preset_mean:.4f}"
+    )
+    if evidence.lead_low is None or evidence.lead_high is None:
+        return f"{text} (one fresh seed each, on the validation set)."
+    sure = "" if evidence.lead_low > 0 else ": it may be chance"
+    return (
+        f"{text}\n        ({_fresh(evidence.seeds)} of {evidence.finalists} finalists, paired: "
+        f"{100 * evidence.lead_low:+.2f} to {100 * evidence.lead_high:+.2f}, "
+        f"p = {evidence.p:.2g}, on the validation set){sure}."
+    )
+
+
+def _describe(record: TrialRecord) -> str:
+    text = summary(record.settings)
+    return f"{record.preset} (preset)" if record.preset else text

@@ -1,0 +1,68 @@
+"""All slots by name: the one place that knows every registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from imbtune.data.load import datasets
+from imbtune.errors import ConfigError, unknown
+from imbtune.methods.class_sampling import samplers
+from imbtune.methods.class_weights import weights
+from imbtune.methods.image_generation import generators
+from imbtune.methods.losses import losses
+from imbtune.methods.lr_schedules import schedules
+from imbtune.methods.mixing.mix import mixes
+from imbtune.methods.optimizers import optimizers
+from imbtune.methods.posthoc import posthoc_methods
+from imbtune.models.networks import models
+from imbtune.registry import DeclaredKnob, Registry
+
+SLOTS: dict[str, Registry] = {
+    registry.slot: registry
+    for registry in (
+        datasets,
+        models,
+        mixes,
+        generators,
+        losses,
+        weights,
+        samplers,
+        optimizers,
+        schedules,
+        posthoc_methods,
+    )
+}
+
+
+def registries() -> list[Registry]:
+    """Every registry: the slots', and those of the parts that mixes are made of."""
+    return [part for slot in SLOTS.values() for part in (slot, *slot.components)]
+
+
+def find_knob(key: str, chosen: Mapping[str, object] | None = None) -> DeclaredKnob:
+    """The knob `slot.name`: that of the slot's `chosen` part, else of the first that has it.
+
+    Raises:
+        ConfigError: no part of any slot has such a knob, with the nearest one that exists.
+    """
+    slot, _, name = key.partition(".")
+    if chosen and slot in chosen and name in (own := SLOTS[slot][chosen[slot]].knobs):
+        return own[name]
+    if slot in SLOTS and name in (parameters := SLOTS[slot].knobs()):
+        return parameters[name]
+    raise unknown("knob", key, all_knobs())
+
+
+def all_knobs() -> list[str]:
+    """Every knob of every registered part, as `slot.name`."""
+    return [f"{slot}.{name}" for slot, registry in SLOTS.items() for name in registry.knobs()]
+
+
+def check_knob(slot: str, part: str, name: str) -> DeclaredKnob:
+    """The knob `name` of the part, or ConfigError: unknown, or another part's."""
+    parameters = SLOTS[slot][part].knobs
+    if name in parameters:
+        return parameters[name]
+    find_knob(f"{slot}.{name}")
+    owners = [entry.name for entry in SLOTS[slot].owners(name)]
+    raise ConfigError(f"{slot} '{part}' has no knob '{name}': it belongs to {', '.join(owners)}")

@@ -1,0 +1,1 @@
+"""Mixing = pairing × blend × label rule."""

@@ -1,0 +1,1 @@
+"""Ray: connecting to it, and the resources that a trial gets."""

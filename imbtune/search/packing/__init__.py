@@ -1,0 +1,1 @@
+"""Experimental and off: several trials in one process."""

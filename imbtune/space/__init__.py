@@ -1,0 +1,1 @@
+"""Search spaces: their files, their ranges, and the presets inside them."""

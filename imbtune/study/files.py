@@ -1,0 +1,194 @@
+"""study.yaml and best.yaml: what was searched, and what came out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from imbtune import __version__
+from imbtune.config.plugins import copy_sources, describe, with_imports
+from imbtune.config.train_config import TrainConfig, parse_yaml
+from imbtune.data.splits import Splits
+from imbtune.errors import StudyError
+from imbtune.search.cluster.resources import Resources
+from imbtune.space.space_file import parse_space
+from imbtune.storage import Store, join
+from imbtune.study.evidence import evidence_of
+from imbtune.study.records import SearchOutcome, TrialRecord
+from imbtune.study.request import SearchRequest
+
+FILE = "study.yaml"
+READ = {  # what is read of it beside the request and the space
+    "data": {"train", "validation", "counts", "sha256"},
+    "resources": {"cpus", "gpus", "concurrent"},
+}
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
+
+
+def check_no_study(store: Store, request: SearchRequest) -> None:
+    """StudyError where there is a study already."""
+    if store.exists(FILE):
+        raise StudyError(
+            f"the study {request.path} exists already: give another name, "
+            f"--name {request.free_name()}"
+        )
+
+
+def write_study(store: Store, request: SearchRequest, splits: Splits, resources: Resources) -> None:
+    """study.yaml: the resolved space, the data's fingerprint, versions, seed and command line; and
+    space.yaml, a space file that says the same as the one that was searched. For whoever holds the
+    folder.
+
+    Raises:
+        StudyError: another search of that name came while this one read data and measured.
+    """
+    check_no_study(store, request)
+    content = {
+        "name": request.name,
+        "purpose": request.purpose,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": shlex.join(["imbtune", *sys.argv[1:]]),
+        "seed": request.seed,
+        "trials": request.trials,
+        "sampler": request.sampler,
+        "rungs": {
+            "kind": request.rungs,
+            "budgets": request.budgets,
+            "eta": request.space.rungs.eta,
+        },
+        "resources": vars(resources),
+        "data": {
+            "train": len(splits.train),
+            "validation": len(splits.held_out),
+            "counts": splits.counts().tolist(),
+            "classes": list(splits.classes),
+            "sha256": splits.fingerprint(),
+        },
+        "versions": versions(),
+        "imports": describe(request.space.imports),
+        "space": request.space.describe(),
+        "request": request.plain(),
+    }
+    copy_sources(request.space.imports, store)
+    store.write("space.yaml", _yaml(dict(request.space.source)).encode())
+    store.write(FILE, _yaml(content).encode())  # the last: with it the study is there
+
+
+def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
+    """What a study was asked for, and the content of its study.yaml.
+
+    Raises:
+        StudyError: no study, or one that was not written whole.
+    """
+    path = _named(path)
+    store = Store(path)
+    if not store.exists(FILE):
+        raise StudyError(f"{path} is no study, it has no {FILE}: give a study's folder")
+    try:
+        content = parse_yaml(join(path, FILE), store.read(FILE).decode())
+        source = parse_yaml(join(path, "space.yaml"), store.read("space.yaml").decode())
+        asked, named, pinned = content["request"], content["space"]["name"], content["space"]["set"]
+        for section, keys in READ.items():
+            if missing := keys - content[section].keys():
+                raise KeyError(f"{section}: {', '.join(sorted(missing))}")
+        folder = Path(path) if store.local else Path()
+        space = parse_space(named, source, folder, store).pin(pinned)
+        request = SearchRequest.from_plain(space, asked)
+        storage, name = _split(path)
+        return replace(request, storage=storage, name=name), content
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StudyError(
+            f"{join(path, FILE)} cannot be read ({error!r}): put it back as it was"
+        ) from error
+
+
+def change_trials(store: Store, content: Mapping[str, Any], trials: int, begun: int) -> None:
+    """Give a study another total of trials; StudyError where more have begun."""
+    if trials < begun:
+        raise StudyError(f"--trials {trials}: {begun} have begun: give at least as many")
+    asked = {**content["request"], "trials": trials}
+    store.write(FILE, _yaml({**content, "trials": trials, "request": asked}).encode())
+
+
+def check_purpose(request: SearchRequest, purpose: str) -> None:
+    """StudyError where a study is for something else than `purpose`."""
+    if request.purpose != purpose:
+        raise StudyError(f"{request.path} is a {request.purpose}: give the folder of a {purpose}")
+
+
+def check_same_data(content: Mapping[str, Any], splits: Splits) -> None:
+    """StudyError where the data are not those that the study began with."""
+    if content["data"]["sha256"] != splits.fingerprint():
+        raise StudyError(
+            f"the data differ from those that the study {content.get('name')} began with "
+            f"({content['data']['train']} training images): give the same, --data"
+        )
+
+
+def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
+    """The winner as a complete configuration, where it comes from, and what speaks for it.
+
+    Its seed is 0, not the trial's: what is trained from it shall not repeat the lucky run.
+    """
+    assert outcome.winner
+    config = TrainConfig.from_settings(outcome.winner.settings).replace(seed=0)
+    evidence = evidence_of(outcome)
+    provenance = {
+        "study": outcome.path,
+        "objective": request.space.objective,
+        "winner": _trial(outcome.winner),
+        "best_preset": _trial(outcome.baseline) if outcome.baseline else None,
+        "trials": len(outcome.records),
+        "finals": evidence.plain() if evidence else None,
+        "versions": versions(),
+    }
+    how = "mean over fresh seeds" if evidence else "validation score"
+    return (
+        f"# The best finished trial of {outcome.path}, by its {how}.\n"
+        "# Train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
+        + _yaml(with_imports(config.nested(), request.space.imports) | {"provenance": provenance})
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on."""
+    found = {"imbtune": __version__, "python": sys.version.split()[0]}
+    return found | {package: metadata.version(package) for package in PACKAGES}
+
+
+def _trial(record: TrialRecord) -> Mapping[str, Any]:
+    return {
+        "trial": record.number,
+        "preset": record.preset,
+        "seed": record.settings["seed"],
+        "validation_score": record.score,
+        "epochs": record.budget,
+    }
+
+
+def _named(path: str) -> str:
+    """The place of a study by its name, for somebody who stands in its folder and says `.`."""
+    if "://" in path or Path(path).name not in ("", ".."):
+        return path
+    return str(Path(path).resolve())
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The storage that a study is in, and its name there, which a user may have changed."""
+    if "://" not in path:
+        return str(Path(path).parent), Path(path).name
+    address, question, options = path.partition("?")
+    storage, _, name = address.rstrip("/").rpartition("/")
+    return storage + question + options, name
+
+
+def _yaml(content: object) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,1 @@
+"""What training costs: image passes, and measured times."""

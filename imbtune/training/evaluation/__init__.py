@@ -1,0 +1,1 @@
+"""Scores of a model: the confusion matrix, the metrics, and the margins."""

@@ -1,0 +1,89 @@
+"""Margins: how far an example is from being taken for another class.
+
+    logit margin        s·(z_y - max_{k≠y} z_k)
+    probability margin  p_y - max_{k≠y} p_k,  with p = softmax(s·z)
+
+z are the model's logits, s is the loss's scale (30 on LDAM's cosine head, else 1). Both are
+negative where the example is misclassified (Koltchinskii & Panchenko 2002; Cao et al. 2019,
+arXiv 1906.07413, section 3). Shapes: N examples, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imbtune.training.device.device_data import BLOCK, DeviceData
+from imbtune.training.device.image_store import Resident, Streamed
+from imbtune.training.model import evaluating
+from imbtune.training.state import TrainState
+
+Floats = NDArray[np.float64]
+
+
+class Margins(NamedTuple):
+    """Of every example, on the host: its class, the class it is taken for, both margins. (N,)"""
+
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    logit: Floats
+    probability: Floats
+
+    def class_means(self, classes: int) -> tuple[Floats, Floats]:
+        """Mean logit and probability margin of each class, (K,); NaN for one without examples."""
+        totals_K = np.bincount(self.labels, minlength=classes)
+        with np.errstate(invalid="ignore"):
+            logit_K, probability_K = (
+                np.bincount(self.labels, weights=margin, minlength=classes) / totals_K
+                for margin in (self.logit, self.probability)
+            )
+        return logit_K, probability_K
+
+
+class ClassMargins(NamedTuple):
+    """Mean margins of each class (K,), of training examples without augmentation and held-out."""
+
+    train_logit_K: Floats
+    train_probability_K: Floats
+    held_out_logit_K: Floats
+    held_out_probability_K: Floats
+
+
+def margins_of(logits_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Logit and probability margin of each row, (N,) both; `logits_NK` already times s."""
+    both = []
+    for scores_NK in (logits_NK, logits_NK.softmax(1)):
+        own_N = scores_NK.gather(1, labels_N[:, None]).squeeze(1)
+        others_NK = scores_NK.scatter(1, labels_N[:, None], -torch.inf)
+        both.append(own_N - others_NK.amax(1))
+    return both[0], both[1]
+
+
+def example_margins(
+    state: TrainState, data: DeviceData, images: Resident | Streamed, labels_N: Tensor
+) -> Margins:
+    """The margins of every image, in order."""
+    with evaluating(state.model), torch.no_grad():
+        logits_NK = torch.cat(
+            [state.logits(data.normalise(pixels)) for pixels in images.in_order(BLOCK)]
+        )
+    logits_NK = logits_NK * state.vectors.scale
+    logit_N, probability_N = margins_of(logits_NK, labels_N)
+    return Margins(
+        labels_N.cpu().numpy(),
+        logits_NK.argmax(1).cpu().numpy(),
+        logit_N.double().cpu().numpy(),
+        probability_N.double().cpu().numpy(),
+    )
+
+
+def class_margins(state: TrainState, data: DeviceData) -> ClassMargins:
+    """Mean margins of each class."""
+    classes = len(data.classes)
+    train = example_margins(state, data, data.train, data.labels_N)
+    held = example_margins(state, data, data.held_out, data.held_out_labels_M)
+    return ClassMargins(*train.class_means(classes), *held.class_means(classes))

@@ -1,0 +1,70 @@
+"""Metrics from a confusion matrix, and the evaluation that fills it.
+
+confusion_KK[i, j] counts images of class i taken for class j.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from imbtune.training.device.device_data import BLOCK, DeviceData
+from imbtune.training.model import evaluating
+
+Ints = NDArray[np.int64]
+MANY, FEW = 100, 20  # many-shot: over 100 training images; few-shot: under 20 (Liu et al. 2019)
+
+OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "worst_class")
+
+
+def confusion(model: nn.Module, data: DeviceData, autocast: torch.autocast) -> Tensor:
+    """The confusion matrix (K, K) of the model on the held-out images, on the device."""
+    classes = len(data.classes)
+    flat_KK = torch.zeros(classes * classes, dtype=torch.int64, device=data.device)
+    with evaluating(model), torch.inference_mode(), autocast:
+        for pixels, labels in zip(
+            data.held_out.in_order(BLOCK), data.held_out_labels_M.split(BLOCK), strict=True
+        ):
+            predicted = model(data.normalise(pixels)).argmax(1)
+            flat_KK += torch.bincount(labels * classes + predicted, minlength=classes * classes)
+    return flat_KK.view(classes, classes)
+
+
+def recalls(confusion_KK: Ints) -> NDArray[np.float64]:
+    """Recall of each class, (K,); NaN where no image of the class was held out."""
+    totals_K = confusion_KK.sum(1)
+    with np.errstate(invalid="ignore"):
+        recall_K: NDArray[np.float64] = np.diag(confusion_KK) / totals_K
+    return recall_K
+
+
+def compute_metrics(confusion_KK: Ints, counts_K: Ints) -> dict[str, float | None]:
+    """All figures of an evaluation, each in [0, 1].
+
+    balanced_accuracy: mean recall of the classes. accuracy: top-1. macro_f1. worst_class: the
+    smallest recall. many, medium, few: mean recall of classes with over 100, 20 to 100, and under
+    20 training images; None where there is no such class.
+
+    Args:
+        counts_K: training images of each class.
+    """
+    recall_K = recalls(confusion_KK)
+    hits_K = np.diag(confusion_KK)
+    drawn_K = confusion_KK.sum(1) + confusion_KK.sum(0)
+    f1_K = 2 * hits_K / np.maximum(drawn_K, 1)
+    groups = {
+        "many": counts_K > MANY,
+        "medium": (counts_K >= FEW) & (counts_K <= MANY),
+        "few": counts_K < FEW,
+    }
+    return {
+        "balanced_accuracy": float(np.nanmean(recall_K)),
+        "accuracy": float(hits_K.sum() / confusion_KK.sum()),
+        "macro_f1": float(f1_K.mean()),
+        "worst_class": float(np.nanmin(recall_K)),
+    } | {
+        name: float(np.nanmean(recall_K[members])) if members.any() else None
+        for name, members in groups.items()
+    }

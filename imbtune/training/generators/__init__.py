@@ -1,0 +1,1 @@
+"""Generated training images: DeepSMOTE and M2m."""
