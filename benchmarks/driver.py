@@ -29,19 +29,19 @@ from ray.tune import Callback
 from spread import Row, quartiles
 
 from imbtune.data.splits import Images, Preprocessing, Splits
-from imbtune.search import optuna_searcher as searching
-from imbtune.search import tune as tune_run
-from imbtune.search.asha import RUNG_TIME, SCORE, RungScheduler
-from imbtune.search.cluster.connection import connected
-from imbtune.search.cluster.resources import Resources
-from imbtune.search.forecast.simulate import Event, Step, simulate
-from imbtune.search.optuna_searcher import OptunaSearcher
-from imbtune.search.recorder import Recorder
-from imbtune.search.run_search import knob_types
-from imbtune.search.samplers import make_sampler
-from imbtune.search.worker.trial_runner import WorkerSettings
-from imbtune.space.search_space import SearchSpace
-from imbtune.space.space_file import load_space
+from imbtune.tuning import optuna_searcher as searching
+from imbtune.tuning import tune as tune_run
+from imbtune.tuning.asha import RUNG_TIME, SCORE, RungScheduler
+from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.cluster.resources import Resources
+from imbtune.tuning.forecast.simulate import Event, Step, simulate
+from imbtune.tuning.optuna_searcher import OptunaSearcher
+from imbtune.tuning.recorder import Recorder
+from imbtune.tuning.run_search import knob_types
+from imbtune.tuning.samplers import make_sampler
+from imbtune.tuning.worker.trial_runner import WorkerSettings
+from imbtune.spaces.search_space import SearchSpace
+from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.journal import open_journal
 from imbtune.study.tables.parquet import ParquetSink

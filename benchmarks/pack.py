@@ -38,7 +38,7 @@ from imbtune.data.load import load
 from imbtune.data.splits import search_splits
 from imbtune.models.networks import build_model
 from imbtune.runtime import keep_freed_memory
-from imbtune.space.space_file import load_space
+from imbtune.spaces.space_file import load_space
 from imbtune.training.cost.shared_device import measure_sharing
 from imbtune.training.state import pick_device
 

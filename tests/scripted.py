@@ -14,10 +14,10 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from imbtune.search.asha import RUNG_TIME, SCORE, RungScheduler
-from imbtune.search.optuna_searcher import OptunaSearcher
-from imbtune.space.search_space import SearchSpace
-from imbtune.space.space_file import parse_space
+from imbtune.tuning.asha import RUNG_TIME, SCORE, RungScheduler
+from imbtune.tuning.optuna_searcher import OptunaSearcher
+from imbtune.spaces.search_space import SearchSpace
+from imbtune.spaces.space_file import parse_space
 from imbtune.study.journal import rungs_of, settle, told_rungs
 
 BUDGETS, ETA, SEED = [1, 3, 9], 3, 5

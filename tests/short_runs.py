@@ -9,10 +9,10 @@ from conftest import make_splits
 from torch import Tensor
 
 from imbtune.config.train_config import TrainConfig, active
-from imbtune.space.presets import find_preset
+from imbtune.spaces.presets import find_preset
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.epoch_plan import EpochPlan, draw_epoch
-from imbtune.training.loop import _methods, batches, train_epoch
+from imbtune.training.loop import LocatedImages, batches, train_epoch
 from imbtune.training.phases import Epoch, whole_run
 from imbtune.training.state import TrainState
 from imbtune.training.step import Batch
@@ -60,7 +60,7 @@ def trained(config: TrainConfig, data: DeviceData = DATA) -> TrainState:
 
 def plan_of(state: TrainState, epoch: Epoch, data: DeviceData = DATA) -> EpochPlan:
     """The draws of an epoch without generated images, as `train_epoch` has them."""
-    return draw_epoch(state.config, data, _methods(state, data, None), epoch)
+    return draw_epoch(state.methods, data, LocatedImages(state, data), epoch)
 
 
 def first_batch(state: TrainState, epoch: Epoch, data: DeviceData = DATA) -> Batch:

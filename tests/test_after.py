@@ -197,7 +197,7 @@ def test_second_stages_are_balanced_unmixed_and_counted(
     assert all(bool((plan.weights_SK == 1).all()) and plan.partner is None for plan in plans)
     # the run's own optimiser is as it was
     assert len(state.optimizer.param_groups[0]["params"]) == len(weights)
-    assert state.config is config and state.mix is not None
+    assert state.config is config and state.methods.mix is not None
     assert state.optimizer.param_groups[0]["lr"].item() == pytest.approx(
         plan_of(state, Epoch(0, 1, 1, 0.025, 0, 1)).lr_S[-1].item()
     )

@@ -16,8 +16,8 @@ from test_cli import invoke
 
 from imbtune.cli.settings import parse_share
 from imbtune.errors import ConfigError
-from imbtune.search.cluster.resources import Node, check_gpu_fraction
-from imbtune.search.forecast.gpu_share import GAIN, ROOM, TOGETHER, candidates, choose, settle_share
+from imbtune.tuning.cluster.resources import Node, check_gpu_fraction
+from imbtune.tuning.forecast.gpu_share import GAIN, ROOM, TOGETHER, candidates, choose, settle_share
 from imbtune.study.request import AUTO, SearchRequest
 from imbtune.training.cost.shared_device import Sharing, measure_sharing
 

@@ -29,7 +29,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.methods.class_weights import effective_number, inverse
 from imbtune.methods.losses import margin_softmax
 from imbtune.methods.mixing.label_rules import margin_aware_label, remix_label
-from imbtune.space.space_file import load_space
+from imbtune.spaces.space_file import load_space
 
 COUNTS = torch.tensor([100.0, 64, 41, 27, 17, 11, 7, 4, 3, 2])
 MACHINE = {

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from imbtune.cli.main import app
 from imbtune.cli.search import parse_request
 from imbtune.errors import StudyError
-from imbtune.search.calibration.run_calibration import random_configs, resume_calibration
+from imbtune.tuning.calibration.run_calibration import random_configs, resume_calibration
 
 
 @pytest.fixture(scope="module")

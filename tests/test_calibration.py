@@ -25,15 +25,15 @@ from imbtune.cli.main import app
 from imbtune.cli.search import parse_request
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
-from imbtune.search.calibration.follow import (
+from imbtune.tuning.calibration.follow import (
     FILE,
     basis_of,
     check_followed,
     differences,
     with_calibration,
 )
-from imbtune.search.calibration.run_calibration import _check_failed, random_configs
-from imbtune.search.calibration.rung_quality import (
+from imbtune.tuning.calibration.run_calibration import _check_failed, random_configs
+from imbtune.tuning.calibration.rung_quality import (
     Basis,
     Calibration,
     RungQuality,
@@ -46,8 +46,8 @@ from imbtune.search.calibration.rung_quality import (
     recall_of_best,
     spearman,
 )
-from imbtune.search.cluster.resources import Resources
-from imbtune.space.space_file import load_space
+from imbtune.tuning.cluster.resources import Resources
+from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.files import write_study
 from imbtune.study.hints import program, space_command

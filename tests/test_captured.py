@@ -32,7 +32,7 @@ from torch.utils._pytree import tree_map_only
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.losses import losses
 from imbtune.models.networks import Backbone, models
-from imbtune.space.presets import PRESETS
+from imbtune.spaces.presets import PRESETS
 from imbtune.training.device.cuda_graphs import (
     KEPT,
     GraphedModel,

@@ -14,7 +14,7 @@ from imbtune.cli.main import app
 from imbtune.cli.settings import parse_duration, parse_settings
 from imbtune.config.slots import SLOTS, all_knobs
 from imbtune.errors import ConfigError
-from imbtune.space.presets import PRESETS
+from imbtune.spaces.presets import PRESETS
 
 COMMANDS = ("search", "plan", "resume", "calibrate", "train", "show")
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from imbtune.cli.main import app
 from imbtune.cli.search import parse_request
 from imbtune.errors import ConfigError
-from imbtune.search.cluster.resources import Node, plan_resources
+from imbtune.tuning.cluster.resources import Node, plan_resources
 from imbtune.study.request import SearchRequest
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from scripted import BUDGETS, ScriptedSearch, tiny_space, told
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.space.search_space import SearchSpace
+from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
 from imbtune.study.journal import FILE, open_journal, rungs_of
 

@@ -22,7 +22,7 @@ from imbtune.cli.plan import plan_command
 from imbtune.cli.reproduce import repeat_command
 from imbtune.cli.search import parse_request, resume_command
 from imbtune.cli.train import read_config
-from imbtune.space.space_file import load_space
+from imbtune.spaces.space_file import load_space
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN_PARTS = ROOT / "docs" / "own-parts.md"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from imbtune.search.finals import final_runs, finalists, fresh_seeds
+from imbtune.tuning.finals import final_runs, finalists, fresh_seeds
 from imbtune.seeds import trial_seed
 from imbtune.study.evidence import (
     decide,

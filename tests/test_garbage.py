@@ -43,7 +43,7 @@ def test_afterwards_all_is_as_before() -> None:
 
 def test_who_imports_a_part_of_imbtune_keeps_the_collector_of_python() -> None:
     code = (
-        "import gc; was = gc.get_threshold(); import imbtune.search.run_search, imbtune.cli.main\n"
+        "import gc; was = gc.get_threshold(); import imbtune.tuning.run_search, imbtune.cli.main\n"
     )
     asked = (
         code + "assert gc.isenabled() and gc.get_threshold() == was and not gc.get_freeze_count()"

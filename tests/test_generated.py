@@ -80,11 +80,13 @@ def test_an_epoch_with_deepsmote_is_of_the_balanced_set(
         "deepsmote", generate__schedule=schedule, loss="ldam", weights="inverse", mix="mamix"
     )
     state = trained(config, data)
-    assert state.vectors.margin_K.tolist() == pytest.approx(
+    assert state.methods.vectors.margin_K.tolist() == pytest.approx(
         [0.5 * n**-0.25 for n in (60, 20, 6, 1)]
     )
     inverse = [1 / n for n in (60, 20, 6, 1)]
-    assert state.weights_K.tolist() == pytest.approx([4 * w / sum(inverse) for w in inverse])
+    assert state.methods.weights_K.tolist() == pytest.approx(
+        [4 * w / sum(inverse) for w in inverse]
+    )
     for epoch, (_, seen, plan) in zip(epochs_of(config), plans, strict=True):
         shown = torch.bincount(plan.image.index_SB.flatten(), minlength=len(seen.labels_N))
         if schedule == "always" or epoch.phase == "cooldown":

@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imbtune.errors import ConfigError
-from imbtune.search.cluster.resources import check_gpu_fraction
-from imbtune.search.worker.gpu_memory import CONTEXT, explained, limit_memory, memory_share
+from imbtune.tuning.cluster.resources import check_gpu_fraction
+from imbtune.tuning.worker.gpu_memory import (
+    CONTEXT,
+    explain_out_of_memory,
+    limit_memory,
+    memory_share,
+)
 
 GIB = 2**30
 
@@ -37,7 +42,7 @@ def test_a_trial_on_a_cpu_or_on_whole_gpus_has_no_limit(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("gpus", [1 / n for n in range(2, 33)])
 def test_the_mend_for_a_full_share_is_the_next_larger_share(gpus: float) -> None:
-    with pytest.raises(ConfigError, match="out of memory") as caught, explained(gpus):
+    with pytest.raises(ConfigError, match="out of memory") as caught, explain_out_of_memory(gpus):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
     said = str(caught.value).partition("--gpus-per-trial ")[2]
     larger = float(said.partition(",")[0])
@@ -46,10 +51,10 @@ def test_the_mend_for_a_full_share_is_the_next_larger_share(gpus: float) -> None
 
 
 def test_a_whole_gpu_that_is_full_has_no_larger_share() -> None:
-    with pytest.raises(ConfigError, match="a GPU with more memory"), explained(1.0):
+    with pytest.raises(ConfigError, match="a GPU with more memory"), explain_out_of_memory(1.0):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="something else"), explained(0.5):
+    with pytest.raises(RuntimeError, match="something else"), explain_out_of_memory(0.5):
         raise RuntimeError("something else")

@@ -24,8 +24,8 @@ from scripted import BUDGETS, SEED, ScriptedSearch, row_of, tiny_space, told
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import StudyError
-from imbtune.search.asha import RUNG_TIME, SCORE, RungScheduler
-from imbtune.search.optuna_searcher import OptunaSearcher
+from imbtune.tuning.asha import RUNG_TIME, SCORE, RungScheduler
+from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.seeds import trial_seed
 from imbtune.storage import Store
 from imbtune.study.journal import (

@@ -17,10 +17,10 @@ from short_runs import CHEAP, DATA, everything, same
 from imbtune.config.cooldown_only import can_be_cooldown_only, is_cooldown_only, trunk_settings
 from imbtune.config.train_config import TrainConfig, active
 from imbtune.errors import ConfigError
-from imbtune.search.optuna_searcher import shared_params
+from imbtune.tuning.optuna_searcher import shared_params
 from imbtune.seeds import trial_seed
-from imbtune.space.search_space import SearchedKnob
-from imbtune.space.space_file import list_spaces, load_space
+from imbtune.spaces.search_space import SearchedKnob
+from imbtune.spaces.space_file import list_spaces, load_space
 from imbtune.study.journal import rungs_of
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import trunk

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from imbtune.search.packing.ray_hosts import ONE_ARENA
+from imbtune.tuning.packing.ray_hosts import ONE_ARENA
 
 FAULTS = """
 import resource

@@ -34,8 +34,8 @@ from imbtune.config.slots import SLOTS, all_knobs, registries
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.retrain import load_model
-from imbtune.search.run_search import knob_types
-from imbtune.space.space_file import load_space
+from imbtune.tuning.run_search import knob_types
+from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store, join
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.phases import rung_segments

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from short_runs import CHEAP, CPU, DATA
 
-from imbtune.search.cluster.resources import Node, Resources, pack_size
-from imbtune.search.packing.packed_worker import PackedWorker, Report
-from imbtune.search.packing.ray_hosts import _lives
-from imbtune.search.tune import one_run
-from imbtune.search.worker.trial_runner import TrialRunner, WorkerSettings
+from imbtune.tuning.cluster.resources import Node, Resources, pack_size
+from imbtune.tuning.packing.packed_worker import PackedWorker, Report
+from imbtune.tuning.packing.ray_hosts import _lives
+from imbtune.tuning.tune import one_run
+from imbtune.tuning.worker.trial_runner import TrialRunner, WorkerSettings
 
 COURSE = WorkerSettings("cooldown", [3, 9], 3, "balanced_accuracy")
 SMALL: dict[str, Any] = {"model.width": 2, "batch_size": 60, "precision": "float32", "epochs": 9}
@@ -227,5 +227,5 @@ def test_whole_gpus_are_packs_of_one() -> None:
 
 
 def test_the_actor_that_Tune_sees_does_not_load_torch() -> None:
-    code = "import sys, imbtune.search.packing.ray_hosts; sys.exit('torch' in sys.modules)"
+    code = "import sys, imbtune.tuning.packing.ray_hosts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from short_runs import CHEAP, DATA, make_config
 
-from imbtune.space.presets import PRESETS, find_preset
+from imbtune.spaces.presets import PRESETS, find_preset
 from imbtune.training.cost.image_passes import path_passes, run_passes, whole_path
 from imbtune.training.phases import rung_segments
 from imbtune.training.rungs import RungResult, train_through_rungs

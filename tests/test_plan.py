@@ -25,12 +25,12 @@ from imbtune.cli.plan import as_planned, duration
 from imbtune.cli.search import parse_request
 from imbtune.config.slots import SLOTS
 from imbtune.errors import ConfigError, StudyError
-from imbtune.search.cluster.resources import Node, Resources, plan_resources
-from imbtune.search.forecast import trial_speed
-from imbtune.search.forecast.forecast import OVERHEAD, Costs, Plan, draw_configs, plan_search
-from imbtune.search.forecast.trial_speed import Fleet, find_trial_speed
-from imbtune.search.run_search import knob_types
-from imbtune.space.space_file import list_spaces, load_space
+from imbtune.tuning.cluster.resources import Node, Resources, plan_resources
+from imbtune.tuning.forecast import trial_speed
+from imbtune.tuning.forecast.forecast import OVERHEAD, Costs, Plan, draw_configs, plan_search
+from imbtune.tuning.forecast.trial_speed import Fleet, find_trial_speed
+from imbtune.tuning.run_search import knob_types
+from imbtune.spaces.space_file import list_spaces, load_space
 from imbtune.storage import Store
 from imbtune.study.files import write_study
 from imbtune.study.records import COMPLETE, RungRecord, TrialRecord
@@ -152,7 +152,7 @@ def test_twice_as_slow_takes_twice_as_long() -> None:
 def test_what_reaches_a_rung_hardly_depends_on_how_well_it_predicts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("imbtune.search.forecast.forecast.DRAWN", 20)
+    monkeypatch.setattr("imbtune.tuning.forecast.forecast.DRAWN", 20)
     request = ask(400, sampler="random")
     counts = [list(planned(request, 8, predicts=rho).reached.values()) for rho in (0.3, 0.8, 1)]
     assert np.ptp(counts, axis=0).max() <= 0.05 * 400
@@ -167,7 +167,7 @@ def test_a_sampler_that_learns_has_more_trials_pass() -> None:
 
 def test_more_trials_than_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each configuration then stands for several, but no preset for more than one."""
-    monkeypatch.setattr("imbtune.search.forecast.forecast.DRAWN", 12)
+    monkeypatch.setattr("imbtune.tuning.forecast.forecast.DRAWN", 12)
     seen: list[str | None] = []
     trunk = Costs.trunk
 
@@ -348,7 +348,7 @@ def test_the_search_that_is_named_is_the_one_that_was_planned(
     trial: Resources, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = Node(4, 0)
-    monkeypatch.setattr("imbtune.search.cluster.connection.local_node", lambda: here)
+    monkeypatch.setattr("imbtune.tuning.cluster.connection.local_node", lambda: here)
     request = SearchRequest(tiny_space(), 30, "plan")
     planned = as_planned(request, Fleet(0, trial.cpus * trial.concurrent, trial))
     assert planned == replace(request, **options)
@@ -363,7 +363,7 @@ def test_the_search_that_is_named_is_the_one_that_was_planned(
 def test_a_trial_on_a_gpu_that_wants_more_cpus_than_there_are_is_for_a_cluster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("imbtune.search.cluster.connection.local_node", lambda: Node(4, 1))
+    monkeypatch.setattr("imbtune.tuning.cluster.connection.local_node", lambda: Node(4, 1))
     request = SearchRequest(tiny_space(), 30, "plan", cpus_per_trial=8)
     assert as_planned(request, Fleet(1, 8, Resources(8, 1.0, 1))).address == "auto"
 

@@ -12,7 +12,7 @@ from imbtune.config.slots import SLOTS
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.registry import Value
-from imbtune.space.presets import PRESETS, find_preset
+from imbtune.spaces.presets import PRESETS, find_preset
 
 every_preset = pytest.mark.parametrize("name", PRESETS)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.imbalance import Imbalance, profile_counts
 from imbtune.errors import ConfigError
-from imbtune.space.space_file import load_space
+from imbtune.spaces.space_file import load_space
 
 CIFAR10_EXP_100 = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 CINIC10_EXP_100 = [9000, 5395, 3234, 1938, 1162, 696, 417, 250, 150, 90]

@@ -16,7 +16,7 @@ from imbtune.config.slots import SLOTS
 from imbtune.config.train_config import TrainConfig, active, flatten
 from imbtune.errors import ConfigError
 from imbtune.registry import DeclaredKnob, Knob, Registry, knobs_of
-from imbtune.space.presets import PRESETS, find_preset
+from imbtune.spaces.presets import PRESETS, find_preset
 
 
 def values(parameter: DeclaredKnob) -> st.SearchStrategy[Any]:

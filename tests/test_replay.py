@@ -16,7 +16,7 @@ from contenders import ALL, MAIN, PLAIN, RANDOM, OptunaHyperband, ours_without_r
 from recorded import Recorded
 
 from imbtune.methods.lr_schedules import Phases
-from imbtune.search.forecast.simulate import simulate
+from imbtune.tuning.forecast.simulate import simulate
 from imbtune.training.phases import calibration_segments, rung_segments
 
 ROOT = Path(__file__).resolve().parents[1]

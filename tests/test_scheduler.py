@@ -13,12 +13,12 @@ from ray.tune.schedulers import ASHAScheduler
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
-from imbtune.search.asha import RungScheduler
-from imbtune.search.cluster.resources import Node, check_gpu_fraction, plan_resources
-from imbtune.search.optuna_searcher import OptunaSearcher
-from imbtune.search.samplers import SAMPLERS, make_sampler
+from imbtune.tuning.asha import RungScheduler
+from imbtune.tuning.cluster.resources import Node, check_gpu_fraction, plan_resources
+from imbtune.tuning.optuna_searcher import OptunaSearcher
+from imbtune.tuning.samplers import SAMPLERS, make_sampler
 from imbtune.seeds import trial_seed
-from imbtune.space.space_file import load_space
+from imbtune.spaces.space_file import load_space
 
 STOP, GO = ASHAScheduler.STOP, ASHAScheduler.CONTINUE
 

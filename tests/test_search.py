@@ -23,7 +23,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.augment import normalise
 from imbtune.data.load import load
 from imbtune.retrain import load_model
-from imbtune.space.space_file import load_space
+from imbtune.spaces.space_file import load_space
 
 
 def read_trials(study: Path) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def literal_loss(model: nn.Module, batch: Batch, state: TrainState, classes: set
         for share, label in zip(batch.shares_LB[:, b], batch.labels_LB[:, b], strict=True):
             if int(label) in classes:
                 row = logits_BK[b : b + 1]
-                total = total + share * margin_softmax(row, label[None], state.vectors)[0]
+                total = total + share * margin_softmax(row, label[None], state.methods.vectors)[0]
     loss: Tensor = total / batch.norm
     return loss
 

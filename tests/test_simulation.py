@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from imbtune.errors import ConfigError
-from imbtune.search.asha import RungScheduler
-from imbtune.search.forecast.simulate import (
+from imbtune.tuning.asha import RungScheduler
+from imbtune.tuning.forecast.simulate import (
     CONTINUE,
     STOP,
     Event,

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.methods.posthoc import posthoc_methods
-from imbtune.space.search_space import Rungs, SearchSpace
-from imbtune.space.space_file import list_spaces, load_space, parse_space
+from imbtune.spaces.search_space import Rungs, SearchSpace
+from imbtune.spaces.space_file import list_spaces, load_space, parse_space
 
 SHIPPED = (
     *("cifar10-lt", "cifar100-lt", "cinic10-lt", "digits-lt-all"),

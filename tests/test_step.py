@@ -36,7 +36,7 @@ def state_of(loss: str, reduction: str) -> TrainState:
 
 def labelled(state: TrainState, labels_B: Tensor, partners_B: Tensor, g_B: Tensor) -> Batch:
     """A batch whose images nobody looks at; its norm as `weights.reduction` says."""
-    w_K = state.weights_K
+    w_K = state.methods.weights_K
     labels_LB = torch.stack([labels_B, partners_B])
     shares_LB = torch.stack([g_B, 1 - g_B]) * w_K[labels_LB]
     mean = state.config.weights.shared.reduction == "mean"
@@ -53,7 +53,7 @@ def test_the_objective_is_two_hard_labels(loss: str, reduction: str, size: int, 
     state, rng = state_of(loss, reduction), np.random.default_rng(seed)
     logits_BK = torch.from_numpy(rng.normal(size=(size, 4))).float()
     y_i, y_j = rng.integers(0, 4, (2, size))
-    g_B, w_K = rng.random(size), state.weights_K.tolist()
+    g_B, w_K = rng.random(size), state.methods.weights_K.tolist()
     torch.manual_seed(seed)
     noise_BK = cloud_noise((size, 4)) if loss == "gcl" else torch.zeros(size, 4)
     total, weight = 0.0, 0.0
@@ -61,7 +61,7 @@ def test_the_objective_is_two_hard_labels(loss: str, reduction: str, size: int, 
         a_b, b_b = g_B[b] * w_K[y_i[b]], (1 - g_B[b]) * w_K[y_j[b]]
         for share, label in ((a_b, y_i[b]), (b_b, y_j[b])):
             row, hard = slice(b, b + 1), torch.tensor([label])
-            one = margin_softmax(logits_BK[row], hard, state.vectors, noise_BK[row])
+            one = margin_softmax(logits_BK[row], hard, state.methods.vectors, noise_BK[row])
             total += share * one.item()
             weight += share
     batch = labelled(state, torch.from_numpy(y_i), torch.from_numpy(y_j), torch.tensor(g_B).float())
@@ -77,9 +77,11 @@ def test_without_mixing_the_objective_is_torchs_weighted_cross_entropy(reduction
     labels_B = torch.tensor([0, 3, 1, 0, 2, 3, 0])
     got = objective(logits_BK, labelled(state, labels_B, labels_B, torch.ones(7)), state.learner)
     if reduction == "weighted_mean":
-        expected = F.cross_entropy(logits_BK, labels_B, state.weights_K)
+        expected = F.cross_entropy(logits_BK, labels_B, state.methods.weights_K)
     else:
-        expected = F.cross_entropy(logits_BK, labels_B, state.weights_K, reduction="none").mean()
+        expected = F.cross_entropy(
+            logits_BK, labels_B, state.methods.weights_K, reduction="none"
+        ).mean()
     torch.testing.assert_close(got, expected)
 
 
@@ -136,16 +138,16 @@ def test_a_batch_is_cropped_flipped_scaled_and_mixed_as_written(
     for b in range(30):
         x_i = literal_view(plan.image, 1, b)
         y_i = DATA.host_labels_N[plan.image.index_SB[1, b]]
-        shares = [state.weights_K[y_i]]
-        if plan.partner is None or plan.lam_SB is None or state.mix is None:
+        shares = [state.methods.weights_K[y_i]]
+        if plan.partner is None or plan.lam_SB is None or state.methods.mix is None:
             expected, labels = x_i, [y_i]
         else:
             x_j = literal_view(plan.partner, 1, b)
             y_j = DATA.host_labels_N[plan.partner.index_SB[1, b]]
             lam = plan.lam_SB[1, b]
             n_i, n_j = DATA.train_counts_K[y_i], DATA.train_counts_K[y_j]
-            g, labels = state.mix.label(lam, n_i, n_j), [y_i, y_j]
-            shares = [g * state.weights_K[y_i], (1 - g) * state.weights_K[y_j]]
+            g, labels = state.methods.mix.label(lam, n_i, n_j), [y_i, y_j]
+            shares = [g * state.methods.weights_K[y_i], (1 - g) * state.methods.weights_K[y_j]]
             expected = lam.item() * x_i + (1 - lam.item()) * x_j
             if plan.box_SB4 is not None:
                 top, bottom, left, right = plan.box_SB4[1, b].tolist()

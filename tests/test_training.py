@@ -28,7 +28,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Images, Splits
 from imbtune.methods.lr_schedules import Phases
 from imbtune.methods.mixing.blending import Blend
-from imbtune.space.presets import PRESETS
+from imbtune.spaces.presets import PRESETS
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.metrics import compute_metrics

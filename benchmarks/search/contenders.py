@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from recorded import Floats, Recorded, previous_mean
 
-from imbtune.search.asha import RUNG_TIME, SCORE, RungScheduler
-from imbtune.search.forecast.simulate import CONTINUE, STOP, Scheduler, Step
+from imbtune.tuning.asha import RUNG_TIME, SCORE, RungScheduler
+from imbtune.tuning.forecast.simulate import CONTINUE, STOP, Scheduler, Step
 
 Make = Callable[[list[int], int, int], Scheduler]
 

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.lr_schedules import Phases
-from imbtune.search.calibration.rung_quality import spearman
+from imbtune.tuning.calibration.rung_quality import spearman
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import BLOCK, DeviceData
 from imbtune.training.evaluation.metrics import compute_metrics

@@ -24,7 +24,7 @@ import optuna
 from contenders import ALL, MAIN, PLAIN, VARIANTS
 from recorded import Floats, Recorded, calibration, names, read
 
-from imbtune.search.forecast.simulate import Scheduler, Step, simulate
+from imbtune.tuning.forecast.simulate import Scheduler, Step, simulate
 
 LIMITS = {1: 40, 8: 80, 64: 320, 1000: 2000}  # workers: the compute of a search
 TRIALS = {1000: 2000}  # workers: the most trials; where nothing stands, compute alone ends a search

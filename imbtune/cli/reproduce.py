@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import typer
 
 from imbtune.errors import ConfigError
+from imbtune.progress import print_line
 
 
 def repeat_command(study: str, number: int, data: Path | None, refused: list[str]) -> None:
@@ -21,9 +21,9 @@ def repeat_command(study: str, number: int, data: Path | None, refused: list[str
             f"--trial {study} {number} is trained as it was: leave {', '.join(refused)} out"
         )
 
-    from imbtune.search.reproduce import repeat_trial
+    from imbtune.tuning.reproduce import repeat_trial
 
-    if repeat_trial(study, number, data, functools.partial(print, flush=True)):
+    if repeat_trial(study, number, data, print_line):
         print("Every loss and score is the recorded one, to the last bit.")
         return
     print("It differs from the record: another machine, number of threads, or version of torch?")

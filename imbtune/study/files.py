@@ -15,15 +15,16 @@ import yaml
 
 from imbtune import __version__
 from imbtune.config.plugins import copy_sources, describe, with_imports
-from imbtune.config.train_config import TrainConfig, parse_yaml
+from imbtune.config.train_config import TrainConfig
+from imbtune.config.yaml_files import parse_yaml
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
-from imbtune.search.cluster.resources import Resources
-from imbtune.space.space_file import parse_space
+from imbtune.spaces.space_file import parse_space
 from imbtune.storage import Store, join
-from imbtune.study.evidence import evidence_of
-from imbtune.study.records import SearchOutcome, TrialRecord
+from imbtune.study.outcome import SearchOutcome
+from imbtune.study.records import TrialRecord
 from imbtune.study.request import SearchRequest
+from imbtune.tuning.cluster.resources import Resources
 
 FILE = "study.yaml"
 READ = {  # what is read of it beside the request and the space
@@ -75,7 +76,7 @@ def write_study(store: Store, request: SearchRequest, splits: Splits, resources:
         "versions": versions(),
         "imports": describe(request.space.imports),
         "space": request.space.describe(),
-        "request": request.plain(),
+        "request": request.to_dict(),
     }
     copy_sources(request.space.imports, store)
     store.write("space.yaml", _yaml(dict(request.space.source)).encode())
@@ -101,7 +102,7 @@ def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
                 raise KeyError(f"{section}: {', '.join(sorted(missing))}")
         folder = Path(path) if store.local else Path()
         space = parse_space(named, source, folder, store).pin(pinned)
-        request = SearchRequest.from_plain(space, asked)
+        request = SearchRequest.from_dict(space, asked)
         storage, name = _split(path)
         return replace(request, storage=storage, name=name), content
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -140,14 +141,14 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
     """
     assert outcome.winner
     config = TrainConfig.from_settings(outcome.winner.settings).replace(seed=0)
-    evidence = evidence_of(outcome)
+    evidence = outcome.evidence
     provenance = {
         "study": outcome.path,
         "objective": request.space.objective,
         "winner": _trial(outcome.winner),
         "best_preset": _trial(outcome.baseline) if outcome.baseline else None,
         "trials": len(outcome.records),
-        "finals": evidence.plain() if evidence else None,
+        "finals": evidence.to_dict() if evidence else None,
         "versions": versions(),
     }
     how = "mean over fresh seeds" if evidence else "validation score"

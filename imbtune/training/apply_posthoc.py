@@ -7,6 +7,7 @@ mixing, cross-entropy at the loss's scale, and only the head, or a factor for ea
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 from imbtune.methods.losses import plain
 from imbtune.methods.posthoc import Adjustment, Retraining
@@ -14,6 +15,7 @@ from imbtune.registry import Value
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import Epoch
+from imbtune.training.run_methods import RunMethods
 from imbtune.training.state import HEAD, TrainState, seed_torch
 
 
@@ -24,7 +26,9 @@ def apply_posthoc(state: TrainState, data: DeviceData, budget: int) -> None:
         budget: epochs of the run that made the model; a second stage takes a share of it.
     """
     model = state.model
-    made = state.config.after.make(data.train_counts_K, model.head.norms(), state.vectors.scale)
+    made = state.config.after.make(
+        data.train_counts_K, model.head.norms(), state.methods.vectors.scale
+    )
     if isinstance(made, Adjustment):
         model.scale_K.copy_(made.scale_K)
         model.bias_K.copy_(made.bias_K)
@@ -44,7 +48,7 @@ def _retrain(state: TrainState, data: DeviceData, budget: int, asked: Retraining
     for tensor in learnt:
         tensor.requires_grad_(True)
     model.backbone.eval()
-    stage = _second_stage(state, asked)
+    stage = _second_stage(state, data, asked)
     stage.optimizer = stage.config.optimizer.make(learnt)
     try:
         for i in range(epochs):
@@ -55,7 +59,7 @@ def _retrain(state: TrainState, data: DeviceData, budget: int, asked: Retraining
         model.requires_grad_(True).train()
 
 
-def _second_stage(state: TrainState, asked: Retraining) -> TrainState:
+def _second_stage(state: TrainState, data: DeviceData, asked: Retraining) -> TrainState:
     stage = copy.copy(state)
     changes: dict[str, Value] = {
         "sampler": "class_balanced",
@@ -66,8 +70,7 @@ def _second_stage(state: TrainState, asked: Retraining) -> TrainState:
         "schedule": "cosine",
         "schedule.warmup": 0.0,
     }
-    stage.config = state.config.plain(**changes)
-    stage.mix, stage.generate, stage.sharp, stage.graphed = None, None, None, None
-    stage.vectors, stage.own_loss, stage.is_noisy = plain(state.vectors), None, False
-    stage.weights_K = state.weights_K.new_ones(len(state.weights_K))
+    methods = RunMethods.from_config(state.config.plain(**changes), data.train_counts_K)
+    stage.methods = replace(methods, vectors=plain(state.methods.vectors))
+    stage.sharp, stage.graphed = None, None
     return stage

@@ -12,31 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imbtune.config.train_config import TrainConfig
 from imbtune.methods.class_sampling import class_shares, draw_indices
-from imbtune.methods.class_weights import strength
+from imbtune.methods.image_generation import M2m
 from imbtune.methods.mixing.blending import Pairs
-from imbtune.methods.mixing.mix import Mix
 from imbtune.methods.mixing.pairing import TrainingImages
 from imbtune.training.device.device_data import DeviceData, Views
 from imbtune.training.generators.m2m import draw_sources
 from imbtune.training.phases import Epoch
+from imbtune.training.run_methods import RunMethods
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-class Methods(NamedTuple):
-    """What an epoch's draws ask of a run's methods.
-
-    mix: the mixing, or None. weights_K: class weights at full strength. images: the training
-    images as a pairing sees them. m2m_beta: β of M2m's source classes where it acts, else None.
-    """
-
-    mix: Mix | None
-    weights_K: Tensor
-    images: TrainingImages
-    m2m_beta: float | None = None
 
 
 class EpochPlan(NamedTuple):
@@ -64,26 +50,37 @@ def steps_per_epoch(images: int, batch_size: int) -> tuple[int, int]:
     return max(1, round(images / batch)), batch
 
 
-def draw_epoch(config: TrainConfig, data: DeviceData, methods: Methods, epoch: Epoch) -> EpochPlan:
-    """The plan of `epoch`, on the data's device; the same (seed, epoch) draws the same plan."""
+def draw_epoch(
+    methods: RunMethods,
+    data: DeviceData,
+    images: TrainingImages,
+    epoch: Epoch,
+    translates: bool = False,
+) -> EpochPlan:
+    """The plan of `epoch`, on the data's device; the same (seed, epoch) draws the same plan.
+
+    Args:
+        images: the training images as a pairing sees them.
+        translates: whether M2m translates images in this epoch.
+    """
+    config = methods.config
     rng = np.random.default_rng([config.seed, *epoch.random_key()])
     steps, batch = steps_per_epoch(len(data.labels_N), config.batch_size)
     counts_K = np.bincount(data.host_labels_N, minlength=len(data.classes))
-    progress_S, cooled_S = epoch.progress(steps), epoch.cooldown_done(steps)
-    if methods.m2m_beta is None:
-        probabilities_K = config.sampler.make(counts_K, float(progress_S.mean()))
-    else:  # M2m fills up class-balanced batches
+    m2m = methods.generator if translates and isinstance(methods.generator, M2m) else None
+    probabilities_K: Floats | None
+    if m2m:  # it translates images of class-balanced batches
         probabilities_K = class_shares(counts_K, 0)
+    else:
+        progress = float(epoch.progress(steps).mean())
+        probabilities_K = methods.sampler(counts_K, progress)
     index = draw_indices(probabilities_K, data.host_labels_N, steps * batch, rng)
     index_SB = index.reshape(steps, batch)
     image = _views(index_SB, data, rng)
-    source, translate_SB = _sources(methods, index_SB, data, rng)
-    partner, lam_SB, box_SB4 = _partners(config, methods, image, index_SB, data, epoch, rng)
-    schedule = config.weights.shared.schedule
-    strength_S1 = np.array(
-        [[strength(schedule, c, p)] for c, p in zip(cooled_S, progress_S, strict=True)]
-    )
-    lr_S = learning_rates(config, epoch, steps)
+    source, translate_SB = _sources(m2m, index_SB, data, rng)
+    partner, lam_SB, box_SB4 = _partners(methods, images, image, index_SB, data, epoch, rng)
+    strength_S1 = methods.weight_strengths(epoch, steps)
+    lr_S = methods.learning_rates(epoch, steps)
     return EpochPlan(
         image,
         partner,
@@ -97,17 +94,9 @@ def draw_epoch(config: TrainConfig, data: DeviceData, methods: Methods, epoch: E
     )
 
 
-def learning_rates(config: TrainConfig, epoch: Epoch, steps: int) -> Floats:
-    """The learning rate of each step, (S,): peak × warm-up × decay."""
-    decay_S = np.array([config.schedule.make(share) for share in epoch.cooldown_done(steps)])
-    peak = float(config.optimizer.knobs["lr"])
-    rates_S: Floats = peak * epoch.warmup_done(steps) * decay_S
-    return rates_S
-
-
 def _partners(
-    config: TrainConfig,
-    methods: Methods,
+    methods: RunMethods,
+    images: TrainingImages,
     image: Views,
     index_SB: Ints,
     data: DeviceData,
@@ -115,10 +104,10 @@ def _partners(
     rng: np.random.Generator,
 ) -> tuple[Views | None, Tensor | None, Tensor | None]:
     """x_j, λ and CutMix's boxes; where a batch or sample stays unmixed λ is 1 and its box empty."""
-    mix, options = methods.mix, config.mix.shared
+    mix, options = methods.mix, methods.mix_options
     if not mix or not options.mixes_in(epoch):
         return None, None, None
-    partner_SB = mix.pairing(index_SB, methods.images, rng)
+    partner_SB = mix.pairing(index_SB, images, rng)
     aligned = image._replace(index_SB=data.to_device(partner_SB))
     partner = aligned if mix.aligned else _views(partner_SB, data, rng)
     counts_N = data.counts_K.astype(np.float64)[data.host_labels_N]
@@ -137,14 +126,14 @@ def _partners(
 
 
 def _sources(
-    methods: Methods, index_SB: Ints, data: DeviceData, rng: np.random.Generator
+    m2m: M2m | None, index_SB: Ints, data: DeviceData, rng: np.random.Generator
 ) -> tuple[Views | None, Tensor | None]:
     """M2m: the image that each translation starts from, and where one is asked for."""
-    if methods.m2m_beta is None:
+    if m2m is None:
         return None, None
     labels_N = data.host_labels_N
     source_SB, translate_SB = draw_sources(
-        labels_N[index_SB], labels_N, data.counts_K, methods.m2m_beta, rng
+        labels_N[index_SB], labels_N, data.counts_K, m2m.beta, rng
     )
     return _views(source_SB, data, rng), data.to_device(translate_SB)
 

@@ -28,7 +28,7 @@ from imbtune.methods.mixing.blending import blend_images
 from imbtune.training.cost.image_passes import epoch_passes, seed_config
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.device.neighbours import Neighbours
-from imbtune.training.epoch_plan import EpochPlan, Methods, draw_epoch
+from imbtune.training.epoch_plan import EpochPlan, draw_epoch
 from imbtune.training.generators.deepsmote import generate
 from imbtune.training.generators.deepsmote import passes as deepsmote_passes
 from imbtune.training.generators.m2m import translate
@@ -54,7 +54,8 @@ def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> EpochLog:
     """Train one epoch. On a GPU it is only launched: what is read of it waits."""
     data, seed_state = _with_generated(state, data, epoch)
     seed_torch(state.config.seed, STEPS, *epoch.random_key())
-    plan = draw_epoch(state.config, data, _methods(state, data, seed_state), epoch)
+    images = LocatedImages(state, data)
+    plan = draw_epoch(state.methods, data, images, epoch, translates=seed_state is not None)
     (rate,) = {id(group["lr"]): group["lr"] for group in state.optimizer.param_groups}.values()
     losses_S = torch.empty(len(plan.lr_S), device=state.device)
     for step, batch in enumerate(batches(state, data, plan, seed_state)):
@@ -83,7 +84,7 @@ def batches(
         if other is not None and plan.lam_SB is not None:
             box_B4 = None if plan.box_SB4 is None else plan.box_SB4[step]
             images = blend_images(images, other, plan.lam_SB[step], box_B4)
-        noise_BK = cloud_noise(shape_BK, data.device) if state.is_noisy else None
+        noise_BK = cloud_noise(shape_BK, data.device) if state.methods.is_noisy else None
         labels_LB, shares_LB, norm = (of_all[step] for of_all in targets)
         yield Batch(images, labels_LB, shares_LB, norm, noise_BK)
 
@@ -91,13 +92,13 @@ def batches(
 def _targets(state: TrainState, data: DeviceData, plan: EpochPlan) -> tuple[Tensor, Tensor, Tensor]:
     """Labels (S, L, B), shares (S, L, B) and norm (S,) of :class:`Batch`, of all steps at once."""
     labels_SB, weights_SK = data.labels_N[plan.image.index_SB], plan.weights_SK
-    if plan.partner is None or plan.lam_SB is None or state.mix is None:
+    if plan.partner is None or plan.lam_SB is None or state.methods.mix is None:
         labels_SLB = labels_SB[:, None]
         g_SLB = torch.ones((), device=data.device)
     else:
         labels_SLB = torch.stack([labels_SB, data.labels_N[plan.partner.index_SB]], dim=1)
         n_i, n_j = (data.train_counts_K[each_SB.flatten()] for each_SB in labels_SLB.unbind(1))
-        g_SB = state.mix.label(plan.lam_SB.flatten(), n_i, n_j).view_as(labels_SB)
+        g_SB = state.methods.mix.label(plan.lam_SB.flatten(), n_i, n_j).view_as(labels_SB)
         g_SLB = torch.stack([g_SB, 1 - g_SB], dim=1)
     shares_SLB = g_SLB * weights_SK.gather(1, labels_SLB.flatten(1)).view_as(labels_SLB)
     # an image's shares first: they add up to its weight exactly, so that weights of 1 give B
@@ -105,11 +106,13 @@ def _targets(state: TrainState, data: DeviceData, plan: EpochPlan) -> tuple[Tens
     return (
         labels_SLB,
         shares_SLB,
-        torch.full_like(norm_S, labels_SLB.shape[2]) if state.mean_loss else norm_S,
+        torch.full_like(norm_S, labels_SLB.shape[2])
+        if state.methods.weight_options.reduction == "mean"
+        else norm_S,
     )
 
 
-class _Located:
+class LocatedImages:
     """The training images as a pairing sees them. Features are those of now, worked out once."""
 
     def __init__(self, state: TrainState, data: DeviceData) -> None:
@@ -135,9 +138,9 @@ def _with_generated(
     state: TrainState, data: DeviceData, epoch: Epoch
 ) -> tuple[DeviceData, TrainState | None]:
     """The data with DeepSMOTE's images, and M2m's seed network; each where it acts."""
-    if not state.generates_in(epoch):
+    if not state.methods.generates_in(epoch):
         return data, None
-    spec, seed = state.generate, state.config.generate.shared.seed
+    spec, seed = state.methods.generator, state.methods.generator_options.seed
     if isinstance(spec, DeepSmote):
         state.charge(f"{spec} {seed}", deepsmote_passes(spec, len(data.labels_N)))
         return data.keep("deepsmote", (spec, seed), lambda: _balanced(spec, data, seed)), None
@@ -161,14 +164,8 @@ def _seed_network(config: TrainConfig, data: DeviceData) -> TrainState:
     return seed_state
 
 
-def _methods(state: TrainState, data: DeviceData, seed_state: TrainState | None) -> Methods:
-    spec = state.generate if seed_state else None
-    beta = spec.beta if isinstance(spec, M2m) else None
-    return Methods(state.mix, state.weights_K, _Located(state, data), beta)
-
-
 def _passes(state: TrainState, data: DeviceData, seed_state: TrainState | None) -> int:
-    spec = state.generate if seed_state else None
+    spec = state.methods.generator if seed_state else None
     m2m = spec if isinstance(spec, M2m) else None
     images, sharp = len(data.labels_N), state.sharp is not None
     return epoch_passes(images, state.config.batch_size, sharp, m2m)
@@ -184,7 +181,8 @@ def _translated(
     sources_BCHW: Tensor,
 ) -> Tensor:
     """M2m: sources translated to the batch's classes where asked for and accepted."""
-    assert isinstance(state.generate, M2m) and plan.source and plan.translate_SB is not None
+    spec = state.methods.generator
+    assert isinstance(spec, M2m) and plan.source and plan.translate_SB is not None
     low_C, high_C = data.pixel_range()
     with state.autocast:
         translated_BCHW, _ = translate(
@@ -195,10 +193,10 @@ def _translated(
             data.labels_N[plan.image.index_SB[step]],
             plan.translate_SB[step],
             images_BCHW,
-            state.generate,
+            spec,
             low_C,
             high_C,
-            net_scale=state.vectors.scale,
-            seed_scale=seed_state.vectors.scale,
+            net_scale=state.methods.vectors.scale,
+            seed_scale=seed_state.methods.vectors.scale,
         )
     return translated_BCHW

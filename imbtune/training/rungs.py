@@ -19,6 +19,7 @@ from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import ClassMargins, class_margins
 from imbtune.training.loop import EpochLog, train_epoch
 from imbtune.training.phases import Epoch, Segment
+from imbtune.training.run_methods import RunMethods
 from imbtune.training.state import TrainState
 
 
@@ -82,14 +83,15 @@ def train_through_rungs(
             first one; each cool-down branch uses the methods of its own variant.
         state: what to go on from, where the path does not begin afresh.
     """
+    methods = [RunMethods.from_config(config, data.train_counts_K) for config in variants]
     earlier, top = 0, path[-1].budget  # earlier: passes of states that a fresh one has replaced
     for segment in path:
         if state is None or segment.fresh:
             earlier += state.passes if state else 0
-            state = None  # first, so that the new one has its memory, and its bench
+            state = None  # first, so that the new one gets its memory and its graphed model
             state = TrainState(variants[0], data)
         yield from _train(state, data, segment, segment.epochs, earlier)
-        with state.kept(variants[segment.variant], data):
+        with state.temporarily(methods[segment.variant]):
             before = state.passes
             yield from _train(state, data, segment, segment.branch, earlier)
             apply_posthoc(state, data, segment.budget)

@@ -17,15 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.methods.image_generation import DeepSmote, M2m
-from imbtune.methods.losses import LossFunction, MarginSoftmax, ce
-from imbtune.methods.mixing.mix import Mix
 from imbtune.methods.optimizers import Sharpness
 from imbtune.training.device.cuda_graphs import GraphedModel
 from imbtune.training.device.device_data import BLOCK, DeviceData
 from imbtune.training.evaluation.metrics import confusion
 from imbtune.training.model import evaluating, new_model
-from imbtune.training.phases import Epoch
+from imbtune.training.run_methods import RunMethods
 from imbtune.training.step import Batch, Learner, Sharp, channels_last, gradient
 
 INIT, STEPS, HEAD = 0, 1, 2  # streams of torch's generator that a run's seed starts
@@ -50,8 +47,13 @@ class TrainState:
         self.autocast = _autocast(config.precision, self.device)
         self.passes = 0  # image passes (forward and backward) so far, helper networks' included
         self._charged: set[str] = set()
-        self._take(config, data)
-        self._aim(getattr(self.optimizer, "sharpness", None), data)
+        self.methods = RunMethods.from_config(config, data.train_counts_K)
+        self.sharp = self._sharp(getattr(self.optimizer, "sharpness", None), data)
+
+    @property
+    def config(self) -> TrainConfig:
+        """The configuration that the run has at the moment."""
+        return self.methods.config
 
     def _lease(self, config: TrainConfig, data: DeviceData) -> GraphedModel | None:
         """Where steps are recorded, a bench until this state is gone; its network is the model."""
@@ -63,36 +65,21 @@ class TrainState:
         self.model = bench.model
         return bench
 
-    def _take(self, config: TrainConfig, data: DeviceData) -> None:
-        """Train with the methods of `config` from here on."""
-        self.config = config
-        self.mix: Mix | None = config.mix.make()
-        self.generate: DeepSmote | M2m | None = config.generate.make()
-        self.vectors: MarginSoftmax = ce(data.train_counts_K)
-        self.own_loss: LossFunction | None = None  # of the user's, in the place of the vectors
-        loss = config.loss.make(data.train_counts_K)
-        if isinstance(loss, MarginSoftmax):
-            self.vectors = loss
-        else:
-            self.own_loss = loss
-        self.is_noisy = bool((self.vectors.cloud_K != 0).any())
-        self.weights_K: Tensor = config.weights.make(data.train_counts_K)
-        self.mean_loss = config.weights.shared.reduction == "mean"
-
-    def _aim(self, sharpness: Sharpness | None, data: DeviceData) -> None:
+    def _sharp(self, sharpness: Sharpness | None, data: DeviceData) -> Sharp | None:
         """The classes whose gradient is sharpness-aware, where the optimiser asks for it."""
-        self.sharp: Sharp | None = None
-        if sharpness:
-            self.sharp = Sharp(
-                (data.train_counts_K < sharpness.below).float(),
-                torch.tensor(sharpness.rho, device=self.device),
-                bool((data.counts_K >= sharpness.below).any()),
-            )
+        if not sharpness:
+            return None
+        return Sharp(
+            (data.train_counts_K < sharpness.below).float(),
+            torch.tensor(sharpness.rho, device=self.device),
+            bool((data.counts_K >= sharpness.below).any()),
+        )
 
     @property
     def learner(self) -> Learner:
         """What a step learns with."""
-        return Learner(self.model, self.autocast, self.vectors, self.own_loss, self.sharp)
+        methods = self.methods
+        return Learner(self.model, self.autocast, methods.vectors, methods.own_loss, self.sharp)
 
     def gradient(self, batch: Batch) -> Tensor:
         """Leave the step's gradient on the parameters; the loss at the weights, detached."""
@@ -126,23 +113,19 @@ class TrainState:
         confusion_KK: NDArray[np.int64] = self.confusion(data).cpu().numpy()
         return confusion_KK
 
-    def generates_in(self, epoch: Epoch) -> bool:
-        """Whether images are generated in an epoch."""
-        always = self.config.generate.shared.schedule == "always"
-        return self.generate is not None and bool(always or epoch.cooling)
-
     @contextmanager
-    def kept(self, config: TrainConfig, data: DeviceData) -> Iterator[None]:
-        """Train with the methods of `config`; what is trained inside is undone at the end, to the
-        last bit. Only the passes stay counted."""
-        names = dict(vars(self))
-        before = copy.deepcopy(self.snapshot())
+    def temporarily(self, methods: RunMethods) -> Iterator[None]:
+        """Train with other methods; afterwards the state is as it was, to the last bit.
+
+        Only the image passes stay counted.
+        """
+        before, own_methods = copy.deepcopy(self.snapshot()), self.methods
         try:
-            self._take(config, data)
+            self.methods = methods
             yield
         finally:
             passes = self.passes
-            vars(self).update(names)
+            self.methods = own_methods
             self.restore({**before, "passes": passes})
 
     def snapshot(self) -> dict[str, Any]:

@@ -47,8 +47,9 @@ def path_passes(
 ) -> list[int]:
     """Image passes of each segment of a trial's path.
 
-    As :func:`imbtune.training.rungs.train_through_rungs` will count them: with the second stages of its rungs, and generated images where a state first has
-    them."""
+    As :func:`imbtune.training.rungs.train_through_rungs` counts them: the post-hoc stages of the
+    rungs included, and the cost of generated images where a state first uses them.
+    """
     found: list[int] = []
     charged: set[str] = set()
     for segment in path:

@@ -71,7 +71,7 @@ def example_margins(
         logits_NK = torch.cat(
             [state.logits(data.normalise(pixels)) for pixels in images.in_order(BLOCK)]
         )
-    logits_NK = logits_NK * state.vectors.scale
+    logits_NK = logits_NK * state.methods.vectors.scale
     logit_N, probability_N = margins_of(logits_NK, labels_N)
     return Margins(
         labels_N.cpu().numpy(),
