@@ -1,5 +1,6 @@
 # make search    a real search on real data, in a new virtual environment
 # make test      everything that is checked before a change lands
+# make test-unit the tests that start no Ray and no command: about a minute
 # make bench     all benchmarks, 30 to 50 minutes; writes a section of docs/benchmarks.md.
 #                One alone: make bench ARGS="step --repeats 9"; CIFAR-10: ARGS="--data FOLDER"
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: search test test-all test-lowest check format bench clean
+.PHONY: search test test-unit test-all test-lowest check format bench clean
 
 search: $(VENV)/.installed
 	$(BIN)/imbtune search digits-lt --trials 30 $(ARGS)
@@ -15,6 +16,9 @@ search: $(VENV)/.installed
 # Files of tests in two processes: most wait for Ray to start. A single test: ARGS="-n 0 -k NAME"
 test: check
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+test-unit: $(VENV)/.installed-dev
+	$(BIN)/pytest -n 2 tests/unit $(ARGS)
 
 test-all: check
 	$(BIN)/pytest -n 2 --dist loadfile -m "" $(ARGS)
