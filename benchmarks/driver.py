@@ -29,22 +29,23 @@ from ray.tune import Callback
 from spread import Row, quartiles
 
 from imbtune.data.splits import Images, Preprocessing, Splits
-from imbtune.tuning import optuna_searcher as searching
-from imbtune.tuning import tune as tune_run
-from imbtune.tuning.asha import RUNG_TIME, SCORE, RungScheduler
-from imbtune.tuning.cluster.connection import connected
-from imbtune.tuning.cluster.resources import Resources
-from imbtune.tuning.forecast.simulate import Event, Step, simulate
-from imbtune.tuning.optuna_searcher import OptunaSearcher
-from imbtune.tuning.recorder import Recorder
-from imbtune.tuning.run_search import knob_types
-from imbtune.tuning.samplers import make_sampler
-from imbtune.tuning.worker.trial_runner import WorkerSettings
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.journal import open_journal
 from imbtune.study.tables.parquet import ParquetSink
+from imbtune.tuning import optuna_searcher as searching
+from imbtune.tuning import tune as tune_run
+from imbtune.tuning.asha import RungScheduler
+from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.cluster.resources import Resources
+from imbtune.tuning.forecast.simulate import Event, Step, simulate
+from imbtune.tuning.messages import RUNG_TIME, SCORE
+from imbtune.tuning.optuna_searcher import OptunaSearcher
+from imbtune.tuning.recorder import Recorder
+from imbtune.tuning.run_search import knob_types
+from imbtune.tuning.samplers import make_sampler
+from imbtune.tuning.worker.trial_runner import WorkerSettings
 
 TENTHS, WORKERS, ACTORS, CLASSES, SEED = 10, 8, 2, 10, 0
 ASKED = ("before_trial", "infer_relative_search_space", "sample_relative", "sample_independent")
@@ -176,7 +177,7 @@ def search(trials: int, sampler: str, run: Callable[..., None]) -> Figures:
             searcher = OptunaSearcher(journal.study, space, trials, SEED, budgets[-1], sampler)
             scheduler = RungScheduler(budgets, space.rungs.eta, seed=SEED)
             recorder = Recorder(
-                journal, store, space, SEED, trials, 0, scheduler.rescued, meter.ended
+                journal, store, space, SEED, trials, 0, scheduler.never_pruned, meter.ended
             )
             recorder.sinks.append(ParquetSink(store, knob_types(space)))
             run(space, searcher, scheduler, recorder, trials)

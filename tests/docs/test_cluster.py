@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from imbtune.cli.main import app
 from imbtune.cli.search import parse_request
 from imbtune.errors import ConfigError
-from imbtune.tuning.cluster.resources import Node, plan_resources
 from imbtune.study.request import SearchRequest
+from imbtune.tuning.cluster.resources import Node, plan_resources
 
 ROOT = Path(__file__).resolve().parents[2]
 DOC = ROOT / "docs/cluster.md"

@@ -14,11 +14,12 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from imbtune.tuning.asha import RUNG_TIME, SCORE, RungScheduler
-from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import parse_space
-from imbtune.study.journal import rungs_of, settle, told_rungs
+from imbtune.study.journal import apply_pending_states, recorded_rungs, rungs_of
+from imbtune.tuning.asha import RungScheduler
+from imbtune.tuning.messages import RUNG_TIME, SCORE
+from imbtune.tuning.optuna_searcher import OptunaSearcher
 
 BUDGETS, ETA, SEED = [1, 3, 9], 3, 5
 FAILS = 9  # the trial whose trunk leads its first rung, and fails on its way to the second
@@ -68,8 +69,8 @@ class ScriptedSearch:
     ) -> None:
         self.study, self.concurrent = study, concurrent
         self.scheduler = RungScheduler(BUDGETS, ETA, rescue, SEED)
-        self.stopped = self.scheduler.replay(told_rungs(study))
-        settle(study, self.stopped, BUDGETS[-1])
+        self.stopped = self.scheduler.replay(recorded_rungs(study))
+        apply_pending_states(study, self.stopped, BUDGETS[-1])
         self.searcher = OptunaSearcher(study, space, trials, SEED, BUDGETS[-1], sampler)
         self.given: list[dict[str, Any]] = []
         self._running: dict[str, Any] = {}

@@ -16,8 +16,8 @@ from contenders import ALL, MAIN, PLAIN, RANDOM, OptunaHyperband, ours_without_r
 from recorded import Recorded
 
 from imbtune.methods.lr_schedules import Phases
-from imbtune.tuning.forecast.simulate import simulate
 from imbtune.training.phases import calibration_segments, rung_segments
+from imbtune.tuning.forecast.simulate import simulate
 
 ROOT = Path(__file__).resolve().parents[3]
 BUDGETS, N = [1, 3, 9, 27], 12

@@ -30,7 +30,7 @@ def record(number: int, score: float, state: str = "COMPLETE", **more: Any) -> T
 
 
 RECORDS = [
-    record(0, 0.5, preset="erm"), record(1, 0.8), record(2, 0.7, rescued=2),
+    record(0, 0.5, preset="erm"), record(1, 0.8), record(2, 0.7, never_pruned=2),
     record(3, 0.3, "PRUNED"),
 ]  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_early_stopping_is_held_against_whole_runs() -> None:
     line = stopping_line(outcome(RECORDS, []))
     assert "80% of the image passes" in line and "1 of 2 stopped trials ran on" in line
     assert "none would have led, the best reached 0.7000 (-10.00 points" in line
-    best = [RECORDS[0], replace(RECORDS[1], rescued=2), *RECORDS[2:]]
+    best = [RECORDS[0], replace(RECORDS[1], never_pruned=2), *RECORDS[2:]]
     assert "trial 1 would have been lost, the best reached 0.8000 (+30.00 points" in (
         stopping_line(outcome(best, []))
     )

@@ -17,7 +17,6 @@ from short_runs import CHEAP, DATA, everything, same
 from imbtune.config.cooldown_only import can_be_cooldown_only, is_cooldown_only, trunk_settings
 from imbtune.config.train_config import TrainConfig, active
 from imbtune.errors import ConfigError
-from imbtune.tuning.optuna_searcher import shared_params
 from imbtune.seeds import trial_seed
 from imbtune.spaces.search_space import SearchedKnob
 from imbtune.spaces.space_file import list_spaces, load_space
@@ -25,6 +24,7 @@ from imbtune.study.journal import rungs_of
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import trunk
 from imbtune.training.state import TrainState
+from imbtune.tuning.optuna_searcher import shared_params
 
 SMALL = {"model": "small_cnn", "model.width": 2, "batch_size": 30, "precision": "float32"}
 
@@ -246,7 +246,7 @@ def test_presets_come_first_and_share_trunks() -> None:
     }
     study = optuna.create_study(direction="maximize")
     search = ScriptedSearch(
-        study, tiny_space(3, train=fixed, knobs=knobs, presets=presets), 12, rescue=0.0
+        study, tiny_space(3, train=fixed, knobs=knobs, presets=presets), 12, never_prune=0.0
     )
     search.run()
     names = [[study.trials[n].user_attrs.get("preset") for n in g["trials"]] for g in search.given]
@@ -257,7 +257,7 @@ def test_presets_come_first_and_share_trunks() -> None:
 def test_optuna_hears_of_every_late_variant_how_it_ended() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    search = ScriptedSearch(study, tiny_space(3), 22, rescue=0.0)
+    search = ScriptedSearch(study, tiny_space(3), 22, never_prune=0.0)
     search.run()
     seen = set()
     for given in search.given:

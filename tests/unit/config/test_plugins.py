@@ -33,14 +33,14 @@ from imbtune.config.plugins import (
 from imbtune.config.slots import SLOTS, all_knobs, registries
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
-from imbtune.retrain import load_model
-from imbtune.tuning.run_search import knob_types
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store, join
+from imbtune.trained_model import load_model
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.phases import rung_segments
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.training.rungs import RungResult, train_through_rungs
+from imbtune.tuning.run_search import knob_types
 
 HEAD = """
 from typing import Annotated
@@ -518,7 +518,7 @@ def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
     assert again.flat()["mix.sharpness"] == best["mix"]["sharpness"]
     assert [module.source for module in modules] == [source]
     code = """
-from imbtune.retrain import load_model
+from imbtune.trained_model import load_model
 model = load_model("moved/best/model-seed0.pt")
 print(type(model.backbone).__name__, type(model.backbone).__module__)
 """

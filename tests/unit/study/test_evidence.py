@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from imbtune.tuning.finals import final_runs, finalists, fresh_seeds
 from imbtune.seeds import trial_seed
 from imbtune.study.evidence import (
     decide,
@@ -25,6 +24,7 @@ from imbtune.study.evidence import (
     student_p,
 )
 from imbtune.study.records import FinalRecord, RungRecord, SearchOutcome, TrialRecord
+from imbtune.tuning.finals import final_runs, finalists, fresh_seeds
 
 Floats = Any
 values = st.floats(0, 1, allow_subnormal=False)
@@ -179,7 +179,7 @@ def test_evidence_compares_the_winner_with_the_best_preset_seed_by_seed() -> Non
     assert found.p == pytest.approx(stats.ttest_rel(won, preset).pvalue)
     assert found.lead is not None and found.lead_low is not None and found.lead_high is not None
     assert found.lead_low < found.lead < found.lead_high
-    assert found.plain()["low"] == found.low
+    assert found.to_dict()["low"] == found.low
     others = finals_of(t1=won, t0=preset, t2=[0.5, 0.6, 0.1], t3=[0.4, 0.5, 0.5])
     noisy = evidence_of(outcome([*records, record(2, 0.6), record(3, 0.5)], others))
     assert noisy is not None and noisy.lead == found.lead and noisy.finalists == 4
@@ -190,7 +190,7 @@ def test_evidence_compares_the_winner_with_the_best_preset_seed_by_seed() -> Non
 def test_evidence_of_a_single_seed_is_a_mean_alone() -> None:
     records = [record(0, 0.7, "erm"), record(1, 0.9)]
     found = evidence_of(outcome(records, finals_of(t1=[0.8], t0=[0.7])))
-    assert found is not None and found.plain() == {
+    assert found is not None and found.to_dict() == {
         "seeds": 1, "finalists": 2, "mean": 0.8, "low": None, "high": None, "preset_mean": 0.7,
         "lead": pytest.approx(0.1), "lead_low": None, "lead_high": None, "p": None,
     }  # fmt: skip

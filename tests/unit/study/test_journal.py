@@ -24,19 +24,19 @@ from scripted import BUDGETS, SEED, ScriptedSearch, row_of, tiny_space, told
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import StudyError
-from imbtune.tuning.asha import RUNG_TIME, SCORE, RungScheduler
-from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.seeds import trial_seed
 from imbtune.storage import Store
 from imbtune.study.journal import (
     FILE,
     open_journal,
     read_trials,
-    settle,
-    told_rungs,
+    recorded_rungs,
     trial_records,
 )
 from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
+from imbtune.tuning.asha import RungScheduler
+from imbtune.tuning.messages import RUNG_TIME, SCORE
+from imbtune.tuning.optuna_searcher import OptunaSearcher
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def test_the_records_of_every_state(study: optuna.Study) -> None:
     assert [r.state for r in records] == ["COMPLETE", "PRUNED", "FAIL", "STOPPED", "STOPPED"]
     assert [r.preset for r in records] == ["erm", "drw", None, None, None]
     assert [[x.budget for x in r.rungs] for r in records] == [[1, 3, 9], [1], [1], [1], []]
-    assert [r.rescued for r in records] == [None, None, None, 1, None]
+    assert [r.never_pruned for r in records] == [None, None, None, 1, None]
     assert [r.trunk for r in records] == [0, 1, 2, 3, 4]
     for record, suggestion in zip(records, given, strict=True):
         assert record.settings == suggestion["settings"][0]
@@ -116,7 +116,7 @@ def test_rungs_are_told_in_the_order_they_were_reached(study: optuna.Study) -> N
         searcher.on_trial_result(f"t{trunk}", rung(given[trunk], budget))
     half = rung(given[1], 3)
     searcher.on_trial_result("t1", {"rung": half["rung"][:1]})
-    assert [tuple(row) for row in told_rungs(study)] == [
+    assert [tuple(row) for row in recorded_rungs(study)] == [
         (
             {"number": 2 * trunk, "preset": given[trunk]["preset"]},
             budget,
@@ -136,7 +136,7 @@ def test_settle_ends_what_was_decided_and_no_more(study: optuna.Study) -> None:
     searcher.on_trial_result("t5", {"rung": top[:1]})  # killed before the second one's was kept
     study.tell(2, state=TrialState.PRUNED)
     study.tell(4, state=TrialState.FAIL)
-    settle(study, {0, 2}, BUDGETS[-1])
+    apply_pending_states(study, {0, 2}, BUDGETS[-1])
     states = [trial.state.name for trial in study.trials]
     assert states[:4] == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
     assert states[4:] == ["FAIL", "FAIL", *["RUNNING"] * 6]
@@ -237,7 +237,7 @@ def begun(scheduler: RungScheduler, config: dict[str, Any], name: str) -> Any:
 def live_runs(draw: st.DrawFn) -> Live:
     """Trials in any order on random scores, some of them equal, some of them presets'."""
     live = Live(draw(st.integers(0, 9)))
-    scheduler = RungScheduler(BUDGETS, 3, rescue=0.3, seed=live.seed)
+    scheduler = RungScheduler(BUDGETS, 3, never_prune=0.3, seed=live.seed)
     presets = draw(st.lists(st.sampled_from([None, "erm"]), min_size=1, max_size=25))
     running = [
         begun(scheduler, {"number": i, "preset": preset}, "live")
@@ -251,7 +251,7 @@ def live_runs(draw: st.DrawFn) -> Live:
         live.decided.append(heard(scheduler, trial, budget, score))
         if live.decided[-1] == RungScheduler.STOP:
             running.remove(trial)
-    live.rescued = scheduler.rescued
+    live.never_pruned = scheduler.never_pruned
     return live
 
 
@@ -259,7 +259,7 @@ def live_runs(draw: st.DrawFn) -> Live:
 def test_a_replayed_scheduler_decides_as_the_live_one(live: Live, data: st.DataObject) -> None:
     """All of it, or up to any point; then the rest comes from trials that are new to Ray."""
     cut = data.draw(st.integers(0, len(live.told)))
-    scheduler = RungScheduler(BUDGETS, 3, rescue=0.3, seed=live.seed)
+    scheduler = RungScheduler(BUDGETS, 3, never_prune=0.3, seed=live.seed)
     stopped = scheduler.replay(live.told[:cut])
     before = zip(live.told[:cut], live.decided[:cut], strict=True)
     assert stopped == {t[0]["number"] for t, decision in before if decision == RungScheduler.STOP}
@@ -268,7 +268,7 @@ def test_a_replayed_scheduler_decides_as_the_live_one(live: Live, data: st.DataO
         if config["number"] not in trials:
             trials[config["number"]] = begun(scheduler, config, "new")
         assert heard(scheduler, trials[config["number"]], budget, score) == decision
-    assert scheduler.rescued == live.rescued
+    assert scheduler.never_pruned == live.never_pruned
 
 
 def test_the_file_is_optunas_own(tmp_path: Path) -> None:

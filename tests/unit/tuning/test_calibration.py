@@ -25,6 +25,11 @@ from imbtune.cli.main import app
 from imbtune.cli.search import parse_request
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
+from imbtune.spaces.space_file import load_space
+from imbtune.storage import Store
+from imbtune.study.files import write_study
+from imbtune.study.hints import program, space_command
+from imbtune.study.request import AUTO, EVERY, SearchRequest
 from imbtune.tuning.calibration.follow import (
     FILE,
     basis_of,
@@ -47,11 +52,6 @@ from imbtune.tuning.calibration.rung_quality import (
     spearman,
 )
 from imbtune.tuning.cluster.resources import Resources
-from imbtune.spaces.space_file import load_space
-from imbtune.storage import Store
-from imbtune.study.files import write_study
-from imbtune.study.hints import program, space_command
-from imbtune.study.request import AUTO, EVERY, SearchRequest
 
 TRIALS, BUDGETS, ETA = 24, [3, 9, 27], 3
 KINDS = ("compressed", "cooldown", "prefix")
@@ -439,7 +439,7 @@ def store_calibration(
     found = calibrate(scores_of(lower), costs, ETA, basis)
     place = folder / name
     place.mkdir()
-    (place / FILE).write_text(yaml.safe_dump(found.plain(), sort_keys=False, allow_unicode=True))
+    (place / FILE).write_text(yaml.safe_dump(found.to_dict(), sort_keys=False, allow_unicode=True))
     return found
 
 
@@ -582,7 +582,7 @@ def test_a_calibration_goes_through_yaml(data: st.DataObject) -> None:
     advice = advise(reports, costs, 27, data.draw(drawn), ETA)
     floor, low, high, spread = (data.draw(drawn) for _ in range(4))
     found = Calibration(8, 27, floor, low, high, spread, reports, advice, BASIS)
-    assert Calibration.from_plain(yaml.safe_load(yaml.safe_dump(found.plain()))) == found
+    assert Calibration.from_dict(yaml.safe_load(yaml.safe_dump(found.to_dict()))) == found
 
 
 BREAKS: list[Any] = [
@@ -602,7 +602,7 @@ BREAKS: list[Any] = [
 
 @pytest.mark.parametrize("broken", range(len(BREAKS)))
 def test_a_broken_calibration_is_one_line(broken: int, tmp_path: Path) -> None:
-    found = store_calibration(tmp_path, noise_everywhere()).plain()
+    found = store_calibration(tmp_path, noise_everywhere()).to_dict()
     path = tmp_path / "digits-lt-calibration" / FILE
     BREAKS[broken](found)
     path.write_text(yaml.safe_dump(found))

@@ -25,17 +25,17 @@ from optuna.storages.journal import JournalFileBackend
 from scripted import tiny_space
 
 from imbtune.errors import StudyError
+from imbtune.spaces.space_file import load_space
+from imbtune.storage import Store, join
+from imbtune.study.files import read_study
+from imbtune.study.journal import read_trials
+from imbtune.study.request import SearchRequest
 from imbtune.tuning import run_search
 from imbtune.tuning.calibration import run_calibration
 from imbtune.tuning.cluster.resources import Resources
 from imbtune.tuning.reproduce import repeat_trial
 from imbtune.tuning.run_search import resume_search
 from imbtune.tuning.session import new_store
-from imbtune.spaces.space_file import load_space
-from imbtune.storage import Store, join
-from imbtune.study.files import read_study
-from imbtune.study.journal import read_trials
-from imbtune.study.request import SearchRequest
 
 # a row is one of these; and what depends on the clock or on the process
 KEYS = {

@@ -25,11 +25,6 @@ from imbtune.cli.plan import as_planned, duration
 from imbtune.cli.search import parse_request
 from imbtune.config.slots import SLOTS
 from imbtune.errors import ConfigError, StudyError
-from imbtune.tuning.cluster.resources import Node, Resources, plan_resources
-from imbtune.tuning.forecast import trial_speed
-from imbtune.tuning.forecast.forecast import OVERHEAD, Costs, Plan, draw_configs, plan_search
-from imbtune.tuning.forecast.trial_speed import Fleet, find_trial_speed
-from imbtune.tuning.run_search import knob_types
 from imbtune.spaces.space_file import list_spaces, load_space
 from imbtune.storage import Store
 from imbtune.study.files import write_study
@@ -39,6 +34,12 @@ from imbtune.study.tables.parquet import ParquetSink
 from imbtune.training.cost.image_passes import run_passes
 from imbtune.training.cost.timing import Speed, measure_speed, stratified
 from imbtune.training.phases import RUNG_KINDS
+from imbtune.tuning.cluster.resources import Node, Resources, plan_resources
+from imbtune.tuning.forecast import trial_speed
+from imbtune.tuning.forecast.first_configs import draw_configs
+from imbtune.tuning.forecast.forecast import OVERHEAD, Costs, Plan, plan_search
+from imbtune.tuning.forecast.trial_speed import Fleet, find_trial_speed
+from imbtune.tuning.run_search import knob_types
 
 COUNTS_K = np.array([60, 20, 6, 1])
 HELD = 40
@@ -152,7 +153,7 @@ def test_twice_as_slow_takes_twice_as_long() -> None:
 def test_what_reaches_a_rung_hardly_depends_on_how_well_it_predicts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("imbtune.tuning.forecast.forecast.DRAWN", 20)
+    monkeypatch.setattr("imbtune.tuning.forecast.first_configs.DRAWN", 20)
     request = ask(400, sampler="random")
     counts = [list(planned(request, 8, predicts=rho).reached.values()) for rho in (0.3, 0.8, 1)]
     assert np.ptp(counts, axis=0).max() <= 0.05 * 400
@@ -167,7 +168,7 @@ def test_a_sampler_that_learns_has_more_trials_pass() -> None:
 
 def test_more_trials_than_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each configuration then stands for several, but no preset for more than one."""
-    monkeypatch.setattr("imbtune.tuning.forecast.forecast.DRAWN", 12)
+    monkeypatch.setattr("imbtune.tuning.forecast.first_configs.DRAWN", 12)
     seen: list[str | None] = []
     trunk = Costs.trunk
 

@@ -22,8 +22,8 @@ from optuna.storages.journal import JournalFileBackend
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.augment import normalise
 from imbtune.data.load import load
-from imbtune.retrain import load_model
 from imbtune.spaces.space_file import load_space
+from imbtune.trained_model import load_model
 
 
 def read_trials(study: Path) -> pd.DataFrame:

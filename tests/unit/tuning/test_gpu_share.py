@@ -16,10 +16,10 @@ from small_data import make_splits
 
 from imbtune.cli.settings import parse_share
 from imbtune.errors import ConfigError
-from imbtune.tuning.cluster.resources import Node, check_gpu_fraction
-from imbtune.tuning.forecast.gpu_share import GAIN, ROOM, TOGETHER, candidates, choose, settle_share
 from imbtune.study.request import AUTO, SearchRequest
 from imbtune.training.cost.shared_device import Sharing, measure_sharing
+from imbtune.tuning.cluster.resources import Node, check_gpu_fraction
+from imbtune.tuning.forecast.gpu_share import GAIN, ROOM, TOGETHER, candidates, choose, settle_share
 
 SPLITS = make_splits([60, 20, 6, 1])
 

@@ -44,7 +44,7 @@ def brief(events: list[Event]) -> list[tuple[float, float, int, int, str]]:
 
 def test_one_worker_by_hand() -> None:
     """The second trial is worse than the first at its first rung, the third better throughout."""
-    scheduler = RungScheduler(BUDGETS, 3, rescue=0)
+    scheduler = RungScheduler(BUDGETS, 3, never_prune=0)
     events = list(simulate(scheduler, configs([0.5, 0.1, 0.9]), path, 1))
     assert brief(events) == [
         (1, 1, 0, 1, CONTINUE),
@@ -63,7 +63,7 @@ def test_two_workers_by_hand() -> None:
 
     Trial 1 is stopped at 1, so trial 2 runs from 1; compute counts trial 0's step in progress.
     """
-    scheduler = RungScheduler(BUDGETS, 3, rescue=0)
+    scheduler = RungScheduler(BUDGETS, 3, never_prune=0)
     events = list(simulate(scheduler, configs([0.5, 0.1, 0.4]), path, 2))
     assert brief(events) == [
         (1, 1 + 1, 0, 1, CONTINUE),
@@ -111,7 +111,7 @@ def test_a_scheduler_that_pauses() -> None:
 MAKES: list[Callable[[], Scheduler]] = [
     FIFOScheduler,
     lambda: RungScheduler(BUDGETS, 3),
-    lambda: RungScheduler(BUDGETS, 3, rescue=0),
+    lambda: RungScheduler(BUDGETS, 3, never_prune=0),
     lambda: ASHAScheduler("budget", "score", "max", max_t=9, grace_period=1, reduction_factor=3),
 ]
 

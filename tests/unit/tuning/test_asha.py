@@ -13,12 +13,12 @@ from ray.tune.schedulers import ASHAScheduler
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
+from imbtune.seeds import trial_seed
+from imbtune.spaces.space_file import load_space
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.cluster.resources import Node, check_gpu_fraction, plan_resources
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.samplers import SAMPLERS, make_sampler
-from imbtune.seeds import trial_seed
-from imbtune.spaces.space_file import load_space
 
 STOP, GO = ASHAScheduler.STOP, ASHAScheduler.CONTINUE
 
@@ -37,7 +37,7 @@ def run_rung(
 
 
 def start(trials: list[Any], rungs: int = 3, rescue: float = 0) -> RungScheduler:
-    scheduler = RungScheduler([3**i for i in range(rungs)], eta=3, rescue=rescue)
+    scheduler = RungScheduler([3**i for i in range(rungs)], eta=3, never_prune=rescue)
     for trial in trials:
         scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
     return scheduler
@@ -81,20 +81,20 @@ def test_a_rescued_trial_runs_to_the_end_and_decides_nothing() -> None:
     """ASHA without the rescued ones decides the same for the others, at every rung."""
     rng = np.random.default_rng(0)
     trials, scores = [fake_trial(i) for i in range(200)], rng.random((200, 3))
-    scheduler, plain = start(trials, rescue=0.2), start(trials)
+    scheduler, plain = start(trials, never_prune=0.2), start(trials)
     for trial, own in zip(trials, scores, strict=True):
         for rung, score in enumerate(own):
             (decision,) = run_rung(scheduler, [trial], rung, [score])
             number = trial.config["number"]
-            if scheduler.rescued.get(number, 9) < 3**rung:
+            if scheduler.never_pruned.get(number, 9) < 3**rung:
                 assert decision == (STOP if rung == 2 else GO)
                 continue
             (expected,) = run_rung(plain, [trial], rung, [score])
-            assert decision == (GO if number in scheduler.rescued else expected)
+            assert decision == (GO if number in scheduler.never_pruned else expected)
             if decision == STOP:
                 break
-    assert 15 < len(scheduler.rescued) < 50  # a fifth of some 160 stopped ones
-    assert set(scheduler.rescued.values()) == {1, 3}
+    assert 15 < len(scheduler.never_pruned) < 50  # a fifth of some 160 stopped ones
+    assert set(scheduler.never_pruned.values()) == {1, 3}
 
 
 @pytest.mark.parametrize("rungs", range(1, 7))
