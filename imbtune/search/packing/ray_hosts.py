@@ -65,8 +65,9 @@ class WorkerRegistry:
     """The registry, an actor: the host of each place, started when it is first asked for.
 
     Args:
-        splits, worker_settings: references into Ray's object store, each wrapped in a list: Ray
-            would otherwise pass the objects themselves.
+        splits: a reference into Ray's object store, wrapped in a list: Ray would otherwise pass the
+            object itself.
+        worker_settings: the same of the worker settings.
     """
 
     def __init__(self, splits: list[Any], worker_settings: list[Any], resources: Resources) -> None:
