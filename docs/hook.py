@@ -24,7 +24,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for file in list(files):
         if file.src_dir and Path(file.src_dir) == DOCS:
             files.remove(file)  # it comes back below, as docs/NAME
-    pages = {*ROOT.glob("*.md"), *DOCS.glob("*.md")}
+    pages = {*ROOT.glob("*.md"), *DOCS.rglob("*.md")}
     for path in sorted(pages | linked_files(pages)):
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
