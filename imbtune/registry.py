@@ -30,7 +30,8 @@ class Knob:
 
     Args:
         help: what it does, a few words, with its symbol in the paper.
-        low, high: the valid values, both ends included; None is no bound.
+        low: the smallest valid value; None: no lower bound.
+        high: the largest valid value; None: no upper bound.
         search: the range that a search uses when the space names the knob without one.
         scale: how a search walks that range: `linear`, `log`, or `complement`, which is log in
             1 - x, for values that crowd against 1 (β = 0.99, 0.999, 0.9999).

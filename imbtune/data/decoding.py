@@ -37,7 +37,8 @@ class Decoder:
 
     Args:
         channels: 1 (grey) or 3 (RGB).
-        height, width: of the result.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
         crop: scale and centre-crop to that size; else another size is a WrongSizeError.
     """
 

@@ -94,12 +94,16 @@ def translate(
     normalisation.
 
     Args:
-        net: f, in training; seed_net: g. Both map normalised images to logits (B, K).
-        images_BCHW: the source images, normalised; originals_BCHW: real ones of the target classes.
+        net: f, in training; maps normalised images to logits (B, K).
+        seed_net: g; maps normalised images to logits (B, K).
+        images_BCHW: the source images, normalised.
+        originals_BCHW: real images of the target classes, normalised.
         translate_B: where a translation is asked for.
-        low_C, high_C: the normalised values of pixels 0 and 255.
-        net_scale, seed_scale: what turns logits into those of a softmax: the loss's s for a cosine
+        low_C: the normalised values of pixels that are 0.
+        high_C: the normalised values of pixels that are 255.
+        net_scale: what turns the logits of `net` into those of a softmax: the loss's s for a cosine
             head, else 1.
+        seed_scale: the same for `seed_net`.
         generator: draws the noise, on the images' device; None is torch's own.
     """
     low, span = low_C.view(-1, 1, 1), (high_C - low_C).view(-1, 1, 1)

@@ -74,7 +74,8 @@ def find_trial_speed(
     """The machines, and the speed there: measured on this one, or a study's.
 
     Args:
-        gpus, cpus: in all; without both, this machine's, or as many as the study had.
+        gpus: GPUs in all. Without `gpus` and `cpus`, this machine's, or as many as the study had.
+        cpus: CPUs in all.
         study: folder or URI of one whose trials' speed is taken.
 
     Raises:
