@@ -1,6 +1,7 @@
-"""Process tuning, for worker processes and the command line only: imports, memory, threads.
+"""Process tuning, for worker processes and the command line: imports, memory, threads.
 
-None of it changes a result. A notebook or a script that imports imbtune is left as it is.
+None of it changes a result. Importing imbtune in a notebook or a script does none of it; functions
+of the API that train limit the spinning of threads.
 """
 
 from __future__ import annotations
