@@ -8,7 +8,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from command import run
 from small_data import make_splits
 from typer.testing import CliRunner
 
+from imbtune import train_input
 from imbtune.cli.main import app
-from imbtune.cli.train import TrainOptions, read_config
 from imbtune.config import plugins
 from imbtune.config.plugins import (
     PluginModule,
@@ -116,11 +115,6 @@ def write_space(folder: Path, source: str = "", **changes: Any) -> Path:
 
 def load_from(folder: Path, *names: str) -> tuple[PluginModule, ...]:
     return load_plugins(list(names or ["my_parts"]), Store(str(folder)))
-
-
-def train_options(**given: Any) -> TrainOptions:
-    left_out: dict[str, Any] = dict.fromkeys(field.name for field in fields(TrainOptions))
-    return TrainOptions(**left_out | {"seeds": 1, "settings": []} | given)
 
 
 def registered() -> dict[str, list[str]]:
@@ -514,13 +508,13 @@ def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
     trained = run("train", "moved/best.yaml", "--epochs", "1", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert (study / "best" / "my_parts.py").read_bytes() == source
-    again, modules, _ = read_config(train_options(config=str(study / "best" / "config.yaml")))
-    assert again.flat()["mix.sharpness"] == best["mix"]["sharpness"]
-    assert [module.source for module in modules] == [source]
+    given = train_input.from_file(str(study / "best" / "config.yaml"), {})
+    assert given.config.flat()["mix.sharpness"] == best["mix"]["sharpness"]
+    assert [module.source for module in given.imports] == [source]
     code = """
 from imbtune.trained_model import load_model
 model = load_model("moved/best/model-seed0.pt")
-print(type(model.backbone).__name__, type(model.backbone).__module__)
+print(type(model.network.backbone).__name__, type(model.network.backbone).__module__)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -540,19 +534,19 @@ def test_a_configuration_in_a_bucket_finds_its_file_there(bucket: str, tmp_path:
     store.write("best.yaml", yaml.safe_dump(content).encode())
     plugins._unload("my_parts")
     place = join(store.path, "best.yaml")
-    options = train_options(config=place)
-    read, modules, _ = read_config(options)
-    assert read == config
-    assert modules[0].source == space.imports[0].source
+    given = train_input.from_file(place, {})
+    assert given.config == config
+    assert given.imports[0].source == space.imports[0].source
     store.write("best.yaml", yaml.safe_dump(content | {"imports": ["my_prts"]}).encode())
     with pytest.raises(ConfigError, match=r"imports: neither s3://.*/mine/my_prts\.py"):
-        read_config(options)
+        train_input.from_file(place, {})
 
 
 def test_a_preset_with_a_space_brings_the_modules_of_the_space(tmp_path: Path) -> None:
     path = write_space(tmp_path, train={"model": "tiny", "epochs": 1})
-    config, modules, _ = read_config(train_options(preset="erm", space=str(path)))
-    assert (config.model.name, [module.name for module in modules]) == ("tiny", ["my_parts"])
+    given = train_input.from_preset("erm", str(path), {})
+    names = [module.name for module in given.imports]
+    assert (given.config.model.name, names) == ("tiny", ["my_parts"])
 
 
 def test_a_wrong_part_is_said_before_a_search_starts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,11 @@ from imbtune.methods.mixing.pairing import Ints
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.epoch_plan import (
     EpochPlan,
-    Methods,
     draw_epoch,
-    learning_rates,
     steps_per_epoch,
 )
 from imbtune.training.phases import RUNG_KINDS, Epoch, cooldown, rung_segments, trunk, whole_run
+from imbtune.training.run_methods import RunMethods
 
 DATA = DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))  # 87 images
 WEIGHTS_K = torch.tensor([0.25, 0.5, 1.25, 2.0])
@@ -47,7 +47,12 @@ class InPixels:
 
 
 def plan_of(config: TrainConfig, epoch: Epoch) -> EpochPlan:
-    return draw_epoch(config, DATA, Methods(config.mix.make(), WEIGHTS_K, InPixels()), epoch)
+    methods = replace(methods_of(config), weights_K=WEIGHTS_K)
+    return draw_epoch(methods, DATA, InPixels(), epoch)
+
+
+def methods_of(config: TrainConfig) -> RunMethods:
+    return RunMethods.from_config(config, DATA.train_counts_K)
 
 
 def epochs_of(config: TrainConfig) -> list[Epoch]:
@@ -95,7 +100,7 @@ def test_the_papers_protocol_has_the_papers_rates() -> None:
     config = make_config(
         epochs=200, optimizer__lr=0.1, schedule="step", schedule__cooldown=0.2, schedule__drop=0.01
     )
-    rates = [learning_rates(config, epoch, steps=4) for epoch in epochs_of(config)]
+    rates = [methods_of(config).learning_rates(epoch, steps=4) for epoch in epochs_of(config)]
     ramp = [0.1 * (epoch + (step + 0.5) / 4) / 5 for epoch in range(5) for step in range(4)]
     assert np.concatenate(rates[:5]) == pytest.approx(ramp)
     assert np.concatenate(rates[5:160]) == pytest.approx(0.1)
@@ -106,7 +111,9 @@ def test_the_papers_protocol_has_the_papers_rates() -> None:
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_a_smooth_schedule_falls_from_the_peak_to_almost_nothing(schedule: str) -> None:
     config = make_config(epochs=10, schedule=schedule, schedule__cooldown=0.4, schedule__warmup=0.0)
-    rates = np.concatenate([learning_rates(config, epoch, 8) for epoch in epochs_of(config)])
+    rates = np.concatenate(
+        [methods_of(config).learning_rates(epoch, 8) for epoch in epochs_of(config)]
+    )
     share = (np.arange(32) + 0.5) / 32
     decay = 1 - share if schedule == "linear" else (1 + np.cos(math.pi * share)) / 2
     assert rates == pytest.approx(0.1 * np.concatenate([np.ones(48), decay]))
