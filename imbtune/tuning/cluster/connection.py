@@ -104,7 +104,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 @contextmanager
 def _interrupt_on_terminate() -> Iterator[None]:
-    """Treat SIGTERM (from `ray job stop` or a batch system) as Ctrl-C, so that all rows are written.
+    """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written.
 
     The handler that `ray.init` installs would end the process immediately.
     """
