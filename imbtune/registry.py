@@ -85,7 +85,7 @@ class Part:
     defaults: Mapping[str, Value] = field(default_factory=dict)
 
     @property
-    def is_ours(self) -> bool:
+    def is_builtin(self) -> bool:
         """Whether it comes with imbtune, and not from a module of the user's."""
         function = getattr(self.make, "func", self.make)  # what a resolver found is a partial
         return str(function.__module__).startswith("imbtune.")
@@ -193,10 +193,10 @@ class Registry:
                 merged.setdefault(name, parameter)
         return merged
 
-    def owners(self, name: str) -> list[Part]:
+    def parts_with(self, name: str) -> list[Part]:
         """The parts that have the knob; components where no named part has it."""
         found = [entry for entry in self if name in entry.knobs]
-        return found or [e for registry in self.components for e in registry.owners(name)]
+        return found or [e for registry in self.components for e in registry.parts_with(name)]
 
     def shared_values(self, knobs: Mapping[str, Value]) -> Any:
         """The slot's shared dataclass, filled from a part's knobs (defaults for a bare part)."""

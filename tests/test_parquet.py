@@ -29,7 +29,7 @@ from data_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbtune.data.decode_sources import Shape, read_sources
+from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.imbalance import Imbalance
 from imbtune.data.source import DataSource
 from imbtune.data.sources.hf_parquet import find_shards, read_shards
@@ -48,7 +48,7 @@ def read_images(
 ) -> tuple[Images, tuple[str, ...]]:
     """One split alone, as RGB."""
     source, names = read_shards(find_shards(root, split), classes)
-    (images,), _ = read_sources([source], Shape(3, size), DataSource(root))
+    (images,), _ = decode_images([source], TargetShape(3, size), DataSource(root))
     return images, names
 
 

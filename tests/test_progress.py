@@ -22,9 +22,16 @@ from imbtune.training.epoch_plan import (
     Methods,
     draw_epoch,
     learning_rates,
-    steps_per_epoch,
 )
-from imbtune.training.phases import RUNG_KINDS, Epoch, cooldown, rung_segments, trunk, whole_run
+from imbtune.training.phases import (
+    RUNG_KINDS,
+    Epoch,
+    cooldown,
+    rung_segments,
+    steps_per_epoch,
+    trunk,
+    whole_run,
+)
 
 DATA = DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))  # 87 images
 WEIGHTS_K = torch.tensor([0.25, 0.5, 1.25, 2.0])

@@ -160,8 +160,8 @@ def test_the_knobs_of_components_are_the_slots_and_named_parts_own_them_first() 
     def named(*, tilt: Annotated[float, Knob("…", 0, 1)] = 0.5) -> None: ...
 
     assert list(slot.knobs()) == ["tilt", "bend"]
-    assert [entry.name for entry in slot.owners("tilt")] == ["named"]
-    assert [entry.name for entry in slot.owners("bend")] == ["bent"]
+    assert [entry.name for entry in slot.parts_with("tilt")] == ["named"]
+    assert [entry.name for entry in slot.parts_with("bend")] == ["bent"]
     assert slot.names() == ["named"]
 
 

@@ -270,7 +270,7 @@ def _check_part(registry: Registry, entry: Part) -> None:
         for other in (part for part in slot.components if part is not registry):
             _check_free(registry, entry, own.keys() & other.knobs(), other.slot)
     for name in own:
-        other_parts = (part for part in registry.owners(name) if part is not entry)
+        other_parts = (part for part in registry.parts_with(name) if part is not entry)
         for part in other_parts:
             if not same_kind(own[name], part.knobs[name]):
                 raise ConfigError(

@@ -64,5 +64,5 @@ def check_knob(slot: str, part: str, name: str) -> DeclaredKnob:
     if name in parameters:
         return parameters[name]
     find_knob(f"{slot}.{name}")
-    owners = [entry.name for entry in SLOTS[slot].owners(name)]
+    owners = [entry.name for entry in SLOTS[slot].parts_with(name)]
     raise ConfigError(f"{slot} '{part}' has no knob '{name}': it belongs to {', '.join(owners)}")

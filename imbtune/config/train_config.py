@@ -48,7 +48,7 @@ class ChosenPart:
     knobs: Mapping[str, Value]
 
     @property
-    def entry(self) -> Part:
+    def part(self) -> Part:
         return SLOTS[self.slot][self.name]
 
     @property
@@ -64,7 +64,7 @@ class ChosenPart:
 
     def make(self, *args: Any) -> Any:
         """Call the part with `args` and its knobs."""
-        return self.entry.make(*args, **self.own)
+        return self.part.make(*args, **self.own)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class TrainConfig:
         """A copy with other plain settings (`seed`, `epochs`, …)."""
         return TrainConfig.from_settings(self.flat() | changes)
 
-    def plain(self, **changes: Value) -> TrainConfig:
+    def baseline(self, **changes: Value) -> TrainConfig:
         """The same data, network and way of training with cross-entropy and no method else."""
         slots = {slot: part for slot, part in DEFAULTS.items() if slot not in _KEPT}
         kept = {k: v for k, v in self.flat().items() if k.partition(".")[0] not in slots}
@@ -150,7 +150,7 @@ class TrainConfig:
     @property
     def loss_head(self) -> str:
         """The head that the loss asks for."""
-        return str(self.loss.entry.traits.get("head", "linear"))
+        return str(self.loss.part.traits.get("head", "linear"))
 
 
 PLAIN = knobs_of(TrainConfig)

@@ -24,13 +24,13 @@ class DataSource:
     root: Path | None = None
     skip_corrupt: bool = False
 
-    def folder(self, name: str) -> Path | None:
+    def root_folder(self, name: str) -> Path | None:
         """The root, which must be a folder for the data set `name`."""
         if self.root and not self.root.is_dir():
             raise DataError(f"{self.root} is a file: the data set '{name}' is read from a folder")
         return self.root
 
-    def given(self, name: str) -> Path:
+    def required_root(self, name: str) -> Path:
         """The root, which must be given for the data set `name`."""
         if self.root is None:
             raise DataError(

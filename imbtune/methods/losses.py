@@ -102,7 +102,7 @@ def _row(
     )
 
 
-def plain(vectors: MarginSoftmax) -> MarginSoftmax:
+def plain_cross_entropy(vectors: MarginSoftmax) -> MarginSoftmax:
     """Cross-entropy at the same scale: what a second stage on the same head learns with."""
     return _row(torch.zeros_like(vectors.bias_K), scale=vectors.scale)
 

@@ -76,7 +76,7 @@ class LinearHead(nn.Linear):
 
 
 class CosineHead(nn.Module):
-    """logits = cos(w_k, f) in [-1, 1]; the loss's scale s rung_segments them."""
+    """logits = cos(w_k, f) in [-1, 1]; the loss multiplies them by its scale s."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()

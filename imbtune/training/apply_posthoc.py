@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 
-from imbtune.methods.losses import plain
+from imbtune.methods.losses import plain_cross_entropy
 from imbtune.methods.posthoc import Adjustment, Retraining
 from imbtune.registry import Value
 from imbtune.training.device.device_data import DeviceData
@@ -66,8 +66,8 @@ def _second_stage(state: TrainState, asked: Retraining) -> TrainState:
         "schedule": "cosine",
         "schedule.warmup": 0.0,
     }
-    stage.config = state.config.plain(**changes)
+    stage.config = state.config.baseline(**changes)
     stage.mix, stage.generate, stage.sharp, stage.graphed = None, None, None, None
-    stage.vectors, stage.own_loss, stage.is_noisy = plain(state.vectors), None, False
+    stage.vectors, stage.own_loss, stage.is_noisy = plain_cross_entropy(state.vectors), None, False
     stage.weights_K = state.weights_K.new_ones(len(state.weights_K))
     return stage

@@ -26,7 +26,7 @@ def torchvision_data(
         layout: what the root must hold, for messages.
         arguments: for torchvision's class, such as `train=True`.
     """
-    root = data_source.folder(name)
+    root = data_source.root_folder(name)
     folder = root or cache_folder(name)
     try:
         with warnings.catch_warnings():

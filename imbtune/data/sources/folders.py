@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from imbtune.data.decode_sources import Source
 from imbtune.data.decoding import ENDINGS
+from imbtune.data.encoded_images import EncodedImages
 from imbtune.errors import DataError
 
 
@@ -23,7 +23,7 @@ def class_folders(root: Path) -> tuple[str, ...]:
         raise DataError(f"cannot look into {root} ({error.strerror}): check the folder") from error
 
 
-def list_folder(root: Path, classes: tuple[str, ...], names: tuple[str, ...] = ()) -> Source:
+def list_folder(root: Path, classes: tuple[str, ...], names: tuple[str, ...] = ()) -> EncodedImages:
     """The images below root/CLASS/ for each class, sorted by path; labels in the classes' order.
 
     Args:
@@ -55,7 +55,7 @@ def image_files(folder: Path) -> list[str]:
     )
 
 
-def path_source(paths: list[str], labels: list[int]) -> Source:
+def path_source(paths: list[str], labels: list[int]) -> EncodedImages:
     """A source of files on disk."""
     files = pa.array([os.fsencode(path) for path in paths], pa.large_binary())
-    return Source(files, True, np.array(labels, dtype=np.int64), lambda i: paths[i])
+    return EncodedImages(files, True, np.array(labels, dtype=np.int64), lambda i: paths[i])

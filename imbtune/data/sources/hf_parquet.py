@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from imbtune.data.decode_sources import Source
+from imbtune.data.encoded_images import EncodedImages
 from imbtune.data.images import Ints
 from imbtune.errors import DataError
 
@@ -42,7 +42,7 @@ def find_shards(root: Path, *splits: str) -> list[Path]:
     return []
 
 
-def read_shards(shards: list[Path], classes: int = 0) -> tuple[Source, tuple[str, ...]]:
+def read_shards(shards: list[Path], classes: int = 0) -> tuple[EncodedImages, tuple[str, ...]]:
     """The encoded images of a split, and the class names.
 
     Args:
@@ -74,7 +74,7 @@ def read_shards(shards: list[Path], classes: int = 0) -> tuple[Source, tuple[str
         return f"{shards[k]}, row {i - int(starts[k])}"
 
     files = pa.concat_arrays([files for files, _ in parts])
-    return Source(files, are_paths=False, labels=labels, where=where), names
+    return EncodedImages(files, are_paths=False, labels=labels, where=where), names
 
 
 def _check_shards(shards: list[Path]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from imbtune.data.cache import from_files
-from imbtune.data.decode_sources import Shape, Source, read_sources
+from imbtune.data.encoded_images import EncodedImages, TargetShape, decode_images
 from imbtune.data.registry import datasets
 from imbtune.data.source import DataSource
 from imbtune.data.sources.download import fetch_archive, torchvision_data
@@ -26,7 +26,7 @@ from imbtune.errors import DataError
 CIFAR = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
 DIGITS = "Alpaydin & Kaynak 1998, UCI optical digits (bundled with scikit-learn)"
 CINIC = "Darlow et al. 2018, arXiv 1810.03505"
-SVHN = "Netzer et al. 2011, DataSource digits in natural images"
+SVHN = "Netzer et al. 2011, Reading digits in natural images"
 TINY = "Le & Yang 2015, Tiny ImageNet visual recognition challenge"
 FASHION = "Xiao et al. 2017, arXiv 1708.07747"
 
@@ -41,14 +41,16 @@ TINY_ARCHIVE = (
 
 # Crop, flip and normalisation are those of the reference package (ntucllab/imbalanced-DL): it gives
 # CIFAR-100 CIFAR-10's figures and Tiny-ImageNet ImageNet's, and mirrors SVHN's digits.
-_CIFAR_LOOK = Preprocessing((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), pad=4, flip=True)
-_CINIC_LOOK = Preprocessing(
+_CIFAR_PREPROCESSING = Preprocessing(
+    (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), pad=4, flip=True
+)
+_CINIC_PREPROCESSING = Preprocessing(
     (0.47889522, 0.47227842, 0.43047404), (0.24205776, 0.23828046, 0.25874835), pad=4, flip=True
 )
-_SVHN_LOOK = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), pad=4, flip=True)
-_TINY_LOOK = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), pad=8, flip=True)
+_SVHN_PREPROCESSING = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), pad=4, flip=True)
+_TINY_PREPROCESSING = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), pad=8, flip=True)
 # Of its 60,000 training images. Zhong et al. 2017 (arXiv 1708.04896) shift by 4 and mirror.
-_FASHION_LOOK = Preprocessing((0.2860,), (0.3530,), pad=4, flip=True)
+_FASHION_PREPROCESSING = Preprocessing((0.2860,), (0.3530,), pad=4, flip=True)
 
 
 @datasets.register(
@@ -95,7 +97,7 @@ def cifar100(data_source: DataSource) -> Dataset:
 
 
 def _cifar(name: str, torchvision_class: Any, classes: int, data_source: DataSource) -> Dataset:
-    if dataset := _from_parquet(name, data_source, classes, (3, 32), _CIFAR_LOOK):
+    if dataset := _from_parquet(name, data_source, classes, (3, 32), _CIFAR_PREPROCESSING):
         return dataset
     layout = f"torchvision's {torchvision_class.base_folder}/ with the right MD5 sums"
     parts = []
@@ -103,7 +105,7 @@ def _cifar(name: str, torchvision_class: Any, classes: int, data_source: DataSou
         source = torchvision_data(name, data_source, layout, torchvision_class, train=train)
         pixels = np.ascontiguousarray(source.data.transpose(0, 3, 1, 2))
         parts.append(Images(pixels, np.asarray(source.targets, dtype=np.int64)))
-    return Dataset(parts[0], parts[1], tuple(source.classes), _CIFAR_LOOK)
+    return Dataset(parts[0], parts[1], tuple(source.classes), _CIFAR_PREPROCESSING)
 
 
 @datasets.register("svhn", help="house numbers, 32×32, 73,257 + 26,032 images", source=SVHN)
@@ -116,7 +118,7 @@ def svhn(data_source: DataSource) -> Dataset:
     from torchvision.datasets import SVHN as torchvision_class  # noqa: N811
 
     names = tuple("1234567890")
-    if dataset := _from_parquet("svhn", data_source, 10, (3, 32), _SVHN_LOOK):
+    if dataset := _from_parquet("svhn", data_source, 10, (3, 32), _SVHN_PREPROCESSING):
         parts = [dataset.train, dataset.test]
     else:
         layout = "train_32x32.mat and test_32x32.mat with the right MD5 sums"
@@ -126,7 +128,7 @@ def svhn(data_source: DataSource) -> Dataset:
         ]
         parts = [Images(np.ascontiguousarray(s.data), s.labels) for s in sources]
     train, test = (Images(part.pixels, (part.labels - 1) % 10) for part in parts)
-    return Dataset(train, test, names, _SVHN_LOOK, dataset.notes if dataset else ())
+    return Dataset(train, test, names, _SVHN_PREPROCESSING, dataset.notes if dataset else ())
 
 
 @datasets.register(
@@ -137,26 +139,26 @@ def fashion_mnist(data_source: DataSource) -> Dataset:
     """Fashion-MNIST from torchvision's layout, Hugging Face Parquet, or torchvision's download."""
     from torchvision.datasets import FashionMNIST
 
-    if dataset := _from_parquet("fashion_mnist", data_source, 10, (1, 28), _FASHION_LOOK):
+    if dataset := _from_parquet("fashion_mnist", data_source, 10, (1, 28), _FASHION_PREPROCESSING):
         return dataset
     layout = "torchvision's whole FashionMNIST/raw/"
     parts = []
     for train in (True, False):
         source = torchvision_data("fashion_mnist", data_source, layout, FashionMNIST, train=train)
         parts.append(Images(source.data.numpy()[:, None], source.targets.numpy()))
-    return Dataset(parts[0], parts[1], tuple(source.classes), _FASHION_LOOK)
+    return Dataset(parts[0], parts[1], tuple(source.classes), _FASHION_PREPROCESSING)
 
 
 @datasets.register("cinic10", help="CINIC-10, 32×32, 90,000 + 90,000 images", source=CINIC)
 @from_files(*SHARDS, "train", "test", "CINIC-10")
 def cinic10(data_source: DataSource) -> Dataset:
     """CINIC-10, its train and test parts; the reference package evaluates on `valid` instead."""
-    if dataset := _from_parquet("cinic10", data_source, 10, (3, 32), _CINIC_LOOK):
+    if dataset := _from_parquet("cinic10", data_source, 10, (3, 32), _CINIC_PREPROCESSING):
         return dataset
     root = _layout("cinic10", data_source, CINIC_ARCHIVE, "CINIC-10", ("train", "test"))
     classes = class_folders(root / "train")
     sources = [list_folder(root / split, classes) for split in ("train", "test")]
-    return _from_files(sources, classes, 10, (3, 32), _CINIC_LOOK, data_source)
+    return _from_files(sources, classes, 10, (3, 32), _CINIC_PREPROCESSING, data_source)
 
 
 @datasets.register(
@@ -169,7 +171,7 @@ def tiny_imagenet(data_source: DataSource) -> Dataset:
     Classes are in the order of their WordNet ids, and named by the first word of words.txt. Grey
     images become RGB.
     """
-    if dataset := _from_parquet("tiny_imagenet", data_source, 200, (3, 64), _TINY_LOOK):
+    if dataset := _from_parquet("tiny_imagenet", data_source, 200, (3, 64), _TINY_PREPROCESSING):
         return dataset
     root = _layout(
         "tiny_imagenet", data_source, TINY_ARCHIVE, "tiny-imagenet-200", ("train", "val")
@@ -177,7 +179,7 @@ def tiny_imagenet(data_source: DataSource) -> Dataset:
     ids = class_folders(root / "train")
     sources = [list_folder(root / "train", ids), _tiny_validation(root / "val", ids)]
     names = _tiny_names(root / "words.txt", ids)
-    return _from_files(sources, names, 200, (3, 64), _TINY_LOOK, data_source)
+    return _from_files(sources, names, 200, (3, 64), _TINY_PREPROCESSING, data_source)
 
 
 def _from_parquet(
@@ -192,7 +194,7 @@ def _from_parquet(
     Args:
         shape: channels, and the pixels of a side.
     """
-    root = data_source.folder(name)
+    root = data_source.root_folder(name)
     if root is None or not (shards := find_shards(root, "train")):
         return None
     test = find_shards(root, "test", "validation", "valid")
@@ -205,7 +207,7 @@ def _from_parquet(
 
 
 def _from_files(
-    sources: list[Source],
+    sources: list[EncodedImages],
     names: tuple[str, ...],
     classes: int,
     shape: tuple[int, int],
@@ -218,7 +220,7 @@ def _from_files(
             f"{classes}: is it the right data set?"
         )
     channels, side = shape
-    (train, test), notes = read_sources(sources, Shape(channels, (side, side)), data_source)
+    (train, test), notes = decode_images(sources, TargetShape(channels, (side, side)), data_source)
     return Dataset(train, test, names, preprocessing, notes)
 
 
@@ -226,7 +228,7 @@ def _layout(
     name: str, data_source: DataSource, archive: tuple[str, str], inner: str, parts: tuple[str, str]
 ) -> Path:
     """The folder that has the `parts`: the root or its folder `inner`, else the download's."""
-    given = data_source.folder(name)
+    given = data_source.root_folder(name)
     root = given or fetch_archive(name, *archive)
     for folder in (root, root / inner):
         if all((folder / part).is_dir() for part in parts):
@@ -237,7 +239,7 @@ def _layout(
     )
 
 
-def _tiny_validation(folder: Path, ids: tuple[str, ...]) -> Source:
+def _tiny_validation(folder: Path, ids: tuple[str, ...]) -> EncodedImages:
     """Validation images, labelled by val_annotations.txt, or sorted into folders by now."""
     annotations = folder / "val_annotations.txt"
     if not annotations.is_file():

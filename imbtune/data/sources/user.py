@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 
 from imbtune.data.cache import from_files
-from imbtune.data.decode_sources import Shape, Source, read_sources
+from imbtune.data.encoded_images import EncodedImages, TargetShape, decode_images
 from imbtune.data.imbalance import SubsetSeed
 from imbtune.data.registry import datasets
 from imbtune.data.source import DataSource
@@ -47,8 +47,8 @@ def folder(
     subset_seed: SubsetSeed = 0,
 ) -> Dataset:
     """Image files, one folder a class, in any depth below it."""
-    root = data_source.given("folder")
-    data_source.folder("folder")
+    root = data_source.required_root("folder")
+    data_source.root_folder("folder")
     train, test, notes = _split_folders(root)
     classes = class_folders(train)
     if not classes:
@@ -73,8 +73,8 @@ def parquet(
     subset_seed: SubsetSeed = 0,
 ) -> Dataset:
     """Encoded images in Parquet, in one or many shards a split."""
-    root = data_source.given("parquet")
-    data_source.folder("parquet")
+    root = data_source.required_root("parquet")
+    data_source.root_folder("parquet")
     shards = find_shards(root, "train")
     if not shards:
         raise DataError(f"no train-*.parquet in {root}: name the shards of the training set so")
@@ -100,7 +100,7 @@ def npz(
     subset_seed: SubsetSeed = 0,
 ) -> Dataset:
     """Arrays of images and labels in one file, or the only .npz file of a folder."""
-    path = data_source.given("npz")
+    path = data_source.required_root("npz")
     if path.is_dir():
         found = sorted(path.glob("*.npz"))
         if len(found) != 1:
@@ -124,12 +124,12 @@ def _split_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
 
 
 def _read(
-    sources: list[Source], size: int, data_source: DataSource
+    sources: list[EncodedImages], size: int, data_source: DataSource
 ) -> tuple[list[Images], tuple[str, ...]]:
     for source in sources:
         if not len(source.labels):
             raise DataError(f"{data_source.root} has a split without an image: check the files")
-    return read_sources(sources, Shape(crop=size), data_source)
+    return decode_images(sources, TargetShape(crop=size), data_source)
 
 
 def _dataset(

@@ -27,7 +27,7 @@ THREADS_FROM = 64 * 64  # pixels; for smaller images Python's own lock makes thr
 
 
 @dataclass(frozen=True)
-class Source:
+class EncodedImages:
     """Encoded images of one split, before any is looked at.
 
     files: their content, or their paths as bytes (`are_paths`). labels: (N,). where: an image's
@@ -45,7 +45,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Shape:
+class TargetShape:
     """What the images must be or become.
 
     channels: 1, 3, or None: 1 where all are grey, else 3. size: height and width that they must
@@ -65,8 +65,8 @@ class _Faults:
     sizes: dict[int, str] = field(default_factory=dict)
 
 
-def read_sources(
-    sources: list[Source], shape: Shape, data_source: DataSource
+def decode_images(
+    sources: list[EncodedImages], shape: TargetShape, data_source: DataSource
 ) -> tuple[list[Images], tuple[str, ...]]:
     """The images of each source, and what is to be said about them.
 
@@ -98,12 +98,14 @@ def read_sources(
     return images, notes
 
 
-def _still_encoded(source: Source, rows: Ints, decoder: Decoder, digests: Bytes) -> EncodedPixels:
+def _still_encoded(
+    source: EncodedImages, rows: Ints, decoder: Decoder, digests: Bytes
+) -> EncodedPixels:
     files = source.files.take(pa.array(rows))
     return EncodedPixels(files, source.are_paths, decoder, digests[rows])
 
 
-def _join(sources: list[Source]) -> Source:
+def _join(sources: list[EncodedImages]) -> EncodedImages:
     starts = np.cumsum([0, *(len(source.labels) for source in sources)])
 
     def where(i: int) -> str:
@@ -112,10 +114,10 @@ def _join(sources: list[Source]) -> Source:
 
     files = pa.concat_arrays([source.files for source in sources])
     labels = np.concatenate([source.labels for source in sources])
-    return Source(files, sources[0].are_paths, labels, where)
+    return EncodedImages(files, sources[0].are_paths, labels, where)
 
 
-def _decoder(source: Source, shape: Shape, faults: _Faults) -> Decoder:
+def _decoder(source: EncodedImages, shape: TargetShape, faults: _Faults) -> Decoder:
     """The decoder that fits all images; broken headers are noted."""
     channels, size = shape.channels, shape.size
     if channels is None:
@@ -136,7 +138,7 @@ def _decoder(source: Source, shape: Shape, faults: _Faults) -> Decoder:
     return Decoder(channels, *size, crop=shape.crop > 0)
 
 
-def _first_size(source: Source) -> tuple[int, int]:
+def _first_size(source: EncodedImages) -> tuple[int, int]:
     """Height and width of the first image that can be read."""
     for i in range(len(source.labels)):
         try:
@@ -149,7 +151,7 @@ def _first_size(source: Source) -> tuple[int, int]:
 
 
 def _decode_all(
-    source: Source, decoder: Decoder, pixels: Bytes | None, digests: Bytes, faults: _Faults
+    source: EncodedImages, decoder: Decoder, pixels: Bytes | None, digests: Bytes, faults: _Faults
 ) -> None:
     """Every image into its row of `pixels`, or its digest into `digests`; faults are noted."""
 
@@ -188,7 +190,9 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _check_sizes(source: Source, decoder: Decoder, shape: Shape, faults: _Faults) -> None:
+def _check_sizes(
+    source: EncodedImages, decoder: Decoder, shape: TargetShape, faults: _Faults
+) -> None:
     if not faults.sizes:
         return
     i = min(faults.sizes)
@@ -204,7 +208,9 @@ def _check_sizes(source: Source, decoder: Decoder, shape: Shape, faults: _Faults
     )
 
 
-def _check_broken(source: Source, faults: _Faults, data_source: DataSource) -> tuple[str, ...]:
+def _check_broken(
+    source: EncodedImages, faults: _Faults, data_source: DataSource
+) -> tuple[str, ...]:
     if not faults.broken:
         return ()
     places = sorted(faults.broken)
