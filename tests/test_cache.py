@@ -131,7 +131,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for name in WRITE:
         entry = datasets[name]
-        monkeypatch.setitem(datasets._entries, name, replace(entry, make=counting(entry.make)))
+        monkeypatch.setitem(datasets._parts, name, replace(entry, make=counting(entry.make)))
     return names
 
 
@@ -233,7 +233,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_kept(
         return whole
 
     entry = replace(datasets["parquet"], make=change_then_make)
-    monkeypatch.setitem(datasets._entries, "parquet", entry)
+    monkeypatch.setitem(datasets._parts, "parquet", entry)
     load("parquet", data_source=DataSource(root))
     assert not entries(place)
 

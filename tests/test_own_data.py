@@ -379,5 +379,5 @@ def test_data_set_of_the_users_own() -> None:
         load("mine", config.data.knobs, DataSource(Path("there"), skip_corrupt=True))
         load("mine")
     finally:
-        del datasets._entries["mine"]
+        del datasets._parts["mine"]
     assert seen == [(DataSource(Path("there"), True), 7, 5), (DataSource(), 3, 0)]
