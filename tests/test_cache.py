@@ -396,7 +396,7 @@ def test_a_disk_that_is_full_or_nearly(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: usage)
         (note,) = load("parquet", data_source=DataSource(root)).notes
-    assert "half of the room" in note and not entries(place)
+    assert "half of the free disk space" in note and not entries(place)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
     try:
@@ -438,7 +438,7 @@ def test_old_entries_go_when_one_is_written(root: Path, place: Path, tmp_path: P
     load("parquet", data_source=DataSource(root))
     (used,) = entries(place)
     old, cut_off = place / "gone-0.images", place / "gone-1.images.part"
-    past = time.time() - (cache.UNUSED + 1) * 86400
+    past = time.time() - (cache.UNUSED_DAYS + 1) * 86400
     for path in (old, cut_off, used):
         path.touch()
         os.utime(path, (past, past))

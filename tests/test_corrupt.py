@@ -112,7 +112,7 @@ def test_encoded_is_resident_bit_for_bit(
     assert isinstance(resident.train.pixels, np.ndarray)
     assert streamed.preprocessing == resident.preprocessing and streamed.classes == resident.classes
     *others, last = streamed.notes
-    assert "34 images take" in last and "1 KB they may" in last
+    assert "34 images would take" in last and "limit of 1 KB" in last
     assert tuple(others) == resident.notes
     for splits in (search_splits, final_splits):
         ours, theirs = splits(streamed, Imbalance("as_is")), splits(resident, Imbalance("as_is"))

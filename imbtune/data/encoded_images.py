@@ -1,6 +1,7 @@
-"""Encoded images to `Images`: all decoded once, the broken ones found, kept encoded if too large.
+"""Decode all images of a data set, and report those that cannot be read.
 
-What comes out does not depend on the number of threads.
+Images that exceed the memory limit are decoded once as a check and stay encoded. The result does
+not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from imbtune.data.images import BLOCK, Bytes, EncodedPixels, Images, Ints, Pixel
 from imbtune.data.source import DataSource, memory_limit
 from imbtune.errors import DataError
 
-NAMED = 3  # broken images that a message names
+NAMED = 3  # unreadable images that a message names
 MOST_THREADS = 16
-THREADS_FROM = 64 * 64  # pixels; for smaller images Python's own lock makes threads slower
+THREADS_FROM = 64 * 64  # pixels; for smaller images Python's lock makes threads slower
 
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """Encoded images of one split, before any is looked at.
+    """The image files of one split, which have not been read yet, and their labels.
 
-    files: their content, or their paths as bytes (`are_paths`). labels: (N,). where: an image's
-    name for messages, by its place.
+    Args:
+        files: the encoded files, or their paths as bytes.
+        are_paths: whether `files` are paths.
+        labels: int64 (N,).
+        where: the name of the image at an index, for messages.
     """
 
     files: pa.LargeBinaryArray
@@ -40,16 +44,19 @@ class EncodedImages:
     where: Callable[[int], str]
 
     def file(self, i: int) -> str | bytes:
+        """The path or the content of file `i`."""
         content: bytes = self.files[i].as_py()
         return os.fsdecode(content) if self.are_paths else content
 
 
 @dataclass(frozen=True)
 class TargetShape:
-    """What the images must be or become.
+    """The shape of the decoded images.
 
-    channels: 1, 3, or None: 1 where all are grey, else 3. size: height and width that they must
-    have; None: all the same. crop: scale and centre-crop to a square of so many pixels; 0: do not.
+    Args:
+        channels: 1 or 3; None: 1 if all images are grey, else 3.
+        size: the height and width that all images must have; None: those of the first image.
+        crop: scale and centre-crop to a square of this many pixels; 0 for no crop.
     """
 
     channels: int | None = None
@@ -59,24 +66,31 @@ class TargetShape:
 
 @dataclass
 class _Faults:
-    """Images that cannot be read, with the reason, and those of another size, by their places."""
+    """By index: why images cannot be read, and the sizes of images with a wrong size."""
 
     broken: dict[int, str] = field(default_factory=dict)
     sizes: dict[int, str] = field(default_factory=dict)
 
 
 def decode_images(
-    sources: list[EncodedImages], shape: TargetShape, data_source: DataSource
+    splits: list[EncodedImages], shape: TargetShape, data_source: DataSource
 ) -> tuple[list[Images], tuple[str, ...]]:
-    """The images of each source, and what is to be said about them.
+    """Decode the images.
+
+    Args:
+        splits: the files of each split.
+        shape: the shape of the decoded images.
+        data_source: whether to skip unreadable images.
+
+    Returns:
+        The images of each split, and notes for the user.
 
     Raises:
-        DataError: images that cannot be read (where they are not to be skipped), or sizes that
-            differ.
+        DataError: images that cannot be read and must not be skipped, or of a wrong size.
     """
-    whole = _join(sources)
+    whole = _join(splits)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # what Pillow doubts decodes, or raises
+        warnings.filterwarnings("ignore", module="PIL")  # if a file is broken, decoding fails
         faults = _Faults()
         decoder = _decoder(whole, shape, faults)
         n = len(whole.labels)
@@ -87,10 +101,10 @@ def decode_images(
     _check_sizes(whole, decoder, shape, faults)
     notes = _check_broken(whole, faults, data_source)
     images, start = [], 0
-    for source in sources:
-        rows = np.arange(start, start + len(source.labels))
+    for split in splits:
+        rows = np.arange(start, start + len(split.labels))
         rows = rows[~np.isin(rows, list(faults.broken))]
-        start += len(source.labels)
+        start += len(split.labels)
         kept: Pixels = (
             _rows(pixels, rows) if fits else _still_encoded(whole, rows, decoder, digests)
         )
@@ -99,69 +113,73 @@ def decode_images(
 
 
 def _still_encoded(
-    source: EncodedImages, rows: Ints, decoder: Decoder, digests: Bytes
+    encoded: EncodedImages, rows: Ints, decoder: Decoder, digests: Bytes
 ) -> EncodedPixels:
-    files = source.files.take(pa.array(rows))
-    return EncodedPixels(files, source.are_paths, decoder, digests[rows])
+    files = encoded.files.take(pa.array(rows))
+    return EncodedPixels(files, encoded.are_paths, decoder, digests[rows])
 
 
-def _join(sources: list[EncodedImages]) -> EncodedImages:
-    starts = np.cumsum([0, *(len(source.labels) for source in sources)])
+def _join(splits: list[EncodedImages]) -> EncodedImages:
+    """The files of all splits, one after another."""
+    starts = np.cumsum([0, *(len(split.labels) for split in splits)])
 
     def where(i: int) -> str:
         k = int(np.searchsorted(starts, i, side="right")) - 1
-        return sources[k].where(i - int(starts[k]))
+        return splits[k].where(i - int(starts[k]))
 
-    files = pa.concat_arrays([source.files for source in sources])
-    labels = np.concatenate([source.labels for source in sources])
-    return EncodedImages(files, sources[0].are_paths, labels, where)
+    files = pa.concat_arrays([split.files for split in splits])
+    labels = np.concatenate([split.labels for split in splits])
+    return EncodedImages(files, splits[0].are_paths, labels, where)
 
 
-def _decoder(source: EncodedImages, shape: TargetShape, faults: _Faults) -> Decoder:
-    """The decoder that fits all images; broken headers are noted."""
+def _decoder(encoded: EncodedImages, shape: TargetShape, faults: _Faults) -> Decoder:
+    """The decoder for all images. Files whose header cannot be read are added to `faults`."""
     channels, size = shape.channels, shape.size
     if channels is None:
-        grey = np.ones(len(source.labels), dtype=bool)
+        grey = np.ones(len(encoded.labels), dtype=bool)
 
-        def look(rows: Iterable[int]) -> None:
+        def find_colour(rows: Iterable[int]) -> None:
             for i in rows:
                 try:
-                    with open_image(source.file(i)) as image:
+                    with open_image(encoded.file(i)) as image:
                         grey[i] = image.mode in GREY
                 except Exception as error:
                     faults.broken[i] = _reason(error)
 
-        _in_blocks(look, len(source.labels), threads=source.are_paths)
+        _in_blocks(find_colour, len(encoded.labels), threads=encoded.are_paths)
         channels = 1 if grey.all() else 3
     if size is None:
-        size = (shape.crop, shape.crop) if shape.crop else _first_size(source)
+        size = (shape.crop, shape.crop) if shape.crop else _first_size(encoded)
     return Decoder(channels, *size, crop=shape.crop > 0)
 
 
-def _first_size(source: EncodedImages) -> tuple[int, int]:
+def _first_size(encoded: EncodedImages) -> tuple[int, int]:
     """Height and width of the first image that can be read."""
-    for i in range(len(source.labels)):
+    for i in range(len(encoded.labels)):
         try:
-            with open_image(source.file(i)) as image:
+            with open_image(encoded.file(i)) as image:
                 width, height = upright(image).size
-        except Exception:  # noted when it is decoded
+        except Exception:  # _decode_all reports it
             continue
         return height, width
     return 1, 1
 
 
 def _decode_all(
-    source: EncodedImages, decoder: Decoder, pixels: Bytes | None, digests: Bytes, faults: _Faults
+    encoded: EncodedImages, decoder: Decoder, pixels: Bytes | None, digests: Bytes, faults: _Faults
 ) -> None:
-    """Every image into its row of `pixels`, or its digest into `digests`; faults are noted."""
+    """Decode every image into its row of `pixels`; where that is None, its digest into `digests`.
+
+    Images that cannot be decoded are added to `faults`.
+    """
 
     def decode(rows: Iterable[int]) -> None:
         for i in rows:
             try:
-                decoded = decoder(source.file(i))
+                decoded = decoder(encoded.file(i))
             except WrongSizeError as error:
                 faults.sizes[i] = str(error)
-            except Exception as error:  # of a broken file Pillow raises anything
+            except Exception as error:  # Pillow raises all kinds of exceptions for broken files
                 faults.broken[i] = _reason(error)
             else:
                 if pixels is None:
@@ -171,11 +189,11 @@ def _decode_all(
                     pixels[i] = decoded
 
     large = decoder.crop or decoder.height * decoder.width >= THREADS_FROM
-    _in_blocks(decode, len(source.labels), threads=large)
+    _in_blocks(decode, len(encoded.labels), threads=large)
 
 
 def _in_blocks(work: Callable[[Iterable[int]], None], n: int, threads: bool) -> None:
-    """`work` on blocks of 0 … n-1, in threads or one after another."""
+    """Call `work` with blocks of the indices 0 … n-1, in threads or one after another."""
     blocks = [range(at, min(at + BLOCK, n)) for at in range(0, n, BLOCK)]
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1) if threads else 1) as pool:
         for _ in pool.map(work, blocks):
@@ -183,7 +201,8 @@ def _in_blocks(work: Callable[[Iterable[int]], None], n: int, threads: bool) -> 
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # its message has an address in memory
+    """Why an image cannot be read, for messages."""
+    if isinstance(error, UnidentifiedImageError):  # its message contains a memory address
         return "not an image of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -191,7 +210,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_sizes(
-    source: EncodedImages, decoder: Decoder, shape: TargetShape, faults: _Faults
+    encoded: EncodedImages, decoder: Decoder, shape: TargetShape, faults: _Faults
 ) -> None:
     if not faults.sizes:
         return
@@ -199,36 +218,36 @@ def _check_sizes(
     wanted = f"{decoder.width}×{decoder.height}"
     if shape.size:
         raise DataError(
-            f"{source.where(i)}: the image is {faults.sizes[i]}, not {wanted}: "
+            f"{encoded.where(i)}: the image is {faults.sizes[i]}, not {wanted}: "
             f"is it the right data set?"
         )
     raise DataError(
-        f"{source.where(i)} is {faults.sizes[i]} and others are {wanted}: set data.size to the "
-        f"pixels of a square that all are cropped to, such as data.size={decoder.height}"
+        f"{encoded.where(i)} is {faults.sizes[i]} and others are {wanted}: set data.size to crop "
+        f"all images to a square, for example data.size={decoder.height}"
     )
 
 
 def _check_broken(
-    source: EncodedImages, faults: _Faults, data_source: DataSource
+    encoded: EncodedImages, faults: _Faults, data_source: DataSource
 ) -> tuple[str, ...]:
     if not faults.broken:
         return ()
-    places = sorted(faults.broken)
-    named = [f"{source.where(i)} ({faults.broken[i]})" for i in places[:NAMED]]
-    named += ["…"] if len(places) > NAMED else []
-    what = f"{len(places):,} of {len(source.labels):,} images cannot be read"
-    if len(places) == len(source.labels):
+    broken = sorted(faults.broken)
+    named = [f"{encoded.where(i)} ({faults.broken[i]})" for i in broken[:NAMED]]
+    named += ["…"] if len(broken) > NAMED else []
+    what = f"{len(broken):,} of {len(encoded.labels):,} images cannot be read"
+    if len(broken) == len(encoded.labels):
         raise DataError(f"{what}: {'; '.join(named)}: get the files again")
     if not data_source.skip_corrupt:
         raise DataError(
-            f"{what}: {'; '.join(named)}: get the files again, or go on without them: "
-            f"--skip-corrupt"
+            f"{what}: {'; '.join(named)}: get the files again, or skip these images "
+            f"with --skip-corrupt"
         )
     return (f"{what} and are left out: {'; '.join(named)}",)
 
 
 def _rows(pixels: Bytes, rows: Ints) -> Bytes:
-    """A view where the rows follow each other, else a copy."""
+    """The rows as a view if they are consecutive, else as a copy."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
         return pixels[rows[0] : rows[-1] + 1]
     return pixels[rows]
