@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
-from imbtune.methods.losses import plain
+from imbtune.methods.losses import plain_cross_entropy
 from imbtune.methods.posthoc import Adjustment, Retraining
 from imbtune.registry import Value
 from imbtune.training.device.device_data import DeviceData
@@ -70,7 +70,7 @@ def _second_stage(state: TrainState, data: DeviceData, asked: Retraining) -> Tra
         "schedule": "cosine",
         "schedule.warmup": 0.0,
     }
-    methods = RunMethods.from_config(state.config.plain(**changes), data.train_counts_K)
-    stage.methods = replace(methods, vectors=plain(state.methods.vectors))
+    methods = RunMethods.from_config(state.config.baseline(**changes), data.train_counts_K)
+    stage.methods = replace(methods, vectors=plain_cross_entropy(state.methods.vectors))
     stage.sharp, stage.graphed = None, None
     return stage

@@ -18,7 +18,7 @@ from imbtune.methods.mixing.blending import Pairs
 from imbtune.methods.mixing.pairing import TrainingImages
 from imbtune.training.device.device_data import DeviceData, Views
 from imbtune.training.generators.m2m import draw_sources
-from imbtune.training.phases import Epoch
+from imbtune.training.phases import Epoch, steps_per_epoch
 from imbtune.training.run_methods import RunMethods
 
 Ints = NDArray[np.int64]
@@ -42,12 +42,6 @@ class EpochPlan(NamedTuple):
     lr_S: Tensor
     weights_SK: Tensor
     last_lr: float
-
-
-def steps_per_epoch(images: int, batch_size: int) -> tuple[int, int]:
-    """Steps S and batch B: full batches only, as near to every image once as they come."""
-    batch = min(batch_size, images)
-    return max(1, round(images / batch)), batch
 
 
 def draw_epoch(

@@ -18,6 +18,16 @@ from imbtune.methods.lr_schedules import Phases
 Floats = NDArray[np.float64]
 
 
+def steps_per_epoch(images: int, batch_size: int) -> tuple[int, int]:
+    """The steps S of an epoch and its batch size B.
+
+    Every batch is full, so S is `images / B` rounded, and at least 1: an epoch may skip or repeat
+    part of a batch. B is `batch_size`, or `images` where that is smaller.
+    """
+    batch = min(batch_size, images)
+    return max(1, round(images / batch)), batch
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One epoch's place.

@@ -57,7 +57,7 @@ class TrainState:
 
     def _lease(self, config: TrainConfig, data: DeviceData) -> GraphedModel | None:
         """Where steps are recorded, a bench until this state is gone; its network is the model."""
-        if not (data.graphed_models and config.cuda_graph and config.model.entry.is_ours):
+        if not (data.graphed_models and config.cuda_graph and config.model.part.is_builtin):
             return None
         kind = f"{config.model} {config.loss_head} {data.image_shape} {len(data.classes)}"
         bench = data.graphed_models.lease(kind, self.model)

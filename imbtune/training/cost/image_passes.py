@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.image_generation import DeepSmote, M2m
 from imbtune.methods.posthoc import Retraining
-from imbtune.training.epoch_plan import steps_per_epoch
 from imbtune.training.generators import deepsmote
-from imbtune.training.phases import Epoch, Segment, rung_segments
+from imbtune.training.phases import Epoch, Segment, rung_segments, steps_per_epoch
 
 
 def epoch_passes(images: int, batch_size: int, sharp: bool, m2m: M2m | None) -> int:
@@ -34,7 +33,7 @@ def epoch_passes(images: int, batch_size: int, sharp: bool, m2m: M2m | None) -> 
 def seed_config(config: TrainConfig, spec: M2m, full: int) -> TrainConfig:
     """M2m's seed network for a run of `full` epochs: the same kind, with cross-entropy alone."""
     epochs = max(1, round(spec.share * full))
-    return config.plain(epochs=epochs, seed=config.generate.shared.seed)
+    return config.baseline(epochs=epochs, seed=config.generate.shared.seed)
 
 
 def run_passes(config: TrainConfig, counts_K: NDArray[np.int64]) -> int:

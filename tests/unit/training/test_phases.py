@@ -21,9 +21,16 @@ from imbtune.training.device.device_data import DeviceData
 from imbtune.training.epoch_plan import (
     EpochPlan,
     draw_epoch,
-    steps_per_epoch,
 )
-from imbtune.training.phases import RUNG_KINDS, Epoch, cooldown, rung_segments, trunk, whole_run
+from imbtune.training.phases import (
+    RUNG_KINDS,
+    Epoch,
+    cooldown,
+    rung_segments,
+    steps_per_epoch,
+    trunk,
+    whole_run,
+)
 from imbtune.training.run_methods import RunMethods
 
 DATA = DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))  # 87 images
