@@ -43,7 +43,7 @@ class MixOptions:
 
     def mixes_in(self, epoch: MixedEpoch) -> bool:
         """Whether an epoch is mixed at all."""
-        if epoch.cooling and self.late == "stop":
+        if epoch.cooldown_epochs and self.late == "stop":
             return False
         return not (self.early == "wait" and epoch.index < epoch.warmup)
 
@@ -56,7 +56,7 @@ class MixedEpoch(Protocol):
     @property
     def warmup(self) -> float: ...
     @property
-    def cooling(self) -> int: ...
+    def cooldown_epochs(self) -> int: ...
 
 
 class Mix(NamedTuple):
