@@ -44,7 +44,7 @@ class Speed:
     image_seconds: float = 0.0
 
     def shared(self, trials: int) -> Speed:
-        """The speed of each of `trials` trials that share a device without a gain in total speed."""
+        """The speed of each of `trials` trials on one device whose total speed stays the same."""
         return Speed(*(trials * seconds for seconds in vars(self).values()))
 
 

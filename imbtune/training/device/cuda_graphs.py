@@ -14,9 +14,8 @@ draw random numbers (dropout): a replayed graph draws other numbers than the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +98,7 @@ class GraphedModel:
     def __init__(self, model: Classifier, capture: Capture) -> None:
         self.model = model
         self._capture = capture
-        self._steps: dict[tuple[Any, ...], _CapturedGradient | None] = {}
+        self._steps: dict[tuple[Hashable, ...], _CapturedGradient | None] = {}
 
     def gradient(self, step_model: StepModel, batch: Batch) -> Tensor:
         """As :func:`imbtune.training.step.gradient`; the network must be that of this object.
@@ -180,7 +179,7 @@ class _CapturedGradient:
         return loss
 
 
-def _graph_key(step_model: StepModel, batch: Batch) -> tuple[Any, ...]:
+def _graph_key(step_model: StepModel, batch: Batch) -> tuple[Hashable, ...]:
     """What a captured step fixes: which inputs it has, their shapes, and the precision."""
     sharp = step_model.sharpness_aware and step_model.sharpness_aware.has_other_classes
     shapes = tuple(None if each is None else tuple(each.shape) for each in batch)

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from itertools import repeat
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ class DeviceData:
         self.mean_C = torch.tensor(self.preprocessing.mean, device=device)
         self.std_C = torch.tensor(self.preprocessing.std, device=device)
         self.graphed_models = GraphedModelPool(CudaGraphs) if device.type == "cuda" else None
-        self._cache: dict[str, tuple[Hashable, Any]] = {}
+        self._cache: dict[str, tuple[Hashable, object]] = {}
         self._neighbours: Neighbours | None = None
 
     @property
@@ -111,8 +111,7 @@ class DeviceData:
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             self._cache[kind] = (key, fresh)
-        value: Cached = self._cache[kind][1]
-        return value
+        return cast(Cached, self._cache[kind][1])
 
     def to_device(self, array: NDArray[np.generic]) -> Tensor:
         """Copy a host array to the device; float64 becomes float32. Asynchronous on a GPU."""
