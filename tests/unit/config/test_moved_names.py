@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from imbtune.spaces.space_file import load_space
 
 from imbtune.config.moved_names import MODULES, NAMES, with_current_names
 from imbtune.config.plugins import PluginModule, register
 from imbtune.config.slots import SLOTS
 from imbtune.data.load import DataSource, load
 from imbtune.errors import ConfigError
+from imbtune.spaces.space_file import load_space
 
 # The example of docs/own-parts.md at the last commit with the earlier layout
 PLUGIN = """

@@ -380,55 +380,60 @@ def test_parts_of_two_own_files_may_not_share_a_name(tmp_path: Path) -> None:
 # ---- parts that break their slot's contract ------------------------------------------------------
 
 WRONG_PARTS = [
-    ("losses", "counts_K", "return counts_K", "what it returns must be a MarginSoftmax"),
+    ("losses", "counts_K", "return counts_K", "the return value must be a MarginSoftmax"),
     (
         "losses",
         "counts_K",
         "return ce(counts_K)._replace(margin_K=torch.ones(3))",
-        "the shape of margin_K must be (4), and is (3,)",
+        "the shape of margin_K must be (4,), got (3,)",
     ),
     (
         "losses",
         "counts_K",
         "return ce(counts_K)._replace(bias_K=(counts_K - counts_K.max()).log())",
-        "bias_K must be finite, and is -inf",
+        "bias_K must be finite, got -inf",
     ),
     ("losses", "counts_K", "return ce(counts_K)._replace(focus=1)", "focus must be an array or te"),
     ("losses", "counts_K", "return counts_K @ torch.ones(9)", "fails on this data: RuntimeError"),
-    ("losses", "counts_K", "return lambda z, y: z.sum()", "of each sample must be (4), and is ()"),
+    ("losses", "counts_K", "return lambda z, y: z.sum()", "of each sample must be (4,), got ()"),
     ("losses", "counts_K", "return lambda z, y: y * 1.0", "must be differentiable in the logits"),
     ("losses", "counts_K", "return lambda z, y: (z - z)[:, 0].sqrt()", "its gradient must be fini"),
     (
         "optimizers",
         "weights, *, lr: Annotated[float, Knob('rate', 0, 10)] = 0.1",
         "return torch.optim.SGD(weights, lr=lr)",
-        "its `lr` must be an array or tensor, and is 0.1",
+        "its `lr` must be an array or tensor, got 0.1",
     ),
-    ("optimizers", "weights", "return torch.optim.SGD(weights)", "its knobs must be with `lr`"),
+    ("optimizers", "weights", "return torch.optim.SGD(weights)", "its knobs must include `lr`"),
     (
         "posthoc_methods",
         "n, w, s",
         "return w",
-        "must be an Adjustment, a Retraining or None, and is Te",
+        "must be an Adjustment, a Retraining or None, got Te",
     ),
     (
         "posthoc_methods",
         "n, w, s",
         "return Adjustment(w[1:], w)",
-        "the shape of scale_K must be (4), an",
+        "the shape of scale_K must be (4,), g",
     ),
-    ("weights", "counts_K", "return -counts_K", "weights must be from 0, and is -60 to -1"),
-    ("samplers", "counts_K, progress", "return counts_K / 9", "probabilities must be from 0 to 1"),
+    ("weights", "counts_K", "return -counts_K", "weights must be at least 0, got -60 to -1"),
+    (
+        "samplers",
+        "counts_K, progress",
+        "return counts_K / 9",
+        "probabilities must be between 0 and 1",
+    ),
     ("samplers", "counts_K, progress", "return counts_K / 99", "the sum of probabilities must be"),
     ("schedules", "cooldown", "return float('nan')", "the factor at 0 must be finite"),
-    ("models", "channels", "return nn.Flatten()", "what it returns must be a Backbone"),
+    ("models", "channels", "return nn.Flatten()", "the return value must be a Backbone"),
     ("models", "channels", "return Backbone(nn.Flatten(), 9)", "the shape of features must be (2,"),
     ("models", "channels", "return Backbone(nn.Linear(9, 9), 9)", "fails on this data: RuntimeE"),
-    ("label_rules", "lam, i, j", "return 1 + lam", "g_B must be from 0 to 1, and is 1 to 2"),
+    ("label_rules", "lam, i, j", "return 1 + lam", "g_B must be between 0 and 1, got 1 to 2"),
     ("label_rules", "lam, i, j", "return lam * (1 / 0)", "my_parts.py, line 21)"),
     ("blends", "shape, pairs, rng", "return Blend(rng.random(3))", "the shape of lam_SB must be"),
-    ("blends", "shape, pairs, rng", "return 0.5", "what it returns must be a Blend"),
-    ("pairings", "index, images, rng", "return index + 999", "partners must be from 0 to 86"),
+    ("blends", "shape, pairs, rng", "return 0.5", "the return value must be a Blend"),
+    ("pairings", "index, images, rng", "return index + 999", "partners must be between 0 and 86"),
     ("pairings", "index, images, rng", "return index * 1.0", "partners must be int64"),
 ]
 
@@ -567,6 +572,6 @@ def test_a_wrong_part_is_said_before_a_search_starts(
     write_space(tmp_path, loss(factor="float('nan')") + RULE + MODEL)
     done = CliRunner().invoke(app, ["search", "mine.yaml"], catch_exceptions=False)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: loss 'steep': bias_K must be finite, and is nan")
+    assert done.stderr.startswith("error: loss 'steep': bias_K must be finite, got nan")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
