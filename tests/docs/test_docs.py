@@ -19,9 +19,8 @@ from typer.testing import CliRunner
 from imbtune.cli.calibrate import calibrate_command
 from imbtune.cli.main import app
 from imbtune.cli.plan import plan_command
-from imbtune.cli.reproduce import repeat_command
 from imbtune.cli.search import parse_request, resume_command
-from imbtune.cli.train import read_config
+from imbtune.cli.train import read_config, repeat_command
 from imbtune.spaces.space_file import load_space
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,7 +84,7 @@ def test_a_command_of_the_docs_is_one_that_imbtune_takes(
         ("search.resume_command", resume_command),
         ("calibrate.calibrate_command", calibrate_command),
         ("plan.plan_command", plan_command),
-        ("repeat.repeat_command", repeat_command),
+        ("train.repeat_command", repeat_command),
     ]
     for place, function in others:
         monkeypatch.setattr(f"imbtune.cli.{place}", take(function))

@@ -105,7 +105,7 @@ WRONG_SEARCHES = [
     ("digits-lt --set data.val_per_class=999", "data.val_per_class=999 takes every image"),
     ("digits-lt --set model=resnet31", "unknown model 'resnet31': did you mean 'resnet32'?"),
     ("digits-lt --set model=inception_v3", "model 'inception_v3' cannot take 1×8×8 images"),
-    ("digits-lt --address 127.0.0.1:1", "no Ray cluster at '127.0.0.1:1'"),
+    ("digits-lt --address 127.0.0.1:1", "cannot connect to a Ray cluster at '127.0.0.1:1'"),
     ("digits-lt --address local", "--address local is no cluster"),
     ("digits-lt --address=", "--address '': it is empty: give a value, or leave it out"),
     ("digits-lt --name=", "--name '': it is empty"),
