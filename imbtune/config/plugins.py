@@ -86,6 +86,11 @@ def register(modules: Iterable[PluginModule]) -> None:
         changed = True
 
 
+def loaded_plugins() -> tuple[PluginModule, ...]:
+    """The modules whose parts hold in this process, in the order in which they were loaded."""
+    return tuple(module for module, _ in _loaded.values())
+
+
 def merge_plugins(
     first: tuple[PluginModule, ...], second: tuple[PluginModule, ...]
 ) -> tuple[PluginModule, ...]:
