@@ -53,7 +53,7 @@ def test_there_are_commands_to_check() -> None:
     assert len(commands()) >= 7
 
 
-STUDIES = ("digits-lt", "again", "mine")  # that the commands train from
+STUDIES = ("digits-lt", "mine")  # that the commands train from
 
 
 @pytest.fixture
