@@ -69,7 +69,7 @@ PackOption = Annotated[
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        help="Ray cluster to run on: auto on one of its machines, or HEAD:6379. Default: this machine."
+        help="Ray cluster: auto on one of its machines, or HEAD:6379. Default: this machine alone."
     ),
 ]
 StorageOption = Annotated[
@@ -79,7 +79,7 @@ TimeOption = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="End the trials after this time, e.g. 90s, 30m or 2h. The finals are trained afterwards.",
+        help="End the trials after this time, e.g. 90s, 30m or 2h. Finals are trained after that.",
     ),
 ]
 TrialsOption = Annotated[int, typer.Option(min=1, help="Number of trials, including presets.")]

@@ -26,7 +26,7 @@ SHOWN = 5  # trials in the table
 
 
 def print_outcome(outcome: SearchOutcome, console: Console) -> None:
-    """Print the best finished trials, the winner compared with the best preset, and the next command."""
+    """Print the best trials, the winner compared with the best preset, and the next command."""
     request = outcome.request
     states = [record.state for record in outcome.records]
     counts = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
@@ -46,7 +46,7 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         console.print(_comparison(outcome))
     else:
         console.print(
-            f"No trial was trained to its full budget. The results of all trials are in {outcome.path}."
+            f"No trial was trained to the full budget. {outcome.path} has the results so far."
         )
     left = len(states) < request.trials or STOPPED in states
     if left or outcome.cut_off:

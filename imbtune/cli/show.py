@@ -88,7 +88,7 @@ def _knobs() -> list[Table]:
 def _owners(registry: Registry, name: str) -> dict[DeclaredKnob, list[Part]]:
     """The parts that have a knob, grouped by its default and ranges, which may differ by part."""
     found: dict[DeclaredKnob, list[Part]] = {}
-    for entry in registry.owners(name):
+    for entry in registry.parts_with(name):
         found.setdefault(entry.knobs[name], []).append(entry)
     return found
 

@@ -62,7 +62,7 @@ def write_study(
         "name": request.name,
         "purpose": request.purpose,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(["imbtune", *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": request.seed,
         "trials": request.trials,
         "sampler": request.sampler,

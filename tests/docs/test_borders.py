@@ -189,6 +189,30 @@ def test_an_import_does_not_load_what_takes_long(module: str, absent: set[str]) 
     assert not imported_after(f"import {module}") & absent
 
 
+def importing(module: str, names: set[str] | None = None) -> set[str]:
+    """The files that import a module, or one of its `names`."""
+    return {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == module
+        if names is None or names & {alias.name for alias in node.names}
+    }
+
+
+def test_only_workers_and_the_command_tune_their_process() -> None:
+    """A notebook that imports imbtune keeps its garbage collector and its memory as they are."""
+    found = importing("imbtune.runtime")
+    workers = ("cli/", "tuning/worker/", "tuning/packing/", "training/cost/shared_device.py")
+    assert found
+    assert {name for name in found if not name.startswith(workers)} == set()
+
+
+def test_dictionaries_for_ray_are_made_in_one_module() -> None:
+    """All others pass the typed messages of tuning/messages.py."""
+    assert importing("imbtune.tuning.messages", {"SPEC", "REPORT"}) == set()
+
+
 def test_the_search_never_sees_a_test_set() -> None:
     """Nothing in tuning/ names the final splits, or a data set's test part."""
     for path in (PACKAGE / "tuning").rglob("*.py"):

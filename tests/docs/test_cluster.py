@@ -1,4 +1,4 @@
-"""The files of cluster/ and docs/cluster.md, checked with Ray and with our own command line."""
+"""The files of cluster/ and docs/cluster.md: Ray and imbtune's command line accept them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
 from imbtune.cli.main import app
-from imbtune.cli.search import parse_request
 from imbtune.errors import ConfigError
 from imbtune.study.request import SearchRequest
 from imbtune.tuning.cluster.resources import Node, plan_resources
@@ -45,19 +45,21 @@ def doc_lines() -> list[str]:
 
 
 def commands(program: str) -> list[str]:
-    """`program …`, wherever the document or a file of cluster/ has it, also behind `--` or `;`."""
+    """`program …` in the document and in the files of cluster/, also behind `--` or `;`."""
     lines = [*doc_lines(), *strings(load("autoscaler.yaml")), *strings(load("rayjob.yaml"))]
     found = [re.search(rf"(?:^|-- |; ){program} .*", line) for line in lines]
     return sorted({match[0].removeprefix("-- ") for match in found if match})
 
 
 def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> SearchRequest:
-    """The request that the real command line makes of `imbtune search …`; nothing is run."""
+    """The request that the command line makes of `imbtune search …`; nothing is run."""
     taken: list[SearchRequest] = []
-    monkeypatch.setattr(
-        "imbtune.cli.search.search_command",
-        lambda **options: taken.append(parse_request(**options)),
-    )
+
+    def take(request: SearchRequest, log: object) -> None:
+        taken.append(request)
+        raise typer.Exit
+
+    monkeypatch.setattr("imbtune.tuning.run_search.run_search", take)
     result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     return taken[0]

@@ -21,7 +21,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.study.records import COMPLETE, RungRecord, TrialRecord
 from imbtune.study.request import SearchRequest
-from imbtune.training.cost.image_passes import path_passes
+from imbtune.training.cost.image_passes import segment_passes
 from imbtune.training.cost.timing import Speed
 from imbtune.training.phases import Segment
 from imbtune.tuning.asha import RungScheduler
@@ -174,7 +174,9 @@ class Costs:
         found = []
         scored = dict.fromkeys((segment.rung for segment in path), 0)
         seconds, passes = OVERHEAD, 0
-        for segment, added in zip(path, path_passes(variants, self._counts_K, path), strict=True):
+        for segment, added in zip(
+            path, segment_passes(variants, self._counts_K, path), strict=True
+        ):
             images = self._held_out * (segment.cost + 1)  # scored after each epoch, and at the rung
             if segment.budget == path[-1].budget:
                 images += self._held_out + int(self._counts_K.sum())  # for the margins

@@ -68,7 +68,7 @@ def test_an_epoch_is_its_steps_by_hand() -> None:
     for step, batch in enumerate(batches(by_hand, DATA, plan)):
         sgd.param_groups[0]["lr"] = plan.lr_S[step].item()
         sgd.zero_grad()
-        value = objective(by_hand.model(batch.images_BCHW), batch, by_hand.learner)
+        value = objective(by_hand.model(batch.images_BCHW), batch, by_hand.step_model)
         value.backward()
         sgd.step()
         losses.append(value.item())

@@ -29,7 +29,7 @@ from imbtune.study.records import COMPLETE, TrialRecord
 from imbtune.study.request import SearchRequest
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.training.cost.image_passes import run_passes
-from imbtune.training.cost.timing import Speed, measure_speed, stratified
+from imbtune.training.cost.timing import Speed, measure_speed, stratified_subset
 from imbtune.training.phases import RUNG_KINDS
 from imbtune.tuning.cluster.resources import Node, Resources, plan_resources
 from imbtune.tuning.forecast import trial_speed
@@ -195,17 +195,19 @@ def test_every_shipped_space_can_be_planned(name: str) -> None:
 
 def test_a_stratified_part_has_every_class() -> None:
     images = make_splits([60, 20, 6, 1]).train
-    part = stratified(images, 20, 4)
+    part = stratified_subset(images, 20, 4)
     assert part.counts(4).tolist() == [14, 5, 2, 1]
-    assert stratified(images, 87, 4) is images
+    assert stratified_subset(images, 87, 4) is images
     rows = {image.tobytes() for image in images.array()}
     assert all(image.tobytes() in rows for image in part.array())
-    assert stratified(images, 20, 5).counts(5).tolist() == [14, 5, 2, 1, 0]
+    assert stratified_subset(images, 20, 5).counts(5).tolist() == [14, 5, 2, 1, 0]
 
 
 def test_speed_is_measured_with_every_kind_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
-    monkeypatch.setattr("imbtune.training.cost.timing.ENOUGH", 1e9)  # so all images are taken
+    monkeypatch.setattr(
+        "imbtune.training.cost.timing.MIN_EPOCH_SECONDS", 1e9
+    )  # so all images are taken
     splits = make_splits([60, 20, 6, 1])
     configs = [
         make_config(model="small_cnn", model__width=2, **changes)
@@ -227,7 +229,9 @@ def put_study(place: Path, request: SearchRequest, resources: Resources, rows: i
     """A study of two trials: 100 passes in 1 s and 300 in 2 s; and one that trained nothing."""
     store = Store(str(place))
     store.create()
-    write_study(store, replace(request, name=place.name), make_splits([60, 20, 6, 1]), resources)
+    write_study(
+        store, replace(request, name=place.name), make_splits([60, 20, 6, 1]), vars(resources)
+    )
     sink = ParquetSink(store, knob_types(request.space))
     spent = [(100, 1.0), (300, 2.0)]
     for number in range(3):
@@ -308,7 +312,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it prints, and the search that it names, which is the one that was planned."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
-    monkeypatch.setattr("imbtune.training.cost.timing.ENOUGH", 0.0)
+    monkeypatch.setattr("imbtune.training.cost.timing.MIN_EPOCH_SECONDS", 0.0)
     asked = "digits-lt --trials 12 --epochs 9 --rungs compressed --finals 0 --set mix=mamix"
     code, out, err = invoke("plan", *asked.split(), *["--cpus", "640", "--price", "2.5"])
     assert (code, err) == (0, "")
