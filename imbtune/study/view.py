@@ -90,7 +90,7 @@ class Study:
         except OSError as error:
             raise StudyError(f"cannot reach {path}: {error}") from error
         if not there:
-            raise StudyError(f"{path} is no study, it has no study.yaml: give a study's folder")
+            raise StudyError(f"{path} is not a study, it has no study.yaml: give a study's folder")
 
     def __repr__(self) -> str:
         info, states = self.info, self.trials["state"].value_counts()

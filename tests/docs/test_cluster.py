@@ -160,16 +160,18 @@ def test_a_cluster_may_have_its_gpus_still_to_come() -> None:
     assert vars(plan) == {"cpus": 1, "gpus": 0.5, "concurrent": 8}
     with pytest.raises(ConfigError, match="give --max-concurrent too"):
         plan_resources(head, 100, None, 0.5, None, may_grow=True)
-    with pytest.raises(ConfigError, match="the best has 1 GPUs"):
+    with pytest.raises(ConfigError, match="a machine here has 1 at most"):
         plan_resources([Node(4, 1)], 100, None, 2, 8, may_grow=True)
-    with pytest.raises(ConfigError, match=r"the best has no GPU$"):  # this machine does not grow
+    with pytest.raises(
+        ConfigError, match=r"no machine has a GPU: give 0$"
+    ):  # this machine does not grow
         plan_resources(head, 100, None, 0.5, 8)
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("--gpus-per-trial 0.3", "--gpus-per-trial 0.3 cannot be"),
+        ("--gpus-per-trial 0.3", "--gpus-per-trial 0.3 is not possible"),
         ("--address ray://127.0.0.1:10001", "a search cannot run through Ray Client"),
     ],
 )

@@ -90,12 +90,11 @@ def plan_resources(
     if may_grow and gpus and not most_gpus and concurrent:
         return Resources(cpus or 1, gpus, min(concurrent, trials))
     if gpus > most_gpus:
+        have = f"a machine here has {most_gpus} at most" if most_gpus else "no machine has a GPU"
         fix = f"give {most_gpus} or less" if most_gpus else "give 0"
         if may_grow and not most_gpus:
-            fix += ", or --max-concurrent too if a machine with GPUs starts later"
-        raise ConfigError(
-            f"--gpus-per-trial {gpus:g} is more than the {most_gpus} GPUs that a machine has: {fix}"
-        )
+            fix += "; if machines with GPUs start later, give --max-concurrent too"
+        raise ConfigError(f"--gpus-per-trial {gpus:g}: {have}: {fix}")
     able = [n for n in nodes if n.gpus >= gpus]  # machines that can run a trial
     if cpus is None:
         cpus = max(1, min(n.cpus // on_gpus(n, gpus) for n in able)) if gpus else 1

@@ -225,7 +225,7 @@ def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
         ),
         (
             ["search", "digits-lt", "--rungs", "auto", "--epochs", "9", "--set", "data.ratio=20"],
-            "has data.ratio=50.0, this search 20.0",
+            "has data.ratio=50.0, this search has 20.0",
         ),
         (
             ["search", "cifar10-lt", "--rungs", "auto"],

@@ -91,9 +91,12 @@ WRONG_SEARCHES = [
     ("digits-lt --set mix.omega=9", "mix.omega=9.0 is out of range: from 0 to 4"),
     ("digits-lt --set mix", "--set mix: give KNOB=VALUE, such as mix=mamix"),
     ("digits-lt --sampler tpee", "unknown sampler 'tpee': did you mean 'tpe'?"),
-    ("digits-lt --gpus-per-trial 0.3", "--gpus-per-trial 0.3 cannot be: 3 trials leave 0.10"),
-    ("digits-lt --gpus-per-trial 99", "--gpus-per-trial 99: no machine here has that"),
-    ("digits-lt --gpus-per-trial -1", "--gpus-per-trial -1 cannot be"),
+    (
+        "digits-lt --gpus-per-trial 0.3",
+        "--gpus-per-trial 0.3 is not possible, 3 trials",
+    ),
+    ("digits-lt --gpus-per-trial 99", "--gpus-per-trial 99: "),
+    ("digits-lt --gpus-per-trial -1", "--gpus-per-trial -1 is not possible"),
     ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
     ("digits-lt --time-budget soon", "--time-budget soon: give a time such as 90s, 30m or 2h"),
     ("digits-lt --name a/b", "--name 'a/b': use letters, digits"),
@@ -115,11 +118,11 @@ WRONG_SEARCHES = [
     ("digits-lt --set seed=7", "--set seed=7: give --seed"),
     ("digits-lt --set epoch=7", "unknown setting 'epoch': did you mean 'epochs'?"),
     ("digits-lt --set losss=ldam", "unknown setting 'losss': did you mean 'loss'?"),
-    ("digits-lt --set data=cifar10", "data=cifar10 cannot be set: a space is of one data set"),
+    ("digits-lt --set data=cifar10", "data=cifar10 cannot be set: a space belongs to one data set"),
     ("digits-lt --set mix=none --set mix.omega=0.3", "mix 'none' has no knob 'omega'"),
     ("digits-lt --trials 0", "Invalid value"),
     ("digits-lt --trails 5", "No such option"),
-    (". --trials 5", "the space . is a folder: give a YAML file"),
+    (". --trials 5", "the space . is a folder: give the path of a YAML file"),
     ("digits-lt --storage /proc/nothing", "cannot write to"),
 ]
 
@@ -144,7 +147,7 @@ def test_online_wandb_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     code, _, err = invoke("search", "digits-lt", "--wandb", "online")
     assert code == 2
-    assert "--wandb online needs a key" in err
+    assert "--wandb online needs an API key" in err
     assert not (tmp_path / "runs").exists()
 
 
@@ -156,15 +159,15 @@ WRONG_TRAININGS = [
     ("good.yaml --preset mamix", "good.yaml and --preset mamix: give one of them"),
     ("good.yaml --space digits-lt", "--space digits-lt goes with --preset"),
     ("broken.yaml", "broken.yaml is not YAML"),
-    ("empty.yaml", "empty.yaml holds no configuration"),
+    ("empty.yaml", "empty.yaml is not a configuration"),
     ("wrong.yaml", "wrong.yaml: unknown knob 'mix.alfa': did you mean 'mix.alpha'?"),
     ("good.yaml --set epochs=0", "epochs=0 is out of range: at least 1"),
-    ("good.yaml --out good.yaml", "good.yaml exists already and would be overwritten"),
+    ("good.yaml --out good.yaml", "--out good.yaml exists already and is not empty"),
     ("good.yaml --data nowhere", "no data folder nowhere"),
     ("good.yaml --set mix=mamx", "unknown mix 'mamx'"),
     ("good.yaml --set mix=mixup --set mix.omega=1", "mix 'mixup' has no knob 'omega'"),
     ("--preset mixup --space digits-lt --set mix.omega=1", "mix 'mixup' has no knob 'omega'"),
-    ("good.yaml --out /proc/nothing", "cannot write to /proc/nothing"),
+    ("good.yaml --out /proc/nothing", "cannot write to --out /proc/nothing"),
     ("provenance.yaml", "provenance.yaml: provenance: 'hello' is not a mapping"),
 ]
 

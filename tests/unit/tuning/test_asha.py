@@ -281,7 +281,7 @@ def test_resources_follow_from_the_nodes() -> None:
     [
         (9, None, "--cpus-per-trial 9: give 1 to 8"),
         (0, None, "--cpus-per-trial 0: give 1 to 8"),
-        (None, 1.0, "--gpus-per-trial 1: no machine here has that, the best has no GPU"),
+        (None, 1.0, "--gpus-per-trial 1: no machine has a GPU: give 0"),
     ],
 )
 def test_more_than_any_machine_has(cpus: int | None, gpus: float | None, line: str) -> None:

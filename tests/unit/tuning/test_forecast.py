@@ -266,9 +266,9 @@ def test_the_speed_of_a_study(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "gpus", "cpus", "line"),
     [
-        ({}, 4, None, "{study} ran on CPUs alone: give --cpus, or another --study"),
-        ({"cpus_per_trial": 3}, None, 8, "--cpus-per-trial 3: a trial of {study} had 2"),
-        ({"gpus_per_trial": 0.5}, None, None, "--gpus-per-trial 0.5: a trial of {study} had 0"),
+        ({}, 4, None, "the study {study} ran on CPUs only: give --cpus, or another --study"),
+        ({"cpus_per_trial": 3}, None, 8, "--cpus-per-trial 3: the trials of {study} had 2"),
+        ({"gpus_per_trial": 0.5}, None, None, "--gpus-per-trial 0.5: the trials of {study} had 0"),
         ({"space": {"batch_size": 32}}, None, None, "--study {study} has batch_size=128, this"),
         ({"space": {"model": "resnet32"}}, None, None, "--study {study} has model=small_cnn, this"),
         ({"space": {"data.ratio": 7}}, None, None, "--study {study} has data.ratio=100.0, this"),
@@ -289,7 +289,7 @@ def test_a_study_that_says_nothing_of_this_search(
 
 def test_a_study_without_a_trial(tmp_path: Path) -> None:
     study = put_study(tmp_path / "empty", ask(3), Resources(2, 0.0, 4), rows=0)
-    with pytest.raises(StudyError, match=f"{study} has no trial that trained"):
+    with pytest.raises(StudyError, match=f"{study} has no trial with a recorded speed"):
         find_trial_speed(ask(9), None, None, study)
 
 
@@ -371,13 +371,16 @@ WRONG = [
     ("digits-lt --gpus 64", "--gpus 64: this machine has no GPU to measure on: give --study"),
     ("digits-lt --cpus 900 --cpus-per-trial 800", "--cpus-per-trial 800: this machine has "),
     ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
-    ("digits-lt --gpus-per-trial 0.5", "--gpus-per-trial 0.5: no machine here has that"),
-    ("digits-lt --gpus 4 --gpus-per-trial 0", "--gpus 4 with --gpus-per-trial 0: leave one"),
-    ("digits-lt --gpus 4 --gpus-per-trial 0.3", "--gpus-per-trial 0.3 cannot be"),
-    ("digits-lt --gpus 4 --gpus-per-trial 8", "--gpus-per-trial 8: no machine here has that"),
+    ("digits-lt --gpus-per-trial 0.5", "--gpus-per-trial 0.5: no machine has a GPU"),
+    (
+        "digits-lt --gpus 4 --gpus-per-trial 0",
+        "--gpus 4 and --gpus-per-trial 0 contradict",
+    ),
+    ("digits-lt --gpus 4 --gpus-per-trial 0.3", "--gpus-per-trial 0.3 is not possible"),
+    ("digits-lt --gpus 4 --gpus-per-trial 8", "--gpus-per-trial 8: a machine here has 4 at most"),
     ("digits-lt --gpus 0", "Invalid value"),
     ("digits-lt --price -1", "Invalid value"),
-    ("digits-lt --study nowhere", "nowhere is no study, it has no study.yaml"),
+    ("digits-lt --study nowhere", "nowhere is not a study, it has no study.yaml"),
     ("digits-lt --data nowhere", "no data folder nowhere"),
     ("digit-lt", "unknown space 'digit-lt': did you mean 'digits-lt'?"),
 ]

@@ -150,5 +150,6 @@ def test_a_plan_measures_no_share() -> None:
     code, _, error = invoke("plan", "digits-lt", "--gpus-per-trial", "auto")
     assert code == 2
     assert error == (
-        "error: --gpus-per-trial auto: only a search measures that: give 1/n, or leave it out\n"
+        "error: --gpus-per-trial auto cannot be forecast, only a search measures it: give 1/n, or "
+        "leave it out\n"
     )
