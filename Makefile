@@ -1,5 +1,7 @@
 # make search    a real search on real data, in a new virtual environment
 # make test      everything that is checked before a change lands
+# make test-unit the tests that start no Ray and no command: about a minute
+# make docs      the documentation as a site in site/; needs neither torch nor, once installed, a network
 # make bench     all benchmarks, 30 to 50 minutes; writes a section of docs/benchmarks.md.
 #                One alone: make bench ARGS="step --repeats 9"; CIFAR-10: ARGS="--data FOLDER"
 PYTHON ?= python3
@@ -7,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: search test test-all test-lowest check format bench clean
+.PHONY: search test test-unit test-all test-lowest check format docs bench clean
 
 search: $(VENV)/.installed
 	$(BIN)/imbtune search digits-lt --trials 30 $(ARGS)
@@ -15,6 +17,9 @@ search: $(VENV)/.installed
 # Files of tests in two processes: most wait for Ray to start. A single test: ARGS="-n 0 -k NAME"
 test: check
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+test-unit: $(VENV)/.installed-dev
+	$(BIN)/pytest -n 2 tests/unit $(ARGS)
 
 test-all: check
 	$(BIN)/pytest -n 2 --dist loadfile -m "" $(ARGS)
@@ -28,6 +33,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The variable silences Material's advertisement for its successor.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -38,16 +47,23 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet -c constraints/lowest.txt -e . --group dev
 	.venv-lowest/bin/pytest $(ARGS)
 
-$(VENV)/.installed: pyproject.toml
+# pip 25.1 is the first that knows --group
+$(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet -e .
 	touch $@
 
-# pip 25.1 is the first that knows --group
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.created
+	$(BIN)/python -m pip install --quiet --group docs
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -24,7 +24,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Dataset, Images, Splits, search_splits
 from imbtune.registry import Value
-from imbtune.space.presets import find_preset
+from imbtune.spaces.presets import find_preset
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.phases import rung_segments

@@ -29,8 +29,8 @@ from torchvision.transforms import RandomCrop
 
 from imbtune.data.source import DataSource
 from imbtune.models.networks import build_model
-from imbtune.search.session import load_search_splits
-from imbtune.space.space_file import load_space
+from imbtune.spaces.space_file import load_space
+from imbtune.tuning.session import load_search_splits
 
 EPOCHS, FIRST_RUNG, ETA, BATCH, WARMUP, CLASSES = 81, 27, 3, 64, 2, 10
 

@@ -1,3 +1,86 @@
-"""imbtune: distributed hyperparameter search for deep imbalanced classification."""
+"""imbtune: distributed hyperparameter search for deep imbalanced classification.
+
+    import imbtune
+
+    study = imbtune.search("digits-lt", trials=30)
+    result = imbtune.train(study.winner, seeds=5)
+    model = imbtune.load_model(result.path)
+
+The names are imported when they are first used (PEP 562), so `import imbtune` takes milliseconds
+and imports neither torch nor Ray. docs/python.md describes them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from imbtune.api import (
+        calibrate,
+        load_study,
+        plan,
+        registries,
+        resume,
+        search,
+        space,
+        train,
+    )
+    from imbtune.config.train_config import TrainConfig
+    from imbtune.errors import ClusterError, ConfigError, DataError, ImbtuneError, StudyError
+    from imbtune.registry import Knob
+    from imbtune.retrain import TrainResult
+    from imbtune.spaces.search_space import SearchSpace
+    from imbtune.study.view import Study, Trial
+    from imbtune.trained_model import TrainedModel, load_model
+
+__all__ = [
+    "ClusterError",
+    "ConfigError",
+    "DataError",
+    "ImbtuneError",
+    "Knob",
+    "SearchSpace",
+    "Study",
+    "StudyError",
+    "TrainConfig",
+    "TrainResult",
+    "TrainedModel",
+    "Trial",
+    "__version__",
+    "calibrate",
+    "load_model",
+    "load_study",
+    "plan",
+    "registries",
+    "resume",
+    "search",
+    "space",
+    "train",
+]
+
+_MODULES = {  # of each public name
+    "api": "calibrate load_study plan registries resume search space train",
+    "config.train_config": "TrainConfig",
+    "errors": "ClusterError ConfigError DataError ImbtuneError StudyError",
+    "registry": "Knob",
+    "retrain": "TrainResult",
+    "spaces.search_space": "SearchSpace",
+    "study.view": "Study Trial",
+    "trained_model": "TrainedModel load_model",
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'imbtune' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"imbtune.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

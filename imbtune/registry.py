@@ -33,7 +33,8 @@ class Knob:
 
     Args:
         help: what the knob does, in a few words, with its symbol in the paper.
-        low, high: the lowest and highest valid value; None is no bound.
+        low: the lowest valid value; None is no bound.
+        high: the highest valid value; None is no bound.
         search: the range that a search uses where the search space gives none.
         scale: how a search samples that range: `linear`, `log`, or `complement`, which is log in
             1 - x, for values close to 1 (β = 0.99, 0.999, 0.9999).

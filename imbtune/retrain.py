@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from imbtune.config.plugins import (
     PluginModule,
     copy_sources,
     describe,
-    load_plugins,
     plugin_parts,
     register,
     with_imports,
@@ -27,8 +25,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, data_root, load
 from imbtune.data.splits import Splits, final_splits
 from imbtune.errors import StudyError
-from imbtune.models.networks import Classifier
-from imbtune.runtime import keep_freed_memory
+from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.tables.schema import example_table
 from imbtune.training.apply_posthoc import apply_posthoc
@@ -36,7 +33,7 @@ from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import example_margins
 from imbtune.training.evaluation.metrics import compute_metrics, recalls
 from imbtune.training.loop import train_epoch
-from imbtune.training.model import check_model_fits, new_model
+from imbtune.training.model import check_model_fits
 from imbtune.training.phases import whole_run
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.training.state import TrainState, pick_device
@@ -46,15 +43,66 @@ SPOKEN = 10  # progress lines of one run
 
 @dataclass(frozen=True)
 class FinalRun:
-    """One seed's run: its test figures, its confusion matrix (K, K) on the test set, and the mean
-    margins of each class in training and test."""
+    """The run of one seed.
+
+    Attributes:
+        seed: of the run.
+        metrics: on the test set, each in [0, 1]; None where undefined.
+        recall_K: recall of each class.
+        confusion_KK: test images by their class (row) and the predicted class (column).
+        margins: mean margins of each class in training and test, by name.
+        seconds: of the run.
+    """
 
     seed: int
-    figures: dict[str, float | None]
+    metrics: dict[str, float | None]
     recall_K: list[float]
     confusion_KK: list[list[int]]
     margins: dict[str, list[float]]
     seconds: float
+
+    def to_dict(self) -> dict[str, object]:
+        """As `results.json` holds it."""
+        return {
+            "seed": self.seed,
+            "figures": self.metrics,  # the key that older files have
+            "recall_K": self.recall_K,
+            "confusion_KK": self.confusion_KK,
+            "margins": self.margins,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A final training: the same configuration with several seeds, each tested once.
+
+    Attributes:
+        path: the folder with the models, `config.yaml` and `results.json`.
+        config: with the first seed.
+        runs: one per seed.
+    """
+
+    path: Path
+    config: TrainConfig
+    runs: list[FinalRun]
+
+    @property
+    def metrics(self) -> dict[str, tuple[float, float]]:
+        """Mean and sample standard deviation over the seeds of each defined test metric.
+
+        The deviation is NaN for a single seed.
+        """
+        names = [name for name, value in self.runs[0].metrics.items() if value is not None]
+        return {name: mean_and_std(self.runs, name) for name in names}
+
+    def __repr__(self) -> str:
+        mean, std = self.metrics["balanced_accuracy"]
+        spread = f" ± {std:.4f}" if len(self.runs) > 1 else ""
+        seeds = f"{len(self.runs)} seed{'s' * (len(self.runs) > 1)}"
+        return (
+            f"TrainResult({str(self.path)!r}): test balanced accuracy {mean:.4f}{spread}, {seeds}"
+        )
 
 
 def train_final(
@@ -63,7 +111,7 @@ def train_final(
     out: Path,
     data: Path | None,
     provenance: dict[str, Any],
-    say: Callable[[str], None],
+    log: Log,
     imports: tuple[PluginModule, ...] = (),
     skip_corrupt: bool = False,
 ) -> list[FinalRun]:
@@ -83,7 +131,6 @@ def train_final(
     data_source = DataSource(data_root(data), skip_corrupt)
     dataset = load(config.data.name, config.data.knobs, data_source)
     splits = final_splits(dataset, config.data.shared)
-    keep_freed_memory()
     device = pick_device()
     tensors = DeviceData(splits, device)
     check_plugins(plugin_parts(config.flat().values()), splits)
@@ -93,41 +140,23 @@ def train_final(
     except OSError as error:
         raise StudyError(f"cannot write to {out} ({error.strerror}): give another --out") from error
     copy_sources(imports, Store(str(out)))
-    say(
+    log(
         f"{config.data.name}: {len(splits.train)} training and {len(splits.held_out)} test images, "
         f"{len(splits.classes)} classes; {config.epochs} epochs on {device}"
     )
     for note in splits.notes:
-        say(note)
+        log(note)
     runs = []
     for seed in range(config.seed, config.seed + seeds):
-        runs.append(_train_seed(config.replace(seed=seed), splits, tensors, out, say, imports))
+        runs.append(_train_seed(config.replace(seed=seed), splits, tensors, out, log, imports))
         _write_results(out, config, splits, runs, provenance, imports)
     return runs
 
 
 def mean_and_std(runs: list[FinalRun], metric: str) -> tuple[float, float]:
     """Mean and sample standard deviation over seeds; NaN for one seed's deviation."""
-    values = np.array([run.figures[metric] for run in runs], dtype=float)
+    values = np.array([run.metrics[metric] for run in runs], dtype=float)
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-
-
-def load_model(path: str | Path) -> Classifier:
-    """A model that `imbtune train` wrote, on the CPU, in evaluation mode.
-
-    Where it was trained with parts of the user's own, the files beside it are run, or their
-    modules imported.
-
-    It maps normalised images (B, C, H, W) to logits (B, K); `model.classes` names the classes, and
-    `model.mean`, `model.std` are the figures to normalise pixels in [0, 1] with, per channel.
-    """
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    load_plugins(saved.get("imports"), Store(str(Path(path).parent)))
-    config = TrainConfig.from_settings(saved["settings"])
-    model = new_model(config, len(saved["mean"]), len(saved["classes"]))
-    model.load_state_dict(saved["state_dict"])
-    model.classes, model.mean, model.std = saved["classes"], saved["mean"], saved["std"]
-    return model.eval()
 
 
 def _train_seed(
@@ -135,7 +164,7 @@ def _train_seed(
     splits: Splits,
     data: DeviceData,
     out: Path,
-    say: Callable[[str], None],
+    log: Log,
     imports: tuple[PluginModule, ...],
 ) -> FinalRun:
     started = time.monotonic()
@@ -143,21 +172,21 @@ def _train_seed(
     epochs = whole_run(config.epochs, config.schedule.shared)
     every = max(1, len(epochs) // SPOKEN)
     for done, epoch in enumerate(epochs, 1):
-        log = train_epoch(state, data, epoch)
+        epoch_log = train_epoch(state, data, epoch)
         if done % every == 0 and done < len(epochs):
-            say(f"seed {config.seed}: epoch {done}/{len(epochs)}, loss {log.loss:.3f}")
+            log(f"seed {config.seed}: epoch {done}/{len(epochs)}, loss {epoch_log.loss:.3f}")
     apply_posthoc(state, data, config.epochs)
     confusion_KK = state.evaluate(data)
     margins = _margins(state, data, out)
     _save_model(out / f"model-seed{config.seed}.pt", config, splits, state, imports)
-    figures = compute_metrics(confusion_KK, data.counts_K)
+    metrics = compute_metrics(confusion_KK, data.counts_K)
     seconds = time.monotonic() - started
-    say(
-        f"seed {config.seed}: test balanced accuracy {figures['balanced_accuracy']:.4f} "
+    log(
+        f"seed {config.seed}: test balanced accuracy {metrics['balanced_accuracy']:.4f} "
         f"({seconds:.0f} s)"
     )
     recall_K = recalls(confusion_KK).tolist()
-    return FinalRun(config.seed, figures, recall_K, confusion_KK.tolist(), margins, seconds)
+    return FinalRun(config.seed, metrics, recall_K, confusion_KK.tolist(), margins, seconds)
 
 
 def _margins(state: TrainState, data: DeviceData, out: Path) -> dict[str, list[float]]:
@@ -193,6 +222,7 @@ def _save_model(
         "classes": list(splits.classes),
         "mean": list(splits.preprocessing.mean),
         "std": list(splits.preprocessing.std),
+        "image_shape": list(splits.train.pixels.shape[1:]),
         "state_dict": {name: tensor.cpu() for name, tensor in state.model.state_dict().items()},
     }
     torch.save(content, path)
@@ -210,7 +240,7 @@ def _write_results(
     (out / "config.yaml").write_text(
         yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8"
     )
-    names = [name for name, value in runs[0].figures.items() if value is not None]
+    names = [name for name, value in runs[0].metrics.items() if value is not None]
     summary = {
         name: dict(zip(("mean", "std"), mean_and_std(runs, name), strict=True)) for name in names
     }
@@ -219,7 +249,7 @@ def _write_results(
             name: {k: v for k, v in figures.items() if v == v}  # one seed has no deviation
             for name, figures in summary.items()
         },
-        "runs": [vars(run) for run in runs],
+        "runs": [run.to_dict() for run in runs],
         "classes": list(splits.classes),
         "training_counts": splits.counts().tolist(),
         "data_sha256": splits.fingerprint(),

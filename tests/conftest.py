@@ -10,19 +10,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow.fs as pafs
 import pytest
 import torch
+from data_files import REAL_CIFAR10
 from hypothesis import settings
+from small_data import make_splits
 
 from imbtune.config import plugins
 from imbtune.config.slots import registries
-from imbtune.data.splits import Images, Preprocessing, Splits
 from imbtune.training.device.device_data import DeviceData
-
-# A checkout may have real CIFAR-10 in Hugging Face Parquet beside it; tests that want it skip else
-REAL_CIFAR10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 torch.set_num_threads(1)  # networks this small only lose time to threads
@@ -64,26 +61,6 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 def _no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's own data folder must not reach a test."""
     monkeypatch.delenv("IMBTUNE_DATA", raising=False)
-
-
-def make_images(counts: list[int], size: int = 8, channels: int = 1, seed: int = 0) -> Images:
-    """Noise around one random pattern a class: learnable, and no two images alike."""
-    rng = np.random.default_rng(seed)
-    patterns = np.random.default_rng(1).integers(40, 215, (len(counts), channels, size, size))
-    labels = np.repeat(np.arange(len(counts)), counts)
-    noise = rng.integers(-40, 40, (len(labels), channels, size, size))
-    return Images((patterns[labels] + noise).astype(np.uint8), labels.astype(np.int64))
-
-
-def make_splits(counts: list[int], held: int = 10, size: int = 8, channels: int = 1) -> Splits:
-    """A small long-tailed data set with `held` held-out images a class."""
-    preprocessing = Preprocessing((0.5,) * channels, (0.25,) * channels, pad=1, flip=True)
-    return Splits(
-        make_images(counts, size, channels),
-        make_images([held] * len(counts), size, channels, seed=9),
-        tuple(f"class{k}" for k in range(len(counts))),
-        preprocessing,
-    )
 
 
 @pytest.fixture

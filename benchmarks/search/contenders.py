@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from recorded import Floats, Recorded, previous_mean
 
-from imbtune.search.asha import RUNG_TIME, SCORE, RungScheduler
-from imbtune.search.forecast.simulate import CONTINUE, STOP, Scheduler, Step
+from imbtune.tuning.asha import RungScheduler
+from imbtune.tuning.forecast.simulate import CONTINUE, STOP, Scheduler, Step
+from imbtune.tuning.messages import RUNG_TIME, SCORE
 
 Make = Callable[[list[int], int, int], Scheduler]
 
@@ -25,7 +26,7 @@ def ours(budgets: list[int], eta: int, seed: int) -> Scheduler:
 
 
 def ours_without_rescue(budgets: list[int], eta: int, seed: int) -> Scheduler:
-    return RungScheduler(budgets, eta, rescue=0)
+    return RungScheduler(budgets, eta, never_prune=0)
 
 
 def plain_asha(budgets: list[int], eta: int, seed: int) -> Scheduler:

@@ -31,13 +31,13 @@ from torch import Tensor, nn
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.lr_schedules import Phases
-from imbtune.search.calibration.rung_quality import spearman
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import BLOCK, DeviceData
 from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import rung_segments
 from imbtune.training.state import TrainState
+from imbtune.tuning.calibration.rung_quality import spearman
 
 Weights = dict[str, Tensor]
 LONG = 0.6  # of a rung, the longest cool-down that the spaces have
@@ -67,7 +67,7 @@ def along(
     for segment in rung_segments("cooldown", budgets[1:], phases)[:2]:
         for epoch in segment.epochs:
             train_epoch(state, data, epoch)
-        with state.kept(config, data):
+        with state.temporarily(state.methods):
             passed = []
             for epoch in segment.branch:
                 train_epoch(state, data, epoch)

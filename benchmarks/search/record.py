@@ -26,8 +26,8 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import search_splits
 from imbtune.seeds import trial_seed
-from imbtune.space.search_space import Rungs, SearchSpace
-from imbtune.space.space_file import load_space
+from imbtune.spaces.search_space import Rungs, SearchSpace
+from imbtune.spaces.space_file import load_space
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.phases import calibration_segments, rung_segments

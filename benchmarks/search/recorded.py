@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from imbtune.methods.lr_schedules import Phases
-from imbtune.search.calibration.rung_quality import recall_of_best, spearman
 from imbtune.training.phases import RUNG_KINDS, rung_segments
+from imbtune.tuning.calibration.rung_quality import recall_of_best, spearman
 
 Floats = NDArray[np.float64]
 

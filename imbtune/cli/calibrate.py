@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.search import INTERRUPTED, parse_request
-from imbtune.cli.settings import make_console
-from imbtune.search.calibration.rung_quality import SUFFIX, Calibration, cautions, figure
+from imbtune import api
+from imbtune.cli.settings import INTERRUPTED, make_console, parse_settings, parse_share
 from imbtune.study.hints import resume_command, space_command
-from imbtune.study.request import AUTO, SearchRequest
+from imbtune.study.request import AUTO, CALIBRATION_SUFFIX, SearchRequest
 
 if TYPE_CHECKING:  # Ray takes seconds to import
-    from imbtune.search.calibration.run_calibration import CalibrationOutcome
+    from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
+    from imbtune.tuning.calibration.rung_quality import Calibration
 
 
-def calibrate_command(name: str | None, **options: Any) -> None:
-    """Calibrate, and print what the rungs say."""
-    request = parse_request(name=name, **options)
-    request = replace(request, name=name or request.space.name + SUFFIX)
-
-    from imbtune.search.calibration.run_calibration import (
-        run_calibration,  # Ray takes seconds to import
+def calibrate_command(
+    space: str, *, settings: list[str] | None, gpus_per_trial: str | None, **options: object
+) -> None:
+    """Calibrate, and print how well the rungs predict; `options` are those of the API."""
+    finish_calibration(
+        api.calibrate(
+            space,
+            settings=parse_settings(settings or []),
+            gpus_per_trial=parse_share(gpus_per_trial),
+            **options,  # type: ignore[arg-type]
+        )
     )
 
-    say = functools.partial(print, flush=True)
-    finish_calibration(*run_calibration(request, say))
 
-
-def resume_calibration_command(study: str, changes: Mapping[str, Any]) -> None:
-    """Go on with a calibration, and print what the rungs say."""
-    from imbtune.search.calibration.run_calibration import resume_calibration
-
-    say = functools.partial(print, flush=True)
-    finish_calibration(*resume_calibration(study, changes, say))
-
-
-def finish_calibration(request: SearchRequest, outcome: CalibrationOutcome) -> None:
+def finish_calibration(outcome: CalibrationOutcome) -> None:
     """Print what came out, and exit with its code."""
     console = make_console()
     if outcome.found:
-        print_calibration(request, outcome.found, console)
+        print_calibration(outcome.request, outcome.found, console)
         return
     console.print(f"\nInterrupted after {outcome.done} of {outcome.runs} runs")
-    console.print("\nNext: go on with what is left:")
+    console.print("\nNext: resume it, to train the runs that are left:")
     console.print(f"  {resume_command(outcome.path)}", soft_wrap=True)
     raise typer.Exit(INTERRUPTED)
 
 
 def print_calibration(request: SearchRequest, found: Calibration, console: Console) -> None:
-    """The table of the rungs, the noise floor, the advice, and what to type next."""
+    """The table of the rungs, the noise floor, the advice, and the next command."""
+    from imbtune.tuning.calibration.rung_quality import cautions, format_rho
+
     table = Table(title=f"{found.trials} trials of {found.full_budget} epochs, two seeds each")
     for heading in ("rungs", "epochs", "Spearman's ρ", "90 % interval", "best third found", "cost"):
         table.add_column(heading, justify="left" if heading == "rungs" else "right")
@@ -63,14 +55,14 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
         table.add_row(
             report.kind,
             str(report.budget),
-            figure(report.rho),
-            f"{figure(report.low)} to {figure(report.high)}",
+            format_rho(report.rho),
+            f"{format_rho(report.low)} to {format_rho(report.high)}",
             f"{report.recall:.0%}",
             f"{report.cost:.2f} runs",
         )
     table.add_section()
-    floor = f"{figure(found.floor_low)} to {figure(found.floor_high)}"
-    table.add_row("(noise floor)", str(found.full_budget), figure(found.floor), floor, "", "")
+    floor = f"{format_rho(found.floor_low)} to {format_rho(found.floor_high)}"
+    table.add_row("(noise floor)", str(found.full_budget), format_rho(found.floor), floor, "", "")
     table.add_row("(by chance)", "", "0.00", "", f"{found.chance:.0%}", "")
     console.print(table)
     if failed := request.trials - found.trials:
@@ -82,7 +74,8 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
     )
     for caution in cautions(found):
         console.print(f"Caution: {caution}.", soft_wrap=True)
-    named = None if request.name == request.space.name + SUFFIX else request.name
+    usual = request.space.name + CALIBRATION_SUFFIX
+    named = None if request.name == usual else request.name
     command = space_command("search", request, rungs=AUTO, calibration=named)
     console.print("\nNext: a search that follows it:")
     console.print(f"  {command}", soft_wrap=True)

@@ -24,8 +24,8 @@ from imbtune.cli.options import (
     FinalsOption,
     FixedGpusOption,
     GpusOption,
+    NeverPruneOption,
     PackOption,
-    RescueOption,
     RungsOption,
     SamplerOption,
     SeedOption,
@@ -36,10 +36,9 @@ from imbtune.cli.options import (
     TimeOption,
     TrialsOption,
 )
+from imbtune.cli.settings import INTERRUPTED
 from imbtune.errors import ImbtuneError
 from imbtune.runtime import fewer_collections, limit_thread_spinning
-
-INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 
 class ErrorBoundary(TyperGroup):
@@ -90,6 +89,7 @@ def _root(
 
 @app.command()
 def search(
+    ctx: typer.Context,
     space: SpaceArgument,
     trials: TrialsOption = 100,
     name: Annotated[
@@ -106,7 +106,7 @@ def search(
     sampler: SamplerOption = "tpe",
     rungs: RungsOption = "cooldown",
     calibration: CalibrationOption = None,
-    rescue: RescueOption = 0.05,
+    never_prune: NeverPruneOption = 0.05,
     finals: FinalsOption = None,
     final_seeds: FinalSeedsOption = 3,
     time_budget: TimeOption = None,
@@ -116,14 +116,14 @@ def search(
     settings: SetOption = None,
 ) -> None:
     """Search a space: presets first, then what the sampler suggests; ASHA stops the weak."""
-    options = dict(locals())
     from imbtune.cli.search import search_command
 
-    search_command(**options)
+    search_command(**ctx.params)
 
 
 @app.command()
 def plan(
+    ctx: typer.Context,
     space: SpaceArgument,
     trials: TrialsOption = 100,
     gpus: Annotated[
@@ -151,7 +151,7 @@ def plan(
     sampler: SamplerOption = "tpe",
     rungs: RungsOption = "cooldown",
     calibration: CalibrationOption = None,
-    rescue: RescueOption = 0.05,
+    never_prune: NeverPruneOption = 0.05,
     finals: FinalsOption = None,
     final_seeds: FinalSeedsOption = 3,
     data: DataOption = None,
@@ -159,14 +159,14 @@ def plan(
     settings: SetOption = None,
 ) -> None:
     """What a search would take: time, GPU hours, cost, and the trials that reach each rung."""
-    options = dict(locals())
     from imbtune.cli.plan import plan_command
 
-    plan_command(**options)
+    plan_command(**ctx.params)
 
 
 @app.command()
 def resume(
+    ctx: typer.Context,
     study: Annotated[str, typer.Argument(help="The study's folder or URI, e.g. runs/NAME.")],
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
@@ -183,14 +183,14 @@ def resume(
     ] = None,
 ) -> None:
     """Go on with a search or a calibration that was interrupted or killed, from where it was."""
-    options = dict(locals())
     from imbtune.cli.search import resume_command
 
-    resume_command(**options)
+    resume_command(**ctx.params)
 
 
 @app.command()
 def calibrate(
+    ctx: typer.Context,
     space: SpaceArgument,
     trials: Annotated[
         int, typer.Option(min=8, help="Random configurations; each is trained with two seeds.")
@@ -211,10 +211,9 @@ def calibrate(
     settings: SetOption = None,
 ) -> None:
     """Measure how well each rung predicts the finished model; search --rungs auto follows it."""
-    options = dict(locals())
     from imbtune.cli.calibrate import calibrate_command
 
-    calibrate_command(**options)
+    calibrate_command(**ctx.params)
 
 
 @app.command()
@@ -250,7 +249,7 @@ def train(
 ) -> None:
     """Train a configuration on all training data, and test it once, at the end."""
     if trial:
-        from imbtune.cli.reproduce import repeat_command
+        from imbtune.cli.train import repeat_command
 
         others: dict[str, object] = {
             "a file": config,
@@ -263,20 +262,18 @@ def train(
         }
         repeat_command(*trial, data, refused=[name for name, given in others.items() if given])
         return
-    from imbtune.cli.train import TrainOptions, train_command
+    from imbtune.cli.train import train_command
 
     train_command(
-        TrainOptions(
-            config=config,
-            preset=preset,
-            space=space,
-            seeds=seeds,
-            epochs=epochs,
-            out=out,
-            data=data,
-            skip_corrupt=skip_corrupt,
-            settings=settings or [],
-        )
+        config,
+        settings=settings,
+        preset=preset,
+        space=space,
+        seeds=seeds,
+        epochs=epochs,
+        out=out,
+        data=data,
+        skip_corrupt=skip_corrupt,
     )
 
 

@@ -50,6 +50,7 @@ PackOption = Annotated[
     bool,
     typer.Option(
         "--pack/--no-pack",
+        hidden=True,  # experimental: not measured on a GPU yet
         help="Train the trials of a GPU in one process, each in a CUDA stream of its own.",
     ),
 ]
@@ -78,10 +79,13 @@ CalibrationOption = Annotated[
         "Default: the space's, -calibration."
     ),
 ]
-RescueOption = Annotated[
+NeverPruneOption = Annotated[
     float,
     typer.Option(
-        min=0, max=1, help="Share of the stopped trials that run on, to see what stopping costs."
+        min=0,
+        max=1,
+        help="Share of the trials to be stopped that run to the end, to measure what stopping "
+        "costs.",
     ),
 ]
 FinalsOption = Annotated[

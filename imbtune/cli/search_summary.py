@@ -9,25 +9,25 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune.storage import join
-from imbtune.study.evidence import Evidence, evidence_of, scores_by_trial
+from imbtune.study.evidence import Evidence, scores_by_trial
 from imbtune.study.hints import program, resume_command
+from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import (
     COMPLETE,
     ENDED,
     PRUNED,
     STOPPED,
     WORDS,
-    SearchOutcome,
     TrialRecord,
     summary,
 )
-from imbtune.study.request import SearchRequest
 
 SHOWN = 5  # trials of the final table
 
 
-def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Console) -> None:
+def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     """The best finished trials, the winner against the best preset, and what to type next."""
+    request = outcome.request
     states = [record.state for record in outcome.records]
     counts = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
     done = f"{len(states)} of {request.trials} trials in {outcome.seconds:.0f} s: {counts}"
@@ -42,8 +42,8 @@ def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Conso
             soft_wrap=True,
         )
     if outcome.winner:
-        console.print(_table(request, outcome))
-        console.print(_comparison(request, outcome))
+        console.print(_table(outcome))
+        console.print(_comparison(outcome))
     else:
         console.print(f"No trial finished its full budget; {outcome.path} has what they left.")
     left = len(states) < request.trials or STOPPED in states
@@ -64,28 +64,28 @@ def print_outcome(request: SearchRequest, outcome: SearchOutcome, console: Conso
 def stopping_line(outcome: SearchOutcome) -> str:
     """What early stopping saved, and what it cost, by the stopped trials that ran on."""
     stopped = [r for r in outcome.records if r.state == PRUNED]
-    rescued = [r for r in outcome.records if r.rescued and r.state == COMPLETE]
-    others = [r for r in outcome.records if not r.rescued and r.state == COMPLETE]
+    never_pruned = [r for r in outcome.records if r.never_pruned and r.state == COMPLETE]
+    others = [r for r in outcome.records if not r.never_pruned and r.state == COMPLETE]
     if not (stopped and others and outcome.full_images):
         return ""
     share = sum(r.images for r in outcome.records if r.state in ENDED) / outcome.full_images
     saved = f"Early stopping: {share:.0%} of the image passes that full runs of all trials take"
-    if not rescued:
+    if not never_pruned:
         return f"{saved}; no stopped trial ran to the end to see what it cost."
-    best = max(rescued, key=lambda r: r.score or 0.0)
+    best = max(never_pruned, key=lambda r: r.score or 0.0)
     lead = max(r.score or 0.0 for r in others) - (best.score or 0.0)
     lost = f"trial {best.number} would have been lost"
     verdict = "none would have led" if lead >= 0 else lost
     return (
-        f"{saved}; {len(rescued)} of {len(stopped) + len(rescued)} stopped trials ran on "
+        f"{saved}; {len(never_pruned)} of {len(stopped) + len(never_pruned)} stopped trials ran on "
         f"to the end to see what it cost:\n  {verdict}, the best reached {best.score:.4f} "
         f"({-100 * lead:+.2f} points against the best of the others)."
     )
 
 
-def _table(request: SearchRequest, outcome: SearchOutcome) -> Table:
+def _table(outcome: SearchOutcome) -> Table:
     finals = scores_by_trial(outcome.finals)
-    table = Table(title=f"best finished trials by validation {request.space.objective}")
+    table = Table(title=f"best finished trials by validation {outcome.request.space.objective}")
     table.add_column("trial", justify="right")
     if finals:
         seeds = len(next(iter(finals.values())))
@@ -100,7 +100,7 @@ def _table(request: SearchRequest, outcome: SearchOutcome) -> Table:
             cells.append("" if scores is None else _mean_and_std(scores))
         cells += [
             f"{record.score:.4f}",
-            f"{record.figures['worst_class']:.4f}",
+            f"{record.metrics['worst_class']:.4f}",
             f"{record.settings['optimizer.lr']:.3g}",
         ]
         table.add_row(*cells, _describe(record))
@@ -130,15 +130,15 @@ def _mean_and_std(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> 
     return f"{scores.mean():.4f}{spread}"
 
 
-def _comparison(request: SearchRequest, outcome: SearchOutcome) -> str:
+def _comparison(outcome: SearchOutcome) -> str:
     winner, baseline = outcome.winner, outcome.baseline
     assert winner and winner.score is not None
-    evidence = evidence_of(outcome)
+    evidence = outcome.evidence
     lead = f"\nWinner: trial {winner.number}, {_describe(winner)}: "
     lead += _interval(evidence) if evidence else f"{winner.score:.4f}"
     if not baseline or baseline.score is None:
         why = "the space holds no preset"
-        if request.space.presets():
+        if outcome.request.space.presets():
             ended = any(r.preset and r.state == COMPLETE for r in outcome.records)
             why = "the best preset's finals failed" if ended else "no preset finished"
         return f"{lead}; {why} to compare it with."

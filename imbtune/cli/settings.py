@@ -1,4 +1,4 @@
-"""What the commands share: `KNOB=VALUE`, durations, the console."""
+"""What commands share: reading `KNOB=VALUE`, durations and shares of a GPU; the console."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from imbtune.config.train_config import parse_value
+from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError
 from imbtune.registry import Value
-from imbtune.study.request import AUTO
 
-WIDE = 160  # columns of a table that goes to a file or a pipe
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+PIPE_WIDTH = 160  # columns of a table that is written to a file or a pipe
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -27,28 +27,30 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Value]:
     return found
 
 
-def parse_duration(text: str) -> float:
-    """`90s`, `30m`, `2h` or plain seconds, in seconds."""
+def parse_duration(text: str | None) -> float | None:
+    """`90s`, `30m`, `2h` or plain seconds, in seconds; None where it is not given."""
+    if text is None:
+        return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     seconds = float(match[1]) * SECONDS[match[2]] if match else 0
     if seconds <= 0:
-        raise ConfigError(f"--time-budget {text}: give a time such as 90s, 30m or 2h")
+        raise ConfigError(f"--time-budget {text!r}: give a time such as 90s, 30m or 2h")
     return seconds
 
 
-def parse_share(text: str) -> float | str:
-    """`0.25`, `1` or `auto`."""
-    if text == AUTO:
+def parse_share(text: str | None) -> float | str | None:
+    """`0.25`, `1` or `auto`; None where it is not given."""
+    if text is None or text == "auto":
         return text
     try:
         return float(text)
     except ValueError as error:
         raise ConfigError(
-            f"--gpus-per-trial {text}: give 1/n such as 0.25, a whole number, or auto"
+            f"--gpus-per-trial {text!r}: give 1/n such as 0.25, a whole number, or auto"
         ) from error
 
 
 def make_console() -> Console:
     """The terminal, or a wide page where the output is a file or a pipe."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=WIDE, highlight=False)
+    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)

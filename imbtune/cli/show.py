@@ -9,15 +9,15 @@ from rich.table import Table
 from imbtune.cli.settings import make_console
 from imbtune.config.slots import SLOTS
 from imbtune.registry import DeclaredKnob, Part, Registry, describe_range
-from imbtune.space.presets import PRESETS
+from imbtune.spaces.presets import PRESETS
 
 if TYPE_CHECKING:
-    from imbtune.space.search_space import SearchSpace
+    from imbtune.spaces.search_space import SearchSpace
 
 
 def show_command(topic: str, space: str | None) -> None:
     """Print one topic; with a space of the user's, what it imports is among it."""
-    from imbtune.space.space_file import list_spaces, load_space
+    from imbtune.spaces.space_file import list_spaces, load_space
 
     spaces = [load_space(space)] if space else []
     tables = {"datasets": _datasets, "methods": _methods, "knobs": _knobs}

@@ -29,7 +29,7 @@ MODULES = {  # old: current
     "imbtune.methods.sampling": "imbtune.methods.class_sampling",
     "imbtune.methods.schedules": "imbtune.methods.lr_schedules",
     "imbtune.methods.weighting": "imbtune.methods.class_weights",
-    "imbtune.presets": "imbtune.space.presets",
+    "imbtune.presets": "imbtune.spaces.presets",
     "imbtune.slots": "imbtune.config.slots",
 }
 NAMES = {  # (old module, old name): (current module, current name)

@@ -86,6 +86,11 @@ def register(modules: Iterable[PluginModule]) -> None:
         changed = True
 
 
+def loaded_plugins() -> tuple[PluginModule, ...]:
+    """The plugins whose parts are registered in this process, in the order of registration."""
+    return tuple(module for module, _ in _loaded.values())
+
+
 def merge_plugins(
     first: tuple[PluginModule, ...], second: tuple[PluginModule, ...]
 ) -> tuple[PluginModule, ...]:

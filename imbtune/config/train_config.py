@@ -13,29 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 
+from imbtune.config.defaults import DEFAULTS
 from imbtune.config.slots import SLOTS, all_knobs, check_knob, find_knob
 from imbtune.errors import ConfigError, unknown
 from imbtune.registry import Knob, Part, Value, knobs_of
 
 Settings = Mapping[str, object]
 
-DEFAULTS = {
-    "data": "digits",
-    "model": "small_cnn",
-    "mix": "none",
-    "generate": "none",
-    "loss": "ce",
-    "weights": "none",
-    "sampler": "instance",
-    "optimizer": "sgd",
-    "schedule": "step",
-    "after": "none",
-}
 _KEPT = ("data", "model", "optimizer", "schedule")  # slots that a baseline takes over
 
 
@@ -238,40 +226,3 @@ def _fill(slot: str, part: object, settings: Settings) -> dict[str, Value]:
         if dot and owner == slot:
             knobs[name] = check_knob(slot, chosen.name, name).check(key, value)
     return knobs
-
-
-def parse_value(text: str) -> Any:
-    """A value from the command line, parsed as YAML."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read the value {text!r}: give a number or a string") from error
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
-
-    Raises:
-        ConfigError: the file cannot be read or is not YAML; the message has the file and the line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    return parse_yaml(str(path), text)
-
-
-def parse_yaml(name: str, text: str) -> Any:
-    """The content of a YAML text.
-
-    Args:
-        name: where the text is from, for messages.
-
-    Raises:
-        ConfigError: the text is not YAML; the message has `name` and the line.
-    """
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{name} is not YAML: {reason}") from error

@@ -37,7 +37,8 @@ class Decoder:
 
     Args:
         channels: C: 1 (grey) or 3 (RGB).
-        height, width: H and W, in pixels.
+        height: H, in pixels.
+        width: W, in pixels.
         crop: scale and centre-crop images of another size; else they are a WrongSizeError.
     """
 

@@ -1,50 +1,47 @@
-"""Trunks on disk at their last rung, so that a search that was killed need not train them again.
+"""Checkpoints of trials that are still running, so that a resumed search need not train them again.
 
-A study's `checkpoints/` has one file for each running trial, `NUMBER-EPOCHS.pt`, with the epochs
-behind it; it goes when the trial ends. Nothing depends on it: without one a trial starts again and
-comes to the same scores.
+A study's `checkpoints/` has one file for each running trial, `NUMBER-EPOCHS.pt`: the state of its
+trunk after so many epochs, as torch wrote it. It is deleted when the trial ends. Scores do not
+depend on it: without a checkpoint a trial starts again and reaches the same scores.
 """
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from imbtune.storage import Store
 
 FOLDER = "checkpoints"
 
 
-def save(path: str, number: int, trained: int, snapshot: dict[str, Any]) -> None:
-    """Keep a trunk, and drop its earlier checkpoints.
+def save_checkpoint(study: str, number: int, trained_epochs: int, content: bytes) -> None:
+    """Write a checkpoint of trial `number`, and delete its earlier ones.
 
-    On a machine that does not see the study's folder nothing is written.
+    Nothing is written on a machine that does not see the study's folder.
+
+    Args:
+        study: folder or URI.
+        trained_epochs: epochs of the trunk in it.
     """
-    if "://" not in path and not Path(path).is_dir():
+    if "://" not in study and not Path(study).is_dir():
         return
-    store, content = Store(path), io.BytesIO()
-    torch.save(snapshot, content)
-    store.write(f"{FOLDER}/{number}-{trained}.pt", content.getvalue())
-    drop(store, number, below=trained)
+    store = Store(study)
+    store.write(f"{FOLDER}/{number}-{trained_epochs}.pt", content)
+    delete_checkpoints(store, number, below=trained_epochs)
 
 
-def trained_epochs(store: Store, number: int) -> int:
-    """The epochs behind the newest checkpoint of a trial; 0 without one."""
+def load_checkpoint(study: str, number: int, trained_epochs: int) -> bytes:
+    """The content of a checkpoint."""
+    return Store(study).read(f"{FOLDER}/{number}-{trained_epochs}.pt")
+
+
+def checkpoint_epochs(store: Store, number: int) -> int:
+    """Epochs in the newest checkpoint of trial `number`; 0 without one."""
     return max((trained for n, trained in _found(store) if n == number), default=0)
 
 
-def load(path: str, number: int, trained: int) -> dict[str, Any]:
-    """A checkpoint's content."""
-    content = Store(path).read(f"{FOLDER}/{number}-{trained}.pt")
-    snapshot: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
-    return snapshot
-
-
-def drop(store: Store, number: int, below: float = float("inf")) -> None:
-    """Delete a trial's checkpoints, or those with fewer epochs behind them."""
+def delete_checkpoints(store: Store, number: int, below: float = float("inf")) -> None:
+    """Delete the checkpoints of trial `number` with fewer epochs than `below`."""
     for n, trained in _found(store):
         if n == number and trained < below:
             store.delete(f"{FOLDER}/{n}-{trained}.pt")

@@ -16,14 +16,13 @@ Shapes: F finalists, S seeds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imbtune.study.records import COMPLETE, FinalRecord, SearchOutcome, TrialRecord
+from imbtune.study.records import FinalRecord
 
 CONFIDENCE = 0.95
 Floats = NDArray[np.float64]
@@ -49,7 +48,7 @@ class Evidence:
     lead_high: float | None = None
     p: float | None = None
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As YAML can hold it."""
         return asdict(self)
 
@@ -72,35 +71,43 @@ def scores_by_trial(finals: Sequence[FinalRecord]) -> dict[int, Floats]:
 
 
 def decide(
-    records: Sequence[TrialRecord], finals: Sequence[FinalRecord]
-) -> tuple[TrialRecord | None, TrialRecord | None]:
-    """The winner and the best preset: by the mean of the finals, or without any by their score."""
-    by_number = {record.number: record for record in records if record.state == COMPLETE}
+    finished: Mapping[int, float], presets: Collection[int], finals: Sequence[FinalRecord]
+) -> tuple[int | None, int | None]:
+    """The numbers of the winner and of the best preset.
+
+    By the mean of the finals; without finals, by the scores of the finished trials.
+
+    Args:
+        finished: the score of each finished trial by its number.
+        presets: numbers of the trials that are presets.
+    """
+    means = {number: float(scores.mean()) for number, scores in scores_by_trial(finals).items()}
+    means = means or dict(finished)
+    ranked = sorted(means, key=lambda number: (-means[number], number))
+    best_presets = [number for number in ranked if number in presets]
+    return (ranked[0] if ranked else None), (best_presets[0] if best_presets else None)
+
+
+def evidence_of(
+    finals: Sequence[FinalRecord], winner: int | None, baseline: int | None
+) -> Evidence | None:
+    """What the finals say of the winner; None without finals.
+
+    Args:
+        winner, baseline: trial numbers, as `decide` gives them.
+    """
     scores = scores_by_trial(finals)
-    worth: Mapping[int, float] = {number: float(s.mean()) for number, s in scores.items()}
-    worth = worth or {number: record.score or 0.0 for number, record in by_number.items()}
-    ranked = sorted(worth, key=lambda number: (-worth[number], number))
-    presets = [number for number in ranked if by_number[number].preset]
-    return (
-        by_number[ranked[0]] if ranked else None,
-        by_number[presets[0]] if presets else None,
-    )
-
-
-def evidence_of(outcome: SearchOutcome) -> Evidence | None:
-    """What the finals say of the winner; None without finals."""
-    scores = scores_by_trial(outcome.finals)
-    if not outcome.winner or outcome.winner.number not in scores:
+    if winner is None or winner not in scores:
         return None
     scores_FS = np.stack(list(scores.values()))
     finalists, seeds = scores_FS.shape
-    mean = float(scores[outcome.winner.number].mean())
+    mean = float(scores[winner].mean())
     low, high = student_interval(mean, *error_of_a_mean(scores_FS))
     if low is not None and high is not None:
         low, high = max(0.0, low), min(1.0, high)
-    if not outcome.baseline or outcome.baseline is outcome.winner:
+    if baseline is None or baseline == winner:
         return Evidence(seeds, finalists, mean, low, high)
-    preset = float(scores[outcome.baseline.number].mean())
+    preset = float(scores[baseline].mean())
     error = error_of_a_lead(scores_FS)
     ends = student_interval(mean - preset, *error)
     p = student_p(mean - preset, *error)

@@ -15,14 +15,14 @@ import yaml
 
 from imbtune import __version__
 from imbtune.config.plugins import copy_sources, describe, with_imports
-from imbtune.config.train_config import TrainConfig, parse_yaml
+from imbtune.config.train_config import TrainConfig
+from imbtune.config.yaml_files import parse_yaml
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
-from imbtune.search.cluster.resources import Resources
-from imbtune.space.space_file import parse_space
+from imbtune.spaces.space_file import parse_space
 from imbtune.storage import Store, join
-from imbtune.study.evidence import evidence_of
-from imbtune.study.records import SearchOutcome, TrialRecord
+from imbtune.study.outcome import SearchOutcome
+from imbtune.study.records import TrialRecord
 from imbtune.study.request import SearchRequest
 
 FILE = "study.yaml"
@@ -42,20 +42,27 @@ def check_no_study(store: Store, request: SearchRequest) -> None:
         )
 
 
-def write_study(store: Store, request: SearchRequest, splits: Splits, resources: Resources) -> None:
-    """study.yaml: the resolved space, the data's fingerprint, versions, seed and command line; and
-    space.yaml, a space file that says the same as the one that was searched. For whoever holds the
-    folder.
+def write_study(
+    store: Store, request: SearchRequest, splits: Splits, resources: Mapping[str, float]
+) -> None:
+    """Write study.yaml and space.yaml. The caller must hold the study's lock.
+
+    study.yaml has the resolved space, the fingerprint of the data, versions, seed and command line.
+    space.yaml is a complete space file, equivalent to the one that was searched.
+
+    Args:
+        resources: CPUs and GPUs per trial, and how many trials run at a time, by name.
 
     Raises:
-        StudyError: another search of that name came while this one read data and measured.
+        StudyError: another search has created a study of this name since `check_no_study` was
+            called before loading the data.
     """
     check_no_study(store, request)
     content = {
         "name": request.name,
         "purpose": request.purpose,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(["imbtune", *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": request.seed,
         "trials": request.trials,
         "sampler": request.sampler,
@@ -64,7 +71,7 @@ def write_study(store: Store, request: SearchRequest, splits: Splits, resources:
             "budgets": request.budgets,
             "eta": request.space.rungs.eta,
         },
-        "resources": vars(resources),
+        "resources": dict(resources),
         "data": {
             "train": len(splits.train),
             "validation": len(splits.held_out),
@@ -75,7 +82,7 @@ def write_study(store: Store, request: SearchRequest, splits: Splits, resources:
         "versions": versions(),
         "imports": describe(request.space.imports),
         "space": request.space.describe(),
-        "request": request.plain(),
+        "request": request.to_dict(),
     }
     copy_sources(request.space.imports, store)
     store.write("space.yaml", _yaml(dict(request.space.source)).encode())
@@ -101,7 +108,7 @@ def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
                 raise KeyError(f"{section}: {', '.join(sorted(missing))}")
         folder = Path(path) if store.local else Path()
         space = parse_space(named, source, folder, store).pin(pinned)
-        request = SearchRequest.from_plain(space, asked)
+        request = SearchRequest.from_dict(space, asked)
         storage, name = _split(path)
         return replace(request, storage=storage, name=name), content
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -140,14 +147,14 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
     """
     assert outcome.winner
     config = TrainConfig.from_settings(outcome.winner.settings).replace(seed=0)
-    evidence = evidence_of(outcome)
+    evidence = outcome.evidence
     provenance = {
         "study": outcome.path,
         "objective": request.space.objective,
         "winner": _trial(outcome.winner),
         "best_preset": _trial(outcome.baseline) if outcome.baseline else None,
         "trials": len(outcome.records),
-        "finals": evidence.plain() if evidence else None,
+        "finals": evidence.to_dict() if evidence else None,
         "versions": versions(),
     }
     how = "mean over fresh seeds" if evidence else "validation score"

@@ -1,8 +1,8 @@
-"""The study's journal: Optuna's log file, and the record that a search is resumed from.
+"""The study's journal: Optuna's log file, and the record from which a search is resumed.
 
-Every rung is in it, with all figures, the moment that it is reached; a kill loses nothing that was
-scored. Every few seconds it goes to the disk for good; for a study in a bucket it is a local file
-that goes there.
+Each rung is in it with all metrics from the moment that it is reported, so a killed search loses no
+score. The journal is synced to disk every few seconds; for a study in a bucket it is a local file
+that is uploaded every few seconds.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.study import Study
@@ -20,9 +20,9 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from imbtune.errors import StudyError
 from imbtune.seeds import trial_seed
-from imbtune.space.search_space import SearchSpace
+from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
-from imbtune.study.lock import alone
+from imbtune.study.lock import study_lock
 from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
 
@@ -32,12 +32,29 @@ STATES = {
     TrialState.COMPLETE: COMPLETE,
     TrialState.PRUNED: PRUNED,
     TrialState.FAIL: FAIL,
-    TrialState.RUNNING: STOPPED,  # cut off; a resumed search goes on with it
+    TrialState.RUNNING: STOPPED,  # interrupted; a resumed search goes on with it
 }
 
 
+@dataclass(frozen=True)
+class RecordedRung:
+    """What ASHA was told of a rung: a trunk reached `budget` epochs with its best `score`."""
+
+    trunk: int
+    preset: str | None
+    budget: int
+    score: float
+
+
 class Journal:
-    """The open journal of a study."""
+    """The open journal of a study.
+
+    Attributes:
+        study: the Optuna study in it.
+
+    Raises:
+        StudyError: the file is not a journal of Optuna's.
+    """
 
     def __init__(self, store: Store, path: Path, name: str) -> None:
         self._store, self._path = store, path
@@ -45,42 +62,43 @@ class Journal:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             storage = IndexedJournalStorage(self._file)
-            there = [study.study_name for study in storage.get_all_studies()]
+            recorded = [study.study_name for study in storage.get_all_studies()]
             self.study: Study = optuna.create_study(
-                study_name=there[0] if there else name,  # its folder may have another name by now
+                study_name=recorded[0] if recorded else name,  # the folder may have been renamed
                 storage=storage,
                 direction="maximize",
                 load_if_exists=True,
             )
-        except (ValueError, KeyError, TypeError) as error:  # a line that is none of Optuna's
+        except (ValueError, KeyError, TypeError) as error:
             self.close()
             raise StudyError(
-                f"cannot read {join(store.path, FILE)} ({error!r}): put a whole copy back"
+                f"cannot read {join(store.path, FILE)} ({error!r}): restore it from a backup"
             ) from error
 
     def sync(self) -> None:
-        """Bring it to the disk, or to the bucket."""
+        """Write it to the disk, or upload it to the bucket."""
         if self._store.local:
             self._file.sync()
         else:
             self._store.write(FILE, self._path.read_bytes())
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 @contextlib.contextmanager
 def open_journal(store: Store, name: str) -> Iterator[Journal]:
-    """The study's journal, new or there already, for this process alone.
+    """Open the study's journal, new or existing, for this process alone.
 
     Raises:
         StudyError: another process has it open.
     """
-    with tempfile.TemporaryDirectory() as scratch, alone(store):
+    with tempfile.TemporaryDirectory() as scratch, study_lock(store):
         path = (store.local or Path(scratch)) / FILE
         if not store.local and store.exists(FILE):
             path.write_bytes(store.read(FILE))
-        _mend(path)
+        _repair(path)
         journal = Journal(store, path, name)
         try:
             yield journal
@@ -90,53 +108,65 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
 
 
 def check_journal(store: Store) -> None:
-    """StudyError where a study that has begun has lost its journal."""
+    """StudyError where a study has trials, but its journal is missing."""
     if store.exists("trials") and not store.exists(FILE):
         raise StudyError(
-            f"{store.path} has trials and no {FILE}: put it back, or search under another --name"
+            f"{store.path} has trials and no {FILE}: restore the file, or search under another "
+            "--name"
         )
 
 
 def one_trial(study: Study, number: int) -> FrozenTrial:
-    """A trial of the study as it is now; in time that does not grow with the study."""
+    """The current state of a trial, in time that does not grow with the study."""
     storage = study._storage
     return storage.get_trial(
         storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
     )
 
 
-def read_trials(store: Store, name: str) -> list[FrozenTrial]:
-    """The trials of a study, which another process may be searching."""
+@contextlib.contextmanager
+def journal_copy(store: Store, name: str) -> Iterator[Study]:
+    """The Optuna study of a copy of the journal: it can be read while another process searches."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / FILE
         path.write_bytes(store.read(FILE) if store.exists(FILE) else b"")
-        _mend(path)
+        _repair(path)
         with contextlib.closing(Journal(store, path, name)) as journal:
-            return journal.study.get_trials()
+            yield journal.study
+
+
+def read_trials(store: Store, name: str) -> list[FrozenTrial]:
+    """The trials of a study, also while another process searches."""
+    with journal_copy(store, name) as study:
+        return study.get_trials()
 
 
 def rungs_of(trial: FrozenTrial) -> list[RungRecord]:
-    """The rungs that a trial has reached, rising."""
-    rows = [v for k, v in trial.user_attrs.items() if k.startswith(RUNG)]
+    """The rungs that a trial has reached, in rising order.
+
+    Raises:
+        StudyError: they were recorded by another version of imbtune.
+    """
+    entries = [v for k, v in trial.user_attrs.items() if k.startswith(RUNG)]
     try:
-        found = [RungRecord(**row) for row in rows]
-    except TypeError as error:
+        found = [RungRecord.from_journal(entry) for entry in entries]
+    except (TypeError, KeyError) as error:
         raise StudyError(
-            f"trial {trial.number} was recorded by another version of imbtune ({error}): go on "
-            "with that one, or search under another --name"
+            f"trial {trial.number} was recorded by another version of imbtune ({error}): resume "
+            "it with that version, or search under another --name"
         ) from error
     return sorted(found, key=lambda rung: rung.budget)
 
 
 def common_rungs(members: Sequence[FrozenTrial]) -> list[list[RungRecord]]:
-    """The rungs that all trials of a trunk have reached, rising; each with a record a trial."""
+    """The rungs that all trials of a trunk have reached, rising; each with a record per trial."""
     each = [{rung.budget: rung for rung in rungs_of(trial)} for trial in members]
     budgets = sorted(set.intersection(*(set(rungs) for rungs in each)))
     return [[rungs[budget] for rungs in each] for budget in budgets]
 
 
 def trunk_of(trial: FrozenTrial) -> int:
-    """The number of the trial whose trunk it shares; its own for an ordinary one."""
+    """The number of the trial whose trunk it shares; usually its own."""
     return int(trial.user_attrs.get(TRUNK, trial.number))
 
 
@@ -149,26 +179,30 @@ def trunks_of(study: Study) -> dict[int, list[FrozenTrial]]:
 
 
 def trial_records(
-    study: Study, space: SearchSpace, seed: int, rescued: Mapping[int, int]
+    study: Study, space: SearchSpace, seed: int, never_pruned: Mapping[int, int]
 ) -> list[TrialRecord]:
     """All trials of a study that have begun.
 
     Args:
         seed: of the study.
-        rescued: budgets by trunk number, of trials that ASHA would have stopped.
+        never_pruned: by trunk number, the budget at which ASHA would have stopped it.
     """
     found = []
     for trial in study.get_trials(deepcopy=False):
         if trial.state != TrialState.WAITING:
             with contextlib.suppress(ValueError):  # killed before it had all of its settings
-                found.append(trial_record(trial, space, seed, rescued))
+                found.append(trial_record(trial, space, seed, never_pruned))
     return found
 
 
 def trial_record(
-    trial: FrozenTrial, space: SearchSpace, seed: int, rescued: Mapping[int, int]
+    trial: FrozenTrial, space: SearchSpace, seed: int, never_pruned: Mapping[int, int]
 ) -> TrialRecord:
-    """One trial; ValueError where it lacks settings."""
+    """One trial.
+
+    Raises:
+        ValueError: it lacks settings.
+    """
     trunk = trunk_of(trial)
     return TrialRecord(
         trial.number,
@@ -177,27 +211,28 @@ def trial_record(
         STATES[trial.state],
         space.suggest(FixedTrial(trial.params), trial_seed(seed, trunk)).flat(),
         rungs_of(trial),
-        rescued.get(trunk),
+        never_pruned.get(trunk),
         (trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()),
     )
 
 
-def told_rungs(study: Study) -> list[tuple[dict[str, Any], int, float]]:
-    """What ASHA heard of the study: a trunk's number and preset, a budget, the best score there."""
-    told = []
+def recorded_rungs(study: Study) -> list[RecordedRung]:
+    """The rungs of a study as ASHA was told them, in the order in which they were reported."""
+    found = []
     for trunk, trials in trunks_of(study).items():
-        config = {"number": trunk, "preset": trials[0].user_attrs.get(PRESET)}
+        preset = trials[0].user_attrs.get(PRESET)
         for rungs in common_rungs(trials):
             best = max(rung.score for rung in rungs)
-            told.append((rungs[-1].order, config, rungs[0].budget, best))
-    return [rest for _, *rest in sorted(told, key=lambda row: row[0])]  # type: ignore[misc]
+            found.append((rungs[-1].order, RecordedRung(trunk, preset, rungs[0].budget, best)))
+    return [rung for _, rung in sorted(found, key=lambda pair: pair[0])]
 
 
-def settle(study: Study, stopped: Container[int], full_budget: int) -> None:
-    """End the trials whose end was decided, but not yet told when the search was killed.
+def apply_pending_states(study: Study, stopped: Container[int], full_budget: int) -> None:
+    """Apply COMPLETE, PRUNED and FAIL states that a killed search had decided, but not recorded.
 
     Args:
-        stopped: the trunks that ASHA stops.
+        stopped: numbers of the trunks that ASHA stops.
+        full_budget: epochs of a finished trial.
     """
     for trunk, members in trunks_of(study).items():
         states = {trial.state for trial in members}
@@ -213,12 +248,12 @@ def settle(study: Study, stopped: Container[int], full_budget: int) -> None:
                 study.tell(trial.number, state=TrialState.PRUNED)
 
 
-def _mend(path: Path) -> None:
-    """Undo what a kill in the middle of a write leaves: half a line, and Optuna's own lock."""
+def _repair(path: Path) -> None:
+    """Remove what a killed process may leave: an incomplete last line, and Optuna's own lock."""
     for lock in path.parent.glob(f"{path.name}.lock*"):
         lock.unlink()
     if path.exists():
         content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            path.write_bytes(whole)
+        complete = content[: content.rfind(b"\n") + 1]
+        if complete != content:
+            path.write_bytes(complete)

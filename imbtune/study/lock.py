@@ -11,7 +11,7 @@ from imbtune.storage import Store
 
 
 @contextlib.contextmanager
-def alone(store: Store) -> Iterator[None]:
+def study_lock(store: Store) -> Iterator[None]:
     """Hold the study's folder for this process; the system lets go of it however it ends.
 
     A bucket cannot be held.

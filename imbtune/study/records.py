@@ -1,27 +1,41 @@
-"""What a search has to tell: a record of each trial, and its outcome. Knows no Ray."""
+"""What is recorded of a search: rungs, trials, finals, and the outcome."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from imbtune.config.defaults import DEFAULTS
 from imbtune.registry import Value
 
 COMPLETE, PRUNED, FAIL, STOPPED = "COMPLETE", "PRUNED", "FAIL", "STOPPED"  # states of a trial
-ENDED = (COMPLETE, PRUNED)  # by itself: neither cut off nor failed on its way
+ENDED = (COMPLETE, PRUNED)  # neither failed nor interrupted
 WORDS = {COMPLETE: "finished", PRUNED: "stopped", FAIL: "failed", STOPPED: "cut off"}
+MARGINS = ("margin_train", "margin_val", "probability_margin_train", "probability_margin_val")
+
+Row = dict[str, Any]  # of a table, or an entry of the journal, by column
 
 
 @dataclass(frozen=True)
 class RungRecord:
     """A rung that a trial reached.
 
-    order: its place among all rungs of the study, in the order that they were reached in. budget:
-    epochs of the finished model that was scored. images: image passes of the trial so far. seconds:
-    of training so far, whoever trained it. A late variant has the images and seconds of its own
-    cool-downs alone. figures: all metrics. threads: of the CPU, on which the last bits of a score
-    depend.
+    Attributes:
+        order: the how-manieth rung of the study it was, from 0, over all trials.
+        kind: `cooldown`, `compressed` or `prefix`.
+        budget: epochs of the finished model that was scored.
+        score: the objective, on the validation images.
+        images: image passes of the trial so far. Of several trials on a trunk, the first one has
+            the trunk's, the others those of their own cool-downs.
+        metrics: all metrics by name, each in [0, 1]; None where undefined.
+        recall_K: recall of each class.
+        margins: mean margin of each class (K,) by the names in `MARGINS`; empty below the full
+            budget.
+        node: Ray's ID of the machine.
+        seconds: of training so far, over all processes; shared out as `images` are.
+        threads: CPU threads, on which the last bits of a score depend.
     """
 
     order: int
@@ -29,19 +43,61 @@ class RungRecord:
     budget: int
     score: float
     images: int
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
+    recall_K: Sequence[float]
+    margins: Mapping[str, Sequence[float]]
     node: str
     seconds: float
     threads: int
+
+    def columns(self) -> Row:
+        """Metrics, recall and margins by their column in the tables."""
+        return {**self.metrics, "recall": self.recall_K, **self.margins}
+
+    def to_journal(self) -> Row:
+        """As Optuna's journal holds it, in a user attribute of its trial."""
+        return {
+            "order": self.order,
+            "kind": self.kind,
+            "budget": self.budget,
+            "score": self.score,
+            "images": self.images,
+            "figures": self.columns(),  # the key that studies on disk have
+            "node": self.node,
+            "seconds": self.seconds,
+            "threads": self.threads,
+        }
+
+    @classmethod
+    def from_journal(cls, entry: Row) -> RungRecord:
+        """The inverse of `to_journal`.
+
+        Raises:
+            TypeError, KeyError: an entry that another version of imbtune wrote.
+        """
+        columns = dict(entry["figures"])
+        return cls(
+            metrics={k: v for k, v in columns.items() if k != "recall" and k not in MARGINS},
+            recall_K=columns["recall"],
+            margins={name: columns[name] for name in MARGINS if name in columns},
+            **{key: value for key, value in entry.items() if key != "figures"},
+        )
 
 
 @dataclass(frozen=True)
 class TrialRecord:
     """A trial as the study has it.
 
-    trunk: the number of the trial whose trunk it shares; its own for most. settings: complete.
-    rescued: the budget at which ASHA would have stopped it, had it not been let run to see what
-    that costs.
+    Attributes:
+        number: Optuna's.
+        trunk: the number of the trial whose trunk it shares; its own for most.
+        preset: the name of the preset that it is, or None.
+        state: one of COMPLETE, PRUNED, FAIL and STOPPED (interrupted).
+        settings: complete.
+        rungs: that it reached, in rising order.
+        never_pruned: the budget at which ASHA would have stopped it, if it belongs to the sample
+            of trials that run to the end to measure what stopping costs; else None.
+        ended: in seconds since 1970 (UTC).
     """
 
     number: int
@@ -50,7 +106,7 @@ class TrialRecord:
     state: str
     settings: Mapping[str, Value]
     rungs: Sequence[RungRecord] = ()
-    rescued: int | None = None
+    never_pruned: int | None = None
     ended: float = 0.0
 
     @property
@@ -60,19 +116,25 @@ class TrialRecord:
 
     @property
     def budget(self) -> int:
+        """Epochs of the highest rung reached; 0 for none."""
         return self.rungs[-1].budget if self.rungs else 0
 
     @property
     def images(self) -> int:
+        """Image passes until the highest rung reached."""
         return self.rungs[-1].images if self.rungs else 0
 
     @property
-    def figures(self) -> Mapping[str, Any]:
+    def metrics(self) -> Mapping[str, float | None]:
         """All metrics at the highest rung reached."""
-        return self.rungs[-1].figures if self.rungs else {}
+        return self.rungs[-1].metrics if self.rungs else {}
 
-    def row(self) -> dict[str, Any]:
-        """Its row in the trials' table, but for `ended` and `error`."""
+    def row(self, error: str | None) -> Row:
+        """Its row in the trials' table.
+
+        Args:
+            error: the last line of its traceback, if it failed.
+        """
         last = self.rungs[-1] if self.rungs else None
         return {
             "trial": self.number,
@@ -83,12 +145,14 @@ class TrialRecord:
             "budget": self.budget,
             "rung_budgets": [rung.budget for rung in self.rungs],
             "rung_scores": [rung.score for rung in self.rungs],
-            "rescued": self.rescued,
-            **self.figures,
+            "rescued": self.never_pruned,  # the column that studies on disk have
+            **(last.columns() if last else {}),
             "images": self.images,
             "seconds": last.seconds if last else None,
             "threads": last.threads if last else None,
             "node": last.node if last else None,
+            "ended": dt.datetime.fromtimestamp(self.ended, tz=dt.UTC),
+            "error": error,
             **self.settings,
         }
 
@@ -102,37 +166,12 @@ class FinalRecord:
     score: float
 
 
-@dataclass(frozen=True)
-class SearchOutcome:
-    """A search's end.
-
-    winner: the finalist with the best mean; without finals, the best finished trial. baseline: the
-    best preset, by the same measure. seconds: since this command began. full_images: image passes
-    that whole runs of all trials in `ENDED` take. finals: all of them. dropped: finalists that lack
-    a seed, because a run of theirs failed. cut_off: it ended before its trials or finals did, and
-    not for its time budget.
-    """
-
-    path: str
-    records: list[TrialRecord]
-    winner: TrialRecord | None
-    baseline: TrialRecord | None
-    seconds: float
-    full_images: int = 0
-    finals: list[FinalRecord] = field(default_factory=list)
-    dropped: Sequence[int] = ()
-    cut_off: bool = False
-
-
 def summary(settings: Mapping[str, Value]) -> str:
-    """A configuration in a few words: the parts that make it special."""
-    weights, ordinary = settings["weights"], ("none", "ce", "sgd")
-    chosen = [settings[slot] for slot in ("mix", "generate", "loss")]
-    parts = [str(part) for part in chosen if part not in ordinary]
-    if weights != "none":
-        parts.append(f"{weights} {settings['weights.schedule']}")
-    if settings["sampler"] != "instance":
-        parts.append(str(settings["sampler"]))
-    ends = [settings[slot] for slot in ("optimizer", "after")]
-    parts += [str(part) for part in ends if part not in ordinary]
+    """A configuration in a few words: the parts of its method that are not the defaults."""
+    parts = []
+    for slot, default in DEFAULTS.items():
+        if slot in ("data", "model", "schedule") or settings[slot] == default:
+            continue
+        when = f" {settings['weights.schedule']}" if slot == "weights" else ""
+        parts.append(f"{settings[slot]}{when}")
     return " + ".join(parts) or "cross-entropy"

@@ -1,4 +1,4 @@
-"""What a search is asked for."""
+"""The options of a search."""
 
 from __future__ import annotations
 
@@ -9,21 +9,45 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from imbtune.data.source import DataSource, data_root
-from imbtune.space.search_space import SearchSpace
+from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
 
-AUTO = "auto"  # rungs: those that a calibration recommends; GPUs a trial: what is measured
-EVERY = "every"  # rungs: all kinds on one path, none of which stops anything: a calibration's
+AUTO = "auto"  # rungs: those that a calibration recommends; GPUs per trial: as measured
+EVERY = "every"  # rungs: all kinds, and nothing is stopped: a calibration's
 SEARCH, CALIBRATION = "search", "calibration"  # what a study is for
-FINALISTS, PER_FINALIST = 5, 10  # finals by default: 5, but not more than one of ten trials
+FINALISTS, TRIALS_PER_FINALIST = 5, 10  # finals by default: 5, but at most one of ten trials
+CALIBRATION_SUFFIX = "-calibration"  # of the name of a calibration's study
+RENAMED = {"rescue": "never_prune"}  # fields by the name that older studies have on disk
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What the user asks for; see `imbtune search --help`.
+    """The options of a search or a calibration; see `imbtune search --help`.
 
-    typed: the space's name or path as the user gave it. calibration: the one that the rungs follow:
-    its `place`, the `sha256` of its file, the fingerprint of its `data`, and what else `differs`.
+    Attributes:
+        space: with the settings that `--set` fixes.
+        trials: the total, presets included.
+        name: of the study; its folder is `storage`/`name`.
+        seed: of the sampler and, with a trial's number, of every trial.
+        gpus_per_trial: 1/n, a whole number, AUTO (measured first), or None for 0.25 where there
+            are GPUs.
+        cpus_per_trial: whole CPUs; None for an even share.
+        max_concurrent: trials at a time; None for as many as fit.
+        pack: several trials share a process (experimental, see :mod:`imbtune.tuning.packing`).
+        address: of a running Ray cluster; None for this machine.
+        storage: folder or URI in which studies are.
+        sampler: one of `imbtune.tuning.samplers.SAMPLERS`.
+        rungs: a kind of rung, `none`, or AUTO.
+        never_prune: share of the stopped trials that run to the end, in [0, 1].
+        finals: finalists; None for the default.
+        final_seeds: fresh seeds per finalist.
+        time_budget: of the trials, in seconds; None for no limit.
+        wandb: `off`, `offline` or `online`.
+        data: folder or file of the data set; None for $IMBTUNE_DATA, or a download.
+        skip_corrupt: go on without images that cannot be read.
+        typed: the space's name or path as the user gave it, for commands that are printed.
+        calibration: the one that the rungs follow: its `place`, the `sha256` of its file, the
+            fingerprint of its `data`, and what else `differs`.
     """
 
     space: SearchSpace
@@ -38,7 +62,7 @@ class SearchRequest:
     storage: str = "runs"
     sampler: str = "tpe"
     rungs: str = "cooldown"
-    rescue: float = 0.05
+    never_prune: float = 0.05
     finals: int | None = None
     final_seeds: int = 3
     time_budget: float | None = None
@@ -60,7 +84,7 @@ class SearchRequest:
 
     @property
     def share(self) -> float | None:
-        """The GPUs of a trial where they are given; None also before `auto` is measured."""
+        """GPUs of a trial, if given as a number; None also for AUTO before it is measured."""
         return None if isinstance(self.gpus_per_trial, str) else self.gpus_per_trial
 
     @property
@@ -70,41 +94,53 @@ class SearchRequest:
 
     @property
     def runs(self) -> int:
-        """Trainings of the first round: a trial of a calibration has two seeds."""
+        """Training runs before the finals: a trial of a calibration has two, one for each seed."""
         return 2 * self.trials if self.purpose == CALIBRATION else self.trials
 
     @property
     def budgets(self) -> list[int]:
-        """The rungs in epochs, rising to the full budget; that one alone without stopping."""
+        """The rungs in epochs, rising to the full budget; only that without early stopping."""
         every = self.space.rungs.budgets(self.space.base().epochs)
         return every[-1:] if self.rungs == "none" else every
 
     @property
     def rungs_kind(self) -> str:
-        """The kind of the rungs; without stopping all kinds are the same run."""
+        """The kind of the rungs; without early stopping all kinds are the same run."""
         return "cooldown" if self.rungs == "none" else self.rungs
 
     @property
     def finalists(self) -> int:
-        """How many of the best trials are trained again; 0 for a search too small to pay for it."""
-        asked = min(FINALISTS, self.trials // PER_FINALIST) if self.finals is None else self.finals
+        """How many of the best trials are trained again with fresh seeds.
+
+        By default none in a search of fewer than ten trials.
+        """
+        asked = (
+            min(FINALISTS, self.trials // TRIALS_PER_FINALIST)
+            if self.finals is None
+            else self.finals
+        )
         return asked if self.final_seeds else 0
 
     def data_source(self) -> DataSource:
-        """Where the data is, and how strictly it is read."""
+        """Where the data is, and whether corrupt images are skipped."""
         return DataSource(data_root(self.data), self.skip_corrupt)
 
-    def plain(self) -> dict[str, Any]:
-        """All but the space, as YAML can hold it."""
+    def to_dict(self) -> dict[str, object]:
+        """All fields but the space, as YAML can hold them."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "space"}
         return {**found, "data": str(self.data_source().root) if self.data_source().root else None}
 
     @classmethod
-    def from_plain(cls, space: SearchSpace, content: Mapping[str, Any]) -> SearchRequest:
-        """What `plain` described; TypeError for an unknown field, or a value of another type."""
+    def from_dict(cls, space: SearchSpace, content: Mapping[str, Any]) -> SearchRequest:
+        """The inverse of `to_dict`; also reads fields under the names of older studies.
+
+        Raises:
+            TypeError: an unknown field, or a value of another type.
+        """
         kinds = get_type_hints(cls)
         data = content.get("data")
-        found = {**content, "data": Path(data) if data else None}
+        found = {RENAMED.get(name, name): value for name, value in content.items()}
+        found["data"] = Path(data) if data else None
         for name, value in found.items():
             if name not in kinds or not _fits(value, kinds[name]):
                 raise TypeError(f"{name}={value!r} is no setting of a study's request")

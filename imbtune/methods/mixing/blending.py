@@ -29,7 +29,8 @@ class Pairs(NamedTuple):
 
     Args:
         size: height and width of the images in pixels.
-        n_i_SB, n_j_SB: training images of the classes of x_i and x_j.
+        n_i_SB: training images of the class of x_i.
+        n_j_SB: training images of the class of x_j.
     """
 
     size: tuple[int, int]
@@ -113,7 +114,8 @@ def blend_images(x_i: Tensor, x_j: Tensor, lam_B: Tensor, box_B4: Tensor | None)
     """The mixed images (B, C, H, W).
 
     Args:
-        x_i, x_j: the images (B, C, H, W).
+        x_i: the images (B, C, H, W).
+        x_j: the images that are mixed in, of the same shape.
         lam_B: λ of each; used where there are no boxes.
         box_B4: top, bottom, left and right of the box that x_j fills; None for a linear mix.
     """

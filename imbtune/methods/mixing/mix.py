@@ -50,7 +50,7 @@ class MixOptions:
 
     def mixes_in(self, epoch: MixedEpoch) -> bool:
         """Whether images are mixed in `epoch`."""
-        if epoch.cooling and self.late == "stop":
+        if epoch.cooldown_epochs and self.late == "stop":
             return False
         return not (self.early == "wait" and epoch.index < epoch.warmup)
 
@@ -69,7 +69,7 @@ class MixedEpoch(Protocol):
         ...
 
     @property
-    def cooling(self) -> int:
+    def cooldown_epochs(self) -> int:
         """The length of the cool-down that the epoch belongs to; 0 in the trunk."""
         ...
 

@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import StudyError
-from imbtune.search.recorder import trial_row
 from imbtune.storage import Store
-from imbtune.study import checkpoints
+from imbtune.study.checkpoints import checkpoint_epochs
 from imbtune.study.journal import FILE
 from imbtune.study.records import COMPLETE, STOPPED, TrialRecord
 from imbtune.study.request import SearchRequest
@@ -44,7 +43,9 @@ def restore_tables(
         ):
             return
         errors = {row["trial"]: row["error"] for row in old if row["error"]}
-        rows = [trial_row(record, errors) for record in records if record.state != STOPPED]
+        rows = [
+            record.row(errors.get(record.number)) for record in records if record.state != STOPPED
+        ]
         schema = trial_schema(knobs)
         store.replace_folder("trials", pa.Table.from_pylist(rows, schema=schema))
     if store.exists("epochs"):
@@ -91,7 +92,7 @@ def to_train_again(
             trunks.setdefault(record.trunk, []).append(record)
     for trunk, members in trunks.items():
         reached = min(record.budget for record in members)
-        trained = checkpoints.trained_epochs(store, trunk) if reached else 0
+        trained = checkpoint_epochs(store, trunk) if reached else 0
         configs = [TrainConfig.from_settings(record.settings) for record in members]
         phases = [config.schedule.shared for config in configs]
         path = rung_segments(request.rungs_kind, request.budgets, *phases)

@@ -51,10 +51,10 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
     rescued: the budget at which ASHA would have stopped it, had it not been let run to see what
     stopping costs; null for others. margin_train, margin_val: mean margin of each class at the end
     of the full budget, in logits and as probabilities (imbtune.training.evaluation.margins).
-    images: image passes, forward and backward, with cool-downs, helper networks and second passes. seconds: of
-    training, at whatever load the machine had. Of late variants one has the trunk's images and
-    seconds, the others those of their cool-downs alone. threads: of the CPU. node: Ray's ID of the
-    machine.
+    images: image passes, forward and backward, with cool-downs, helper networks and second passes.
+    seconds: of training, at whatever load the machine had. Of late variants one has the trunk's
+    images and seconds, the others those of their cool-downs alone. threads: of the CPU. node:
+    Ray's ID of the machine.
 
     Args:
         knobs: the type of every setting that a trial of the study may have.

@@ -105,9 +105,11 @@ def translate(
         translate_B: bool, which images to translate.
         originals_BCHW: real images of the target classes, normalised.
         spec: the knobs.
-        low_C, high_C: the normalised values of the pixels 0 and 255.
-        net_scale, seed_scale: factors of the logits for the softmax: the loss's s for a cosine
-            head, else 1.
+        low_C: the normalised value of a pixel of 0, per channel.
+        high_C: the normalised value of a pixel of 255, per channel.
+        net_scale: factor of the logits of `net` for the softmax: the loss's s for a cosine head,
+            else 1.
+        seed_scale: the same for `seed_net`.
         generator: draws the noise, on the device of the images; None for torch's global generator.
 
     Returns:

@@ -16,7 +16,7 @@ from imbtune.config.plugins import PluginModule, register
 from imbtune.config.slots import SLOTS
 from imbtune.data.load import DataSource, load
 from imbtune.errors import ConfigError
-from imbtune.space.space_file import load_space
+from imbtune.spaces.space_file import load_space
 
 # The example of docs/own-parts.md at the last commit with the earlier layout
 PLUGIN = """

@@ -1,0 +1,455 @@
+"""The Python API, which the command line uses too. `import imbtune` gives its names.
+
+Errors that a user can fix are raised as :class:`imbtune.errors.ImbtuneError`, before anything
+starts. Their messages name the command line's options; a keyword argument has the option's name
+with underscores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imbtune.errors import ConfigError
+from imbtune.progress import Log, no_line, print_line
+from imbtune.registry import Registry, Value
+from imbtune.search_options import check_numbers, check_whole, search_request
+
+if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
+    from imbtune.config.train_config import TrainConfig
+    from imbtune.retrain import TrainResult
+    from imbtune.spaces.search_space import SearchSpace
+    from imbtune.study.view import Study, Trial
+    from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
+    from imbtune.tuning.forecast.forecast import Forecast
+
+Settings = Mapping[str, Value]
+
+
+def search(
+    space: str | Path | SearchSpace,
+    trials: int = 100,
+    *,
+    name: str | None = None,
+    settings: Settings | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    gpus_per_trial: float | str | None = None,
+    cpus_per_trial: int | None = None,
+    max_concurrent: int | None = None,
+    pack: bool = False,
+    address: str | None = None,
+    storage: str | Path = "runs",
+    sampler: str = "tpe",
+    rungs: str = "cooldown",
+    calibration: str | None = None,
+    never_prune: float = 0.05,
+    finals: int | None = None,
+    final_seeds: int = 3,
+    time_budget: float | None = None,
+    wandb: str = "off",
+    data: str | Path | None = None,
+    skip_corrupt: bool = False,
+    log: Log | None = print_line,
+) -> Study:
+    """Search a space: presets first, then what the sampler suggests; ASHA stops the weak trials.
+
+    Args:
+        space: a shipped space's name, the path of a space file, or a space made with `space()`.
+        trials: the total, presets included.
+        name: of the study; None for the space's.
+        settings: fix settings, as `{"mix": "mamix", "data.ratio": 50}`.
+        epochs: of the full budget; None for the space's.
+        seed: of the sampler and of every trial.
+        gpus_per_trial: 1/n, a whole number, or "auto": measured first. None for 0.25 where there
+            are GPUs.
+        cpus_per_trial: whole CPUs; None for an even share.
+        max_concurrent: trials at a time; None for as many as fit.
+        pack: experimental: train the trials of a GPU in one process.
+        address: of a running Ray cluster, "auto" or "HEAD:6379"; None for this machine.
+        storage: the folder or URI (`s3://…`, `gs://…`) in which the study's folder is made.
+        sampler: tpe, random, gp, cmaes or qmc.
+        rungs: what trials are compared by below the full budget: cooldown, compressed, prefix,
+            none, or auto: what `calibrate` found.
+        calibration: the study that `rungs="auto"` follows; None for the one named after the space.
+        never_prune: share of the trials that ASHA would stop which run to the end, in [0, 1], to
+            measure what stopping costs.
+        finals: how many of the best trials are trained again with fresh seeds, beside the best
+            preset; None for 5, or a tenth of the trials if that is less.
+        final_seeds: fresh seeds per finalist.
+        time_budget: end the trials after so many seconds; the finals come on top.
+        wandb: off, offline or online.
+        data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
+        skip_corrupt: go on without images that cannot be read.
+        log: is called with each line of progress; None for silence.
+
+    Returns:
+        The study; its `outcome` says how the search ended.
+
+    Raises:
+        ImbtuneError: before anything starts: the space, the data, the study's folder, resources.
+    """
+    request = search_request(
+        space,
+        name=name,
+        settings=settings,
+        epochs=epochs,
+        rungs=rungs,
+        calibration=calibration,
+        trials=trials,
+        seed=seed,
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
+        max_concurrent=max_concurrent,
+        pack=pack,
+        address=address,
+        storage=str(storage),
+        sampler=sampler,
+        never_prune=never_prune,
+        finals=finals,
+        final_seeds=final_seeds,
+        time_budget=time_budget,
+        wandb=wandb,
+        data=_path(data),
+        skip_corrupt=skip_corrupt,
+    )
+
+    from imbtune.study.view import Study
+    from imbtune.tuning.run_search import run_search
+
+    outcome = run_search(request, log or no_line)
+    return Study(outcome.path, outcome)
+
+
+def resume(
+    study: str | Path,
+    *,
+    trials: int | None = None,
+    gpus_per_trial: float | str | None = None,
+    cpus_per_trial: int | None = None,
+    max_concurrent: int | None = None,
+    pack: bool | None = None,
+    address: str | None = None,
+    time_budget: float | None = None,
+    data: str | Path | None = None,
+    log: Log | None = print_line,
+) -> Study | CalibrationOutcome:
+    """Resume a search or a calibration that was interrupted or killed, from its last rungs.
+
+    Args:
+        study: its folder or URI.
+        trials: another total of trials; None for the one that it began with.
+        gpus_per_trial, cpus_per_trial, max_concurrent, pack, address, time_budget, data: as in
+            `search`; None for what it began with, except for `time_budget`: no limit.
+        log: is called with each line of progress; None for silence.
+
+    Returns:
+        The study of a search, or what a calibration found.
+
+    Raises:
+        ImbtuneError: no study there, one that another process searches, other data.
+    """
+    from imbtune.study.files import read_study
+    from imbtune.study.request import CALIBRATION
+
+    path = str(study)
+    given = {
+        "trials": trials,
+        "gpus_per_trial": gpus_per_trial,
+        "cpus_per_trial": cpus_per_trial,
+        "max_concurrent": max_concurrent,
+        "pack": pack,
+        "address": address,
+        "data": _path(data),
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    check_numbers({**changes, "time_budget": time_budget})
+    if read_study(path)[0].purpose == CALIBRATION:
+        for option, value in (("--time-budget", time_budget), ("--trials", trials)):
+            if value:
+                raise ConfigError(f"{option} {value:g}: {path} is a calibration: leave it out")
+        from imbtune.tuning.calibration.run_calibration import resume_calibration
+
+        return resume_calibration(path, changes, log or no_line)
+
+    from imbtune.study.view import Study
+    from imbtune.tuning.run_search import resume_search
+
+    outcome = resume_search(path, {**changes, "time_budget": time_budget}, log or no_line)
+    return Study(outcome.path, outcome)
+
+
+def load_study(path: str | Path) -> Study:
+    """A study on disk or in a bucket, to be read; also while it is being searched.
+
+    Args:
+        path: its folder or URI, such as `runs/digits-lt` or `s3://bucket/studies/digits-lt`.
+
+    Raises:
+        StudyError: there is no study.
+    """
+    from imbtune.study.view import Study
+
+    return Study(str(path))
+
+
+def train(
+    what: TrainConfig | Trial | Study | str | Path | None = None,
+    *,
+    preset: str | None = None,
+    space: str | Path | SearchSpace | None = None,
+    seeds: int = 1,
+    epochs: int | None = None,
+    settings: Settings | None = None,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    skip_corrupt: bool = False,
+    log: Log | None = print_line,
+) -> TrainResult:
+    """Train a configuration on all training data, and test it once per seed, at the end.
+
+    Args:
+        what: a configuration file (a study's best.yaml), a study (its best.yaml), a trial of one
+            (`study.winner`), or a TrainConfig (`TrainConfig.from_settings({"mix": "mamix"})`).
+            None with `preset`.
+        preset: a baseline from the literature, with the data and fixed settings of `space`.
+        space: for `preset`: a name, the path of a file, or a space.
+        seeds: runs, with the seeds from the configuration's on.
+        epochs: instead of the configuration's.
+        settings: replace settings of the configuration.
+        out: the folder for models and results; None for one beside the configuration.
+        data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
+        skip_corrupt: go on without images that cannot be read.
+        log: is called with each line of progress; None for silence.
+
+    Raises:
+        ImbtuneError: before anything is trained: the configuration, the data, the folder.
+    """
+    from imbtune import train_input
+    from imbtune.config.train_config import TrainConfig
+    from imbtune.retrain import TrainResult, train_final
+    from imbtune.study.view import Study, Trial
+
+    check_whole("seeds", seeds, 1)
+    replaced: dict[str, Value] = dict(settings or {})
+    if epochs is not None:
+        replaced["epochs"] = epochs
+    if preset:
+        if what is not None:
+            raise ConfigError(f"{_short(what)} and --preset {preset}: give one of them")
+        if not space:
+            raise ConfigError(f"--preset {preset} needs --space: the data to train it on")
+        chosen = space if not isinstance(space, Path) else str(space)
+        given = train_input.from_preset(preset, chosen, replaced)
+    elif space:
+        raise ConfigError(f"--space {_short(space)} goes with --preset: a file names its own data")
+    elif isinstance(what, TrainConfig):
+        given = train_input.from_config(what, replaced)
+    elif isinstance(what, Trial):
+        given = train_input.from_trial(what, replaced)
+    elif isinstance(what, Study):
+        from imbtune.storage import join
+
+        given = train_input.from_file(join(what.path, "best.yaml"), replaced)
+    elif what is None:
+        raise ConfigError(
+            "nothing to train: give a configuration file, or --preset and --space (the winner of a "
+            "study without finals is None: give study.best)"
+        )
+    elif isinstance(what, str | Path):
+        given = train_input.from_file(str(what), replaced)
+    else:
+        raise ConfigError(
+            f"cannot train {_short(what)}: give a configuration file, a study, a trial or a "
+            "TrainConfig"
+        )
+    given = train_input.with_out(given, out)
+    runs = train_final(
+        given.config,
+        seeds,
+        given.out,
+        _path(data),
+        given.provenance,
+        log or no_line,
+        given.imports,
+        skip_corrupt,
+    )
+    return TrainResult(given.out, given.config, runs)
+
+
+def calibrate(
+    space: str | Path | SearchSpace,
+    trials: int = 16,
+    *,
+    name: str | None = None,
+    settings: Settings | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    gpus_per_trial: float | str | None = None,
+    cpus_per_trial: int | None = None,
+    max_concurrent: int | None = None,
+    pack: bool = False,
+    address: str | None = None,
+    storage: str | Path = "runs",
+    data: str | Path | None = None,
+    skip_corrupt: bool = False,
+    log: Log | None = print_line,
+) -> CalibrationOutcome:
+    """Measure how well each rung predicts the finished model; `search(rungs="auto")` follows it.
+
+    Args:
+        space: a name, the path of a file, or a space.
+        trials: random configurations, at least 8; each is trained with two seeds.
+        name: of the calibration's study; None for the space's with -calibration.
+        settings, epochs, seed, gpus_per_trial, cpus_per_trial, max_concurrent, pack, address,
+            storage, data, skip_corrupt, log: as in `search`.
+
+    Raises:
+        ImbtuneError: before anything starts; StudyError where too many trials failed.
+    """
+    check_whole("trials", trials, 8)
+    request = search_request(
+        space,
+        name=name,
+        settings=settings,
+        epochs=epochs,
+        trials=trials,
+        seed=seed,
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
+        max_concurrent=max_concurrent,
+        pack=pack,
+        address=address,
+        storage=str(storage),
+        data=_path(data),
+        skip_corrupt=skip_corrupt,
+    )
+
+    from imbtune.study.request import CALIBRATION_SUFFIX
+    from imbtune.tuning.calibration.run_calibration import run_calibration
+
+    named = replace(request, name=name or request.space.name + CALIBRATION_SUFFIX)
+    return run_calibration(named, log or no_line)
+
+
+def plan(
+    space: str | Path | SearchSpace,
+    trials: int = 100,
+    *,
+    gpus: int | None = None,
+    cpus: int | None = None,
+    study: str | Path | None = None,
+    settings: Settings | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    gpus_per_trial: float | None = None,
+    cpus_per_trial: int | None = None,
+    max_concurrent: int | None = None,
+    storage: str | Path = "runs",
+    sampler: str = "tpe",
+    rungs: str = "cooldown",
+    calibration: str | None = None,
+    never_prune: float = 0.05,
+    finals: int | None = None,
+    final_seeds: int = 3,
+    data: str | Path | None = None,
+    skip_corrupt: bool = False,
+) -> Forecast:
+    """What a search would take: time, GPU hours, and the trials that reach each rung.
+
+    The real scheduler runs in simulated time; how fast a trial trains is measured on this machine,
+    or taken from a study.
+
+    Args:
+        space: a name, the path of a file, or a space.
+        gpus, cpus: in all; None for this machine's.
+        study: take the speed of this study's trials, and measure nothing.
+        trials, settings, epochs, seed, gpus_per_trial, cpus_per_trial, max_concurrent, storage,
+            sampler, rungs, calibration, never_prune, finals, final_seeds, data, skip_corrupt: of
+            the search, as in `search`.
+
+    Raises:
+        ImbtuneError: the space, the data, resources that no machine has.
+    """
+    check_whole("gpus", gpus, 1)
+    check_whole("cpus", cpus, 1)
+    request = search_request(
+        space,
+        settings=settings,
+        epochs=epochs,
+        rungs=rungs,
+        calibration=calibration,
+        trials=trials,
+        seed=seed,
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
+        max_concurrent=max_concurrent,
+        storage=str(storage),
+        sampler=sampler,
+        never_prune=never_prune,
+        finals=finals,
+        final_seeds=final_seeds,
+        data=_path(data),
+        skip_corrupt=skip_corrupt,
+    )
+
+    from imbtune.tuning.forecast.forecast import forecast_search
+
+    return forecast_search(request, gpus, cpus, None if study is None else str(study))
+
+
+def space(name: str, folder: str | Path = ".", **fields: object) -> SearchSpace:
+    """A search space made in Python instead of a YAML file.
+
+        imbtune.space("mine", like="digits-lt", knobs={"mix": ["none", "mamix"], "mix.omega": None})
+
+    Args:
+        name: of the space, and of its studies by default.
+        folder: where the modules in `imports` and a path in `like` are looked for.
+        fields: those of a space file: like, about, imports, data, train, objective, rungs,
+            late_variants, presets, knobs. Their values are what YAML can hold: words, numbers,
+            lists and dictionaries.
+
+    Raises:
+        ConfigError: an unknown field, part or knob, or a range that cannot be.
+    """
+    import yaml
+
+    from imbtune.spaces.space_file import parse_space
+
+    try:  # the study's space.yaml will hold them, so what YAML cannot hold is refused here
+        content = yaml.safe_load(yaml.safe_dump(fields))
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"the space {name} cannot be written as YAML ({error}): give words, numbers, lists and "
+            "dictionaries"
+        ) from error
+    return parse_space(name, content, Path(folder))
+
+
+def registries() -> dict[str, Registry]:
+    """The registries of all slots and mixing parts by name, to list their parts.
+
+        [part.name for part in imbtune.registries()["loss"]]
+
+    A part of yours is registered in a module that a space names in `imports`
+    (`@registries()["loss"].register("mine", help="…")`): trials run in other processes, which do
+    not have what a notebook or a script registers.
+    """
+    from imbtune.config.slots import registries as all_registries
+
+    return {registry.slot: registry for registry in all_registries()}
+
+
+def _short(given: object) -> str:
+    """A path, the path of a study, the name of a space, or else the kind of object."""
+    if isinstance(given, str | Path):
+        return str(given)
+    named = getattr(given, "path", None) or getattr(given, "name", None)
+    return str(named or f"a {type(given).__name__}")
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

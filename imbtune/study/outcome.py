@@ -1,0 +1,42 @@
+"""How a search ended, for whoever started it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from imbtune.study.evidence import Evidence
+from imbtune.study.records import FinalRecord, TrialRecord
+from imbtune.study.request import SearchRequest
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """How a search ended.
+
+    Attributes:
+        request: the options of the search.
+        path: the study's folder or URI.
+        records: its trials, by number.
+        winner: the finalist with the best mean over fresh seeds; without finals, the finished
+            trial with the best score.
+        baseline: the best preset, by the same measure.
+        seconds: of this command.
+        evidence: what the finals say of the winner; None without finals.
+        full_images: image passes that full runs of all trials in `ENDED` take.
+        finals: all final runs.
+        dropped: finalists that lack a seed, because one of their runs failed.
+        cut_off: whether it ended before its trials or finals did, other than by its time budget.
+    """
+
+    request: SearchRequest
+    path: str
+    records: list[TrialRecord]
+    winner: TrialRecord | None
+    baseline: TrialRecord | None
+    seconds: float
+    evidence: Evidence | None = None
+    full_images: int = 0
+    finals: list[FinalRecord] = field(default_factory=list)
+    dropped: Sequence[int] = ()
+    cut_off: bool = False

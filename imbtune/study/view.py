@@ -1,0 +1,236 @@
+"""A study on disk, for whoever analyses it; also while it is being searched.
+
+Reading a study imports neither torch nor Ray, and runs no code that the study brings along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from imbtune.config.defaults import DEFAULTS
+from imbtune.config.yaml_files import parse_yaml
+from imbtune.errors import StudyError
+from imbtune.registry import Value
+from imbtune.storage import Store, join
+from imbtune.study.evidence import Evidence
+from imbtune.study.records import COMPLETE, summary
+from imbtune.study.tables.schema import EPOCHS, FINALS, METRICS, trial_schema
+
+if TYPE_CHECKING:
+    import optuna
+
+    from imbtune.study.outcome import SearchOutcome
+
+PLAIN_SETTINGS = ("epochs", "batch_size", "precision", "cuda_graph", "seed")  # without a slot
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a study.
+
+    Attributes:
+        study: the study's folder or URI.
+        number: of the trial.
+        preset: the name of the preset that it is, or None.
+        state: COMPLETE (full budget), PRUNED (stopped at a rung), FAIL, or STOPPED (interrupted).
+        score: the objective at the highest rung reached, one run on the validation images; None
+            where it reached no rung.
+        budget: epochs of the model that was scored.
+        settings: its complete configuration, without knobs that do not act.
+        metrics: all metrics at the highest rung, each in [0, 1].
+        recall_K: recall of each class at the highest rung, in the order of the data's classes
+            (`study.info["data"]["classes"]`).
+        rungs: the score at each rung, by its budget in epochs.
+    """
+
+    study: str
+    number: int
+    preset: str | None
+    state: str
+    score: float | None
+    budget: int
+    settings: Mapping[str, Value]
+    metrics: Mapping[str, float]
+    recall_K: Sequence[float]
+    rungs: Mapping[int, float]
+
+    def __str__(self) -> str:
+        score = "no score" if self.score is None else f"{self.score:.4f}"
+        name = f"{self.preset} (preset)" if self.preset else summary(self.settings)
+        return f"trial {self.number}: {name}, {score} at {self.budget} epochs, {self.state}"
+
+
+class Study:
+    """A study: what was searched, and what came out. It is only read.
+
+    Every property reads the files anew, so that it is up to date while a search is running; rows
+    are written every five seconds. Keep a table in a variable to read it once.
+
+    Args:
+        path: the study's folder, or its URI (`s3://…`, `gs://…`).
+
+    Attributes:
+        path: as given.
+        outcome: how the search ended, if this process ran or resumed it; else None.
+
+    Raises:
+        StudyError: there is no study.
+    """
+
+    def __init__(self, path: str, outcome: SearchOutcome | None = None) -> None:
+        self.path, self.outcome = path, outcome
+        self._store = Store(path)
+        try:
+            there = self._store.exists("study.yaml")
+        except OSError as error:
+            raise StudyError(f"cannot reach {path}: {error}") from error
+        if not there:
+            raise StudyError(f"{path} is no study, it has no study.yaml: give a study's folder")
+
+    def __repr__(self) -> str:
+        info, states = self.info, self.trials["state"].value_counts()
+        if info.get("purpose") == "calibration":
+            return f"Study({self.path!r}): a calibration of {info['trials']} trials"
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        found = f"{states.sum()} of {info['trials']} trials"
+        return f"Study({self.path!r}): {found}" + (f" ({counts})" if counts else "")
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """The content of study.yaml: options, resolved space, data fingerprint, versions, seed."""
+        name = join(self.path, "study.yaml")
+        content = parse_yaml(name, self._store.read("study.yaml").decode())
+        if not isinstance(content, dict):
+            raise StudyError(f"{name} is not a mapping: restore it from a backup")
+        return content
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row per trial that has ended, by number.
+
+        Its columns are those of `trials/*.parquet`: every knob under its own name, null where it
+        does not act. `finalist` is added: whether the trial was trained again with fresh seeds.
+        """
+        frame = self._frame("trials", trial_schema({})).sort_values("trial", ignore_index=True)
+        frame["finalist"] = frame["trial"].isin(self.finals["trial"]).astype(bool)
+        return frame
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """A row per trial and epoch: learning curves and per-class recall."""
+        keys = ["trial", "phase", "budget", "epoch"]
+        return self._frame("epochs", EPOCHS).sort_values(keys, ignore_index=True)
+
+    @property
+    def finals(self) -> pd.DataFrame:
+        """A row per finalist and fresh seed; empty before the finals, or without any."""
+        return self._frame("finals", FINALS).sort_values(["trial", "seed"], ignore_index=True)
+
+    @property
+    def winner(self) -> Trial | None:
+        """The winner by the finals: the best mean over fresh seeds. None without finals.
+
+        It is never the trial with the highest score of one run, which is partly luck: that one is
+        :attr:`best`.
+        """
+        confirmed = self._confirmed()
+        return self.trial(confirmed["winner"]["trial"]) if confirmed else None
+
+    @property
+    def baseline(self) -> Trial | None:
+        """The best preset by the finals. None without finals, or where no preset finished."""
+        preset = (self._confirmed() or {}).get("best_preset")
+        return self.trial(preset["trial"]) if preset else None
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """How sure the winner is: interval, lead over the baseline, p. None without finals."""
+        confirmed = self._confirmed()
+        return Evidence(**confirmed["finals"]) if confirmed else None
+
+    @property
+    def best(self) -> Trial | None:
+        """The finished trial that `best.yaml` holds, or would hold.
+
+        That is the winner; without finals it is the trial with the highest score of one run on the
+        validation images, which another seed may not repeat. None where no trial has finished.
+        """
+        if winner := self.winner:
+            return winner
+        trials = self.trials
+        finished = trials[trials["state"] == COMPLETE]
+        ranked = finished.sort_values(["score", "trial"], ascending=[False, True])
+        return None if ranked.empty else self.trial(int(ranked["trial"].iloc[0]))
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """The Optuna study, as a copy in memory: what is changed in it is not written back."""
+        import optuna
+
+        from imbtune.study.journal import journal_copy  # it needs torch
+
+        memory = optuna.storages.InMemoryStorage()
+        with journal_copy(self._store, self.info["name"]) as study:
+            optuna.copy_study(
+                from_study_name=study.study_name,
+                from_storage=study._storage,
+                to_storage=memory,
+            )
+            name = study.study_name
+        return optuna.load_study(study_name=name, storage=memory)
+
+    def trial(self, number: int) -> Trial:
+        """Trial `number`.
+
+        Raises:
+            StudyError: no such trial has ended.
+        """
+        table = self._store.table("trials") if self._store.exists("trials") else None
+        rows = [] if table is None else table.to_pylist()
+        found = [row for row in rows if row["trial"] == number]
+        if not found:
+            raise StudyError(f"{self.path} has no trial {number} that has ended")
+        row, metrics = found[0], [name for name, _ in METRICS if name != "recall"]
+        return Trial(
+            study=self.path,
+            number=number,
+            preset=row["preset"],
+            state=row["state"],
+            score=row["score"],
+            budget=row["budget"],
+            settings={k: v for k, v in row.items() if _is_setting(k) and v is not None},
+            metrics={name: row[name] for name in metrics if row[name] is not None},
+            recall_K=row["recall"] or [],
+            rungs=dict(zip(row["rung_budgets"], row["rung_scores"], strict=True)),
+        )
+
+    def _confirmed(self) -> dict[str, Any] | None:
+        """What best.yaml says of the winner, if finals confirmed it."""
+        if not self._store.exists("best.yaml"):
+            return None
+        content = parse_yaml(join(self.path, "best.yaml"), self._store.read("best.yaml").decode())
+        provenance: dict[str, Any] = content.get("provenance") or {}  # a user may have edited it
+        return provenance if provenance.get("finals") else None
+
+    def _frame(self, name: str, schema: pa.Schema) -> pd.DataFrame:
+        """A table as a DataFrame; an empty one where nothing is written yet."""
+        table = self._store.table(name) if self._store.exists(name) else schema.empty_table()
+        frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
+        return frame
+
+
+# Integers and booleans keep their type beside nulls; a float's null is NaN, as usual in pandas
+_NULLABLE = {
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
+
+
+def _is_setting(column: str) -> bool:
+    return column.partition(".")[0] in DEFAULTS or column in PLAIN_SETTINGS

@@ -1,0 +1,154 @@
+"""Where the configuration of a final training comes from: a file, a trial, or a preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from imbtune.config.plugins import PluginModule, load_plugins, loaded_plugins, plugin_parts
+from imbtune.config.slots import check_knob
+from imbtune.config.train_config import TrainConfig, active, flatten
+from imbtune.config.yaml_files import parse_yaml, read_yaml
+from imbtune.errors import ConfigError
+from imbtune.spaces.search_space import SearchSpace
+from imbtune.spaces.space_file import load_space
+from imbtune.storage import Store
+from imbtune.study.view import Trial
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainInput:
+    """A configuration to train, and what belongs to it.
+
+    Attributes:
+        config: complete.
+        imports: modules with the user's plugins that it uses.
+        provenance: where it comes from, for `results.json`.
+        out: the folder that the training writes to by default.
+    """
+
+    config: TrainConfig
+    imports: tuple[PluginModule, ...]
+    provenance: dict[str, Any]
+    out: Path
+
+
+def from_file(path: str, settings: Settings) -> TrainInput:
+    """A configuration file, such as a study's best.yaml.
+
+    Args:
+        path: of the file, or its URI.
+        settings: replace those of the file.
+
+    Raises:
+        ConfigError: no such file, or one that holds no configuration.
+    """
+    folder, content = _read(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no configuration: give a study's best.yaml")
+    provenance = content.pop("provenance", {})
+    try:
+        imports = load_plugins(content.pop("imports", None), folder)
+        own = flatten(content)
+        TrainConfig.from_settings(own)
+        if not isinstance(provenance, dict):
+            raise ConfigError(f"provenance: {provenance!r} is not a mapping: leave it out")
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    config = _with_settings(own, settings)
+    return TrainInput(
+        config, imports, {"file": path, "set": dict(settings), **provenance}, _beside(path)
+    )
+
+
+def from_trial(trial: Trial, settings: Settings) -> TrainInput:
+    """A trial of a study, with seed 0: its own seed was part of why it was chosen.
+
+    Args:
+        settings: replace those of the trial.
+    """
+    folder = Store(trial.study)
+    space = parse_yaml("space.yaml", folder.read("space.yaml").decode())
+    imports = load_plugins(space.get("imports"), folder)
+    config = _with_settings({**trial.settings, "seed": 0}, settings)
+    provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings)}
+    out = _study_folder(trial.study) / f"trial-{trial.number}"
+    return TrainInput(config, imports, provenance, out)
+
+
+def from_preset(preset: str, space: str | SearchSpace, settings: Settings) -> TrainInput:
+    """A preset, with a space's data and fixed settings.
+
+    Args:
+        settings: replace those of the preset and the space.
+    """
+    loaded = load_space(space) if isinstance(space, str) else space
+    pinned = loaded.pin({k: v for k, v in settings.items() if k != "seed"})
+    config = pinned.preset(preset).replace(seed=settings.get("seed", 0))
+    check_has_knobs(config, settings)
+    provenance = {"preset": preset, "space": pinned.name, "set": dict(settings)}
+    return TrainInput(config, pinned.imports, provenance, Path("runs") / f"{loaded.name}-{preset}")
+
+
+def from_config(config: TrainConfig, settings: Settings) -> TrainInput:
+    """A configuration made in Python.
+
+    Where it has parts of the user's, all modules that are loaded in this process go with it.
+
+    Args:
+        settings: replace its own.
+    """
+    changed = _with_settings(config.flat(), settings)
+    imports = loaded_plugins() if plugin_parts(changed.flat().values()) else ()
+    return TrainInput(changed, imports, {"set": dict(settings)}, Path("runs/trained"))
+
+
+def check_has_knobs(config: TrainConfig, settings: Settings) -> None:
+    """ConfigError for a knob in `settings` that the configuration's part does not have."""
+    for key in settings:
+        slot, dot, name = key.partition(".")
+        if dot:
+            check_knob(slot, getattr(config, slot).name, name)
+
+
+def with_out(given: TrainInput, out: str | Path | None) -> TrainInput:
+    """The same, written to another folder if one is given."""
+    return given if out is None else replace(given, out=Path(out))
+
+
+def _with_settings(own: Settings, settings: Settings) -> TrainConfig:
+    config = TrainConfig.from_settings(active({**own, **settings}))
+    check_has_knobs(config, settings)
+    return config
+
+
+def _read(path: str) -> tuple[Store, Any]:
+    """The content of a configuration file, local or in a bucket, and the folder that it is in."""
+    if "://" not in path:
+        return Store(str(Path(path).parent)), read_yaml(Path(path))
+    address, question, query = path.partition("?")
+    parent, _, name = address.rpartition("/")
+    folder = Store(parent + question + query)
+    try:
+        return folder, parse_yaml(path, folder.read(name).decode())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+
+
+def _beside(path: str) -> Path:
+    """`runs/NAME/best.yaml` trains into `runs/NAME/best/`."""
+    if "://" in path:
+        return Path("runs") / f"{path.partition('?')[0].rsplit('/', 2)[1]}-best"
+    file = Path(path)
+    return file.with_suffix("") if file.suffix else file.with_name(f"{file.name}-trained")
+
+
+def _study_folder(study: str) -> Path:
+    """The study's folder; for a study in a bucket, one of its name in `runs`."""
+    if "://" in study:
+        return Path("runs") / study.partition("?")[0].rstrip("/").rsplit("/", 1)[1]
+    return Path(study)

@@ -1,0 +1,220 @@
+"""`imbtune calibrate`: trials that nothing stops, scored at every rung of every kind."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import optuna
+import pyarrow as pa
+import yaml
+
+from imbtune.config.train_config import TrainConfig
+from imbtune.errors import ConfigError, StudyError
+from imbtune.progress import Log
+from imbtune.seeds import Purpose, derived_seed, trial_seed
+from imbtune.storage import Store
+from imbtune.study.files import check_purpose, check_same_data, read_study, write_study
+from imbtune.study.hints import resume_command
+from imbtune.study.lock import study_lock
+from imbtune.study.records import summary
+from imbtune.study.request import CALIBRATION, EVERY, SearchRequest
+from imbtune.study.tables.schema import SCORES
+from imbtune.tuning.calibration.follow import FILE, basis_of, read_calibration
+from imbtune.tuning.calibration.rung_quality import Calibration, Score, calibrate, mean_costs
+from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.forecast.gpu_share import settle_share
+from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.samplers import make_sampler
+from imbtune.tuning.session import Session, check_request, find_resources, headline, new_store
+from imbtune.tuning.tune import ListSearcher, TrialCallback, run_trials
+
+SCORES_FOLDER = "scores"
+LEAST, MOST_WHOLE = 6, 0.75  # trials that must be whole: fewer say nothing, or not of the space
+
+Key = tuple[int, int]  # a run: its trial, and 0 or 1 for the first or second seed
+
+
+@dataclass(frozen=True)
+class CalibrationOutcome:
+    """A calibration's end.
+
+    Attributes:
+        request: its options.
+        path: its folder or URI.
+        done: runs that ended well, of `runs`.
+        found: the result; None where it was interrupted.
+    """
+
+    request: SearchRequest
+    path: str
+    done: int
+    runs: int
+    found: Calibration | None
+
+
+def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
+    """Train random configurations to the end with two seeds; what each rung would have said.
+
+    The first seed is scored at every rung of every kind on its way, the second at the full budget.
+
+    Raises:
+        ImbtuneError: before anything starts; and StudyError where too many trials failed.
+    """
+    request = replace(request, sampler="random", rungs=EVERY)
+    store = new_store(request)
+    _check_rungs(request)
+    splits = check_request(request)
+    with connected(request.address):
+        request = settle_share(request, splits, log)
+        session = Session(request, store, splits, find_resources(request, log), log)
+        store.create()
+        with study_lock(store):
+            write_study(store, request, splits, vars(session.resources))
+            return _calibrate(session)
+
+
+def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> CalibrationOutcome:
+    """Go on with a calibration that was cut off, or that too many trials failed in: the runs that
+    have their scores are not trained again. One that is whole stays as it is.
+
+    Args:
+        changes: as those of :func:`imbtune.tuning.run_search.resume_search`.
+
+    Raises:
+        ImbtuneError: no calibration there, one that another process is at, other data.
+    """
+    request, content = read_study(path)
+    check_purpose(request, CALIBRATION)
+    request = replace(request, **changes)
+    store = Store(request.path)
+    with study_lock(store):
+        if store.exists(FILE):
+            return _outcome(request, store, read_calibration(path, request))
+        splits = check_request(request)
+        check_same_data(content, splits)
+        with connected(request.address):
+            request = settle_share(request, splits, log)
+            resources = find_resources(request, log)
+            return _calibrate(Session(request, store, splits, resources, log))
+
+
+def _calibrate(session: Session) -> CalibrationOutcome:
+    """Train the runs that have no scores yet; the figures, once all of them have ended."""
+    request, store = session.request, session.store
+    configs = random_configs(request)
+    recorder = CalibrationRecorder(store, configs, session.log)
+    left = [run for run in _runs(request, configs) if _key(run) not in recorder.done]
+    session.log(headline(request, session.splits, session.resources))
+    for note in session.splits.notes:
+        session.log(note)
+    if left:
+        worker_settings = session.worker_settings(EVERY, len(left), keeps=False)
+        searcher = ListSearcher(left)
+        run_trials(
+            session.splits, worker_settings, session.resources, searcher, len(left), recorder
+        )
+    if len(recorder.done) + len(recorder.errors) < request.runs:
+        return _outcome(request, store, None)
+    _check_failed(request, recorder.errors)
+    costs = functools.partial(mean_costs, configs)
+    eta, basis = request.space.rungs.eta, basis_of(request.space, session.splits.fingerprint())
+    found = calibrate(recorder.scores, costs, eta, basis)
+    content = yaml.safe_dump(found.to_dict(), sort_keys=False, allow_unicode=True)
+    store.write(FILE, content.encode())
+    return _outcome(request, store, found)
+
+
+def _outcome(request: SearchRequest, store: Store, found: Calibration | None) -> CalibrationOutcome:
+    return CalibrationOutcome(
+        request, store.path, len(store.names(SCORES_FOLDER)), request.runs, found
+    )
+
+
+def _check_rungs(request: SearchRequest) -> None:
+    """ConfigError where there is nothing to compare with the full budget."""
+    if len(request.budgets) < 2:
+        rungs = request.space.rungs
+        raise ConfigError(
+            f"there is no rung below {request.budgets[-1]} epochs with rungs: {{eta: {rungs.eta}, "
+            f"count: {rungs.count}}}: give more --epochs, or count: 2 or more in the space"
+        )
+
+
+def _check_failed(request: SearchRequest, failed: Mapping[Key, str]) -> None:
+    """StudyError where too many trials failed for their figures to stand for the space."""
+    trials = sorted({number for number, _ in failed})
+    if trials and request.trials - len(trials) < max(LEAST, MOST_WHOLE * request.trials):
+        raise StudyError(
+            f"{len(trials)} of {request.trials} trials of {request.path} failed, a quarter may "
+            f"(trial {trials[0]}: {next(iter(failed.values()))}): mend that, then train them "
+            f"again, {resume_command(request.path)}"
+        )
+
+
+def _runs(request: SearchRequest, configs: list[TrainConfig]) -> Iterator[TrialSpec]:
+    """Each configuration with two seeds; the second is scored at the full budget alone."""
+    for number, config in enumerate(configs):
+        again = config.replace(seed=derived_seed(request.seed, number, Purpose.CALIBRATION))
+        yield TrialSpec.single_run(number, config.flat(), without_rungs=False)
+        yield TrialSpec.single_run(number, again.flat(), without_rungs=True)
+
+
+def random_configs(request: SearchRequest) -> list[TrainConfig]:
+    """The space as it is, without the sampler's and the presets' preferences."""
+    study = optuna.create_study(sampler=make_sampler("random", request.seed))
+    space = request.space
+    return [space.suggest(study.ask(), trial_seed(request.seed, n)) for n in range(request.trials)]
+
+
+class CalibrationRecorder(TrialCallback):
+    """Writes the scores of each run when it ends, and logs how it went.
+
+    Attributes:
+        scores: of the runs that ended well, including those that the study had before.
+        done: the keys of these runs.
+        errors: the errors of the other runs by key.
+    """
+
+    def __init__(self, store: Store, configs: list[TrainConfig], log: Log) -> None:
+        self.scores = known_scores(store)
+        self.done = {(score.trial, score.seed) for score in self.scores}
+        self.errors: dict[Key, str] = {}
+        self._running: dict[Key, list[Score]] = {}
+        self._store, self._configs, self._log = store, configs, log
+
+    def reported(self, spec: TrialSpec, report: TrialReport) -> None:
+        """Keep the scores of a rung; write a run's file at its end."""
+        number, seed = key = _key(spec)
+        mine = self._running.setdefault(key, [])
+        mine += [Score(number, seed, rung.kind, rung.budget, rung.score) for rung in report.rung]
+        if report.is_last:
+            table = pa.Table.from_pylist([vars(score) for score in mine], schema=SCORES)
+            self._store.write_table(f"{SCORES_FOLDER}/{number}-{seed}.parquet", table)
+            self.scores += self._running.pop(key)
+            self.done.add(key)
+            self._line(key, f"{mine[-1].score:.3f}  {summary(self._configs[number].flat())}")
+
+    def failed(self, spec: TrialSpec, error: str) -> None:
+        """Note a run that failed; its trial is left out."""
+        key = _key(spec)
+        self.errors[key] = error
+        self._line(key, f"failed: {error}")
+
+    def _line(self, key: Key, text: str) -> None:
+        runs = 2 * len(self._configs)
+        count = f"{len(self.done) + len(self.errors):>{len(str(runs))}}/{runs}"
+        self._log(f"{count}  trial {key[0]}, seed {'AB'[key[1]]}  {text}")
+
+
+def known_scores(store: Store) -> list[Score]:
+    """The scores of the runs that have ended; a run's are written at once, when it ends."""
+    if not store.exists(SCORES_FOLDER):
+        return []
+    return [Score(**row) for row in store.table(SCORES_FOLDER).to_pylist()]
+
+
+def _key(spec: TrialSpec) -> Key:
+    return spec.number, int(spec.without_rungs)

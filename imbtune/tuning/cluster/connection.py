@@ -1,0 +1,160 @@
+"""Connects to Ray: started on this machine, or a running cluster. Lists its machines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+from ray.exceptions import AuthenticationError
+
+from imbtune.errors import ClusterError
+from imbtune.tuning.cluster.resources import Node
+
+CONNECT_SECONDS = 10  # time limit for a TCP connection to the head node
+STATUS_SECONDS = 15  # time limit for `ray status`, which takes about one second on a cluster
+
+
+def local_node() -> Node:
+    """The CPUs and GPUs of this machine that this process may use."""
+    import torch  # inside: the packed trials' proxies import this module, but do not need torch
+
+    return Node(len(os.sched_getaffinity(0)), torch.cuda.device_count())
+
+
+def cluster_nodes() -> list[Node]:
+    """The machines of the cluster that this process is connected to."""
+    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def node_of(machine: str) -> Node:
+    """The machine with this node ID of Ray's."""
+    (found,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == machine)
+    return _node(found)
+
+
+def _node(resources: Mapping[str, float]) -> Node:
+    return Node(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+
+
+def check_address(address: str | None) -> None:
+    """Check the form of an address; nothing is connected.
+
+    Raises:
+        ClusterError: `local`, or an address of Ray Client. Through Ray Client, Tune would run the
+            search on the head node, where the study's folder and the data may not exist.
+    """
+    if address == "local":
+        raise ClusterError("--address local is no cluster: leave --address out to use this machine")
+    if address and "://" in address:
+        raise ClusterError(
+            f"--address {address}: a search cannot run through Ray Client: run it on a machine of "
+            "the cluster with --address auto, or send it there with `ray job submit`"
+        )
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Start Ray on this machine, or connect to the cluster at `address`; disconnect at the end.
+
+    Args:
+        address: `HOST:PORT` of the head node, `auto`, or None for this machine.
+
+    Raises:
+        ClusterError: no Ray cluster answers, or it refuses the connection.
+    """
+    # Tune's own CSV, JSON and TensorBoard files repeat what the study holds, and writing them is
+    # most of Tune's overhead per trial
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # between rungs, epochs are reported without a score, which Tune would treat as an error
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # Tune need not save all trials every few seconds: a search is resumed from its study's journal
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    try:
+        if address:
+            _check_answers(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            node = local_node()
+            ray.init(
+                address="local",
+                num_cpus=node.cpus,
+                num_gpus=node.gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (AuthenticationError, OSError, ValueError) as error:
+        raise _unreachable(address, error) from error
+    try:
+        with _interrupt_on_terminate():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _interrupt_on_terminate() -> Iterator[None]:
+    """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written.
+
+    The handler that `ray.init` installs would end the process immediately.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_answers(address: str) -> None:
+    """Check that a Ray head node answers at `HOST:PORT`; `auto` is left to Ray.
+
+    `ray.init` itself would try for 40 seconds or more, and print warnings of Ray's C++ code.
+
+    Raises:
+        OSError: nothing listens there, or `ray status` gets no answer within its time limit. Other
+            failures of `ray status`, such as a missing token, are left to `ray.init`, which reports
+            them.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        return
+    socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    try:
+        subprocess.run(command, timeout=STATUS_SECONDS, capture_output=True, check=False)
+    except subprocess.TimeoutExpired:
+        raise ConnectionError(
+            f"`ray status` got no answer in {STATUS_SECONDS} s; another program may use this port"
+        ) from None
+
+
+def _unreachable(address: str | None, error: Exception) -> ClusterError:
+    """The user's error for a failed connection: why it failed, and what to do."""
+    messages = ""
+    cause: BaseException | None = error  # its text is often the address alone; its causes say why
+    while cause:
+        messages += f" {type(cause).__name__} {cause}"
+        cause = cause.__cause__ or cause.__context__
+    if "AuthenticationError" in messages or "AuthToken" in messages:
+        return ClusterError(
+            f"the Ray cluster at {address!r} needs a token: set RAY_AUTH_MODE=token, and copy "
+            "~/.ray/auth_token from its head node or set RAY_AUTH_TOKEN"
+        )
+    reason = str(error.__cause__ or error).strip().partition("\n")[0]
+    return ClusterError(
+        f"cannot connect to a Ray cluster at {address!r} ({reason}): start one with `ray start "
+        "--head`, add this machine to it with `ray start --address`, or leave --address out"
+    )

@@ -1,0 +1,102 @@
+"""Finals: the best trials are trained again with fresh seeds.
+
+Who wins by them, and how sure that is: :mod:`imbtune.study.evidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from imbtune.progress import Log
+from imbtune.seeds import Purpose, derived_seed
+from imbtune.storage import Store
+from imbtune.study.records import COMPLETE, FinalRecord, TrialRecord
+from imbtune.study.tables.schema import FINALS
+from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.tune import TrialCallback
+
+PER_TRUNK = 2  # finalists at most: trials on one trunk are much alike
+
+
+def finalists(records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
+    """The best `count` finished trials, and the best finished preset if it is not among them.
+
+    At most two trials of a trunk are chosen.
+    """
+    ranked = sorted(
+        (r for r in records if r.state == COMPLETE), key=lambda r: (-(r.score or 0), r.number)
+    )
+    chosen: list[TrialRecord] = []
+    for record in ranked:
+        alike = sum(record.trunk == other.trunk for other in chosen)
+        if len(chosen) < count and alike < PER_TRUNK:
+            chosen.append(record)
+    preset = next((r for r in ranked if r.preset), None)
+    return [*chosen, preset] if count and preset and preset not in chosen else chosen
+
+
+def fresh_seeds(study_seed: int, count: int) -> list[int]:
+    """Training seeds that no trial of the study has, the same ones for every finalist."""
+    return [derived_seed(study_seed, number, Purpose.FINALS) for number in range(count)]
+
+
+def final_runs(
+    chosen: Sequence[TrialRecord], seeds: Sequence[int], done: Sequence[FinalRecord]
+) -> list[TrialSpec]:
+    """What is left to train: every finalist with every seed, without the runs in `done`."""
+    known = {(final.trial, final.seed) for final in done}
+    return [
+        TrialSpec.single_run(record.number, {**record.settings, "seed": seed}, without_rungs=True)
+        for seed in seeds
+        for record in chosen
+        if (record.number, seed) not in known
+    ]
+
+
+class FinalsRecorder(TrialCallback):
+    """Writes each final run when it ends, and logs its score.
+
+    Args:
+        done: runs that the study has already; new ones are appended to it.
+        runs: the total.
+
+    Attributes:
+        failures: the trial number of each run that failed.
+    """
+
+    def __init__(self, store: Store, done: list[FinalRecord], runs: int, log: Log) -> None:
+        self._store, self.finals, self._runs, self._log = store, done, runs, log
+        self.failures: list[int] = []
+
+    def failed(self, spec: TrialSpec, error: str) -> None:
+        """Note a run that failed; the others go on."""
+        self.failures.append(spec.number)
+        self._log(f"final of trial {spec.number} failed: {error}")
+
+    def reported(self, spec: TrialSpec, report: TrialReport) -> None:
+        """Write the score of a run that has ended."""
+        for rung in report.rung:
+            seed = int(spec.settings[0]["seed"])
+            self.finals.append(FinalRecord(rung.trial, seed, rung.score))
+            row = {
+                **rung.metrics,
+                "recall": rung.recall_K,
+                **rung.margins,
+                **asdict(self.finals[-1]),
+                "images": rung.images,
+            }
+            table = pa.Table.from_pylist([row], schema=FINALS)
+            self._store.write_table(f"finals/{rung.trial}-{seed}.parquet", table)
+            count = f"{len(self.finals):>{len(str(self._runs))}}/{self._runs}"
+            self._log(f"final {count}  trial {rung.trial}  {rung.score:.3f}")
+
+
+def known_finals(store: Store) -> list[FinalRecord]:
+    """The final runs that a study has."""
+    if not store.exists("finals"):
+        return []
+    rows = store.table("finals").select(["trial", "seed", "score"]).to_pylist()
+    return [FinalRecord(**row) for row in rows]

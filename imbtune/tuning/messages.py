@@ -1,0 +1,172 @@
+"""What the searcher, the workers and the driver tell one another, and its form for Ray Tune.
+
+    OptunaSearcher ── TrialSpec ──► worker ── TrialReport ──► scheduler, searcher, recorder
+
+Ray Tune passes dictionaries. They are made and read here alone: `to_tune`, `from_tune`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from imbtune.registry import Value
+
+TuneDict = dict[str, Any]  # a trial's config, or a result, as Ray Tune has it
+
+SPEC, REPORT = "spec", "report"  # the one key of ours in a config, and in a result
+RUNG_TIME, SCORE = "rung_time", "score"  # what ASHA reads of a result
+
+MetricValues = Mapping[str, float | None]  # by name, each in [0, 1]; None where it is undefined
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """What a worker is asked to train: one trial, or several on one trunk.
+
+    Several trials share a trunk where they differ in cool-down-only settings
+    (:mod:`imbtune.config.cooldown_only`). To Ray Tune they are one trial. Sequences have an entry
+    for each of them.
+
+    Attributes:
+        number: of the trunk, which is that of its first trial.
+        preset: name of the first trial's preset, or None.
+        trials: the trials' numbers.
+        settings: the trials' complete settings.
+        reached_budget: epochs of the last rung that all of them were scored at; 0 for none.
+        images: image passes until then.
+        seconds: of training until then.
+        trained_epochs: trunk epochs in the checkpoint to go on from; 0 without one.
+        without_rungs: whether the full budget is trained without a score before its end.
+    """
+
+    number: int
+    preset: str | None
+    trials: Sequence[int]
+    settings: Sequence[Mapping[str, Value]]
+    reached_budget: int
+    images: Sequence[int]
+    seconds: Sequence[float]
+    trained_epochs: int
+    without_rungs: bool
+
+    @classmethod
+    def single_run(
+        cls,
+        number: int,
+        settings: Mapping[str, Value],
+        without_rungs: bool,
+        preset: str | None = None,
+    ) -> TrialSpec:
+        """One configuration, trained from its start."""
+        return cls(number, preset, [number], [dict(settings)], 0, [0], [0.0], 0, without_rungs)
+
+    def to_tune(self) -> TuneDict:
+        """As the config of a Tune trial."""
+        return {SPEC: self}
+
+    @staticmethod
+    def from_tune(config: TuneDict) -> TrialSpec:
+        """From the config of a Tune trial."""
+        spec: TrialSpec = config[SPEC]
+        return spec
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch of a trial, scored on the validation images.
+
+    Attributes:
+        trial: its number; on a trunk, that of the first trial.
+        epoch: epochs trained until here, this one included; from 1.
+        phase: `trunk` or `cooldown`.
+        budget: epochs of the run that it belongs to: which rung's cool-down.
+        lr: the learning rate of its last step.
+        loss: the mean training loss.
+        metrics: by name.
+        recall_K: recall of each class, NaN where it has no validation image.
+        time: when it ended, in seconds since 1970 (UTC).
+    """
+
+    trial: int
+    epoch: int
+    phase: str
+    budget: int
+    lr: float
+    loss: float
+    metrics: MetricValues
+    recall_K: Sequence[float]
+    time: float
+
+
+@dataclass(frozen=True)
+class RungReport:
+    """A trial's finished model at a rung.
+
+    Attributes:
+        trial: its number.
+        kind: of the rung: `cooldown`, `compressed` or `prefix`.
+        budget: epochs of the model that was scored.
+        score: the objective, on the validation images; higher is better.
+        images: image passes of the trial so far. Of several trials on a trunk, the first one has
+            the trunk's, the others those of their cool-downs alone.
+        metrics: by name.
+        recall_K: recall of each class.
+        margins: mean margins of each class (K,) by column name; empty below the full budget.
+        node: Ray's ID of the machine.
+        seconds: of training so far, shared out as `images` are.
+        threads: CPU threads, on which the last bits of a score depend.
+    """
+
+    trial: int
+    kind: str
+    budget: int
+    score: float
+    images: int
+    metrics: MetricValues
+    recall_K: Sequence[float]
+    margins: Mapping[str, Sequence[float]]
+    node: str
+    seconds: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """What a worker reports at a time: some epochs, and a rung where one was reached.
+
+    Attributes:
+        epochs: since the last report.
+        rung: one entry for each trial of the trunk; empty between rungs.
+        rung_index: of the rung, from 0; None between rungs.
+        is_last: whether nothing is left to train.
+        node: Ray's ID of the machine. pid: of the worker process.
+    """
+
+    epochs: Sequence[EpochReport]
+    rung: Sequence[RungReport]
+    rung_index: int | None
+    is_last: bool
+    node: str
+    pid: int
+
+    def to_tune(self, eta: int) -> TuneDict:
+        """As the result of a Tune trial; a rung has the score of its best trial.
+
+        Args:
+            eta: η of the rungs; ASHA's milestones are its powers.
+        """
+        result: TuneDict = {REPORT: self, "done": self.is_last}
+        if self.rung_index is not None:
+            result |= {
+                RUNG_TIME: eta**self.rung_index,
+                SCORE: max(rung.score for rung in self.rung),
+            }
+        return result
+
+    @staticmethod
+    def from_tune(result: TuneDict) -> TrialReport:
+        """From the result of a Tune trial."""
+        report: TrialReport = result[REPORT]
+        return report

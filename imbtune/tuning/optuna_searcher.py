@@ -1,0 +1,196 @@
+"""Optuna as a Ray Tune searcher, through Optuna's ask-and-tell interface.
+
+Ray's own OptunaSearch tells Optuna COMPLETE, with its low-budget score, for a trial that ASHA
+stopped, so that TPE ranks scores of different budgets against each other. Here a stopped trial is
+PRUNED with its scores at their budgets, a failed one FAIL, and only a finished one COMPLETE.
+
+Optuna's study is also the record from which a search is resumed: each rung that a trial reaches is
+written to it first. Ray Tune calls the searcher before its callbacks, so the recorder
+(:mod:`imbtune.tuning.recorder`) finds the rung there; a test pins that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from imbtune.config.cooldown_only import trunk_settings
+from imbtune.config.train_config import TrainConfig
+from imbtune.seeds import Purpose, derived_seed, trial_seed
+from imbtune.spaces.search_space import SearchSpace
+from imbtune.study.journal import PRESET, RUNG, TRUNK, common_rungs, one_trial, rungs_of, trunk_of
+from imbtune.study.records import RungRecord
+from imbtune.tuning.cooldown_variants import draw_again, has_settings, variant_params
+from imbtune.tuning.messages import RungReport, TrialReport, TrialSpec, TuneDict
+from imbtune.tuning.samplers import make_sampler
+from imbtune.tuning.tune import SpecSearcher
+
+
+class OptunaSearcher(SpecSearcher):
+    """Asks an Optuna study for trials, presets first, and tells it how they ended.
+
+    Where the space has cool-down variants (`late_variants`), one trial of Ray Tune is a trunk with
+    several Optuna trials, which differ in cool-down-only settings. Presets that share a trunk are
+    put on one.
+
+    Args:
+        study: direction maximize. Trials that it already holds count towards `trials`, and those
+            that are RUNNING there are resumed from their last rung.
+        trials: the total.
+        seed: of the study.
+        full_budget: epochs of a finished trial.
+        sampler: a name in `imbtune.tuning.samplers.SAMPLERS`.
+        checkpoint_epochs: epochs in the checkpoint of a trunk, 0 without one.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        space: SearchSpace,
+        trials: int,
+        seed: int,
+        full_budget: int,
+        sampler: str = "tpe",
+        checkpoint_epochs: Callable[[int], int] = lambda _: 0,
+    ) -> None:
+        super().__init__()
+        self._checkpoint_epochs = checkpoint_epochs
+        self._study, self._space, self._seed, self._sampler = study, space, seed, sampler
+        self._trials, self._full_budget = trials, full_budget
+        self._running: dict[str, list[Trial]] = {}
+        self._presets = space.presets()
+        known = study.get_trials(deepcopy=False)
+        self._begun = sum(t.state != TrialState.WAITING for t in known)
+        self._is_enqueued = len(known) > self._begun  # by a search that was killed while asking
+        self._used_presets = {t.user_attrs.get(PRESET) for t in known}
+        self._rungs_seen = max((r.order for t in known for r in rungs_of(t)), default=-1) + 1
+        self._unfinished = sorted({trunk_of(t) for t in known if t.state == TrialState.RUNNING})
+
+    def next_spec(self, trial_id: str) -> TrialSpec | None:
+        """The next trunk: an interrupted one first, then a new one."""
+        if self._unfinished:
+            trunk = self._unfinished.pop(0)
+        elif (trunk := self._begun) >= self._trials:
+            return None
+        trials, configs = self._take(trunk)
+        self._running[trial_id] = trials
+        reached = common_rungs([self._frozen(trial) for trial in trials])
+        return TrialSpec(
+            number=trunk,
+            preset=trials[0].user_attrs.get(PRESET),
+            trials=[trial.number for trial in trials],
+            settings=[config.flat() for config in configs],
+            reached_budget=reached[-1][0].budget if reached else 0,
+            images=[rung.images for rung in reached[-1]] if reached else [0] * len(trials),
+            seconds=[rung.seconds for rung in reached[-1]] if reached else [0.0] * len(trials),
+            trained_epochs=self._checkpoint_epochs(trunk) if reached else 0,
+            without_rungs=False,
+        )
+
+    def on_trial_result(self, trial_id: str, result: TuneDict) -> None:
+        """Tell Optuna the scores of a rung, at their budget in epochs."""
+        for report in TrialReport.from_tune(result).rung:
+            trial = next(t for t in self._running[trial_id] if t.number == report.trial)
+            rung = _recorded(report, self._rungs_seen)
+            if rung.budget not in self._frozen(trial).intermediate_values:  # killed in between
+                trial.report(rung.score, step=rung.budget)
+            trial.set_user_attr(f"{RUNG}{rung.budget}", rung.to_journal())
+            self._rungs_seen += 1
+
+    def on_trial_complete(
+        self, trial_id: str, result: TuneDict | None = None, error: bool = False
+    ) -> None:
+        """Tell Optuna how each trial of a trunk ended: COMPLETE, PRUNED or FAIL."""
+        if result and not error:  # the result that ends a trial comes here alone
+            self.on_trial_result(trial_id, result)
+        for trial in self._running.pop(trial_id):
+            rungs = rungs_of(self._frozen(trial))
+            if error or not rungs:
+                self._study.tell(trial, state=TrialState.FAIL)
+            elif rungs[-1].budget == self._full_budget:
+                self._study.tell(trial, rungs[-1].score)
+            else:
+                self._study.tell(trial, state=TrialState.PRUNED)
+
+    def _take(self, trunk: int) -> tuple[list[Trial], list[TrainConfig]]:
+        """The trials of a trunk, recorded or new, with their configurations.
+
+        A killed search may leave a trunk with fewer trials than it should have, or a trial without
+        all of its settings. What is missing is asked for here, with the seeds that it would have
+        had.
+        """
+        trials: list[Trial] = []
+        configs: list[TrainConfig] = []
+        seed = trial_seed(self._seed, trunk)
+        for number in range(trunk, min(trunk + self._space.late_variants, self._trials)):
+            self._study.sampler = make_sampler(self._sampler, self._seed, number)
+            if number < self._begun:  # asked for by an earlier process
+                known = one_trial(self._study, number)
+                if trunk_of(known) != trunk:
+                    break  # the trunk has no further variant
+                trial = Trial(self._study, known._trial_id)
+                if not has_settings(self._space, known):
+                    draw_again(trial)
+            elif self._enqueue(number, trials, configs):
+                trial = self._study.ask()
+                self._begun += 1
+            else:
+                break
+            trials.append(trial)
+            configs.append(self._space.suggest(trial, seed))
+        return trials, configs
+
+    def _enqueue(self, number: int, trials: list[Trial], configs: list[TrainConfig]) -> bool:
+        """Fix the parameters that the sampler must not choose.
+
+        These are a preset's, or those that a variant shares with its trunk. False where the trunk
+        has no further variant.
+        """
+        if self._is_enqueued:
+            self._is_enqueued = False
+            return True
+        presets = [name for name in self._presets if name not in self._used_presets]
+        if not trials:
+            if presets:
+                first = presets[0]
+                self._study.enqueue_trial(self._presets[first], user_attrs={PRESET: first})
+                self._used_presets.add(first)
+            return True
+        attributes: dict[str, int | str] = {TRUNK: trials[0].number}
+        if PRESET in trials[0].user_attrs:  # only presets share its trunk, so that all come first
+            trunk = trunk_settings(configs[0].replace(seed=0))
+            alike = [p for p in presets if trunk_settings(self._space.preset(p)) == trunk]
+            fixed = self._presets[alike[0]] if alike else None
+            attributes |= {PRESET: alike[0]} if alike else {}
+            self._used_presets |= set(alike[:1])
+        else:
+            fixed = variant_params(self._space, trials[0].params, configs, self._rng(number))
+        if fixed is not None:
+            self._study.enqueue_trial(fixed, user_attrs=attributes)
+        return fixed is not None
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng(derived_seed(self._seed, number, Purpose.VARIANTS))
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        return one_trial(self._study, trial.number)
+
+
+def _recorded(report: RungReport, order: int) -> RungRecord:
+    """A reported rung as the study records it."""
+    return RungRecord(
+        order=order,
+        kind=report.kind,
+        budget=report.budget,
+        score=report.score,
+        images=report.images,
+        metrics=report.metrics,
+        recall_K=report.recall_K,
+        margins=report.margins,
+        node=report.node,
+        seconds=report.seconds,
+        threads=report.threads,
+    )

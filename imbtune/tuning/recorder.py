@@ -1,0 +1,136 @@
+"""From the reports of trials to a study's rows: the callback of a search.
+
+What it writes of a trial comes from Optuna's journal, to which the searcher has written it before
+callbacks are called. A resumed search can therefore write the same rows again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Mapping
+
+from imbtune.progress import Log
+from imbtune.registry import Value
+from imbtune.spaces.search_space import SearchSpace
+from imbtune.storage import Store
+from imbtune.study.checkpoints import delete_checkpoints
+from imbtune.study.journal import Journal, one_trial, trial_record
+from imbtune.study.records import WORDS, Row, TrialRecord, summary
+from imbtune.study.tables.parquet import Sink
+from imbtune.tuning.messages import EpochReport, TrialReport, TrialSpec
+from imbtune.tuning.tune import TrialCallback
+
+FLUSH_SECONDS = 5.0  # between two writes of the rows, and two syncs of the journal
+
+
+class Recorder(TrialCallback):
+    """Sends a study's rows to its `sinks`, and logs how each trial ended.
+
+    Args:
+        trials: total of the search.
+        ended: how many had ended before this process.
+        never_pruned: of the scheduler (:class:`imbtune.tuning.asha.RungScheduler`).
+        log: is called with a line for the user.
+
+    Attributes:
+        sinks: where rows go.
+        settings: settings and preset of running trials by number, for W&B.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        space: SearchSpace,
+        seed: int,
+        trials: int,
+        ended: int,
+        never_pruned: Mapping[int, int],
+        log: Log,
+    ) -> None:
+        self.sinks: list[Sink] = []
+        self.settings: dict[int, Mapping[str, Value | None]] = {}
+        self._errors: dict[int, str] = {}
+        self._nodes: dict[int, str] = {}
+        self._journal, self._store, self._space, self._seed = journal, store, space, seed
+        self._flushed = time.monotonic()
+        self._trials, self._ended, self._never_pruned, self._log = trials, ended, never_pruned, log
+
+    def started(self, spec: TrialSpec) -> None:
+        """Note the trials' settings."""
+        for number, settings in zip(spec.trials, spec.settings, strict=True):
+            self.settings[number] = {**settings, "preset": spec.preset}
+
+    def reported(self, spec: TrialSpec, report: TrialReport) -> None:
+        """Send the epochs' rows."""
+        self._nodes |= dict.fromkeys(spec.trials, report.node)
+        for epoch in report.epochs:
+            for sink in self.sinks:
+                sink.epoch(epoch_row(epoch))
+        self.stepped()
+
+    def completed(self, spec: TrialSpec) -> None:
+        """Send the trials' rows."""
+        self._end(spec)
+
+    def failed(self, spec: TrialSpec, error: str) -> None:
+        """Send the trials' rows, with the error; the search goes on."""
+        self._errors |= dict.fromkeys(spec.trials, error)
+        self._end(spec)
+
+    def stepped(self) -> None:
+        """Write rows every few seconds."""
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self._journal.sync()  # before the rows, so that it never has less than they have
+            for sink in self.sinks:
+                sink.flush()
+            self._flushed = time.monotonic()
+
+    def close(self, interrupted: list[TrialRecord]) -> None:
+        """End the search: rows for the trials that it interrupted, and a last flush."""
+        self._journal.sync()
+        for record in interrupted:
+            self._write(record)
+        for sink in self.sinks:
+            sink.close()
+
+    def _end(self, spec: TrialSpec) -> None:
+        for number in spec.trials:
+            frozen = one_trial(self._journal.study, number)
+            self._write(trial_record(frozen, self._space, self._seed, self._never_pruned))
+        delete_checkpoints(self._store, spec.number)
+
+    def _write(self, record: TrialRecord) -> None:
+        row = record.row(self._errors.get(record.number))
+        row["node"] = self._nodes.get(record.number, row["node"])  # known before the first rung
+        for sink in self.sinks:
+            sink.trial(row)
+        self.settings.pop(record.number, None)
+        self._ended += 1
+        self._log(self._line(record))
+
+    def _line(self, record: TrialRecord) -> str:
+        width = len(str(self._trials))
+        score = "  –  " if record.score is None else f"{record.score:.3f}"
+        reached = f"{score} at {record.budget:>3} epochs"
+        name = record.preset or summary(record.settings)
+        tail = f"  {self._errors[record.number]}" if record.number in self._errors else ""
+        count = f"{self._ended:>{width}}/{self._trials}"
+        number = f"trial {record.number}".ljust(6 + width)
+        return f"{count}  {number}  {WORDS[record.state]:<8}  {reached}  {name}{tail}"
+
+
+def epoch_row(epoch: EpochReport) -> Row:
+    """An epoch's row in the epochs' table."""
+    return {
+        "trial": epoch.trial,
+        "epoch": epoch.epoch,
+        "phase": epoch.phase,
+        "budget": epoch.budget,
+        "lr": epoch.lr,
+        "loss": epoch.loss,
+        **epoch.metrics,
+        "recall": epoch.recall_K,
+        "time": dt.datetime.fromtimestamp(epoch.time, tz=dt.UTC),
+    }

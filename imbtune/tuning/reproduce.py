@@ -1,0 +1,95 @@
+"""A trial of a study again, exactly as its search trained it, without Ray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pyarrow.compute as pc
+import torch
+
+from imbtune.config.train_config import TrainConfig
+from imbtune.errors import StudyError
+from imbtune.progress import Log
+from imbtune.storage import Store
+from imbtune.study.files import check_purpose, check_same_data, read_study
+from imbtune.study.journal import read_trials, trial_record
+from imbtune.study.records import TrialRecord, summary
+from imbtune.study.request import SEARCH, SearchRequest
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.evaluation.metrics import compute_metrics
+from imbtune.training.phases import rung_segments
+from imbtune.training.rungs import RungResult, train_through_rungs
+from imbtune.training.state import pick_device
+from imbtune.tuning.session import load_search_splits
+
+
+def repeat_trial(path: str, number: int, data: Path | None, log: Log) -> bool:
+    """Train trial `number` of the study at `path` as far as it came; say what its rungs score.
+
+    Returns:
+        Whether every score and every epoch's loss is the recorded one, to the last bit. On another
+        machine, GPU or version of torch it may not be.
+
+    Raises:
+        StudyError: no such study or trial, one that reached no rung, other data.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    request, content = read_study(path)
+    check_purpose(request, SEARCH)
+    request = replace(request, data=data or request.data)
+    record = _find(path, number, request)
+    space = request.space
+    splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())
+    check_same_data(content, splits)
+    torch.set_num_threads(record.rungs[-1].threads)
+    device = pick_device() if content["resources"]["gpus"] else torch.device("cpu")
+    tensors = DeviceData(splits, device)
+    config = TrainConfig.from_settings(record.settings)
+    log(f"trial {number} of {path}: {record.preset or summary(record.settings)}, on {device}")
+    known = {rung.budget: rung.score for rung in record.rungs}
+    segments = rung_segments(request.rungs_kind, request.budgets, config.schedule.shared)
+    store = Store(path)
+    losses = _losses(store, record) if store.exists("epochs") else {}
+    if not losses:
+        log("Its epochs are not on record: its rungs' scores alone are compared.")
+    if len({rung.threads for rung in record.rungs}) > 1:
+        log("It was resumed with another number of threads, which alone can change its last bits.")
+    same = True
+    for result in train_through_rungs([config], tensors, segments[: len(known)]):
+        if isinstance(result, RungResult):
+            budget = result.segment.budget
+            score = compute_metrics(result.confusion_KK, tensors.counts_K)[space.objective]
+            equal = score == known[budget]
+            was = "as recorded" if equal else f"{known[budget]:.4f} was recorded"
+            log(f"{budget:>4} epochs: {score:.4f}, {was}")
+        else:
+            epoch = result.epoch
+            recorded = losses.get((epoch.phase, epoch.budget, epoch.index + 1))
+            equal = recorded in (None, result.loss)  # a kill may lose the rows of its last seconds
+            if not equal and same:
+                log(f"epoch {epoch.index + 1}: loss {result.loss!r}, {recorded!r} was recorded")
+        same = same and equal
+    return same
+
+
+def _find(path: str, number: int, request: SearchRequest) -> TrialRecord:
+    trials = read_trials(Store(path), request.name)
+    if not trials:
+        raise StudyError(f"{path} has no trial yet")
+    if not 0 <= number < len(trials):
+        raise StudyError(f"{path} has no trial {number}: give one of 0 to {len(trials) - 1}")
+    record = trial_record(trials[number], request.space, request.seed, {})
+    if not record.rungs:
+        raise StudyError(f"trial {number} of {path} reached no rung: there is nothing to repeat")
+    return record
+
+
+def _losses(store: Store, record: TrialRecord) -> dict[tuple[str, int, int], float]:
+    """The recorded loss of each epoch of a trial and its trunk, by phase, budget and epoch."""
+    table = store.table("epochs")
+    mine = pc.equal(table["trial"], record.number)
+    trunk = pc.and_(pc.equal(table["trial"], record.trunk), pc.equal(table["phase"], "trunk"))
+    rows = table.filter(pc.or_(mine, trunk)).select(["phase", "budget", "epoch", "loss"])
+    return {(r["phase"], r["budget"], r["epoch"]): r["loss"] for r in rows.to_pylist()}

@@ -1,0 +1,277 @@
+"""One search, from its request to its winner; and one that was cut off, from its last rung."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+
+from imbtune.config.slots import SLOTS
+from imbtune.config.train_config import PLAIN, TrainConfig
+from imbtune.data.splits import Splits
+from imbtune.progress import Log
+from imbtune.spaces.search_space import SearchSpace
+from imbtune.storage import Store
+from imbtune.study.checkpoints import checkpoint_epochs
+from imbtune.study.evidence import decide, evidence_of
+from imbtune.study.files import (
+    best_yaml,
+    change_trials,
+    check_purpose,
+    check_same_data,
+    read_study,
+    write_study,
+)
+from imbtune.study.journal import (
+    Journal,
+    apply_pending_states,
+    check_journal,
+    open_journal,
+    recorded_rungs,
+    trial_records,
+)
+from imbtune.study.outcome import SearchOutcome
+from imbtune.study.records import COMPLETE, ENDED, STOPPED, FinalRecord, TrialRecord
+from imbtune.study.request import SEARCH, SearchRequest
+from imbtune.study.tables.parquet import ParquetSink, Sink
+from imbtune.study.tables.recover import check_tables, restore_tables
+from imbtune.study.tables.wandb import WandbSink
+from imbtune.training.cost.image_passes import run_passes
+from imbtune.tuning.asha import RungScheduler
+from imbtune.tuning.calibration.follow import check_followed
+from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.finals import (
+    FinalsRecorder,
+    final_runs,
+    finalists,
+    fresh_seeds,
+    known_finals,
+)
+from imbtune.tuning.forecast.gpu_share import settle_share
+from imbtune.tuning.messages import TrialSpec
+from imbtune.tuning.optuna_searcher import OptunaSearcher
+from imbtune.tuning.recorder import Recorder
+from imbtune.tuning.session import Session, check_request, find_resources, headline, new_store
+from imbtune.tuning.tune import ListSearcher, run_trials
+
+
+def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
+    """Check everything, search, write the study, return the winner.
+
+    Raises:
+        ImbtuneError: before anything starts: the data, the study's path, the resources.
+    """
+    started = time.monotonic()
+    store = new_store(request)
+    splits = check_request(request)
+    check_followed(request, splits, log)
+    with connected(request.address):
+        request = settle_share(request, splits, log)
+        resources = find_resources(request, log)
+        store.create()
+        with open_journal(store, request.name) as journal:
+            write_study(store, request, splits, vars(resources))
+            log(headline(request, splits, resources))
+            for note in splits.notes:
+                log(note)
+            return _search(Session(request, store, splits, resources, log, started), journal)
+
+
+def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutcome:
+    """Resume an interrupted study to its last trial. Ray starts only if something is left.
+
+    Args:
+        changes: fields of the request that are for this machine and time (resources, address,
+            data, time_budget), or `trials`, a new total.
+
+    Raises:
+        ImbtuneError: no study there, one that another process searches, other data, a journal that
+            has less than the tables, fewer trials than there are.
+    """
+    started = time.monotonic()
+    before, content = read_study(path)
+    check_purpose(before, SEARCH)
+    request = replace(before, **{"time_budget": None, **changes})
+    store = Store(request.path)
+    check_journal(store)
+    with open_journal(store, request.name) as journal:
+        splits = check_request(request)
+        check_same_data(content, splits)
+        _, records = _settled(request, journal.study)
+        check_tables(store, records)
+        if request.trials != before.trials:
+            change_trials(store, content, request.trials, begun=len(records))
+        if before.time_budget and not request.time_budget:
+            log("Without the time budget that it began with: give --time-budget for another one.")
+        finals = known_finals(store)
+        if not _left(request, records) and not _final_runs(request, records, finals):
+            log(f"All {request.trials} trials and the finals of {request.path} are there.")
+            restore_tables(store, knob_types(request.space), records, request)
+            return _outcome(request, store, splits, started, records, finals)
+        with connected(request.address):
+            request = settle_share(request, splits, log)
+            resources = find_resources(request, log)
+            log(headline(request, splits, resources))
+            session = Session(request, store, splits, resources, log, started)
+            return _search(session, journal)
+
+
+def _search(session: Session, journal: Journal) -> SearchOutcome:
+    """The trials, then the finals, then best.yaml. What the study has already is not done again."""
+    request, store = session.request, session.store
+    records = _trials(session, journal)
+    out_of_time = bool(
+        request.time_budget and time.monotonic() - session.started >= request.time_budget
+    )
+    finals: list[FinalRecord] = known_finals(store)
+    dropped: list[int] = []
+    cut_off = _left(request, records) and not out_of_time
+    if not cut_off:
+        dropped, cut_off = _finals(session, records, finals)
+    if cut_off:
+        finals = []  # scores of some seeds alone would favour the lucky
+    return _outcome(
+        request, store, session.splits, session.started, records, finals, dropped, cut_off
+    )
+
+
+def _outcome(
+    request: SearchRequest,
+    store: Store,
+    splits: Splits,
+    started: float,
+    records: list[TrialRecord],
+    finals: list[FinalRecord],
+    dropped: Sequence[int] = (),
+    cut_off: bool = False,
+) -> SearchOutcome:
+    """What came out; writes best.yaml."""
+    ended = [TrainConfig.from_settings(r.settings) for r in records if r.state in ENDED]
+    by_number = {r.number: r for r in records if r.state == COMPLETE}
+    finished = {number: record.score or 0.0 for number, record in by_number.items()}
+    presets = [number for number, record in by_number.items() if record.preset]
+    winner, baseline = decide(finished, presets, finals)
+    outcome = SearchOutcome(
+        request,
+        store.path,
+        records,
+        winner=None if winner is None else by_number[winner],
+        baseline=None if baseline is None else by_number[baseline],
+        seconds=time.monotonic() - started,
+        evidence=evidence_of(finals, winner, baseline),
+        full_images=sum(run_passes(config, splits.counts()) for config in ended),
+        finals=finals,
+        dropped=dropped,
+        cut_off=cut_off,
+    )
+    if outcome.winner:
+        store.write("best.yaml", best_yaml(request, outcome).encode())
+    return outcome
+
+
+def _left(request: SearchRequest, records: Sequence[TrialRecord]) -> bool:
+    """Whether trials are to be begun or ended yet."""
+    return len(records) < request.trials or any(r.state == STOPPED for r in records)
+
+
+def _settled(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[TrialRecord]]:
+    """ASHA as far as the study came, and its trials."""
+    budgets, eta = request.budgets, request.space.rungs.eta
+    scheduler = RungScheduler(budgets, eta, request.never_prune, request.seed)
+    apply_pending_states(study, scheduler.replay(recorded_rungs(study)), budgets[-1])
+    return scheduler, trial_records(study, request.space, request.seed, scheduler.never_pruned)
+
+
+def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
+    """Search until there are as many trials as asked for; all of the study's trials."""
+    request, store, study = session.request, session.store, journal.study
+    scheduler, before = _settled(request, study)
+    restore_tables(store, knob_types(request.space), before, request)
+    if not _left(request, before):
+        return before
+    searcher = OptunaSearcher(
+        study,
+        request.space,
+        request.trials,
+        request.seed,
+        request.budgets[-1],
+        request.sampler,
+        lambda trunk: checkpoint_epochs(store, trunk),
+    )
+    ended = sum(record.state != STOPPED for record in before)
+    recorder = Recorder(
+        journal, store, request.space, request.seed, request.trials, ended, scheduler.never_pruned,
+        session.log,
+    )  # fmt: skip
+    recorder.sinks += _sinks(store, request, recorder)
+    try:
+        run_trials(
+            session.splits,
+            session.worker_settings(request.rungs_kind, request.trials - ended, keeps=True),
+            session.resources,
+            searcher,
+            request.trials,
+            recorder,
+            scheduler,
+            request.time_budget,
+        )
+    finally:
+        records = trial_records(study, request.space, request.seed, scheduler.never_pruned)
+        recorder.close([record for record in records if record.state == STOPPED])
+    return records
+
+
+def _final_runs(
+    request: SearchRequest, records: list[TrialRecord], finals: list[FinalRecord]
+) -> list[TrialSpec]:
+    """What is to be trained with fresh seeds yet."""
+    chosen = finalists(records, request.finalists)
+    return final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
+
+
+def _finals(
+    session: Session, records: list[TrialRecord], finals: list[FinalRecord]
+) -> tuple[list[int], bool]:
+    """Train what `finals` lacks, and add it; the trials of which a run failed, and whether the
+    finals were cut off."""
+    request = session.request
+    runs = _final_runs(request, records, finals)
+    if not runs:
+        return [], False
+    total, count = len(runs) + len(finals), len({run.number for run in runs})
+    there = f"; {len(finals)} of {total} runs are there" if finals else ""
+    session.log(
+        f"\nFinals: {count} trial{'s' * (count > 1)}, {request.final_seeds} fresh "
+        f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}{there}"
+    )
+    recorder = FinalsRecorder(session.store, finals, total, session.log)
+    worker_settings = session.worker_settings(request.rungs_kind, len(runs), keeps=False)
+    searcher = ListSearcher(runs)
+    run_trials(session.splits, worker_settings, session.resources, searcher, len(runs), recorder)
+    return sorted(set(recorder.failures)), len(finals) + len(recorder.failures) < total
+
+
+def _sinks(store: Store, request: SearchRequest, recorder: Recorder) -> list[Sink]:
+    sinks: list[Sink] = [ParquetSink(store, knob_types(request.space))]
+    if request.wandb != "off":
+        folder = store.local or Path.cwd()
+        sinks.append(
+            WandbSink(request.space.name, request.name, request.wandb, folder, recorder.settings)
+        )
+    return sinks
+
+
+def knob_types(space: SearchSpace) -> dict[str, type]:
+    """The type of every setting that a trial of the space may have, in the order of the slots."""
+    flats = [space.base().flat(), *(space.preset(name).flat() for name in space.presets())]
+    for slot in SLOTS:
+        ranges = [knob for knob in space.knobs if knob.key == slot]
+        names = ranges[0].choices if ranges else ()
+        flats += [TrainConfig.from_settings({slot: name}).flat() for name in names]
+    types = {key: type(value) for flat in flats for key, value in flat.items()}
+    order = [*SLOTS, *PLAIN]
+    return dict(sorted(types.items(), key=lambda item: order.index(item[0].partition(".")[0])))

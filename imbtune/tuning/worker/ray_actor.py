@@ -1,0 +1,46 @@
+"""One Ray actor that trains trial after trial. Its data and threads are kept between trials."""
+
+from __future__ import annotations
+
+from imbtune.runtime import fewer_collections
+
+with fewer_collections():
+    import ray
+    from ray import tune
+
+    from imbtune.data.splits import Splits
+    from imbtune.tuning.messages import TrialSpec, TuneDict
+    from imbtune.tuning.worker.gpu_memory import explain_out_of_memory
+    from imbtune.tuning.worker.trial_runner import TrialRunner, WorkerSettings, prepare
+
+
+class TrialActor(tune.Trainable):
+    """Ray Tune's trainable: each `step` trains to the next rung, or for a few seconds."""
+
+    def setup(
+        self,
+        config: TuneDict,
+        splits: Splits | None = None,
+        worker_settings: WorkerSettings | None = None,
+    ) -> None:
+        """Put the data on the device, once per actor, and begin the first trial."""
+        assert splits and worker_settings
+        context = ray.get_runtime_context()
+        # Ray does not hide the GPUs from an actor that asked for none
+        has_gpu = bool(context.get_accelerator_ids()["GPU"])
+        self._worker, self._node = worker_settings, context.get_node_id()
+        with explain_out_of_memory(worker_settings.gpus):
+            self._data = prepare(splits, worker_settings, has_gpu)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: TuneDict) -> bool:
+        """Begin another trial in the same process."""
+        with explain_out_of_memory(self._worker.gpus):
+            spec = TrialSpec.from_tune(new_config)
+            self._runner = TrialRunner(self._worker, self._data, self._node, spec)
+        return True
+
+    def step(self) -> TuneDict:
+        """Train to the next report: the epochs since the last one, and a rung if one is reached."""
+        with explain_out_of_memory(self._worker.gpus):
+            return self._runner.step().to_tune(self._worker.eta)

@@ -1,0 +1,224 @@
+"""One trial in training, as a worker sees it: from a TrialSpec to its reports."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from imbtune.config.plugins import PluginModule, register
+from imbtune.config.train_config import TrainConfig
+from imbtune.data.splits import Splits
+from imbtune.runtime import keep_freed_memory
+from imbtune.study.checkpoints import load_checkpoint, save_checkpoint
+from imbtune.study.request import EVERY
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.evaluation.margins import ClassMargins
+from imbtune.training.evaluation.metrics import compute_metrics, recalls
+from imbtune.training.phases import Segment, calibration_segments, remaining_segments, rung_segments
+from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
+from imbtune.training.state import TrainState, pick_device
+from imbtune.tuning.messages import EpochReport, RungReport, TrialReport, TrialSpec
+from imbtune.tuning.worker.gpu_memory import limit_memory
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What is the same for all trials of a search.
+
+    Attributes:
+        rungs: a kind of rung, or EVERY.
+        budgets: the rungs in epochs, rising; the last is the full budget.
+        eta: η, the reduction factor of the rungs.
+        objective: the metric that is the score.
+        checkpoints: the study's folder or URI; None to write no checkpoints.
+        threads: CPU threads of a trial.
+        gpus: of a trial; below 1 its GPU memory is limited to that share.
+        report_seconds: epochs are reported at every rung, and about this often between rungs.
+        imports: modules with plugins of the user's.
+        pack: several trials share a process (:mod:`imbtune.tuning.packing`).
+    """
+
+    rungs: str
+    budgets: list[int]
+    eta: int
+    objective: str
+    checkpoints: str | None = None
+    threads: int = 1
+    gpus: float = 0.0
+    report_seconds: float = 3.0
+    imports: tuple[PluginModule, ...] = ()
+    pack: bool = False
+
+    def segments(self, variants: Sequence[TrainConfig], without_rungs: bool) -> list[Segment]:
+        """A trial's way through its rungs; `without_rungs`, straight to the full budget."""
+        phases = [config.schedule.shared for config in variants]
+        if without_rungs:
+            return rung_segments("cooldown", self.budgets[-1:], *phases)
+        if self.rungs == EVERY:
+            return calibration_segments(self.budgets, *phases)
+        return rung_segments(self.rungs, self.budgets, *phases)
+
+
+def prepare(
+    splits: Splits, worker_settings: WorkerSettings, has_gpu: bool, trials: int = 1
+) -> DeviceData:
+    """Set up this process to train `trials` trials at a time; returns the data on its device."""
+    register(worker_settings.imports)
+    torch.set_num_threads(worker_settings.threads)
+    keep_freed_memory()
+    if has_gpu:
+        limit_memory(trials * worker_settings.gpus)
+    return DeviceData(splits, pick_device() if has_gpu else torch.device("cpu"))
+
+
+class TrialRunner:
+    """Trains one trial and reports what it reached.
+
+    It knows neither Ray nor CUDA streams, so that one process can run several of them in turn.
+
+    Args:
+        node: Ray's ID of the machine, for the reports.
+    """
+
+    def __init__(
+        self, worker_settings: WorkerSettings, data: DeviceData, node: str, spec: TrialSpec
+    ) -> None:
+        variants = [TrainConfig.from_settings(settings) for settings in spec.settings]
+        self._worker, self._data, self._node, self._spec = worker_settings, data, node, spec
+        self._scored: dict[tuple[int, str], list[RungReport]] = {}  # of rungs not yet complete
+        self._branch_passes = [0] * len(variants)  # image passes of each trial's own cool-downs
+        self._checkpoint_due: TrainState | None = None  # written if the scheduler goes on
+        self._is_first = True  # the first epoch is reported at once
+        self._seconds = list(spec.seconds)
+        self._trained = spec.trained_epochs
+        state, segments = None, worker_settings.segments(variants, spec.without_rungs)
+        if spec.reached_budget:
+            segments = remaining_segments(segments, spec.reached_budget, self._trained)
+        if self._trained and worker_settings.checkpoints:
+            state = TrainState(variants[0], data)
+            content = load_checkpoint(worker_settings.checkpoints, spec.number, self._trained)
+            state.restore(torch.load(io.BytesIO(content), weights_only=True))
+        self._passes_before = state.passes if state else 0
+        self._segments = segments
+        self._results: Iterator[EpochResult | RungResult] = train_through_rungs(
+            variants, data, segments, state
+        )
+
+    def begin_report(self) -> None:
+        """Begin the next report: the scheduler lets the trial go on."""
+        self._save_checkpoint()
+        self._epochs: list[EpochReport] = []
+        self._started = self._clock = time.monotonic()
+
+    def launch(self) -> EpochResult | RungResult:
+        """Train to the next result; on a GPU the work is only queued, in the current stream."""
+        result = next(self._results, None)
+        if result is None:
+            raise RuntimeError("a trial was asked to go on after its last rung")
+        return result
+
+    def read(self, result: EpochResult | RungResult) -> TrialReport | None:
+        """Wait for the result; a report at a complete rung or after `report_seconds`."""
+        if isinstance(result, RungResult):
+            report, rung = self._rung(result), (result.segment.rung, result.segment.kind)
+            self._scored.setdefault(rung, []).append(report)
+            if len(self._scored[rung]) == len(self._spec.trials):
+                return self._rung_complete(result, self._scored.pop(rung))
+            return None
+        self._epochs.append(self._epoch(result))
+        if self._is_first or time.monotonic() - self._started > self._worker.report_seconds:
+            self._is_first = False
+            return self._report([], None, is_last=False)
+        return None
+
+    def step(self) -> TrialReport:
+        """Train to the next report."""
+        self.begin_report()
+        while (report := self.read(self.launch())) is None:
+            pass
+        return report
+
+    def _report(
+        self, rung: Sequence[RungReport], rung_index: int | None, is_last: bool
+    ) -> TrialReport:
+        return TrialReport(self._epochs, rung, rung_index, is_last, self._node, os.getpid())
+
+    def _count_seconds(self, result: EpochResult | RungResult) -> None:
+        """The seconds since the last result are the variant's, or on the trunk the first one's."""
+        now = time.monotonic()
+        on_trunk = isinstance(result, EpochResult) and result.epoch not in result.segment.branch
+        self._seconds[0 if on_trunk else result.segment.variant] += now - self._clock
+        self._clock = now
+
+    def _epoch(self, result: EpochResult) -> EpochReport:
+        epoch, confusion_KK = result.epoch, result.confusion_KK
+        self._count_seconds(result)
+        in_branch = epoch in result.segment.branch
+        self._trained = self._trained if in_branch else epoch.index + 1
+        return EpochReport(
+            trial=self._spec.trials[result.segment.variant if in_branch else 0],
+            epoch=epoch.index + 1,
+            phase=epoch.phase,
+            budget=epoch.budget,
+            lr=result.lr,
+            loss=result.loss,
+            metrics=compute_metrics(confusion_KK, self._data.counts_K),
+            recall_K=recalls(confusion_KK).tolist(),
+            time=time.time(),
+        )
+
+    def _rung(self, result: RungResult) -> RungReport:
+        variant, confusion_KK = result.segment.variant, result.confusion_KK
+        metrics = compute_metrics(confusion_KK, self._data.counts_K)
+        self._count_seconds(result)
+        self._branch_passes[variant] += result.branch_passes
+        trunk = result.passes - self._passes_before - sum(self._branch_passes)
+        own = self._branch_passes[variant] + (0 if variant else trunk)
+        score = metrics[self._worker.objective]
+        assert score is not None, "an objective is defined for every confusion matrix"
+        return RungReport(
+            trial=self._spec.trials[variant],
+            kind=result.segment.kind,
+            budget=result.segment.budget,
+            score=score,
+            images=self._spec.images[variant] + own,
+            metrics=metrics,
+            recall_K=recalls(confusion_KK).tolist(),
+            margins=_margin_columns(result.margins),
+            node=self._node,
+            seconds=self._seconds[variant],
+            threads=self._worker.threads,
+        )
+
+    def _rung_complete(self, result: RungResult, scored: list[RungReport]) -> TrialReport:
+        segment = result.segment
+        following = self._segments[self._segments.index(segment) + 1 :][:1]
+        goes_on = bool(following) and not following[0].fresh and not self._scored
+        self._checkpoint_due = result.state if goes_on else None
+        return self._report(scored, segment.rung, is_last=not following)
+
+    def _save_checkpoint(self) -> None:
+        """Write the trunk of the last rung, now that the scheduler lets the trial go on."""
+        if self._checkpoint_due and self._worker.checkpoints:
+            content = io.BytesIO()
+            torch.save(self._checkpoint_due.snapshot(), content)
+            study, number = self._worker.checkpoints, self._spec.number
+            save_checkpoint(study, number, self._trained, content.getvalue())
+        self._checkpoint_due = None
+
+
+def _margin_columns(margins: ClassMargins | None) -> dict[str, list[float]]:
+    """Mean margins of each class by column of the trials' table; none below the full budget."""
+    if margins is None:
+        return {}
+    return {
+        "margin_train": margins.train_logit_K.tolist(),
+        "margin_val": margins.held_out_logit_K.tolist(),
+        "probability_margin_train": margins.train_probability_K.tolist(),
+        "probability_margin_val": margins.held_out_probability_K.tolist(),
+    }

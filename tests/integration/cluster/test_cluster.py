@@ -1,0 +1,279 @@
+"""Searches on real Ray clusters on this machine: two nodes, shares of a GPU, a lost node."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from command import run, start
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Cluster:
+    """Ray nodes on this machine, each started by `ray start` in a session of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.folder = folder
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
+        """One more node, not yet ready."""
+        common = "--num-cpus=1 --num-gpus=0 --object-store-memory=100000000 --block"
+        ports = "--min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0"
+        with (self.folder / f"node{len(self.nodes)}.log").open("wb") as log:
+            node = subprocess.Popen(
+                [RAY, "start", *args, *common.split(), *ports.split()],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.nodes.append(node)
+        return node
+
+    def wait(self) -> None:
+        """Until all nodes are ready."""
+        for number, node in enumerate(self.nodes):
+            log = self.folder / f"node{number}.log"
+            deadline = time.monotonic() + 120
+            while "Ray runtime started" not in (said := log.read_text()):
+                assert node.poll() is None and time.monotonic() < deadline, said
+                time.sleep(0.2)
+
+    def kill(self, *nodes: subprocess.Popen[bytes]) -> None:
+        """End the nodes as a lost machine does: every process at once."""
+        sessions = {node.pid for node in nodes}
+
+        def none_is_left() -> bool:
+            left = [pid for pid, session in running() if session in sessions]
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not left
+
+        wait_for(none_is_left, 30)
+        for node in nodes:
+            node.wait()
+
+
+def running() -> Iterator[tuple[int, int]]:
+    """Process and session IDs of all processes that have not ended."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended while we looked
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] != "Z":
+                    yield int(folder.name), int(fields[3])
+
+
+def wait_for(happened: Callable[[], Any], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes with a CPU each, and an autoscaler that may add one with a GPU and four CPUs.
+
+    It asks for a token. The GPU is one on paper: Ray counts it, and PyTorch finds none.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="imbtune-", dir="/tmp"))  # a socket's path has 107 bytes
+    cluster = Cluster(folder)
+    lists = "initialization setup head_setup worker_setup head_start_ray worker_start_ray"
+    config = {
+        "cluster_name": "test",
+        "max_workers": 1,
+        "idle_timeout_minutes": 0.05,
+        "upscaling_speed": 1.0,
+        "provider": {  # Ray's own, for tests: a "machine" is one more node on this one
+            "type": "fake_multinode",
+            "gcs_address": cluster.address,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "foreground_node_launch": True,
+        },
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
+            "gpu": {
+                "resources": {"CPU": 4, "GPU": 1, "object_store_memory": 100_000_000},
+                "node_config": {},
+                "min_workers": 0,
+                "max_workers": 1,
+            },
+        },
+        "head_node_type": "ray.head.default",
+        "auth": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        "cluster_synced_files": [],
+        "rsync_exclude": [],
+        "rsync_filter": [],
+        **{f"{name}_commands": [] for name in lists.split()},
+    }
+    (folder / "autoscaler.yaml").write_text(yaml.safe_dump(config))
+    port = cluster.address.partition(":")[2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+        patch.setenv("RAY_FAKE_CLUSTER", "1")
+        patch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "1")
+        try:
+            cluster.start(
+                "--head",
+                f"--port={port}",
+                f"--temp-dir={folder}/ray",
+                "--include-dashboard=false",
+                *([f"--ray-client-server-port={free_port()}"] if find_spec("grpc") else []),
+                f"--autoscaling-config={folder}/autoscaler.yaml",
+            )
+            cluster.start(f"--address={cluster.address}")
+            cluster.wait()
+            yield cluster
+        finally:
+            cluster.kill(*cluster.nodes)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def read(study: Path, table: str) -> pd.DataFrame:
+    """A table of a study that may be running."""
+    folder = study / table
+    return pd.read_parquet(folder) if folder.is_dir() else pd.DataFrame({"trial": []})
+
+
+# The first test on the cluster: the autoscaler has added nothing yet
+def test_trials_run_on_both_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    """Long enough ones for the second node's process to start before the first has trained all."""
+    args = f"search digits-lt --trials 6 --epochs 120 --address {cluster.address} --storage studies"
+    done = run(*args.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "6 trials, 2 at a time on 1 CPU each" in done.stdout
+    trials = read(tmp_path / "studies/digits-lt", "trials")
+    assert len(trials) == 6
+    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
+    assert trials["node"].nunique() == 2
+
+
+def side_by_side(trials: int, study: Path, search: subprocess.Popen[str]) -> bool:
+    """Whether that many trials have each trained an epoch before any other's last one."""
+    assert search.poll() is None, search.communicate()[0]
+    epochs = read(study, "epochs")
+    if epochs["trial"].nunique() < trials:
+        return False
+    times = epochs.groupby("trial")["time"].agg(["min", "max"])
+    return bool(times["min"].max() < times["max"].min())
+
+
+# Before the autoscaler adds its node, whose four CPUs would take the lost node's trial
+@pytest.mark.slow
+def test_a_node_that_dies_costs_its_trial_only(cluster: Cluster, tmp_path: Path) -> None:
+    """The search goes on with the nodes that are left, and with one that joins it later."""
+    lost = cluster.start(f"--address={cluster.address}")
+    cluster.wait()
+    args = f"search digits-lt --trials 4 --epochs 9000 --address {cluster.address}"
+    study = tmp_path / "runs/digits-lt"
+    search = start(*args.split(), cwd=tmp_path)
+    try:
+        wait_for(lambda: side_by_side(3, study, search), 240)
+        cluster.kill(lost)
+        wait_for(lambda: len(read(study, "trials")) == 1, 120)
+        cluster.start(f"--address={cluster.address}")
+        wait_for(lambda: read(study, "epochs")["trial"].nunique() == 4, 240)
+        search.send_signal(signal.SIGINT)
+        output, _ = search.communicate(timeout=120)
+    finally:
+        search.kill()
+    assert search.returncode == 130, output
+    trials = read(study, "trials")
+    assert sorted(trials["state"]) == ["FAIL", "STOPPED", "STOPPED", "STOPPED"]
+    assert trials["error"].notna().tolist() == (trials["state"] == "FAIL").tolist()
+    assert trials["node"].nunique() == 4
+
+
+def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_path: Path) -> None:
+    """Eight trials may run; one GPU takes four, side by side until the search is interrupted."""
+    args = (
+        "search digits-lt --trials 8 --epochs 9000 --gpus-per-trial 0.25 --max-concurrent 8 "
+        f"--address {cluster.address}"
+    )
+    study = tmp_path / "runs/digits-lt"
+    search = start(*args.split(), cwd=tmp_path)
+    try:
+        wait_for(lambda: side_by_side(4, study, search), 240)
+        search.send_signal(signal.SIGINT)
+        output, _ = search.communicate(timeout=120)
+    finally:
+        search.kill()
+    assert search.returncode == 130, output
+    assert "8 at a time on 1 CPU + 0.25 GPU each" in output
+    assert "No machine of the cluster has a GPU yet" in output
+    trials = read(study, "trials")
+    assert trials["state"].tolist() == ["STOPPED"] * 8  # four of them before they began
+    assert trials["node"].nunique() == 1
+    assert read(study, "epochs")["trial"].nunique() == 4
+
+
+@pytest.mark.slow
+def test_packs_end_with_the_driver_that_is_killed(cluster: Cluster, tmp_path: Path) -> None:
+    """A host on each node, and nothing of them a little later: the cluster itself runs on."""
+    args = f"search digits-lt --trials 4 --epochs 9000 --pack --address {cluster.address}"
+    sessions = {node.pid for node in cluster.nodes}
+
+    def hosts() -> list[int]:
+        mine = [pid for pid, session in running() if session in sessions]
+        return [pid for pid in mine if "ray::PackedWorkerActor" in title(pid)]
+
+    search = start(*args.split(), cwd=tmp_path)
+    try:
+        wait_for(lambda: sum("ray::PackedWorkerActor." in title(pid) for pid in hosts()) == 2, 240)
+    finally:
+        search.kill()
+        search.communicate()
+    wait_for(lambda: not hosts(), 60)
+    assert not hosts()
+
+
+def title(pid: int) -> str:
+    """What a process calls itself; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+@pytest.mark.slow
+def test_a_missing_token_is_said_in_one_line(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run("search", "digits-lt", "--address", cluster.address, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the Ray cluster at '127.0.0.1:")
+    assert "needs a token: set RAY_AUTH_MODE=token" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

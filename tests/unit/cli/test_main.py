@@ -1,0 +1,222 @@
+"""The command line: help, listings, error lines with exit code 2 and nothing left on disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import invoke
+
+from imbtune import __version__
+from imbtune.cli.main import app
+from imbtune.cli.settings import parse_duration, parse_settings
+from imbtune.config.slots import SLOTS, all_knobs
+from imbtune.errors import ConfigError
+from imbtune.spaces.presets import PRESETS
+
+COMMANDS = ("search", "plan", "resume", "calibrate", "train", "show")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    code, out, _ = invoke(command, "--help")
+    assert code == 0
+    assert f"imbtune {command}" in out
+
+
+def test_the_commands_are_these() -> None:
+    assert {
+        command.callback.__name__ for command in app.registered_commands if command.callback
+    } == {*COMMANDS}
+
+
+def test_version() -> None:
+    assert invoke("--version")[:2] == (0, f"imbtune {__version__}\n")
+
+
+def test_search_has_the_options_that_users_script_against() -> None:
+    out = invoke("search", "--help")[1]
+    options = (
+        "trials name seed epochs gpus-per-trial cpus-per-trial max-concurrent address storage "
+        "sampler rungs time-budget wandb data set"
+    )
+    for option in options.split():
+        assert f"--{option}" in out, option
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`imbtune --help` is instant as long as no command's own imports are loaded."""
+    code = (
+        "import sys; from imbtune.cli.main import app\n"
+        "heavy = {'torch', 'ray', 'optuna', 'numpy', 'pyarrow', 'wandb'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_show_methods_names_every_part_and_preset() -> None:
+    code, out, _ = invoke("show", "methods")
+    assert code == 0
+    for slot, registry in SLOTS.items():
+        for entry in registry:
+            if slot != "data":
+                assert f" {entry.name} " in out, entry.name
+                assert entry.source.split(",")[0] in out
+    assert all(f" {name} " in out for name in PRESETS)
+
+
+def test_show_knobs_names_every_knob_with_its_default() -> None:
+    out = invoke("show", "knobs")[1]
+    for key in all_knobs():
+        lines = [line for line in out.splitlines() if f" {key} " in line]
+        slot, _, name = key.partition(".")
+        owners = [entry for entry in SLOTS[slot] if name in entry.knobs]
+        defaults = [str(p.default) for p in {entry.knobs[name] for entry in owners}]
+        assert sorted(line.split("│")[2].strip() for line in lines) == sorted(defaults), key
+
+
+def test_show_spaces_and_datasets() -> None:
+    spaces, datasets = invoke("show", "spaces")[1], invoke("show", "datasets")[1]
+    assert all(f" {name} " in spaces for name in ("digits-lt", "cifar10-lt", "cifar100-lt"))
+    assert all(f" {entry.name} " in datasets for entry in SLOTS["data"])
+
+
+WRONG_SEARCHES = [
+    ("digit-lt", "unknown space 'digit-lt': did you mean 'digits-lt'?"),
+    ("digits-lt --set mix.alfa=1", "unknown knob 'mix.alfa': did you mean 'mix.alpha'?"),
+    ("digits-lt --set mix=mamx", "unknown mix 'mamx': did you mean 'mamix'?"),
+    ("digits-lt --set mix.omega=9", "mix.omega=9.0 is out of range: from 0 to 4"),
+    ("digits-lt --set mix", "--set mix: give KNOB=VALUE, such as mix=mamix"),
+    ("digits-lt --sampler tpee", "unknown sampler 'tpee': did you mean 'tpe'?"),
+    ("digits-lt --gpus-per-trial 0.3", "--gpus-per-trial 0.3 cannot be: 3 trials leave 0.10"),
+    ("digits-lt --gpus-per-trial 99", "--gpus-per-trial 99: no machine here has that"),
+    ("digits-lt --gpus-per-trial -1", "--gpus-per-trial -1 cannot be"),
+    ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
+    ("digits-lt --time-budget soon", "--time-budget soon: give a time such as 90s, 30m or 2h"),
+    ("digits-lt --name a/b", "--name 'a/b': use letters, digits"),
+    ("digits-lt --storage foo://x", "cannot use the storage foo://x/digits-lt"),
+    ("digits-lt --data nowhere", "no data folder nowhere"),
+    ("cifar10-lt --data .", "{here} has no complete cifar10"),
+    ("digits-lt --set data.ratio=1000", "data.ratio=1000 leaves class '7' without an image"),
+    ("digits-lt --set data.head=5000", "class '0' has 138 images, but the profile needs 5000"),
+    ("digits-lt --set data.val_per_class=999", "data.val_per_class=999 takes every image"),
+    ("digits-lt --set model=resnet31", "unknown model 'resnet31': did you mean 'resnet32'?"),
+    ("digits-lt --set model=inception_v3", "model 'inception_v3' cannot take 1×8×8 images"),
+    ("digits-lt --address 127.0.0.1:1", "cannot connect to a Ray cluster at '127.0.0.1:1'"),
+    ("digits-lt --address local", "--address local is no cluster"),
+    ("digits-lt --address=", "--address '': it is empty: give a value, or leave it out"),
+    ("digits-lt --name=", "--name '': it is empty"),
+    ("digits-lt --time-budget=", "--time-budget '': it is empty"),
+    ("digits-lt --rungs prefixes", "unknown value for --rungs 'prefixes': did you mean 'prefix'?"),
+    ("digits-lt --wandb on", "unknown value for --wandb 'on'"),
+    ("digits-lt --set seed=7", "--set seed=7: give --seed"),
+    ("digits-lt --set epoch=7", "unknown setting 'epoch': did you mean 'epochs'?"),
+    ("digits-lt --set losss=ldam", "unknown setting 'losss': did you mean 'loss'?"),
+    ("digits-lt --set data=cifar10", "data=cifar10 cannot be set: a space is of one data set"),
+    ("digits-lt --set mix=none --set mix.omega=0.3", "mix 'none' has no knob 'omega'"),
+    ("digits-lt --trials 0", "Invalid value"),
+    ("digits-lt --trails 5", "No such option"),
+    (". --trials 5", "the space . is a folder: give a YAML file"),
+    ("digits-lt --storage /proc/nothing", "cannot write to"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization of inception_v3")
+@pytest.mark.parametrize(("args", "line"), WRONG_SEARCHES)
+def test_a_search_that_cannot_be_is_one_line_and_leaves_nothing(
+    args: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = invoke("search", *args.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("error: " + line.replace("{here}", str(tmp_path)))
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_online_wandb_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    code, _, err = invoke("search", "digits-lt", "--wandb", "online")
+    assert code == 2
+    assert "--wandb online needs a key" in err
+    assert not (tmp_path / "runs").exists()
+
+
+WRONG_TRAININGS = [
+    ("", "nothing to train: give a configuration file, or --preset and --space"),
+    ("nope.yaml", "cannot read nope.yaml"),
+    ("--preset mamx --space digits-lt", "unknown preset 'mamx': did you mean 'mamix'?"),
+    ("--preset mamix", "--preset mamix needs --space"),
+    ("good.yaml --preset mamix", "good.yaml and --preset mamix: give one of them"),
+    ("good.yaml --space digits-lt", "--space digits-lt goes with --preset"),
+    ("broken.yaml", "broken.yaml is not YAML"),
+    ("empty.yaml", "empty.yaml holds no configuration"),
+    ("wrong.yaml", "wrong.yaml: unknown knob 'mix.alfa': did you mean 'mix.alpha'?"),
+    ("good.yaml --set epochs=0", "epochs=0 is out of range: at least 1"),
+    ("good.yaml --out good.yaml", "good.yaml exists already and would be overwritten"),
+    ("good.yaml --data nowhere", "no data folder nowhere"),
+    ("good.yaml --set mix=mamx", "unknown mix 'mamx'"),
+    ("good.yaml --set mix=mixup --set mix.omega=1", "mix 'mixup' has no knob 'omega'"),
+    ("--preset mixup --space digits-lt --set mix.omega=1", "mix 'mixup' has no knob 'omega'"),
+    ("good.yaml --out /proc/nothing", "cannot write to /proc/nothing"),
+    ("provenance.yaml", "provenance.yaml: provenance: 'hello' is not a mapping"),
+]
+
+
+@pytest.mark.parametrize(("args", "line"), WRONG_TRAININGS)
+def test_a_training_that_cannot_be_is_one_line_and_leaves_nothing(
+    args: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text("data: {name: digits, ratio: 10}\nmix: mamix\n")
+    (tmp_path / "broken.yaml").write_text("mix: [")
+    (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "wrong.yaml").write_text("mix: {name: mixup, alfa: 1}")
+    (tmp_path / "provenance.yaml").write_text("mix: mixup\nprovenance: hello\n")
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = invoke("train", *args.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {line}")
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything that is not an expected failure comes through as it is."""
+
+    def bug(topic: str, space: str | None) -> None:
+        raise ZeroDivisionError(topic)
+
+    monkeypatch.setattr("imbtune.cli.show.show_command", bug)
+    with pytest.raises(ZeroDivisionError, match="knobs"):
+        invoke("show", "knobs")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5h", 5400), ("7", 7)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "-3s", "0", "0m", "3 weeks", "1e3"])
+def test_durations_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_duration(text)
+
+
+def test_settings_are_read_as_yaml_reads_them() -> None:
+    assert parse_settings(
+        ["mix=mamix", "mix.omega=0.5", "optimizer.nesterov=true", "epochs=3"]
+    ) == {
+        "mix": "mamix",
+        "mix.omega": 0.5,
+        "optimizer.nesterov": True,
+        "epochs": 3,
+    }

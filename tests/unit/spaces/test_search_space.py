@@ -1,0 +1,210 @@
+"""Search spaces: shipped ones, conditional knobs, presets as first trials, error lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imbtune.config.train_config import TrainConfig
+from imbtune.errors import ConfigError
+from imbtune.methods.posthoc import posthoc_methods
+from imbtune.spaces.search_space import Rungs, SearchSpace
+from imbtune.spaces.space_file import list_spaces, load_space, parse_space
+
+SHIPPED = (
+    *("cifar10-lt", "cifar100-lt", "cinic10-lt", "digits-lt-all"),
+    *("digits-lt", "fashion_mnist-lt", "svhn-lt", "tiny_imagenet-lt"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def sample(space: SearchSpace, trials: int, seed: int = 0) -> list[tuple[Any, TrainConfig]]:
+    """Random trials of a space: Optuna's parameters and the configuration."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    drawn = []
+    for _ in range(trials):
+        trial = study.ask()
+        config = space.suggest(trial, seed=1)
+        drawn.append((trial.params, config))
+    return drawn
+
+
+def test_the_shipped_spaces() -> None:
+    assert tuple(list_spaces()) == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_suggestions_stay_in_their_ranges_and_only_acting_knobs_are_asked_for(name: str) -> None:
+    space = load_space(name)
+    ranges = {knob.optuna_name: knob for knob in space.knobs}
+    for params, config in sample(space, 100):
+        flat = config.flat()
+        for key, value in params.items():
+            knob = ranges[key]
+            assert knob.to_optuna(flat[knob.key]) == pytest.approx(value)
+        asked = {ranges[key].key for key in params}
+        acting = {k.key for k in space.knobs if k.key in flat}
+        assert asked == acting
+
+
+def test_omega_is_asked_for_with_margin_aware_mixing_and_kappa_with_remix() -> None:
+    drawn = sample(load_space("cifar10-lt"), 200)
+    for params, config in drawn:
+        assert ("mix.omega" in params) == (config.mix.name == "mamix")
+        assert ("mix.kappa" in params) == (config.mix.name == "remix")
+        assert ("mix.alpha" in params) == (config.mix.name != "none")
+        assert ("1-weights.beta" in params) == (config.weights.name == "effective_number")
+    assert {config.mix.name for _, config in drawn} >= {"none", "remix", "mamix", "smote"}
+
+
+def test_knobs_of_generation_and_of_finishing_are_asked_for_with_their_parts() -> None:
+    drawn = sample(load_space("digits-lt-all"), 200)
+    for params, config in drawn:
+        assert ("generate.epochs" in params) == (config.generate.name == "deepsmote")
+        assert ("after.tau" in params) == (config.after.name in ("logit_adjustment", "tau_norm"))
+        assert ("after.lr" in params) == (config.after.name in ("crt", "lws"))
+        assert ("optimizer.rho" in params) == (config.optimizer.name in ("sam", "imbsam"))
+        assert ("mix.space" in params) == (config.mix.name in ("smote", "soft_smote"))
+        assert ("mix.probability" in params) == (config.mix.name != "none")
+        assert ("loss.noise" in params) == (config.loss.name == "gcl")
+    assert {config.generate.name for _, config in drawn} == {"none", "deepsmote", "m2m"}
+    assert {config.after.name for _, config in drawn} == set(posthoc_methods.names())
+
+
+def test_strength_is_not_asked_for_where_the_weights_never_act() -> None:
+    space = parse_space(
+        "s", {"knobs": {"weights": ["inverse"], "weights.power": None, "weights.schedule": None}}
+    )
+    for params, config in sample(space, 60):
+        never = config.weights.shared.schedule == "never"
+        assert ("weights.power" in params) != never
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_presets_are_the_first_trials_and_come_out_as_they_are(name: str) -> None:
+    space = load_space(name)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    presets = space.presets()
+    assert {"erm", "drw", "ldam_drw", "mixup_drw", "remix_drw", "mamix_drw"} <= set(presets)
+    for params in presets.values():
+        study.enqueue_trial(params)
+    for preset in presets:
+        assert space.suggest(study.ask(), seed=3) == space.preset(preset).replace(seed=3)
+
+
+def test_a_pinned_setting_is_fixed_for_trials_and_presets() -> None:
+    space = load_space("cifar10-lt").pin({"mix": "mamix", "mix.omega": 0.5, "optimizer.lr": 0.05})
+    assert list(space.presets()) == ["mamix_drw"]
+    for params, config in sample(space, 20):
+        assert config.mix.knobs["omega"] == 0.5
+        assert config.optimizer.knobs["lr"] == 0.05
+        assert not {"mix", "mix.omega", "optimizer.lr"} & set(params)
+    assert space.preset("mamix_drw").mix.knobs["omega"] == 0.5
+
+
+def test_a_knob_without_a_range_takes_that_of_the_chosen_part() -> None:
+    space = parse_space("s", {"train": {"optimizer": "adamw"}, "knobs": {"optimizer.lr": None}})
+    assert (space.knobs[0].low, space.knobs[0].high) == (1e-4, 1e-2)
+
+
+def test_the_complement_scale_is_log_in_one_minus_x() -> None:
+    space = parse_space("s", {"knobs": {"weights": ["effective_number"], "weights.beta": None}})
+    betas = [float(config.weights.knobs["beta"]) for _, config in sample(space, 400)]
+    assert min(betas) >= 0.9
+    assert max(betas) <= 0.99999
+    near = sum(beta > 0.999 for beta in betas) / len(betas)
+    assert 0.35 < near < 0.65  # two of four decades
+
+
+@given(st.integers(1, 1000), st.integers(2, 6), st.integers(1, 6))
+def test_rungs_rise_to_the_full_budget(epochs: int, eta: int, count: int) -> None:
+    budgets = Rungs(eta, count).budgets(epochs)
+    assert budgets[-1] == epochs
+    assert budgets == sorted(set(budgets))
+    assert budgets[0] >= 1
+    assert len(budgets) <= count
+
+
+def test_rungs_of_the_paper_budget() -> None:
+    assert Rungs(eta=3, count=4).budgets(200) == [7, 22, 67, 200]
+    assert Rungs(eta=3, count=4).budgets(5) == [1, 2, 5]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({"knob": {}}, "unknown field 'knob': did you mean 'knobs'?"),
+        ([], "a space is a mapping"),
+        ({"knobs": {"mix.alfa": None}}, "unknown knob 'mix.alfa'"),
+        ({"knobs": {"mix": ["mixup", "mamx"]}}, "unknown mix 'mamx': did you mean 'mamix'?"),
+        ({"knobs": {"mix": []}}, "mix: an empty list"),
+        ({"knobs": {"mix": "mixup"}}, "mix: 'mixup' is not a list of part names"),
+        ({"knobs": {"mix.alpha": {"low": 2, "high": 1}}}, "mix.alpha: low=2 is above high=1"),
+        ({"knobs": {"mix.alpha": {"low": -1, "high": 1}}}, "mix.alpha=-1.0 is out of range"),
+        ({"knobs": {"mix.alpha": {"low": 1}}}, "mix.alpha: {'low': 1} is neither"),
+        ({"knobs": {"mix.alpha": 1}}, "mix.alpha: 1 is neither"),
+        (
+            {"knobs": {"mix.omega": {"low": 0, "high": 1, "scale": "log"}}},
+            "mix.omega: 0 to 1 cannot be on a log scale",
+        ),
+        (
+            {"knobs": {"mix.omega": {"low": 0, "high": 1, "scale": "cubic"}}},
+            "unknown scale 'cubic'",
+        ),
+        ({"knobs": {"mix.late": {"low": 0, "high": 1}}}, "mix.late takes keep | stop"),
+        ({"knobs": {"data.ratio": {"low": 10, "high": 100}}}, "'data.ratio' cannot be searched"),
+        ({"knobs": {"seed": {"low": 0, "high": 9}}}, "'seed' cannot be searched"),
+        ({"data": {"name": "cifar11"}}, "unknown data 'cifar11': did you mean 'cifar10'?"),
+        ({"objective": "ballanced_accuracy"}, "unknown metric 'ballanced_accuracy': did you mean"),
+        ({"train": {"model": {"name": "resnet32", "width": 3}}}, "model 'resnet32' has no knob"),
+        ({"presets": ["mamx"]}, "unknown preset 'mamx': did you mean 'mamix'?"),
+        ({"presets": "erm"}, "presets: 'erm' is not a list"),
+        (
+            {"presets": ["mixup"], "knobs": {"mix": ["none"]}},
+            "mix=mixup is outside the space: none",
+        ),
+        ({"presets": [["erm"]]}, "presets: [['erm']] is not a list of preset names"),
+        ({"knobs": {3: None}}, "unknown knob '3'"),
+        ({"knobs": {"epochs": [2, 8]}}, "'epochs' cannot be searched"),
+        ({"train": {"seed": 3}}, "seed=3 cannot be fixed in a space"),
+        (
+            {"knobs": {"optimizer": ["sgd", "adamw"], "optimizer.lr": None}},
+            "optimizer.lr: its range differs among sgd, adamw: give low and high",
+        ),
+        ({"rungs": {"eta": 1}}, "rungs.eta=1 is not a whole number from 2"),
+        ({"rungs": {"count": True}}, "rungs.count=True is not a whole number from 1"),
+        ({"rungs": {"eta": True}}, "rungs.eta=True is not a whole number from 2"),
+        ({"rungs": {"grace": 1}}, "unknown rungs setting 'grace'"),
+        ({"train": 3}, "train: 3 is not a mapping"),
+    ],
+)
+def test_a_space_that_cannot_be_is_one_line(content: Any, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_space("s", content)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_space_from_a_path_and_its_file_in_the_error(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"knobs": {"mix": ["none", "mixup"]}}))
+    assert load_space(str(path)).name == "mine"
+    path.write_text("knobs: {mix.alfa: }")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: unknown knob"):
+        load_space(str(path))
+    path.write_text("knobs: [")
+    with pytest.raises(ConfigError, match="is not YAML") as caught:
+        load_space(str(path))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="unknown space 'digit-lt': did you mean 'digits-lt'"):
+        load_space("digit-lt")

@@ -1,0 +1,145 @@
+"""`--gpus-per-trial auto`: the choice by hand and by its rules, and what it is chosen by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import ray
+from command import invoke
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted import tiny_space
+from short_runs import CPU, make_config
+from small_data import make_splits
+
+from imbtune.cli.settings import parse_share
+from imbtune.errors import ConfigError
+from imbtune.study.request import AUTO, SearchRequest
+from imbtune.training.cost.shared_device import SharedDeviceResult, measure_shared_device
+from imbtune.tuning.cluster.resources import Node, check_gpu_fraction
+from imbtune.tuning.forecast.gpu_share import GAIN, ROOM, TOGETHER, candidates, choose, settle_share
+
+SPLITS = make_splits([60, 20, 6, 1])
+
+
+def shared(*rates: float, memory: int = 1) -> list[SharedDeviceResult]:
+    """Measured with 1, 2, 4, … trials, of which each takes so much memory."""
+    return [
+        SharedDeviceResult(count, count * memory, rate)
+        for count, rate in zip(TOGETHER, rates, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rates", "memory", "chosen"),
+    [
+        ((100, 200, 400, 800), 1, 8),
+        ((100, 190, 300, 320), 1, 4),  # 8 gain 7 %
+        ((100, 100, 100, 100), 1, 1),
+        ((100, 60, 40, 20), 1, 1),
+        ((100, 105, 120, 121), 1, 4),  # 2 gain too little, 4 enough over 1
+        ((100, 109.9, 109.9, 110.1), 1, 8),
+        ((100, 200, 400, 800), 20, 4),  # 4 take 80 of 100, 8 would take 160
+        ((100, 200, 400, 800), 23, 2),  # 4 take 92: they fit, but without room
+        ((100, 200, 400, 800), 99, 1),  # even one has no room
+        ((100, 200), 1, 2),  # 4 ran out of memory
+        ((100,), 1, 1),
+    ],
+)
+def test_the_most_trials_that_fit_and_still_gain_a_tenth(
+    rates: tuple[float, ...], memory: int, chosen: int
+) -> None:
+    assert choose(shared(*rates, memory=memory), 100) == chosen
+
+
+@given(
+    st.lists(st.floats(1, 1e6), min_size=1, max_size=4),
+    st.integers(1, 60),
+    st.floats(0.1, 10),
+)
+def test_a_choice_fits_and_gains_in_any_unit(rates: list[float], memory: int, unit: float) -> None:
+    measured = shared(*rates, memory=memory)
+    chosen = choose(measured, 100)
+    (one,) = (each for each in measured if each.trials == chosen)
+    assert chosen == 1 or (one.memory <= 100 * ROOM and one.rate >= GAIN * measured[0].rate)
+    fits = [each for each in measured if each.memory <= 100 * ROOM]
+    assert all(each.rate < GAIN * one.rate for each in fits if each.trials > chosen)
+    other = [SharedDeviceResult(each.trials, each.memory, unit * each.rate) for each in measured]
+    if math.log2(unit).is_integer():  # else the last bit of a rate may decide
+        assert choose(other, 100) == chosen
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 64), st.integers(1, 8)), min_size=1, max_size=4),
+    st.integers(1, 100),
+    st.none() | st.integers(1, 4),
+    st.none() | st.integers(1, 40),
+)
+def test_candidates_have_their_cpus_on_every_gpu(
+    sizes: list[tuple[int, int]], trials: int, cpus: int | None, concurrent: int | None
+) -> None:
+    nodes = [Node(*size) for size in sizes]
+    counts = candidates(nodes, trials, cpus, concurrent)
+    assert counts[0] == 1
+    assert counts == sorted(counts)
+    for count in counts[1:]:
+        assert all(count * node.gpus * (cpus or 1) <= node.cpus for node in nodes)
+        assert count < 1 + min(trials, concurrent or trials) / sum(node.gpus for node in nodes)
+    for count in counts:
+        check_gpu_fraction(1 / count)
+
+
+def test_candidates_of_a_large_machine_and_of_a_small_one() -> None:
+    assert candidates([Node(16, 1)], 100, None, None) == [1, 2, 4, 8]
+    assert candidates([Node(16, 1), Node(8, 2)], 100, None, None) == [1, 2, 4]
+    assert candidates([Node(16, 1)], 100, 4, None) == [1, 2, 4]
+    assert candidates([Node(16, 2)], 100, None, 5) == [1, 2]  # 3 on a GPU at most
+    assert candidates([Node(1, 4)], 100, None, None) == [1]
+
+
+def test_trials_in_one_process_are_measured() -> None:
+    """On a CPU too: every count, a rate of image passes, and no memory of a device."""
+    configs = [make_config(), make_config(optimizer="imbsam", generate="deepsmote")]
+    measured = measure_shared_device(configs, SPLITS, CPU, [1, 2], 1, pack=True)
+    assert [(one.trials, one.memory) for one in measured] == [(1, 0), (2, 0)]
+    assert all(math.isfinite(one.rate) and one.rate > 0 for one in measured)
+
+
+@pytest.fixture
+def a_gpu_on_paper() -> Iterator[None]:
+    """Ray here, which counts a GPU; PyTorch finds none, so a CPU is measured in its place."""
+    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("a_gpu_on_paper")
+def test_a_search_measures_processes_and_takes_the_share() -> None:
+    said: list[str] = []
+    asked = SearchRequest(tiny_space(), 9, "n", gpus_per_trial=AUTO)
+    settled = settle_share(asked, SPLITS, said.append)
+    assert settled.gpus_per_trial in (0.5, 1.0)
+    assert said[0] == "--gpus-per-trial auto: measuring 1 / 2 at a time on a GPU …"
+    assert said[1].startswith("--gpus-per-trial auto: 1 / 2 trials on a GPU train ")
+    assert said[1].endswith(f" images a second: {settled.gpus_per_trial:g}\n")
+    assert settle_share(settled, SPLITS, said.append) is settled
+    assert len(said) == 2
+
+
+def test_what_is_typed_is_a_number_or_auto() -> None:
+    assert [parse_share(text) for text in ("auto", "0.25", "2")] == ["auto", 0.25, 2.0]
+    with pytest.raises(ConfigError, match=r"--gpus-per-trial half: give 1/n such as 0.25"):
+        parse_share("half")
+
+
+def test_a_plan_measures_no_share() -> None:
+    code, _, error = invoke("plan", "digits-lt", "--gpus-per-trial", "auto")
+    assert code == 2
+    assert error == (
+        "error: --gpus-per-trial auto: only a search measures that: give 1/n, or leave it out\n"
+    )
