@@ -16,9 +16,9 @@ import yaml
 from command import run, start
 from typer.testing import CliRunner
 
-from imbtune.api import search_request
 from imbtune.cli.main import app
 from imbtune.errors import StudyError
+from imbtune.search_options import search_request
 from imbtune.tuning.calibration.run_calibration import random_configs, resume_calibration
 
 

@@ -20,10 +20,10 @@ from rich.console import Console
 from scipy import stats
 from small_data import make_splits
 
-from imbtune.api import search_request
 from imbtune.cli.calibrate import print_calibration
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
+from imbtune.search_options import search_request
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.files import write_study
@@ -487,7 +487,7 @@ def test_what_is_no_whole_calibration(tmp_path: Path) -> None:
     resources, request = Resources(1, 0, 1), request_in(tmp_path)
     for name, rungs in (("digits-lt-calibration", EVERY), ("search", "cooldown")):
         asked = replace(request, name=name, rungs=rungs)
-        write_study(Store(asked.path), asked, make_splits([20, 4]), resources)
+        write_study(Store(asked.path), asked, make_splits([20, 4]), vars(resources))
     with pytest.raises(ConfigError, match=r"is not whole yet: run .* resume .*-calibration$"):
         with_calibration(request)
     with pytest.raises(StudyError, match="search is a search: give the folder of a calibration"):

@@ -229,7 +229,9 @@ def put_study(place: Path, request: SearchRequest, resources: Resources, rows: i
     """A study of two trials: 100 passes in 1 s and 300 in 2 s; and one that trained nothing."""
     store = Store(str(place))
     store.create()
-    write_study(store, replace(request, name=place.name), make_splits([60, 20, 6, 1]), resources)
+    write_study(
+        store, replace(request, name=place.name), make_splits([60, 20, 6, 1]), vars(resources)
+    )
     sink = ParquetSink(store, knob_types(request.space))
     spent = [(100, 1.0), (300, 2.0)]
     for number in range(3):
