@@ -39,7 +39,7 @@ class HeadOptions:
 class Backbone(NamedTuple):
     """A network without its head.
 
-    Args:
+    Attributes:
         module: maps images (B, C, H, W) to features (B, D).
         features: D.
     """

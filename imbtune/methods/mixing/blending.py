@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 class Pairs(NamedTuple):
     """The pairs of images of an epoch, as a blend sees them.
 
-    Args:
+    Attributes:
         size: height and width of the images in pixels.
         n_i_SB: training images of the class of x_i.
         n_j_SB: training images of the class of x_j.
@@ -41,7 +41,7 @@ class Pairs(NamedTuple):
 class Blend(NamedTuple):
     """The draws of one epoch.
 
-    Args:
+    Attributes:
         lam_SB: λ in [0, 1], the share of x_i in each image, in the `shape` of the blend.
         box_SB4: int64 top, bottom, left and right of the box that x_j fills, in pixels, bottom and
             right excluded; None for a linear mix.
