@@ -87,7 +87,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SearchReques
     monkeypatch.setattr("imbtune.tuning.run_search.run_search", take_search)
     monkeypatch.setattr(  # a command before it made the calibration
         "imbtune.tuning.calibration.follow.with_calibration",
-        lambda request, calibration: replace(request, rungs="none"),
+        lambda request, _: replace(request, rungs="none"),
     )
     for function in (
         "retrain.train_final",
