@@ -15,7 +15,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +40,14 @@ from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.cluster.resources import Resources
 from imbtune.tuning.forecast.simulate import Event, Step, simulate
-from imbtune.tuning.messages import RUNG_TIME, SCORE
+from imbtune.tuning.messages import (
+    SCORE,
+    EpochReport,
+    RungReport,
+    TrialReport,
+    TrialSpec,
+    TuneDict,
+)
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.recorder import Recorder
 from imbtune.tuning.run_search import knob_types
@@ -64,27 +71,25 @@ ABOUT = (
 # ---- trials that take no time --------------------------------------------------------------------
 
 
-def reports(config: Mapping[str, Any], space: SearchSpace) -> list[dict[str, Any]]:
-    """What an actor would report of a trial: a result a rung, with a row for each epoch."""
-    (number,), (settings,) = config["trials"], config["settings"]
+def reports(spec: TrialSpec, space: SearchSpace) -> list[TrialReport]:
+    """What a worker would report of a trial: a report per rung, with its epochs."""
+    (number,), (settings,) = spec.trials, spec.settings
     rng = np.random.default_rng(number)
-    near = abs(np.log(settings["optimizer.lr"] / 0.1))
+    near = abs(np.log(float(settings["optimizer.lr"]) / 0.1))
     found, before = [], 0
     budgets = space.rungs.budgets(space.base().epochs)
-    for rung, budget in enumerate(budgets):
+    for index, budget in enumerate(budgets):
         score = float(0.8 - 0.1 * near + rng.normal(0, 0.05))
-        figures = {"balanced_accuracy": score, "accuracy": score, "recall": [score] * CLASSES}
-        at = {"trial": number, "budget": budget}
-        epoch = {**at, "phase": "trunk", "lr": 0.1, "loss": 1.0, "time": time.time(), **figures}
-        row = {**at, "kind": "cooldown", "score": score, "images": budget, "figures": figures}
-        found.append(
-            {
-                **{"epochs": [{**epoch, "epoch": i + 1} for i in range(before, budget)]},
-                **{RUNG_TIME: space.rungs.eta**rung, SCORE: score, "node": "here", "pid": 0},
-                **{"rung": [{**row, "node": "here", "seconds": 1.0, "threads": 1}]},
-                "done": budget == budgets[-1],
-            }
+        metrics = {"balanced_accuracy": score, "accuracy": score}
+        recall_K, now = [score] * CLASSES, time.time()
+        epochs = [
+            EpochReport(number, i + 1, "trunk", budget, 0.1, 1.0, metrics, recall_K, now)
+            for i in range(before, budget)
+        ]
+        rung = RungReport(
+            number, "cooldown", budget, score, budget, metrics, recall_K, {}, "here", 1.0, 1
         )
+        found.append(TrialReport(epochs, [rung], index, budget == budgets[-1], "here", 0))
         before = budget
     return found
 
@@ -98,12 +103,12 @@ class InstantActor(tune.Trainable):
         self._space = load_space("digits-lt")
         self.reset_config(config)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._reports = iter(reports(new_config, self._space))
+    def reset_config(self, new_config: TuneDict) -> bool:
+        self._reports = iter(reports(TrialSpec.from_tune(new_config), self._space))
         return True
 
-    def step(self) -> dict[str, Any]:
-        return next(self._reports)
+    def step(self) -> TuneDict:
+        return next(self._reports).to_tune(self._space.rungs.eta)
 
 
 # ---- the driver, measured ------------------------------------------------------------------------
@@ -195,15 +200,16 @@ def simulated(
     """The calls that Tune makes, in its order, without Ray."""
     running: dict[int, Any] = {}
 
-    def suggested() -> Iterator[Mapping[str, Any]]:
+    def suggested() -> Iterator[TuneDict]:
         for i in range(trials):
             config = searcher.suggest(f"t{i}")
             running[i] = SimpleNamespace(trial_id=f"t{i}", config=config)
             recorder.on_trial_start(0, [], running[i])
             yield config
 
-    def steps(config: Mapping[str, Any]) -> list[Step]:
-        return [(float(len(r["epochs"])), r) for r in reports(config, space)]
+    def steps(config: TuneDict) -> list[Step]:
+        found = reports(TrialSpec.from_tune(config), space)
+        return [(float(len(r.epochs)), r.to_tune(space.rungs.eta)) for r in found]
 
     for event in simulate(scheduler, suggested(), steps, WORKERS):
         _tell(event, running[event.trial], searcher, recorder)
@@ -236,7 +242,7 @@ def tuned(
     )
     with connected(None), patch.object(tune_run, "TrialActor", InstantActor):
         at_once = Resources(1, 0, ACTORS)
-        tune_run.fit(splits, worker_settings, at_once, searcher, trials, recorder, scheduler)
+        tune_run.run_trials(splits, worker_settings, at_once, searcher, trials, recorder, scheduler)
 
 
 # ---- figures -------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from imbtune.data.splits import search_splits
 from imbtune.models.networks import build_model
 from imbtune.runtime import keep_freed_memory
 from imbtune.spaces.space_file import load_space
-from imbtune.training.cost.shared_device import measure_sharing
+from imbtune.training.cost.shared_device import measure_shared_device
 from imbtune.training.state import pick_device
 
 BATCH, CLASSES, SIDE, WIDTH = 64, 10, 8, 16
@@ -201,7 +201,7 @@ def loops(packs: Sequence[int], repeats: int) -> dict[str, Any]:
     threads = len(os.sched_getaffinity(0))
 
     def rate(models: int, pack: bool) -> float:
-        (found,) = measure_sharing([config], splits, device, [models], threads, pack)
+        (found,) = measure_shared_device([config], splits, device, [models], threads, pack)
         return found.rate
 
     figures = {}

@@ -7,21 +7,20 @@ with underscores.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from imbtune.errors import ConfigError, unknown
-from imbtune.progress import Log, print_line
+from imbtune.errors import ConfigError
+from imbtune.progress import Log, no_line, print_line
 from imbtune.registry import Registry, Value
+from imbtune.search_options import check_numbers, check_whole, search_request
 
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.config.train_config import TrainConfig
     from imbtune.retrain import TrainResult
     from imbtune.spaces.search_space import SearchSpace
-    from imbtune.study.request import SearchRequest
     from imbtune.study.view import Study, Trial
     from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
     from imbtune.tuning.forecast.forecast import Forecast
@@ -53,7 +52,7 @@ def search(
     wandb: str = "off",
     data: str | Path | None = None,
     skip_corrupt: bool = False,
-    log: Log = print_line,
+    log: Log | None = print_line,
 ) -> Study:
     """Search a space: presets first, then what the sampler suggests; ASHA stops the weak trials.
 
@@ -84,7 +83,7 @@ def search(
         wandb: off, offline or online.
         data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
         skip_corrupt: go on without images that cannot be read.
-        log: is called with each line of progress.
+        log: is called with each line of progress; None for silence.
 
     Returns:
         The study; its `outcome` says how the search ended.
@@ -120,7 +119,7 @@ def search(
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import run_search
 
-    outcome = run_search(request, log)
+    outcome = run_search(request, log or no_line)
     return Study(outcome.path, outcome)
 
 
@@ -135,7 +134,7 @@ def resume(
     address: str | None = None,
     time_budget: float | None = None,
     data: str | Path | None = None,
-    log: Log = print_line,
+    log: Log | None = print_line,
 ) -> Study | CalibrationOutcome:
     """Resume a search or a calibration that was interrupted or killed, from its last rungs.
 
@@ -144,7 +143,7 @@ def resume(
         trials: another total of trials; None for the one that it began with.
         gpus_per_trial, cpus_per_trial, max_concurrent, pack, address, time_budget, data: as in
             `search`; None for what it began with, except for `time_budget`: no limit.
-        log: is called with each line of progress.
+        log: is called with each line of progress; None for silence.
 
     Returns:
         The study of a search, or what a calibration found.
@@ -166,18 +165,19 @@ def resume(
         "data": _path(data),
     }
     changes = {key: value for key, value in given.items() if value is not None}
+    check_numbers({**changes, "time_budget": time_budget})
     if read_study(path)[0].purpose == CALIBRATION:
         for option, value in (("--time-budget", time_budget), ("--trials", trials)):
             if value:
                 raise ConfigError(f"{option} {value:g}: {path} is a calibration: leave it out")
         from imbtune.tuning.calibration.run_calibration import resume_calibration
 
-        return resume_calibration(path, changes, log)
+        return resume_calibration(path, changes, log or no_line)
 
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import resume_search
 
-    outcome = resume_search(path, {**changes, "time_budget": time_budget}, log)
+    outcome = resume_search(path, {**changes, "time_budget": time_budget}, log or no_line)
     return Study(outcome.path, outcome)
 
 
@@ -206,13 +206,14 @@ def train(
     out: str | Path | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
-    log: Log = print_line,
+    log: Log | None = print_line,
 ) -> TrainResult:
     """Train a configuration on all training data, and test it once per seed, at the end.
 
     Args:
         what: a configuration file (a study's best.yaml), a study (its best.yaml), a trial of one
-            (`study.winner`), or a TrainConfig. None with `preset`.
+            (`study.winner`), or a TrainConfig (`TrainConfig.from_settings({"mix": "mamix"})`).
+            None with `preset`.
         preset: a baseline from the literature, with the data and fixed settings of `space`.
         space: for `preset`: a name, the path of a file, or a space.
         seeds: runs, with the seeds from the configuration's on.
@@ -221,7 +222,7 @@ def train(
         out: the folder for models and results; None for one beside the configuration.
         data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
         skip_corrupt: go on without images that cannot be read.
-        log: is called with each line of progress.
+        log: is called with each line of progress; None for silence.
 
     Raises:
         ImbtuneError: before anything is trained: the configuration, the data, the folder.
@@ -231,18 +232,19 @@ def train(
     from imbtune.retrain import TrainResult, train_final
     from imbtune.study.view import Study, Trial
 
+    check_whole("seeds", seeds, 1)
     replaced: dict[str, Value] = dict(settings or {})
     if epochs is not None:
         replaced["epochs"] = epochs
     if preset:
         if what is not None:
-            raise ConfigError(f"{what} and --preset {preset}: give one of them")
+            raise ConfigError(f"{_short(what)} and --preset {preset}: give one of them")
         if not space:
             raise ConfigError(f"--preset {preset} needs --space: the data to train it on")
         chosen = space if not isinstance(space, Path) else str(space)
         given = train_input.from_preset(preset, chosen, replaced)
     elif space:
-        raise ConfigError(f"--space {space} goes with --preset: a file names its own data")
+        raise ConfigError(f"--space {_short(space)} goes with --preset: a file names its own data")
     elif isinstance(what, TrainConfig):
         given = train_input.from_config(what, replaced)
     elif isinstance(what, Trial):
@@ -252,9 +254,17 @@ def train(
 
         given = train_input.from_file(join(what.path, "best.yaml"), replaced)
     elif what is None:
-        raise ConfigError("nothing to train: give a configuration file, or --preset and --space")
-    else:
+        raise ConfigError(
+            "nothing to train: give a configuration file, or --preset and --space (the winner of a "
+            "study without finals is None: give study.best)"
+        )
+    elif isinstance(what, str | Path):
         given = train_input.from_file(str(what), replaced)
+    else:
+        raise ConfigError(
+            f"cannot train {_short(what)}: give a configuration file, a study, a trial or a "
+            "TrainConfig"
+        )
     given = train_input.with_out(given, out)
     runs = train_final(
         given.config,
@@ -262,7 +272,7 @@ def train(
         given.out,
         _path(data),
         given.provenance,
-        log,
+        log or no_line,
         given.imports,
         skip_corrupt,
     )
@@ -285,7 +295,7 @@ def calibrate(
     storage: str | Path = "runs",
     data: str | Path | None = None,
     skip_corrupt: bool = False,
-    log: Log = print_line,
+    log: Log | None = print_line,
 ) -> CalibrationOutcome:
     """Measure how well each rung predicts the finished model; `search(rungs="auto")` follows it.
 
@@ -299,6 +309,7 @@ def calibrate(
     Raises:
         ImbtuneError: before anything starts; StudyError where too many trials failed.
     """
+    check_whole("trials", trials, 8)
     request = search_request(
         space,
         name=name,
@@ -320,7 +331,7 @@ def calibrate(
     from imbtune.tuning.calibration.run_calibration import run_calibration
 
     named = replace(request, name=name or request.space.name + CALIBRATION_SUFFIX)
-    return run_calibration(named, log)
+    return run_calibration(named, log or no_line)
 
 
 def plan(
@@ -362,6 +373,8 @@ def plan(
     Raises:
         ImbtuneError: the space, the data, resources that no machine has.
     """
+    check_whole("gpus", gpus, 1)
+    check_whole("cpus", cpus, 1)
     request = search_request(
         space,
         settings=settings,
@@ -396,89 +409,46 @@ def space(name: str, folder: str | Path = ".", **fields: object) -> SearchSpace:
         name: of the space, and of its studies by default.
         folder: where the modules in `imports` and a path in `like` are looked for.
         fields: those of a space file: like, about, imports, data, train, objective, rungs,
-            late_variants, presets, knobs.
+            late_variants, presets, knobs. Their values are what YAML can hold: words, numbers,
+            lists and dictionaries.
 
     Raises:
         ConfigError: an unknown field, part or knob, or a range that cannot be.
     """
+    import yaml
+
     from imbtune.spaces.space_file import parse_space
 
-    return parse_space(name, fields, Path(folder))
+    try:  # the study's space.yaml will hold them, so what YAML cannot hold is refused here
+        content = yaml.safe_load(yaml.safe_dump(fields))
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"the space {name} cannot be written as YAML ({error}): give words, numbers, lists and "
+            "dictionaries"
+        ) from error
+    return parse_space(name, content, Path(folder))
 
 
 def registries() -> dict[str, Registry]:
-    """The registries of all slots and mixing parts by name, to list parts or register one's own.
+    """The registries of all slots and mixing parts by name, to list their parts.
 
-    imbtune.registries()["loss"].register("mine", help="…")
+        [part.name for part in imbtune.registries()["loss"]]
+
+    A part of yours is registered in a module that a space names in `imports`
+    (`@registries()["loss"].register("mine", help="…")`): trials run in other processes, which do
+    not have what a notebook or a script registers.
     """
     from imbtune.config.slots import registries as all_registries
 
     return {registry.slot: registry for registry in all_registries()}
 
 
-def search_request(
-    space: str | Path | SearchSpace,
-    *,
-    name: str | None = None,
-    settings: Settings | None = None,
-    epochs: int | None = None,
-    rungs: str = "cooldown",
-    calibration: str | None = None,
-    **options: Any,
-) -> SearchRequest:
-    """The options of a search as a checked request.
-
-    Args:
-        space: a name, the path of a file, or a space.
-        settings, epochs: are fixed in the space.
-        options: the other fields of the request.
-
-    Raises:
-        ConfigError: an option that cannot be.
-    """
-    from imbtune.spaces.search_space import SearchSpace
-    from imbtune.spaces.space_file import load_space
-    from imbtune.study.request import AUTO, SearchRequest
-    from imbtune.study.tables.parquet import MODES
-    from imbtune.training.phases import RUNG_KINDS
-
-    for option, value in {"name": name, "calibration": calibration, **options}.items():
-        if value == "":  # a shell makes this of an unset variable
-            raise ConfigError(
-                f"--{option.replace('_', '-')} '': it is empty: give a value, or leave it out"
-            )
-    pinned: dict[str, Value] = dict(settings or {})
-    if epochs is not None:
-        pinned["epochs"] = epochs
-    loaded = space if isinstance(space, SearchSpace) else load_space(str(space))
-    loaded = loaded.pin(pinned)
-    study_name = name or loaded.name
-    if not re.fullmatch(r"[\w.-]+", study_name) or study_name.startswith("."):
-        raise ConfigError(f"--name {study_name!r}: use letters, digits, '-', '_' and '.'")
-    if "seed" in pinned:
-        raise ConfigError(
-            f"--set seed={pinned['seed']}: give --seed, which all trials' seeds follow"
-        )
-    typed = "" if isinstance(space, SearchSpace) else str(space)
-    request = SearchRequest(loaded, name=study_name, rungs=rungs, typed=typed, **options)
-    for option, value, choices in (
-        ("--rungs", request.rungs, (*RUNG_KINDS, "none", AUTO)),
-        ("--wandb", request.wandb, MODES),
-    ):
-        if value not in choices:
-            raise unknown(f"value for {option}", value, choices)
-    if request.rungs == AUTO:
-        from imbtune.tuning.calibration.follow import with_calibration
-
-        request = with_calibration(request, calibration)
-    elif calibration:
-        raise ConfigError(f"--calibration {calibration} goes with --rungs auto")
-    if loaded.late_variants > 1 and request.rungs == "prefix":
-        raise ConfigError(
-            f"--rungs prefix cannot tell late_variants: {loaded.late_variants} apart, which differ "
-            "in the cool-down alone: give cooldown, or leave late_variants out of the space"
-        )
-    return request
+def _short(given: object) -> str:
+    """A path, the path of a study, the name of a space, or else the kind of object."""
+    if isinstance(given, str | Path):
+        return str(given)
+    named = getattr(given, "path", None) or getattr(given, "name", None)
+    return str(named or f"a {type(given).__name__}")
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -8,3 +8,7 @@ from collections.abc import Callable
 Log = Callable[[str], None]  # is called with a line for the user
 
 print_line: Log = functools.partial(print, flush=True)
+
+
+def no_line(line: str) -> None:
+    """Says nothing: the log of a caller that wants no progress."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imbtune.config.plugins import PluginModule, load_plugins
+from imbtune.config.plugins import PluginModule, load_plugins, loaded_plugins, plugin_parts
 from imbtune.config.slots import check_knob
 from imbtune.config.train_config import TrainConfig, active, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
@@ -97,12 +97,14 @@ def from_preset(preset: str, space: str | SearchSpace, settings: Settings) -> Tr
 def from_config(config: TrainConfig, settings: Settings) -> TrainInput:
     """A configuration made in Python.
 
+    Where it has parts of the user's, all modules that are loaded in this process go with it.
+
     Args:
         settings: replace its own.
     """
-    return TrainInput(
-        _with_settings(config.flat(), settings), (), {"set": dict(settings)}, Path("runs/trained")
-    )
+    changed = _with_settings(config.flat(), settings)
+    imports = loaded_plugins() if plugin_parts(changed.flat().values()) else ()
+    return TrainInput(changed, imports, {"set": dict(settings)}, Path("runs/trained"))
 
 
 def check_has_knobs(config: TrainConfig, settings: Settings) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -22,6 +23,15 @@ from imbtune.models.networks import Classifier
 from imbtune.storage import Store
 from imbtune.training.model import new_model
 
+NOT_A_MODEL = (  # what torch.load raises for other files, and what their content lacks
+    UnpicklingError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+)
 BATCH = 256  # images that pass through the network at a time
 
 
@@ -29,8 +39,8 @@ class TrainedModel:
     """A network with all that its use needs: class names, preprocessing, the softmax's scale.
 
     Attributes:
-        network: maps normalised images (N, C, H, W) to logits (N, K); on the CPU, in evaluation
-            mode.
+        network: maps normalised images (N, C, H, W) to logits (N, K), in evaluation mode. It is
+            loaded on the CPU; after `network.to("cuda")` predictions are made there.
         classes: the name of each class.
         image_shape: (C, H, W) of the images in training; None for a file of an older version.
         config: the configuration that it was trained with.
@@ -51,6 +61,12 @@ class TrainedModel:
         self.image_shape = image_shape
         self._mean_C, self._std_C = torch.tensor(mean), torch.tensor(std)
         self._scale = scale
+
+    def __repr__(self) -> str:
+        shape = "×".join(map(str, self.image_shape or (len(self._mean_C), "H", "W")))
+        return (
+            f"TrainedModel({self.config.model.name}, {len(self.classes)} classes, images {shape})"
+        )
 
     def predict(self, images: ArrayLike) -> NDArray[np.str_]:
         """The name of the most probable class of each image, (N,).
@@ -83,19 +99,25 @@ class TrainedModel:
             images: as those of :meth:`predict_proba`.
         """
         pixels_NCHW = self._channels_first(images)
+        if not len(pixels_NCHW):
+            return torch.zeros(0, len(self.classes))
+        device = next(self.network.parameters()).device
+        mean_C, std_C = self._mean_C.to(device), self._std_C.to(device)
         with torch.inference_mode():
             blocks = [
-                self.network(normalise(block, self._mean_C, self._std_C)).float()
+                self.network(normalise(block.to(device), mean_C, std_C)).float().cpu()
                 for block in pixels_NCHW.split(BATCH)
             ]
-        return self._scale * torch.cat(blocks) if blocks else torch.zeros(0, len(self.classes))
+        return self._scale * torch.cat(blocks)
 
     def _channels_first(self, images: ArrayLike) -> Tensor:
-        pixels = torch.as_tensor(np.asarray(images))
-        if pixels.dtype != torch.uint8:
+        array = np.asarray(images)
+        if array.dtype != np.uint8:
             raise ConfigError(
-                f"images are {pixels.dtype}: give uint8 pixels from 0 to 255, not normalised"
+                f"images are {array.dtype}: give uint8 pixels from 0 to 255, not normalised"
             )
+        # torch wants an array that can be written to and has no negative strides
+        pixels = torch.from_numpy(np.require(array, requirements=("C", "W")))
         channels = len(self._mean_C)
         if pixels.ndim == 3 and channels == 1:
             pixels = pixels[:, None]
@@ -108,7 +130,7 @@ class TrainedModel:
                 return pixels.permute(0, 3, 1, 2)
         wanted = self.image_shape or (channels, "H", "W")
         raise ConfigError(
-            f"images of shape {tuple(pixels.shape)}: give (N, {', '.join(map(str, wanted))}), or "
+            f"images of shape {array.shape}: give (N, {', '.join(map(str, wanted))}), or "
             "the same with channels last"
         )
 
@@ -131,7 +153,15 @@ def load_model(path: str | Path, seed: int | None = None) -> TrainedModel:
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)
         settings, classes = saved["settings"], saved["classes"]
-    except (KeyError, TypeError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (
+        KeyError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        OSError,
+        UnpicklingError,
+    ) as error:
         raise ConfigError(f"{file} is no model that imbtune wrote ({error})") from error
     load_plugins(saved.get("imports"), Store(str(file.parent)))
     config = TrainConfig.from_settings(settings)

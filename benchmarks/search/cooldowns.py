@@ -67,7 +67,7 @@ def along(
     for segment in rung_segments("cooldown", budgets[1:], phases)[:2]:
         for epoch in segment.epochs:
             train_epoch(state, data, epoch)
-        with state.kept(config, data):
+        with state.temporarily(state.methods):
             passed = []
             for epoch in segment.branch:
                 train_epoch(state, data, epoch)

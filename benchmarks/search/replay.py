@@ -25,6 +25,7 @@ from contenders import ALL, MAIN, PLAIN, VARIANTS
 from recorded import Floats, Recorded, calibration, names, read
 
 from imbtune.tuning.forecast.simulate import Scheduler, Step, simulate
+from imbtune.tuning.messages import TrialSpec, TuneDict
 
 LIMITS = {1: 40, 8: 80, 64: 320, 1000: 2000}  # workers: the compute of a search
 TRIALS = {1000: 2000}  # workers: the most trials; where nothing stands, compute alone ends a search
@@ -76,9 +77,12 @@ def replay(
     truth_P = truth_N[list(population)]
     best, started, finished, spent = -np.inf, 0, 0, 0.0
     changes = [(0.0, 0.0, float(truth_P.max() - truth_P.mean()))]
-    configs = ({"number": i, "preset": None, "config": n} for i, n in enumerate(trials))
+    configs: Iterator[TuneDict] = (
+        {**TrialSpec.single_run(i, {}, without_rungs=False).to_tune(), "config": n}
+        for i, n in enumerate(trials)
+    )
     for event in simulate(scheduler, configs, lambda config: paths[config["config"]], workers):
-        compute, n = event.compute / full, event.result["config"]
+        compute, n = event.compute / full, int(event.result["config"])
         if compute > LIMITS[workers]:
             spent = LIMITS[workers]
             break
@@ -87,7 +91,7 @@ def replay(
             continue
         finished += 1
         if own_N[n] > best:
-            best = own_N[n]
+            best = float(own_N[n])
             changes.append((compute, event.time / full, float(truth_P.max() - truth_N[n])))
     compute_C, time_C, regret_C = np.array(changes).T
     regret_G, regret_at_time = (

@@ -12,10 +12,10 @@ from imbtune import api
 from imbtune.cli.settings import INTERRUPTED, make_console, parse_settings, parse_share
 from imbtune.study.hints import resume_command, space_command
 from imbtune.study.request import AUTO, CALIBRATION_SUFFIX, SearchRequest
-from imbtune.tuning.calibration.rung_quality import Calibration, cautions, format_rho
 
 if TYPE_CHECKING:  # Ray takes seconds to import
     from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
+    from imbtune.tuning.calibration.rung_quality import Calibration
 
 
 def calibrate_command(
@@ -46,6 +46,8 @@ def finish_calibration(outcome: CalibrationOutcome) -> None:
 
 def print_calibration(request: SearchRequest, found: Calibration, console: Console) -> None:
     """The table of the rungs, the noise floor, the advice, and the next command."""
+    from imbtune.tuning.calibration.rung_quality import cautions, format_rho
+
     table = Table(title=f"{found.trials} trials of {found.full_budget} epochs, two seeds each")
     for heading in ("rungs", "epochs", "Spearman's ρ", "90 % interval", "best third found", "cost"):
         table.add_column(heading, justify="left" if heading == "rungs" else "right")

@@ -249,7 +249,7 @@ def train(
 ) -> None:
     """Train a configuration on all training data, and test it once, at the end."""
     if trial:
-        from imbtune.cli.reproduce import repeat_command
+        from imbtune.cli.train import repeat_command
 
         others: dict[str, object] = {
             "a file": config,

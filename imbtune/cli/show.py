@@ -81,7 +81,7 @@ def _knobs() -> list[Table]:
 def _owners(registry: Registry, name: str) -> dict[DeclaredKnob, list[Part]]:
     """The parts that have the knob, by what it is for them: its default and ranges may differ."""
     found: dict[DeclaredKnob, list[Part]] = {}
-    for entry in registry.owners(name):
+    for entry in registry.parts_with(name):
         found.setdefault(entry.knobs[name], []).append(entry)
     return found
 

@@ -24,7 +24,6 @@ from imbtune.storage import Store, join
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import TrialRecord
 from imbtune.study.request import SearchRequest
-from imbtune.tuning.cluster.resources import Resources
 
 FILE = "study.yaml"
 READ = {  # what is read of it beside the request and the space
@@ -43,20 +42,27 @@ def check_no_study(store: Store, request: SearchRequest) -> None:
         )
 
 
-def write_study(store: Store, request: SearchRequest, splits: Splits, resources: Resources) -> None:
-    """study.yaml: the resolved space, the data's fingerprint, versions, seed and command line; and
-    space.yaml, a space file that says the same as the one that was searched. For whoever holds the
-    folder.
+def write_study(
+    store: Store, request: SearchRequest, splits: Splits, resources: Mapping[str, float]
+) -> None:
+    """Write study.yaml and space.yaml. The caller must hold the study's lock.
+
+    study.yaml has the resolved space, the fingerprint of the data, versions, seed and command line.
+    space.yaml is a complete space file, equivalent to the one that was searched.
+
+    Args:
+        resources: CPUs and GPUs per trial, and how many trials run at a time, by name.
 
     Raises:
-        StudyError: another search of that name came while this one read data and measured.
+        StudyError: another search has created a study of this name since `check_no_study` was
+            called before loading the data.
     """
     check_no_study(store, request)
     content = {
         "name": request.name,
         "purpose": request.purpose,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(["imbtune", *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": request.seed,
         "trials": request.trials,
         "sampler": request.sampler,
@@ -65,7 +71,7 @@ def write_study(store: Store, request: SearchRequest, splits: Splits, resources:
             "budgets": request.budgets,
             "eta": request.space.rungs.eta,
         },
-        "resources": vars(resources),
+        "resources": dict(resources),
         "data": {
             "train": len(splits.train),
             "validation": len(splits.held_out),

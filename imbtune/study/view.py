@@ -5,7 +5,7 @@ Reading a study imports neither torch nor Ray, and runs no code that the study b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ class Trial:
         budget: epochs of the model that was scored.
         settings: its complete configuration, without knobs that do not act.
         metrics: all metrics at the highest rung, each in [0, 1].
+        recall_K: recall of each class at the highest rung, in the order of the data's classes
+            (`study.info["data"]["classes"]`).
         rungs: the score at each rung, by its budget in epochs.
     """
 
@@ -54,6 +56,7 @@ class Trial:
     budget: int
     settings: Mapping[str, Value]
     metrics: Mapping[str, float]
+    recall_K: Sequence[float]
     rungs: Mapping[int, float]
 
     def __str__(self) -> str:
@@ -82,13 +85,20 @@ class Study:
     def __init__(self, path: str, outcome: SearchOutcome | None = None) -> None:
         self.path, self.outcome = path, outcome
         self._store = Store(path)
-        if not self._store.exists("study.yaml"):
+        try:
+            there = self._store.exists("study.yaml")
+        except OSError as error:
+            raise StudyError(f"cannot reach {path}: {error}") from error
+        if not there:
             raise StudyError(f"{path} is no study, it has no study.yaml: give a study's folder")
 
     def __repr__(self) -> str:
-        trials = self.trials
-        counts = ", ".join(f"{n} {state}" for state, n in trials["state"].value_counts().items())
-        return f"Study({self.path!r}): {len(trials)} of {self.info['trials']} trials ({counts})"
+        info, states = self.info, self.trials["state"].value_counts()
+        if info.get("purpose") == "calibration":
+            return f"Study({self.path!r}): a calibration of {info['trials']} trials"
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        found = f"{states.sum()} of {info['trials']} trials"
+        return f"Study({self.path!r}): {found}" + (f" ({counts})" if counts else "")
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -107,7 +117,7 @@ class Study:
         does not act. `finalist` is added: whether the trial was trained again with fresh seeds.
         """
         frame = self._frame("trials", trial_schema({})).sort_values("trial", ignore_index=True)
-        frame["finalist"] = frame["trial"].isin(self.finals["trial"])
+        frame["finalist"] = frame["trial"].isin(self.finals["trial"]).astype(bool)
         return frame
 
     @property
@@ -195,6 +205,7 @@ class Study:
             budget=row["budget"],
             settings={k: v for k, v in row.items() if _is_setting(k) and v is not None},
             metrics={name: row[name] for name in metrics if row[name] is not None},
+            recall_K=row["recall"] or [],
             rungs=dict(zip(row["rung_budgets"], row["rung_scores"], strict=True)),
         )
 
@@ -203,8 +214,8 @@ class Study:
         if not self._store.exists("best.yaml"):
             return None
         content = parse_yaml(join(self.path, "best.yaml"), self._store.read("best.yaml").decode())
-        provenance: dict[str, Any] = content["provenance"]
-        return provenance if provenance["finals"] else None
+        provenance: dict[str, Any] = content.get("provenance") or {}  # a user may have edited it
+        return provenance if provenance.get("finals") else None
 
     def _frame(self, name: str, schema: pa.Schema) -> pd.DataFrame:
         """A table as a DataFrame; an empty one where nothing is written yet."""

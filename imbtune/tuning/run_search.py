@@ -74,7 +74,7 @@ def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
         resources = find_resources(request, log)
         store.create()
         with open_journal(store, request.name) as journal:
-            write_study(store, request, splits, resources)
+            write_study(store, request, splits, vars(resources))
             log(headline(request, splits, resources))
             for note in splits.notes:
                 log(note)

@@ -316,15 +316,6 @@ def exists(name: str) -> bool:
     return False
 
 
-OLD = pytest.mark.xfail(
-    strict=False, reason="docs/architecture.md still describes the former folders"
-)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, marks=OLD if p.name == "architecture.md" else ()) for p in DOCS],
-    ids=lambda path: path.name,
-)
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_documents_name_modules_that_exist(path: Path) -> None:
     assert [name for name in sorted(names_in(path.read_text("utf-8"))) if not exists(name)] == []

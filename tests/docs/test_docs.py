@@ -24,7 +24,6 @@ from imbtune.spaces.space_file import load_space
 from imbtune.study.request import SearchRequest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "imbtune"
 OWN_PARTS = ROOT / "docs" / "own-parts.md"
 OWN_KNOBS = ("loss.reach", "mix.sharpness", "model.width", "data.noise")
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -87,7 +86,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SearchReques
     monkeypatch.setattr("imbtune.tuning.run_search.run_search", take_search)
     monkeypatch.setattr(  # a command before it made the calibration
         "imbtune.tuning.calibration.follow.with_calibration",
-        lambda request, _: replace(request, rungs="none"),
+        lambda request, _calibration: replace(request, rungs="none"),
     )
     for function in (
         "retrain.train_final",

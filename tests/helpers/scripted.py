@@ -17,8 +17,9 @@ from optuna.trial import FrozenTrial
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import parse_space
 from imbtune.study.journal import apply_pending_states, recorded_rungs, rungs_of
+from imbtune.study.records import RungRecord
 from imbtune.tuning.asha import RungScheduler
-from imbtune.tuning.messages import RUNG_TIME, SCORE
+from imbtune.tuning.messages import RungReport, TrialReport, TrialSpec, TuneDict
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 
 BUDGETS, ETA, SEED = [1, 3, 9], 3, 5
@@ -65,48 +66,45 @@ class ScriptedSearch:
         trials: int,
         sampler: str = "random",
         concurrent: int = 2,
-        rescue: float = 0.3,
+        never_prune: float = 0.3,
     ) -> None:
         self.study, self.concurrent = study, concurrent
-        self.scheduler = RungScheduler(BUDGETS, ETA, rescue, SEED)
+        self.scheduler = RungScheduler(BUDGETS, ETA, never_prune, SEED)
         self.stopped = self.scheduler.replay(recorded_rungs(study))
         apply_pending_states(study, self.stopped, BUDGETS[-1])
         self.searcher = OptunaSearcher(study, space, trials, SEED, BUDGETS[-1], sampler)
-        self.given: list[dict[str, Any]] = []
+        self.given: list[TrialSpec] = []
         self._running: dict[str, Any] = {}
 
     def run(self) -> None:
         """To the end."""
         while self._fill():
             waiting = self._running.values()
-            self._advance(min(waiting, key=lambda t: (t.config["reached"], t.config["number"])))
+            self._advance(min(waiting, key=lambda trial: (trial.reached, trial.spec.number)))
 
     def _fill(self) -> bool:
         while len(self._running) < self.concurrent:
             name = f"t{len(self.given)}"
-            suggested = self.searcher.suggest(name)
-            if suggested == OptunaSearcher.FINISHED:
+            spec = self.searcher.next_spec(name)
+            if spec is None:
                 break
-            self.given.append(dict(suggested))  # as handed out; `reached` rises in the other
-            self._running[name] = SimpleNamespace(trial_id=name, config=suggested)
+            self.given.append(spec)
+            self._running[name] = SimpleNamespace(
+                trial_id=name, config=spec.to_tune(), spec=spec, reached=spec.reached_budget
+            )
             self.scheduler.on_trial_add(None, self._running[name])  # type: ignore[arg-type]
         return bool(self._running)
 
     def _advance(self, trial: Any) -> None:
         """Train to the next rung, and tell everyone as Ray Tune does."""
-        config, name = trial.config, trial.trial_id
-        rung = BUDGETS.index(config["reached"]) + 1 if config["reached"] else 0
-        budget = config["reached"] = BUDGETS[rung]
-        if FAILS in config["trials"] and rung == 1:
+        spec, name = trial.spec, trial.trial_id
+        rung = BUDGETS.index(trial.reached) + 1 if trial.reached else 0
+        budget = trial.reached = BUDGETS[rung]
+        if FAILS in spec.trials and rung == 1:
             self.searcher.on_trial_complete(name, None, error=True)
             del self._running[name]
             return
-        rows = [
-            row_of(number, budget, settings)
-            for number, settings in zip(config["trials"], config["settings"], strict=True)
-        ]
-        best = max(row["score"] for row in rows)
-        result = {RUNG_TIME: ETA**rung, SCORE: best, "rung": rows}
+        result = rung_result(spec, budget)
         if budget == BUDGETS[-1]:
             self.scheduler.on_trial_complete(None, trial, result)  # type: ignore[arg-type]
         elif self.scheduler.on_trial_result(None, trial, result) == RungScheduler.CONTINUE:
@@ -116,20 +114,63 @@ class ScriptedSearch:
         del self._running[name]
 
 
-def row_of(number: int, budget: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's row of a rung, as an actor reports it."""
+def next_specs(searcher: OptunaSearcher, count: int) -> list[TrialSpec]:
+    """The next specs of a search, which has so many left; asked for as t0, t1, …"""
+    return [next_spec(searcher, i) for i in range(count)]
+
+
+def next_spec(searcher: OptunaSearcher, i: int) -> TrialSpec:
+    """The next spec of a search that has one left; asked for as t{i}."""
+    spec = searcher.next_spec(f"t{i}")
+    assert spec
+    return spec
+
+
+def rung_result(spec: TrialSpec, budget: int, scored: int | None = None) -> TuneDict:
+    """The result of a rung as Ray Tune passes it; with `scored`, of the first trials alone."""
+    pairs = list(zip(spec.trials, spec.settings, strict=True))[:scored]
+    reports = [rung_report(number, budget, settings) for number, settings in pairs]
+    return trial_report(reports, BUDGETS.index(budget), budget == BUDGETS[-1]).to_tune(ETA)
+
+
+def trial_report(rung: list[RungReport], index: int | None, is_last: bool) -> TrialReport:
+    """A worker's report without epochs."""
+    return TrialReport([], rung, index, is_last, "here", 0)
+
+
+def rung_report(number: int, budget: int, settings: Mapping[str, Any]) -> RungReport:
+    """A trial at a rung, as a worker reports it."""
     score = score_of(number, budget, settings)
-    figures = {"accuracy": score, "recall": [score, 0.5]}
-    return {
-        **{"trial": number, "kind": "cooldown", "budget": budget, "score": score},
-        **{"images": 100 * budget, "figures": figures, "node": "here", "seconds": 1.0},
-        "threads": 1,
-    }
+    return scored_rung(number, budget, score)
+
+
+def scored_rung(number: int, budget: int, score: float) -> RungReport:
+    """A trial at a rung with a score."""
+    return RungReport(
+        trial=number,
+        kind="cooldown",
+        budget=budget,
+        score=score,
+        images=100 * budget,
+        metrics={"accuracy": score},
+        recall_K=[score, 0.5],
+        margins={},
+        node="here",
+        seconds=1.0,
+        threads=1,
+    )
+
+
+def rung_record(
+    order: int, budget: int, score: float, images: int = 90, **metrics: float | None
+) -> RungRecord:
+    """A rung as a study records it."""
+    return RungRecord(order, "cooldown", budget, score, images, metrics, [], {}, "n", 1.0, 1)
 
 
 def told(trial: FrozenTrial) -> list[Any]:
     """All that a study knows of a trial, but for times and the order of rungs."""
-    rungs = [(r.budget, r.score, r.images, r.figures) for r in rungs_of(trial)]
+    rungs = [(r.budget, r.score, r.images, r.columns()) for r in rungs_of(trial)]
     attributes = {k: v for k, v in trial.user_attrs.items() if not k.startswith("rung ")}
     values = [trial.intermediate_values, trial.value if trial.state.name == "COMPLETE" else None]
     return [trial.number, trial.state.name, trial.params, *values, attributes, rungs]

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from imbtune.errors import DataError
 from imbtune.methods.image_generation import DeepSmote
+from imbtune.training.device.neighbours import ROWS, nearest_members
+from imbtune.training.phases import steps_per_epoch
 
 Ints = NDArray[np.int64]
 BATCH = 128  # as the reference package
-BLOCK = 1024  # rows of a distance matrix in memory at a time
 WIDEST = 8  # layers double in width up to this many times the first, as the authors' do
 
 
@@ -64,7 +65,7 @@ def generate(
 
 def passes(spec: DeepSmote, images: int) -> int:
     """Image passes (forward and backward) through the autoencoder: two of a batch a step."""
-    steps, batch = _steps(images)
+    steps, batch = steps_per_epoch(images, BATCH)
     return 2 * spec.epochs * steps * batch
 
 
@@ -174,13 +175,13 @@ def smote(latents_NZ: Tensor, neighbours: int, total: int, rng: np.random.Genera
 
 
 def _nearest(latents_NZ: Tensor, neighbours: int) -> Tensor:
-    """The nearest others of each, nearest first (N, J); in blocks, so that no N×N is ever held."""
-    rows = torch.arange(len(latents_NZ), device=latents_NZ.device)
-    found = []
-    for block in rows.split(BLOCK):
-        distance = torch.cdist(latents_NZ[block], latents_NZ)
-        distance.scatter_(1, block[:, None], torch.inf)  # not itself
-        found.append(distance.topk(neighbours, dim=1, largest=False).indices)
+    """The nearest other latents of each, nearest first (N, J)."""
+    rows_N = torch.arange(len(latents_NZ), device=latents_NZ.device)
+    # all columns at once: other blocks could change the last bit of a distance, and the results
+    found = [
+        nearest_members(latents_NZ, block, rows_N, neighbours, columns=len(rows_N))
+        for block in rows_N.split(ROWS)
+    ]
     return torch.cat(found)
 
 
@@ -195,17 +196,11 @@ def _draw_epoch(
     images: int, members: list[Ints], rng: np.random.Generator
 ) -> tuple[Ints, Ints, Ints]:
     """Images of each step, those of the step's class, and what these must decode to (S, B) each."""
-    steps, batch = _steps(images)
+    steps, batch = steps_per_epoch(images, BATCH)
     order = np.concatenate([rng.permutation(images) for _ in range(-(-steps * batch // images))])
     own = [rng.choice(members[rng.integers(len(members))], batch) for _ in range(steps)]
     own_SB = np.stack(own)
     return order[: steps * batch].reshape(steps, batch), own_SB, np.roll(own_SB, 1, axis=1)
-
-
-def _steps(images: int) -> tuple[int, int]:
-    """Steps S and batch B: full batches only, as near to every image once as they come."""
-    batch = min(BATCH, images)
-    return max(1, round(images / batch)), batch
 
 
 def _members(labels_N: Tensor) -> list[Ints]:

@@ -15,9 +15,6 @@ channels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from imbtune.methods.image_generation import M2m
+from imbtune.training.model import evaluating
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -109,7 +107,7 @@ def translate(
     low, span = low_C.view(-1, 1, 1), (high_C - low_C).view(-1, 1, 1)
     pixels_BCHW = ((images_BCHW.detach() - low) / span).clamp(0, 1)
     pixels_BCHW = (pixels_BCHW + _noise(pixels_BCHW, generator)).clamp(0, 1)
-    with _evaluation(net, seed_net), torch.enable_grad():
+    with evaluating(net), evaluating(seed_net), torch.enable_grad():
         for _ in range(spec.steps):
             pixels_BCHW.requires_grad_()
             shown_BCHW = pixels_BCHW * span + low
@@ -148,16 +146,3 @@ def _norm(x_BCHW: Tensor) -> Tensor:
 
 def _pick(values_BK: Tensor, labels_B: Tensor) -> Tensor:
     return values_BK.gather(1, labels_B[:, None]).squeeze(1)
-
-
-@contextmanager
-def _evaluation(*nets: nn.Module) -> Iterator[None]:
-    """Both networks in evaluation mode, and afterwards every layer in the mode that it was in."""
-    modes = [(layer, layer.training) for net in nets for layer in net.modules()]
-    try:
-        for net in nets:
-            net.eval()
-        yield
-    finally:
-        for layer, training in modes:
-            layer.training = training

@@ -72,7 +72,7 @@ def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
         session = Session(request, store, splits, find_resources(request, log), log)
         store.create()
         with study_lock(store):
-            write_study(store, request, splits, session.resources)
+            write_study(store, request, splits, vars(session.resources))
             return _calibrate(session)
 
 

@@ -20,7 +20,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.study.records import COMPLETE, RungRecord, TrialRecord
 from imbtune.study.request import SearchRequest
-from imbtune.training.cost.image_passes import path_passes
+from imbtune.training.cost.image_passes import segment_passes
 from imbtune.training.cost.timing import Speed
 from imbtune.training.phases import Segment
 from imbtune.tuning.asha import RungScheduler
@@ -150,7 +150,7 @@ class Costs:
         found = []
         scored = dict.fromkeys((segment.rung for segment in path), 0)
         seconds, passes = OVERHEAD, 0
-        for segment, own in zip(path, path_passes(variants, self._counts_K, path), strict=True):
+        for segment, own in zip(path, segment_passes(variants, self._counts_K, path), strict=True):
             images = self._held * (segment.cost + 1)  # after each epoch, and for the score
             if segment.budget == path[-1].budget:
                 images += self._held + int(self._counts_K.sum())  # margins

@@ -16,7 +16,7 @@ from imbtune.data.splits import Splits
 from imbtune.progress import Log
 from imbtune.registry import Value
 from imbtune.study.request import AUTO, SearchRequest
-from imbtune.training.cost.shared_device import Sharing, measure_sharing
+from imbtune.training.cost.shared_device import SharedDeviceResult, measure_shared_device
 from imbtune.training.state import pick_device
 from imbtune.tuning.cluster.connection import cluster_nodes
 from imbtune.tuning.cluster.resources import Node
@@ -67,7 +67,7 @@ def candidates(
     return [count for count in TOGETHER if count <= max(1, most)]
 
 
-def choose(measured: Sequence[Sharing], total: float) -> int:
+def choose(measured: Sequence[SharedDeviceResult], total: float) -> int:
     """The most trials that fit into the memory with room, and together train at least a tenth
     faster than the next fewer that were chosen so.
 
@@ -89,13 +89,13 @@ def _measure(
     threads: int,
     pack: bool,
     imports: Sequence[PluginModule],
-) -> tuple[list[Sharing], float]:
+) -> tuple[list[SharedDeviceResult], float]:
     """On a machine with a GPU: what was measured there, and the GPU's memory in bytes."""
     register(imports)
     configs = [TrainConfig.from_settings(each) for each in settings]
     device = pick_device()
     with explain_out_of_memory(1.0):
-        measured = measure_sharing(configs, splits, device, counts, threads, pack, imports)
+        measured = measure_shared_device(configs, splits, device, counts, threads, pack, imports)
     if device.type == "cpu":  # a GPU that Ray counts and torch cannot use
         return measured, math.inf
     total = torch.cuda.get_device_properties(device).total_memory
@@ -107,7 +107,7 @@ def _measure(
     return whole, float(total)
 
 
-def _line(measured: Sequence[Sharing], total: float, chosen: int) -> str:
+def _line(measured: Sequence[SharedDeviceResult], total: float, chosen: int) -> str:
     rates = _listed([f"{one.rate:,.0f}" for one in measured])
     memory = _listed([f"{one.memory / 2**30:.1f}" for one in measured])
     of = f" and take {memory} of its {total / 2**30:.0f} GiB" if math.isfinite(total) else ""

@@ -114,8 +114,8 @@ def test_unfinished_trials_are_handed_out_first(sampler: str, tmp_path: Path) ->
         resumed.run()
         assert [told(t) for t in journal.study.trials] == [told(t) for t in whole.study.trials]
     first = resumed.given[: len(running)]
-    assert [given["number"] for given in first] == running
-    assert [given["number"] for given in resumed.given[len(running) :]] == [4, 5, 6, 7]
+    assert [given.number for given in first] == running
+    assert [given.number for given in resumed.given[len(running) :]] == [4, 5, 6, 7]
     for handed in first:
-        assert handed["reached"] == [0, *BUDGETS][reached[handed["number"]]]
-        assert handed["images"] == [100 * handed["reached"]]
+        assert handed.reached_budget == [0, *BUDGETS][reached[handed.number]]
+        assert handed.images == [100 * handed.reached_budget]

@@ -193,7 +193,7 @@ def test_only_one_process_searches_a_study(straight: Path, tmp_path: Path) -> No
 def test_a_finished_study_needs_no_ray(straight: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nor is a table of it written again."""
     times = {path: path.stat().st_mtime_ns for path in straight.rglob("*.parquet")}
-    _, outcome = resume_search(str(straight), {}, print)
+    outcome = resume_search(str(straight), {}, print)
     assert "All 13 trials and the finals" in capsys.readouterr().out
     assert not ray.is_initialized()
     assert len(outcome.records) == 13 and outcome.winner and outcome.finals
@@ -218,7 +218,7 @@ def test_a_study_is_resumed_from_inside_its_folder(
     straight: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(straight)
-    _, outcome = resume_search(".", {}, print)
+    outcome = resume_search(".", {}, print)
     assert outcome.path == str(straight)
 
 
@@ -227,8 +227,8 @@ def test_a_renamed_study_goes_on_as_itself(straight: Path, tmp_path: Path) -> No
     old = Path(shutil.copytree(straight, tmp_path / "straight"))
     study = Path(shutil.copytree(straight, tmp_path / "renamed"))
     shutil.rmtree(old / "trials")
-    request, outcome = resume_search(str(study), {}, print)
-    assert (request.name, outcome.path) == ("renamed", str(study))
+    outcome = resume_search(str(study), {}, print)
+    assert (outcome.request.name, outcome.path) == ("renamed", str(study))
     assert len(outcome.records) == len(read_trials(Store(str(study)), "renamed")) == 13
     assert not (old / "trials").exists()
 

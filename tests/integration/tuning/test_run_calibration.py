@@ -17,8 +17,8 @@ from command import run, start
 from typer.testing import CliRunner
 
 from imbtune.cli.main import app
-from imbtune.cli.search import parse_request
 from imbtune.errors import StudyError
+from imbtune.search_options import search_request
 from imbtune.tuning.calibration.run_calibration import random_configs, resume_calibration
 
 
@@ -182,7 +182,7 @@ def partly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_trials_that_fail_are_left_out_and_named(partly: tuple[Path, str]) -> None:
     home, output = partly
-    request = parse_request(space=str(home / "my spaces/short.yaml"), trials=8)
+    request = search_request(str(home / "my spaces/short.yaml"), trials=8)
     strains = [float(config.flat()["loss.strain"]) for config in random_configs(request)]
     broken = [number for number, strain in enumerate(strains) if strain > 0.75]
     assert 1 <= len(broken) <= 2  # with seed 0; a quarter may

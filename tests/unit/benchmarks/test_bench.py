@@ -30,6 +30,7 @@ from imbtune.methods.class_weights import effective_number, inverse
 from imbtune.methods.losses import margin_softmax
 from imbtune.methods.mixing.label_rules import margin_aware_label, remix_label
 from imbtune.spaces.space_file import load_space
+from imbtune.tuning.messages import TrialSpec
 
 COUNTS = torch.tensor([100.0, 64, 41, 27, 17, 11, 7, 4, 3, 2])
 MACHINE = {
@@ -139,10 +140,10 @@ def test_a_driver_of_instant_trials_records_every_trial() -> None:
 def test_instant_trials_report_as_actors_do() -> None:
     """Every epoch once, the rungs of the space, and an end."""
     space = load_space("digits-lt")
-    config = {"trials": [3], "settings": [space.base().flat()]}
-    found = driver.reports(config, space)
-    assert [row["epoch"] for r in found for row in r["epochs"]] == list(range(1, 82))
-    assert [(r["rung"][0]["budget"], r["done"]) for r in found] == [(27, False), (81, True)]
+    spec = TrialSpec.single_run(3, space.base().flat(), without_rungs=False)
+    found = driver.reports(spec, space)
+    assert [epoch.epoch for report in found for epoch in report.epochs] == list(range(1, 82))
+    assert [(r.rung[0].budget, r.is_last) for r in found] == [(27, False), (81, True)]
 
 
 def test_memory_knows_the_processes_below_a_search() -> None:

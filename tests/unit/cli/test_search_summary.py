@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from scripted import tiny_space
+from scripted import rung_record, tiny_space
 
 from imbtune.cli.search_summary import print_outcome, stopping_line
 from imbtune.config.train_config import TrainConfig
-from imbtune.study.evidence import decide
-from imbtune.study.records import FinalRecord, RungRecord, SearchOutcome, TrialRecord
+from imbtune.study.evidence import decide, evidence_of
+from imbtune.study.outcome import SearchOutcome
+from imbtune.study.records import FinalRecord, TrialRecord
 from imbtune.study.request import SearchRequest
 
 REQUEST = SearchRequest(tiny_space(), 4, "s")
@@ -22,8 +23,7 @@ RESUME = "resume runs/s\n"
 def record(number: int, score: float, state: str = "COMPLETE", **more: Any) -> TrialRecord:
     """A whole run is 100 image passes; a stopped trial has 20."""
     images = 100 if state == "COMPLETE" else 20
-    figures = {"worst_class": 0.1}
-    rung = RungRecord(number, "cooldown", images // 10, score, images, figures, "n", 1.0, 1)
+    rung = rung_record(number, images // 10, score, images, worst_class=0.1)
     settings = TrainConfig.from_settings({"seed": number}).flat()
     fields = {"preset": None, "settings": settings, **more}
     return TrialRecord(number, number, state=state, rungs=[rung], **fields)
@@ -36,14 +36,28 @@ RECORDS = [
 
 
 def outcome(records: list[TrialRecord], finals: list[FinalRecord], **more: Any) -> SearchOutcome:
-    winner, preset = decide(records, finals)
-    return SearchOutcome("runs/s", records, winner, preset, 9.0, 400, finals, **more)
+    finished = {r.number: r for r in records if r.state == "COMPLETE"}
+    scores = {number: record.score or 0.0 for number, record in finished.items()}
+    presets = [number for number, record in finished.items() if record.preset]
+    winner, preset = decide(scores, presets, finals)
+    return SearchOutcome(
+        REQUEST,
+        "runs/s",
+        records,
+        winner=None if winner is None else finished[winner],
+        baseline=None if preset is None else finished[preset],
+        seconds=9.0,
+        evidence=evidence_of(finals, winner, preset),
+        full_images=400,
+        finals=finals,
+        **more,
+    )
 
 
 def printed(found: SearchOutcome) -> str:
     console = Console(width=120)
     with console.capture() as capture:
-        print_outcome(REQUEST, found, console)
+        print_outcome(found, console)
     return capture.get()
 
 

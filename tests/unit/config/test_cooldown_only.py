@@ -24,7 +24,7 @@ from imbtune.study.journal import rungs_of
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import trunk
 from imbtune.training.state import TrainState
-from imbtune.tuning.optuna_searcher import shared_params
+from imbtune.tuning.cooldown_variants import shared_params
 
 SMALL = {"model": "small_cnn", "model.width": 2, "batch_size": 30, "precision": "float32"}
 
@@ -193,18 +193,18 @@ def test_a_trunk_is_several_trials_of_optunas(late: int, sampler: str) -> None:
     study = optuna.create_study(direction="maximize")
     search = ScriptedSearch(study, tiny_space(late), 23, sampler)
     search.run()
-    assert [n for given in search.given for n in given["trials"]] == list(range(23))
-    assert [len(given["trials"]) for given in search.given] == [
+    assert [n for given in search.given for n in given.trials] == list(range(23))
+    assert [len(given.trials) for given in search.given] == [
         2, *(min(late, 23 - first) for first in range(2, 23, late))
     ]  # fmt: skip
-    assert [given["preset"] for given in search.given][:2] == ["erm", None]
+    assert [given.preset for given in search.given][:2] == ["erm", None]
     assert [t.user_attrs.get("preset") for t in study.trials][:3] == ["erm", "drw", None]
     differing = 0
     for given in search.given:
-        assert given["number"] == given["trials"][0]
-        configs = [TrainConfig.from_settings(settings) for settings in given["settings"]]
+        assert given.number == given.trials[0]
+        configs = [TrainConfig.from_settings(settings) for settings in given.settings]
         assert all(trunk_settings(config) == trunk_settings(configs[0]) for config in configs)
-        assert {config.seed for config in configs} == {trial_seed(SEED, given["number"])}
+        assert {config.seed for config in configs} == {trial_seed(SEED, given.number)}
         differing += len({str(config.flat()) for config in configs}) == len(configs)
     assert differing == len(search.given)  # schedule.cooldown is a range: no two are alike
 
@@ -222,13 +222,13 @@ def test_no_two_variants_of_a_trunk_are_alike() -> None:
     train = {"epochs": BUDGETS[-1]}
     search = ScriptedSearch(study, tiny_space(6, train=train, knobs=knobs, presets=["erm"]), 40)
     search.run()
-    assert [n for given in search.given for n in given["trials"]] == list(range(40))
+    assert [n for given in search.given for n in given.trials] == list(range(40))
     lengths = set()
     for given in search.given[1:-1]:
-        mixed = given["settings"][0]["mix"] == "mixup"
-        lengths.add(len(given["trials"]))
-        assert len(given["trials"]) == (4 if mixed else 2)  # of keep | stop × none | adjusted
-        assert len({str(settings) for settings in given["settings"]}) == len(given["trials"])
+        mixed = given.settings[0]["mix"] == "mixup"
+        lengths.add(len(given.trials))
+        assert len(given.trials) == (4 if mixed else 2)  # of keep | stop × none | adjusted
+        assert len({str(settings) for settings in given.settings}) == len(given.trials)
     assert lengths == {2, 4}
 
 
@@ -249,7 +249,7 @@ def test_presets_come_first_and_share_trunks() -> None:
         study, tiny_space(3, train=fixed, knobs=knobs, presets=presets), 12, never_prune=0.0
     )
     search.run()
-    names = [[study.trials[n].user_attrs.get("preset") for n in g["trials"]] for g in search.given]
+    names = [[study.trials[n].user_attrs.get("preset") for n in g.trials] for g in search.given]
     assert names[:3] == [["erm", "drw", "post_hoc"], ["mixup", "mixup_drw"], ["cb"]]
     assert names[3:] == [[None] * 3, [None] * 3]
 
@@ -261,17 +261,17 @@ def test_optuna_hears_of_every_late_variant_how_it_ended() -> None:
     search.run()
     seen = set()
     for given in search.given:
-        members = [study.trials[number] for number in given["trials"]]
+        members = [study.trials[number] for number in given.trials]
         assert len({tuple(trial.intermediate_values) for trial in members}) == 1
-        for trial, config in zip(members, given["settings"], strict=True):
+        for trial, config in zip(members, given.settings, strict=True):
             reached = [row.budget for row in rungs_of(trial)]
             assert trial.intermediate_values == {
                 b: score_of(trial.number, b, config) for b in reached
             }
             assert reached == BUDGETS[: len(reached)]
             state = "COMPLETE" if reached == BUDGETS else "PRUNED"
-            assert trial.state.name == ("FAIL" if FAILS in given["trials"] else state)
-            assert trial.user_attrs.get("trunk", trial.number) == given["number"]
+            assert trial.state.name == ("FAIL" if FAILS in given.trials else state)
+            assert trial.user_attrs.get("trunk", trial.number) == given.number
             last = score_of(trial.number, reached[-1], config)
             assert trial.value == (None if trial.state.name == "FAIL" else last)
             seen.add(trial.state.name)

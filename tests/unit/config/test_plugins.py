@@ -8,7 +8,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from command import run
 from small_data import make_splits
 from typer.testing import CliRunner
 
+from imbtune import train_input
 from imbtune.cli.main import app
-from imbtune.cli.train import TrainOptions, read_config
 from imbtune.config import plugins
 from imbtune.config.plugins import (
     PluginModule,
@@ -116,11 +115,6 @@ def write_space(folder: Path, source: str = "", **changes: Any) -> Path:
 
 def load_from(folder: Path, *names: str) -> tuple[PluginModule, ...]:
     return load_plugins(list(names or ["my_parts"]), Store(str(folder)))
-
-
-def train_options(**given: Any) -> TrainOptions:
-    left_out: dict[str, Any] = dict.fromkeys(field.name for field in fields(TrainOptions))
-    return TrainOptions(**left_out | {"seeds": 1, "settings": []} | given)
 
 
 def registered() -> dict[str, list[str]]:
@@ -256,7 +250,7 @@ def test_a_space_that_is_like_another_has_the_modules_of_both_once(tmp_path: Pat
     assert [module.name for module in space.imports] == ["my_parts", "my_more"]
     write_space(tmp_path / "other", loss(factor="2") + RULE + MODEL)
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(content | {"like": "other/mine.yaml"}))
-    with pytest.raises(ConfigError, match=r"my_parts\.py differ under one name: rename one"):
+    with pytest.raises(ConfigError, match=r"my_parts\.py have one name, but differ: rename one"):
         load_space(str(tmp_path / "more.yaml"))
 
 
@@ -268,13 +262,22 @@ WRONG_NAMES = [
     ({"my_parts": 1}, "imports: {'my_parts': 1} is not a list of module names"),
     (["my_parts.py"], "imports: 'my_parts.py' is a file: give the module's name, 'my_parts'"),
     (["../my_parts"], "imports: '../my_parts' is not a module's name"),
-    (["my_parts", "my_parts"], "imports: 'my_parts' stands there twice: name it once"),
-    (["my_prts"], "imports: neither {folder}/my_prts.py nor an installed module 'my_prts': did"),
-    (["nowhere_at_all"], "imports: neither {folder}/nowhere_at_all.py nor an installed module"),
-    (["no_package.losses"], "imports: neither {folder}/no_package.losses.py nor an installed"),
-    (["random"], "imports: {folder}/random.py hides the module 'random' of Python: rename it"),
-    (["yaml"], "imports: {folder}/yaml.py hides the module 'yaml' of Python: rename it"),
-    (["imbtune"], "imports: {folder}/imbtune.py hides the module 'imbtune' of Python: rename it"),
+    (["my_parts", "my_parts"], "imports: 'my_parts' is listed twice: remove one"),
+    (
+        ["my_prts"],
+        "imports: there is neither {folder}/my_prts.py nor an installed module 'my_prts': did",
+    ),
+    (
+        ["nowhere_at_all"],
+        "imports: there is neither {folder}/nowhere_at_all.py nor an installed module",
+    ),
+    (
+        ["no_package.losses"],
+        "imports: there is neither {folder}/no_package.losses.py nor an installed",
+    ),
+    (["random"], "imports: {folder}/random.py would hide the module 'random': rename"),
+    (["yaml"], "imports: {folder}/yaml.py would hide the module 'yaml': rename"),
+    (["imbtune"], "imports: {folder}/imbtune.py would hide the module 'imbtune': rename"),
 ]
 
 
@@ -300,33 +303,33 @@ WRONG_FILES = [
     ("x = 1\nx.y\n", "line {at+1}: AttributeError: 'int' object has no attribute 'y'"),
     (
         "import my_neighbour\n",
-        "line {at}: ModuleNotFoundError: No module named 'my_neighbour': install it, or name",
+        "line {at}: ModuleNotFoundError: No module named 'my_neighbour': install it, or list",
     ),
     ("raise SystemExit(3)\n", "line {at}: SystemExit: 3"),
     (register_call("losses", "ce", "counts_K"), "line {at}: loss 'ce' is registered already"),
-    (register_call("models", "resnet18", "channels"), " model 'resnet18' is there already"),
+    (register_call("models", "resnet18", "channels"), " model 'resnet18' exists already"),
     (
         register_call("losses", "mine", f"counts_K, *, tau: {KNOB.format(high=3)}"),
         " the knob 'tau' of loss 'mine' has another type or range than that of 'logit_adj",
     ),
     (
         register_call("label_rules", "mine", f"lam, i, j, *, alpha: {KNOB.format(high=10)}"),
-        " the knob 'alpha' of label 'mine' is that of a blend already: rename it",
+        " the knob 'alpha' of label 'mine' has the name of a blend knob: rename it",
     ),
     (
         register_call("label_rules", "mine", f"lam, i, j, *, probability: {KNOB.format(high=1)}"),
-        " the knob 'probability' of label 'mine' is that of a mix already: rename it",
+        " the knob 'probability' of label 'mine' has the name of a mix knob: rename it",
     ),
     (
         register_call("models", "mine", f"channels, *, head: {KNOB.format(high=1)}"),
-        " the knob 'head' of model 'mine' is that of a model already: rename it",
+        " the knob 'head' of model 'mine' has the name of a model knob: rename it",
     ),
     (
         register_call("losses", "mine", 'counts_K, *, bite: Annotated[float, Knob("…", 0)]'),
         "line {at}: the knob 'bite' of part needs a default",
     ),
     ('@losses.register("mine")\ndef part(counts_K): ...\n', "line {at}: TypeError: "),
-    (register_call("losses", "my loss", "counts_K"), "line {at}: loss 'my loss': name it by"),
+    (register_call("losses", "my loss", "counts_K"), "line {at}: loss 'my loss': use only"),
 ]
 
 
@@ -377,55 +380,60 @@ def test_parts_of_two_own_files_may_not_share_a_name(tmp_path: Path) -> None:
 # ---- parts that break their slot's contract ------------------------------------------------------
 
 WRONG_PARTS = [
-    ("losses", "counts_K", "return counts_K", "what it returns must be a MarginSoftmax"),
+    ("losses", "counts_K", "return counts_K", "the return value must be a MarginSoftmax"),
     (
         "losses",
         "counts_K",
         "return ce(counts_K)._replace(margin_K=torch.ones(3))",
-        "the shape of margin_K must be (4), and is (3,)",
+        "the shape of margin_K must be (4,), got (3,)",
     ),
     (
         "losses",
         "counts_K",
         "return ce(counts_K)._replace(bias_K=(counts_K - counts_K.max()).log())",
-        "bias_K must be finite, and is -inf",
+        "bias_K must be finite, got -inf",
     ),
     ("losses", "counts_K", "return ce(counts_K)._replace(focus=1)", "focus must be an array or te"),
     ("losses", "counts_K", "return counts_K @ torch.ones(9)", "fails on this data: RuntimeError"),
-    ("losses", "counts_K", "return lambda z, y: z.sum()", "of each sample must be (4), and is ()"),
+    ("losses", "counts_K", "return lambda z, y: z.sum()", "of each sample must be (4,), got ()"),
     ("losses", "counts_K", "return lambda z, y: y * 1.0", "must be differentiable in the logits"),
     ("losses", "counts_K", "return lambda z, y: (z - z)[:, 0].sqrt()", "its gradient must be fini"),
     (
         "optimizers",
         "weights, *, lr: Annotated[float, Knob('rate', 0, 10)] = 0.1",
         "return torch.optim.SGD(weights, lr=lr)",
-        "its `lr` must be an array or tensor, and is 0.1",
+        "its `lr` must be an array or tensor, got 0.1",
     ),
-    ("optimizers", "weights", "return torch.optim.SGD(weights)", "its knobs must be with `lr`"),
+    ("optimizers", "weights", "return torch.optim.SGD(weights)", "its knobs must include `lr`"),
     (
         "posthoc_methods",
         "n, w, s",
         "return w",
-        "must be an Adjustment, a Retraining or None, and is Te",
+        "must be an Adjustment, a Retraining or None, got Te",
     ),
     (
         "posthoc_methods",
         "n, w, s",
         "return Adjustment(w[1:], w)",
-        "the shape of scale_K must be (4), an",
+        "the shape of scale_K must be (4,), g",
     ),
-    ("weights", "counts_K", "return -counts_K", "weights must be from 0, and is -60 to -1"),
-    ("samplers", "counts_K, progress", "return counts_K / 9", "probabilities must be from 0 to 1"),
+    ("weights", "counts_K", "return -counts_K", "weights must be at least 0, got -60 to -1"),
+    (
+        "samplers",
+        "counts_K, progress",
+        "return counts_K / 9",
+        "probabilities must be between 0 and 1",
+    ),
     ("samplers", "counts_K, progress", "return counts_K / 99", "the sum of probabilities must be"),
     ("schedules", "cooldown", "return float('nan')", "the factor at 0 must be finite"),
-    ("models", "channels", "return nn.Flatten()", "what it returns must be a Backbone"),
+    ("models", "channels", "return nn.Flatten()", "the return value must be a Backbone"),
     ("models", "channels", "return Backbone(nn.Flatten(), 9)", "the shape of features must be (2,"),
     ("models", "channels", "return Backbone(nn.Linear(9, 9), 9)", "fails on this data: RuntimeE"),
-    ("label_rules", "lam, i, j", "return 1 + lam", "g_B must be from 0 to 1, and is 1 to 2"),
+    ("label_rules", "lam, i, j", "return 1 + lam", "g_B must be between 0 and 1, got 1 to 2"),
     ("label_rules", "lam, i, j", "return lam * (1 / 0)", "my_parts.py, line 21)"),
     ("blends", "shape, pairs, rng", "return Blend(rng.random(3))", "the shape of lam_SB must be"),
-    ("blends", "shape, pairs, rng", "return 0.5", "what it returns must be a Blend"),
-    ("pairings", "index, images, rng", "return index + 999", "partners must be from 0 to 86"),
+    ("blends", "shape, pairs, rng", "return 0.5", "the return value must be a Blend"),
+    ("pairings", "index, images, rng", "return index + 999", "partners must be between 0 and 86"),
     ("pairings", "index, images, rng", "return index * 1.0", "partners must be int64"),
 ]
 
@@ -514,20 +522,22 @@ def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
     trained = run("train", "moved/best.yaml", "--epochs", "1", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert (study / "best" / "my_parts.py").read_bytes() == source
-    again, modules, _ = read_config(train_options(config=str(study / "best" / "config.yaml")))
-    assert again.flat()["mix.sharpness"] == best["mix"]["sharpness"]
-    assert [module.source for module in modules] == [source]
+    given = train_input.from_file(str(study / "best" / "config.yaml"), {})
+    assert given.config.flat()["mix.sharpness"] == best["mix"]["sharpness"]
+    assert [module.source for module in given.imports] == [source]
     code = """
 from imbtune.trained_model import load_model
 model = load_model("moved/best/model-seed0.pt")
-print(type(model.backbone).__name__, type(model.backbone).__module__)
+print(type(model.network.backbone).__name__, type(model.network.backbone).__module__)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stdout == "Tiny my_parts\n", done.stderr
     (study / "best" / "my_parts.py").unlink()
-    with pytest.raises(ConfigError, match=r"imports: neither .*/moved/best/my_parts\.py nor an i"):
+    with pytest.raises(
+        ConfigError, match=r"imports: there is neither .*/moved/best/my_parts\.py nor an i"
+    ):
         load_model(study / "best" / "model-seed0.pt")
 
 
@@ -540,19 +550,19 @@ def test_a_configuration_in_a_bucket_finds_its_file_there(bucket: str, tmp_path:
     store.write("best.yaml", yaml.safe_dump(content).encode())
     plugins._unload("my_parts")
     place = join(store.path, "best.yaml")
-    options = train_options(config=place)
-    read, modules, _ = read_config(options)
-    assert read == config
-    assert modules[0].source == space.imports[0].source
+    given = train_input.from_file(place, {})
+    assert given.config == config
+    assert given.imports[0].source == space.imports[0].source
     store.write("best.yaml", yaml.safe_dump(content | {"imports": ["my_prts"]}).encode())
-    with pytest.raises(ConfigError, match=r"imports: neither s3://.*/mine/my_prts\.py"):
-        read_config(options)
+    with pytest.raises(ConfigError, match=r"imports: there is neither s3://.*/mine/my_prts\.py"):
+        train_input.from_file(place, {})
 
 
 def test_a_preset_with_a_space_brings_the_modules_of_the_space(tmp_path: Path) -> None:
     path = write_space(tmp_path, train={"model": "tiny", "epochs": 1})
-    config, modules, _ = read_config(train_options(preset="erm", space=str(path)))
-    assert (config.model.name, [module.name for module in modules]) == ("tiny", ["my_parts"])
+    given = train_input.from_preset("erm", str(path), {})
+    names = [module.name for module in given.imports]
+    assert (given.config.model.name, names) == ("tiny", ["my_parts"])
 
 
 def test_a_wrong_part_is_said_before_a_search_starts(
@@ -562,6 +572,6 @@ def test_a_wrong_part_is_said_before_a_search_starts(
     write_space(tmp_path, loss(factor="float('nan')") + RULE + MODEL)
     done = CliRunner().invoke(app, ["search", "mine.yaml"], catch_exceptions=False)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: loss 'steep': bias_K must be finite, and is nan")
+    assert done.stderr.startswith("error: loss 'steep': bias_K must be finite, got nan")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()

@@ -49,12 +49,12 @@ from imbtune.data.load import DataSource, load
 from imbtune.data.imbalance import Imbalance
 from imbtune.data.splits import search_splits
 
-def slowly(*args, read=own.read_sources):
+def slowly(*args, read=user.decode_images):
     print("decoding", flush=True)
     time.sleep(0.5)
     return read(*args)
 
-own.read_sources = slowly
+user.decode_images = slowly
 print("ready", flush=True)
 sys.stdin.readline()
 dataset = load("parquet", {"size": 8}, DataSource(Path(sys.argv[1])))
@@ -131,7 +131,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for name in WRITE:
         entry = datasets[name]
-        monkeypatch.setitem(datasets._entries, name, replace(entry, make=counting(entry.make)))
+        monkeypatch.setitem(datasets._parts, name, replace(entry, make=counting(entry.make)))
     return names
 
 
@@ -233,7 +233,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_kept(
         return whole
 
     entry = replace(datasets["parquet"], make=change_then_make)
-    monkeypatch.setitem(datasets._entries, "parquet", entry)
+    monkeypatch.setitem(datasets._parts, "parquet", entry)
     load("parquet", data_source=DataSource(root))
     assert not entries(place)
 
@@ -396,7 +396,7 @@ def test_a_disk_that_is_full_or_nearly(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: usage)
         (note,) = load("parquet", data_source=DataSource(root)).notes
-    assert "half of the room" in note and not entries(place)
+    assert "half of the free disk space" in note and not entries(place)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
     try:
@@ -438,7 +438,7 @@ def test_old_entries_go_when_one_is_written(root: Path, place: Path, tmp_path: P
     load("parquet", data_source=DataSource(root))
     (used,) = entries(place)
     old, cut_off = place / "gone-0.images", place / "gone-1.images.part"
-    past = time.time() - (cache.UNUSED + 1) * 86400
+    past = time.time() - (cache.UNUSED_DAYS + 1) * 86400
     for path in (old, cut_off, used):
         path.touch()
         os.utime(path, (past, past))

@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import make_images
 
-from imbtune.data.decode_sources import Shape, read_sources
+from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.imbalance import Imbalance
 from imbtune.data.source import DataSource
 from imbtune.data.sources.hf_parquet import find_shards, read_shards
@@ -49,7 +49,7 @@ def read_images(
 ) -> tuple[Images, tuple[str, ...]]:
     """One split alone, as RGB."""
     source, names = read_shards(find_shards(root, split), classes)
-    (images,), _ = read_sources([source], Shape(3, size), DataSource(root))
+    (images,), _ = decode_images([source], TargetShape(3, size), DataSource(root))
     return images, names
 
 
@@ -168,10 +168,10 @@ def bomb() -> bytes:
 
 CELLS = pa.array([{"bytes": file, "path": None} for file in FILES], IMAGE)
 BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
-    "empty file": (cut(0), (TRAIN, "no whole Parquet")),
-    "truncated": (cut(1000), (TRAIN, "no whole Parquet", "get it again")),
-    "not Parquet": (lambda f: (f / TRAIN).write_text("PAR1 no"), (TRAIN, "no whole")),
-    "a folder": (make_folder, (TRAIN, "no whole Parquet")),
+    "empty file": (cut(0), (TRAIN, "not a complete Parquet")),
+    "truncated": (cut(1000), (TRAIN, "not a complete Parquet", "get it again")),
+    "not Parquet": (lambda f: (f / TRAIN).write_text("PAR1 no"), (TRAIN, "not a complete")),
+    "a folder": (make_folder, (TRAIN, "not a complete Parquet")),
     "no image column": (columns(pic=CELLS, label=LABELS), (TRAIN, "['pic', 'label']", "'img'")),
     "no label column": (columns(img=CELLS, y=LABELS), (TRAIN, "['img', 'y']", "'label'")),
     "line break in a column": (columns(**{"a\nb": [1]}), (TRAIN, r"['a\nb']")),
@@ -196,7 +196,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
         columns(img=CELLS, label=[0.5] * 20),
         (TRAIN, "'label'", "double", "whole numbers"),
     ),
-    "label is null": (shard(labels=label(3, None)), (TRAIN, "'label'", "lacks 1 labels")),
+    "label is null": (shard(labels=label(3, None)), (TRAIN, "'label'", "has 1 null values")),
     "label is negative": (shard(labels=label(3, -1)), ("from -1 to 9", "0 to 9")),
     "label is too large": (shard(labels=label(3, 10)), ("from 0 to 10", "0 to 9")),
     "a class is missing": (
@@ -216,14 +216,14 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     ),
     "no row": (columns(img=CELLS[:0], label=pa.array([], pa.int64())), (TRAIN, "no row")),
     "no test shard": (lambda f: (f / TEST).unlink(), ("no test-*.parquet", "both train and test")),
-    "no train shard": (lambda f: (f / TRAIN).unlink(), ("no whole cifar10", "train-*.parquet")),
+    "no train shard": (lambda f: (f / TRAIN).unlink(), ("no complete cifar10", "train-*.parquet")),
     "a shard is missing": (
         lambda f: (f / TRAIN).rename(f / "train-00000-of-00003.parquet"),
         ("train-00000-of-00003.parquet", "one of 3 shards", "has 1", "get the missing ones"),
     ),
     "a second copy": (
         lambda f: write_shard(f / "train-00000-of-00001-0a1b.parquet", FILES, LABELS),
-        ("one of 1 shards", "has 2", "move foreign ones away"),
+        ("one of 1 shards", "has 2", "move other files away"),
     ),
 }
 

@@ -78,7 +78,7 @@ def test_svhn_has_its_own_class_order(tmp_path: Path, monkeypatch: pytest.Monkey
     assert dataset.preprocessing.mean == dataset.preprocessing.std == (0.5, 0.5, 0.5)
     assert final_splits(dataset, Imbalance(ratio=2, head=2, val_per_class=1)).counts()[9] == 1
     (tmp_path / "test_32x32.mat").write_bytes(b"changed")
-    with raises_one_line(tmp_path, "no whole svhn", "test_32x32.mat with the right MD5 sums"):
+    with raises_one_line(tmp_path, "no complete svhn", "test_32x32.mat with the right MD5 sums"):
         read("svhn", tmp_path)
 
 
@@ -100,7 +100,7 @@ def test_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     for content in (raw.read_bytes()[:-9], raw.read_bytes()[:16], b"", b"nonsense"):
         raw.write_bytes(content)
-        with raises_one_line(tmp_path, "no whole fashion_mnist", "FashionMNIST/raw/"):
+        with raises_one_line(tmp_path, "no complete fashion_mnist", "FashionMNIST/raw/"):
             read("fashion_mnist", tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_cinic10_is_tested_on_its_test_folder(tmp_path: Path, inner: str) -> Non
     assert same(dataset.train, RGB) and same(dataset.test, RGB_TEST)
     assert dataset.classes == TEN
     shutil.rmtree(tmp_path / inner / "train" / "cat")
-    with raises_one_line("test/cat", "training images lack"):
+    with raises_one_line("test/cat", "a class without training images"):
         read("cinic10", tmp_path)
 
 
@@ -167,7 +167,7 @@ TINY_FAULTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         lambda val: (val / "val_annotations.txt").write_text("val_0.JPEG\tn1\t0"),
         ("val_annotations.txt", "'val_0.JPEG' the class 'n1'"),
     ),
-    "empty list": (lambda val: (val / "val_annotations.txt").write_text(""), ("names no image",)),
+    "empty list": (lambda val: (val / "val_annotations.txt").write_text(""), ("lists no images",)),
     "no text": (
         lambda val: (val / "val_annotations.txt").write_bytes(b"\xff\xfe\xfa"),
         ("cannot read",),
@@ -176,10 +176,13 @@ TINY_FAULTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         lambda val: (val / "images" / "val_7.JPEG").unlink(),
         ("1 of 400 images", "val_7.JPEG (No such file"),
     ),
-    "no val": (shutil.rmtree, ("no tiny_imagenet", "folders train and val", "tiny-imagenet-200")),
+    "no val": (
+        shutil.rmtree,
+        ("does not contain tiny_imagenet", "folders train and val", "tiny-imagenet-200"),
+    ),
     "a class less": (
         lambda val: shutil.rmtree(val.parent / "train" / WORDNET[0]),
-        ("which train/ lacks",),
+        ("which is not in train/",),
     ),
 }
 
@@ -197,13 +200,13 @@ def test_other_number_of_class_folders(tmp_path: Path) -> None:
     write_cinic(tmp_path)
     for split in ("train", "test"):
         shutil.rmtree(tmp_path / split / "cat")
-    with raises_one_line(tmp_path, "9 folders of classes, not 10", "right data set"):
+    with raises_one_line(tmp_path, "9 class folders, not 10", "right data set"):
         read("cinic10", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["svhn", "fashion_mnist", "cinic10", "tiny_imagenet"])
 def test_empty_folder_says_what_is_missing(tmp_path: Path, name: str) -> None:
-    with raises_one_line(tmp_path, name, "neither train-*.parquet nor "):
+    with raises_one_line(tmp_path, name, "it needs train-*.parquet"):
         read(name, tmp_path)
 
 

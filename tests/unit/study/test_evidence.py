@@ -12,9 +12,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
+from scripted import rung_record
 
 from imbtune.seeds import trial_seed
 from imbtune.study.evidence import (
+    Evidence,
     decide,
     error_of_a_lead,
     error_of_a_mean,
@@ -23,8 +25,9 @@ from imbtune.study.evidence import (
     student_interval,
     student_p,
 )
-from imbtune.study.records import FinalRecord, RungRecord, SearchOutcome, TrialRecord
+from imbtune.study.records import FinalRecord, TrialRecord
 from imbtune.tuning.finals import final_runs, finalists, fresh_seeds
+from imbtune.tuning.messages import TrialSpec
 
 Floats = Any
 values = st.floats(0, 1, allow_subnormal=False)
@@ -33,7 +36,7 @@ values = st.floats(0, 1, allow_subnormal=False)
 def record(
     number: int, score: float | None, preset: str | None = None, state: str = "COMPLETE"
 ) -> TrialRecord:
-    rungs = [] if score is None else [RungRecord(number, "cooldown", 9, score, 90, {}, "n", 1.0, 1)]
+    rungs = [] if score is None else [rung_record(number, 9, score)]
     return TrialRecord(number, number, preset, state, {"epochs": 9, "seed": number}, rungs)
 
 
@@ -46,8 +49,25 @@ def finals_of(**scores: list[float]) -> list[FinalRecord]:
     ]
 
 
-def outcome(records: list[TrialRecord], finals: list[FinalRecord]) -> SearchOutcome:
-    return SearchOutcome("runs/s", records, *decide(records, finals), 1.0, finals=finals)
+def decided(
+    records: list[TrialRecord], finals: list[FinalRecord]
+) -> tuple[TrialRecord | None, TrialRecord | None]:
+    """The winner and the best preset, as a search chooses them."""
+    finished = {r.number: r for r in records if r.state == "COMPLETE"}
+    scores = {number: record.score or 0.0 for number, record in finished.items()}
+    presets = [number for number, record in finished.items() if record.preset]
+    winner, baseline = decide(scores, presets, finals)
+    return (
+        None if winner is None else finished[winner],
+        None if baseline is None else finished[baseline],
+    )
+
+
+def evidence(records: list[TrialRecord], finals: list[FinalRecord]) -> Evidence | None:
+    winner, baseline = decided(records, finals)
+    return evidence_of(
+        finals, winner.number if winner else None, baseline.number if baseline else None
+    )
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -130,17 +150,17 @@ FINALS = finals_of(
 @given(st.permutations(FINALS))
 def test_the_order_in_which_finals_end_changes_no_bit(finals: list[FinalRecord]) -> None:
     records = [record(number, 0.8, "erm" if number == 2 else None) for number in (0, 2, 4, 7, 9)]
-    assert decide(records, finals) == decide(records, FINALS)
-    assert evidence_of(outcome(records, finals)) == evidence_of(outcome(records, FINALS))
+    assert decided(records, finals) == decided(records, FINALS)
+    assert evidence(records, finals) == evidence(records, FINALS)
 
 
 def test_the_winner_is_the_best_mean_of_the_finals_not_the_best_score() -> None:
     records = [record(0, 0.7, "erm"), record(1, 0.9), record(2, 0.8), record(3, 0.75, "drw")]
-    assert decide(records, []) == (records[1], records[3])
+    assert decided(records, []) == (records[1], records[3])
     finals = finals_of(t1=[0.6, 0.7], t2=[0.75, 0.75], t0=[0.1, 0.1], t3=[0.7, 0.6])
-    assert decide(records, finals) == (records[2], records[3])
+    assert decided(records, finals) == (records[2], records[3])
     finals = finals_of(t1=[0.6, 0.7], t2=[0.75, 0.75], t0=[0.9, 0.9], t3=[0.7, 0.6])
-    assert decide(records, finals) == (records[0], records[0])
+    assert decided(records, finals) == (records[0], records[0])
 
 
 @given(st.lists(st.tuples(st.sampled_from(["COMPLETE", "PRUNED", "FAIL", "STOPPED"]), values)))
@@ -149,7 +169,7 @@ def test_only_a_finished_trial_wins(drawn: list[tuple[str, float]]) -> None:
         record(i, score, "erm" if i % 3 == 0 else None, state)
         for i, (state, score) in enumerate(drawn)
     ]
-    winner, baseline = decide(records, [])
+    winner, baseline = decided(records, [])
     finished = [r for r in records if r.state == "COMPLETE"]
     best = max((r.score or 0 for r in finished), default=None)
     assert winner == next((r for r in finished if r.score == best), None)
@@ -161,17 +181,17 @@ def test_only_a_finished_trial_wins(drawn: list[tuple[str, float]]) -> None:
 
 def test_of_a_tie_the_first_trial_wins() -> None:
     records = [record(5, 0.8), record(3, 0.8), record(4, 0.8, "erm"), record(2, 0.8, "drw")]
-    assert decide(records, []) == (records[3], records[3])
+    assert decided(records, []) == (records[3], records[3])
     finals = finals_of(t5=[0.5, 0.7], t3=[0.75, 0.45])
-    winner, baseline = decide(records, finals)
+    winner, baseline = decided(records, finals)
     assert winner is records[1] and baseline is None
-    assert decide(records, finals[::-1]) == (winner, baseline)
+    assert decided(records, finals[::-1]) == (winner, baseline)
 
 
 def test_evidence_compares_the_winner_with_the_best_preset_seed_by_seed() -> None:
     records = [record(0, 0.7, "erm"), record(1, 0.9)]
     won, preset = [0.8, 0.9, 0.85], [0.7, 0.85, 0.8]
-    found = evidence_of(outcome(records, finals_of(t1=won, t0=preset)))
+    found = evidence(records, finals_of(t1=won, t0=preset))
     assert found is not None
     assert found.seeds == 3 and found.mean == pytest.approx(0.85)
     assert found.preset_mean == pytest.approx(np.mean(preset))
@@ -181,7 +201,7 @@ def test_evidence_compares_the_winner_with_the_best_preset_seed_by_seed() -> Non
     assert found.lead_low < found.lead < found.lead_high
     assert found.to_dict()["low"] == found.low
     others = finals_of(t1=won, t0=preset, t2=[0.5, 0.6, 0.1], t3=[0.4, 0.5, 0.5])
-    noisy = evidence_of(outcome([*records, record(2, 0.6), record(3, 0.5)], others))
+    noisy = evidence([*records, record(2, 0.6), record(3, 0.5)], others)
     assert noisy is not None and noisy.lead == found.lead and noisy.finalists == 4
     assert noisy.p is not None and found.p is not None and noisy.p > found.p
     assert noisy.high == 1.0 and noisy.low is not None and noisy.low >= 0  # scores are shares
@@ -189,7 +209,7 @@ def test_evidence_compares_the_winner_with_the_best_preset_seed_by_seed() -> Non
 
 def test_evidence_of_a_single_seed_is_a_mean_alone() -> None:
     records = [record(0, 0.7, "erm"), record(1, 0.9)]
-    found = evidence_of(outcome(records, finals_of(t1=[0.8], t0=[0.7])))
+    found = evidence(records, finals_of(t1=[0.8], t0=[0.7]))
     assert found is not None and found.to_dict() == {
         "seeds": 1, "finalists": 2, "mean": 0.8, "low": None, "high": None, "preset_mean": 0.7,
         "lead": pytest.approx(0.1), "lead_low": None, "lead_high": None, "p": None,
@@ -198,10 +218,10 @@ def test_evidence_of_a_single_seed_is_a_mean_alone() -> None:
 
 def test_evidence_without_a_preset_to_compare_with() -> None:
     records = [record(0, 0.7, "erm"), record(1, 0.9)]
-    assert evidence_of(outcome(records, [])) is None
-    assert evidence_of(outcome([], [])) is None
+    assert evidence(records, []) is None
+    assert evidence([], []) is None
     for alone in (finals_of(t0=[0.9, 0.8], t1=[0.1, 0.2]), finals_of(t1=[0.1, 0.2])):
-        found = evidence_of(outcome(records, alone))
+        found = evidence(records, alone)
         assert found is not None and found.seeds == 2
         assert found.lead is None and found.p is None and found.preset_mean is None
 
@@ -241,8 +261,8 @@ def test_fresh_seeds_are_no_trials() -> None:
     assert fresh_seeds(0, 3) != fresh_seeds(1, 3)
 
 
-def runs_of(runs: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    return [(run["number"], run["settings"][0]["seed"]) for run in runs]
+def runs_of(runs: list[TrialSpec]) -> list[tuple[int, int]]:
+    return [(run.number, int(run.settings[0]["seed"])) for run in runs]
 
 
 def test_every_finalist_has_every_seed_but_for_what_is_done() -> None:
@@ -250,8 +270,8 @@ def test_every_finalist_has_every_seed_but_for_what_is_done() -> None:
     runs = final_runs(chosen, seeds, [])
     assert sorted(runs_of(runs)) == sorted((n, seed) for n in (4, 1) for seed in seeds)
     for run in runs:
-        assert run["whole"] and run["trials"] == [run["number"]] and not run["reached"]
-        assert run["settings"][0]["epochs"] == 9
+        assert run.without_rungs and run.trials == [run.number] and not run.reached_budget
+        assert run.settings[0]["epochs"] == 9
     done = [FinalRecord(4, seeds[0], 0.5), FinalRecord(1, seeds[2], 0.5), FinalRecord(1, 8, 0.5)]
     left = {(4, seeds[1]), (4, seeds[2]), (1, seeds[0]), (1, seeds[1])}
     assert set(runs_of(final_runs(chosen, seeds, done))) == left

@@ -20,7 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
-from scripted import BUDGETS, SEED, ScriptedSearch, row_of, tiny_space, told
+from scripted import (
+    BUDGETS,
+    SEED,
+    ScriptedSearch,
+    next_specs,
+    rung_report,
+    rung_result,
+    tiny_space,
+    told,
+)
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import StudyError
@@ -28,6 +37,8 @@ from imbtune.seeds import trial_seed
 from imbtune.storage import Store
 from imbtune.study.journal import (
     FILE,
+    RecordedRung,
+    apply_pending_states,
     open_journal,
     read_trials,
     recorded_rungs,
@@ -35,7 +46,7 @@ from imbtune.study.journal import (
 )
 from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
 from imbtune.tuning.asha import RungScheduler
-from imbtune.tuning.messages import RUNG_TIME, SCORE
+from imbtune.tuning.messages import RUNG_TIME, SCORE, TrialSpec
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 
 
@@ -54,26 +65,20 @@ def searcher_on(study: optuna.Study, trials: int, late: int = 1) -> OptunaSearch
     return OptunaSearcher(study, tiny_space(late), trials, SEED, BUDGETS[-1], "random")
 
 
-def rung(given: dict[str, Any], budget: int) -> dict[str, Any]:
-    """The report of a trunk's rung."""
-    pairs = zip(given["trials"], given["settings"], strict=True)
-    return {"rung": [row_of(number, budget, settings) for number, settings in pairs]}
-
-
 # ---- records -----------------------------------------------------------------------------------
 
 
 def test_the_records_of_every_state(study: optuna.Study) -> None:
     """A trial that waits, or that was not asked for all of its settings, has not begun."""
     space, searcher = tiny_space(), searcher_on(study, 7)
-    given = [searcher.suggest(f"t{i}") for i in range(5)]
+    given = next_specs(searcher, 5)
     for budget in BUDGETS[:2]:
-        searcher.on_trial_result("t0", rung(given[0], budget))
-    searcher.on_trial_complete("t0", rung(given[0], 9))
-    searcher.on_trial_complete("t1", rung(given[1], 1))
-    searcher.on_trial_result("t2", rung(given[2], 1))
+        searcher.on_trial_result("t0", rung_result(given[0], budget))
+    searcher.on_trial_complete("t0", rung_result(given[0], 9))
+    searcher.on_trial_complete("t1", rung_result(given[1], 1))
+    searcher.on_trial_result("t2", rung_result(given[2], 1))
     searcher.on_trial_complete("t2", None, error=True)
-    searcher.on_trial_result("t3", rung(given[3], 1))
+    searcher.on_trial_result("t3", rung_result(given[3], 1))
     half = study.ask()
     half.suggest_categorical("mix", ["none", "mixup", "mamix"])
     study.enqueue_trial({"mix": "none"})
@@ -86,18 +91,19 @@ def test_the_records_of_every_state(study: optuna.Study) -> None:
     assert [r.never_pruned for r in records] == [None, None, None, 1, None]
     assert [r.trunk for r in records] == [0, 1, 2, 3, 4]
     for record, suggestion in zip(records, given, strict=True):
-        assert record.settings == suggestion["settings"][0]
+        assert record.settings == suggestion.settings[0]
         assert record.settings["seed"] == trial_seed(SEED, record.number)
-        scores = [row_of(record.number, x.budget, record.settings)["score"] for x in record.rungs]
+        scores = [rung_report(record.number, x.budget, record.settings).score for x in record.rungs]
         assert [x.score for x in record.rungs] == scores
         assert record.score == (scores[-1] if scores else None)
-    assert records[0].figures == {"accuracy": records[0].score, "recall": [records[0].score, 0.5]}
+    assert records[0].metrics == {"accuracy": records[0].score}
+    assert records[0].rungs[-1].recall_K == [records[0].score, 0.5]
     assert [x.order for x in records[0].rungs] == [0, 1, 2]
 
 
 def test_the_records_of_late_variants_have_their_trunk_and_its_seed(study: optuna.Study) -> None:
     searcher = searcher_on(study, 5, late=3)
-    assert [searcher.suggest(f"t{i}")["trials"] for i in range(2)] == [[0, 1], [2, 3, 4]]
+    assert [spec.trials for spec in next_specs(searcher, 2)] == [[0, 1], [2, 3, 4]]
     records = trial_records(study, tiny_space(3), SEED, {})
     assert [r.trunk for r in records] == [0, 0, 2, 2, 2]
     assert [r.settings["seed"] for r in records] == [trial_seed(SEED, r.trunk) for r in records]
@@ -110,17 +116,14 @@ def test_the_records_of_late_variants_have_their_trunk_and_its_seed(study: optun
 def test_rungs_are_told_in_the_order_they_were_reached(study: optuna.Study) -> None:
     """A trunk's is reached when its last variant has it, and counts with the best of them."""
     searcher = searcher_on(study, 6, late=2)
-    given = [searcher.suggest(f"t{i}") for i in range(3)]
+    given = next_specs(searcher, 3)
     order = [(2, 1), (0, 1), (0, 3), (1, 1), (2, 3)]
     for trunk, budget in order:
-        searcher.on_trial_result(f"t{trunk}", rung(given[trunk], budget))
-    half = rung(given[1], 3)
-    searcher.on_trial_result("t1", {"rung": half["rung"][:1]})
-    assert [tuple(row) for row in recorded_rungs(study)] == [
-        (
-            {"number": 2 * trunk, "preset": given[trunk]["preset"]},
-            budget,
-            max(row["score"] for row in rung(given[trunk], budget)["rung"]),
+        searcher.on_trial_result(f"t{trunk}", rung_result(given[trunk], budget))
+    searcher.on_trial_result("t1", rung_result(given[1], 3, scored=1))
+    assert recorded_rungs(study) == [
+        RecordedRung(
+            2 * trunk, given[trunk].preset, budget, rung_result(given[trunk], budget)[SCORE]
         )
         for trunk, budget in order
     ]
@@ -128,12 +131,13 @@ def test_rungs_are_told_in_the_order_they_were_reached(study: optuna.Study) -> N
 
 def test_settle_ends_what_was_decided_and_no_more(study: optuna.Study) -> None:
     searcher = searcher_on(study, 12, late=2)
-    given = [searcher.suggest(f"t{i}") for i in range(6)]
+    given = next_specs(searcher, 6)
     for i, reached in enumerate([(1, 3, 9), (1,), (1,), (1,), (), (1, 3)]):
         for budget in reached:
-            searcher.on_trial_result(f"t{i}", rung(given[i], budget))
-    top = rung(given[5], 9)["rung"]
-    searcher.on_trial_result("t5", {"rung": top[:1]})  # killed before the second one's was kept
+            searcher.on_trial_result(f"t{i}", rung_result(given[i], budget))
+    searcher.on_trial_result(
+        "t5", rung_result(given[5], 9, scored=1)
+    )  # killed before the second one's was kept
     study.tell(2, state=TrialState.PRUNED)
     study.tell(4, state=TrialState.FAIL)
     apply_pending_states(study, {0, 2}, BUDGETS[-1])
@@ -141,7 +145,8 @@ def test_settle_ends_what_was_decided_and_no_more(study: optuna.Study) -> None:
     assert states[:4] == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
     assert states[4:] == ["FAIL", "FAIL", *["RUNNING"] * 6]
     assert [study.trials[i].value for i in (0, 1)] == [
-        row["score"] for row in rung(given[0], 9)["rung"]
+        rung_report(number, 9, settings).score
+        for number, settings in zip(given[0].trials, given[0].settings, strict=True)
     ]
 
 
@@ -213,9 +218,9 @@ class Live:
     """A run of the scheduler: its seed, what it heard, decided and rescued."""
 
     seed: int
-    told: list[Told] = field(default_factory=list)
+    told: list[RecordedRung] = field(default_factory=list)
     decided: list[str] = field(default_factory=list)
-    rescued: dict[int, int] = field(default_factory=dict)
+    never_pruned: dict[int, int] = field(default_factory=dict)
 
 
 def heard(scheduler: RungScheduler, trial: Any, budget: int, score: float) -> str:
@@ -227,8 +232,9 @@ def heard(scheduler: RungScheduler, trial: Any, budget: int, score: float) -> st
     return scheduler.on_trial_result(None, trial, result)
 
 
-def begun(scheduler: RungScheduler, config: dict[str, Any], name: str) -> Any:
-    trial = SimpleNamespace(trial_id=f"{name} {config['number']}", config=config)
+def begun(scheduler: RungScheduler, number: int, preset: str | None, name: str) -> Any:
+    spec = TrialSpec.single_run(number, {}, without_rungs=False, preset=preset)
+    trial = SimpleNamespace(trial_id=f"{name} {number}", config=spec.to_tune(), spec=spec)
     scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
     return trial
 
@@ -239,15 +245,12 @@ def live_runs(draw: st.DrawFn) -> Live:
     live = Live(draw(st.integers(0, 9)))
     scheduler = RungScheduler(BUDGETS, 3, never_prune=0.3, seed=live.seed)
     presets = draw(st.lists(st.sampled_from([None, "erm"]), min_size=1, max_size=25))
-    running = [
-        begun(scheduler, {"number": i, "preset": preset}, "live")
-        for i, preset in enumerate(presets)
-    ]
+    running = [begun(scheduler, i, preset, "live") for i, preset in enumerate(presets)]
     left = {trial.trial_id: list(BUDGETS) for trial in running}
     while running:
         trial = running[draw(st.integers(0, len(running) - 1))]
         budget, score = left[trial.trial_id].pop(0), draw(st.integers(0, 5)) / 10
-        live.told.append((trial.config, budget, score))
+        live.told.append(RecordedRung(trial.spec.number, trial.spec.preset, budget, score))
         live.decided.append(heard(scheduler, trial, budget, score))
         if live.decided[-1] == RungScheduler.STOP:
             running.remove(trial)
@@ -262,12 +265,12 @@ def test_a_replayed_scheduler_decides_as_the_live_one(live: Live, data: st.DataO
     scheduler = RungScheduler(BUDGETS, 3, never_prune=0.3, seed=live.seed)
     stopped = scheduler.replay(live.told[:cut])
     before = zip(live.told[:cut], live.decided[:cut], strict=True)
-    assert stopped == {t[0]["number"] for t, decision in before if decision == RungScheduler.STOP}
+    assert stopped == {t.trunk for t, decision in before if decision == RungScheduler.STOP}
     trials: dict[int, Any] = {}
-    for (config, budget, score), decision in zip(live.told[cut:], live.decided[cut:], strict=True):
-        if config["number"] not in trials:
-            trials[config["number"]] = begun(scheduler, config, "new")
-        assert heard(scheduler, trials[config["number"]], budget, score) == decision
+    for rung, decision in zip(live.told[cut:], live.decided[cut:], strict=True):
+        if rung.trunk not in trials:
+            trials[rung.trunk] = begun(scheduler, rung.trunk, rung.preset, "new")
+        assert heard(scheduler, trials[rung.trunk], rung.budget, rung.score) == decision
     assert scheduler.never_pruned == live.never_pruned
 
 

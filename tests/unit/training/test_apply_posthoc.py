@@ -220,7 +220,7 @@ def test_what_was_finished_inside_kept_is_undone(after: str) -> None:
     config = make_config(after=after)
     state = trained(config)
     before, logits_BK = everything(state), raw_logits(state, held_images())
-    with state.kept(state.config, DATA):
+    with state.temporarily(state.methods):
         apply_posthoc(state, DATA, 5)
         assert not torch.equal(raw_logits(state, held_images()), logits_BK)
     assert same(everything(state), before)
@@ -291,7 +291,7 @@ def test_a_final_model_is_finished_saved_and_measured(
     state = trained(config, data)
     unfinished = raw_logits(state, held_images(data))
     apply_posthoc(state, data, 2)
-    model = load_model(out / "model-seed3.pt")
+    model = load_model(out / "model-seed3.pt").network
     with torch.no_grad():
         logits_BK = model(held_images(data))
         torch.testing.assert_close(logits_BK, raw_logits(state, held_images(data)))
@@ -325,4 +325,4 @@ def test_a_final_model_is_finished_saved_and_measured(
             assert results["runs"][0]["margins"][f"{kind}_{split}"] == pytest.approx(means)
             assert run.margins[f"{kind}_{split}"] == pytest.approx(means)
     hits = [row["predicted"] == row["label"] for row in table if row["split"] == "test"]
-    assert run.figures["accuracy"] == pytest.approx(np.mean(hits))
+    assert run.metrics["accuracy"] == pytest.approx(np.mean(hits))

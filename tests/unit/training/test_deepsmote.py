@@ -120,7 +120,7 @@ def test_smote_points_lie_between_a_point_and_a_near_one(
     """Against a plain double loop over all pairs; the distances come in blocks of 7 rows."""
     points = torch.from_numpy(np.random.default_rng(seed).normal(size=(count, 3)).astype("float32"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deepsmote, "BLOCK", 7)
+        patch.setattr(deepsmote, "ROWS", 7)
         made = smote(points, neighbours, 8, np.random.default_rng(seed)).tolist()
     pairs = []
     for i, start in enumerate(points.tolist()):

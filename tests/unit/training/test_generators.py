@@ -22,6 +22,7 @@ from imbtune.training.epoch_plan import EpochPlan, draw_epoch
 from imbtune.training.generators import deepsmote
 from imbtune.training.generators.m2m import translate
 from imbtune.training.phases import cooldown, rung_segments, trunk
+from imbtune.training.run_methods import RunMethods
 from imbtune.training.rungs import EpochResult, train_through_rungs
 from imbtune.training.state import TrainState
 
@@ -44,9 +45,9 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, DeviceData
     """What the epochs of the test are drawn from, and what is drawn."""
     seen = []
 
-    def recorded(config: TrainConfig, data: DeviceData, *args: Any) -> EpochPlan:
-        plan = draw_epoch(config, data, *args)
-        seen.append((config, data, plan))
+    def recorded(methods: RunMethods, data: DeviceData, *args: Any, **more: Any) -> EpochPlan:
+        plan = draw_epoch(methods, data, *args, **more)
+        seen.append((methods.config, data, plan))
         return plan
 
     monkeypatch.setattr(loop, "draw_epoch", recorded)
@@ -205,7 +206,8 @@ def test_a_translated_sample_replaces_the_image_and_keeps_its_label(data: Device
     epoch = cooldown(4, 5, 5, Phases())[0]
     _, seed_state = loop._with_generated(state, data, epoch)
     assert seed_state is not None
-    plan = draw_epoch(config, data, loop._methods(state, data, seed_state), epoch)
+    images = loop.LocatedImages(state, data)
+    plan = draw_epoch(state.methods, data, images, epoch, translates=True)
     assert plan.source is not None and plan.translate_SB is not None
     torch.manual_seed(0)
     batch = next(loop.batches(state, data, plan, seed_state))
@@ -266,9 +268,9 @@ def test_a_climb_charges_what_it_generates_once(name: str, data: DeviceData) -> 
     ]
     expected, charged = 0, False
     for epoch, passes in zip(epochs, spent, strict=True):
-        expected += each if epoch.cooling else 90
-        expected += once if epoch.cooling and not charged else 0
-        charged |= bool(epoch.cooling)
+        expected += each if epoch.cooldown_epochs else 90
+        expected += once if epoch.cooldown_epochs and not charged else 0
+        charged |= bool(epoch.cooldown_epochs)
         assert passes == expected
 
 
@@ -296,8 +298,8 @@ def test_helpers_do_not_outlive_their_knobs(data: DeviceData) -> None:
         made.append(torch.tensor(value))
         return made[-1]
 
-    first = data.keep("kind", 1, lambda: make(1.0))
-    assert data.keep("kind", 1, lambda: make(2.0)) is first
-    assert data.keep("other", 1, lambda: make(3.0)) is not first
-    assert data.keep("kind", 2, lambda: make(4.0)).item() == 4
-    assert data.keep("kind", 1, lambda: make(5.0)).item() == 5 and len(made) == 4
+    first = data.cached("kind", 1, lambda: make(1.0))
+    assert data.cached("kind", 1, lambda: make(2.0)) is first
+    assert data.cached("other", 1, lambda: make(3.0)) is not first
+    assert data.cached("kind", 2, lambda: make(4.0)).item() == 4
+    assert data.cached("kind", 1, lambda: make(5.0)).item() == 5 and len(made) == 4

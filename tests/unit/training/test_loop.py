@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from functools import cache
 from typing import Any
@@ -67,7 +68,7 @@ def test_an_epoch_is_its_steps_by_hand() -> None:
     for step, batch in enumerate(batches(by_hand, DATA, plan)):
         sgd.param_groups[0]["lr"] = plan.lr_S[step].item()
         sgd.zero_grad()
-        value = objective(by_hand.model(batch.images_BCHW), batch, by_hand.learner)
+        value = objective(by_hand.model(batch.images_BCHW), batch, by_hand.step_model)
         value.backward()
         sgd.step()
         losses.append(value.item())
@@ -82,8 +83,9 @@ def test_no_mixing_is_mixing_with_lambda_1(mix: str) -> None:
     """To the last bit: nothing that is drawn for the partners moves what is drawn for x_i."""
     plain = TrainState(make_config(weights="inverse"), DATA)
     mixed = TrainState(make_config(mix=mix, weights="inverse"), DATA)
-    assert mixed.mix is not None
-    mixed.mix = mixed.mix._replace(blend=lambda shape, *_: Blend(np.ones(shape)))
+    assert mixed.methods.mix is not None
+    unmixed = mixed.methods.mix._replace(blend=lambda shape, *_: Blend(np.ones(shape)))
+    mixed.methods = dataclasses.replace(mixed.methods, mix=unmixed)
     run = whole_run(5, Phases())
     assert train(mixed, run) == train(plain, run)
     assert same(everything(mixed), everything(plain))
@@ -193,7 +195,7 @@ def test_a_branch_leaves_the_trunk_as_it_was_to_the_last_bit(
     straight, branched = TrainState(config, data), TrainState(config, data)
     losses = train(straight, before, data)
     assert train(branched, before, data) == losses
-    with branched.kept(config, data):
+    with branched.temporarily(branched.methods):
         train(branched, cooldown(turn, turn + 2, 6, Phases()), data)
         branched.evaluate(data)
         assert not same(everything(branched), everything(straight))
@@ -209,7 +211,7 @@ def test_every_preset_branches_and_goes_on_as_if_nothing_had_happened(preset: st
     straight, branched = TrainState(config, DATA), TrainState(config, DATA)
     before, after = trunk(0, 1, 4, Phases()), trunk(1, 3, 4, Phases())
     assert train(straight, before) == train(branched, before)
-    with branched.kept(config, DATA):
+    with branched.temporarily(branched.methods):
         train(branched, cooldown(1, 2, 4, Phases()))
         apply_posthoc(branched, DATA, 2)
     assert same(everything(branched), everything(straight))

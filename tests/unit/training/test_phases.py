@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,18 @@ from imbtune.methods.mixing.pairing import Ints
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.epoch_plan import (
     EpochPlan,
-    Methods,
     draw_epoch,
-    learning_rates,
-    steps_per_epoch,
 )
-from imbtune.training.phases import RUNG_KINDS, Epoch, cooldown, rung_segments, trunk, whole_run
+from imbtune.training.phases import (
+    RUNG_KINDS,
+    Epoch,
+    cooldown,
+    rung_segments,
+    steps_per_epoch,
+    trunk,
+    whole_run,
+)
+from imbtune.training.run_methods import RunMethods
 
 DATA = DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))  # 87 images
 WEIGHTS_K = torch.tensor([0.25, 0.5, 1.25, 2.0])
@@ -47,7 +54,12 @@ class InPixels:
 
 
 def plan_of(config: TrainConfig, epoch: Epoch) -> EpochPlan:
-    return draw_epoch(config, DATA, Methods(config.mix.make(), WEIGHTS_K, InPixels()), epoch)
+    methods = replace(methods_of(config), weights_K=WEIGHTS_K)
+    return draw_epoch(methods, DATA, InPixels(), epoch)
+
+
+def methods_of(config: TrainConfig) -> RunMethods:
+    return RunMethods.from_config(config, DATA.train_counts_K)
 
 
 def epochs_of(config: TrainConfig) -> list[Epoch]:
@@ -70,8 +82,8 @@ def test_phases_are_whole_epochs_and_add_up_to_the_run(budget: int, drawn: Phase
     cooling = phase.count("cooldown")
     assert phase == ["trunk"] * (budget - cooling) + ["cooldown"] * cooling
     assert cooling == 1 or abs(cooling - drawn.cooldown * budget) <= 0.5 + 1e-9
-    assert [epoch.cooled for epoch in run[budget - cooling :]] == list(range(cooling))
-    assert all(epoch.cooling == cooling for epoch in run[budget - cooling :])
+    assert [epoch.cooldown_index for epoch in run[budget - cooling :]] == list(range(cooling))
+    assert all(epoch.cooldown_epochs == cooling for epoch in run[budget - cooling :])
     assert {epoch.warmup for epoch in run} == {drawn.warmup * budget}
 
 
@@ -95,7 +107,7 @@ def test_the_papers_protocol_has_the_papers_rates() -> None:
     config = make_config(
         epochs=200, optimizer__lr=0.1, schedule="step", schedule__cooldown=0.2, schedule__drop=0.01
     )
-    rates = [learning_rates(config, epoch, steps=4) for epoch in epochs_of(config)]
+    rates = [methods_of(config).learning_rates(epoch, steps=4) for epoch in epochs_of(config)]
     ramp = [0.1 * (epoch + (step + 0.5) / 4) / 5 for epoch in range(5) for step in range(4)]
     assert np.concatenate(rates[:5]) == pytest.approx(ramp)
     assert np.concatenate(rates[5:160]) == pytest.approx(0.1)
@@ -106,7 +118,9 @@ def test_the_papers_protocol_has_the_papers_rates() -> None:
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_a_smooth_schedule_falls_from_the_peak_to_almost_nothing(schedule: str) -> None:
     config = make_config(epochs=10, schedule=schedule, schedule__cooldown=0.4, schedule__warmup=0.0)
-    rates = np.concatenate([learning_rates(config, epoch, 8) for epoch in epochs_of(config)])
+    rates = np.concatenate(
+        [methods_of(config).learning_rates(epoch, 8) for epoch in epochs_of(config)]
+    )
     share = (np.arange(32) + 0.5) / 32
     decay = 1 - share if schedule == "linear" else (1 + np.cos(math.pi * share)) / 2
     assert rates == pytest.approx(0.1 * np.concatenate([np.ones(48), decay]))
@@ -130,7 +144,7 @@ def test_every_rung_scores_a_model_of_its_budget(
         scored = behind + list(segment.branch)
         assert [epoch.index for epoch in scored] == list(range(segment.budget))
         if kind != "prefix":
-            assert scored[-1].cooled == scored[-1].cooling - 1  # finished
+            assert scored[-1].cooldown_index == scored[-1].cooldown_epochs - 1  # finished
     assert [epoch for epoch in scored if epoch.phase == "trunk"] == trunk(
         0, drawn.trunk_epochs(budgets[-1]), budgets[-1], drawn
     )

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from ray.tune.schedulers import ASHAScheduler
+from scripted import next_spec, next_specs, scored_rung, trial_report
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
@@ -17,6 +18,7 @@ from imbtune.seeds import trial_seed
 from imbtune.spaces.space_file import load_space
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.cluster.resources import Node, check_gpu_fraction, plan_resources
+from imbtune.tuning.messages import TrialSpec, TuneDict
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.samplers import SAMPLERS, make_sampler
 
@@ -24,7 +26,8 @@ STOP, GO = ASHAScheduler.STOP, ASHAScheduler.CONTINUE
 
 
 def fake_trial(number: int, preset: str | None = None) -> Any:
-    return SimpleNamespace(trial_id=f"t{number}", config={"number": number, "preset": preset})
+    spec = TrialSpec.single_run(number, {}, without_rungs=False, preset=preset)
+    return SimpleNamespace(trial_id=f"t{number}", config=spec.to_tune(), number=number)
 
 
 def run_rung(
@@ -36,8 +39,8 @@ def run_rung(
     ]
 
 
-def start(trials: list[Any], rungs: int = 3, rescue: float = 0) -> RungScheduler:
-    scheduler = RungScheduler([3**i for i in range(rungs)], eta=3, never_prune=rescue)
+def start(trials: list[Any], rungs: int = 3, never_prune: float = 0) -> RungScheduler:
+    scheduler = RungScheduler([3**i for i in range(rungs)], eta=3, never_prune=never_prune)
     for trial in trials:
         scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
     return scheduler
@@ -66,7 +69,10 @@ def test_rungs_are_apart_and_the_last_one_ends_a_trial() -> None:
 
 def test_a_report_between_rungs_decides_nothing() -> None:
     trials = [fake_trial(0)]
-    assert start(trials).on_trial_result(None, trials[0], {"epochs": [1]}) == GO
+    assert (
+        start(trials).on_trial_result(None, trials[0], trial_report([], None, False).to_tune(3))
+        == GO
+    )
 
 
 def test_the_preset_that_leads_its_rung_goes_on() -> None:
@@ -85,7 +91,7 @@ def test_a_rescued_trial_runs_to_the_end_and_decides_nothing() -> None:
     for trial, own in zip(trials, scores, strict=True):
         for rung, score in enumerate(own):
             (decision,) = run_rung(scheduler, [trial], rung, [score])
-            number = trial.config["number"]
+            number = trial.number
             if scheduler.never_pruned.get(number, 9) < 3**rung:
                 assert decision == (STOP if rung == 2 else GO)
                 continue
@@ -112,29 +118,19 @@ def study() -> optuna.Study:
     return optuna.create_study(direction="maximize")
 
 
-def reached(number: int, budget: int, score: float) -> dict[str, Any]:
-    """An actor's report of a rung."""
-    row = {
-        "trial": number,
-        "kind": "cooldown",
-        "budget": budget,
-        "score": score,
-        "images": 128 * budget,
-        "figures": {"accuracy": score},
-        "node": "n",
-        "seconds": 1.0,
-        "threads": 1,
-    }
-    return {"score": score, "rung": [row]}
+def reached(number: int, budget: int, score: float) -> TuneDict:
+    """The result of a rung at 3 or 9 epochs, as Ray Tune passes it."""
+    rung = [scored_rung(number, budget, score)]
+    return trial_report(rung, {3: 0, 9: 1}[budget], budget == 9).to_tune(3)
 
 
 def test_optuna_hears_how_each_trial_ended(study: optuna.Study) -> None:
     searcher = OptunaSearcher(study, load_space("digits-lt"), trials=6, seed=1, full_budget=9)
-    given = [searcher.suggest(f"t{i}") for i in range(6)]
-    assert [g["number"] for g in given] == [0, 1, 2, 3, 4, 5]
+    given = next_specs(searcher, 6)
+    assert [spec.number for spec in given] == [0, 1, 2, 3, 4, 5]
     assert searcher.suggest("t6") == OptunaSearcher.FINISHED
     searcher.on_trial_result("t0", reached(0, 3, 0.5))
-    searcher.on_trial_result("t0", {"epochs": []})
+    searcher.on_trial_result("t0", trial_report([], None, False).to_tune(3))
     searcher.on_trial_complete("t0", reached(0, 9, 0.7))
     searcher.on_trial_complete("t1", reached(1, 3, 0.5))
     searcher.on_trial_result("t2", reached(2, 3, 0.5))
@@ -160,18 +156,18 @@ def test_presets_come_first_then_the_sampler(study: optuna.Study) -> None:
     space = load_space("digits-lt")
     presets = list(space.presets())
     searcher = OptunaSearcher(study, space, trials=len(presets) + 2, seed=1, full_budget=9)
-    given = [searcher.suggest(f"t{i}") for i in range(len(presets) + 2)]
-    assert [g["preset"] for g in given] == [*presets, None, None]
+    given = next_specs(searcher, len(presets) + 2)
+    assert [spec.preset for spec in given] == [*presets, None, None]
     for name, suggestion in zip(presets, given, strict=False):
-        seed = trial_seed(1, suggestion["number"])
-        assert TrainConfig.from_settings(suggestion["settings"][0]) == space.preset(name).replace(
+        seed = trial_seed(1, suggestion.number)
+        assert TrainConfig.from_settings(suggestion.settings[0]) == space.preset(name).replace(
             seed=seed
         )
 
 
 def test_fewer_trials_than_presets(study: optuna.Study) -> None:
     searcher = OptunaSearcher(study, load_space("digits-lt"), trials=2, seed=1, full_budget=9)
-    assert [searcher.suggest(f"t{i}")["preset"] for i in range(2)] == ["erm", "drw"]
+    assert [spec.preset for spec in next_specs(searcher, 2)] == ["erm", "drw"]
     assert searcher.suggest("t2") == OptunaSearcher.FINISHED
     assert len(study.trials) == 2
 
@@ -180,19 +176,19 @@ def test_fewer_trials_than_presets(study: optuna.Study) -> None:
 def test_every_sampler_suggests_and_repeats_with_its_seed(name: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def suggestions(seed: int) -> list[Any]:
+    def suggestions(seed: int) -> list[TrialSpec]:
         study = optuna.create_study(direction="maximize")
         searcher = OptunaSearcher(study, load_space("cifar10-lt"), 26, seed, 9, sampler=name)
         drawn = []
         for i in range(26):
-            drawn.append(searcher.suggest(f"t{i}"))
-            score = float(drawn[-1]["settings"][0]["optimizer.lr"])
+            drawn.append(spec := next_spec(searcher, i))
+            score = float(spec.settings[0]["optimizer.lr"])
             searcher.on_trial_complete(f"t{i}", reached(i, 9 if i % 3 else 3, score))
         return drawn
 
     drawn = suggestions(3)
     assert drawn == suggestions(3) != suggestions(4)
-    own = [str(d["settings"][0] | {"seed": 0}) for d in drawn if not d["preset"]]
+    own = [str({**spec.settings[0], "seed": 0}) for spec in drawn if not spec.preset]
     assert len(set(own)) == len(own) == 18
 
 
@@ -202,14 +198,14 @@ def test_every_sampler_gives_64_trials_before_the_first_of_them_has_ended(name: 
     study = optuna.create_study(direction="maximize")
     space = load_space("digits-lt")
     searcher = OptunaSearcher(study, space, 100, seed=0, full_budget=9, sampler=name)
-    given = [searcher.suggest(f"t{i}") for i in range(20)]
+    given = next_specs(searcher, 20)
     for i, suggestion in enumerate(given):
-        score = float(suggestion["settings"][0]["optimizer.lr"])
+        score = float(suggestion.settings[0]["optimizer.lr"])
         searcher.on_trial_complete(f"t{i}", reached(i, 9, score))
     many = 24 if name == "gp" else 64  # it takes half a second for each
-    pending = [searcher.suggest(f"t{20 + i}") for i in range(many)]
-    assert [d["number"] for d in pending] == list(range(20, 20 + many))
-    assert len({str(d["settings"][0] | {"seed": 0}) for d in pending}) == many
+    pending = [next_spec(searcher, 20 + i) for i in range(many)]
+    assert [spec.number for spec in pending] == list(range(20, 20 + many))
+    assert len({str({**spec.settings[0], "seed": 0}) for spec in pending}) == many
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
@@ -221,10 +217,10 @@ def test_no_two_trials_have_the_same_value_of_a_knob_that_not_all_have(
     searcher = OptunaSearcher(study, space, 60, seed=3, full_budget=9, sampler=name)
     seen: dict[str, list[Any]] = {"mix.alpha": [], "loss.margin": []}
     for i in range(60):
-        given = searcher.suggest(f"t{i}")
+        given = next_spec(searcher, i)
         searcher.on_trial_complete(f"t{i}", reached(i, 9, 0.1))
-        (drawn,) = given["settings"]
-        for key in seen if not given["preset"] else ():
+        (drawn,) = given.settings
+        for key in seen if not given.preset else ():
             seen[key] += [drawn[key]] if key in drawn else []
     for values in seen.values():
         assert len(set(values)) == len(values) > 3

@@ -15,16 +15,15 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed import parsed_request
 from rich.console import Console
 from scipy import stats
 from small_data import make_splits
-from typer.testing import CliRunner
 
 from imbtune.cli.calibrate import print_calibration
-from imbtune.cli.main import app
-from imbtune.cli.search import parse_request
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
+from imbtune.search_options import search_request
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.files import write_study
@@ -378,17 +377,6 @@ def test_a_quarter_of_the_trials_may_fail(trials: int, may: int, tmp_path: Path)
 # ---- commands to type ----------------------------------------------------------------------------
 
 
-def parse_command(words: list[str]) -> dict[str, Any]:
-    """The options of a `calibrate` or `search` command, as the command line hands them on."""
-    taken: list[dict[str, Any]] = []
-    with pytest.MonkeyPatch.context() as patch:  # Hypothesis allows no fixture
-        for place in ("calibrate.calibrate_command", "search.search_command"):
-            patch.setattr(f"imbtune.cli.{place}", lambda **options: taken.append(options))
-        done = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return taken[0]
-
-
 OPTIONS: dict[str, Any] = {
     "storage": "my runs",
     "data": Path("a b/$HOME"),
@@ -420,7 +408,7 @@ def test_a_printed_command_asks_for_the_same(
         request = SearchRequest(loaded, 100, "x", typed=typed, **options)
         words = shlex.split(space_command("search", request, name="x", calibration=None))
         assert words[0] == program()
-        assert parse_request(**parse_command(words[1:])) == request
+        assert parsed_request(words[1:]) == request
 
 
 # ---- a search that follows it ------------------------------------------------------------------
@@ -499,7 +487,7 @@ def test_what_is_no_whole_calibration(tmp_path: Path) -> None:
     resources, request = Resources(1, 0, 1), request_in(tmp_path)
     for name, rungs in (("digits-lt-calibration", EVERY), ("search", "cooldown")):
         asked = replace(request, name=name, rungs=rungs)
-        write_study(Store(asked.path), asked, make_splits([20, 4]), resources)
+        write_study(Store(asked.path), asked, make_splits([20, 4]), vars(resources))
     with pytest.raises(ConfigError, match=r"is not whole yet: run .* resume .*-calibration$"):
         with_calibration(request)
     with pytest.raises(StudyError, match="search is a search: give the folder of a calibration"):
@@ -570,7 +558,7 @@ def test_a_calibration_of_something_else(
     assert said in str(error.value) and "\n" not in str(error.value)
     words = shlex.split(str(error.value).partition(": run ")[2].partition(" and search")[0])
     name = "digits-lt-calibration-2"
-    again = parse_request(**parse_command(words[1:]))
+    again = parsed_request(words[1:])
     assert again.space == space and again.name == name and again.storage == str(tmp_path)
     assert str(error.value).endswith(f" and search with --calibration {name}")
 
@@ -634,7 +622,7 @@ def test_prefix_rungs_are_not_taken_for_late_variants(tmp_path: Path) -> None:
     }
     for rungs in ("prefix", AUTO):
         with pytest.raises(ConfigError, match="cannot tell late_variants: 3 apart"):
-            parse_request(**options, rungs=rungs)
+            search_request(**options, rungs=rungs)
 
 
 def test_a_calibrations_configurations_are_random_ones_of_the_space(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import shlex
 from dataclasses import replace
@@ -15,24 +14,22 @@ import torch
 from command import invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import BUDGETS, tiny_space
+from parsed import parsed_request
+from scripted import BUDGETS, rung_record, tiny_space
 from short_runs import CPU, make_config
 from small_data import make_splits
-from typer.testing import CliRunner
 
-from imbtune.cli.main import app
 from imbtune.cli.plan import as_planned, duration
-from imbtune.cli.search import parse_request
 from imbtune.config.slots import SLOTS
 from imbtune.errors import ConfigError, StudyError
 from imbtune.spaces.space_file import list_spaces, load_space
 from imbtune.storage import Store
 from imbtune.study.files import write_study
-from imbtune.study.records import COMPLETE, RungRecord, TrialRecord
+from imbtune.study.records import COMPLETE, TrialRecord
 from imbtune.study.request import SearchRequest
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.training.cost.image_passes import run_passes
-from imbtune.training.cost.timing import Speed, measure_speed, stratified
+from imbtune.training.cost.timing import Speed, measure_speed, stratified_subset
 from imbtune.training.phases import RUNG_KINDS
 from imbtune.tuning.cluster.resources import Node, Resources, plan_resources
 from imbtune.tuning.forecast import trial_speed
@@ -198,17 +195,19 @@ def test_every_shipped_space_can_be_planned(name: str) -> None:
 
 def test_a_stratified_part_has_every_class() -> None:
     images = make_splits([60, 20, 6, 1]).train
-    part = stratified(images, 20, 4)
+    part = stratified_subset(images, 20, 4)
     assert part.counts(4).tolist() == [14, 5, 2, 1]
-    assert stratified(images, 87, 4) is images
+    assert stratified_subset(images, 87, 4) is images
     rows = {image.tobytes() for image in images.array()}
     assert all(image.tobytes() in rows for image in part.array())
-    assert stratified(images, 20, 5).counts(5).tolist() == [14, 5, 2, 1, 0]
+    assert stratified_subset(images, 20, 5).counts(5).tolist() == [14, 5, 2, 1, 0]
 
 
 def test_speed_is_measured_with_every_kind_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
-    monkeypatch.setattr("imbtune.training.cost.timing.ENOUGH", 1e9)  # so all images are taken
+    monkeypatch.setattr(
+        "imbtune.training.cost.timing.MIN_EPOCH_SECONDS", 1e9
+    )  # so all images are taken
     splits = make_splits([60, 20, 6, 1])
     configs = [
         make_config(model="small_cnn", model__width=2, **changes)
@@ -230,17 +229,19 @@ def put_study(place: Path, request: SearchRequest, resources: Resources, rows: i
     """A study of two trials: 100 passes in 1 s and 300 in 2 s; and one that trained nothing."""
     store = Store(str(place))
     store.create()
-    write_study(store, replace(request, name=place.name), make_splits([60, 20, 6, 1]), resources)
+    write_study(
+        store, replace(request, name=place.name), make_splits([60, 20, 6, 1]), vars(resources)
+    )
     sink = ParquetSink(store, knob_types(request.space))
-    figures = [(100, 1.0), (300, 2.0)]
+    spent = [(100, 1.0), (300, 2.0)]
     for number in range(3):
         rungs = []
         if number < rows:
-            images, seconds = figures[number]
-            rungs = [RungRecord(0, "cooldown", 9, 0.5, images, {}, "", seconds, 1)]
+            images, seconds = spent[number]
+            rungs = [replace(rung_record(0, 9, 0.5, images), seconds=seconds)]
         config = request.space.base().flat()
         record = TrialRecord(number, number, None, COMPLETE, config, rungs)
-        sink.trial({**record.row(), "ended": dt.datetime.now(dt.UTC), "error": None})
+        sink.trial(record.row(None))
     sink.close()
     return str(place)
 
@@ -253,9 +254,9 @@ def test_the_speed_of_a_study(tmp_path: Path) -> None:
     assert (fleet.gpus, fleet.cpus, fleet.unit, fleet.units) == (2, 12, "GPU", 2)
     assert fleet.trial == Resources(2, 0.25, 6)
     assert found.speed == Speed(3 / 400, 2 / 300, 1 / 100)
-    assert found.counts_K.tolist() == [60, 20, 6, 1] and found.held == 40
+    assert found.counts_K.tolist() == [60, 20, 6, 1] and found.held_out == 40
     fleet, _ = find_trial_speed(request, 64, None, study)
-    assert fleet.trial == Resources(2, 0.25, 256) and fleet.units_a_trial == 0.25
+    assert fleet.trial == Resources(2, 0.25, 256) and fleet.units_per_trial == 0.25
     fleet, _ = find_trial_speed(request, 64, 100, study)
     assert fleet.trial.concurrent == 50  # of 2 CPUs
     fleet, _ = find_trial_speed(replace(request, max_concurrent=9), 64, None, study)
@@ -311,7 +312,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it prints, and the search that it names, which is the one that was planned."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
-    monkeypatch.setattr("imbtune.training.cost.timing.ENOUGH", 0.0)
+    monkeypatch.setattr("imbtune.training.cost.timing.MIN_EPOCH_SECONDS", 0.0)
     asked = "digits-lt --trials 12 --epochs 9 --rungs compressed --finals 0 --set mix=mamix"
     code, out, err = invoke("plan", *asked.split(), *["--cpus", "640", "--price", "2.5"])
     assert (code, err) == (0, "")
@@ -327,10 +328,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(tmp_path.iterdir()) == []
     command = shlex.split(out.splitlines()[-1])[1:]
     assert command[-2:] == ["--set", "mix=mamix"] and "--address" in command
-    taken: list[Any] = []
-    monkeypatch.setattr("imbtune.cli.search.search_command", lambda **o: taken.append(o))
-    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
-    given = parse_request(**taken[0])
+    given = parsed_request(command)
     assert (given.trials, given.budgets, given.rungs, given.finals, given.address) == (
         12, [3, 9], "compressed", 0, "auto",
     )  # fmt: skip

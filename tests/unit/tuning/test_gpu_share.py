@@ -17,17 +17,18 @@ from small_data import make_splits
 from imbtune.cli.settings import parse_share
 from imbtune.errors import ConfigError
 from imbtune.study.request import AUTO, SearchRequest
-from imbtune.training.cost.shared_device import Sharing, measure_sharing
+from imbtune.training.cost.shared_device import SharedDeviceResult, measure_shared_device
 from imbtune.tuning.cluster.resources import Node, check_gpu_fraction
 from imbtune.tuning.forecast.gpu_share import GAIN, ROOM, TOGETHER, candidates, choose, settle_share
 
 SPLITS = make_splits([60, 20, 6, 1])
 
 
-def shared(*rates: float, memory: int = 1) -> list[Sharing]:
+def shared(*rates: float, memory: int = 1) -> list[SharedDeviceResult]:
     """Measured with 1, 2, 4, … trials, of which each takes so much memory."""
     return [
-        Sharing(count, count * memory, rate) for count, rate in zip(TOGETHER, rates, strict=False)
+        SharedDeviceResult(count, count * memory, rate)
+        for count, rate in zip(TOGETHER, rates, strict=False)
     ]
 
 
@@ -65,7 +66,7 @@ def test_a_choice_fits_and_gains_in_any_unit(rates: list[float], memory: int, un
     assert chosen == 1 or (one.memory <= 100 * ROOM and one.rate >= GAIN * measured[0].rate)
     fits = [each for each in measured if each.memory <= 100 * ROOM]
     assert all(each.rate < GAIN * one.rate for each in fits if each.trials > chosen)
-    other = [Sharing(each.trials, each.memory, unit * each.rate) for each in measured]
+    other = [SharedDeviceResult(each.trials, each.memory, unit * each.rate) for each in measured]
     if math.log2(unit).is_integer():  # else the last bit of a rate may decide
         assert choose(other, 100) == chosen
 
@@ -101,7 +102,7 @@ def test_candidates_of_a_large_machine_and_of_a_small_one() -> None:
 def test_trials_in_one_process_are_measured() -> None:
     """On a CPU too: every count, a rate of image passes, and no memory of a device."""
     configs = [make_config(), make_config(optimizer="imbsam", generate="deepsmote")]
-    measured = measure_sharing(configs, SPLITS, CPU, [1, 2], 1, pack=True)
+    measured = measure_shared_device(configs, SPLITS, CPU, [1, 2], 1, pack=True)
     assert [(one.trials, one.memory) for one in measured] == [(1, 0), (2, 0)]
     assert all(math.isfinite(one.rate) and one.rate > 0 for one in measured)
 

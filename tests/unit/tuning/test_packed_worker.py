@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,14 +16,13 @@ from hypothesis import strategies as st
 from short_runs import CHEAP, CPU, DATA
 
 from imbtune.tuning.cluster.resources import Node, Resources, pack_size
-from imbtune.tuning.packing.packed_worker import PackedWorker, Report
-from imbtune.tuning.packing.ray_hosts import _lives
-from imbtune.tuning.tune import one_run
+from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.packing.packed_worker import PackedWorker
+from imbtune.tuning.packing.ray_hosts import _is_alive
 from imbtune.tuning.worker.trial_runner import TrialRunner, WorkerSettings
 
-COURSE = WorkerSettings("cooldown", [3, 9], 3, "balanced_accuracy")
+SETTINGS = WorkerSettings("cooldown", [3, 9], 3, "balanced_accuracy")
 SMALL: dict[str, Any] = {"model.width": 2, "batch_size": 60, "precision": "float32", "epochs": 9}
-CLOCKS = ("time", "seconds", "pid", "node")
 TRIALS: list[dict[str, Any]] = [
     {"mix": "mamix", "weights": "inverse", "seed": 1},
     {"mix": "cutmix", "loss": "gcl", "after": "crt", "seed": 2},  # draws noise in the step
@@ -34,46 +34,42 @@ TRIALS: list[dict[str, Any]] = [
 BAD = {"model": "shufflenet_v2_x0_5", "batch_size": 1}  # batch norm of one image
 
 
-def run_of(number: int, changes: dict[str, Any]) -> dict[str, Any]:
+def run_of(number: int, changes: dict[str, Any]) -> TrialSpec:
     small = {k: v for k, v in SMALL.items() if k != "model.width" or "model" not in changes}
-    return one_run(number, {**small, **changes}, whole=False)
+    return TrialSpec.single_run(number, {**small, **changes}, without_rungs=False)
 
 
-def make(config: dict[str, Any]) -> TrialRunner:
-    return TrialRunner(COURSE, DATA, "here", config)
+def make(spec: TrialSpec) -> TrialRunner:
+    return TrialRunner(SETTINGS, DATA, "here", spec)
 
 
 def new_pack() -> PackedWorker:
-    return PackedWorker(make, CPU, lives=_lives)
+    return PackedWorker(make, CPU, is_alive=_is_alive)
 
 
-def told(reports: list[Report]) -> Any:
+def told(reports: list[TrialReport]) -> tuple[list[Any], list[Any]]:
     """All that reports say, without the clock; epochs in one list, however they were bundled."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items() if key not in CLOCKS}
-        return [plain(each) for each in value] if isinstance(value, list) else value
-
-    rungs = [row for report in reports for row in report.get("rung", ())]
-    return plain([epoch for report in reports for epoch in report["epochs"]]), plain(rungs)
+    epochs = [replace(epoch, time=0.0) for report in reports for epoch in report.epochs]
+    rungs = [replace(rung, seconds=0.0) for report in reports for rung in report.rung]
+    return epochs, rungs
 
 
-def alone(config: dict[str, Any]) -> list[Report]:
-    runner, reports = make(config), [Report()]
-    while not reports[-1].get("done"):
+def alone(spec: TrialSpec) -> list[TrialReport]:
+    runner = make(spec)
+    reports = [runner.step()]
+    while not reports[-1].is_last:
         reports.append(runner.step())
-    return reports[1:]
+    return reports
 
 
-def together(pack: PackedWorker, runs: dict[int, dict[str, Any]]) -> dict[int, list[Report]]:
+def together(pack: PackedWorker, runs: dict[int, TrialSpec]) -> dict[int, list[TrialReport]]:
     """Every run to its end, each asked for its next report when it has given one."""
-    reports: dict[int, list[Report]] = {seat: [] for seat in runs}
-    asked = {seat: pack.step(seat, config) for seat, config in runs.items()}
+    reports: dict[int, list[TrialReport]] = {seat: [] for seat in runs}
+    asked = {seat: pack.step(seat, spec) for seat, spec in runs.items()}
     while asked:
         for seat, future in list(asked.items()):
             reports[seat].append(future.result(60))
-            if reports[seat][-1].get("done"):
+            if reports[seat][-1].is_last:
                 del asked[seat]
             else:
                 asked[seat] = pack.step(seat)
@@ -87,23 +83,23 @@ def test_trials_in_turn_are_each_as_if_alone() -> None:
     for seat, run in runs.items():
         epochs, rungs = told(packed[seat])
         assert (epochs, rungs) == told(alone(run))
-        assert [rung["budget"] for rung in rungs] == [3, 9]
+        assert [rung.budget for rung in rungs] == [3, 9]
 
 
 def test_late_variants_and_a_trial_that_goes_on_take_their_turns() -> None:
-    variants = {
-        **run_of(0, {}),
-        "trials": [0, 1],
-        "settings": [SMALL, {**SMALL, "weights": "inverse"}],
-        "images": [0, 0],
-        "seconds": [0.0, 0.0],
-    }
-    resumed = {**run_of(2, {"mix": "mamix"}), "reached": 3, "images": [240], "seconds": [1.0]}
+    variants = replace(
+        run_of(0, {}),
+        trials=[0, 1],
+        settings=[SMALL, {**SMALL, "weights": "inverse"}],
+        images=[0, 0],
+        seconds=[0.0, 0.0],
+    )
+    resumed = replace(run_of(2, {"mix": "mamix"}), reached_budget=3, images=[240], seconds=[1.0])
     packed = together(PackedWorker(make, CPU), {1: variants, 2: resumed})
     assert told(packed[1]) == told(alone(variants))
     assert told(packed[2]) == told(alone(resumed))
-    assert [row["trial"] for row in told(packed[1])[1]] == [0, 1, 0, 1]
-    assert [row["budget"] for row in told(packed[2])[1]] == [9]
+    assert [row.trial for row in told(packed[1])[1]] == [0, 1, 0, 1]
+    assert [row.budget for row in told(packed[2])[1]] == [9]
 
 
 def test_a_trial_that_raises_fails_alone_and_its_seat_takes_the_next() -> None:
@@ -111,7 +107,7 @@ def test_a_trial_that_raises_fails_alone_and_its_seat_takes_the_next() -> None:
     good, bad = pack.step(os.getpid(), run_of(0, TRIALS[0])), pack.step(1, run_of(1, BAD))
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
         bad.result(60)
-    assert good.result(60)["epochs"]
+    assert good.result(60).epochs
     after = together(pack, {1: run_of(2, TRIALS[1])})
     assert told(after[1]) == told(alone(run_of(2, TRIALS[1])))
 
@@ -120,7 +116,7 @@ def test_a_trial_that_cannot_begin_fails_alone() -> None:
     pack = new_pack()
     with pytest.raises(Exception, match="no_such_knob"):
         pack.step(1, run_of(0, {"no_such_knob": 1})).result(60)
-    assert pack.step(1, run_of(1, TRIALS[0])).result(60)["epochs"]
+    assert pack.step(1, run_of(1, TRIALS[0])).result(60).epochs
 
 
 def test_a_stopped_trial_leaves_the_others_and_its_seat() -> None:
@@ -130,9 +126,9 @@ def test_a_stopped_trial_leaves_the_others_and_its_seat() -> None:
     stayed = [pack.step(here, run).result(60)]
     stopped = pack.step(1, run_of(1, TRIALS[1]))
     stayed.append(pack.step(here).result(60))
-    assert stopped.result(60)["epochs"]
+    assert stopped.result(60).epochs
     taken = pack.step(1, run_of(2, TRIALS[5]))
-    while not stayed[-1].get("done"):
+    while not stayed[-1].is_last:
         stayed.append(pack.step(here).result(60))
     first = told([taken.result(60)])[0]
     assert first == told(alone(run_of(2, TRIALS[5])))[0][: len(first)]
@@ -145,10 +141,10 @@ def test_a_seat_is_free_when_its_trial_leaves_or_its_process_has_ended() -> None
     pack, here = new_pack(), os.getpid()
     for seat in (ended.pid, here, here + 2**22):  # Linux gives no process such a number
         pack.step(seat, run_of(0, TRIALS[0])).result(60)
-    assert set(pack._seats) == {here, here + 2**22}  # the third comer found the first one gone
+    assert set(pack._slots) == {here, here + 2**22}  # the third comer found the first one gone
     pack.leave(here)
     pack.step(here + 2**23, run_of(0, TRIALS[0])).result(60)
-    assert set(pack._seats) == {here + 2**23}
+    assert set(pack._slots) == {here + 2**23}
 
 
 class Failing(TrialRunner):
@@ -161,13 +157,13 @@ class Failing(TrialRunner):
 def test_a_fault_of_the_device_fails_every_trial_of_the_pack() -> None:
     """CUDA answers everything with it from then on, so no trial may be begun there."""
 
-    def make_one(config: dict[str, Any]) -> TrialRunner:
-        kind = Failing if config["number"] else TrialRunner
-        return kind(COURSE, DATA, "here", config)
+    def make_one(spec: TrialSpec) -> TrialRunner:
+        kind = Failing if spec.number else TrialRunner
+        return kind(SETTINGS, DATA, "here", spec)
 
     pack = PackedWorker(make_one, CPU)
     pack.step(1, run_of(0, TRIALS[0])).result(60)
-    futures: list[Future[Report]] = [pack.step(2, run_of(1, TRIALS[0]))]
+    futures: list[Future[TrialReport]] = [pack.step(2, run_of(1, TRIALS[0]))]
     assert not pack.broken or futures[0].exception(60)
     with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
         futures[0].result(60)
@@ -190,7 +186,7 @@ def test_a_fault_that_freeing_a_seat_meets_is_one_of_the_device(how: str) -> Non
     pack.step(1, run_of(0, TRIALS[0])).result(60)
     other = pack.step(os.getpid(), run_of(1, TRIALS[0]))
     other.result(60)
-    pack._seats[1].stream = Faulty()  # type: ignore[assignment]
+    pack._slots[1].stream = Faulty()  # type: ignore[assignment]
     if how == "leaves":
         pack.leave(1)
     else:
@@ -206,7 +202,7 @@ def test_running_out_of_memory_names_the_trials_share() -> None:
         def launch(self) -> Any:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    pack = PackedWorker(lambda config: Greedy(COURSE, DATA, "here", config), CPU, gpus=0.25)
+    pack = PackedWorker(lambda spec: Greedy(SETTINGS, DATA, "here", spec), CPU, gpus=0.25)
     with pytest.raises(Exception, match=r"out of memory with 0.25 of a GPU .*give --gpus-per-"):
         pack.step(1, run_of(0, TRIALS[0])).result(60)
 

@@ -1,0 +1,139 @@
+"""The options of a search, checked: those that `search`, `plan` and `calibrate` share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imbtune.errors import ConfigError, unknown
+from imbtune.registry import Value
+
+if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
+    from imbtune.spaces.search_space import SearchSpace
+    from imbtune.study.request import SearchRequest
+
+LEAST = {  # of options that are whole numbers
+    "trials": 1,
+    "seed": 0,
+    "cpus_per_trial": 1,
+    "max_concurrent": 1,
+    "finals": 0,
+    "final_seeds": 1,
+}
+
+
+def search_request(
+    space: str | Path | SearchSpace,
+    *,
+    name: str | None = None,
+    settings: Mapping[str, Value] | None = None,
+    epochs: int | None = None,
+    rungs: str = "cooldown",
+    calibration: str | None = None,
+    **options: Any,
+) -> SearchRequest:
+    """The options of a search as a checked request.
+
+    Args:
+        space: a name, the path of a file, or a space.
+        settings, epochs: are fixed in the space.
+        options: the other fields of the request.
+
+    Raises:
+        ConfigError: an option that cannot be.
+    """
+    from imbtune.spaces.search_space import SearchSpace
+    from imbtune.spaces.space_file import load_space
+    from imbtune.study.request import AUTO, SearchRequest
+    from imbtune.study.tables.parquet import MODES
+    from imbtune.training.phases import RUNG_KINDS
+
+    for option, value in {"name": name, "calibration": calibration, **options}.items():
+        if value == "":  # a shell makes this of an unset variable
+            raise ConfigError(f"{_flag(option)} '': it is empty: give a value, or leave it out")
+    check_numbers(options)
+    pinned: dict[str, Value] = dict(settings or {})
+    if epochs is not None:
+        pinned["epochs"] = epochs
+    loaded = space if isinstance(space, SearchSpace) else load_space(str(space))
+    loaded = loaded.pin(pinned)
+    study_name = name or loaded.name
+    if not re.fullmatch(r"[\w.-]+", study_name) or study_name.startswith("."):
+        raise ConfigError(f"--name {study_name!r}: use letters, digits, '-', '_' and '.'")
+    if "seed" in pinned:
+        raise ConfigError(
+            f"--set seed={pinned['seed']}: give --seed, which all trials' seeds follow"
+        )
+    typed = "" if isinstance(space, SearchSpace) else str(space)
+    request = SearchRequest(loaded, name=study_name, rungs=rungs, typed=typed, **options)
+    for option, value, choices in (
+        ("--rungs", request.rungs, (*RUNG_KINDS, "none", AUTO)),
+        ("--wandb", request.wandb, MODES),
+    ):
+        if value not in choices:
+            raise unknown(f"value for {option}", value, choices)
+    _check_plugins_have_modules(loaded)
+    if request.rungs == AUTO:
+        from imbtune.tuning.calibration.follow import with_calibration
+
+        request = with_calibration(request, calibration)
+    elif calibration:
+        raise ConfigError(f"--calibration {calibration} goes with --rungs auto")
+    if loaded.late_variants > 1 and request.rungs == "prefix":
+        raise ConfigError(
+            f"--rungs prefix cannot tell late_variants: {loaded.late_variants} apart, which differ "
+            "in the cool-down alone: give cooldown, or leave late_variants out of the space"
+        )
+    return request
+
+
+def check_numbers(options: Mapping[str, Any]) -> None:
+    """ConfigError for a number that an option cannot be. An option that is None is left out."""
+    for option, least in LEAST.items():
+        check_whole(option, options.get(option), least)
+    share = options.get("never_prune", 0.0)
+    if not _is_number(share) or not 0 <= share <= 1:
+        raise ConfigError(f"--never-prune {share!r}: give a share from 0 to 1")
+    seconds = options.get("time_budget")
+    if seconds is not None and not (_is_number(seconds) and seconds > 0):
+        raise ConfigError(f"--time-budget {seconds!r}: give a number of seconds above 0")
+    gpus = options.get("gpus_per_trial")
+    if gpus not in (None, "auto") and not _is_number(gpus):
+        raise ConfigError(
+            f"--gpus-per-trial {gpus!r}: give 1/n such as 0.25, a whole number, or auto"
+        )
+
+
+def check_whole(option: str, value: object, least: int) -> None:
+    """ConfigError for a value that is neither None nor a whole number from `least` on."""
+    if value is not None and (type(value) is not int or value < least):  # a bool is an int too
+        raise ConfigError(f"{_flag(option)} {value!r}: give a whole number from {least} on")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _flag(option: str) -> str:
+    """The option of the command line with the name of a keyword argument."""
+    return f"--{option.replace('_', '-')}"
+
+
+def _check_plugins_have_modules(space: SearchSpace) -> None:
+    """ConfigError for a part that only this process has: Ray's workers could not train it."""
+    from imbtune.config.slots import registries
+
+    values = [*space.fixed.values(), *space.pinned.values()]
+    values += [choice for knob in space.knobs for choice in knob.choices]
+    names = {name for value in values for name in str(value).split("+")}
+    loaded = {(part.slot, part.name) for part in space.plugin_parts()}
+    for registry in registries():
+        for part in registry:
+            here = part.name in names and not part.is_builtin
+            if here and (part.slot, part.name) not in loaded:
+                raise ConfigError(
+                    f"{part.slot} '{part.name}' is registered in this process alone, and trials "
+                    "run in others: put it into a module, and name that in the space's `imports`"
+                )
