@@ -44,10 +44,12 @@ TOP = {
     "retrain": set[str](),
     "trained_model": {"retrain"},
     "train_input": {"retrain"},
-    "api": {"retrain", "trained_model", "train_input", "tuning"},
+    "search_options": {"tuning"},
+    "api": {"retrain", "trained_model", "train_input", "search_options", "tuning"},
     "cli": {"retrain", "trained_model", "train_input", "api", "tuning"},
 }
-LAZY_TUNING = {"api", "cli"}  # Ray takes seconds to import, and `imbtune --help` needs none of it
+# Ray takes seconds to import, and `imbtune --help` needs none of it
+LAZY_TUNING = {"search_options", "api", "cli"}
 
 # Where a library may be imported; where only inside functions
 ONLY_IN = {
