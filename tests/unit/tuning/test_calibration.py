@@ -32,8 +32,8 @@ from imbtune.study.request import AUTO, EVERY, SearchRequest
 from imbtune.tuning.calibration.follow import (
     FILE,
     basis_of,
-    check_followed,
-    differences,
+    check_calibration,
+    describe_differences,
     with_calibration,
 )
 from imbtune.tuning.calibration.run_calibration import _check_failed, random_configs
@@ -502,11 +502,11 @@ def test_other_images_of_the_same_settings_are_refused(tmp_path: Path) -> None:
     assert request.calibration
     said: list[str] = []
     same = {**request.calibration, "data": splits.fingerprint()}
-    check_followed(replace(request, calibration=same), splits, said.append)
-    check_followed(request_in(tmp_path), splits, said.append)
+    check_calibration(replace(request, calibration=same), splits, said.append)
+    check_calibration(request_in(tmp_path), splits, said.append)
     assert said == []
     with pytest.raises(ConfigError, match="the images differ from those of the calib") as error:
-        check_followed(request, splits, said.append)
+        check_calibration(request, splits, said.append)
     line = str(error.value)
     assert f"in {tmp_path}/digits-lt-calibration, though" in line and "\n" not in line
     assert "--name digits-lt-calibration-2" in line
@@ -527,15 +527,15 @@ def test_other_knobs_are_said(tmp_path: Path) -> None:
     )
     splits, said = make_splits([20, 4]), list[str]()
     followed = {**request.calibration, "data": splits.fingerprint()}
-    check_followed(replace(request, calibration=followed), splits, said.append)
+    check_calibration(replace(request, calibration=followed), splits, said.append)
     (line,) = said
     assert line.startswith(f"The calibration in {tmp_path}/digits-lt-calibration differs in mix (")
 
 
 def test_many_differences_are_counted() -> None:
     there, here = dict.fromkeys("abcdef", 1), dict.fromkeys("bcdefg", 2)
-    assert differences(there, there) == ""
-    assert differences(there, here) == (
+    assert describe_differences(there, there) == ""
+    assert describe_differences(there, here) == (
         "a (1 there, none here), b (1 there, 2 here), c (1 there, 2 here), 4 more"
     )
 

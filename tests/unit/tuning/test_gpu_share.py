@@ -19,7 +19,14 @@ from imbtune.errors import ConfigError
 from imbtune.study.request import AUTO, SearchRequest
 from imbtune.training.cost.shared_device import SharedDeviceResult, measure_shared_device
 from imbtune.tuning.cluster.resources import Node, check_gpu_fraction
-from imbtune.tuning.forecast.gpu_share import GAIN, ROOM, TOGETHER, candidates, choose, settle_share
+from imbtune.tuning.forecast.gpu_share import (
+    MAX_MEMORY,
+    MIN_GAIN,
+    TOGETHER,
+    candidates,
+    choose,
+    settle_share,
+)
 
 SPLITS = make_splits([60, 20, 6, 1])
 
@@ -63,9 +70,11 @@ def test_a_choice_fits_and_gains_in_any_unit(rates: list[float], memory: int, un
     measured = shared(*rates, memory=memory)
     chosen = choose(measured, 100)
     (one,) = (each for each in measured if each.trials == chosen)
-    assert chosen == 1 or (one.memory <= 100 * ROOM and one.rate >= GAIN * measured[0].rate)
-    fits = [each for each in measured if each.memory <= 100 * ROOM]
-    assert all(each.rate < GAIN * one.rate for each in fits if each.trials > chosen)
+    assert chosen == 1 or (
+        one.memory <= 100 * MAX_MEMORY and one.rate >= MIN_GAIN * measured[0].rate
+    )
+    fits = [each for each in measured if each.memory <= 100 * MAX_MEMORY]
+    assert all(each.rate < MIN_GAIN * one.rate for each in fits if each.trials > chosen)
     other = [SharedDeviceResult(each.trials, each.memory, unit * each.rate) for each in measured]
     if math.log2(unit).is_integer():  # else the last bit of a rate may decide
         assert choose(other, 100) == chosen
