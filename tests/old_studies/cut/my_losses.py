@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import numpy as np
+from imbtune.data.datasets import Reading, datasets
+from imbtune.methods.labelling import label_rules
 from torch import Tensor
 
-from imbtune.data.datasets import Reading, datasets
 from imbtune.data.splits import Dataset, Images, Look
-from imbtune.methods.labelling import label_rules
 from imbtune.methods.losses import MarginSoftmax, ce, losses
 from imbtune.registry import Knob
 
