@@ -8,8 +8,7 @@ them here, so a new part needs no other list:
     @losses.register("focal", help="…", source="arXiv 1708.02002")
     def focal(counts_K, *, gamma: Annotated[float, Knob("focusing exponent γ", low=0)] = 1.0): ...
 
-A knob says of itself what else others must know: its range, its search range, and whether it acts
-only in the cool-down.
+A knob also declares its valid range, its search range, and whether it acts only in the cool-down.
 """
 
 from __future__ import annotations
@@ -127,7 +126,7 @@ class Registry:
             combination of mixing parts); returns None for names that it does not know.
         components: the registries whose parts `resolve` combines; their knobs belong to this slot.
         cooldown_only: the choice of a part and the part's own knobs have no effect before the
-            cool-down. A shared knob says it itself (`Knob(cooldown_only=True)`).
+            cool-down. A shared knob declares this itself (`Knob(cooldown_only=True)`).
     """
 
     def __init__(

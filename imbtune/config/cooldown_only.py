@@ -1,8 +1,8 @@
 """Which settings act only in the cool-down.
 
 Configurations that differ in such settings alone have the same trunk, to the last bit, so a search
-trains that trunk once for all of them (`late_variants` in a space). The knobs and registries say
-which settings these are (:class:`imbtune.registry.Knob`); this module only reads them.
+trains that trunk once for all of them (`late_variants` in a space). The knobs and registries
+declare which settings these are (:class:`imbtune.registry.Knob`); this module only reads them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _switch_of(slot: str) -> str | None:
 
 
 def _is_declared_cooldown_only(key: str, settings: Mapping[str, Value]) -> bool:
-    """Whether the knob `key` says so itself or, for a slot or a part's own knob, its registry."""
+    """Whether the knob declares it or, for a slot or a part's own knob, the registry."""
     slot, _, name = key.partition(".")
     registry = SLOTS[slot]
     if name and find_knob(key, settings).knob.cooldown_only:

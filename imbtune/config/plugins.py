@@ -87,7 +87,7 @@ def register(modules: Iterable[PluginModule]) -> None:
 
 
 def loaded_plugins() -> tuple[PluginModule, ...]:
-    """The modules whose parts hold in this process, in the order in which they were loaded."""
+    """The plugins whose parts are registered in this process, in the order of registration."""
     return tuple(module for module, _ in _loaded.values())
 
 

@@ -76,10 +76,10 @@ def read_dataset(path: Path, is_valid: Callable[[JsonObject], bool]) -> Dataset 
             header = json.loads(content)
             if not is_valid(header["about"]):
                 return None
-            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError:
         return None
-    arrays = _arrays(whole, HEAD.size + length, header["arrays"])
+    arrays = _arrays(mapped, HEAD.size + length, header["arrays"])
     if arrays is None:
         return None
     train, test = (_images(part, arrays) for part in header["parts"])
@@ -126,12 +126,12 @@ def _images(part: JsonObject, arrays: list[Array]) -> Images:
 
 
 def _arrays(
-    whole: mmap.mmap, start: int, described: list[tuple[str, list[int], list[int]]]
+    mapped: mmap.mmap, start: int, described: list[tuple[str, list[int], list[int]]]
 ) -> list[Array] | None:
     """The arrays of the file, read-only and mapped; None if one is incomplete or broken.
 
     Args:
-        whole: the file.
+        mapped: the file.
         start: the end of the header, in bytes.
         described: type, shape and checksums of each array.
     """
@@ -141,9 +141,9 @@ def _arrays(
         array = np.empty(0, dtype).reshape(shape) if 0 in shape else None
         if array is None:
             count = int(np.prod(shape))
-            if start + count * np.dtype(dtype).itemsize > len(whole):
+            if start + count * np.dtype(dtype).itemsize > len(mapped):
                 return None
-            array = np.frombuffer(whole, dtype, count, start).reshape(shape)
+            array = np.frombuffer(mapped, dtype, count, start).reshape(shape)
         if _checksums(array) != checksums:
             return None
         start += array.nbytes

@@ -88,27 +88,27 @@ def decode_images(
     Raises:
         DataError: images that cannot be read and must not be skipped, or of a wrong size.
     """
-    whole = _join(splits)
+    joined = _join(splits)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # if a file is broken, decoding fails
         faults = _Faults()
-        decoder = _decoder(whole, shape, faults)
-        n = len(whole.labels)
+        decoder = _decoder(joined, shape, faults)
+        n = len(joined.labels)
         fits = n * int(np.prod(decoder.shape)) <= memory_limit()
         pixels = np.empty((n if fits else 0, *decoder.shape), np.uint8)
         digests = np.empty((0 if fits else n, 32), np.uint8)
-        _decode_all(whole, decoder, pixels if fits else None, digests, faults)
-    _check_sizes(whole, decoder, shape, faults)
-    notes = _check_broken(whole, faults, data_source)
+        _decode_all(joined, decoder, pixels if fits else None, digests, faults)
+    _check_sizes(joined, decoder, shape, faults)
+    notes = _check_broken(joined, faults, data_source)
     images, start = [], 0
     for split in splits:
         rows = np.arange(start, start + len(split.labels))
         rows = rows[~np.isin(rows, list(faults.broken))]
         start += len(split.labels)
         kept: Pixels = (
-            _rows(pixels, rows) if fits else _still_encoded(whole, rows, decoder, digests)
+            _rows(pixels, rows) if fits else _still_encoded(joined, rows, decoder, digests)
         )
-        images.append(Images(kept, whole.labels[rows]))
+        images.append(Images(kept, joined.labels[rows]))
     return images, notes
 
 

@@ -123,14 +123,14 @@ class Images:
 
     def digest(self) -> bytes:
         """SHA-256 of shape, pixels and labels; the same for encoded and decoded pixels."""
-        whole = hashlib.sha256(str(self.pixels.shape).encode())
+        digest = hashlib.sha256(str(self.pixels.shape).encode())
         if isinstance(self.pixels, EncodedPixels):
-            whole.update(np.ascontiguousarray(self.pixels.digests_N32).data)
+            digest.update(np.ascontiguousarray(self.pixels.digests_N32).data)
         else:
             for image in self.pixels:
-                whole.update(hashlib.sha256(np.ascontiguousarray(image).data).digest())
-        whole.update(np.ascontiguousarray(self.labels).data)
-        return whole.digest()
+                digest.update(hashlib.sha256(np.ascontiguousarray(image).data).digest())
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.digest()
 
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel, of pixels in [0, 1].

@@ -41,7 +41,8 @@ class Preprocessing:
     """How a data set's pixels become network input: normalisation and standard augmentation.
 
     Args:
-        mean, std: of each channel, for pixels in [0, 1].
+        mean: of each channel, for pixels in [0, 1].
+        std: standard deviation of each channel, for pixels in [0, 1].
         pad: the largest random shift in pixels; 0 for none.
         flip: whether to mirror images at random.
     """
@@ -57,7 +58,8 @@ class Dataset:
     """A whole data set, with its own split into training and test images.
 
     Args:
-        train, test: the images.
+        train: the training images.
+        test: the test images.
         classes: the names of the classes, in the order of their labels.
         preprocessing: how pixels become network input.
         notes: messages for the user about how the data was read, one line each.
@@ -78,7 +80,9 @@ class Splits:
         train: the images that are trained on.
         held_out: the images that the model is evaluated on: the validation set in a search, the
             test set in the final training.
-        classes, preprocessing, notes: as in :class:`Dataset`.
+        classes: the names of the classes, in the order of their labels.
+        preprocessing: how pixels become network input.
+        notes: messages for the user about how the data was read, one line each.
     """
 
     train: Images

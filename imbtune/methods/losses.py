@@ -32,7 +32,7 @@ LABEL_AWARE = "Zhong et al. 2021, arXiv 2104.00466"
 class MarginSoftmax(NamedTuple):
     """The vectors of one loss. All float32, on the device of the logits.
 
-    Args:
+    Attributes:
         scale: s, ().
         slope_K: Δ, multiplies the logits.
         margin_K: m, subtracted from the logit of the true class before scaling.

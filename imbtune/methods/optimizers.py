@@ -38,7 +38,7 @@ _RHO = Knob(
 class Sharpness(NamedTuple):
     """Where the gradient is computed: at w + ρ·g/‖g‖, for the loss of some classes.
 
-    Args:
+    Attributes:
         rho: ρ, at least 0.
         below: the classes with fewer training images than this; infinity for all classes.
     """

@@ -39,7 +39,7 @@ class HeadOptions:
 class Backbone(NamedTuple):
     """A network without its head.
 
-    Args:
+    Attributes:
         module: maps images (B, C, H, W) to features (B, D).
         features: D.
     """
@@ -184,8 +184,8 @@ def _torchvision_backbone(name: str, channels: int) -> Backbone:
     return Backbone(module, head.in_features)
 
 
-# With auxiliary heads the output would be a tuple in training. init_weights has torchvision's
-# default value; it warns of a future change where the value is not given.
+# With auxiliary heads the output would be a tuple in training. init_weights has its default value;
+# without it torchvision warns that the default will change.
 _WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": True}
 
 

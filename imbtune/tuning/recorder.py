@@ -1,7 +1,8 @@
 """From the reports of trials to a study's rows: the callback of a search.
 
-What it writes of a trial comes from Optuna's journal, to which the searcher has written it before
-callbacks are called. A resumed search can therefore write the same rows again.
+What it writes of a trial comes from Optuna's journal. The searcher has written it there, since
+Ray Tune tells the searcher of a result before it calls callbacks; a test pins that order. A resumed
+search can therefore write the same rows again.
 """
 
 from __future__ import annotations

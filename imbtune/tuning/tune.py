@@ -70,7 +70,8 @@ class ListSearcher(SpecSearcher):
 class TrialCallback(Callback):
     """What happens to trials, as typed messages. Ray Tune calls it in the driver, one at a time.
 
-    Tune tells the scheduler and the searcher of a result before it calls callbacks.
+    When a trial ends, Tune tells the scheduler and the searcher before it calls `completed` or
+    `failed`. Of a trial's last result callbacks hear first: `reported` comes before the searcher.
     """
 
     def started(self, spec: TrialSpec) -> None:

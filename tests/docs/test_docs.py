@@ -24,7 +24,6 @@ from imbtune.spaces.space_file import load_space
 from imbtune.study.request import SearchRequest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "imbtune"
 OWN_PARTS = ROOT / "docs" / "own-parts.md"
 OWN_KNOBS = ("loss.reach", "mix.sharpness", "model.width", "data.noise")
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -219,29 +218,3 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert {"search", "test"} <= set(targets)
     for target in targets:
         assert f"\n{target}:" in makefile
-
-
-def test_the_architecture_names_every_folder_of_the_package() -> None:
-    """And none that is gone."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    _, _, rest = text.partition("## The folders")
-    tree = rest.partition("```\n")[2].partition("```")[0]
-    parents: list[str] = []
-    named = set()
-    for line in tree.splitlines():
-        found = re.match(r"( *)(\w+)/ ", line)
-        if found:
-            parents[len(found[1]) // 2 :] = [found[2]]
-            named.add("/".join(parents))
-    folders = {file.parent.relative_to(ROOT).as_posix() for file in PACKAGE.rglob("__init__.py")}
-    assert named == folders
-
-
-def test_the_files_that_the_architecture_names_exist() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    named = re.findall(r"`([\w/-]+\.py)`", text)
-    assert named
-    missing = [
-        name for name in named if not any((root / name).exists() for root in (ROOT, PACKAGE))
-    ]
-    assert missing == []

@@ -171,12 +171,12 @@ def _dataset(
 
 
 def split_off_test(
-    whole: Images, classes: tuple[str, ...], share: float, seed: int
+    images: Images, classes: tuple[str, ...], share: float, seed: int
 ) -> list[Images]:
     """Training and test images: a share of each class, at least one image, is for testing.
 
     Args:
-        whole: all images.
+        images: all images.
         classes: the names of the classes, for messages.
         share: the share, in [0, 1].
         seed: of the random choice.
@@ -184,14 +184,14 @@ def split_off_test(
     Raises:
         DataError: a class with fewer than two images.
     """
-    available_K = whole.counts(len(classes))
+    available_K = images.counts(len(classes))
     k = int(available_K.argmin())
     if available_K[k] < 2:
         raise DataError(
             f"class '{classes[k]}' has {available_K[k]} image, but needs 2, since the data has "
             f"no test set: add images, add a test set, or leave the class out"
         )
-    is_test, rng = np.zeros(len(whole), dtype=bool), np.random.default_rng(seed)
+    is_test, rng = np.zeros(len(images), dtype=bool), np.random.default_rng(seed)
     for k, n in enumerate(share_counts(share, available_K)):
-        is_test[rng.permutation(np.flatnonzero(whole.labels == k))[:n]] = True
-    return [whole.take(np.flatnonzero(~is_test)), whole.take(np.flatnonzero(is_test))]
+        is_test[rng.permutation(np.flatnonzero(images.labels == k))[:n]] = True
+    return [images.take(np.flatnonzero(~is_test)), images.take(np.flatnonzero(is_test))]

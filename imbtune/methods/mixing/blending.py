@@ -27,9 +27,10 @@ Floats = NDArray[np.float64]
 class Pairs(NamedTuple):
     """The pairs of images of an epoch, as a blend sees them.
 
-    Args:
+    Attributes:
         size: height and width of the images in pixels.
-        n_i_SB, n_j_SB: training images of the classes of x_i and x_j.
+        n_i_SB: training images of the class of x_i.
+        n_j_SB: training images of the class of x_j.
     """
 
     size: tuple[int, int]
@@ -40,7 +41,7 @@ class Pairs(NamedTuple):
 class Blend(NamedTuple):
     """The draws of one epoch.
 
-    Args:
+    Attributes:
         lam_SB: λ in [0, 1], the share of x_i in each image, in the `shape` of the blend.
         box_SB4: int64 top, bottom, left and right of the box that x_j fills, in pixels, bottom and
             right excluded; None for a linear mix.
@@ -113,7 +114,8 @@ def blend_images(x_i: Tensor, x_j: Tensor, lam_B: Tensor, box_B4: Tensor | None)
     """The mixed images (B, C, H, W).
 
     Args:
-        x_i, x_j: the images (B, C, H, W).
+        x_i: the images (B, C, H, W).
+        x_j: the images that are mixed in, of the same shape.
         lam_B: λ of each; used where there are no boxes.
         box_B4: top, bottom, left and right of the box that x_j fills; None for a linear mix.
     """

@@ -95,7 +95,7 @@ class LabelRule(Protocol):
 class Mix(NamedTuple):
     """A pairing, a blend and a label rule, with their knobs set.
 
-    Args:
+    Attributes:
         aligned: the partner gets the same crop and flip as the image, so that neighbours stay
             near each other.
     """

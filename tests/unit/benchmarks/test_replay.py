@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import recorded
 import replay
-from contenders import ALL, MAIN, PLAIN, RANDOM, OptunaHyperband, ours_without_rescue
+from contenders import ALL, MAIN, PLAIN, RANDOM, OptunaHyperband, ours_pruning_all
 from recorded import Recorded
 
 from imbtune.methods.lr_schedules import Phases
@@ -118,7 +118,7 @@ def test_plain_asha_sees_epochs_and_ours_rungs_alike(table: Recorded) -> None:
     population, trials = replay.draws(len(table.own_N), 2)
     drawn = list(islice(trials, 100))
     paths = ALL[PLAIN].paths(table)
-    ours = ours_without_rescue(BUDGETS, 3, 0)
+    ours = ours_pruning_all(BUDGETS, 3, 0)
     plain = ALL[PLAIN].scheduler(table, 0)
     found = [replay.replay(s, paths, table, 8, population, drawn) for s in (plain, ours)]
     assert (found[0].regret_G == found[1].regret_G).all() and found[0].spent == found[1].spent

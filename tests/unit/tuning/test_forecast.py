@@ -204,10 +204,9 @@ def test_a_stratified_part_has_every_class() -> None:
 
 
 def test_speed_is_measured_with_every_kind_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
-    monkeypatch.setattr(
-        "imbtune.training.cost.timing.MIN_EPOCH_SECONDS", 1e9
-    )  # so all images are taken
+    monkeypatch.setattr("imbtune.training.cost.timing.TIMED_SECONDS", 0.0)
+    # so all images are taken
+    monkeypatch.setattr("imbtune.training.cost.timing.MIN_EPOCH_SECONDS", 1e9)
     splits = make_splits([60, 20, 6, 1])
     configs = [
         make_config(model="small_cnn", model__width=2, **changes)
@@ -311,7 +310,7 @@ def test_trials_that_share_a_gpu_are_no_faster_together(monkeypatch: pytest.Monk
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it prints, and the search that it names, which is the one that was planned."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
+    monkeypatch.setattr("imbtune.training.cost.timing.TIMED_SECONDS", 0.0)
     monkeypatch.setattr("imbtune.training.cost.timing.MIN_EPOCH_SECONDS", 0.0)
     asked = "digits-lt --trials 12 --epochs 9 --rungs compressed --finals 0 --set mix=mamix"
     code, out, err = invoke("plan", *asked.split(), *["--cpus", "640", "--price", "2.5"])
