@@ -36,7 +36,7 @@ from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import rung_segments
 from imbtune.training.state import TrainState
-from imbtune.tuning.calibration.rung_quality import spearman
+from imbtune.tuning.calibration.rank_statistics import spearman
 
 Weights = dict[str, Tensor]
 LONG = 0.6  # share of a rung; the longest cool-down in the search spaces

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imbtune.methods.lr_schedules import Phases
 from imbtune.training.phases import RUNG_KINDS, rung_segments
-from imbtune.tuning.calibration.rung_quality import recall_of_best, spearman
+from imbtune.tuning.calibration.rank_statistics import recall_of_best, spearman
 
 Floats = NDArray[np.float64]
 

@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.training.phases import RUNG_KINDS, rung_segments
+from imbtune.tuning.calibration.rank_statistics import interval, recall_of_best, spearman
 
-Floats = NDArray[np.float64]
 Made = TypeVar("Made")
 # Costs by kind and budget, from the budgets of the rungs, rising: see mean_costs
 CostsOf = Callable[[list[int]], Mapping[tuple[str, int], float]]
@@ -27,7 +26,6 @@ CostsOf = Callable[[list[int]], Mapping[tuple[str, int], float]]
 USABLE = 0.7  # a rung is usable if its ρ is at least this share of the noise floor
 SIMILAR = 1.25  # kinds that cost at most this factor more than the cheapest are equally cheap
 AGREE = 0.5  # with a lower ρ between two full runs, configurations cannot be told apart
-RESAMPLES = 2000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -162,38 +160,6 @@ def _typed(kind: type[Made], content: Mapping[str, Any]) -> Made:
         if not fits or isinstance(content[name], bool):
             raise TypeError(f"{name}: {content[name]!r}")
     return kind(**content)
-
-
-def spearman(one: ArrayLike, other: ArrayLike) -> float:
-    """Spearman's ρ: Pearson's r of the ranks, with mean ranks for ties; NaN if one is constant."""
-    from scipy import stats  # inside: importing it takes a second, and delays no search
-
-    ranks = stats.rankdata(one), stats.rankdata(other)
-    if any(rank.std() == 0 for rank in ranks):
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def recall_of_best(scores: ArrayLike, truth: ArrayLike, k: int) -> float:
-    """Share of the k best by `truth` that are among the k best by `scores`; ties in given order."""
-    best = [set(np.argsort(-np.asarray(x), kind="stable")[:k].tolist()) for x in (scores, truth)]
-    return len(best[0] & best[1]) / k
-
-
-def interval(one: Floats, other: Floats) -> tuple[float, float]:
-    """The bootstrapped 90 % interval of Spearman's ρ over trials; NaN if one is constant."""
-    from scipy import stats
-
-    rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(one), (RESAMPLES, len(one)))
-    ranks = (stats.rankdata(values[picks], axis=1) for values in (one, other))
-    a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
-    size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    drawn = (a * b).sum(1)[size > 0] / size[size > 0]  # a resample may be constant
-    if not len(drawn):
-        return float("nan"), float("nan")
-    low, high = np.percentile(drawn, [5, 95])
-    return float(low), float(high)
 
 
 def mean_costs(configs: Sequence[TrainConfig], budgets: list[int]) -> dict[tuple[str, int], float]:

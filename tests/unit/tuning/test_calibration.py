@@ -36,6 +36,7 @@ from imbtune.tuning.calibration.follow import (
     describe_differences,
     with_calibration,
 )
+from imbtune.tuning.calibration.rank_statistics import interval, recall_of_best, spearman
 from imbtune.tuning.calibration.run_calibration import _check_failed, random_configs
 from imbtune.tuning.calibration.rung_quality import (
     Basis,
@@ -45,10 +46,7 @@ from imbtune.tuning.calibration.rung_quality import (
     advise,
     calibrate,
     cautions,
-    interval,
     mean_costs,
-    recall_of_best,
-    spearman,
 )
 from imbtune.tuning.cluster.resources import Resources
 
