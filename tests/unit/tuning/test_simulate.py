@@ -15,7 +15,6 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from imbtune.errors import ConfigError
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.forecast.simulate import (
-from imbtune.tuning.messages import TrialSpec, TuneDict
     CONTINUE,
     STOP,
     Event,
@@ -23,6 +22,7 @@ from imbtune.tuning.messages import TrialSpec, TuneDict
     SimulatedTrial,
     simulate,
 )
+from imbtune.tuning.messages import TrialSpec, TuneDict
 
 BUDGETS = [1, 3, 9]
 
@@ -151,8 +151,7 @@ def test_what_holds_for_every_search(
     drawn: list[tuple[float, tuple[float, ...]]], workers: int, make: Callable[[], Scheduler]
 ) -> None:
     trials: list[dict[str, Any]] = [
-        {**numbered(i), "score": score, "costs": costs}
-        for i, (score, costs) in enumerate(drawn)
+        {**numbered(i), "score": score, "costs": costs} for i, (score, costs) in enumerate(drawn)
     ]
     watched = Watched(make())
     events = list(simulate(watched, trials, path, workers))
