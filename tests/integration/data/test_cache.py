@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from data_files import (
-    same,
-    write_split,
-)
+from data_files import same, write_split
 from small_data import make_images
 
 from imbtune.data.imbalance import Imbalance

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from data_files import (
-    REAL_CIFAR10,
-    read,
-)
+from data_files import REAL_CIFAR10, read
 
 from imbtune.data.imbalance import Imbalance
 from imbtune.data.splits import Dataset, final_splits, search_splits

@@ -15,10 +15,7 @@ from optuna.trial import TrialState
 
 from imbtune.errors import StudyError
 from imbtune.storage import Store
-from imbtune.study.journal import (
-    open_journal,
-    read_trials,
-)
+from imbtune.study.journal import open_journal, read_trials
 from imbtune.study.optuna_storage import JournalFile
 
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis
-from cooldown_settings import (
-    config_of,
-    late_settings,
-    trunk_choices,
-    trunk_of,
-)
+from cooldown_settings import config_of, late_settings, trunk_choices, trunk_of
 from short_runs import same
 
 from imbtune.config.cooldown_only import trunk_settings

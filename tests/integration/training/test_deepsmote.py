@@ -8,12 +8,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from imbtune.methods.image_generation import DeepSmote
-from imbtune.training.generators.deepsmote import (
-    decode,
-    encode,
-    generate,
-    train_autoencoder,
-)
+from imbtune.training.generators.deepsmote import decode, encode, generate, train_autoencoder
 
 QUICK = DeepSmote(latent=8, width=4, epochs=2, lr=2e-4, neighbours=5, penalty="permuted")
 Tensors = tuple[Tensor, Tensor]

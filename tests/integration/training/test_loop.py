@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from short_runs import (
-    CPU,
-    make_config,
-    preset_config,
-    trained,
-)
+from short_runs import CPU, make_config, preset_config, trained
 from small_data import make_splits
 
 from imbtune.data.splits import Images, Splits

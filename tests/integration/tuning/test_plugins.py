@@ -16,9 +16,7 @@ from plugin_files import write_space
 
 from imbtune import train_input
 from imbtune.config import plugins
-from imbtune.config.plugins import (
-    copy_sources,
-)
+from imbtune.config.plugins import copy_sources
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.spaces.space_file import load_space

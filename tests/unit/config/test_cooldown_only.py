@@ -8,14 +8,7 @@ import hypothesis
 import numpy as np
 import optuna
 import pytest
-from cooldown_settings import (
-    SMALL,
-    config_of,
-    late_settings,
-    slot_of,
-    trunk_choices,
-    trunk_of,
-)
+from cooldown_settings import SMALL, config_of, late_settings, slot_of, trunk_choices, trunk_of
 from hypothesis import strategies as st
 from scripted import BUDGETS, FAILS, SEED, ScriptedSearch, score_of, tiny_space
 from short_runs import CHEAP, same
