@@ -1,10 +1,10 @@
-"""Loading CIFAR-10 from Parquet the first time, and again from the cache of decoded images.
+"""Time to load CIFAR-10 from Parquet files, and again from the cache of decoded images.
 
     python benchmarks/cache.py [--repeats 3] [--data FOLDER]
 
 FOLDER, or $IMBTUNE_DATA, has the Parquet files in the Hugging Face layout; nothing is downloaded.
-Each measurement is `imbtune.data.load.load` in a process of its own, without its imports; the
-cache is a new folder for each pair.
+Each measurement is one call of `imbtune.data.load.load` in a new process, imports excluded. Each
+pair of measurements uses a new cache folder.
 """
 
 from __future__ import annotations
@@ -17,36 +17,33 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from spread import Row, quartiles
+from spread import Results, Row, quartiles
 
 from imbtune.data.load import DataSource, load
 from imbtune.data.source import data_root
 from imbtune.errors import ImbtuneError
 
-Figures = dict[str, Any]
-
 ABOUT = (
-    "`load` of CIFAR-10's 60,000 images from Parquet files: decoded the first time, mapped from "
-    "the cache afterwards. Each in a process of its own."
+    "Loading CIFAR-10's 60,000 images from Parquet files: decoded the first time, memory-mapped "
+    "from the cache the second time. Each load runs in a new process."
 )
 
 
 def one(data: Path) -> float:
-    """Seconds to load it in this process."""
+    """Seconds to load the data in this process."""
     started = time.perf_counter()
     dataset = load("cifar10", data_source=DataSource(data))
     dataset.train.array()[-1]
     return time.perf_counter() - started
 
 
-def measure(repeats: int, data: Path) -> Figures:
-    """Quartiles of the seconds of the first and the second time, and of their ratio."""
+def measure(repeats: int, data: Path) -> Results:
+    """Quartiles of the seconds of the first and the second load, and of their ratio."""
     pairs = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
-            pairs.append((apart(data, folder), apart(data, folder)))
+            pairs.append((in_process(data, folder), in_process(data, folder)))
     return {
         "first": quartiles([first for first, _ in pairs]),
         "second": quartiles([second for _, second in pairs]),
@@ -54,20 +51,20 @@ def measure(repeats: int, data: Path) -> Figures:
     }
 
 
-def apart(data: Path, cache: str) -> float:
-    """Seconds to load it in a new process."""
+def in_process(data: Path, cache: str) -> float:
+    """Seconds to load the data in a new process."""
     command = [sys.executable, __file__, "--data", str(data), "--one"]
     settings = os.environ | {"IMBTUNE_CACHE": cache}
     done = subprocess.run(command, env=settings, stdout=subprocess.PIPE, check=True)
     return float(done.stdout)
 
 
-def rows(figures: Figures) -> list[Row]:
-    """The table."""
+def rows(results: Results) -> list[Row]:
+    """The rows of the table."""
     return [
-        Row("the first time, s", figures["first"]),
-        Row("the second time, s", figures["second"], "< 1"),
-        Row("ratio", figures["ratio"]),
+        Row("first load, s", results["first"]),
+        Row("second load, s", results["second"], "< 1"),
+        Row("ratio", results["ratio"]),
     ]
 
 
@@ -83,7 +80,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     if not data:
         print("null")
-        print("left out: say where CIFAR-10 is, --data or $IMBTUNE_DATA", file=sys.stderr)
+        print("skipped: give the folder of CIFAR-10 with --data or $IMBTUNE_DATA", file=sys.stderr)
     elif options.one:
         print(one(data))
     else:

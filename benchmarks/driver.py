@@ -1,18 +1,16 @@
-"""What the driver itself costs: a search of thousands of trials that take no time.
+"""CPU time and memory of the driver, in searches of thousands of trials that train nothing.
 
     python benchmarks/driver.py [--repeats 1] [--trials 10000]
 
-The searcher, Optuna's journal, ASHA, the recorder and the Parquet tables are the real ones, on
-digits-lt; only the training is made up. First with random draws and without Ray, 8 trials at a
-time in simulated time; then a tenth of them through Ray Tune and 2 actors that train nothing; and a
-tenth with TPE, whose own time is counted. CPU time of the driver a trial, for each tenth of the
-trials, so that growth shows.
+The searcher, Optuna's journal, ASHA, the recorder and the Parquet tables are the real ones, on the
+space of digits-lt; only the scores are made up. Three searches: with random draws and without Ray,
+8 concurrent trials in simulated time; a tenth of the trials through Ray Tune on 2 workers that
+train nothing; and a tenth with TPE, whose own time is measured. The CPU time per trial is given for
+each tenth of the trials, to show how it grows.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +24,7 @@ import optuna
 from optuna.samplers import BaseSampler
 from ray import tune
 from ray.tune import Callback
-from spread import Row, quartiles
+from spread import Results, Row, print_results, quartiles
 
 from imbtune.data.splits import Images, Preprocessing, Splits
 from imbtune.spaces.search_space import SearchSpace
@@ -55,31 +53,34 @@ from imbtune.tuning.samplers import make_sampler
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
 TENTHS, WORKERS, ACTORS, CLASSES, SEED = 10, 8, 2, 10, 0
-ASKED = ("before_trial", "infer_relative_search_space", "sample_relative", "sample_independent")
-DRAWN = (*ASKED, "after_trial")  # all that a sampler is called for
-
-Figures = dict[str, Any]
+SAMPLER_METHODS = (  # all that Optuna calls
+    "before_trial",
+    "infer_relative_search_space",
+    "sample_relative",
+    "sample_independent",
+    "after_trial",
+)
 
 ABOUT = (
-    "Trials of digits-lt that take no time, with the real searcher, journal, ASHA, recorder and "
-    "Parquet tables: 10,000 random ones without Ray; 1,000 through Ray Tune, on 2 actors that "
-    "train nothing; and what TPE itself takes with 1,000. CPU time of the driver, and its memory. "
-    "A trial has a row for each of up to 81 epochs."
+    "CPU time and memory of the driver, with trials of digits-lt that train nothing and the real "
+    "searcher, journal, ASHA, recorder and Parquet tables: 10,000 random trials without Ray; 1,000 "
+    "through Ray Tune on 2 workers; and the time of TPE itself in 1,000 trials. Each trial reports "
+    "up to 81 epochs."
 )
 
 
-# ---- trials that take no time --------------------------------------------------------------------
+# ---- trials that train nothing -------------------------------------------------------------------
 
 
 def reports(spec: TrialSpec, space: SearchSpace) -> list[TrialReport]:
-    """What a worker would report of a trial: a report per rung, with its epochs."""
+    """The reports that a worker would send for a trial: one per rung, with its epochs."""
     (number,), (settings,) = spec.trials, spec.settings
     rng = np.random.default_rng(number)
-    near = abs(np.log(float(settings["optimizer.lr"]) / 0.1))
+    distance = abs(np.log(float(settings["optimizer.lr"]) / 0.1))
     found, before = [], 0
     budgets = space.rungs.budgets(space.base().epochs)
     for index, budget in enumerate(budgets):
-        score = float(0.8 - 0.1 * near + rng.normal(0, 0.05))
+        score = float(0.8 - 0.1 * distance + rng.normal(0, 0.05))
         metrics = {"balanced_accuracy": score, "accuracy": score}
         recall_K, now = [score] * CLASSES, time.time()
         epochs = [
@@ -95,7 +96,7 @@ def reports(spec: TrialSpec, space: SearchSpace) -> list[TrialReport]:
 
 
 class InstantActor(tune.Trainable):
-    """Stands in for the actor that trains."""
+    """Replaces the actor that trains: reports made-up scores at once."""
 
     def setup(
         self, config: dict[str, Any], splits: Any = None, worker_settings: Any = None
@@ -111,65 +112,79 @@ class InstantActor(tune.Trainable):
         return next(self._reports).to_tune(self._space.rungs.eta)
 
 
-# ---- the driver, measured ------------------------------------------------------------------------
+# ---- measuring the driver ------------------------------------------------------------------------
 
 
 class Meter:
-    """Counts trials as they end, and reads the clocks at every tenth of them."""
+    """Counts ended trials, and reads clocks and memory after every tenth of the trials."""
 
     def __init__(self, trials: int) -> None:
         self._every, self._ended = max(1, trials // TENTHS), 0
-        self.sampler = 0.0  # CPU seconds in Optuna's sampler
+        self.sampler = 0.0  # CPU seconds spent in Optuna's sampler
         self.marks = [self._now()]
 
     def ended(self, _line: str) -> None:
-        """A trial ended; what the recorder says of it is left unsaid."""
+        """Count a trial; `_line`, the recorder's message about it, is not printed."""
         self._ended += 1
         if self._ended % self._every == 0:
             self.marks.append(self._now())
 
     def metered(self, *given: Any) -> BaseSampler:
-        """A sampler whose time is counted."""
+        """As `make_sampler`, with a sampler that adds its CPU time to `self.sampler`."""
         sampler = make_sampler(*given)
-        for name in DRAWN:
-            setattr(sampler, name, self._counted(getattr(sampler, name)))
+        for name in SAMPLER_METHODS:
+            setattr(sampler, name, self._timed(getattr(sampler, name)))
         return sampler
 
-    def figures(self) -> Figures:
-        """For each tenth: milliseconds a trial of the sampler and of the rest, wall time, and MiB
-        of the process at its end."""
+    def results(self) -> Results:
+        """A value for each tenth of the trials.
+
+        `sampler` and `rest`: CPU time in the sampler and outside, ms per trial. `wall`: wall time,
+        ms per trial. `memory`: resident memory of the process after it, MiB.
+        """
         pairs = list(zip(self.marks, self.marks[1:], strict=False))
 
-        def a_trial(name: str) -> list[float]:
+        def per_trial(name: str) -> list[float]:
             return [1000 * (after[name] - before[name]) / self._every for before, after in pairs]
 
-        rest = [a - b for a, b in zip(a_trial("cpu"), a_trial("sampler"), strict=True)]
+        rest = [a - b for a, b in zip(per_trial("cpu"), per_trial("sampler"), strict=True)]
         memory = [after["memory"] for _, after in pairs]
-        return {"sampler": a_trial("sampler"), "rest": rest, "wall": a_trial("wall")} | {
-            "memory": memory
+        return {
+            "sampler": per_trial("sampler"),
+            "rest": rest,
+            "wall": per_trial("wall"),
+            "memory": memory,
         }
 
-    def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **options: Any) -> Any:
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
             before = time.thread_time()
             try:
                 return call(*args, **options)
             finally:
                 self.sampler += time.thread_time() - before
 
-        return counted
+        return timed
 
     def _now(self) -> dict[str, float]:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         resident = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
         return {
-            **{"cpu": time.process_time(), "wall": time.monotonic()},
-            **{"sampler": self.sampler, "memory": resident / 1024},
+            "cpu": time.process_time(),
+            "wall": time.monotonic(),
+            "sampler": self.sampler,
+            "memory": resident / 1024,
         }
 
 
-def search(trials: int, sampler: str, run: Callable[..., None]) -> Figures:
-    """A search of trials that take no time, driven by `run`."""
+def search(trials: int, sampler: str, run: Callable[..., None]) -> Results:
+    """Measure a search of trials that train nothing.
+
+    Args:
+        trials: number of trials.
+        sampler: as in `imbtune search --sampler`.
+        run: :func:`simulated` or :func:`tuned`.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space, meter = load_space("digits-lt"), Meter(trials)
     budgets = space.rungs.budgets(space.base().epochs)
@@ -187,7 +202,7 @@ def search(trials: int, sampler: str, run: Callable[..., None]) -> Figures:
             recorder.sinks.append(ParquetSink(store, knob_types(space)))
             run(space, searcher, scheduler, recorder, trials)
             recorder.close([])
-    return meter.figures()
+    return meter.results()
 
 
 def simulated(
@@ -197,7 +212,7 @@ def simulated(
     recorder: Recorder,
     trials: int,
 ) -> None:
-    """The calls that Tune makes, in its order, without Ray."""
+    """Run the trials without Ray: the calls that Tune makes, in the same order."""
     running: dict[int, Any] = {}
 
     def suggested() -> Iterator[TuneDict]:
@@ -234,7 +249,7 @@ def tuned(
     recorder: Recorder,
     trials: int,
 ) -> None:
-    """Through Ray Tune, as a search runs it, on actors that train nothing."""
+    """Run the trials through Ray Tune, as a search does, on workers that train nothing."""
     none = Images(np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64))
     splits = Splits(none, none, ("digit",) * CLASSES, Preprocessing((0.5,), (0.5,)))
     worker_settings = WorkerSettings(
@@ -245,10 +260,10 @@ def tuned(
         tune_run.run_trials(splits, worker_settings, at_once, searcher, trials, recorder, scheduler)
 
 
-# ---- figures -------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------
 
 
-def measure(repeats: int = 1, trials: int = 10_000) -> Figures:
+def measure(repeats: int = 1, trials: int = 10_000) -> Results:
     """Quartiles over the repeats for each tenth: without Ray, through Tune, and with TPE."""
     runs = {
         "simulated": (trials, "random", simulated),
@@ -256,43 +271,36 @@ def measure(repeats: int = 1, trials: int = 10_000) -> Figures:
         "tpe": (trials // 10, "tpe", simulated),
     }
     return {
-        kind: {"trials": asked[0]} | over_repeats([search(*asked) for _ in range(repeats)])
-        for kind, asked in runs.items()
+        kind: {"trials": arguments[0]} | over_repeats([search(*arguments) for _ in range(repeats)])
+        for kind, arguments in runs.items()
     }
 
 
-def over_repeats(found: list[Figures]) -> Figures:
+def over_repeats(repeats: list[Results]) -> Results:
+    """Quartiles over the repeats of each value for each tenth."""
     return {
-        name: [quartiles(each) for each in zip(*(one[name] for one in found), strict=True)]
-        for name in found[0]
+        name: [quartiles(each) for each in zip(*(one[name] for one in repeats), strict=True)]
+        for name in repeats[0]
     }
 
 
-def rows(figures: Figures) -> list[Row]:
-    """The table: the first and the last tenth of the trials."""
+def rows(results: Results) -> list[Row]:
+    """The rows of the table, for the first and the last tenth of the trials."""
     table = []
     for kind, name, where in (
-        ("simulated", "rest", "ours, without Ray"),
-        ("tune", "rest", "ours and Tune's"),
+        ("simulated", "rest", "driver without Ray"),
+        ("tune", "rest", "driver with Ray Tune"),
         ("tpe", "sampler", "Optuna's TPE"),
     ):
-        one = figures[kind]
+        one = results[kind]
         tenth = one["trials"] // TENTHS
         for at, which in ((0, "first"), (-1, "last")):
             what = f"{which} {tenth:,} of {one['trials']:,} trials"
-            table.append(Row(f"{where}, {what}: ms a trial", one[name][at]))
+            table.append(Row(f"{where}, {what}: ms per trial", one[name][at]))
             if kind != "tpe":
-                table.append(Row("memory after them, MiB", one["memory"][at]))
+                table.append(Row("process memory after them, MiB", one["memory"][at]))
     return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--trials", type=int, default=10_000)
-    options = parser.parse_args()
-    print(json.dumps(measure(options.repeats, options.trials), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_results(measure, __doc__, repeats=1, trials=10_000)

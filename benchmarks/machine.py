@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and with."""
+"""The machine and the package versions that a benchmark ran with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "ray", "optuna")
 
 
 def here_and_now() -> dict[str, Any]:
-    """This machine, the versions, and the date."""
+    """This machine, the versions of Python and of `PACKAGES`, and today's date."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     return {
         "cpu": cpu(),
@@ -28,7 +28,7 @@ def here_and_now() -> dict[str, Any]:
 
 
 def cpu() -> str:
-    """The processor's name."""
+    """The processor's model name."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -38,12 +38,12 @@ def cpu() -> str:
 
 
 def kind(machine: dict[str, Any]) -> str:
-    """A word for file names: `cpu`, or the GPU's name."""
+    """The kind of machine in file names: `cpu`, or the GPU's name."""
     return re.sub(r"\W+", "-", (machine["gpu"] or "cpu").lower())
 
 
 def described(machine: dict[str, Any]) -> str:
-    """In a line."""
+    """The machine in one line."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     gpu = machine["gpu"] or "no GPU"
     return f"{machine['cores']} cores of {machine['cpu']}, {gpu}; {versions}; {machine['date']}"

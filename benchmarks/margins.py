@@ -1,11 +1,11 @@
-"""Does Mixup make uneven margins, and margin-aware Mixup more uneven ones? On CIFAR-10-LT.
+"""Does Mixup make the margins of classes uneven, and margin-aware Mixup even more? On CIFAR-10-LT.
 
     python benchmarks/margins.py train --data FOLDER_WITH_CIFAR10 --out margins.parquet
     python benchmarks/margins.py report --out margins.parquet --figure docs/margins.png
 
-The claim is that of arXiv 2308.15457. `train` is a small network on images shrunk to 16×16, every
-method with the same seeds; a run that `--out` has already is not trained again. `report` prints
-the tables of docs/margins.md, and draws its figure.
+This tests the claim of arXiv 2308.15457. `train` trains a small network on images reduced to 16×16,
+every method with the same seeds; runs that are already in the file of `--out` are skipped. `report`
+prints the tables of docs/margins.md and draws its figure.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ GROUPS = {"head": slice(0, 3), "middle": slice(3, 7), "tail": slice(7, 10)}  # c
 
 
 def shrunk(images: Images) -> Images:
-    """Every 2×2 pixels averaged into one."""
+    """The images at half the resolution: each pixel is the mean of 2×2."""
     pooled = F.avg_pool2d(torch.from_numpy(np.asarray(images.pixels)).float(), 2)
     return Images(pooled.round().to(torch.uint8).numpy(), images.labels)
 
@@ -69,7 +69,7 @@ def splits_of(data: Path) -> Splits:
 
 
 def run(task: tuple[str, int, int, Path]) -> dict[str, object]:
-    """Train one method with one seed: its scores, and the mean margins of each class."""
+    """Train one method with one seed; its metrics and the mean margins of each class, as a row."""
     name, seed, epochs, data = task
     torch.set_num_threads(1)
     preset, changes = METHODS[name]
@@ -80,13 +80,13 @@ def run(task: tuple[str, int, int, Path]) -> dict[str, object]:
         [config], tensors, rung_segments("prefix", [epochs], config.schedule.shared)
     )
     assert isinstance(last, RungResult) and last.margins
-    figures = compute_metrics(last.confusion_KK, tensors.counts_K)
+    metrics = compute_metrics(last.confusion_KK, tensors.counts_K)
     margins = {key: mean_K.tolist() for key, mean_K in last.margins._asdict().items()}
-    return {"method": name, "seed": seed, "epochs": epochs, **figures, **margins}
+    return {"method": name, "seed": seed, "epochs": epochs, **metrics, **margins}
 
 
 def train(data: Path, out: Path, seeds: int, epochs: int, jobs: int) -> None:
-    """Train what `out` lacks, a seed of every method before the next seed."""
+    """Train the runs that are not in `out`; all methods with one seed before the next seed."""
     tables = [pd.read_parquet(out)] if out.exists() else []
     done = {tuple(key) for t in tables for key in t[["method", "seed", "epochs"]].to_numpy()}
     tasks = [
@@ -103,7 +103,7 @@ def train(data: Path, out: Path, seeds: int, epochs: int, jobs: int) -> None:
 
 
 def group_means(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Head, middle and tail means of a per-class column, and tail - head; a row a run."""
+    """Means of a per-class column over head, middle and tail, and tail - head; one row per run."""
     values = np.stack(table[column].to_list())
     means = {name: values[:, classes].mean(1) for name, classes in GROUPS.items()}
     means["tail - head"] = means["tail"] - means["head"]
@@ -111,7 +111,7 @@ def group_means(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def report(out: Path, figure: Path) -> None:
-    """Print the tables: mean ± sample standard deviation over seeds."""
+    """Print the tables, mean ± sample standard deviation over seeds, and draw the figure."""
     table = pd.read_parquet(out)
     order = [name for name in METHODS if name in set(table["method"])]
     print(f"{table['seed'].nunique()} seeds, {table['epochs'].max()} epochs\n")
@@ -143,7 +143,7 @@ def _spread(mean: float, deviation: float, digits: int) -> str:
 
 
 def draw(table: pd.DataFrame, order: list[str], figure: Path) -> None:
-    """Mean margin of each class, a line a method, for training and validation examples."""
+    """Plot the mean margin of each class, one line per method, for training and validation."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 

@@ -1,51 +1,46 @@
-"""Memory of the actors that train, with one and with two trials at a time.
+"""Memory of the worker processes, with one and with two concurrent trials.
 
     python benchmarks/memory.py [--repeats 3]
 
-Real searches of digits-lt; the memory of all their actors is read four times a second, and the
-largest sum counts, divided by the trials at a time. PSS shares out what processes have in common,
-such as libraries and Ray's object store; RSS counts it in each. Linux only.
+Real searches of digits-lt. The memory of all their workers is read four times per second; the
+result is the largest sum, divided by the number of concurrent trials. PSS divides memory that
+processes share (libraries, Ray's object store) among them; RSS counts it in each. Linux only.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from searches import searching
-from spread import Row, quartiles
+from spread import Results, Row, print_results, quartiles
 
 TRIALS = 8
 OTHERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")  # Ray's own processes
 
-Figures = dict[str, Any]
-
 ABOUT = (
-    "The largest memory of the actors of a search of digits-lt, divided by its trials at a time. "
-    "PSS shares out what processes have in common; RSS counts it in each."
+    "Peak memory of the workers of a search of digits-lt, divided by the number of concurrent "
+    "trials. PSS divides memory that processes share among them; RSS counts it in each."
 )
 
 
 def peak(at_once: int) -> dict[str, float]:
-    """MiB a trial, PSS and RSS."""
+    """Peak PSS and RSS of a search with `at_once` concurrent trials, in MiB per trial."""
     highest = {"Pss": 0.0, "Rss": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         options = ["--max-concurrent", str(at_once), "--cpus-per-trial", "1", "--storage", folder]
         with searching(TRIALS, *options) as process:
             while process.poll() is None:
-                for kind, value in actors(process).items():
+                for kind, value in workers(process).items():
                     highest[kind] = max(highest[kind], value / at_once)
                 time.sleep(0.25)
     return highest
 
 
-def actors(search: subprocess.Popen[bytes]) -> dict[str, float]:
-    """MiB of all actors of a search that runs, PSS and RSS."""
+def workers(search: subprocess.Popen[bytes]) -> dict[str, float]:
+    """PSS and RSS of all workers of a running search, in MiB."""
     total = {"Pss": 0.0, "Rss": 0.0}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -55,7 +50,7 @@ def actors(search: subprocess.Popen[bytes]) -> dict[str, float]:
             if not _is_below(folder, search.pid):
                 continue
             lines = (folder / "smaps_rollup").read_text().splitlines()
-        except OSError:  # it ended while we looked
+        except OSError:  # the process has ended in the meantime
             continue
         sizes = dict(line.split(":") for line in lines[1:])
         for kind in total:
@@ -64,15 +59,15 @@ def actors(search: subprocess.Popen[bytes]) -> dict[str, float]:
 
 
 def _is_below(folder: Path, ancestor: int) -> bool:
-    """Whether a process of /proc descends from another."""
+    """Whether the process of a folder in /proc is `ancestor` or a descendant of it."""
     pid = int(folder.name)
     while pid > 1 and pid != ancestor:
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return pid == ancestor
 
 
-def measure(repeats: int = 3) -> Figures:
-    """Quartiles of MiB a trial by trials at a time, PSS and RSS."""
+def measure(repeats: int = 3) -> Results:
+    """Quartiles of MiB per trial, PSS and RSS, by the number of concurrent trials."""
     rounds = [{at_once: peak(at_once) for at_once in (1, 2)} for _ in range(repeats)]
     return {
         str(at_once): {kind: quartiles([each[at_once][kind] for each in rounds]) for kind in kinds}
@@ -80,20 +75,14 @@ def measure(repeats: int = 3) -> Figures:
     }
 
 
-def rows(figures: Figures) -> list[Row]:
-    """The table."""
+def rows(results: Results) -> list[Row]:
+    """The rows of the table."""
     return [
-        Row(f"{kind.upper()} a trial, {at_once} at a time, MiB", spread)
-        for at_once, kinds in figures.items()
+        Row(f"{kind.upper()} per trial, {at_once} concurrent, MiB", spread)
+        for at_once, kinds in results.items()
         for kind, spread in kinds.items()
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    print(json.dumps(measure(parser.parse_args().repeats), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_results(measure, __doc__, repeats=3)

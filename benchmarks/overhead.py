@@ -1,42 +1,36 @@
-"""What a search costs beyond the training of its trials: before them, between them, after them.
+"""Time of a search beyond the training of its trials: before, between and after them.
 
     python benchmarks/overhead.py [--repeats 3] [--trials 40]
 
-Each repeat is a whole `imbtune search digits-lt` with a seed of its own. Between trials: from the
-end of an actor's first trial to the end of its last, less the seconds of training that the study's
-table has for the trials in between, a trial. That is the same as the wall time of all actors less
-all training, without the start and without waiting for the last trial.
+Each repeat is a whole `imbtune search digits-lt` with its own seed. The overhead between trials is
+the wall time of a worker from the end of its first trial to the end of its last, less the training
+seconds of the trials in between (a column of the study's table), divided by their number. It
+excludes the start of the workers and the time in which a worker waits for the last trial of others.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from typing import Any
-
 from searches import Searched, search
-from spread import Row, quartiles
-
-Figures = dict[str, Any]
+from spread import Results, Row, print_results, quartiles
 
 ABOUT = (
-    "Whole searches of 40 trials on digits-lt, without finals. Between trials: wall time of the "
-    "actors less the trials' own training seconds, a trial, from the end of each actor's first "
-    "trial to the end of its last."
+    "Whole searches of 40 trials on digits-lt, without finals. The overhead per trial is the "
+    "workers' wall time, from the end of each worker's first trial to the end of its last, less "
+    "the training time of the trials in between, divided by their number."
 )
 
 
 def between(done: Searched) -> float:
-    """Milliseconds a trial."""
+    """The overhead between trials, in milliseconds per trial."""
     trials, workers = done.trials, done.at_once
-    first = trials["trial"] < workers  # one on each actor
+    first = trials["trial"] < workers  # one on each worker
     span = trials["ended"].nlargest(workers).sum() - trials.loc[first, "ended"].sum()
     rest = trials[~first]
     return 1000 * float(span - rest["seconds"].sum()) / len(rest)
 
 
-def measure(repeats: int = 3, trials: int = 40) -> Figures:
-    """Quartiles: milliseconds between trials, and seconds before the first and after the last."""
+def measure(repeats: int = 3, trials: int = 40) -> Results:
+    """Quartiles: overhead in ms per trial; seconds before the first and after the last trial."""
     found = [search(trials, seed) for seed in range(repeats)]
     return {
         "trials": trials,
@@ -46,22 +40,18 @@ def measure(repeats: int = 3, trials: int = 40) -> Figures:
     }
 
 
-def rows(figures: Figures) -> list[Row]:
-    """The table."""
+def rows(results: Results) -> list[Row]:
+    """The rows of the table."""
     return [
-        Row("overhead a trial, ms", figures["between"], "< 50"),
-        Row("from the command to the end of the first epoch, s", figures["before"], "< 8"),
-        Row("from the end of the last trial to that of the command, s", figures["after"]),
+        Row("overhead per trial, ms", results["between"], "< 50"),
+        Row(
+            "from the start of the command to the end of the first epoch, s",
+            results["before"],
+            "< 8",
+        ),
+        Row("from the end of the last trial to the end of the command, s", results["after"]),
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=40)
-    options = parser.parse_args()
-    print(json.dumps(measure(options.repeats, options.trials), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_results(measure, __doc__, repeats=3, trials=40)

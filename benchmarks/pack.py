@@ -1,18 +1,18 @@
-"""K trials trained as one pack, against K processes: the training loop, and the bare step.
+"""K trials trained as a pack, against one process per trial: the training loop and the bare step.
 
     python benchmarks/pack.py [--repeats 3] [--pack 1 2 4 8 16]
 
-The loop is that of `--pack` (imbtune/training/sharing.py measures it for `--gpus-per-trial auto`
-too): K trials of digits-lt's first configuration in one process, in turn on a CPU and in a CUDA
-stream each on a GPU, against a process each; image passes a second of wall time, all threads of
-the machine shared out.
+The training loop is that of `--pack` (measured by imbtune/training/cost/shared_device.py): K trials
+of digits-lt's first configuration in one process, in turn on a CPU, each in its own CUDA stream on
+a GPU; against one process per trial. Results are image passes per second of wall time. Either way
+the trials share all threads of the machine.
 
-The bare step, on CPUs alone, is where a pack could gain most: the network of digits-lt (three
-convolutions, 8×8 images, batch 64), plain cross-entropy and SGD. There a pack holds K sets of
-weights in one set of tensors: `product` makes each convolution one batched matrix product over all
-models, images last in memory; `grouped` makes it a grouped convolution. Figures are steps of one
-model for a second of CPU time, summed over the processes that run at once, one thread each:
-`processes` is one a model, the others are one a CPU with an even share of the models.
+The bare step, on CPUs only, shows what a pack could gain at most: the network of digits-lt (three
+convolutions, 8×8 images, batch 64), plain cross-entropy and SGD. Here a pack stacks the weights of
+K models in one set of tensors: `product` computes each convolution as a batched matrix product over
+all models, with the images in the last dimension; `grouped` as a grouped convolution. Results are
+steps of one model per second of CPU time, summed over concurrent processes of one thread:
+`processes` has one per model, the others one per CPU, with the models divided among them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from spread import Row, quartiles
+from spread import Results, Row, quartiles
 from torch import Tensor, nn
 
 from imbtune.data.load import load
@@ -39,34 +39,39 @@ from imbtune.data.splits import search_splits
 from imbtune.models.networks import build_model
 from imbtune.runtime import keep_freed_memory
 from imbtune.spaces.space_file import load_space
-from imbtune.training.cost.shared_device import measure_sharing
+from imbtune.training.cost.shared_device import measure_shared_device
 from imbtune.training.state import pick_device
 
 BATCH, CLASSES, SIDE, WIDTH = 64, 10, 8, 16
-LAYERS = [(1, WIDTH, 1), (WIDTH, 2 * WIDTH, 2), (2 * WIDTH, 4 * WIDTH, 2)]  # from, to, stride
-SECONDS = 2.0  # of one measurement
+LAYERS = [
+    (1, WIDTH, 1),
+    (WIDTH, 2 * WIDTH, 2),
+    (2 * WIDTH, 4 * WIDTH, 2),
+]  # channels in, channels out, stride
+SECONDS = 2.0  # wall time of one measurement
 
 Step = Callable[[], object]
 
 ABOUT = (
-    "`--pack`: the training loop of K trials of digits-lt in one process, against a process each, "
-    "in image passes a second. And the bare step of its network for K models at once, in steps of "
-    "one model for a second of CPU time: what other kinds of packs could gain on CPUs."
+    "`--pack`: the training loop of K trials of digits-lt in one process, against one process per "
+    "trial, in image passes per second. Then the bare step of its network for K models at once, in "
+    "steps of one model per second of CPU time: what other kinds of packs could gain on CPUs."
 )
 
-# Shapes: K models, B a batch, C, O channels, H, W pixels, N classes.
+# Shapes: K models, B images of a batch, C channels in, O channels out, H and W pixels, N classes.
 
 
-# ---- one model after another ---------------------------------------------------------------------
+# ---- separate models -----------------------------------------------------------------------------
 
 
 def in_turn(models: int) -> Step:
-    """A step of each of `models` separate networks."""
+    """A step of each of `models` separate networks, one after another."""
     steps = [one_model() for _ in range(models)]
     return lambda: [step() for step in steps]
 
 
 def one_model() -> Step:
+    """A step of one network."""
     made = build_model("small_cnn", {"width": WIDTH, "head": "linear"}, "linear", 1, CLASSES)
     model = made.to(memory_format=torch.channels_last)
     optimizer = sgd(list(model.parameters()))
@@ -81,6 +86,7 @@ def one_model() -> Step:
 
 
 def sgd(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of every kind of step."""
     return torch.optim.SGD(weights, 0.1, momentum=0.9, weight_decay=2e-4, fused=True)
 
 
@@ -90,7 +96,7 @@ def sgd(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
 class PackedConvolution(torch.autograd.Function):
     """A 3×3 convolution of K models: (K, C, H, W, B) and weights (K, O, 9C) to (K, O, H', W', B).
 
-    With the images last, the windows are copied in runs of B numbers.
+    The images are in the last dimension, so windows are copied in contiguous runs of B numbers.
     """
 
     @staticmethod
@@ -126,7 +132,7 @@ class PackedConvolution(torch.autograd.Function):
 
 
 class PackedNetwork(nn.Module):
-    """`models` networks of three convolutions with batch norm; logits (K, N, B)."""
+    """`models` networks of three convolutions with batch norm; returns logits (K, N, B)."""
 
     def __init__(self, models: int) -> None:
         super().__init__()
@@ -146,7 +152,7 @@ class PackedNetwork(nn.Module):
 
 
 def product(models: int) -> Step:
-    """A step of a pack whose convolutions are batched matrix products."""
+    """A step of a pack that computes convolutions as batched matrix products."""
     network = PackedNetwork(models)
     optimizer = sgd(list(network.parameters()))
     images = torch.randn(models, 1, SIDE, SIDE, BATCH)
@@ -166,7 +172,7 @@ def product(models: int) -> Step:
 
 
 def grouped(models: int) -> Step:
-    """A step of a pack whose convolutions have one group a model."""
+    """A step of a pack that computes convolutions with one group per model."""
     layers: list[nn.Module] = []
     for before, after, stride in LAYERS:
         convolution = nn.Conv2d(
@@ -194,27 +200,27 @@ def grouped(models: int) -> Step:
 # ---- the training loop of --pack -----------------------------------------------------------------
 
 
-def loops(packs: Sequence[int], repeats: int) -> dict[str, Any]:
-    """For each K the image passes a second of K processes, and the ratio of a pack to them."""
+def loops(packs: Sequence[int], repeats: int) -> Results:
+    """For each K the image passes per second of K processes, and the ratio of a pack to them."""
     config, device = load_space("digits-lt").base(), pick_device()
     splits = search_splits(load(config.data.name, config.data.knobs), config.data.shared)
     threads = len(os.sched_getaffinity(0))
 
     def rate(models: int, pack: bool) -> float:
-        (found,) = measure_sharing([config], splits, device, [models], threads, pack)
-        return found.rate
+        (result,) = measure_shared_device([config], splits, device, [models], threads, pack)
+        return result.rate
 
-    figures = {}
+    results = {}
     for models in packs:
         pairs = [(rate(models, pack=False), rate(models, pack=True)) for _ in range(repeats)]
-        figures[str(models)] = {
-            "rate": quartiles([apart for apart, _ in pairs]),
-            "ratio": quartiles([packed / apart for apart, packed in pairs]),
+        results[str(models)] = {
+            "rate": quartiles([separate for separate, _ in pairs]),
+            "ratio": quartiles([packed / separate for separate, packed in pairs]),
         }
-    return figures
+    return results
 
 
-# ---- the bare step, at once and in turn ----------------------------------------------------------
+# ---- the bare step -------------------------------------------------------------------------------
 
 KINDS: dict[str, Callable[[int], Step]] = {
     "processes": in_turn,
@@ -222,21 +228,25 @@ KINDS: dict[str, Callable[[int], Step]] = {
     "product": product,
     "grouped": grouped,
 }
-WORDS = {
+LABELS = {
     "in_turn": "one after another",
-    "product": "a pack by batched matrix products",
-    "grouped": "a pack by grouped convolutions",
+    "product": "a pack with batched matrix products",
+    "grouped": "a pack with grouped convolutions",
 }
 
 
 def rate(kind: str, models: int) -> float:
-    """Steps of one model for a second of CPU time, with all of `models` trained at once."""
+    """Steps of one model per second of CPU time, while all of `models` are trained at once.
+
+    Raises:
+        RuntimeError: a process died.
+    """
     at_once = models if kind == "processes" else min(models, len(os.sched_getaffinity(0)))
     context = multiprocessing.get_context("fork")
-    together, answers = context.Barrier(at_once), context.Queue()
+    barrier, answers = context.Barrier(at_once), context.Queue()
     shares = [len(range(i, models, at_once)) for i in range(at_once)]
     children = [
-        context.Process(target=run, args=(kind, share, together, answers), daemon=True)
+        context.Process(target=run, args=(kind, share, barrier, answers), daemon=True)
         for share in shares
     ]
     for child in children:
@@ -247,19 +257,20 @@ def rate(kind: str, models: int) -> float:
             done.append(answers.get(timeout=1))
         except Empty:
             if any(child.exitcode for child in children):
-                raise RuntimeError(f"a process of {kind} with {models} models died") from None
+                raise RuntimeError(f"a process of '{kind}' with {models} models died") from None
     for child in children:
         child.join()
     return float(sum(steps for steps, _ in done) / sum(seconds for _, seconds in done))
 
 
-def run(kind: str, models: int, together: Barrier, answers: Any) -> None:
+def run(kind: str, models: int, barrier: Barrier, answers: Any) -> None:
+    """Train in a child process; put its steps and CPU seconds into the queue `answers`."""
     torch.set_num_threads(1)
     keep_freed_memory()
     step = KINDS[kind](models)
     for _ in range(3):
         step()
-    together.wait()
+    barrier.wait()
     steps, ends, before = 0, time.monotonic() + SECONDS, time.process_time()
     while time.monotonic() < ends:
         step()
@@ -267,20 +278,20 @@ def run(kind: str, models: int, together: Barrier, answers: Any) -> None:
     answers.put((steps, time.process_time() - before))
 
 
-def measure(packs: Sequence[int] = (1, 2, 4, 8, 16), repeats: int = 3) -> dict[str, Any]:
-    """For each K medians and quartiles: of the loop, and on CPUs of each kind of bare step."""
+def measure(packs: Sequence[int] = (1, 2, 4, 8, 16), repeats: int = 3) -> Results:
+    """For each K the quartiles of the loop, and on CPUs those of each kind of bare step."""
     on_cpu = pick_device().type == "cpu"
     bare = {str(models): compared(models, repeats) for models in packs} if on_cpu else {}
     command = [sys.executable, __file__, "--loops", "--repeats", str(repeats), "--pack"]
-    settings = {"GOMP_SPINCOUNT": "1000"}  # as `imbtune` has it; read when torch is imported
+    settings = {"GOMP_SPINCOUNT": "1000"}  # as `imbtune` sets it; read when torch is imported
     done = subprocess.run(
         [*command, *map(str, packs)], env=os.environ | settings, stdout=subprocess.PIPE, check=True
     )
     return {"loop": json.loads(done.stdout), "bare": bare}
 
 
-def compared(models: int, repeats: int) -> dict[str, Any]:
-    """For each kind the rate, and its ratio to `processes`."""
+def compared(models: int, repeats: int) -> Results:
+    """For each kind of step the rate, and its ratio to that of `processes`."""
     rounds = [{kind: rate(kind, models) for kind in KINDS} for _ in range(repeats)]
     return {
         kind: {
@@ -291,19 +302,19 @@ def compared(models: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def rows(figures: dict[str, Any]) -> list[Row]:
-    """The table."""
+def rows(results: Results) -> list[Row]:
+    """The rows of the table."""
     table = []
-    for models, loop in figures["loop"].items():
-        table.append(Row(f"K = {models}: image passes/s of the loop, a process each", loop["rate"]))
-        table.append(Row("`--pack`, times that", loop["ratio"]))
-    for models, kinds in figures["bare"].items():
+    for models, loop in results["loop"].items():
+        table.append(Row(f"K = {models}: image passes/s, one process per trial", loop["rate"]))
+        table.append(Row("`--pack`, relative to one process per trial", loop["ratio"]))
+    for models, kinds in results["bare"].items():
         processes = kinds["processes"]["rate"]
-        table.append(Row(f"K = {models}: bare steps/s, a process each", processes))
+        table.append(Row(f"K = {models}: bare steps/s, one process per model", processes))
         table += [
-            Row(f"{WORDS[kind]}, times that", one["ratio"])
+            Row(f"{LABELS[kind]}, relative to one process per model", one["ratio"])
             for kind, one in kinds.items()
-            if kind in WORDS
+            if kind in LABELS
         ]
     return table
 

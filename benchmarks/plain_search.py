@@ -1,10 +1,10 @@
-"""The search of digits-lt as people write it: a function that trains, Ray Tune, Optuna.
+"""The search of digits-lt as a plain script: a training function, Ray Tune and Optuna.
 
     python benchmarks/plain_search.py [--trials 30]
 
-Its images and its network are imbtune's, so that both searches train the same; the rest is the
-ordinary way: a DataLoader, one step after another, a report an epoch, Ray Tune's own ASHA, Optuna's
-TPE by `OptunaSearch`, a new process for every trial, Tune's own loggers. Prints a JSON object.
+Images and network are imbtune's, so that both searches train the same. The rest is what a plain
+script has: a DataLoader, one report per epoch, Ray Tune's ASHA, Optuna's TPE through
+`OptunaSearch`, a new process for every trial, Tune's own loggers. Prints a JSON object.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from imbtune.tuning.session import load_search_splits
 EPOCHS, FIRST_RUNG, ETA, BATCH, WARMUP, CLASSES = 81, 27, 3, 64, 2, 10
 
 Config = dict[str, Any]
-Data = dict[str, Any]  # images (N, 1, 8, 8) and labels (N,) to train and to validate with
+Data = dict[str, Any]  # images (N, 1, 8, 8) and labels (N,) for training and validation
 
-# Shapes: N images, B a batch, K classes.
+# Shapes: N images, B images of a batch, K classes.
 
 
 def space(trial: optuna.Trial) -> None:
@@ -75,7 +75,7 @@ def space(trial: optuna.Trial) -> None:
 
 
 def train(config: Config, data: Data) -> None:
-    """One trial."""
+    """Train one trial and report its score after every epoch."""
     counts_K = torch.bincount(data["labels"], minlength=CLASSES).float()
     cosine = "cosine" if config["loss"] == "ldam" else "linear"
     model = build_model("small_cnn", {"width": 16, "head": cosine}, cosine, 1, CLASSES)
@@ -85,15 +85,17 @@ def train(config: Config, data: Data) -> None:
     loader = make_loader(config, data, counts_K)
     neighbours = nearest(data, same_class=config["mix"] == "smote")
     for epoch in range(EPOCHS):
-        cooled = max(0.0, 1 - (EPOCHS - epoch) / (EPOCHS * config["cooldown"]))
-        rate = config["lr"] * min(1, (epoch + 1) / WARMUP) * (1 - cooled)
+        cooldown_done = max(0.0, 1 - (EPOCHS - epoch) / (EPOCHS * config["cooldown"]))
+        rate = config["lr"] * min(1, (epoch + 1) / WARMUP) * (1 - cooldown_done)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        weights_K = class_weights(config, counts_K, cooled)
+        weights_K = class_weights(config, counts_K, cooldown_done)
         model.train()
         total = 0.0
         for index, images, labels in loader:
-            images, other, g = mixed(config, data, counts_K, neighbours, cooled, index, images)
+            images, other, g = mixed(
+                config, data, counts_K, neighbours, cooldown_done, index, images
+            )
             logits = model(images)
             loss_i = margin_loss(config, logits, labels, counts_K)
             loss_j = margin_loss(config, logits, other, counts_K)
@@ -107,7 +109,7 @@ def train(config: Config, data: Data) -> None:
 
 
 class Digits(Dataset[tuple[int, Tensor, int]]):
-    """Each image, shifted by up to a pixel, with its place and label."""
+    """Each image, shifted by up to one pixel, with its index and label."""
 
     def __init__(self, data: Data) -> None:
         self.images, self.labels = data["images"], data["labels"]
@@ -129,7 +131,7 @@ def make_loader(config: Config, data: Data, counts_K: Tensor) -> DataLoader[Any]
 
 
 def nearest(data: Data, same_class: bool) -> Tensor:
-    """The five nearest images of each, (N, 5), for SMOTE; itself where its class has none."""
+    """The five nearest images of each, (N, 5), for SMOTE; the image itself for missing ones."""
     flat, labels = data["images"].flatten(1), data["labels"]
     distance = torch.cdist(flat, flat)
     distance.fill_diagonal_(torch.inf)
@@ -144,13 +146,13 @@ def mixed(
     data: Data,
     counts_K: Tensor,
     neighbours: Tensor,
-    cooled: float,
+    cooldown_done: float,
     index: Tensor,
     images: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mixed images, the labels (B,) of the partners, and the share (B,) of the first label."""
+    """Mixed images, the partners' labels (B,), and the share of the first label (B,)."""
     labels, mix = data["labels"], config["mix"]
-    if mix == "none" or (cooled > 0 and config["mix_late"] == "stop"):
+    if mix == "none" or (cooldown_done > 0 and config["mix_late"] == "stop"):
         return images, labels[index], torch.ones(len(index))
     lam = float(np.random.beta(config["alpha"], config["alpha"]))
     partner = index[torch.randperm(len(index))]
@@ -163,7 +165,7 @@ def mixed(
 
 
 def label_share(config: Config, lam: float, n_i: float, n_j: float) -> float:
-    """The share of the first label in a mixture with the share `lam` of the first image."""
+    """The share of the first label where the first image has the share `lam`."""
     if config["mix"] == "smote":
         return 1.0
     if config["mix"] == "remix":
@@ -179,7 +181,7 @@ def label_share(config: Config, lam: float, n_i: float, n_j: float) -> float:
 
 
 def margin_loss(config: Config, logits: Tensor, labels: Tensor, counts_K: Tensor) -> Tensor:
-    """Of each image, (B,)."""
+    """The loss of each image, (B,)."""
     log_prior_K = (counts_K / counts_K.sum()).log()
     if config["loss"] == "ldam":
         m_K = counts_K**-0.25
@@ -193,8 +195,8 @@ def margin_loss(config: Config, logits: Tensor, labels: Tensor, counts_K: Tensor
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def class_weights(config: Config, counts_K: Tensor, cooled: float) -> Tensor:
-    """(K,), as far as they act yet."""
+def class_weights(config: Config, counts_K: Tensor, cooldown_done: float) -> Tensor:
+    """The class weights (K,), at the strength that their schedule gives."""
     if config["weights"] == "none":
         return torch.ones(CLASSES)
     if config["weights"] == "inverse":
@@ -202,32 +204,39 @@ def class_weights(config: Config, counts_K: Tensor, cooled: float) -> Tensor:
     else:
         rest = float(config["one_less_beta"])
         full_K = rest / (1 - (1 - rest) ** counts_K)
-    strength = {"always": 1.0, "deferred": float(cooled > 0), "linear": cooled}
+    strength = {"always": 1.0, "deferred": float(cooldown_done > 0), "linear": cooldown_done}
     share = strength[config["schedule"]]
     return share * full_K / full_K.mean() + (1 - share)
 
 
 @torch.no_grad()
 def balanced_accuracy(model: torch.nn.Module, data: Data) -> float:
+    """The mean recall of the classes on the validation images."""
     model.eval()
-    predicted = model(data["held_images"]).argmax(1)
-    labels = data["held_labels"]
+    predicted = model(data["validation_images"]).argmax(1)
+    labels = data["validation_labels"]
     recalls = [(predicted[labels == k] == k).float().mean().item() for k in range(CLASSES)]
     return float(np.mean(recalls))
 
 
 def load_data() -> Data:
+    """The training and validation images that a search of digits-lt uses, normalised."""
     splits = load_search_splits(load_space("digits-lt").base(), DataSource())
     scaled = [torch.from_numpy(s.array()) / 255 for s in (splits.train, splits.held_out)]
-    images, held = [
+    images, held_out = [
         (x - splits.preprocessing.mean[0]) / splits.preprocessing.std[0] for x in scaled
     ]
     labels = [torch.from_numpy(s.labels) for s in (splits.train, splits.held_out)]
-    return {"images": images, "labels": labels[0], "held_images": held, "held_labels": labels[1]}
+    return {
+        "images": images,
+        "labels": labels[0],
+        "validation_images": held_out,
+        "validation_labels": labels[1],
+    }
 
 
 def search(trials: int) -> tune.ResultGrid:
-    """The whole search; a trial a CPU."""
+    """Run the search, with one concurrent trial per CPU."""
     cpus = len(os.sched_getaffinity(0))
     ray.init(num_cpus=cpus, num_gpus=0, log_to_driver=False)
     tuner = tune.Tuner(
@@ -250,12 +259,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=30)
     results = search(parser.parse_args().trials)
     finished = results.get_dataframe()
-    said = {
+    summary = {
         "errors": len(results.errors),
         "epochs": int(finished["training_iteration"].sum()),
         "best": float(finished["score"].max()),
     }
-    print(json.dumps(said))
+    print(json.dumps(summary))
 
 
 if __name__ == "__main__":

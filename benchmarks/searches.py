@@ -1,4 +1,4 @@
-"""Real searches of digits-lt by the installed command, timed."""
+"""Run and time searches of digits-lt with the installed command."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ IMBTUNE = str(Path(sys.executable).parent / "imbtune")
 class Searched:
     """A search that has ended.
 
-    began, ended: of the command, in seconds since 1970. at_once: trials at a time. trials, epochs:
-    its tables; their times are in seconds since 1970.
+    Attributes:
+        began: start of the command, in seconds since 1970.
+        ended: end of the command, in seconds since 1970.
+        at_once: number of concurrent trials.
+        trials: the study's trials table, times in seconds since 1970.
+        epochs: the study's epochs table, likewise.
     """
 
     began: float
@@ -33,22 +37,28 @@ class Searched:
 
     @property
     def seconds(self) -> float:
-        """Of the whole command."""
+        """Wall time of the command."""
         return self.ended - self.began
 
 
 @contextmanager
 def searching(trials: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`imbtune search digits-lt` without finals, running; `study` of the caller's own folder."""
-    asked = ["search", "digits-lt", "--trials", str(trials), "--finals", "0", *options]
-    with subprocess.Popen([IMBTUNE, *asked], stdout=subprocess.DEVNULL) as process:
+    """Start `imbtune search digits-lt` without finals; on exit wait for its end.
+
+    Raises:
+        RuntimeError: the command failed.
+    """
+    arguments = ["search", "digits-lt", "--trials", str(trials), "--finals", "0", *options]
+    with subprocess.Popen([IMBTUNE, *arguments], stdout=subprocess.DEVNULL) as process:
         yield process
     if process.returncode:
-        raise RuntimeError(f"imbtune {' '.join(asked)} ended with {process.returncode}")
+        raise RuntimeError(
+            f"imbtune {' '.join(arguments)} failed with exit code {process.returncode}"
+        )
 
 
 def search(trials: int, seed: int = 0) -> Searched:
-    """A search from the command to its end."""
+    """Run a search in a temporary folder and read its tables."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
         with searching(trials, "--seed", str(seed), "--storage", folder):

@@ -1,14 +1,14 @@
-"""Images a second of the training step against a plain loop, and its share of the machine's peak.
+"""Images per second in training, against a plain loop and against the machine's peak FLOP rate.
 
     python benchmarks/step.py [--repeats 5] [--model resnet32] [--precision auto]
 
-The plain loop is what people write: a DataLoader whose workers augment with PIL, float32, a second
-forward pass for the running accuracy and a label rule in Python as the reference package has them
-(arXiv 2308.15457). Both train margin-aware Mixup at batch 128 on noise of CIFAR's size, which costs
-the same, with all threads of the machine; each measurement is a process of its own, after three
-epochs that warm up: a process's first ones are slower, while it gets its memory. On a GPU our step
-is measured without its CUDA graph too. The peak is that of a 2048×2048 matrix product in the
-precision of the step.
+The plain loop has a DataLoader whose workers augment with PIL, float32, and, as the reference
+package of arXiv 2308.15457, a second forward pass for the running accuracy and a label rule in
+Python. Both loops train margin-aware Mixup at batch 128 on random images of CIFAR's size, with all
+threads of the machine. Each measurement runs in a new process and follows three warm-up epochs: the
+first epochs of a process are slower, since it still allocates memory. On a GPU our step is also
+measured without its CUDA graph. The peak is that of a 2048×2048 matrix product in the precision of
+the step.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from spread import Row, quartiles
+from spread import Results, Row, quartiles
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,35 +41,36 @@ from imbtune.training.phases import whole_run
 from imbtune.training.state import TrainState, pick_device
 
 BATCH, CLASSES = 128, 10
-STEPS = 200 if torch.cuda.is_available() else 8  # of the epoch that is timed
+STEPS = 200 if torch.cuda.is_available() else 8  # of an epoch
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
-WARM_UP = 3  # epochs before the one that is timed
-SIDE = 2048  # of the matrices whose product is the peak
-
-Figures = dict[str, Any]
+WARM_UP = 3  # epochs before the timed one
+SIDE = 2048  # rows and columns of the matrices whose product gives the peak
 
 ABOUT = (
-    "Margin-aware Mixup at batch 128 on noise of CIFAR's size, against a plain loop: DataLoader "
-    "workers that augment with PIL, float32, a second forward pass for the running accuracy, a "
-    "label rule in Python. The peak is that of a 2048×2048 matrix product in the step's precision."
+    "Margin-aware Mixup at batch 128 on random images of CIFAR's size, against a plain loop: "
+    "DataLoader workers that augment with PIL, float32, a second forward pass for the running "
+    "accuracy, a label rule in Python. The peak is the FLOP rate of a 2048×2048 matrix product in "
+    "the step's precision."
 )
 
 
 def config_of(model: str, precision: str) -> TrainConfig:
+    """The configuration of both loops."""
     settings = {"model": model, "precision": precision, "mix": "mamix", "epochs": 1 + WARM_UP}
     return TrainConfig.from_settings({**settings, "batch_size": BATCH})
 
 
 def noise() -> Images:
+    """Random images of CIFAR's size, for an epoch of `STEPS` steps."""
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH * STEPS, 3, 32, 32), dtype=np.uint8)
     return Images(pixels, np.arange(len(pixels), dtype=np.int64) % CLASSES)
 
 
-# ---- ours --------------------------------------------------------------------------------------
+# ---- imbtune -------------------------------------------------------------------------------------
 
 
-def ours(model: str, precision: str, cuda_graph: bool = True) -> Figures:
-    """Images a second of our step, the peak, and the share of it."""
+def ours(model: str, precision: str, cuda_graph: bool = True) -> Results:
+    """Images per second of imbtune's loop, the peak in FLOP per second, and the share of it."""
     keep_freed_memory()
     images, device = noise(), pick_device()
     names = tuple(map(str, range(CLASSES)))
@@ -85,12 +85,12 @@ def ours(model: str, precision: str, cuda_graph: bool = True) -> Figures:
     seconds = timed(lambda: train_epoch(state, data, last))
     rate = BATCH * STEPS / seconds
     kind = torch.bfloat16 if state.autocast._enabled else torch.float32
-    peak, work = matrix_product(device, kind), flops_an_image(state)
-    return {"rate": rate, "peak": peak, "share": rate * work / peak, "kind": str(kind)}
+    peak, flops = matrix_product(device, kind), flops_per_image(state)
+    return {"rate": rate, "peak": peak, "share": rate * flops / peak, "kind": str(kind)}
 
 
-def flops_an_image(state: TrainState) -> float:
-    """Of a forward and a backward pass."""
+def flops_per_image(state: TrainState) -> float:
+    """Floating-point operations of a forward and a backward pass of one image."""
     images_BCHW = torch.zeros(2, 3, 32, 32, device=state.device)
     with FlopCounterMode(display=False) as counter:
         state.logits(images_BCHW).sum().backward()
@@ -98,12 +98,14 @@ def flops_an_image(state: TrainState) -> float:
 
 
 def matrix_product(device: torch.device, kind: torch.dtype) -> float:
-    """FLOP a second, the best of ten."""
+    """FLOP per second of a matrix product, the best of ten."""
     a, b = (torch.randn(SIDE, SIDE, device=device).to(kind) for _ in range(2))
     return 2 * SIDE**3 / min(timed(lambda: a @ b) for _ in range(10))
 
 
 def timed(call: Callable[[], object]) -> float:
+    """Seconds of a call, until the device has finished."""
+
     def wait() -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -115,11 +117,11 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-# ---- as people write it --------------------------------------------------------------------------
+# ---- the plain loop ------------------------------------------------------------------------------
 
 
 class PilImages(Dataset[tuple[Tensor, int]]):
-    """Images augmented one by one in a DataLoader's worker."""
+    """Images that a DataLoader's workers augment one by one."""
 
     def __init__(self, images: Images) -> None:
         from torchvision import transforms
@@ -145,8 +147,8 @@ class PilImages(Dataset[tuple[Tensor, int]]):
         return image, int(self.images.labels[index])
 
 
-def plain(model_name: str, precision: str) -> Figures:
-    """Images a second of the plain loop; its precision is always float32."""
+def plain(model_name: str, precision: str) -> Results:
+    """Images per second of the plain loop; its precision is always float32."""
     device = pick_device()
     model = new_model(config_of(model_name, "float32"), 3, CLASSES).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
@@ -168,11 +170,12 @@ def plain_epoch(
     counts: list[float],
     device: torch.device,
 ) -> float:
+    """Train one epoch; the sum of the losses of its steps."""
     total_loss, correct = 0.0, 0.0
     for images, labels in loader:
         x, y = images.to(device), labels.to(device)
         lam, order = np.random.beta(1, 1), torch.randperm(len(x), device=device)
-        correct += (model(x).argmax(1) == y).sum().item()  # the second forward
+        correct += (model(x).argmax(1) == y).sum().item()  # the second forward pass
         shares = [label_share(lam, counts[a], counts[b]) for a, b in zip(y, y[order], strict=True)]
         g = torch.tensor(shares, device=device)
         logits = model(lam * x + (1 - lam) * x[order])
@@ -187,25 +190,26 @@ def plain_epoch(
 
 
 def label_share(lam: float, n_i: float, n_j: float) -> float:
-    """Margin-aware Mixup's rule for one pair, ω = ¼."""
+    """The label rule of margin-aware Mixup for one pair, ω = ¼: the share of y_i."""
     m = math.pow(n_i, -0.25) / (math.pow(n_i, -0.25) + math.pow(n_j, -0.25))
     x = 1 - lam
     return 1 - x / (2 * m) if x <= m else (1 - x) / (2 * (1 - m))
 
 
-KINDS: dict[str, Callable[[str, str], Figures]] = {
+KINDS: dict[str, Callable[[str, str], Results]] = {
     "plain": plain,
     "ours": ours,
     "launched": partial(ours, cuda_graph=False),
 }
 
-# ---- in turn -----------------------------------------------------------------------------------
+# ---- alternating measurements --------------------------------------------------------------------
 
 
-def measure(repeats: int = 5, model: str = "resnet32", precision: str = "auto") -> Figures:
-    """Medians and quartiles: images a second of both, their ratio, peak in FLOP/s, share of it."""
+def measure(repeats: int = 5, model: str = "resnet32", precision: str = "auto") -> Results:
+    """Quartiles: images per second of both loops, their ratio, peak in FLOP/s, share of it."""
     pairs = [
-        (apart("plain", model, precision), apart("ours", model, precision)) for _ in range(repeats)
+        (in_process("plain", model, precision), in_process("ours", model, precision))
+        for _ in range(repeats)
     ]
     found = {
         "model": model,
@@ -218,33 +222,33 @@ def measure(repeats: int = 5, model: str = "resnet32", precision: str = "auto") 
         "share": quartiles([mine["share"] for _, mine in pairs]),
     }
     if found["device"] == "cuda":
-        without = [apart("launched", model, precision)["rate"] for _ in range(repeats)]
+        without = [in_process("launched", model, precision)["rate"] for _ in range(repeats)]
         found["launched"] = quartiles(without)
     return found
 
 
-def apart(kind: str, model: str, precision: str) -> Figures:
-    """One measurement in a process of its own; ours with the settings of `imbtune`."""
+def in_process(kind: str, model: str, precision: str) -> Results:
+    """One measurement in a new process; for imbtune's loop with the environment of `imbtune`."""
     settings = {} if kind == "plain" else {"GOMP_SPINCOUNT": "1000"}
     command = [sys.executable, __file__, "--one", kind, "--model", model, "--precision", precision]
     done = subprocess.run(command, env=os.environ | settings, stdout=subprocess.PIPE, check=True)
-    figures: Figures = json.loads(done.stdout)
-    return figures
+    results: Results = json.loads(done.stdout)
+    return results
 
 
-def rows(figures: Figures) -> list[Row]:
-    """The table."""
-    kind = figures["precision"].removeprefix("torch.")
-    peak = [value / 1e9 for value in figures["peak"]]
-    on_gpu = figures["device"] == "cuda"
-    graph = [Row("images/s without the CUDA graph", figures["launched"])] if on_gpu else []
+def rows(results: Results) -> list[Row]:
+    """The rows of the table."""
+    kind = results["precision"].removeprefix("torch.")
+    peak = [value / 1e9 for value in results["peak"]]
+    on_gpu = results["device"] == "cuda"
+    graph = [Row("images/s without the CUDA graph", results["launched"])] if on_gpu else []
     return [
-        Row(f"images/s of {figures['model']}, plain loop, float32", figures["plain"]),
-        Row(f"images/s of {figures['model']}, imbtune, {kind}", figures["ours"]),
+        Row(f"images/s of {results['model']}, plain loop, float32", results["plain"]),
+        Row(f"images/s of {results['model']}, imbtune, {kind}", results["ours"]),
         *graph,
-        Row("ratio", figures["ratio"], "30" if on_gpu else "4"),
+        Row("ratio", results["ratio"], "30" if on_gpu else "4"),
         Row(f"peak, GFLOP/s, {kind}", peak),
-        Row("share of the peak", figures["share"]),
+        Row("share of the peak", results["share"]),
     ]
 
 

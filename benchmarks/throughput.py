@@ -1,55 +1,52 @@
-"""Trials an hour of a whole search, against the same search written plainly.
+"""Trials per hour of a whole search, compared with the same search as a plain script.
 
     python benchmarks/throughput.py [--repeats 3] [--trials 60]
 
-`imbtune search digits-lt --finals 0` and plain_search.py in turn: the same space, images, network,
-epochs, rungs, number of trials and trials at a time, from the command to its end. The epochs that
-were trained are counted too, since both stop trials by what they see.
+`imbtune search digits-lt --finals 0` and plain_search.py alternate. Both have the same space,
+images, network, epochs, rungs, number of trials and of concurrent trials, and are timed from the
+start of the command to its end. Trained epochs are counted too, since both stop trials early.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from searches import search
-from spread import Row, quartiles
+from spread import Results, Row, print_results, quartiles
 
 PLAIN = Path(__file__).parent / "plain_search.py"
 
-Figures = dict[str, Any]
-
 ABOUT = (
-    "`imbtune search digits-lt` and `benchmarks/plain_search.py`, in turn: the same search as "
-    "people write it (a function that trains, a DataLoader, Ray's ASHA, OptunaSearch, a process a "
-    "trial, Tune's own loggers). No finals; from the command to its end, Ray's start included."
+    "`imbtune search digits-lt` against the same search as a plain script, "
+    "`benchmarks/plain_search.py`: a training function, a DataLoader, Ray's ASHA, OptunaSearch, "
+    "one process per trial, Tune's own loggers. The two alternate. No finals; timed from the start "
+    "of the command to its end, Ray's start included."
 )
 
 
 def plain(trials: int) -> tuple[float, float]:
-    """Seconds of the command, and epochs trained."""
+    """Run plain_search.py: seconds of the command, and trained epochs."""
     began = time.time()
     command = [sys.executable, str(PLAIN), "--trials", str(trials)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-    seconds, said = time.time() - began, json.loads(done.stdout.splitlines()[-1])
-    if said["errors"]:
-        raise RuntimeError(f"{said['errors']} trials of plain_search.py failed")
-    return seconds, said["epochs"]
+    seconds, summary = time.time() - began, json.loads(done.stdout.splitlines()[-1])
+    if summary["errors"]:
+        raise RuntimeError(f"{summary['errors']} trials of plain_search.py failed")
+    return seconds, summary["epochs"]
 
 
 def ours(trials: int, seed: int) -> tuple[float, float]:
-    """Seconds of the command, and epochs trained, cool-downs of all rungs included."""
+    """Run `imbtune search`: seconds of the command, and trained epochs, cool-downs included."""
     done = search(trials, seed)
     return done.seconds, len(done.epochs)
 
 
-def measure(repeats: int = 3, trials: int = 60) -> Figures:
-    """Quartiles: trials an hour and epochs of both, and the ratios."""
+def measure(repeats: int = 3, trials: int = 60) -> Results:
+    """Quartiles: trials per hour and epochs of both searches, and the ratio of their times."""
     pairs = [(plain(trials), ours(trials, seed)) for seed in range(repeats)]
     return {
         "trials": trials,
@@ -61,25 +58,17 @@ def measure(repeats: int = 3, trials: int = 60) -> Figures:
     }
 
 
-def rows(figures: Figures) -> list[Row]:
-    """The table."""
-    searched = f"of a search of {figures['trials']}"
+def rows(results: Results) -> list[Row]:
+    """The rows of the table."""
+    search_size = f"in a search of {results['trials']}"
     return [
-        Row(f"trials an hour {searched}, written plainly", figures["plain"]),
-        Row(f"trials an hour {searched}, imbtune", figures["ours"]),
-        Row("ratio", figures["ratio"], "5"),
-        Row("epochs trained, written plainly", figures["plain_epochs"]),
-        Row("epochs trained, imbtune", figures["our_epochs"]),
+        Row(f"trials per hour {search_size}, plain script", results["plain"]),
+        Row(f"trials per hour {search_size}, imbtune", results["ours"]),
+        Row("ratio", results["ratio"], "5"),
+        Row("trained epochs, plain script", results["plain_epochs"]),
+        Row("trained epochs, imbtune", results["our_epochs"]),
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=60)
-    options = parser.parse_args()
-    print(json.dumps(measure(options.repeats, options.trials), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_results(measure, __doc__, repeats=3, trials=60)

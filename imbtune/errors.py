@@ -1,13 +1,13 @@
-"""Expected failures. Each is one line: what is wrong, the value, and the mend.
+"""Expected failures. Each message is one line: what is wrong, the value, and how to fix it.
 
     ImbtuneError
-    ├── ConfigError     a name, knob, range or resource that cannot be
+    ├── ConfigError     an unknown name, a value out of range, an impossible resource
     ├── DataError       a data set that is missing, broken or too small
     ├── StudyError      a study that exists already, or does not
     └── ClusterError    a Ray cluster that cannot be reached
 
-The command line prints an ImbtuneError as one line and exits with 2. Anything else is a bug and
-keeps its traceback.
+The command line prints an ImbtuneError as one line and exits with 2. Any other exception is a bug
+and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,22 +17,26 @@ from collections.abc import Iterable
 
 
 class ImbtuneError(Exception):
-    """The root of all expected failures. Its message is made one line, whatever a library said."""
+    """The base class of all expected failures.
+
+    Args:
+        message: joined to one line, since the messages of other libraries in it may have several.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
 
 
 class ConfigError(ImbtuneError):
-    """A setting that cannot be: an unknown name, a value out of range, an impossible resource."""
+    """An invalid setting: an unknown name, a value out of range, an impossible resource."""
 
 
 class DataError(ImbtuneError):
-    """A data set that is missing, broken, or too small for what is asked of it."""
+    """A data set that is missing, broken, or too small for its settings."""
 
 
 class StudyError(ImbtuneError):
-    """A study that is there already, or one that is not."""
+    """A study that exists already, or one that does not exist."""
 
 
 class ClusterError(ImbtuneError):
@@ -40,7 +44,12 @@ class ClusterError(ImbtuneError):
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> ConfigError:
-    """The error for a name nobody registered, with the nearest names as the mend."""
+    """The error for an unknown name: it suggests the most similar valid name, or lists them.
+
+    Args:
+        kind: what is named, such as "knob" or a slot.
+        choices: the valid names. At most 20 are listed.
+    """
     known = sorted(choices)
     near = difflib.get_close_matches(str(name), known, n=1)
     if near:

@@ -1,11 +1,14 @@
-"""Named parts of a training run, and the knobs that they declare in their signatures.
+"""The registries: named parts of a training run, and the knobs that their signatures declare.
 
-A *slot* (`mix`, `loss`, `weights`, …) is a registry. A *part* is registered under a name; its
-keyword-only parameters annotated with :class:`Knob` are its knobs, at once everywhere: in
-configurations, search spaces, `imbtune show` and the results. Nothing else lists them.
+A *slot* (`mix`, `loss`, `weights`, …) has one :class:`Registry`. A *part* is one registered choice
+for a slot: a function with a name. Its keyword-only parameters that are annotated with
+:class:`Knob` are its *knobs*. Configurations, search spaces, `imbtune show` and the results read
+them here, so a new part needs no other list:
 
     @losses.register("focal", help="…", source="arXiv 1708.02002")
     def focal(counts_K, *, gamma: Annotated[float, Knob("focusing exponent γ", low=0)] = 1.0): ...
+
+A knob also declares its valid range, its search range, and whether it acts only in the cool-down.
 """
 
 from __future__ import annotations
@@ -21,22 +24,26 @@ from typing import Any, Literal, TypeVar
 from imbtune.errors import ConfigError, unknown
 
 Value = str | int | float | bool
-Maker = TypeVar("Maker", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
 class Knob:
-    """What one knob may be. Goes into `Annotated[type, Knob(...)]` beside a parameter.
+    """The meaning and valid values of one knob, for `Annotated[type, Knob(...)]`.
 
     Args:
-        help: what it does, a few words, with its symbol in the paper.
-        low: the smallest valid value; None: no lower bound.
-        high: the largest valid value; None: no upper bound.
-        search: the range that a search uses when the space names the knob without one.
-        scale: how a search walks that range: `linear`, `log`, or `complement`, which is log in
-            1 - x, for values that crowd against 1 (β = 0.99, 0.999, 0.9999).
-        choices: the valid values of a knob that is a word.
-        source: the paper that the range or default comes from; else the part's own.
+        help: what the knob does, in a few words, with its symbol in the paper.
+        low: the lowest valid value; None is no bound.
+        high: the highest valid value; None is no bound.
+        search: the range that a search uses where the search space gives none.
+        scale: how a search samples that range: `linear`, `log`, or `complement`, which is log in
+            1 - x, for values close to 1 (β = 0.99, 0.999, 0.9999).
+        choices: the valid values of a string knob.
+        source: the paper of the range or the default, where it is not the part's own paper.
+        cooldown_only: the knob has no effect before the cool-down.
+        cooldown_only_choices: for a knob that all parts of a slot share: the values with which
+            the whole slot, this knob included, has no effect before the cool-down.
+        off_choices: for such a knob: the values with which the whole slot has no effect at all.
     """
 
     help: str
@@ -46,11 +53,14 @@ class Knob:
     scale: Literal["linear", "log", "complement"] = "linear"
     choices: tuple[str, ...] = ()
     source: str = ""
+    cooldown_only: bool = False
+    cooldown_only_choices: tuple[str, ...] = ()
+    off_choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DeclaredKnob:
-    """A knob as it stands in a signature: with its name, type and default."""
+    """A knob as a signature declares it: with its name, type and default."""
 
     name: str
     type: type
@@ -58,7 +68,14 @@ class DeclaredKnob:
     knob: Knob
 
     def check(self, key: str, value: object) -> Value:
-        """`value` as this knob's type, or ConfigError naming `key`, the value and the mend."""
+        """Convert `value` to this knob's type and check its range.
+
+        Args:
+            key: the full name (`mix.alpha`), for messages.
+
+        Raises:
+            ConfigError: the type is wrong, or the value is out of range or no valid choice.
+        """
         converted = _convert(key, value, self.type)
         knob = self.knob
         if knob.choices and converted not in knob.choices:
@@ -70,10 +87,15 @@ class DeclaredKnob:
 
 @dataclass(frozen=True)
 class Part:
-    """A registered part: its name, the callable that makes it, and what is known about it.
+    """One registered choice for a slot.
 
-    traits: what the rest of imbtune asks about a part (`head="cosine"`). defaults: of knobs that
-    the part shares with others and wants otherwise.
+    Args:
+        make: the registered function. Its arguments and result are those of its slot.
+        knobs: all knobs, the slot's shared ones included, by name.
+        help: what the part does, in a few words.
+        source: the paper or library that the part comes from.
+        traits: properties that other modules read (`head="cosine"`).
+        defaults: the part's defaults for knobs that it shares with others.
     """
 
     slot: str
@@ -82,42 +104,45 @@ class Part:
     knobs: Mapping[str, DeclaredKnob]
     help: str
     source: str
-    traits: Mapping[str, Any] = field(default_factory=dict)
+    traits: Mapping[str, object] = field(default_factory=dict)
     defaults: Mapping[str, Value] = field(default_factory=dict)
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it comes with imbtune, and not from a module of the user's."""
-        function = getattr(self.make, "func", self.make)  # what a resolver found is a partial
+    def is_builtin(self) -> bool:
+        """Whether the part comes with imbtune, and not from a plugin."""
+        function = getattr(self.make, "func", self.make)  # a resolved part is a functools.partial
         return str(function.__module__).startswith("imbtune.")
 
 
 class Registry:
-    """The parts of one slot by name.
+    """The parts of one slot, by name.
 
     Args:
-        slot: the slot's name, the prefix of its knobs.
+        slot: the slot's name, which is the prefix of its knobs (`mix` of `mix.alpha`).
         help: what the slot decides.
-        shared: a dataclass whose annotated fields are knobs of every part of the slot (but for
-            parts registered with `bare=True`).
-        resolve: finds parts that nobody registered one by one (a torchvision model, a product of
-            mixing parts); returns None for names that it does not know either.
-        components: the registries that such products are made of; their knobs are the slot's.
+        shared: a dataclass whose annotated fields are knobs of every part of the slot, except of
+            parts registered with `bare=True`.
+        resolve: makes a part from a name that is not registered (a torchvision model, a
+            combination of mixing parts); returns None for names that it does not know.
+        components: the registries whose parts `resolve` combines; their knobs belong to this slot.
+        cooldown_only: the choice of a part and the part's own knobs have no effect before the
+            cool-down. A shared knob declares this itself (`Knob(cooldown_only=True)`).
     """
 
     def __init__(
         self,
         slot: str,
         help: str,
-        shared: Callable[..., Any] | None = None,
+        shared: Callable[..., object] | None = None,
         resolve: Callable[[str], Part | None] | None = None,
         components: tuple[Registry, ...] = (),
+        cooldown_only: bool = False,
     ) -> None:
         self.slot, self.help, self.shared = slot, help, shared
-        self.components = components
+        self.components, self.cooldown_only = components, cooldown_only
         self.shared_knobs = knobs_of(shared) if shared else {}
         self._resolve = resolve
-        self._entries: dict[str, Part] = {}
+        self._parts: dict[str, Part] = {}
 
     def register(
         self,
@@ -127,121 +152,145 @@ class Registry:
         source: str = "",
         bare: bool = False,
         defaults: Mapping[str, Value] | None = None,
-        **traits: Any,
-    ) -> Callable[[Maker], Maker]:
-        """Register the decorated callable as `name`; its annotated parameters become knobs.
+        **traits: object,
+    ) -> Callable[[Function], Function]:
+        """Register the decorated function as the part `name`.
 
         Args:
-            bare: without the slot's shared knobs.
-            defaults: of shared knobs, where this part wants others.
-            traits: what the rest of imbtune may ask about the part.
+            help: what the part does, in a few words.
+            source: its paper or library.
+            bare: leave out the slot's shared knobs.
+            defaults: the part's defaults for shared knobs, where they differ.
+            traits: properties that other modules read.
+
+        Raises:
+            ConfigError: a name with other characters than letters, digits, '_' and '-', a name
+                that is registered already, or a knob with a missing or invalid default.
         """
 
-        def decorate(part: Maker) -> Maker:
-            knobs = knobs_of(part)
-            entry = Part(self.slot, name, part, knobs, help, source, traits, defaults or {})
-            self.add(entry, bare)
-            return part
+        def decorate(function: Function) -> Function:
+            knobs = knobs_of(function)
+            part = Part(self.slot, name, function, knobs, help, source, traits, defaults or {})
+            self.add(part, bare)
+            return function
 
         return decorate
 
-    def add(self, entry: Part, bare: bool = False) -> None:
-        """Add a ready entry, with the slot's shared knobs unless `bare`."""
-        if not re.fullmatch(r"[\w-]+", entry.name):
+    def add(self, part: Part, bare: bool = False) -> None:
+        """Register `part`, with the slot's shared knobs unless `bare`.
+
+        Raises:
+            ConfigError: an invalid name, or one that is registered already.
+        """
+        if not re.fullmatch(r"[\w-]+", part.name):
             raise ConfigError(
-                f"{self.slot} {entry.name!r}: name it by letters, digits, '_' and '-'"
+                f"{self.slot} {part.name!r}: use only letters, digits, '_' and '-' in the name"
             )
-        if entry.name in self._entries:
-            raise ConfigError(f"{self.slot} '{entry.name}' is registered already: rename one")
-        self._entries[entry.name] = entry if bare else self.with_shared(entry)
+        if part.name in self._parts:
+            raise ConfigError(f"{self.slot} '{part.name}' is registered already: rename one")
+        self._parts[part.name] = part if bare else self.with_shared(part)
 
     def remove(self, name: str) -> None:
-        """Forget a registered part."""
-        del self._entries[name]
+        """Remove a registered part."""
+        del self._parts[name]
 
-    def with_shared(self, entry: Part) -> Part:
-        """`entry` with the knobs that all parts of the slot share, after its own."""
+    def with_shared(self, part: Part) -> Part:
+        """`part` with the slot's shared knobs after its own, and its own defaults for them."""
         merged = {
-            name: replace(parameter, default=entry.defaults.get(name, parameter.default))
-            for name, parameter in {**entry.knobs, **self.shared_knobs}.items()
+            name: replace(declared, default=part.defaults.get(name, declared.default))
+            for name, declared in {**part.knobs, **self.shared_knobs}.items()
         }
-        return replace(entry, knobs=merged)
+        return replace(part, knobs=merged)
 
     def __getitem__(self, name: object) -> Part:
+        """The registered or resolved part `name`; ConfigError if there is none."""
         if isinstance(name, str):
-            if name in self._entries:
-                return self._entries[name]
+            if name in self._parts:
+                return self._parts[name]
             resolved = self.resolve(name)
             if resolved:
                 return self.with_shared(resolved)
-        raise unknown(self.slot, name, self._entries)
+        raise unknown(self.slot, name, self._parts)
 
     def resolve(self, name: str) -> Part | None:
-        """A part that nobody registered one by one, without the shared knobs."""
+        """The part made from a name that is not registered, without the shared knobs, or None."""
         return self._resolve(name) if self._resolve else None
 
     def __iter__(self) -> Iterator[Part]:
-        return iter(self._entries.values())
+        return iter(self._parts.values())
 
     def names(self) -> list[str]:
-        return list(self._entries)
+        """The names of the registered parts, in order of registration."""
+        return list(self._parts)
 
     def knobs(self) -> dict[str, DeclaredKnob]:
-        """Every knob that some registered part of this slot has, or a component of one."""
+        """The knobs of all registered parts and components, by name.
+
+        Where parts declare a knob of one name with different defaults, the first one counts.
+        """
         merged: dict[str, DeclaredKnob] = {}
-        for entry in (entry for registry in (self, *self.components) for entry in registry):
-            for name, parameter in entry.knobs.items():
-                merged.setdefault(name, parameter)
+        for part in (part for registry in (self, *self.components) for part in registry):
+            for name, declared in part.knobs.items():
+                merged.setdefault(name, declared)
         return merged
 
-    def owners(self, name: str) -> list[Part]:
-        """The parts that have the knob; components where no named part has it."""
-        found = [entry for entry in self if name in entry.knobs]
-        return found or [e for registry in self.components for e in registry.owners(name)]
+    def parts_with(self, knob: str) -> list[Part]:
+        """The registered parts that have the knob; where none has it, the components that do."""
+        found = [part for part in self if knob in part.knobs]
+        return found or [p for registry in self.components for p in registry.parts_with(knob)]
 
     def shared_values(self, knobs: Mapping[str, Value]) -> Any:
-        """The slot's shared dataclass, filled from a part's knobs (defaults for a bare part)."""
+        """The slot's shared dataclass with the values in `knobs`, else its defaults."""
         assert self.shared, f"slot {self.slot} has no shared knobs"
         return self.shared(**{k: knobs[k] for k in self.shared_knobs if k in knobs})
 
 
-def knobs_of(part: Callable[..., Any]) -> dict[str, DeclaredKnob]:
-    """The knobs that a callable or dataclass declares, in order.
+def knobs_of(function: Callable[..., object]) -> dict[str, DeclaredKnob]:
+    """The knobs that a function or dataclass declares, in order.
 
     Raises:
-        ConfigError: a knob without a default, or with one that it could not take.
+        ConfigError: a knob without a default, or with an invalid one.
     """
     hints = typing.get_type_hints(
-        part if inspect.isfunction(part) else part.__init__,
+        function if inspect.isfunction(function) else function.__init__,
         include_extras=True,
     )
     found = {}
-    for name, parameter in inspect.signature(part).parameters.items():
-        knobs = [m for m in getattr(hints.get(name), "__metadata__", ()) if isinstance(m, Knob)]
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints.get(name)
+        knobs = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Knob)]
         if knobs:
-            found[name] = _parameter(part, name, parameter.default, hints[name], knobs[0])
+            annotated = typing.get_args(hint)[0]  # X of Annotated[X, Knob(...)]
+            types = (annotated, *typing.get_args(annotated))
+            found[name] = _declare(function, name, parameter.default, types, knobs[0])
     return found
 
 
-def _parameter(
-    part: Callable[..., Any], name: str, default: Any, hint: Any, knob: Knob
+def _declare(
+    function: Callable[..., object],
+    name: str,
+    default: object,
+    types: tuple[object, ...],
+    knob: Knob,
 ) -> DeclaredKnob:
-    what = f"the knob '{name}' of {getattr(part, '__name__', part)}"
+    what = f"the knob '{name}' of {getattr(function, '__name__', function)}"
     if default is inspect.Parameter.empty:
         raise ConfigError(f"{what} needs a default")
-    if type(default) is int and float in (hint.__origin__, *typing.get_args(hint.__origin__)):
-        default = float(default)  # `gamma: Annotated[float, …] = 1` is no whole number
-    if type(default) not in _ARTICLES:
-        raise ConfigError(f"{what}: its default {default!r} is no word, number, true or false")
+    if type(default) is int and float in types:
+        default = float(default)  # `gamma: Annotated[float, …] = 1` means 1.0
+    if not isinstance(default, (str, int, float, bool)) or type(default) not in _ARTICLES:
+        raise ConfigError(
+            f"{what} has the default {default!r}: give a string, a number, true or false"
+        )
     if isinstance(default, str) and not knob.choices:
-        raise ConfigError(f"{what} is a word: give Knob(..., choices=(...))")
-    parameter = DeclaredKnob(name, type(default), default, knob)
-    parameter.check(f"{what}: its default", default)
-    return parameter
+        raise ConfigError(f"{what} is a string: give Knob(..., choices=(...))")
+    declared = DeclaredKnob(name, type(default), default, knob)
+    declared.check(f"{what}: its default", default)
+    return declared
 
 
 def same_kind(one: DeclaredKnob, other: DeclaredKnob) -> bool:
-    """Whether two knobs take the same values; defaults and search ranges may differ."""
+    """Whether two knobs have the same type and valid values; defaults may differ."""
     return one.type is other.type and all(
         getattr(one.knob, field) == getattr(other.knob, field)
         for field in ("low", "high", "choices")
@@ -268,6 +317,7 @@ def _within(value: float, low: float | None, high: float | None) -> bool:
 
 
 def _convert(key: str, value: object, kind: type) -> Value:
+    """`value` as a `kind`; ConfigError where it is something else."""
     wrong = ConfigError(f"{key}={value!r} is not {_ARTICLES[kind]}")
     if kind is str:
         if isinstance(value, str):
@@ -279,7 +329,7 @@ def _convert(key: str, value: object, kind: type) -> Value:
         raise wrong
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise wrong
-    try:  # YAML reads 1e-4 as a string: accept what Python reads as a number
+    try:  # YAML reads 1e-4 as a string, so accept a string that Python reads as a number
         number = float(value)
         if kind is int and math.isfinite(number) and number == int(number):
             return int(number)
@@ -290,4 +340,4 @@ def _convert(key: str, value: object, kind: type) -> Value:
     return number
 
 
-_ARTICLES = {str: "a word", bool: "true or false", int: "a whole number", float: "a number"}
+_ARTICLES = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}

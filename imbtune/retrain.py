@@ -1,8 +1,9 @@
-"""The final training of one configuration: all training data, the full budget, one look at test."""
+"""Final training: a configuration is trained on all training data, and tested once per seed."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,20 +39,20 @@ from imbtune.training.phases import whole_run
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.training.state import TrainState, pick_device
 
-SPOKEN = 10  # progress lines of one run
+PROGRESS_LINES = 10  # of one run
 
 
 @dataclass(frozen=True)
 class FinalRun:
-    """The run of one seed.
+    """A final training with one seed.
 
     Attributes:
         seed: of the run.
-        metrics: on the test set, each in [0, 1]; None where undefined.
-        recall_K: recall of each class.
-        confusion_KK: test images by their class (row) and the predicted class (column).
-        margins: mean margins of each class in training and test, by name.
-        seconds: of the run.
+        metrics: on the test images, each in [0, 1]; None where undefined.
+        recall_K: recall of each class (K,); NaN for a class without test images.
+        confusion_KK: number of test images by their class (row) and the predicted class (column).
+        margins: mean margin of each class (K,) on training and test images, by name.
+        seconds: duration of the run.
     """
 
     seed: int
@@ -62,10 +63,10 @@ class FinalRun:
     seconds: float
 
     def to_dict(self) -> dict[str, object]:
-        """As `results.json` holds it."""
+        """The run's entry in `results.json`."""
         return {
             "seed": self.seed,
-            "figures": self.metrics,  # the key that older files have
+            "figures": self.metrics,  # the key in existing files
             "recall_K": self.recall_K,
             "confusion_KK": self.confusion_KK,
             "margins": self.margins,
@@ -115,18 +116,29 @@ def train_final(
     imports: tuple[PluginModule, ...] = (),
     skip_corrupt: bool = False,
 ) -> list[FinalRun]:
-    """Train `config` with `seeds` seeds from its own on; write models, configuration and results.
+    """Train a configuration with several seeds; write models, configuration and results.
 
-    The test set is evaluated once a run, when the model is finished. `out` gets `config.yaml`,
-    `model-seed0.pt`, … and `results.json`, anew after every seed; the margins of every example in
-    `margins-seed0.parquet`, …; and the files of `imports`, the modules with the user's own parts,
-    so that all of them can be read again from there.
+    The test images are used once per run, when the model is finished. `out` receives `config.yaml`,
+    `model-seed0.pt`, … and the margins of every example in `margins-seed0.parquet`, …, and
+    `results.json`, which is written again after every seed. The user's plugins are copied there
+    too, so that the models can be loaded without the original files.
+
+    Args:
+        config: its seed is the first one.
+        seeds: number of runs, with consecutive seeds.
+        out: folder for the files; it must be empty or not exist.
+        data: folder or file of the data set; None for $IMBTUNE_DATA, else a download.
+        provenance: where the configuration comes from, for `results.json`.
+        log: is called with each line of progress.
+        imports: modules with the user's plugins.
+        skip_corrupt: leave out images that cannot be read.
 
     Raises:
-        ImbtuneError: before anything is trained: the data, the model, a folder that is not empty.
+        ImbtuneError: before anything is trained: the data or the model cannot be used, or `out` is
+            not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StudyError(f"{out} exists already and would be overwritten: give another --out")
+        raise StudyError(f"--out {out} exists already and is not empty: give another folder")
     register(imports)
     data_source = DataSource(data_root(data), skip_corrupt)
     dataset = load(config.data.name, config.data.knobs, data_source)
@@ -138,7 +150,9 @@ def train_final(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StudyError(f"cannot write to {out} ({error.strerror}): give another --out") from error
+        raise StudyError(
+            f"cannot write to --out {out} ({error.strerror}): give another folder"
+        ) from error
     copy_sources(imports, Store(str(out)))
     log(
         f"{config.data.name}: {len(splits.train)} training and {len(splits.held_out)} test images, "
@@ -154,7 +168,7 @@ def train_final(
 
 
 def mean_and_std(runs: list[FinalRun], metric: str) -> tuple[float, float]:
-    """Mean and sample standard deviation over seeds; NaN for one seed's deviation."""
+    """Mean and sample standard deviation of a metric over seeds; the latter is NaN for one seed."""
     values = np.array([run.metrics[metric] for run in runs], dtype=float)
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
@@ -170,7 +184,7 @@ def _train_seed(
     started = time.monotonic()
     state = TrainState(config, data)
     epochs = whole_run(config.epochs, config.schedule.shared)
-    every = max(1, len(epochs) // SPOKEN)
+    every = max(1, len(epochs) // PROGRESS_LINES)
     for done, epoch in enumerate(epochs, 1):
         epoch_log = train_epoch(state, data, epoch)
         if done % every == 0 and done < len(epochs):
@@ -190,7 +204,7 @@ def _train_seed(
 
 
 def _margins(state: TrainState, data: DeviceData, out: Path) -> dict[str, list[float]]:
-    """Write the margin of every example to a table; the means of each class, by name."""
+    """Write the margins of every example to a table; returns the mean of each class, by name."""
     means: dict[str, list[float]] = {}
     tables = []
     for split, images, labels in [
@@ -199,10 +213,10 @@ def _margins(state: TrainState, data: DeviceData, out: Path) -> dict[str, list[f
     ]:
         margins = example_margins(state, data, images, labels)
         tables.append(example_table(split, *margins))
-        both = margins.class_means(len(data.classes))
+        class_means = margins.class_means(len(data.classes))
         means |= {
             f"{kind}_{split}": mean_K.tolist()
-            for kind, mean_K in zip(("margin", "probability_margin"), both, strict=True)
+            for kind, mean_K in zip(("margin", "probability_margin"), class_means, strict=True)
         }
     name = f"margins-seed{state.config.seed}.parquet"
     Store(str(out)).write_table(name, pa.concat_tables(tables))
@@ -246,8 +260,10 @@ def _write_results(
     }
     content = {
         "test": {
-            name: {k: v for k, v in figures.items() if v == v}  # one seed has no deviation
-            for name, figures in summary.items()
+            name: {
+                k: v for k, v in values.items() if not math.isnan(v)
+            }  # the deviation of one seed
+            for name, values in summary.items()
         },
         "runs": [run.to_dict() for run in runs],
         "classes": list(splits.classes),

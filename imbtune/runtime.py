@@ -1,7 +1,7 @@
-"""Process tuning, for worker processes and the command line: imports, memory, threads.
+"""Settings of the process that make imbtune faster: garbage collection, memory, threads.
 
-None of it changes a result. Importing imbtune in a notebook or a script does none of it; functions
-of the API that train limit the spinning of threads.
+They change no result. Worker processes and the command line use all of them. Importing imbtune in a
+notebook or a script changes nothing; the functions of its API that train limit thread spinning.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-GC_THRESHOLD = 200_000  # allocations between two collections of the youngest objects; default 700
+GC_THRESHOLD = 200_000  # new objects between two collections of the youngest; the default is 700
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt, from malloc.h
-_NEVER = 2**30  # bytes; no tensor of a step that is worth keeping is larger
-_LARGEST_OLD = 2**25  # the largest value that glibc accepted before 2.35
+_NEVER = 2**30  # bytes, larger than the tensors of a training step
+_LARGEST_OLD = 2**25  # bytes, the largest value that glibc accepted before 2.35
 
 
 @contextmanager
 def fewer_collections() -> Iterator[None]:
-    """Raise the garbage collector's threshold inside, for imports.
+    """Raise the garbage collector's threshold in a `with` block that imports modules.
 
-    Importing torch and Ray creates a million objects that all stay; with the default threshold a
-    fifth of the import time goes into scanning them.
+    Importing torch and Ray creates a million objects that stay in use. With the default threshold,
+    scanning them takes a fifth of the import time.
     """
     threshold = gc.get_threshold()
     gc.set_threshold(GC_THRESHOLD)
@@ -34,11 +34,11 @@ def fewer_collections() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory in the process for the next training step.
+    """Keep freed memory in the process, for the next training step.
 
-    By default glibc returns large blocks to the system at every step: 200 page faults per image of
-    a ResNet-32 step on a CPU, a tenth of its time. With this, the process stays at its peak size.
-    Without effect where the C library is not glibc.
+    By default glibc returns large blocks to the system at every step. For ResNet-32 on a CPU, that
+    causes 200 page faults per image, which take a tenth of the time. With this setting, the process
+    keeps its peak size. No effect where the C library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -50,10 +50,11 @@ def keep_freed_memory() -> None:
 
 
 def limit_thread_spinning() -> None:
-    """Let OpenMP threads that wait for one another spin briefly; call before torch is imported.
+    """Shorten the busy-waiting of OpenMP threads. Call it before torch is imported.
 
-    They spin 300,000 times by default. Where another process (Ray's own, too) runs on one of their
-    CPUs, most of the time is lost so. Worker processes inherit the setting.
+    Threads that wait for each other spin 300,000 times by default. If another process, such as one
+    of Ray's, uses one of their CPUs, most of the time is spent spinning. Worker processes inherit
+    the setting. $OMP_WAIT_POLICY and $GOMP_SPINCOUNT take precedence.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -131,7 +131,7 @@ def _check_plugins_have_modules(space: SearchSpace) -> None:
     loaded = {(part.slot, part.name) for part in space.plugin_parts()}
     for registry in registries():
         for part in registry:
-            here = part.name in names and not part.is_ours
+            here = part.name in names and not part.is_builtin
             if here and (part.slot, part.name) not in loaded:
                 raise ConfigError(
                     f"{part.slot} '{part.name}' is registered in this process alone, and trials "

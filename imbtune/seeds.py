@@ -1,4 +1,4 @@
-"""Seeds that follow from a study's seed: one for each trial and purpose."""
+"""Seeds derived from a study's seed, one for each trial and purpose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a derived seed is for. The numbers are part of every recorded study: never renumber."""
+    """What a derived seed is used for. Recorded studies depend on these numbers: keep them."""
 
     TRAINING = 0
     SAMPLING = 1
@@ -20,7 +20,13 @@ class Purpose(IntEnum):
 
 
 def derived_seed(study_seed: int, number: int, purpose: Purpose) -> int:
-    """A 32-bit seed for one purpose: a function of the study's seed and a number."""
+    """A 32-bit seed for one purpose.
+
+    Args:
+        study_seed: the study's seed.
+        number: the number of a trial, or another number that the seed depends on.
+        purpose: what the seed is used for.
+    """
     key = [study_seed, number] if purpose == Purpose.TRAINING else [study_seed, number, purpose]
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 

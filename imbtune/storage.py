@@ -1,7 +1,7 @@
 """A study's folder: local, or under an S3 or GCS prefix, through pyarrow's file systems.
 
-Every file appears whole or not at all: locally it is written under a hidden name and renamed; a
-bucket does the same by itself.
+No reader sees a file that is written in part. Local files are written under a hidden name and then
+renamed; in a bucket an object appears when its upload is complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from imbtune.errors import StudyError
 
 
 def join(path: str, name: str) -> str:
-    """`name` inside a folder or URI; a URI's options (`?region=…`) stay at its end."""
+    """The path of `name` in a folder or URI. A URI's options (`?region=…`) stay at the end."""
     if "://" not in path:
         return str(Path(path) / name)
     address, question, options = path.partition("?")
@@ -32,8 +32,12 @@ def join(path: str, name: str) -> str:
 class Store:
     """One study's folder.
 
-    `path` is a path, or a URI such as `s3://bucket/prefix/name`; pyarrow's options may follow it,
-    as in `s3://bucket/name?endpoint_override=http://minio:9000&region=us-east-1`.
+    Args:
+        path: a local path, or a URI such as `s3://bucket/prefix/name`, which may have pyarrow's
+            options, as in `s3://bucket/name?endpoint_override=http://minio:9000&region=us-east-1`.
+
+    Raises:
+        StudyError: pyarrow cannot use the URI.
     """
 
     def __init__(self, path: str) -> None:
@@ -46,11 +50,11 @@ class Store:
             self.fs, self.root = pafs.FileSystem.from_uri(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise StudyError(
-                f"cannot use the storage {path} ({error}): give a folder, s3:// or gs://"
+                f"cannot use the storage {path} ({error}): use a folder, s3:// or gs://"
             ) from error
 
     def is_empty(self) -> bool:
-        """Whether nothing stands there yet."""
+        """Whether the folder is missing or has no files; StudyError if it cannot be reached."""
         try:
             info = self.fs.get_file_info(self.root)
             if info.type == pafs.FileType.NotFound:
@@ -62,24 +66,24 @@ class Store:
             raise StudyError(f"cannot reach the storage {self.path}: {error}") from error
 
     def create(self) -> None:
-        """Make the folder; StudyError where that is not allowed."""
+        """Create the folder; StudyError if that fails."""
         try:
             self.fs.create_dir(self.root, recursive=True)
         except OSError as error:
             raise StudyError(f"cannot write to the storage {self.path}: {error}") from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Write the file `name` whole; a file of that name is replaced in one step."""
+        """Write the file `name` in one step. An existing file of that name is replaced."""
         with self._replacing(name) as path, self.fs.open_output_stream(path) as stream:
             stream.write(content)
 
     def write_table(self, name: str, table: pa.Table) -> None:
-        """Write a Parquet file whole."""
+        """Write the Parquet file `name` in one step."""
         with self._replacing(name) as path:
             pq.write_table(table, path, filesystem=self.fs, compression="zstd")
 
     def new_folder(self, name: str, part: str, table: pa.Table) -> None:
-        """Make a folder with its first part; no reader on disk ever finds it empty."""
+        """Create a folder with its first Parquet file, `part`, in one step on a local disk."""
         if not self.local:
             self.write_table(f"{name}/{part}", table)
             return
@@ -93,41 +97,45 @@ class Store:
         return content
 
     def exists(self, name: str) -> bool:
-        """Whether the file or folder `name` is there."""
+        """Whether the file or folder `name` exists."""
         info = self.fs.get_file_info(f"{self.root}/{name}")
         return bool(info.type != pafs.FileType.NotFound)
 
     def names(self, folder: str) -> list[str]:
-        """The names of a folder's files, sorted; none where it is missing. Hidden ones are not
-        listed."""
+        """The sorted names of the files in a folder, without hidden ones; none if it is missing."""
         selector = pafs.FileSelector(f"{self.root}/{folder}", allow_not_found=True)
         names = [info.base_name for info in self.fs.get_file_info(selector)]
         return sorted(name for name in names if not name.startswith("."))
 
     def delete(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self.fs.delete_file(f"{self.root}/{name}")
 
     def table(self, folder: str) -> pa.Table:
-        """All rows of a folder of Parquet parts, in order; StudyError where they are broken."""
+        """All rows of the Parquet files in a folder, in the order of the files' names.
+
+        Raises:
+            StudyError: a file is broken.
+        """
         try:
             return pq.read_table(f"{self.root}/{folder}", filesystem=self.fs)
         except (pa.ArrowInvalid, OSError) as error:
             raise StudyError(
-                f"cannot read the table {join(self.path, folder)} ({error}): put a whole copy back"
+                f"cannot read the table {join(self.path, folder)} ({error}): restore it from a copy"
             ) from error
 
     def replace_folder(self, name: str, table: pa.Table) -> None:
-        """Replace a folder's parts by one file, in one step that no reader and no kill can split.
+        """Replace the Parquet files of a folder by one file with the rows of `table`.
 
-        Where folders cannot be exchanged (a bucket, a system without renameat2) the new file comes
-        first and the parts go after it, so a reader in between sees rows twice.
+        On a local disk this is one atomic step: the folder is exchanged for a new one. Where that
+        is not possible (a bucket, a system without renameat2), the new file is written before the
+        old ones are deleted, so that a reader in between sees rows twice.
         """
         if not self.local:
             parts = self.names(name)
-            whole = next(n for i in itertools.count() if (n := f"all-{i}.parquet") not in parts)
-            self.write_table(f"{name}/{whole}", table)
+            merged = next(n for i in itertools.count() if (n := f"all-{i}.parquet") not in parts)
+            self.write_table(f"{name}/{merged}", table)
             for part in parts:
                 self.delete(f"{name}/{part}")
             return
@@ -137,17 +145,18 @@ class Store:
         shutil.rmtree(new)
 
     def check_writable(self) -> None:
-        """StudyError where the folder could not be made; makes nothing."""
+        """StudyError if the folder could not be created. Creates nothing."""
         if not self.local:
             return
-        there = next(
+        existing = next(
             p for p in (self.local.absolute(), *self.local.absolute().parents) if p.exists()
         )
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise StudyError(f"cannot write to {there}: give another folder with --storage")
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise StudyError(f"cannot write to {existing}: use another folder with --storage")
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[str]:
+        """Yields the path to write `name` to; at the end the file gets its name."""
         target = f"{self.root}/{name}"
         if not self.local:
             yield target
@@ -160,7 +169,7 @@ class Store:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Swap two folders atomically, where the system can; else leave both as they are."""
+    """Exchange two folders atomically; does nothing on a system without renameat2."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2:
         here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE (renameat2(2))

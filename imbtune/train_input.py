@@ -1,4 +1,4 @@
-"""Where the configuration of a final training comes from: a file, a trial, or a preset."""
+"""Finds the configuration of a final training: from a file, a trial, a preset or Python."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class TrainInput:
     """A configuration to train, and what belongs to it.
 
     Attributes:
-        config: complete.
+        config: the complete configuration.
         imports: modules with the user's plugins that it uses.
-        provenance: where it comes from, for `results.json`.
-        out: the folder that the training writes to by default.
+        provenance: where the configuration comes from, for `results.json`.
+        out: folder for the results, unless the user gives another one.
     """
 
     config: TrainConfig
@@ -45,18 +45,18 @@ def from_file(path: str, settings: Settings) -> TrainInput:
         settings: replace those of the file.
 
     Raises:
-        ConfigError: no such file, or one that holds no configuration.
+        ConfigError: there is no such file, or it is not a configuration.
     """
     folder, content = _read(path)
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no configuration: give a study's best.yaml")
+        raise ConfigError(f"{path} is not a configuration: give a study's best.yaml")
     provenance = content.pop("provenance", {})
     try:
         imports = load_plugins(content.pop("imports", None), folder)
         own = flatten(content)
         TrainConfig.from_settings(own)
         if not isinstance(provenance, dict):
-            raise ConfigError(f"provenance: {provenance!r} is not a mapping: leave it out")
+            raise ConfigError(f"provenance: {provenance!r} is not a mapping: remove it")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     config = _with_settings(own, settings)
@@ -66,7 +66,7 @@ def from_file(path: str, settings: Settings) -> TrainInput:
 
 
 def from_trial(trial: Trial, settings: Settings) -> TrainInput:
-    """A trial of a study, with seed 0: its own seed was part of why it was chosen.
+    """The configuration of a trial, with seed 0: its own seed is partly why it was chosen.
 
     Args:
         settings: replace those of the trial.
@@ -81,7 +81,7 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
 
 
 def from_preset(preset: str, space: str | SearchSpace, settings: Settings) -> TrainInput:
-    """A preset, with a space's data and fixed settings.
+    """The configuration of a preset, with the data and fixed settings of a space.
 
     Args:
         settings: replace those of the preset and the space.
@@ -108,7 +108,7 @@ def from_config(config: TrainConfig, settings: Settings) -> TrainInput:
 
 
 def check_has_knobs(config: TrainConfig, settings: Settings) -> None:
-    """ConfigError for a knob in `settings` that the configuration's part does not have."""
+    """Raise ConfigError if `settings` has a knob that the configuration's parts do not have."""
     for key in settings:
         slot, dot, name = key.partition(".")
         if dot:
@@ -116,7 +116,7 @@ def check_has_knobs(config: TrainConfig, settings: Settings) -> None:
 
 
 def with_out(given: TrainInput, out: str | Path | None) -> TrainInput:
-    """The same, written to another folder if one is given."""
+    """The same input with another folder for the results; unchanged if `out` is None."""
     return given if out is None else replace(given, out=Path(out))
 
 
@@ -127,7 +127,7 @@ def _with_settings(own: Settings, settings: Settings) -> TrainConfig:
 
 
 def _read(path: str) -> tuple[Store, Any]:
-    """The content of a configuration file, local or in a bucket, and the folder that it is in."""
+    """The folder and the content of a configuration file, local or in a bucket."""
     if "://" not in path:
         return Store(str(Path(path).parent)), read_yaml(Path(path))
     address, question, query = path.partition("?")
@@ -140,7 +140,7 @@ def _read(path: str) -> tuple[Store, Any]:
 
 
 def _beside(path: str) -> Path:
-    """`runs/NAME/best.yaml` trains into `runs/NAME/best/`."""
+    """The default folder for results: `runs/NAME/best` for `runs/NAME/best.yaml`."""
     if "://" in path:
         return Path("runs") / f"{path.partition('?')[0].rsplit('/', 2)[1]}-best"
     file = Path(path)
@@ -148,7 +148,7 @@ def _beside(path: str) -> Path:
 
 
 def _study_folder(study: str) -> Path:
-    """The study's folder; for a study in a bucket, one of its name in `runs`."""
+    """The study's folder; for a study in a bucket, a local folder `runs/NAME`."""
     if "://" in study:
         return Path("runs") / study.partition("?")[0].rstrip("/").rsplit("/", 1)[1]
     return Path(study)

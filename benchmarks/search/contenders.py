@@ -1,4 +1,4 @@
-"""The searches that replay.py compares: which scheduler, on which rungs of which kind."""
+"""The searches that replay.py compares: schedulers, each with rungs of some kind."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ Make = Callable[[list[int], int, int], Scheduler]
 
 
 def ours(budgets: list[int], eta: int, seed: int) -> Scheduler:
-    """What `imbtune search` has."""
+    """The scheduler of `imbtune search`."""
     return RungScheduler(budgets, eta, seed=seed)
 
 
-def ours_without_rescue(budgets: list[int], eta: int, seed: int) -> Scheduler:
+def ours_pruning_all(budgets: list[int], eta: int, seed: int) -> Scheduler:
+    """The scheduler of `imbtune search`, without trials that are never pruned."""
     return RungScheduler(budgets, eta, never_prune=0)
 
 
 def plain_asha(budgets: list[int], eta: int, seed: int) -> Scheduler:
-    """As Ray ships it, on epochs; its rungs are the lowest budget times η^i."""
+    """Ray's ASHAScheduler, on epochs; its rungs are the lowest budget times η^i."""
     return ASHAScheduler(
         time_attr="epoch",
         metric=SCORE,
@@ -42,17 +43,18 @@ def plain_asha(budgets: list[int], eta: int, seed: int) -> Scheduler:
 
 
 def no_stopping(budgets: list[int], eta: int, seed: int) -> Scheduler:
+    """A scheduler that trains every trial to the full budget."""
     return FIFOScheduler()
 
 
 class OptunaHyperband:
-    """Optuna's Hyperband pruner behind Ray's interface: a real study in memory, by ask and tell."""
+    """Optuna's Hyperband pruner with Ray's interface, on an in-memory study with ask and tell."""
 
     def __init__(self, budgets: list[int], eta: int, seed: int) -> None:
         self._full = budgets[-1]
         pruner = HyperbandPruner(budgets[0], self._full, eta)
         self._study = optuna.create_study(
-            study_name=f"replay {seed}",  # the pruner draws a trial's bracket from it
+            study_name=f"replay {seed}",  # the pruner derives a trial's bracket from it
             direction="maximize",
             sampler=optuna.samplers.RandomSampler(seed),
             pruner=pruner,
@@ -65,7 +67,7 @@ class OptunaHyperband:
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         asked = self._trials[trial.trial_id]
         asked.report(result[SCORE], result["epoch"])
-        # A trial that has been trained to its end has nothing left to prune
+        # A trial at the full budget is complete: it cannot be pruned any more
         return STOP if result["epoch"] < self._full and asked.should_prune() else CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -80,9 +82,12 @@ class OptunaHyperband:
 class Contender:
     """One way to search.
 
-    make: the scheduler, from the rungs' budgets, η and a seed. kind: of the rungs, or `epochs`: a
-    plain run that reports each epoch. rungs: which of the recorded ones it has. eta: η. mix: what
-    the scheduler sees of the scores at the rungs, (N, R).
+    Attributes:
+        make: builds the scheduler from the rungs' budgets, η and a seed.
+        kind: of the rungs; or `epochs`: a plain run that reports after every epoch.
+        rungs: indices of the recorded rungs that it uses.
+        eta: the reduction factor η.
+        mix: maps the recorded scores at the rungs, (N, R), to those that the scheduler sees.
     """
 
     make: Make
@@ -92,12 +97,13 @@ class Contender:
     mix: Callable[[Floats], Floats] = field(default=lambda score_NR: score_NR)
 
     def scheduler(self, recorded: Recorded, seed: int) -> Scheduler:
+        """A new scheduler."""
         if self.kind == "epochs":
             return self.make([1, recorded.budgets[-1]], self.eta, seed)
         return self.make([recorded.budgets[r] for r in self.rungs], self.eta, seed)
 
     def paths(self, recorded: Recorded) -> list[list[Step]]:
-        """The steps of every configuration, costs in epochs; results name the configuration."""
+        """The steps of every configuration; costs in epochs, the configuration in the results."""
         if self.kind == "epochs":
             budgets = list(range(1, recorded.budgets[-1] + 1))
             cost_NR, score_NR = np.ones_like(recorded.curve_NT), recorded.curve_NT
@@ -130,7 +136,10 @@ MAIN: Mapping[str, Contender] = {
 
 
 def _variants(kind: str, name: str) -> dict[str, Contender]:
-    """Other η, fewer rungs and mixed scores of one kind. η = 9 on neighbouring rungs passes 1/9."""
+    """One kind of rungs with other η, fewer rungs, no never-pruned trials, or averaged scores.
+
+    With η = 9 on neighbouring rungs only 1/9 of the trials continue at each.
+    """
     base = Contender(ours, kind)
     return {
         f"{name}, η = 2": replace(base, eta=2),
@@ -140,7 +149,7 @@ def _variants(kind: str, name: str) -> dict[str, Contender]:
         f"{name}, T/9 alone, η = 9": replace(base, rungs=(1, 3), eta=9),
         f"{name}, T/3 alone": replace(base, rungs=(2, 3)),
         f"{name}, T/3 alone, η = 9": replace(base, rungs=(2, 3), eta=9),
-        f"{name}, no trial rescued": replace(base, make=ours_without_rescue),
+        f"{name}, no never-pruned trials": replace(base, make=ours_pruning_all),
         f"{name}, mean with the rung before": replace(base, mix=previous_mean),
     }
 

@@ -1,15 +1,14 @@
-"""Does a rung predict better by another cool-down?
+"""Does a rung predict the full budget better with another cool-down?
 
     python benchmarks/search/cooldowns.py digits-lt --out FOLDER
     python benchmarks/search/cooldowns.py benchmarks/search/cifar10-16.yaml \\
         --data cifar10-16.npz --out FOLDER
 
-The recorded configurations are trained along their cool-down rungs at T/9 and T/3 once more, and
-scored in three ways: `last`, as they are; `mean`, with the mean of the weights after every epoch of
-the cool-down, batch norm's statistics taken anew from the training images; `long`, after a
-cool-down of 0.6 of the rung where the configuration's own is shorter. Prints Spearman's ρ of each
-with the recorded full budget of the other seeds, and the 95 % interval of the difference from
-`last`.
+The recorded configurations are trained again to their cool-down rungs at T/9 and T/3, and scored in
+three ways. `last`: as in a search. `mean`: with the mean of the weights after every epoch of the
+cool-down, and batch norm's statistics recomputed on the training images. `long`: after a cool-down
+of 0.6 of the rung, where the configuration's own is shorter. Prints Spearman's ρ of each with the
+recorded full-budget scores of the other seeds, and the 95 % interval of the difference from `last`.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import rung_segments
 from imbtune.training.state import TrainState
-from imbtune.tuning.calibration.rung_quality import spearman
+from imbtune.tuning.calibration.rank_statistics import spearman
 
 Weights = dict[str, Tensor]
-LONG = 0.6  # of a rung, the longest cool-down that the spaces have
+LONG = 0.6  # share of a rung; the longest cool-down in the search spaces
 RECORDED = Path(__file__).parent / "recorded"
 
 
 def run(space: str, folder: Path | None, count: int, number: int) -> list[dict[str, Any]]:
-    """The scores of a configuration at each rung."""
+    """Train one configuration; its scores at each rung, as rows."""
     torch.set_num_threads(1)
     loaded, data = tensors(space, folder)
     config = configurations(space, count)[number]
@@ -53,26 +52,29 @@ def run(space: str, folder: Path | None, count: int, number: int) -> list[dict[s
     long = replace(phases, cooldown=max(LONG, phases.cooldown))
     scored = [*along(config, data, phases), *along(config, data, long, "long")]
     return [
-        {"config": number, "kind": kind, "budget": budget, "score": figures[loaded.objective]}
-        for kind, budget, figures in scored
+        {"config": number, "kind": kind, "budget": budget, "score": metrics[loaded.objective]}
+        for kind, budget, metrics in scored
     ]
 
 
 def along(
     config: TrainConfig, data: DeviceData, phases: Phases, last: str = "last"
 ) -> Iterator[tuple[str, int, dict[str, float | None]]]:
-    """Train to both rungs; the figures of each with its last weights, and with their mean."""
+    """Train to both rungs; kind, budget and metrics with the last weights and with their mean."""
     state = TrainState(config, data)
     budgets = RUNGS.budgets(config.epochs)
     for segment in rung_segments("cooldown", budgets[1:], phases)[:2]:
         for epoch in segment.epochs:
             train_epoch(state, data, epoch)
         with state.temporarily(state.methods):
-            passed = []
+            weights_by_epoch = []
             for epoch in segment.branch:
                 train_epoch(state, data, epoch)
-                passed.append({k: v.clone() for k, v in state.model.state_dict().items()})
-            for kind, weights in ((last, passed[-1]), ("mean", mean(passed))):
+                weights_by_epoch.append({k: v.clone() for k, v in state.model.state_dict().items()})
+            for kind, weights in (
+                (last, weights_by_epoch[-1]),
+                ("mean", mean(weights_by_epoch)),
+            ):
                 if (kind, last) == ("mean", "long"):
                     continue
                 state.model.load_state_dict(weights)
@@ -82,18 +84,18 @@ def along(
                 yield kind, segment.budget, compute_metrics(state.evaluate(data), data.counts_K)
 
 
-def mean(passed: list[Weights]) -> Weights:
-    """The mean of floating tensors; of others the last."""
+def mean(weights: list[Weights]) -> Weights:
+    """The mean of each floating-point tensor; the last value of others."""
     return {
-        key: torch.stack([each[key] for each in passed]).mean(0)
+        key: torch.stack([each[key] for each in weights]).mean(0)
         if last.is_floating_point()
         else last
-        for key, last in passed[-1].items()
+        for key, last in weights[-1].items()
     }
 
 
 def renew_statistics(state: TrainState, data: DeviceData) -> None:
-    """Batch norm's statistics over all training images, for the weights as they are."""
+    """Recompute batch norm's running statistics on all training images."""
     norms = [m for m in state.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -107,29 +109,29 @@ def renew_statistics(state: TrainState, data: DeviceData) -> None:
 
 
 def compared(scores: pd.DataFrame, name: str) -> Iterator[str]:
-    """A line a population and rung."""
+    """One line per population and rung."""
     table = pd.read_parquet(RECORDED / f"{name}-rungs.parquet")
     other = table[table["epochs"].isna()].groupby("config")["score"].mean()
     better = read(RECORDED, name + HALF).other_N.min()
     for part, chosen in (("all", other), ("better half", other[other >= better])):
         for budget, at in scores[scores["config"].isin(chosen.index)].groupby("budget"):
             wide = at.pivot(index="config", columns="kind", values="score")
-            yield f"{name}, {part}, {budget} epochs: {verdict(wide, chosen.loc[wide.index])}"
+            yield f"{name}, {part}, {budget} epochs: {comparison(wide, chosen.loc[wide.index])}"
 
 
-def verdict(scores: pd.DataFrame, truth: pd.Series[float]) -> str:
-    """ρ and mean of the scores in each way, and the interval of the difference from `last`."""
+def comparison(scores: pd.DataFrame, truth: pd.Series[float]) -> str:
+    """ρ and mean of each kind of score, and the interval of the difference from `last`."""
     truth_N, last_N = truth.to_numpy(), scores["last"].to_numpy()
     rng = np.random.default_rng(0)
     draws = rng.integers(len(truth_N), size=(2000, len(truth_N)))
-    said = [f"last {spearman(last_N, truth_N):.3f} (scores {last_N.mean():.4f})"]
+    parts = [f"last {spearman(last_N, truth_N):.3f} (scores {last_N.mean():.4f})"]
     for kind in ("mean", "long"):
         score_N = scores[kind].to_numpy()
         gains = [spearman(score_N[d], truth_N[d]) - spearman(last_N[d], truth_N[d]) for d in draws]
         low, high = np.nanquantile(gains, [0.025, 0.975])
         rho = spearman(score_N, truth_N)
-        said.append(f"{kind} {rho:.3f} [{low:+.3f}, {high:+.3f}] (scores {score_N.mean():.4f})")
-    return f"{len(truth_N)} configurations, ρ " + ", ".join(said)
+        parts.append(f"{kind} {rho:.3f} [{low:+.3f}, {high:+.3f}] (scores {score_N.mean():.4f})")
+    return f"{len(truth_N)} configurations, ρ " + ", ".join(parts)
 
 
 def main() -> None:

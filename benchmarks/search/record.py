@@ -1,13 +1,13 @@
-"""Record what early stopping would have seen: curves of random configurations under every rung.
+"""Record the learning curves and rung scores of random configurations, under every kind of rung.
 
     python benchmarks/search/record.py digits-lt --configs 160 --seeds 3 --out FOLDER
     python benchmarks/search/record.py benchmarks/search/cifar10-16.yaml --data cifar10-16.npz \\
         --configs 48 --seeds 2 --out FOLDER
 
-Every configuration is trained once along all rungs of every kind (`calibration_segments` of
-imbtune.training.phases), and with further seeds to the full budget alone, its true score. Writes
-`NAME-rungs.parquet`, a row a score, and `NAME-curves.parquet`, a row an epoch. Configurations that
-stand there already are not trained again.
+Every configuration is trained once with all rungs of every kind (`calibration_segments` of
+imbtune.training.phases), and with further seeds to the full budget only, for its true score. Writes
+`NAME-rungs.parquet`, one row per score, and `NAME-curves.parquet`, one row per epoch. Runs that are
+already in these files are skipped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RUNGS = Rungs(eta=3, count=4)
 
 @cache
 def configurations(space: str, count: int) -> list[TrainConfig]:
-    """The space's random configurations, seed 0; each with a training seed of its own."""
+    """Random configurations of the space, seed 0; each has its own training seed."""
     loaded = load_space(space)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     return [loaded.suggest(study.ask(), trial_seed(0, n)) for n in range(count)]
@@ -46,7 +46,7 @@ def configurations(space: str, count: int) -> list[TrainConfig]:
 
 @cache
 def tensors(space: str, data: Path | None) -> tuple[SearchSpace, DeviceData]:
-    """The data as a search sees them."""
+    """The space, and the data that a search of it uses."""
     loaded = load_space(space)
     base = loaded.base()
     full = load(base.data.name, base.data.knobs, DataSource(data))
@@ -54,7 +54,7 @@ def tensors(space: str, data: Path | None) -> tuple[SearchSpace, DeviceData]:
 
 
 def run(task: tuple[str, Path | None, int, int, int]) -> tuple[list[Any], list[Any]]:
-    """One configuration with one seed: its rungs, and its curves."""
+    """Train one configuration with one seed; its rows of the rungs and of the curves table."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name, folder, count, number, seed = task
@@ -63,11 +63,11 @@ def run(task: tuple[str, Path | None, int, int, int]) -> tuple[list[Any], list[A
     budgets, phases = RUNGS.budgets(config.epochs), config.schedule.shared
     if seed:
         config = config.replace(seed=trial_seed(seed, number))
-        path = rung_segments("cooldown", budgets[-1:], phases)
+        segments = rung_segments("cooldown", budgets[-1:], phases)
     else:
-        path = calibration_segments(budgets, phases)
+        segments = calibration_segments(budgets, phases)
     rungs, curves = [], []
-    for result in train_through_rungs([config], data, path):
+    for result in train_through_rungs([config], data, segments):
         row = {
             "config": number,
             "seed": seed,
@@ -94,8 +94,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     name = Path(options.space).stem
-    places = [options.out / f"{name}-{table}.parquet" for table in ("rungs", "curves")]
-    tables = [[pd.read_parquet(place)] if place.exists() else [] for place in places]
+    paths = [options.out / f"{name}-{table}.parquet" for table in ("rungs", "curves")]
+    tables = [[pd.read_parquet(path)] if path.exists() else [] for path in paths]
     done = {tuple(k) for t in tables[0] for k in t[["config", "seed"]].to_numpy()}
     tasks = [
         (options.space, options.data, options.configs, number, seed)
@@ -108,8 +108,8 @@ def main() -> None:
             for table, new in zip(tables, rows, strict=True):
                 table.append(pd.DataFrame(new))
             if ended % 20 == 0 or ended == len(tasks):
-                for place, table in zip(places, tables, strict=True):
-                    pd.concat(table, ignore_index=True).to_parquet(place, compression="zstd")
+                for path, table in zip(paths, tables, strict=True):
+                    pd.concat(table, ignore_index=True).to_parquet(path, compression="zstd")
                 print(f"{ended} of {len(tasks)} runs", flush=True)
 
 

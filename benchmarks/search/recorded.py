@@ -1,4 +1,4 @@
-"""Recorded learning curves, as record.py writes them: what a rung saw, and what was true.
+"""Learning curves that record.py has recorded: scores at rungs, and true scores.
 
 Shapes: N configurations, R rungs, T epochs.
 """
@@ -16,18 +16,23 @@ from numpy.typing import NDArray
 
 from imbtune.methods.lr_schedules import Phases
 from imbtune.training.phases import RUNG_KINDS, rung_segments
-from imbtune.tuning.calibration.rung_quality import recall_of_best, spearman
+from imbtune.tuning.calibration.rank_statistics import recall_of_best, spearman
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One data set's configurations, all with every rung and every seed.
+    """The configurations of one data set that have scores at every rung and for every seed.
 
-    budgets: the rungs in epochs, rising to T. scores: by kind, what seed 0, the search's, scored at
-    each rung, (N, R). curve_NT: seed 0's score after every epoch of a full run. other_N: the mean
-    full-budget score of the other seeds. truth_N: of all seeds. phases: of each configuration.
+    Attributes:
+        name: of the data set, with `HALF` for its better half.
+        budgets: the rungs in epochs, increasing to T.
+        scores: by kind of rung, the scores of seed 0, which searches see, at each rung, (N, R).
+        curve_NT: the score of seed 0 after every epoch of a full run.
+        other_N: the mean full-budget score of the other seeds.
+        truth_N: the mean full-budget score of all seeds.
+        phases: lengths of warm-up and cool-down of each configuration.
     """
 
     name: str
@@ -40,14 +45,18 @@ class Recorded:
 
     @property
     def own_N(self) -> Floats:
-        """The full-budget score that a search sees."""
+        """The full-budget score of seed 0, which a search sees."""
         own_N: Floats = self.scores["cooldown"][:, -1]
         return own_N
 
     def costs(self, kind: str, rungs: list[int]) -> Floats:
-        """Epochs that a trial trains from one of the `rungs` (places, rising) to the next, (N, R).
+        """Epochs that a trial trains from one rung to the next, (N, R).
 
-        Everything counts: a cool-down's branches, and the restarts of compressed schedules.
+        Includes the branches of cool-down rungs and the restarts of compressed ones.
+
+        Args:
+            kind: of the rungs.
+            rungs: indices into `budgets`, increasing.
         """
         budgets = [self.budgets[r] for r in rungs]
         return np.array(
@@ -59,21 +68,21 @@ HALF = ", better half"
 
 
 def names(folder: Path) -> list[str]:
-    """The populations that the folder has: each data set, and the better half of each.
+    """The populations in the folder: each data set, and the better half of each.
 
-    Half of a space is bad from the first epoch on, and a sampler leaves it soon; the better half is
-    where a search has to tell good from best.
+    About half of a space scores badly from the first epoch on, and a sampler soon avoids it. In the
+    better half a search must tell good configurations from the best.
     """
     data = sorted(path.name.removesuffix("-rungs.parquet") for path in folder.glob("*-rungs.*"))
     return [name + part for name in data for part in ("", HALF)]
 
 
 def read(folder: Path, name: str) -> Recorded:
-    """A population's tables. Configurations that lack a rung or a seed are left out."""
+    """Read a population. Configurations without a score for every rung and seed are left out."""
     name, half, _ = name.partition(HALF)
     rungs = pd.read_parquet(folder / f"{name}-rungs.parquet")
     curves = pd.read_parquet(folder / f"{name}-curves.parquet")
-    searched = rungs["epochs"].notna()  # the settings stand with the search's own runs
+    searched = rungs["epochs"].notna()  # only the runs of seed 0 have settings
     own, others = rungs[searched], rungs[~searched]
     budgets = sorted(int(b) for b in own["budget"].unique())
     wide = own.pivot(index="config", columns=["kind", "budget"], values="score")
@@ -99,7 +108,7 @@ def read(folder: Path, name: str) -> Recorded:
 
 
 def _full_run(curves: pd.DataFrame, full: int) -> pd.DataFrame:
-    """The scores along the whole run of seed 0: the trunk of all segments, then its cool-down."""
+    """The score of seed 0 after every epoch of a full run: its trunk, then its cool-down."""
     own = curves[(curves["seed"] == 0) & (curves["kind"] != "compressed")]
     last = (own["kind"] == "cooldown") & (own["budget"] == full)
     trunk = own[own["phase"] == "trunk"]
@@ -108,18 +117,18 @@ def _full_run(curves: pd.DataFrame, full: int) -> pd.DataFrame:
 
 
 def previous_mean(score_NR: Floats) -> Floats:
-    """Every rung's score as its mean with the rung's before; the first and the last as they are."""
+    """Each score averaged with the rung before, (N, R); the first and the last unchanged."""
     mixed_NR = score_NR.copy()
     mixed_NR[:, 1:-1] = (score_NR[:, :-2] + score_NR[:, 1:-1]) / 2
     return mixed_NR
 
 
 def calibration(recorded: Recorded, resamples: int = 1000) -> Iterator[dict[str, object]]:
-    """How well each rung ranks the configurations, a row a kind and rung.
+    """How well each rung ranks the configurations; one row per kind and rung.
 
-    The truth is that of the other seeds, so the full budget itself is not perfect: its correlation
-    is the noise floor. ± is the standard deviation of the ratio over bootstrap resamples of the
-    configurations.
+    `ρ` is Spearman's, with the full-budget scores of the other seeds. The ρ of the full budget
+    itself is the noise floor, below 1. `of floor` is the ratio to it, `±` the standard deviation of
+    that ratio over bootstrap resamples of the configurations.
     """
     other_N, own_N = recorded.other_N, recorded.own_N
     scores = recorded.scores

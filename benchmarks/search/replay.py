@@ -1,12 +1,13 @@
-"""Replay searches on recorded learning curves, in simulated time: regret against compute.
+"""Replay searches on recorded learning curves in simulated time: regret against compute.
 
     python benchmarks/search/replay.py
     python benchmarks/search/replay.py --recorded FOLDER --figure FILE --replays 50
 
-The recorded table is resampled for every replay, so that nothing hangs on one configuration, and a
-search draws from that population at random; all contenders of a replay draw the same. Prints the
-tables of docs/benchmarks.md and draws its figure. Compute is counted in full runs: all epochs
-trained by all workers, over T. Time: epochs since the start, over T.
+For every replay the recorded configurations are resampled, so that no single one decides the
+result. A search draws its trials from that population at random; all contenders of a replay draw
+the same trials. Prints the tables of docs/benchmarks.md and draws its figure. Compute is counted in
+full runs: the epochs that all workers have trained, divided by T. Time: epochs since the start,
+divided by T.
 """
 
 from __future__ import annotations
@@ -27,17 +28,22 @@ from recorded import Floats, Recorded, calibration, names, read
 from imbtune.tuning.forecast.simulate import Scheduler, Step, simulate
 from imbtune.tuning.messages import TrialSpec, TuneDict
 
-LIMITS = {1: 40, 8: 80, 64: 320, 1000: 2000}  # workers: the compute of a search
-TRIALS = {1000: 2000}  # workers: the most trials; where nothing stands, compute alone ends a search
+LIMITS = {1: 40, 8: 80, 64: 320, 1000: 2000}  # compute of a search in full runs, by workers
+TRIALS = {1000: 2000}  # the most trials, by workers; other searches are limited by compute only
 POINTS = {1: (4, 8, 12, 20, 40), 8: (8, 12, 20, 40, 80), 64: (64, 80, 96, 128, 320)}
-TIMES = (1, 1.1, 1.25, 1.5, 2)  # in full runs, for the many workers that POINTS lacks
+TIMES = (1, 1.1, 1.25, 1.5, 2)  # in full runs; for the numbers of workers without POINTS
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One search: its regret on a grid of compute and of time, and what it came to.
+    """The result of one search.
 
-    started, finished: trials. spent: compute in all.
+    Attributes:
+        regret_G: regret at each compute of :func:`grid`.
+        regret_at_time: regret at each of `TIMES`.
+        started: number of trials that were started.
+        finished: number of trials that reached the full budget.
+        spent: total compute in full runs.
     """
 
     regret_G: Floats
@@ -48,7 +54,7 @@ class Replay:
 
 
 def grid(workers: int) -> Floats:
-    """Where regret is read, (G,): evenly on a log scale, and at every point of the tables."""
+    """The compute at which regret is read, (G,): a log scale, and every point of the tables."""
     limit = LIMITS[workers]
     points = POINTS.get(workers, ())
     return np.unique(np.concatenate([np.geomspace(limit / 100, limit, 200), points]))
@@ -62,16 +68,19 @@ def replay(
     population: Sequence[int],
     trials: Iterable[int],
 ) -> Replay:
-    """One search, ended when its compute reaches the limit or the trials have run out.
+    """Simulate one search until its compute reaches the limit or there are no more trials.
 
-    The incumbent is the finished trial with the best full-budget score, as the search sees it.
-    Regret is the best truth of the population less the incumbent's; before any trial has finished,
-    less the mean truth.
+    The incumbent is the finished trial with the best full-budget score that the search sees. Regret
+    is the best true score of the population less that of the incumbent; before any trial has
+    finished, less the population's mean true score.
 
     Args:
-        paths: of every configuration.
-        population: configurations, some maybe twice.
-        trials: those of the population that the search draws.
+        scheduler: a new one.
+        paths: the steps of every configuration.
+        recorded: the scores.
+        workers: number of concurrent trials.
+        population: indices of configurations, with repetitions.
+        trials: the configurations that the search draws from the population, in order.
     """
     full, own_N, truth_N = recorded.budgets[-1], recorded.own_N, recorded.truth_N
     truth_P = truth_N[list(population)]
@@ -102,7 +111,7 @@ def replay(
 
 
 def draws(configs: int, seed: int) -> tuple[list[int], Iterator[int]]:
-    """A replay's population, as large as the table, and draws from it without end."""
+    """A replay's population, as large as the table, and endless draws from it."""
     rng = np.random.default_rng(seed)
     population = rng.integers(configs, size=configs).tolist()
     return population, (population[i] for _ in count() for i in rng.integers(configs, size=1000))
@@ -119,7 +128,7 @@ def _paths(folder: Path, name: str, label: str) -> list[list[Step]]:
 
 
 def run(task: tuple[str, str, int, int], folder: Path) -> Replay:
-    """A task: data set, contender, workers, seed."""
+    """Run one replay; a task is data set, contender, workers and seed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name, label, workers, seed = task
     recorded = _table(folder, name)
@@ -132,7 +141,16 @@ def run(task: tuple[str, str, int, int], folder: Path) -> Replay:
 
 @dataclass(frozen=True)
 class Regret:
-    """A contender's S replays: regret by compute, (S, G), and at each of TIMES; mean counts."""
+    """The S replays of a contender.
+
+    Attributes:
+        grid_G: compute in full runs.
+        regret_SG: regret of each replay at each compute.
+        regret_at_times: regret of each replay at each of `TIMES`.
+        started: mean number of started trials.
+        finished: mean number of finished trials.
+        spent: mean compute in full runs.
+    """
 
     grid_G: Floats
     regret_SG: Floats
@@ -142,24 +160,24 @@ class Regret:
     spent: float
 
     def shown(self, workers: int) -> Floats:
-        """Regret at the points, or else times, of the worker count's table, a row a replay."""
+        """Regret at the columns of the table for that number of workers; one row per replay."""
         if workers not in POINTS:
             return self.regret_at_times
         shown_SP: Floats = self.regret_SG[:, np.searchsorted(self.grid_G, POINTS[workers])]
         return shown_SP
 
     def reaches(self, regret: float) -> float:
-        """The least compute from which on the median stays at `regret` or below, or infinity."""
+        """The least compute from which the median stays at or below `regret`, or infinity."""
         above = np.flatnonzero(np.median(self.regret_SG, axis=0) > regret + 1e-12)
         first = above[-1] + 1 if len(above) else 0
         return float(self.grid_G[first]) if first < len(self.grid_G) else float("inf")
 
 
-Regrets = dict[tuple[str, str, int], Regret]  # by data set, contender and workers
+Regrets = dict[tuple[str, str, int], Regret]  # by data set, contender and number of workers
 
 
 def replays(folder: Path, cases: list[tuple[str, str, int]], seeds: int, jobs: int) -> Regrets:
-    """All replays of every case, on `jobs` processes."""
+    """Run all replays of every case, on `jobs` processes."""
     tasks = [(*case, seed) for case in cases for seed in range(seeds)]
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         results = pool.map(partial(run, folder=folder), tasks, chunksize=5)
@@ -179,15 +197,18 @@ def _gather(grid_G: Floats, mine: list[Replay]) -> Regret:
 
 
 def row(*cells: object) -> str:
+    """A row of a Markdown table."""
     shown = (f"{c:.3f}" if isinstance(c, float) else str(c) for c in cells)
     return f"| {' | '.join(shown)} |"
 
 
 def head(*titles: str) -> str:
+    """The head of a Markdown table."""
     return f"{row(*titles)}\n|---|{'---:|' * (len(titles) - 1)}"
 
 
-def say_calibration(recorded: Recorded) -> None:
+def print_calibration(recorded: Recorded) -> None:
+    """Print how well each rung ranks the configurations."""
     print(f"\n**{recorded.name}**: {len(recorded.own_N)} configurations\n")
     rows = list(calibration(recorded))
     print(head(*rows[0]))
@@ -195,11 +216,11 @@ def say_calibration(recorded: Recorded) -> None:
         print(row(*line.values()))
 
 
-def say_regrets(regrets: Regrets, name: str, labels: Iterable[str], workers: int) -> None:
-    """Regret's median and quartiles, what it came to, and how it stands to plain ASHA.
+def print_regrets(regrets: Regrets, name: str, labels: Iterable[str], workers: int) -> None:
+    """Print the median and quartiles of regret, and the comparison with plain ASHA.
 
-    The last but one column is the mean difference over the table's points, ± its standard error
-    over replays; the last, the compute from which on the median is that of plain ASHA's end.
+    `less plain ASHA` is the mean difference over the table's columns, ± its standard error over
+    replays; `as good` the compute from which the median is as low as that of plain ASHA at its end.
     """
     print(f"\n**{name}, {workers} worker{'s' * (workers > 1)}**\n")
     columns = map(str, POINTS[workers]) if workers in POINTS else (f"{t:g} T" for t in TIMES)
@@ -219,12 +240,12 @@ def say_regrets(regrets: Regrets, name: str, labels: Iterable[str], workers: int
 
 
 def draw(regrets: Regrets, data: list[str], counts: list[int], figure: Path) -> None:
-    """Regret against compute: a row a data set, a column a worker count, a line a contender."""
+    """Plot regret against compute: rows are data sets, columns worker counts, lines contenders."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 
     mpl.use("Agg")
-    # Okabe and Ito's colours, told apart by the colour-blind; the line styles tell them in grey
+    # Okabe and Ito's colour-blind safe colours; line styles differ too, for print in grey
     colours = ("#999999", "#000000", "#E69F00", "#56B4E9", "#0072B2", "#D55E00")
     styles = (":", "--", "-.", (0, (5, 1)), "-", "-")
     size = (3.7 * len(counts) + 0.6, 3.5 * len(data) + 0.6)
@@ -261,18 +282,20 @@ def main() -> None:
     options = parser.parse_args()
     data = names(options.recorded)
     for name in data:
-        say_calibration(_table(options.recorded, name))
+        print_calibration(_table(options.recorded, name))
     main_cases = [(d, c, w) for d in data for c in MAIN for w in options.workers]
     variants = [(d, c, 1) for d in data for c in VARIANTS if 1 in options.workers]
     regrets = replays(options.recorded, [*main_cases, *variants], options.replays, options.jobs)
     for name in data:
         recorded = _table(options.recorded, name)
         seen = recorded.truth_N.max() - recorded.truth_N[recorded.own_N.argmax()]
-        print(f"\n{name}: an endless search, which takes the best score, has regret {seen:.4f}")
+        print(
+            f"\n{name}: a search without limits, which picks the best score, has regret {seen:.4f}"
+        )
         for workers in options.workers:
-            say_regrets(regrets, name, MAIN, workers)
+            print_regrets(regrets, name, MAIN, workers)
         if 1 in options.workers:
-            say_regrets(regrets, name, [PLAIN, *VARIANTS], 1)
+            print_regrets(regrets, name, [PLAIN, *VARIANTS], 1)
     draw(regrets, data, options.workers, options.figure)
 
 

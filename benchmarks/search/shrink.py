@@ -1,8 +1,8 @@
-"""CIFAR-10 at 16×16 as an .npz file: real images that two cores can search on.
+"""Write CIFAR-10 at 16×16 as an .npz file: real images that two CPU cores can search on.
 
     python benchmarks/search/shrink.py --data FOLDER_WITH_CIFAR10 --out cifar10-16.npz
 
-Every 2×2 pixels are averaged into one.
+Each pixel is the mean of 2×2 pixels of the original.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imbtune.data.splits import Images
 
 
 def shrunk(images: Images) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """(N, 16, 16, 3) of (N, 3, 32, 32)."""
+    """Halve the resolution: (N, 3, 32, 32) to (N, 16, 16, 3)."""
     pooled = F.avg_pool2d(torch.from_numpy(np.asarray(images.pixels)).float(), 2)
     return pooled.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 

@@ -12,10 +12,10 @@ from imbtune import api
 from imbtune.cli.settings import INTERRUPTED, make_console, parse_settings, parse_share
 from imbtune.study.hints import resume_command, space_command
 from imbtune.study.request import AUTO, CALIBRATION_SUFFIX, SearchRequest
-from imbtune.tuning.calibration.rung_quality import Calibration, cautions, format_rho
 
 if TYPE_CHECKING:  # Ray takes seconds to import
     from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
+    from imbtune.tuning.calibration.rung_quality import Calibration
 
 
 def calibrate_command(
@@ -33,19 +33,21 @@ def calibrate_command(
 
 
 def finish_calibration(outcome: CalibrationOutcome) -> None:
-    """Print what came out, and exit with its code."""
+    """Print how a calibration ended, and exit with its code."""
     console = make_console()
     if outcome.found:
         print_calibration(outcome.request, outcome.found, console)
         return
     console.print(f"\nInterrupted after {outcome.done} of {outcome.runs} runs")
-    console.print("\nNext: resume it, to train the runs that are left:")
+    console.print("\nNext: to resume it and train the runs that are left:")
     console.print(f"  {resume_command(outcome.path)}", soft_wrap=True)
     raise typer.Exit(INTERRUPTED)
 
 
 def print_calibration(request: SearchRequest, found: Calibration, console: Console) -> None:
     """The table of the rungs, the noise floor, the advice, and the next command."""
+    from imbtune.tuning.calibration.rung_quality import cautions, format_rho
+
     table = Table(title=f"{found.trials} trials of {found.full_budget} epochs, two seeds each")
     for heading in ("rungs", "epochs", "Spearman's ρ", "90 % interval", "best third found", "cost"):
         table.add_column(heading, justify="left" if heading == "rungs" else "right")
@@ -66,7 +68,7 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
     if failed := request.trials - found.trials:
         console.print(f"{failed} of {request.trials} trials failed and are left out.")
     console.print(
-        f"A run's score varies by ±{100 * found.spread:.2f} points from seed to seed.\n"
+        f"A configuration's score varies by ±{100 * found.spread:.2f} points from seed to seed.\n"
         f"Advice: {found.advice.text}.",
         soft_wrap=True,
     )
@@ -75,5 +77,5 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
     usual = request.space.name + CALIBRATION_SUFFIX
     named = None if request.name == usual else request.name
     command = space_command("search", request, rungs=AUTO, calibration=named)
-    console.print("\nNext: a search that follows it:")
+    console.print("\nNext: search with the recommended rungs:")
     console.print(f"  {command}", soft_wrap=True)

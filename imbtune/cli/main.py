@@ -1,4 +1,4 @@
-"""`imbtune`: the commands, and the one place where expected failures become a line."""
+"""`imbtune`: the commands, and the place where expected errors become a single line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from imbtune.runtime import fewer_collections, limit_thread_spinning
 
 
 class ErrorBoundary(TyperGroup):
-    """Expected failures are one line and exit code 2; a bug keeps its traceback."""
+    """Prints expected errors as one line, with exit code 2; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -50,11 +50,11 @@ class ErrorBoundary(TyperGroup):
         except ImbtuneError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(2) from error
-        except KeyboardInterrupt as error:  # while trials run Ray Tune takes it, and all is kept
+        except KeyboardInterrupt as error:  # while trials run, Ray Tune handles it
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from error
         except Exception as error:
-            if not hasattr(error, "format_message"):  # typer's own: a missing or unknown option
+            if not hasattr(error, "format_message"):  # typer's: a missing or unknown option
                 raise
             print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
             raise typer.Exit(2) from error
@@ -65,7 +65,7 @@ app = typer.Typer(
     cls=ErrorBoundary,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help, in half of the time
+    rich_markup_mode=None,  # plain help starts twice as fast
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Hyperparameter search for deep imbalanced classification.",
 )
@@ -93,7 +93,7 @@ def search(
     space: SpaceArgument,
     trials: TrialsOption = 100,
     name: Annotated[
-        str | None, typer.Option(help="The study's name. Default: the space's.")
+        str | None, typer.Option(help="Name of the study. Default: the name of the space.")
     ] = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = None,
@@ -110,12 +110,14 @@ def search(
     finals: FinalsOption = None,
     final_seeds: FinalSeedsOption = 3,
     time_budget: TimeOption = None,
-    wandb: Annotated[str, typer.Option(help="Weights & Biases: off, offline or online.")] = "off",
+    wandb: Annotated[
+        str, typer.Option(help="Send results to Weights & Biases: off, offline or online.")
+    ] = "off",
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
-    """Search a space: presets first, then what the sampler suggests; ASHA stops the weak."""
+    """Search a space: presets first, then suggestions of the sampler. ASHA stops weak trials."""
     from imbtune.cli.search import search_command
 
     search_command(**ctx.params)
@@ -127,20 +129,27 @@ def plan(
     space: SpaceArgument,
     trials: TrialsOption = 100,
     gpus: Annotated[
-        int | None, typer.Option(min=1, help="GPUs in all. Default: this machine's.")
+        int | None, typer.Option(min=1, help="Total number of GPUs. Default: this machine's.")
     ] = None,
     cpus: Annotated[
-        int | None, typer.Option(min=1, help="CPUs in all. Default: this machine's, or enough.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Total number of CPUs. Default: this machine's; with --gpus, as many as needed.",
+        ),
     ] = None,
     study: Annotated[
         str | None,
         typer.Option(
-            help="Take the speed of this study's trials, e.g. runs/NAME; measure nothing."
+            help="Use the recorded speed of this study's trials, e.g. runs/NAME, instead of "
+            "measuring it."
         ),
     ] = None,
     price: Annotated[
         float | None,
-        typer.Option(min=0, help="Of an hour of a GPU; without GPUs, of a CPU. Any currency."),
+        typer.Option(
+            min=0, help="Price per GPU hour (without GPUs: per CPU hour), in any currency."
+        ),
     ] = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = None,
@@ -158,7 +167,7 @@ def plan(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
-    """What a search would take: time, GPU hours, cost, and the trials that reach each rung."""
+    """Forecast a search: its time, GPU hours, price, and how many trials reach each rung."""
     from imbtune.cli.plan import plan_command
 
     plan_command(**ctx.params)
@@ -167,22 +176,27 @@ def plan(
 @app.command()
 def resume(
     ctx: typer.Context,
-    study: Annotated[str, typer.Argument(help="The study's folder or URI, e.g. runs/NAME.")],
+    study: Annotated[str, typer.Argument(help="Folder or URI of the study, e.g. runs/NAME.")],
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
     pack: Annotated[
         bool | None,
-        typer.Option("--pack/--no-pack", help="As in search. Default: as it began."),
+        typer.Option(
+            "--pack/--no-pack",
+            hidden=True,  # experimental, as in search
+            help="As in search. Default: as the study was started.",
+        ),
     ] = None,
     address: AddressOption = None,
     time_budget: TimeOption = None,
     data: DataOption = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Another total of trials. Default: as it began.")
+        int | None,
+        typer.Option(min=1, help="New total number of trials. Default: as the study was started."),
     ] = None,
 ) -> None:
-    """Go on with a search or a calibration that was interrupted or killed, from where it was."""
+    """Resume a search or a calibration that was interrupted or killed."""
     from imbtune.cli.search import resume_command
 
     resume_command(**ctx.params)
@@ -193,12 +207,16 @@ def calibrate(
     ctx: typer.Context,
     space: SpaceArgument,
     trials: Annotated[
-        int, typer.Option(min=8, help="Random configurations; each is trained with two seeds.")
+        int,
+        typer.Option(min=8, help="Number of random configurations, each trained with two seeds."),
     ] = 16,
     name: Annotated[
-        str | None, typer.Option(help="The study's name. Default: the space's, -calibration.")
+        str | None,
+        typer.Option(help="Name of the study. Default: name of the space with -calibration."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw and of every run.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the configurations and of every run.")
+    ] = 0,
     epochs: EpochsOption = None,
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
@@ -210,7 +228,7 @@ def calibrate(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
-    """Measure how well each rung predicts the finished model; search --rungs auto follows it."""
+    """Measure how well each rung predicts the finished model, for search --rungs auto."""
     from imbtune.cli.calibrate import calibrate_command
 
     calibrate_command(**ctx.params)
@@ -219,37 +237,44 @@ def calibrate(
 @app.command()
 def train(
     config: Annotated[
-        str | None, typer.Argument(help="A configuration: a study's best.yaml, as a path or URI.")
+        str | None,
+        typer.Argument(help="Path or URI of a configuration file, such as a study's best.yaml."),
     ] = None,
     trial: Annotated[
         tuple[str, int] | None,
         typer.Option(
             metavar="STUDY N",
-            help="Train trial N of a study again as its search did, on the validation set: the "
-            "same scores to the last bit on the same machine.",
+            help="Train trial N of a study again exactly as its search did, scored on the "
+            "validation images. On the same machine, all scores are the same to the last bit.",
         ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A baseline instead of a file, e.g. mamix_drw; with --space.")
+        str | None,
+        typer.Option(
+            help="Train a baseline from the literature, e.g. mamix_drw, instead of a file; needs "
+            "--space."
+        ),
     ] = None,
     space: Annotated[
-        str | None, typer.Option(help="The space whose data and fixed settings a preset takes.")
+        str | None,
+        typer.Option(help="With --preset: the space whose data and fixed settings are used."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs with different seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of runs, with different seeds.")] = 1,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Instead of the configuration's.")
+        int | None,
+        typer.Option(min=1, help="Number of epochs. Default: as in the configuration."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for models and results. Default: beside the configuration."),
+        typer.Option(help="Folder for models and results. Default: next to the configuration."),
     ] = None,
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
-    """Train a configuration on all training data, and test it once, at the end."""
+    """Train a configuration on all training data, and test each model once, at the end."""
     if trial:
-        from imbtune.cli.reproduce import repeat_command
+        from imbtune.cli.train import repeat_command
 
         others: dict[str, object] = {
             "a file": config,
@@ -281,7 +306,8 @@ def train(
 def show(
     topic: Annotated[Topic, typer.Argument(help="What to list.")],
     space: Annotated[
-        str | None, typer.Option(help="A space file of yours, for the parts that it imports.")
+        str | None,
+        typer.Option(help="A space; the plugins that it imports are listed too."),
     ] = None,
 ) -> None:
     """List spaces, datasets, methods or knobs, with ranges, defaults and papers."""
@@ -292,7 +318,7 @@ def show(
 
 def main() -> None:
     """The entry point of the installed command."""
-    atexit.register(gc.freeze)  # or the interpreter's end looks through it all: 0.8 s with torch
+    atexit.register(gc.freeze)  # else a last garbage collection takes 0.8 s when torch is loaded
     limit_thread_spinning()
     with fewer_collections():
         app()

@@ -1,4 +1,4 @@
-"""The options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -11,38 +11,50 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Folder with the data set (its own layout, or Hugging Face Parquet), or a .npz file. "
-        "Default: $IMBTUNE_DATA, else download.",
+        help="Folder of the data set (in its own layout or as Hugging Face Parquet), or a .npz "
+        "file. Default: $IMBTUNE_DATA; if that is not set, the data set is downloaded.",
         show_default=False,
     ),
 ]
 SkipOption = Annotated[
-    bool, typer.Option("--skip-corrupt", help="Go on without images that cannot be read.")
+    bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KNOB=VALUE",
-        help="Fix a setting, e.g. mix=mamix or data.ratio=50. Repeat.",
+        help="Fix a setting, e.g. mix=mamix or data.ratio=50. May be repeated.",
     ),
 ]
 SpaceArgument = Annotated[
-    str, typer.Argument(help="A space's name (imbtune show spaces), or a path.")
+    str, typer.Argument(help="Name of a space (see imbtune show spaces), or path of a space file.")
 ]
-EpochsOption = Annotated[int | None, typer.Option(min=1, help="Full budget of a trial.")]
+EpochsOption = Annotated[
+    int | None, typer.Option(min=1, help="Full budget of a trial in epochs. Default: the space's.")
+]
 GpusOption = Annotated[
     str | None,
     typer.Option(
         metavar="SHARE",
-        help="1/n, whole, or auto: measured first. Default: 0.25 where there are GPUs.",
+        help="GPUs per trial: 1/n (0.5, 0.25, …), a whole number, or auto to measure it first. "
+        "Default: 0.25 if there are GPUs.",
     ),
 ]
 FixedGpusOption = Annotated[
     str | None,
-    typer.Option(metavar="SHARE", help="1/n or whole. Default: 0.25 where there are GPUs."),
+    typer.Option(
+        metavar="SHARE",
+        help="GPUs per trial: 1/n (0.5, 0.25, …) or a whole number. Default: 0.25 if there are "
+        "GPUs.",
+    ),
 ]
-CpusOption = Annotated[int | None, typer.Option(help="Whole CPUs. Default: an even share.")]
+CpusOption = Annotated[
+    int | None,
+    typer.Option(
+        help="CPUs per trial. Default: 1, or an even share among the trials on a machine's GPUs."
+    ),
+]
 ConcurrentOption = Annotated[
     int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.")
 ]
@@ -50,33 +62,43 @@ PackOption = Annotated[
     bool,
     typer.Option(
         "--pack/--no-pack",
-        hidden=True,  # experimental: not measured on a GPU yet
-        help="Train the trials of a GPU in one process, each in a CUDA stream of its own.",
+        hidden=True,  # experimental: its speed on a GPU has not been measured
+        help="Train all trials of a GPU in one process, each in its own CUDA stream.",
     ),
 ]
 AddressOption = Annotated[
-    str | None, typer.Option(help="A running Ray cluster: auto, or HEAD:6379.")
+    str | None,
+    typer.Option(
+        help="Ray cluster: auto on one of its machines, or HEAD:6379. Default: this machine alone."
+    ),
 ]
-StorageOption = Annotated[str, typer.Option(help="Where studies go: a folder, s3://… or gs://….")]
+StorageOption = Annotated[
+    str, typer.Option(help="Where studies are written: a folder, s3://… or gs://….")
+]
 TimeOption = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Stop after 90s, 30m or 2h of trials; finals come on top."),
+    typer.Option(
+        metavar="TIME",
+        help="End the trials after this time, e.g. 90s, 30m or 2h. Finals are trained after that.",
+    ),
 ]
-TrialsOption = Annotated[int, typer.Option(min=1, help="Trials to run, presets included.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of the sampler and of every trial.")]
-SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes or qmc.")]
+TrialsOption = Annotated[int, typer.Option(min=1, help="Number of trials, including presets.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sampler and of every trial.")]
+SamplerOption = Annotated[
+    str, typer.Option(help="Optuna's sampler: tpe, random, gp, cmaes or qmc.")
+]
 RungsOption = Annotated[
     str,
     typer.Option(
-        help="Scores below the full budget: cooldown, compressed, prefix, none, or auto: what "
-        "imbtune calibrate found."
+        help="How trials are compared below the full budget: cooldown, compressed, prefix, none "
+        "(no early stopping), or auto (as imbtune calibrate recommends)."
     ),
 ]
 CalibrationOption = Annotated[
     str | None,
     typer.Option(
-        help="The calibration of --rungs auto: a study's name, or its folder or URI. "
-        "Default: the space's, -calibration."
+        help="With --rungs auto: name, folder or URI of the calibration's study. Default: name of "
+        "the space with -calibration."
     ),
 ]
 NeverPruneOption = Annotated[
@@ -84,16 +106,16 @@ NeverPruneOption = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Share of the trials to be stopped that run to the end, to measure what stopping "
-        "costs.",
+        help="Share of the trials that would be stopped early, but run to the end, to measure how "
+        "often early stopping loses a good trial.",
     ),
 ]
 FinalsOption = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Train so many of the best trials, and the best preset, again with fresh seeds. "
-        "Default: 5, or a tenth of the trials if that is less.",
+        help="How many of the best trials, besides the best preset, are trained again with fresh "
+        "seeds. Default: 5, or a tenth of the trials if that is less.",
     ),
 ]
-FinalSeedsOption = Annotated[int, typer.Option(min=1, help="Fresh seeds of each finalist.")]
+FinalSeedsOption = Annotated[int, typer.Option(min=1, help="Number of fresh seeds per finalist.")]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # Ray takes seconds to import
     from imbtune.tuning.forecast.forecast import Forecast
     from imbtune.tuning.forecast.trial_speed import Fleet
 
-# options that decide what a search costs, or which search it is
-OWN = ("seed", "sampler", "rungs", "calibration", "never_prune", "finals", "final_seeds")
+# options of a search that are in the printed command only if they are not the defaults
+PRINTED = ("seed", "sampler", "rungs", "calibration", "never_prune", "finals", "final_seeds")
 
 
 def plan_command(
@@ -30,7 +30,7 @@ def plan_command(
     gpus_per_trial: str | None,
     **options: object,
 ) -> None:
-    """Simulate a search, and print what it takes; `options` are those of `imbtune.plan`."""
+    """Forecast a search and print it; `options` are those of `imbtune.plan`."""
     forecast = api.plan(
         space,
         settings=parse_settings(settings or []),
@@ -39,13 +39,17 @@ def plan_command(
     )
     console = make_console()
     print_plan(forecast, price, console)
-    console.print("\nNext: this search:")
+    console.print("\nNext: run this search:")
     planned = as_planned(forecast.request, forecast.fleet)
     console.print(f"  {search_line(planned, options)}", soft_wrap=True)
 
 
 def print_plan(forecast: Forecast, price: float | None, console: Console) -> None:
-    """The machines, how many trials reach each rung, and what it all takes."""
+    """Print the machines, how many trials reach each rung, and the time and cost.
+
+    Args:
+        price: per GPU hour, or per CPU hour without GPUs; None to print no cost.
+    """
     request, fleet, speed, plan = (
         forecast.request,
         forecast.fleet,
@@ -61,7 +65,7 @@ def print_plan(forecast: Forecast, price: float | None, console: Console) -> Non
         f"({1 / per_pass.high:,.0f} to {1 / per_pass.low:,.0f} by configuration)\n"
     )
     rungs = Table(title=f"{request.rungs} rungs", title_justify="left")
-    for heading in ("epochs", "trials that reach it", "of all"):
+    for heading in ("epochs", "trials that reach it", "share"):
         rungs.add_column(heading, justify="right")
     for budget, trials in plan.reached.items():
         rungs.add_row(str(budget), f"{trials:,}", f"{trials / request.trials:.0%}")
@@ -72,13 +76,14 @@ def print_plan(forecast: Forecast, price: float | None, console: Console) -> Non
     table.add_row(
         "time",
         f"{duration(plan.seconds)}, of which {duration(plan.final_seconds)} for "
-        f"{_count(plan.final_runs, 'run')} of finals",
+        f"{_count(plan.final_runs, 'run')} of the finals",
     )
     table.add_row(
         f"{fleet.unit} hours", f"{round_to_three(hours)}, {busy / hours:.0%} of them training"
     )
     table.add_row(
-        "early stopping", f"{plan.share:.0%} of the image passes that full runs of all trials take"
+        "early stopping",
+        f"trains {plan.share:.0%} of the images that full runs of all trials would",
     )
     if price is not None:
         table.add_row("cost", f"{round_to_three(hours * price)} at {price:g} per {fleet.unit} hour")
@@ -86,17 +91,18 @@ def print_plan(forecast: Forecast, price: float | None, console: Console) -> Non
 
 
 def as_planned(request: SearchRequest, fleet: Fleet) -> SearchRequest:
-    """The request with the resources of the plan, where this machine would give others.
+    """Add options to a request, so that the search gets the resources of the forecast.
 
-    A cluster where this machine has less than the plan; else the same resources per trial and the
-    same number of trials at a time.
+    If this machine has fewer CPUs or GPUs than the forecast, the search runs on a cluster
+    (`address="auto"`). Otherwise the CPUs and GPUs per trial and the number of trials at a time are
+    given, where the defaults on this machine would differ.
     """
     from imbtune.tuning.cluster.connection import local_node
     from imbtune.tuning.cluster.resources import plan_resources
 
     here, trial = local_node(), fleet.trial
-    cpus_in_all = trial.cpus if fleet.gpus else fleet.cpus  # beside GPUs those of a trial count
-    if fleet.gpus > here.gpus or cpus_in_all > here.cpus:
+    needed_cpus = trial.cpus if fleet.gpus else fleet.cpus  # with GPUs, one trial must fit
+    if fleet.gpus > here.gpus or needed_cpus > here.cpus:
         return replace(request, address="auto")
     share, cpus = request.share, request.cpus_per_trial
     given = plan_resources([here], request.trials, cpus, share, request.max_concurrent)
@@ -110,14 +116,18 @@ def as_planned(request: SearchRequest, fleet: Fleet) -> SearchRequest:
 
 
 def search_line(request: SearchRequest, options: Mapping[str, object]) -> str:
-    """The command of the search, with those `options` that the request's command lacks."""
+    """The command of the search.
+
+    Args:
+        options: of the plan command; those in `PRINTED` are added where they are not the defaults.
+    """
     defaults = {field.name: field.default for field in fields(SearchRequest)}
-    given = {name: str(options[name]) for name in OWN if options[name] != defaults[name]}
+    given = {name: str(options[name]) for name in PRINTED if options[name] != defaults[name]}
     return space_command("search", request, trials=str(request.trials), **given)
 
 
 def duration(seconds: float) -> str:
-    """In the two largest units that say something: `3 h 12 min`."""
+    """A time in its one or two largest units: `45 s`, `12 min`, `3 h 12 min`, `2 days 5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -130,7 +140,7 @@ def duration(seconds: float) -> str:
 
 
 def round_to_three(value: float) -> str:
-    """Three significant digits, or all digits before the point."""
+    """A number with three significant digits, or without decimals from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -27,7 +27,7 @@ def search_command(
     time_budget: str | None,
     **options: object,
 ) -> None:
-    """Search, and print what came out; `options` are those of `imbtune.search`."""
+    """Search, and print the result; `options` are those of `imbtune.search`."""
     study = api.search(
         space,
         settings=parse_settings(settings or []),
@@ -48,7 +48,7 @@ def resume_command(
     data: Path | None,
     **options: object,
 ) -> None:
-    """Resume a search or a calibration, and print what came out."""
+    """Resume a search or a calibration, and print the result."""
     from imbtune.cli.calibrate import finish_calibration
 
     ended = api.resume(

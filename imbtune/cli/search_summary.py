@@ -1,4 +1,4 @@
-"""What a search prints at its end: the best trials, the winner, what early stopping cost."""
+"""Prints how a search ended: the best trials, the winner, and what early stopping cost."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from imbtune.study.records import (
     summary,
 )
 
-SHOWN = 5  # trials of the final table
+SHOWN = 5  # trials in the table
 
 
 def print_outcome(outcome: SearchOutcome, console: Console) -> None:
-    """The best finished trials, the winner against the best preset, and what to type next."""
+    """Print the best trials, the winner compared with the best preset, and the next command."""
     request = outcome.request
     states = [record.state for record in outcome.records]
     counts = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
@@ -37,19 +37,21 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     if outcome.dropped:
         numbers = ", ".join(map(str, outcome.dropped))
         console.print(
-            f"Left out of the finals, because a run of theirs failed: trial {numbers}\n"
-            f"  to train it again: {resume_command(outcome.path)}",
+            f"Left out of the finals, because one of their runs failed: trial {numbers}\n"
+            f"  To train the failed runs again: {resume_command(outcome.path)}",
             soft_wrap=True,
         )
     if outcome.winner:
         console.print(_table(outcome))
         console.print(_comparison(outcome))
     else:
-        console.print(f"No trial finished its full budget; {outcome.path} has what they left.")
+        console.print(
+            f"No trial was trained to the full budget. {outcome.path} has the results so far."
+        )
     left = len(states) < request.trials or STOPPED in states
     if left or outcome.cut_off:
-        when = "Next" if outcome.cut_off else "Time is up"
-        console.print(f"\n{when}: to go on with what is left:")
+        why = "Next" if outcome.cut_off else "The time budget is used up"
+        console.print(f"\n{why}: to resume the search:")
         console.print(f"  {resume_command(outcome.path)}", soft_wrap=True)
     if outcome.cut_off:
         return
@@ -62,7 +64,11 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
 
 
 def stopping_line(outcome: SearchOutcome) -> str:
-    """What early stopping saved, and what it cost, by the stopped trials that ran on."""
+    """How much training early stopping saved, and whether it lost the best trial.
+
+    The latter is measured with the never-pruned sample: trials that ASHA would have stopped, but
+    that ran to the end. Empty if nothing was stopped.
+    """
     stopped = [r for r in outcome.records if r.state == PRUNED]
     never_pruned = [r for r in outcome.records if r.never_pruned and r.state == COMPLETE]
     others = [r for r in outcome.records if not r.never_pruned and r.state == COMPLETE]
@@ -71,21 +77,27 @@ def stopping_line(outcome: SearchOutcome) -> str:
     share = sum(r.images for r in outcome.records if r.state in ENDED) / outcome.full_images
     saved = f"Early stopping: {share:.0%} of the image passes that full runs of all trials take"
     if not never_pruned:
-        return f"{saved}; no stopped trial ran to the end to see what it cost."
+        return f"{saved}; no trial was exempted from it to measure whether it lost good trials."
     best = max(never_pruned, key=lambda r: r.score or 0.0)
     lead = max(r.score or 0.0 for r in others) - (best.score or 0.0)
-    lost = f"trial {best.number} would have been lost"
-    verdict = "none would have led" if lead >= 0 else lost
+    verdict = (
+        "none of them is the best trial"
+        if lead >= 0
+        else f"early stopping would have lost trial {best.number}, the best one"
+    )
+    total = len(stopped) + len(never_pruned)
     return (
-        f"{saved}; {len(never_pruned)} of {len(stopped) + len(never_pruned)} stopped trials ran on "
-        f"to the end to see what it cost:\n  {verdict}, the best reached {best.score:.4f} "
-        f"({-100 * lead:+.2f} points against the best of the others)."
+        f"{saved}; {len(never_pruned)} of {total} trials to be stopped ran to the end to measure "
+        f"whether it loses good trials:\n  {verdict}. The best of them scored {best.score:.4f}, "
+        f"{-100 * lead:+.2f} points compared with the best other trial."
     )
 
 
 def _table(outcome: SearchOutcome) -> Table:
     finals = scores_by_trial(outcome.finals)
-    table = Table(title=f"best finished trials by validation {outcome.request.space.objective}")
+    table = Table(
+        title=f"best finished trials, by {outcome.request.space.objective} on validation images"
+    )
     table.add_column("trial", justify="right")
     if finals:
         seeds = len(next(iter(finals.values())))
@@ -108,8 +120,8 @@ def _table(outcome: SearchOutcome) -> Table:
 
 
 def _ranked(outcome: SearchOutcome) -> list[TrialRecord]:
-    """Finished trials, best first: the finalists by their mean, then the others by their score;
-    the best preset among the first few."""
+    """Finished trials, best first: finalists by their mean, then the others by their score. The
+    best preset is always among the first `SHOWN`."""
     finals = {trial: s.mean() for trial, s in scores_by_trial(outcome.finals).items()}
     finished = [r for r in outcome.records if r.state == COMPLETE]
     ranked = sorted(
@@ -137,26 +149,26 @@ def _comparison(outcome: SearchOutcome) -> str:
     lead = f"\nWinner: trial {winner.number}, {_describe(winner)}: "
     lead += _interval(evidence) if evidence else f"{winner.score:.4f}"
     if not baseline or baseline.score is None:
-        why = "the space holds no preset"
+        why = "the space has no preset"
         if outcome.request.space.presets():
-            ended = any(r.preset and r.state == COMPLETE for r in outcome.records)
-            why = "the best preset's finals failed" if ended else "no preset finished"
-        return f"{lead}; {why} to compare it with."
+            finished = any(r.preset and r.state == COMPLETE for r in outcome.records)
+            why = "the finals of the best preset failed" if finished else "no preset finished"
+        return f"{lead}; {why}, so there is no baseline to compare it with."
     if baseline is winner:
-        return f"{lead}; no trial beat the presets."
+        return f"{lead}; no other trial is better than this preset."
     if evidence and evidence.lead is not None:
         return f"{lead},\n        {_lead(evidence, str(baseline.preset))}"
     gain = 100 * (winner.score - baseline.score)
     return (
         f"{lead},\n        {gain:+.2f} points over the best preset, "
-        f"'{baseline.preset}' at {baseline.score:.4f} (one run each, on the validation set)."
+        f"'{baseline.preset}' at {baseline.score:.4f} (one run each, on the validation images)."
     )
 
 
 def _interval(evidence: Evidence) -> str:
     if evidence.low is None:
         return f"{evidence.mean:.4f} with a fresh seed"
-    return f"{evidence.mean:.4f} [{evidence.low:.4f}, {evidence.high:.4f}]"
+    return f"{evidence.mean:.4f} (95 % interval {evidence.low:.4f} to {evidence.high:.4f})"
 
 
 def _lead(evidence: Evidence, preset: str) -> str:
@@ -166,12 +178,12 @@ def _lead(evidence: Evidence, preset: str) -> str:
         f"'{preset}' at {evidence.preset_mean:.4f}"
     )
     if evidence.lead_low is None or evidence.lead_high is None:
-        return f"{text} (one fresh seed each, on the validation set)."
-    sure = "" if evidence.lead_low > 0 else ": it may be chance"
+        return f"{text} (one fresh seed each, on the validation images)."
+    chance = "" if evidence.lead_low > 0 else "; the difference may be chance"
     return (
-        f"{text}\n        ({_fresh(evidence.seeds)} of {evidence.finalists} finalists, paired: "
-        f"{100 * evidence.lead_low:+.2f} to {100 * evidence.lead_high:+.2f}, "
-        f"p = {evidence.p:.2g}, on the validation set){sure}."
+        f"{text}\n        (paired t-test over {_fresh(evidence.seeds)} of {evidence.finalists} "
+        f"finalists on the validation images: 95 % interval {100 * evidence.lead_low:+.2f} to "
+        f"{100 * evidence.lead_high:+.2f} points, p = {evidence.p:.2g}){chance}."
     )
 
 

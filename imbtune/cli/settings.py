@@ -1,4 +1,4 @@
-"""What commands share: reading `KNOB=VALUE`, durations and shares of a GPU; the console."""
+"""Shared by commands: reads `KNOB=VALUE`, durations and GPUs per trial; makes the console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`imbtune show`: what there is, read from the registries themselves."""
+"""`imbtune show`: lists spaces, data sets, methods and knobs, as the registries have them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def show_command(topic: str, space: str | None) -> None:
-    """Print one topic; with a space of the user's, what it imports is among it."""
+    """Print one topic.
+
+    Args:
+        topic: spaces, datasets, methods or knobs.
+        space: a space file whose plugins are listed too, or None.
+    """
     from imbtune.spaces.space_file import list_spaces, load_space
 
     spaces = [load_space(space)] if space else []
@@ -52,16 +57,18 @@ def _methods() -> list[Table]:
             tables.append(_parts(registry, f"{slot}: {registry.help}"))
         product = "+".join(part.slot for part in registry.components)
         for part in registry.components:
-            title = f"{slot}, {part.slot}: {part.help} (any {product} is a {slot})"
+            title = f"{slot}, {part.slot}: {part.help} (any combination {product} is a {slot})"
             tables.append(_parts(part, title))
-    presets = _table("presets: imbtune train --preset NAME --space SPACE", "name", "what", "source")
+    title = "presets: imbtune train --preset NAME --space SPACE"
+    presets = _table(title, "name", "description", "source")
     for name, preset in PRESETS.items():
         presets.add_row(name, preset.help, preset.source)
     return [*tables, presets]
 
 
 def _knobs() -> list[Table]:
-    table = _table("knobs", "knob", "default", "range", "search range", "of", "what", "source")
+    columns = ("knob", "default", "range", "search range", "part", "description", "source")
+    table = _table("knobs", *columns)
     for slot, registry in SLOTS.items():
         for name in registry.knobs():
             for parameter, owners in _owners(registry, name).items():
@@ -79,9 +86,9 @@ def _knobs() -> list[Table]:
 
 
 def _owners(registry: Registry, name: str) -> dict[DeclaredKnob, list[Part]]:
-    """The parts that have the knob, by what it is for them: its default and ranges may differ."""
+    """The parts that have a knob, grouped by its default and ranges, which may differ by part."""
     found: dict[DeclaredKnob, list[Part]] = {}
-    for entry in registry.owners(name):
+    for entry in registry.parts_with(name):
         found.setdefault(entry.knobs[name], []).append(entry)
     return found
 
@@ -95,7 +102,7 @@ def _search_range(parameter: DeclaredKnob) -> str:
 
 
 def _parts(registry: Registry, title: str) -> Table:
-    table = _table(title, "name", "what", "knobs", "source")
+    table = _table(title, "name", "description", "knobs", "source")
     for entry in registry:
         own = [name for name in entry.knobs if name not in registry.shared_knobs]
         table.add_row(entry.name, entry.help, " ".join(own), entry.source)
@@ -103,7 +110,7 @@ def _parts(registry: Registry, title: str) -> Table:
 
 
 def _shared(registry: Registry, title: str) -> Table:
-    table = _table(title, "setting", "default", "range", "what", "source")
+    table = _table(title, "setting", "default", "range", "description", "source")
     for name, parameter in registry.shared_knobs.items():
         table.add_row(
             f"{registry.slot}.{name}",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
 from rich.table import Table
 
 from imbtune import api
 from imbtune.cli.settings import make_console, parse_settings
+from imbtune.errors import ConfigError
+from imbtune.progress import print_line
 from imbtune.retrain import TrainResult
 from imbtune.runtime import keep_freed_memory
 
@@ -39,6 +42,32 @@ def train_command(
     )
     make_console().print(_table(result))
     print(f"Models, configuration and results are in {result.path}")
+
+
+def repeat_command(study: str, number: int, data: Path | None, refused: list[str]) -> None:
+    """`imbtune train --trial`: train a trial again, and compare it with the study's record.
+
+    Exits with code 1 where a loss or score differs.
+
+    Args:
+        refused: other options that were given, which would change the trial.
+    """
+    if refused:
+        raise ConfigError(
+            f"--trial {study} {number} trains the trial exactly as its search did: leave "
+            f"{', '.join(refused)} out"
+        )
+
+    from imbtune.tuning.reproduce import repeat_trial
+
+    if repeat_trial(study, number, data, print_line):
+        print("Every loss and score equals the recorded one, to the last bit.")
+        return
+    print(
+        "The trial differs from the record: was it trained on another machine, with another number "
+        "of threads, or with another version of torch?"
+    )
+    raise typer.Exit(1)
 
 
 def _table(result: TrainResult) -> Table:

@@ -1,1 +1,1 @@
-"""What determines one training run: TrainConfig, the slots that it fills, the user's plugins."""
+"""The configuration of one training run: TrainConfig, its slots, and plugins with more parts."""

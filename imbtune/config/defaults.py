@@ -1,6 +1,7 @@
 """The slots of a training run, in the order of a configuration, with their default parts.
 
-Apart from :mod:`imbtune.config.train_config`, since this module imports no torch.
+They are not in :mod:`imbtune.config.train_config`, because importing this module must not import
+torch.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""Parts of one's own: the modules that a space names under `imports`.
+"""Plugins: the user's modules with more parts, which a space lists under `imports`.
 
-    imports: [my_losses]    # my_losses.py beside the space file, else an installed module
+    imports: [my_losses]    # my_losses.py in the folder of the space file, or an installed module
 
-Running a module registers its parts, which then are parts like any other. A file goes where its
-parts are needed: its source travels to Ray's workers, into the study, and beside trained models.
-An installed module has to be installed there.
+Running the module registers its parts, which can then be used like the built-in ones. The source of
+a plugin file is sent to Ray's workers, and copied into the study and next to trained models. An
+installed module must be installed on each machine.
 """
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import importlib
@@ -22,8 +23,8 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+from imbtune.config.moved_names import with_current_names
 from imbtune.config.slots import SLOTS, registries
 from imbtune.errors import ConfigError
 from imbtune.registry import Part, Registry, knobs_of, same_kind
@@ -32,9 +33,12 @@ from imbtune.storage import Store, join
 
 @dataclass(frozen=True)
 class PluginModule:
-    """A module with parts of the user's.
+    """One plugin.
 
-    path: the file as it was found. source: its content; None for an installed module.
+    Args:
+        name: the module's name.
+        path: where the file was found; empty for an installed module.
+        source: the file's content; None for an installed module.
     """
 
     name: str
@@ -42,14 +46,18 @@ class PluginModule:
     source: bytes | None = None
 
 
-_loaded: dict[str, tuple[PluginModule, list[tuple[Registry, str]]]] = {}  # with the parts of each
+_loaded: dict[str, tuple[PluginModule, list[tuple[Registry, str]]]] = {}  # module and its parts
 
 
 def load_plugins(names: object, folder: Store) -> tuple[PluginModule, ...]:
-    """Find the modules `names` (the content of `imports`), run them, register their parts.
+    """Find the plugins, run them, and register their parts.
+
+    Args:
+        names: the content of `imports`.
+        folder: where plugin files are looked for; other modules must be installed.
 
     Raises:
-        ConfigError: no list of names, a module that is not there, one that fails.
+        ConfigError: `names` is not a list of module names, a module is missing, or it fails.
     """
     modules = tuple(_find(name, folder) for name in _check_names(names))
     register(modules)
@@ -57,16 +65,21 @@ def load_plugins(names: object, folder: Store) -> tuple[PluginModule, ...]:
 
 
 def register(modules: Iterable[PluginModule]) -> None:
-    """Make the parts of `modules` those that hold in this process.
+    """Register the parts of `modules` in this process.
 
-    A module that holds already is not run again. Another source under the same name (an edited
-    file, another study's copy) takes the place of the one before, with all its parts.
+    A module that is registered already with the same source is not run again. A different source
+    under the same name (an edited file, another study's copy) replaces the earlier one and all its
+    parts.
+
+    Raises:
+        ConfigError: a module fails, or one of its parts conflicts with another part.
     """
-    changed = False  # a later file may have imported from an earlier one
+    changed = False  # then run the later files again, since they may import from the changed one
     for module in modules:
-        _adopt(module)
-        held = _loaded[module.name][0] if module.name in _loaded else None
-        if held and held.source == module.source and not (changed and module.source is not None):
+        _note_imported(module)
+        loaded = _loaded[module.name][0] if module.name in _loaded else None
+        unchanged = loaded is not None and loaded.source == module.source
+        if unchanged and not (changed and module.source is not None):
             continue
         _unload(module.name)
         _load(module)
@@ -74,31 +87,35 @@ def register(modules: Iterable[PluginModule]) -> None:
 
 
 def loaded_plugins() -> tuple[PluginModule, ...]:
-    """The modules whose parts hold in this process, in the order in which they were loaded."""
+    """The plugins whose parts are registered in this process, in the order of registration."""
     return tuple(module for module, _ in _loaded.values())
 
 
 def merge_plugins(
-    first: tuple[PluginModule, ...], then: tuple[PluginModule, ...]
+    first: tuple[PluginModule, ...], second: tuple[PluginModule, ...]
 ) -> tuple[PluginModule, ...]:
-    """Both, each name once; ConfigError for two files of one name."""
+    """The plugins of both, each once.
+
+    Raises:
+        ConfigError: two files with the same name and different content.
+    """
     known = {module.name: module for module in first}
-    for module in then:
+    for module in second:
         if module.source != known.get(module.name, module).source:
-            places = f"{known[module.name].path} and {module.path}"
-            raise ConfigError(f"imports: {places} differ under one name: rename one")
-    return (*first, *(module for module in then if module.name not in known))
+            files = f"{known[module.name].path} and {module.path}"
+            raise ConfigError(f"imports: {files} have one name, but differ: rename one")
+    return (*first, *(module for module in second if module.name not in known))
 
 
 def copy_sources(modules: Iterable[PluginModule], folder: Store) -> None:
-    """Write the files among `modules` into `folder`, where `imports` finds them again."""
+    """Copy the plugin files into `folder`, where `imports` finds them."""
     for module in modules:
         if module.source is not None:
             folder.write(f"{module.name}.py", module.source)
 
 
 def describe(modules: Iterable[PluginModule]) -> dict[str, dict[str, str]]:
-    """What a study records of each module: a file's SHA-256, an installed package's version."""
+    """A study's record of each plugin: a file's SHA-256, or an installed package's version."""
     found: dict[str, dict[str, str]] = {}
     for module in modules:
         if module.source is None:
@@ -110,14 +127,18 @@ def describe(modules: Iterable[PluginModule]) -> dict[str, dict[str, str]]:
     return found
 
 
-def with_imports(nested: dict[str, Any], modules: Iterable[PluginModule]) -> dict[str, Any]:
-    """A configuration as its file has it: led by `imports`, where it has any."""
+def with_imports(nested: dict[str, object], modules: Iterable[PluginModule]) -> dict[str, object]:
+    """A configuration as its file has it, with `imports` first if there are plugins."""
     names = [module.name for module in modules]
     return {"imports": names} | nested if names else nested
 
 
 def plugin_parts(values: Iterable[object]) -> list[Part]:
-    """The registered parts of the user's among setting values, products taken apart."""
+    """The parts of plugins that are used.
+
+    Args:
+        values: setting values, among them names of parts and combinations of them (`a+b+c`).
+    """
     names = {name for value in values for name in str(value).split("+")}
     return [
         registry[name] for _, parts in _loaded.values() for registry, name in parts if name in names
@@ -125,26 +146,27 @@ def plugin_parts(values: Iterable[object]) -> list[Part]:
 
 
 def _check_names(names: object) -> list[str]:
+    """The content of `imports` as a list of module names, or ConfigError."""
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"imports: {names!r} is not a list of module names: give [my_losses]")
     for i, name in enumerate(names):
         if name.endswith(".py"):
-            mend = Path(name).stem
-            raise ConfigError(f"imports: {name!r} is a file: give the module's name, {mend!r}")
+            module = Path(name).stem
+            raise ConfigError(f"imports: {name!r} is a file: give the module's name, {module!r}")
         if not all(word.isidentifier() for word in name.split(".")):
             raise ConfigError(
-                f"imports: {name!r} is not a module's name: give letters, digits and '_', and "
-                "put the file beside the one that names it"
+                f"imports: {name!r} is not a module's name: use letters, digits and '_', and "
+                "put the module's file next to the file with `imports`"
             )
         if name in names[:i]:
-            raise ConfigError(f"imports: {name!r} stands there twice: name it once")
+            raise ConfigError(f"imports: {name!r} is listed twice: remove one")
     return names
 
 
 def _find(name: str, folder: Store) -> PluginModule:
-    """The file beside, else an installed module."""
+    """The plugin file in `folder`, else the installed module; ConfigError if there is neither."""
     path = join(folder.path, f"{name}.py")
     try:
         source = folder.read(f"{name}.py") if "." not in name else None
@@ -153,32 +175,34 @@ def _find(name: str, folder: Store) -> PluginModule:
     except OSError as error:
         raise ConfigError(f"imports: cannot read {path}: {error}") from error
     if source is not None:
-        if _hides(name):
-            raise ConfigError(f"imports: {path} hides the module '{name}' of Python: rename it")
+        if _shadows_module(name):
+            raise ConfigError(f"imports: {path} would hide the module '{name}': rename the file")
         return PluginModule(name, path, source)
     try:
-        is_there = name in sys.modules or importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError as error:  # of a parent: `mypackage` of `mypackage.losses`
+        is_installed = name in sys.modules or importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:  # of a parent package: `mypackage` of `mypackage.losses`
         if not error.name or not f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(f"imports: {name}: {_describe_failure(name, '', error)}") from error
-        is_there = False
-    except Exception as error:  # find_spec runs the parents
+        is_installed = False
+    except Exception as error:  # find_spec runs the parent packages
         raise ConfigError(f"imports: {name}: {_describe_failure(name, '', error)}") from error
-    if not is_there or (name in _loaded and _loaded[name][0].source is not None):
+    if not is_installed or (name in _loaded and _loaded[name][0].source is not None):
         raise ConfigError(
-            f"imports: neither {path} nor an installed module '{name}': {_mend(name, folder)}"
+            f"imports: there is neither {path} nor an installed module '{name}': "
+            f"{_hint(name, folder)}"
         )
     return PluginModule(name)
 
 
-def _mend(name: str, folder: Store) -> str:
+def _hint(name: str, folder: Store) -> str:
+    """How to fix a missing module: a similar file name, or what to do."""
     files = [path.stem for path in folder.local.glob("*.py")] if folder.local else []
     near = difflib.get_close_matches(name, files, n=1)
-    return f"did you mean '{near[0]}'?" if near else "put the file there, or install it"
+    return f"did you mean '{near[0]}'?" if near else "put the file there, or install the module"
 
 
-def _hides(name: str) -> bool:
-    """Whether a file of this name would stand before a module that others import."""
+def _shadows_module(name: str) -> bool:
+    """Whether a file of this name would hide a module of Python or of an installed package."""
     if name in sys.stdlib_module_names or name == "imbtune":
         return True
     if name in _loaded:
@@ -190,16 +214,16 @@ def _hides(name: str) -> bool:
     )
 
 
-def _adopt(module: PluginModule) -> None:
-    """Take note of a module that the user's own program has imported already."""
+def _note_imported(module: PluginModule) -> None:
+    """Record the parts of a module that the user's program has imported before imbtune did."""
     present = sys.modules.get(module.name)
     if present is None or module.name in _loaded:
         return
     parts = [
-        (registry, entry.name)
+        (registry, part.name)
         for registry in registries()
-        for entry in registry
-        if f"{getattr(entry.make, '__module__', '')}.".startswith(f"{module.name}.")
+        for part in registry
+        if f"{getattr(part.make, '__module__', '')}.".startswith(f"{module.name}.")
     ]
     path = getattr(present, "__file__", None)
     source = Path(path).read_bytes() if module.source is not None and path else None
@@ -207,6 +231,7 @@ def _adopt(module: PluginModule) -> None:
 
 
 def _unload(name: str) -> None:
+    """Remove a plugin and its parts."""
     if name in _loaded:
         for registry, part in _loaded.pop(name)[1]:
             registry.remove(part)
@@ -214,7 +239,7 @@ def _unload(name: str) -> None:
 
 
 def _load(module: PluginModule) -> None:
-    """Run the module and note what it registers; where it fails, nothing of it stays."""
+    """Run the module and record the parts that it registers; if it fails, remove all of them."""
     modules = set(sys.modules)
     before = {id(registry): set(registry.names()) for registry in registries()}
     try:
@@ -237,6 +262,7 @@ def _load(module: PluginModule) -> None:
 
 
 def _added(before: dict[int, set[str]]) -> list[tuple[Registry, str]]:
+    """The parts registered since `before`: the names in each registry, by its id()."""
     return [
         (registry, name)
         for registry in registries()
@@ -246,9 +272,10 @@ def _added(before: dict[int, set[str]]) -> list[tuple[Registry, str]]:
 
 
 def _run(name: str, path: str, source: bytes) -> None:
-    """Run a file's source as the module `name`."""
-    code = compile(source, path, "exec", dont_inherit=True)
-    # tracebacks show its lines on machines that do not have the file, too
+    """Run the source of a plugin file as the module `name`."""
+    tree = with_current_names(ast.parse(source, path))
+    code = compile(tree, path, "exec", dont_inherit=True)
+    # so that tracebacks show the source lines also on machines without the file
     lines = source.decode(errors="replace").splitlines(keepends=True)
     linecache.cache[path] = (len(source), None, lines, path)
     module: ModuleType = importlib.util.module_from_spec(
@@ -259,52 +286,55 @@ def _run(name: str, path: str, source: bytes) -> None:
     exec(code, module.__dict__)
 
 
-def _check_part(registry: Registry, entry: Part) -> None:
-    """What built-in parts are tested for, of one of the user's."""
-    if registry.resolve(entry.name):
-        raise ConfigError(
-            f"{registry.slot} '{entry.name}' is there already, under that name: rename yours"
-        )
-    own = knobs_of(entry.make)
-    if registry is not SLOTS["data"]:  # a data set may ask for what all data sets share
-        _check_free(registry, entry, own.keys() & registry.shared_knobs, registry.slot)
+def _check_part(registry: Registry, part: Part) -> None:
+    """Check a plugin's part for conflicts with other parts.
+
+    Raises:
+        ConfigError: its name is that of another part, or a knob has the name of another knob with
+            which it is used together, or of a knob of the same slot with another type or range.
+    """
+    if registry.resolve(part.name):
+        raise ConfigError(f"{registry.slot} '{part.name}' exists already: rename yours")
+    own = knobs_of(part.make)
+    if registry is not SLOTS["data"]:  # a data set may take the values of shared knobs
+        _check_free(registry, part, own.keys() & registry.shared_knobs, registry.slot)
     for slot in SLOTS.values():
         if registry not in slot.components:
             continue
-        _check_free(registry, entry, own.keys() & slot.shared_knobs, slot.slot)
-        for other in (part for part in slot.components if part is not registry):
-            _check_free(registry, entry, own.keys() & other.knobs(), other.slot)
+        _check_free(registry, part, own.keys() & slot.shared_knobs, slot.slot)
+        for component in slot.components:
+            if component is not registry:
+                _check_free(registry, part, own.keys() & component.knobs(), component.slot)
     for name in own:
-        other_parts = (part for part in registry.owners(name) if part is not entry)
-        for part in other_parts:
-            if not same_kind(own[name], part.knobs[name]):
+        for other in registry.parts_with(name):
+            if other is not part and not same_kind(own[name], other.knobs[name]):
                 raise ConfigError(
-                    f"the knob '{name}' of {registry.slot} '{entry.name}' has another type or "
-                    f"range than that of '{part.name}': give it the same, or another name"
+                    f"the knob '{name}' of {registry.slot} '{part.name}' has another type or "
+                    f"range than that of '{other.name}': give it the same, or another name"
                 )
 
 
-def _check_free(registry: Registry, entry: Part, taken: set[str], slot: str) -> None:
-    """ConfigError where the name of a knob is `taken` in a slot whose knobs come with its own."""
+def _check_free(registry: Registry, part: Part, taken: set[str], slot: str) -> None:
+    """ConfigError if any of the part's knob names is `taken` by a knob of `slot`."""
     for name in taken:
         raise ConfigError(
-            f"the knob '{name}' of {registry.slot} '{entry.name}' is that of a {slot} already: "
+            f"the knob '{name}' of {registry.slot} '{part.name}' has the name of a {slot} knob: "
             "rename it"
         )
 
 
 def _describe_failure(name: str, path: str, error: BaseException) -> str:
-    """File, line and reason, of the last line of the module's own that ran."""
+    """Where and why a plugin failed: the last line of its own code that ran, and the error."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
     top = name.partition(".")[0]
     reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError):
-        reason += ": install it, or name its file in `imports` before this one"
+        reason += ": install it, or list its file in `imports` before this one"
     where = path or name
     for frame, line in traceback.walk_tb(error.__traceback__):
-        module: Any = frame.f_globals.get("__name__")
-        if module == name or str(module).startswith(f"{top}."):
+        module = str(frame.f_globals.get("__name__"))
+        if module == name or module.startswith(f"{top}."):
             where = f"{frame.f_code.co_filename}, line {line}"
     return f"{where}: {reason}"
 

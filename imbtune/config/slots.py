@@ -1,4 +1,4 @@
-"""All slots by name: the one place that knows every registry."""
+"""All slots by name. Only this module knows every registry."""
 
 from __future__ import annotations
 
@@ -35,21 +35,27 @@ SLOTS: dict[str, Registry] = {
 
 
 def registries() -> list[Registry]:
-    """Every registry: the slots', and those of the parts that mixes are made of."""
-    return [part for slot in SLOTS.values() for part in (slot, *slot.components)]
+    """Every registry: those of the slots, and those of the components of a mix."""
+    return [registry for slot in SLOTS.values() for registry in (slot, *slot.components)]
 
 
 def find_knob(key: str, chosen: Mapping[str, object] | None = None) -> DeclaredKnob:
-    """The knob `slot.name`: that of the slot's `chosen` part, else of the first that has it.
+    """The knob `slot.name`.
+
+    Parts of a slot may declare the same knob with different defaults and search ranges.
+
+    Args:
+        chosen: the chosen part's name for each slot. Its declaration is preferred; otherwise the
+            first part that has the knob counts.
 
     Raises:
-        ConfigError: no part of any slot has such a knob, with the nearest one that exists.
+        ConfigError: no part of any slot has such a knob; the message suggests a similar one.
     """
     slot, _, name = key.partition(".")
     if chosen and slot in chosen and name in (own := SLOTS[slot][chosen[slot]].knobs):
         return own[name]
-    if slot in SLOTS and name in (parameters := SLOTS[slot].knobs()):
-        return parameters[name]
+    if slot in SLOTS and name in (declared := SLOTS[slot].knobs()):
+        return declared[name]
     raise unknown("knob", key, all_knobs())
 
 
@@ -59,10 +65,14 @@ def all_knobs() -> list[str]:
 
 
 def check_knob(slot: str, part: str, name: str) -> DeclaredKnob:
-    """The knob `name` of the part, or ConfigError: unknown, or another part's."""
-    parameters = SLOTS[slot][part].knobs
-    if name in parameters:
-        return parameters[name]
+    """The knob `name` of one part.
+
+    Raises:
+        ConfigError: no part has such a knob, or only other parts have it.
+    """
+    declared = SLOTS[slot][part].knobs
+    if name in declared:
+        return declared[name]
     find_knob(f"{slot}.{name}")
-    owners = [entry.name for entry in SLOTS[slot].owners(name)]
-    raise ConfigError(f"{slot} '{part}' has no knob '{name}': it belongs to {', '.join(owners)}")
+    others = ", ".join(other.name for other in SLOTS[slot].parts_with(name))
+    raise ConfigError(f"{slot} '{part}' has no knob '{name}': it belongs to {others}")

@@ -1,7 +1,7 @@
-"""TrainConfig: everything that determines one training run, and nothing else.
+"""TrainConfig: all settings that determine one training run, and no others.
 
-It is the only configuration that crosses layers. It is complete (every knob of every chosen part
-has a value), checked when it is made, and round-trips through a flat dictionary, YAML and JSON:
+All layers use this configuration and no other. Every knob of every chosen part has a value, which
+is checked when the configuration is made. It converts to a flat dictionary, YAML or JSON, and back:
 
     flat                        nested (YAML)
     mix: mamix                  mix: {name: mamix, alpha: 1.0, omega: 0.25, …}
@@ -22,42 +22,47 @@ from imbtune.config.slots import SLOTS, all_knobs, check_knob, find_knob
 from imbtune.errors import ConfigError, unknown
 from imbtune.registry import Knob, Part, Value, knobs_of
 
-Settings = Mapping[str, Any]
+Settings = Mapping[str, object]
 
-_KEPT = ("data", "model", "optimizer", "schedule")  # by a plain run
+_KEPT = ("data", "model", "optimizer", "schedule")  # slots that a baseline takes over
 
 
 @dataclass(frozen=True)
 class ChosenPart:
-    """One slot filled: the part's name and all its knobs."""
+    """The part that fills one slot, with a value for each of its knobs."""
 
     slot: str
     name: str
     knobs: Mapping[str, Value]
 
     @property
-    def entry(self) -> Part:
+    def part(self) -> Part:
+        """The registered part."""
         return SLOTS[self.slot][self.name]
 
     @property
     def own(self) -> dict[str, Value]:
-        """The knobs of the part itself, without those its slot shares."""
+        """The values of the part's own knobs, without those that its slot shares."""
         shared = SLOTS[self.slot].shared_knobs
         return {k: v for k, v in self.knobs.items() if k not in shared}
 
     @property
     def shared(self) -> Any:
-        """The slot's shared knobs as their dataclass."""
+        """The values of the slot's shared knobs, as its dataclass (such as `MixOptions`)."""
         return SLOTS[self.slot].shared_values(self.knobs)
 
-    def make(self, *args: Any) -> Any:
-        """Call the part with `args` and its knobs."""
-        return self.entry.make(*args, **self.own)
+    def make(self, *args: object) -> Any:
+        """Call the part's function with `args` and the values of its own knobs.
+
+        Returns:
+            What the functions of this slot return.
+        """
+        return self.part.make(*args, **self.own)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Make it with :meth:`from_settings`, which fills in and checks."""
+    """One training run. Make it with :meth:`from_settings`, which adds defaults and checks."""
 
     data: ChosenPart
     model: ChosenPart
@@ -69,27 +74,32 @@ class TrainConfig:
     optimizer: ChosenPart
     schedule: ChosenPart
     after: ChosenPart
-    epochs: Annotated[int, Knob("T, the epochs of a whole run", 1)] = 200
-    batch_size: Annotated[int, Knob("images a step", 1)] = 128
+    epochs: Annotated[int, Knob("T, the epochs of a run", 1)] = 200
+    batch_size: Annotated[int, Knob("images per step", 1)] = 128
     precision: Annotated[
         str,
         Knob(
-            "auto is bfloat16 where the hardware has it",
+            "number format; auto is bfloat16 where the hardware supports it",
             choices=("auto", "float32", "bfloat16"),
         ),
     ] = "auto"
     cuda_graph: Annotated[
-        bool, Knob("on a GPU, launch a step as one CUDA graph; the same figures, up to rounding")
+        bool,
+        Knob("on a GPU, launch a step as one CUDA graph: faster, the same result up to rounding"),
     ] = True
-    seed: Annotated[int, Knob("of weights, order, mixing and augmentation", 0)] = 0
+    seed: Annotated[int, Knob("decides initial weights, order, mixing and augmentation", 0)] = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> TrainConfig:
-        """A complete configuration from flat settings; what they leave out takes its default.
+        """A complete configuration from flat settings.
+
+        Args:
+            settings: part names by slot (`mix`), knobs by `slot.knob`, and settings outside of the
+                slots (`epochs`). Those that are missing take their defaults.
 
         Raises:
-            ConfigError: an unknown slot, part or knob, a knob of another part, a value out of
-                range.
+            ConfigError: an unknown setting or part, a knob that the chosen part does not have, or
+                a value of the wrong type or out of range.
         """
         choices = {}
         for slot, default in DEFAULTS.items():
@@ -105,11 +115,15 @@ class TrainConfig:
 
     @classmethod
     def from_nested(cls, nested: object) -> TrainConfig:
-        """The inverse of :meth:`nested`; part names may stand alone (`mix: mixup`)."""
+        """The inverse of :meth:`nested`. A slot may also be a part's name alone (`mix: mixup`).
+
+        Raises:
+            ConfigError: as :meth:`from_settings`, or `nested` is not a mapping.
+        """
         return cls.from_settings(flatten(nested))
 
     def flat(self) -> dict[str, Value]:
-        """Every setting as one dictionary; `from_settings` takes it back unchanged."""
+        """All settings in one dictionary, the inverse of :meth:`from_settings`."""
         flat: dict[str, Value] = {}
         for slot in DEFAULTS:
             choice: ChosenPart = getattr(self, slot)
@@ -117,38 +131,50 @@ class TrainConfig:
             flat |= {f"{slot}.{name}": value for name, value in choice.knobs.items()}
         return flat | {name: getattr(self, name) for name in PLAIN}
 
-    def nested(self) -> dict[str, Any]:
-        """As YAML and JSON have it: one mapping a slot."""
+    def nested(self) -> dict[str, object]:
+        """All settings as YAML and JSON files have them: one mapping per slot."""
         slots = {s: {"name": getattr(self, s).name, **getattr(self, s).knobs} for s in DEFAULTS}
         return slots | {name: getattr(self, name) for name in PLAIN}
 
     def yaml(self) -> str:
+        """:meth:`nested` as YAML."""
         return yaml.safe_dump(self.nested(), sort_keys=False, allow_unicode=True)
 
     def replace(self, **changes: Value) -> TrainConfig:
-        """A copy with other plain settings (`seed`, `epochs`, …)."""
+        """A copy with other values of settings outside of the slots (`seed`, `epochs`, …)."""
         return TrainConfig.from_settings(self.flat() | changes)
 
-    def plain(self, **changes: Value) -> TrainConfig:
-        """The same data, network and way of training with cross-entropy and no method else."""
+    def baseline(self, **changes: Value) -> TrainConfig:
+        """The cross-entropy baseline of this run, without any method for imbalance.
+
+        Data, model, optimizer, schedule and the settings outside of the slots stay; the other
+        slots take their defaults. `changes` are flat settings that replace the result's.
+        """
         slots = {slot: part for slot, part in DEFAULTS.items() if slot not in _KEPT}
         kept = {k: v for k, v in self.flat().items() if k.partition(".")[0] not in slots}
         return TrainConfig.from_settings(active({**kept, **slots, **changes}))
 
     @property
     def loss_head(self) -> str:
-        """The head that the loss asks for."""
-        return str(self.loss.entry.traits.get("head", "linear"))
+        """The head that the loss needs: `linear` or `cosine`."""
+        return str(self.loss.part.traits.get("head", "linear"))
 
 
-PLAIN = knobs_of(TrainConfig)
+PLAIN = knobs_of(TrainConfig)  # the settings outside of the slots
 
 
-def flatten(nested: object) -> dict[str, Any]:
-    """Nested settings as flat ones. A slot is a name, or a mapping with or without `name`."""
+def flatten(nested: object) -> dict[str, object]:
+    """Nested settings as flat ones.
+
+    Args:
+        nested: for each slot a part's name, or a mapping of knobs with or without `name`.
+
+    Raises:
+        ConfigError: `nested` is not a mapping.
+    """
     if not isinstance(nested, Mapping):
         raise ConfigError(f"a configuration is a mapping of settings, not {nested!r}")
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
             for name, inner in value.items():
@@ -158,8 +184,9 @@ def flatten(nested: object) -> dict[str, Any]:
     return flat
 
 
-def active(settings: Settings) -> dict[str, Any]:
-    """The settings without knobs of parts that they do not choose (ω of a run without MAMix).
+def active(settings: Settings) -> dict[str, object]:
+    """The settings without the inactive knobs: those of parts that are not chosen (MAMix's ω in a
+    run with Mixup), and those of a slot that is switched off.
 
     Raises:
         ConfigError: a knob that no part of its slot has.
@@ -176,19 +203,26 @@ def active(settings: Settings) -> dict[str, Any]:
 
 
 def is_active(key: str, settings: Settings) -> bool:
-    """Whether the chosen part of the knob's slot has the knob `slot.name`, and it can act."""
+    """Whether the knob `slot.name` belongs to the chosen part, and the slot is not switched off.
+
+    A shared knob switches its slot off where it has one of its `off_choices`.
+    """
     slot, _, name = key.partition(".")
-    entry = SLOTS[slot][settings.get(slot, DEFAULTS[slot])]
-    if slot == "weights" and name != "schedule" and settings.get("weights.schedule") == "never":
-        return False
-    return name in entry.knobs
+    registry = SLOTS[slot]
+    chosen = registry[settings.get(slot, DEFAULTS[slot])]
+    for switch, declared in registry.shared_knobs.items():
+        off = declared.knob.off_choices
+        if off and name != switch and settings.get(f"{slot}.{switch}") in off:
+            return False
+    return name in chosen.knobs
 
 
 def _fill(slot: str, part: object, settings: Settings) -> dict[str, Value]:
-    entry = SLOTS[slot][part]
-    knobs: dict[str, Value] = {name: p.default for name, p in entry.knobs.items()}
+    """The values of all knobs of the chosen part: those in `settings`, else the defaults."""
+    chosen = SLOTS[slot][part]
+    knobs: dict[str, Value] = {name: knob.default for name, knob in chosen.knobs.items()}
     for key, value in settings.items():
         owner, dot, name = key.partition(".")
         if dot and owner == slot:
-            knobs[name] = check_knob(slot, entry.name, name).check(key, value)
+            knobs[name] = check_knob(slot, chosen.name, name).check(key, value)
     return knobs

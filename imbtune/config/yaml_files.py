@@ -11,15 +11,19 @@ from imbtune.errors import ConfigError
 
 
 def parse_value(text: str) -> Any:
-    """A value given on the command line, read as YAML reads it."""
+    """A value from the command line, parsed as YAML."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read the value {text!r}: give a number or a word") from error
+        raise ConfigError(f"cannot read the value {text!r}: give a number or a string") from error
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file, or ConfigError naming the file and the line."""
+    """The content of a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read or is not YAML; the message has the file and the line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -28,7 +32,14 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(name: str, text: str) -> Any:
-    """The content of a YAML text, or ConfigError naming its source and the line."""
+    """The content of a YAML text.
+
+    Args:
+        name: where the text is from, for messages.
+
+    Raises:
+        ConfigError: the text is not YAML; the message has `name` and the line.
+    """
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

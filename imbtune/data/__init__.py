@@ -1,1 +1,1 @@
-"""Data sets as uint8 arrays, long-tailed by a profile, split without ever showing a test image."""
+"""Data sets as uint8 arrays, their imbalance profiles, and their splits."""

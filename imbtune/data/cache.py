@@ -1,12 +1,12 @@
-"""Data sets decoded once a machine: their arrays in a file that every process maps into memory.
+"""A cache of decoded data sets, so that each machine decodes a data set once.
 
-An entry is one file, `NAME-KEY.images` (:mod:`imbtune.data.cache_file`). It is renamed into place,
-under a lock, so processes that race decode once. It holds for the files that it was read from
-(paths, sizes, times of change) and for the code that read them; where these differ, or a checksum
-fails, it is made anew. So nothing depends on it: where it cannot be written, a data set is decoded
-at every start, which is said in a line.
+A cache entry is one file, `NAME-KEY.images` (:mod:`imbtune.data.cache_file`), which every process
+maps into memory. It is written under a lock and then renamed, so that of several processes only one
+decodes. An entry is valid for the files that it was read from (paths, sizes, times of change) and
+for the code that read them. If these differ, or a checksum fails, the data set is decoded again.
+Where the cache cannot be written, the data set is decoded at every start, and a note says so.
 
-An entry that nobody has used for `UNUSED` days goes when another one is written.
+When an entry is written, entries that were not used for `UNUSED_DAYS` days are deleted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from PIL import __version__ as pillow_version
 
@@ -31,17 +31,17 @@ from imbtune.data.source import DataSource, cache_folder, memory_limit
 from imbtune.data.splits import Dataset
 from imbtune.registry import Value, knobs_of
 
-UNUSED = 30  # days
+UNUSED_DAYS = 30
 
 Make = TypeVar("Make", bound=Callable[..., Dataset])
 
 
 def from_files(*patterns: str) -> Callable[[Make], Make]:
-    """Mark a data set as a function of files alone, worth keeping decoded.
+    """Mark a data set for the cache: its result depends only on files and its knobs.
 
     Args:
-        patterns: of all the files, or of folders with everything below, that it may read in its
-            root or in the folder of its download; as of `Path.glob`.
+        patterns: `Path.glob` patterns of all files that it may read, below its root or the folder
+            of its download. A folder stands for all files below it.
     """
 
     def mark(make: Make) -> Make:
@@ -54,37 +54,50 @@ def from_files(*patterns: str) -> Callable[[Make], Make]:
 def cached(
     name: str, make: Callable[..., Dataset], data_source: DataSource, knobs: Mapping[str, Value]
 ) -> Dataset:
-    """`make(data_source, **knobs)`: from the cache, else loaded and cached.
+    """`make(data_source, **knobs)`, from the cache if it has a valid entry.
 
-    A data set that is not marked with `from_files`, or a full disk, is loaded without caching.
+    The result is not cached where `make` is not marked with :func:`from_files`, where the files
+    change meanwhile, or where the cache cannot be written; the last adds a note to the data set.
+
+    Args:
+        name: the data set's name, part of the entry's file name.
+        make: the registered function.
+        data_source: its argument.
+        knobs: the knobs to pass. Those that are left out have their defaults.
     """
     if not hasattr(make, "files"):
         return make(data_source, **knobs)
     try:
-        path, stamp = _path(name, make, data_source, knobs), _stamp(name, make, data_source)
-    except (OSError, RuntimeError):  # no home folder; files that cannot be looked at
+        path = _entry_path(name, make, data_source, knobs)
+        stamp = _stamp(name, make, data_source)
+    except (OSError, RuntimeError):  # no home folder, or no permission to read the files
         return make(data_source, **knobs)
-    if stamp and (found := _read(path, stamp, data_source)):
+    if stamp and (found := _read_entry(path, stamp, data_source)):
         return found
-    with _alone(path) as problem:
-        if stamp and (found := _read(path, stamp, data_source)):  # another process has just made it
+    with _locked(path) as problem:
+        # another process may have written the entry since
+        if stamp and (found := _read_entry(path, stamp, data_source)):
             return found
         dataset = make(data_source, **knobs)
         after = _stamp(name, make, data_source)
-        if not after or stamp not in ("", after):  # changed while it was read
+        if not after or stamp not in ("", after):  # the files changed while they were read
             return dataset
-        problem = problem or _keep(path, dataset, after, data_source)
+        problem = problem or _write_entry(path, dataset, after, data_source)
         if problem:
             note = (
-                f"the decoded images cannot be kept in {path.parent} ({problem}) and are decoded at"
-                f" every start: $IMBTUNE_CACHE names another place"
+                f"the decoded images cannot be cached in {path.parent} ({problem}), so they are "
+                f"decoded at every start: set $IMBTUNE_CACHE to another folder"
             )
             return replace(dataset, notes=(*dataset.notes, note))
-        return _read(path, after, data_source) or dataset
+        return _read_entry(path, after, data_source) or dataset
 
 
 def source_files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
-    """The files that the patterns name, hidden ones left out; the root itself where it is one."""
+    """The files below `root` that match the patterns, without hidden files.
+
+    A pattern that matches a folder stands for all files below it. A `root` that is a file is the
+    first result.
+    """
     if root.is_file():
         yield root
     for pattern in patterns:
@@ -99,20 +112,25 @@ def source_files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
                 yield from (Path(below) / n for n in sorted(names) if not n.startswith("."))
 
 
-def _path(
+def _entry_path(
     name: str, make: Callable[..., Dataset], data_source: DataSource, knobs: Mapping[str, Value]
 ) -> Path:
-    """The entry's file: one for each data set, place and values of its knobs."""
-    given = {key: parameter.default for key, parameter in knobs_of(make).items()} | dict(knobs)
+    """The file of the entry: one for each data set, root and values of the knobs."""
+    values = {key: knob.default for key, knob in knobs_of(make).items()} | dict(knobs)
     root = str(data_source.root.resolve()) if data_source.root else None
-    key = hashlib.sha256(json.dumps([name, root, given], sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([name, root, values], sort_keys=True).encode()).hexdigest()
     return cache_folder("decoded") / f"{name}-{key[:16]}.images"
 
 
 def _stamp(name: str, make: Callable[..., Dataset], data_source: DataSource) -> str:
-    """What an entry holds for: the source files as they are now, and the code that reads them.
+    """A digest of what an entry is valid for: the source files and the code that reads them.
 
-    Empty where there is no file yet. OSError where they, or the code, cannot be read.
+    Returns:
+        SHA-256 in hex over the files' paths, sizes and times, Pillow's version and the code; empty
+        where there is no file yet.
+
+    Raises:
+        OSError: the files or the code cannot be read.
     """
     root = data_source.root or cache_folder(name)
     listed, any_file = hashlib.sha256(), False
@@ -120,15 +138,15 @@ def _stamp(name: str, make: Callable[..., Dataset], data_source: DataSource) -> 
         any_file, about = True, path.stat()
         line = f"{path}\0{about.st_size}\0{about.st_mtime_ns}\0{about.st_ctime_ns}\n"
         listed.update(os.fsencode(line))
-    listed.update(pillow_version.encode())  # another version may decode a JPEG otherwise
-    for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(make.__code__.co_filename)):
+    listed.update(pillow_version.encode())  # other versions may decode a JPEG differently
+    for path in (*sorted(Path(__file__).parent.rglob("*.py")), Path(make.__code__.co_filename)):
         listed.update(path.read_bytes())
     return listed.hexdigest() if any_file else ""
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[str]:
-    """Hold the entry for this process; yields why that cannot be, or nothing."""
+def _locked(path: Path) -> Iterator[str]:
+    """Lock the entry for this process. Yields why it cannot be locked, or an empty string."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock").open("a")
@@ -144,54 +162,54 @@ def _alone(path: Path) -> Iterator[str]:
         yield ""
 
 
-def _keep(path: Path, dataset: Dataset, stamp: str, data_source: DataSource) -> str:
-    """Write the entry; why it could not be written, or nothing."""
-    if not _is_as_read(dataset):
+def _write_entry(path: Path, dataset: Dataset, stamp: str, data_source: DataSource) -> str:
+    """Write the entry. Returns why it could not be written, or an empty string."""
+    if not _suits_memory_limit(dataset):
         return ""
     part = path.with_suffix(".images.part")
     try:
-        if shutil.disk_usage(path.parent).free < 2 * _room(dataset):
-            return "they would take more than half of the room that the disk has"
+        if shutil.disk_usage(path.parent).free < 2 * _entry_size(dataset):
+            return "they would take more than half of the free disk space"
         write_dataset(part, dataset, {"stamp": stamp, "skipping": data_source.skip_corrupt})
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
         return error.strerror or str(error)
-    _clean(path.parent)
+    _delete_unused(path.parent)
     return ""
 
 
-def _read(path: Path, stamp: str, data_source: DataSource) -> Dataset | None:
-    """The data set of the entry; None where there is none that holds and is whole."""
+def _read_entry(path: Path, stamp: str, data_source: DataSource) -> Dataset | None:
+    """The data set of the entry; None where there is no valid and complete entry."""
 
-    def holds(about: Mapping[str, Any]) -> bool:
+    def is_valid(about: Mapping[str, object]) -> bool:
         return about["stamp"] == stamp and (data_source.skip_corrupt or not about["skipping"])
 
-    dataset = read_dataset(path, holds)
-    if not dataset or not _is_as_read(dataset):
+    dataset = read_dataset(path, is_valid)
+    if not dataset or not _suits_memory_limit(dataset):
         return None
-    with contextlib.suppress(OSError):  # of another user, who shares the folder
-        os.utime(path)  # used today
+    with contextlib.suppress(OSError):  # the file of another user who shares the folder
+        os.utime(path)  # the time of the last use
     return dataset
 
 
-def _is_as_read(dataset: Dataset) -> bool:
-    """Whether its images are in memory just where they may be, as if they were read now."""
+def _suits_memory_limit(dataset: Dataset) -> bool:
+    """Whether its images are encoded exactly if they exceed the current memory limit."""
     parts = (dataset.train.pixels, dataset.test.pixels)
     encoded = any(isinstance(pixels, EncodedPixels) for pixels in parts)
     return encoded == (sum(pixels.nbytes for pixels in parts) > memory_limit())
 
 
-def _room(dataset: Dataset) -> int:
-    """Bytes of the entry, nearly."""
+def _entry_size(dataset: Dataset) -> int:
+    """The size of the entry in bytes, approximately."""
     each = [images.pixels for images in (dataset.train, dataset.test)]
     return sum(p.files.nbytes if isinstance(p, EncodedPixels) else p.nbytes for p in each)
 
 
-def _clean(folder: Path) -> None:
-    """Drop what nobody has used for long, and what a kill has left."""
-    oldest = time.time() - UNUSED * 86400
+def _delete_unused(folder: Path) -> None:
+    """Delete old entries, and old temporary files of processes that were killed."""
+    oldest = time.time() - UNUSED_DAYS * 86400
     for path in folder.glob("*.images*"):
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < oldest:

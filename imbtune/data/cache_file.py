@@ -1,6 +1,7 @@
-"""A data set as one file that is mapped into memory, and never copied.
+"""The file format of the cache: a data set in one file that can be mapped into memory.
 
-A header of JSON, and behind it the arrays as they lie in memory, each with its checksums.
+The file has a JSON header, and then the arrays as they are in memory. The header has their types,
+shapes and checksums.
 """
 
 from __future__ import annotations
@@ -17,29 +18,28 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from imbtune.data.decoding import Decoder
-from imbtune.data.images import EncodedPixels, Images, Pixels
+from imbtune.data.images import Array, EncodedPixels, Images, Pixels
 from imbtune.data.splits import Dataset, Preprocessing
 
-HEAD = struct.Struct("<8sQI")  # MAGIC, and the header's length and checksum
+HEAD = struct.Struct("<8sQI")  # MAGIC, the header's length, the header's checksum
 MAGIC = b"imbtune1"
-ALIGNED = 4096  # bytes that arrays start at a multiple of: the page of most machines
-BLOCK = 1 << 25  # bytes of one checksum; several are worked out at a time
-THREADS = 4  # more do not help: they wait for the memory
+ALIGNED = 4096  # arrays start at a multiple of this many bytes, the page size of most machines
+BLOCK = 1 << 25  # bytes of one checksum; threads compute several at a time
+THREADS = 4  # more do not help: memory bandwidth is the limit
 
-Array = NDArray[Any]
+JsonObject = dict[str, Any]
 
 
-def write_dataset(path: Path, dataset: Dataset, about: Mapping[str, Any]) -> None:
-    """Write the file, which is not whole before the end.
+def write_dataset(path: Path, dataset: Dataset, about: Mapping[str, object]) -> None:
+    """Write a data set. The file is incomplete until the function returns.
 
     Args:
-        about: whatever `read_dataset` is to be asked, as JSON can hold it.
+        about: JSON values that describe the file, for `is_valid` of :func:`read_dataset`.
     """
     arrays: list[Array] = []
-    header: dict[str, Any] = {
+    header: JsonObject = {
         "about": about,
         "classes": dataset.classes,
         "preprocessing": asdict(dataset.preprocessing),
@@ -55,12 +55,14 @@ def write_dataset(path: Path, dataset: Dataset, about: Mapping[str, Any]) -> Non
             file.write(array.data)
 
 
-def read_dataset(path: Path, holds: Callable[[Mapping[str, Any]], bool]) -> Dataset | None:
-    """The data set, its arrays in place and read-only; None where the file is not there or not
-    whole, or does not hold.
+def read_dataset(path: Path, is_valid: Callable[[JsonObject], bool]) -> Dataset | None:
+    """The data set, whose arrays are read-only and mapped from the file.
 
     Args:
-        holds: whether what it was written with is what is looked for.
+        is_valid: decides from the `about` of :func:`write_dataset` whether the file can be used.
+
+    Returns:
+        None where there is no file, or it is incomplete, broken or not valid.
     """
     try:
         with path.open("rb") as file:
@@ -72,12 +74,12 @@ def read_dataset(path: Path, holds: Callable[[Mapping[str, Any]], bool]) -> Data
             if zlib.crc32(content) != checksum:
                 return None
             header = json.loads(content)
-            if not holds(header["about"]):
+            if not is_valid(header["about"]):
                 return None
-            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError:
         return None
-    arrays = _arrays(whole, HEAD.size + length, header["arrays"])
+    arrays = _arrays(mapped, HEAD.size + length, header["arrays"])
     if arrays is None:
         return None
     train, test = (_images(part, arrays) for part in header["parts"])
@@ -88,9 +90,9 @@ def read_dataset(path: Path, holds: Callable[[Mapping[str, Any]], bool]) -> Data
     return Dataset(train, test, tuple(header["classes"]), preprocessing, tuple(header["notes"]))
 
 
-def _describe(images: Images, arrays: list[Array]) -> dict[str, Any]:
-    """How the images are made of arrays, which are added to the list."""
-    part: dict[str, Any] = {}
+def _describe(images: Images, arrays: list[Array]) -> JsonObject:
+    """The images as JSON, in which arrays are positions in `arrays`; appends the arrays to it."""
+    part: JsonObject = {}
 
     def add(name: str, array: Array) -> None:
         part[name] = len(arrays)
@@ -109,8 +111,8 @@ def _describe(images: Images, arrays: list[Array]) -> dict[str, Any]:
     return part | {"are_paths": images.pixels.are_paths, "decoder": asdict(images.pixels.decoder)}
 
 
-def _images(part: Mapping[str, Any], arrays: list[Array]) -> Images:
-    """The images that `_describe` described."""
+def _images(part: JsonObject, arrays: list[Array]) -> Images:
+    """The inverse of :func:`_describe`."""
     pixels: Pixels
     if "pixels" in part:
         pixels = arrays[part["pixels"]]
@@ -123,17 +125,25 @@ def _images(part: Mapping[str, Any], arrays: list[Array]) -> Images:
     return Images(pixels, arrays[part["labels"]])
 
 
-def _arrays(whole: mmap.mmap, start: int, described: list[Any]) -> list[Array] | None:
-    """Read-only arrays in place; None where the file is too short or a checksum fails."""
+def _arrays(
+    mapped: mmap.mmap, start: int, described: list[tuple[str, list[int], list[int]]]
+) -> list[Array] | None:
+    """The arrays of the file, read-only and mapped; None if one is incomplete or broken.
+
+    Args:
+        mapped: the file.
+        start: the end of the header, in bytes.
+        described: type, shape and checksums of each array.
+    """
     arrays = []
     for dtype, shape, checksums in described:
         start += -start % ALIGNED
         array = np.empty(0, dtype).reshape(shape) if 0 in shape else None
         if array is None:
             count = int(np.prod(shape))
-            if start + count * np.dtype(dtype).itemsize > len(whole):
+            if start + count * np.dtype(dtype).itemsize > len(mapped):
                 return None
-            array = np.frombuffer(whole, dtype, count, start).reshape(shape)
+            array = np.frombuffer(mapped, dtype, count, start).reshape(shape)
         if _checksums(array) != checksums:
             return None
         start += array.nbytes
@@ -142,7 +152,7 @@ def _arrays(whole: mmap.mmap, start: int, described: list[Any]) -> list[Array] |
 
 
 def _checksums(array: Array) -> list[int]:
-    """CRC-32 of each block: it finds what a disk or a crash did, at some 2 GB/s and a thread."""
+    """CRC-32 of each block. It detects damage by a disk or a crash; about 2 GB/s per thread."""
     flat = array.reshape(-1).view(np.uint8)
     blocks = [flat[at : at + BLOCK] for at in range(0, len(flat), BLOCK)]
     with ThreadPoolExecutor(THREADS) as pool:

@@ -1,7 +1,7 @@
-"""One image file to pixels.
+"""Decode one image file to pixels.
 
-Orientation that a camera noted (EXIF) is applied, 16 bits are scaled to 8, grey is grey or becomes
-colour as the data set needs it. The same file gives the same pixels, in any thread or process.
+The EXIF orientation is applied, 16-bit grey is scaled to 8 bits, and grey and colour are converted
+as the data set needs. The same file gives the same pixels in any thread or process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 Bytes = NDArray[np.uint8]
 
-# Pillow's own decoders only: others, such as EPS, start programs
+# Only formats that Pillow decodes itself; for others, such as EPS, it starts programs
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
 ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"),
@@ -25,7 +25,7 @@ GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class WrongSizeError(Exception):
-    """A whole image that is not of the size that it must have."""
+    """An image that can be read, but does not have the required size."""
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__(f"{width}×{height}")
@@ -33,13 +33,13 @@ class WrongSizeError(Exception):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Makes pixels (C, H, W) uint8 of an image file.
+    """Decodes an image file to pixels (C, H, W) uint8.
 
     Args:
-        channels: 1 (grey) or 3 (RGB).
-        height: of the result, in pixels.
-        width: of the result, in pixels.
-        crop: scale and centre-crop to that size; else another size is a WrongSizeError.
+        channels: C: 1 (grey) or 3 (RGB).
+        height: H, in pixels.
+        width: W, in pixels.
+        crop: scale and centre-crop images of another size; else they are a WrongSizeError.
     """
 
     channels: int
@@ -49,12 +49,18 @@ class Decoder:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
         return self.channels, self.height, self.width
 
     def __call__(self, file: str | bytes) -> Bytes:
-        """Decode a path, or a file's content. What is broken raises whatever Pillow raises."""
+        """Decode the file at a path, or the content of a file.
+
+        Raises:
+            WrongSizeError: the image has another size, and `crop` is False.
+            Exception: Pillow cannot read the file; it raises all kinds of exceptions.
+        """
         with open_image(file) as opened:
-            if self.crop:  # a JPEG can be decoded at 1/2, 1/4, 1/8: still twice what is needed
+            if self.crop:  # faster: a JPEG is decoded at 1/2, 1/4 or 1/8, if still twice as large
                 opened.draft(opened.mode, (2 * self.width, 2 * self.height))
             image = upright(opened)
             image = to_8_bits(image).convert("L" if self.channels == 1 else "RGB")
@@ -67,26 +73,30 @@ class Decoder:
 
 
 def crop_to(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The largest centred cut of that shape, scaled (bilinear, every pixel counted)."""
+    """The largest centred crop of that shape, scaled with antialiased bilinear filtering."""
     return ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
 
 
 def open_image(file: str | bytes) -> Image.Image:
-    """The image, its header read and its pixels not yet."""
+    """Open an image, from a path or a file's content. Only its header is read."""
     if isinstance(file, bytes):
         return Image.open(io.BytesIO(file), formats=FORMATS)
     return Image.open(file, formats=FORMATS)
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turned and mirrored as its EXIF orientation says."""
+    """The image, loaded, turned and mirrored according to its EXIF orientation."""
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
-    """Greys of 16 bits scaled to 8 (Pillow's own conversion clips them)."""
+    """Scale 16-bit grey to 8 bits; Pillow's conversion would clip the values.
+
+    Raises:
+        ValueError: floating-point pixels, or values of more than 16 bits.
+    """
     if not image.mode.startswith("I"):
         if image.mode == "F":
             raise ValueError("pixels are floating-point numbers")

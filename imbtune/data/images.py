@@ -1,4 +1,4 @@
-"""Images in memory, or still encoded where they would not fit.
+"""Images with labels, decoded in memory or, where they would not fit, still encoded.
 
 Shapes: N images, C channels, H and W pixels, K classes.
 """
@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,22 +20,23 @@ from imbtune.errors import DataError
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
+Array = NDArray[Any]
 
-STATISTICS_SAMPLE = 10_000  # images that mean and deviation are taken from
-BLOCK = 500  # images decoded at a time where all are gone through
+STATISTICS_SAMPLE = 10_000  # images from which mean and standard deviation are computed
+BLOCK = 500  # images decoded at a time in loops over all images
 
 
 class EncodedPixels:
-    """Pixels (N, C, H, W) uint8 that are decoded when they are asked for.
+    """Pixels (N, C, H, W) uint8 that are decoded on access.
 
-    It has as much of an array as training needs: `shape`, `nbytes`, `len`, and a batch by its
-    indices. It pickles to the encoded files, or to their paths.
+    It has the part of an array's interface that training needs: `shape`, `nbytes`, `len`, iteration
+    and indexing with an array of indices. It is pickled as encoded files, or as their paths.
 
     Args:
-        files: the files' content, or their paths as bytes.
-        are_paths: which of the two.
-        decoder: makes (C, H, W) of one file; the same every time.
-        digests_N32: SHA-256 of each image's pixels, taken when it was found whole.
+        files: the encoded files, or their paths as bytes.
+        are_paths: whether `files` are paths.
+        decoder: decodes one file to (C, H, W); always to the same pixels.
+        digests_N32: SHA-256 of each image's pixels, from when the data set was loaded.
     """
 
     def __init__(
@@ -48,28 +50,33 @@ class EncodedPixels:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W)."""
         return (len(self), *self.decoder.shape)
 
     @property
     def nbytes(self) -> int:
-        """What all of it would take as an array."""
+        """The size of the decoded pixels in bytes."""
         return int(np.prod(self.shape))
 
     def __getitem__(self, index: Ints) -> Bytes:
-        """The images at `index` (n,), decoded: (n, C, H, W). One whole number gives (C, H, W)."""
+        """The images at `index` (n,), decoded (n, C, H, W); for a single index (C, H, W).
+
+        Raises:
+            DataError: a file cannot be read any more.
+        """
         rows = np.asarray(index)
         if rows.ndim == 0:
             return self._decode(int(rows))
         decoded = np.empty((len(rows), *self.decoder.shape), dtype=np.uint8)
-        for place, row in enumerate(rows.tolist()):
-            decoded[place] = self._decode(row)
+        for i, row in enumerate(rows.tolist()):
+            decoded[i] = self._decode(row)
         return decoded
 
     def __iter__(self) -> Iterator[Bytes]:
         return (self._decode(row) for row in range(len(self)))
 
     def take(self, index: Ints) -> EncodedPixels:
-        """Those at `index`, still encoded."""
+        """The images at `index`, still encoded."""
         files = self.files.take(pa.array(index))
         return EncodedPixels(files, self.are_paths, self.decoder, self.digests_N32[index])
 
@@ -78,10 +85,10 @@ class EncodedPixels:
         file = os.fsdecode(content) if self.are_paths else content
         try:
             return self.decoder(file)
-        except Exception as error:  # each was whole when it was loaded
+        except Exception as error:  # it could be read when the data set was loaded
             name = file if self.are_paths else f"image {row}"
             raise DataError(
-                f"{name} cannot be read any more ({error}): leave the data alone while it is used"
+                f"{name} cannot be read any more ({error}): do not change the data during a run"
             ) from error
 
 
@@ -90,7 +97,7 @@ Pixels = Bytes | EncodedPixels
 
 @dataclass(frozen=True)
 class Images:
-    """Images (N, C, H, W) uint8 with their labels (N,) int64 in 0 … K-1."""
+    """Pixels (N, C, H, W) uint8 and labels (N,) int64 in 0 … K-1."""
 
     pixels: Pixels
     labels: Ints
@@ -99,7 +106,7 @@ class Images:
         return len(self.labels)
 
     def take(self, index: Ints) -> Images:
-        """Those at `index`; encoded pixels stay encoded."""
+        """The images at `index`; encoded pixels stay encoded."""
         if isinstance(self.pixels, EncodedPixels):
             return Images(self.pixels.take(index), self.labels[index])
         return Images(np.ascontiguousarray(self.pixels[index]), self.labels[index])
@@ -116,19 +123,20 @@ class Images:
 
     def digest(self) -> bytes:
         """SHA-256 of shape, pixels and labels; the same for encoded and decoded pixels."""
-        whole = hashlib.sha256(str(self.pixels.shape).encode())
+        digest = hashlib.sha256(str(self.pixels.shape).encode())
         if isinstance(self.pixels, EncodedPixels):
-            whole.update(np.ascontiguousarray(self.pixels.digests_N32).data)
+            digest.update(np.ascontiguousarray(self.pixels.digests_N32).data)
         else:
             for image in self.pixels:
-                whole.update(hashlib.sha256(np.ascontiguousarray(image).data).digest())
-        whole.update(np.ascontiguousarray(self.labels).data)
-        return whole.digest()
+                digest.update(hashlib.sha256(np.ascontiguousarray(image).data).digest())
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.digest()
 
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Per channel, of pixels in [0, 1], over all images or a fixed sample of 10,000.
+        """Mean and standard deviation of each channel, of pixels in [0, 1].
 
-        A channel of one value has the deviation 1/255, so that it can be divided by.
+        They are computed from all images, or from a fixed sample of 10,000. The deviation is at
+        least 1/255, since it is divided by.
         """
         rows = np.arange(len(self))
         if len(rows) > STATISTICS_SAMPLE:
@@ -141,6 +149,6 @@ class Images:
                 counts_CV[c] += np.bincount(block[:, c].ravel(), minlength=256)
         values_V, share_CV = np.arange(256) / 255, counts_CV / counts_CV[0].sum()
         mean_C = share_CV @ values_V
-        variance_C = (share_CV * (values_V - mean_C[:, None]) ** 2).sum(axis=1)  # never below 0
+        variance_C = (share_CV * (values_V - mean_C[:, None]) ** 2).sum(axis=1)  # >= 0
         std_C = np.sqrt(variance_C).clip(min=1 / 255)
         return tuple(mean_C.tolist()), tuple(std_C.tolist())

@@ -1,10 +1,10 @@
-"""Imbalance profiles: how many training images each class keeps.
+"""Imbalance profiles: the number of training images of each class.
 
-n_max images of the largest class, f = 1/ratio, K classes, class order = label order:
+With n_max images in the largest class, f = 1/ratio, and K classes k in the order of their labels:
 
     exp:   n_k = int(n_max · f^(k/(K-1)))          (CIFAR-LT; Cao et al. 2019)
-    step:  the first K//2 classes n_max, the others int(n_max · f)
-    as_is: every image that there is
+    step:  n_k = n_max for the first K//2 classes, int(n_max · f) for the others
+    as_is: n_k = all images of class k
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from imbtune.registry import Knob
 
 LDAM = "Cao et al. 2019, arXiv 1906.07413"
 Ints = NDArray[np.int64]
-SubsetSeed = Annotated[int, Knob("draws which images stay; not the training seed", 0)]
+SubsetSeed = Annotated[int, Knob("seed of the choice of images; not the training seed", 0)]
 
 
 @dataclass(frozen=True)
 class Imbalance:
-    """Knobs of every data set: its profile, its validation split, its augmentation."""
+    """The knobs of every data set: imbalance profile, validation split and augmentation."""
 
     profile: Annotated[
-        str, Knob("how class sizes fall", choices=("exp", "step", "as_is"), source=LDAM)
+        str, Knob("how class sizes decrease", choices=("exp", "step", "as_is"), source=LDAM)
     ] = "exp"
     ratio: Annotated[float, Knob("largest class / smallest class", 1, source=LDAM)] = 100.0
     head: Annotated[
-        int, Knob("images of the largest class; 0 is as many as every class has", 0)
+        int, Knob("images of the largest class; 0 is as many as the smallest class has", 0)
     ] = 0
     val_per_class: Annotated[
-        int, Knob("validation images of each class; profile as_is has val_share instead", 1)
+        int, Knob("validation images of each class; profile as_is uses val_share instead", 1)
     ] = 100
     val_share: Annotated[
-        float, Knob("share of each class to validate on with profile as_is", 0.01, 0.9)
+        float, Knob("validation share of each class with profile as_is", 0.01, 0.9)
     ] = 0.2
     subset_seed: SubsetSeed = 0
     augment: Annotated[
         str,
         Knob(
-            "random shift and mirroring of training images; standard is the data set's own",
+            "random shift and mirroring of training images; standard is the data set's default",
             choices=("standard", "shift", "shift_flip", "none"),
         ),
     ] = "standard"
@@ -54,14 +54,15 @@ class Imbalance:
 def profile_counts(
     imbalance: Imbalance, available_K: Ints, classes: Sequence[str] | None = None
 ) -> Ints:
-    """Images that each class keeps, (K,).
+    """The number of training images of each class, int64 (K,).
 
     Args:
-        available_K: images that each class has.
-        classes: their names, for messages; else their labels.
+        imbalance: the profile.
+        available_K: the images that the data set has of each class.
+        classes: the names of the classes, for messages; None for their labels.
 
     Raises:
-        DataError: a class would keep none, or has fewer than its share.
+        DataError: the profile leaves a class without images, or needs more than it has.
     """
     if imbalance.profile == "as_is":
         return available_K.copy()
@@ -80,12 +81,12 @@ def profile_counts(
             )
         if want > have:
             raise DataError(
-                f"class '{names[k]}' has {have} images and the profile asks for {want}: "
+                f"class '{names[k]}' has {have} images, but the profile needs {want}: "
                 f"set data.head to at most {int(available_K.min())}"
             )
     return np.array(counts, dtype=np.int64)
 
 
 def _floor(images: float) -> int:
-    """Whole images: int(), but for products that rounding left below theirs (4900 · (1/49))."""
+    """int(), except where rounding errors put a whole number just below itself (4900 · (1/49))."""
     return int(images * (1 + 1e-12))

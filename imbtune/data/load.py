@@ -1,12 +1,13 @@
-"""The data sets by name.
+"""Load data sets by name.
 
-`load(name, knobs, data_source)` gives the whole data set. A data set is a function from
-`DataSource` and its own knobs to a `Dataset`, registered under a name:
+`load(name, knobs, data_source)` returns the whole data set. A data set is a function from a
+`DataSource` and its knobs to a `Dataset`, registered under a name:
 
     @datasets.register("mine", help="…")
-    def mine(source: DataSource, *, size: Annotated[int, Knob("pixels", 8)] = 32) -> Dataset: ...
+    def mine(data_source: DataSource, *, size: Annotated[int, Knob("pixels", 8)] = 32) -> Dataset:
+        ...
 
-It may also declare a setting that all data sets share (`subset_seed`), and gets that one's value.
+It may also declare a shared knob (`subset_seed`), to get its value.
 """
 
 from __future__ import annotations
@@ -31,48 +32,52 @@ NAMED = 5  # classes that a message names
 def load(
     name: str, knobs: Mapping[str, Value] | None = None, data_source: DataSource | None = None
 ) -> Dataset:
-    """The data set `name`, checked.
+    """Load a data set and check that each class has training and test images.
 
     Args:
-        knobs: of the data set; others are passed over, and what is left out takes its default.
-        data_source: where from and how strictly; the download cache unless given.
+        knobs: values of the data set's knobs, by name; others are ignored, missing ones have their
+            defaults.
+        data_source: where to read from; None for the download cache.
 
     Raises:
         ConfigError: an unknown name.
-        DataError: files that are missing, truncated, or not what they should be.
+        DataError: files that are missing, broken or of the wrong kind, or a class without images.
     """
     make, data_source = datasets[name].make, data_source or DataSource()
     declared = {key: value for key, value in (knobs or {}).items() if key in knobs_of(make)}
     dataset = cached(name, make, data_source, declared)
     for part, images in (("training", dataset.train), ("test", dataset.test)):
         counts = images.counts(len(dataset.classes))
-        lacking = [k for k, count in enumerate(counts[: len(dataset.classes)]) if not count]
-        if lacking or len(counts) > len(dataset.classes):
-            raise DataError(_says_lacking(name, data_source.root, part, dataset.classes, lacking))
-    return replace(dataset, notes=(*dataset.notes, *_says_encoded(dataset)))
+        empty = [k for k, count in enumerate(counts[: len(dataset.classes)]) if not count]
+        if empty or len(counts) > len(dataset.classes):
+            message = _describe_bad_labels(name, data_source.root, part, dataset.classes, empty)
+            raise DataError(message)
+    return replace(dataset, notes=(*dataset.notes, *_encoded_notes(dataset)))
 
 
-def _says_encoded(dataset: Dataset) -> tuple[str, ...]:
+def _encoded_notes(dataset: Dataset) -> tuple[str, ...]:
+    """A note that the images stay encoded, if they do."""
     parts = (dataset.train, dataset.test)
     if not any(isinstance(images.pixels, EncodedPixels) for images in parts):
         return ()
     n, size = sum(map(len, parts)), sum(images.pixels.nbytes for images in parts)
     return (
-        f"{n:,} images take {describe_size(size)} decoded, more than the "
-        f"{describe_size(memory_limit())} they may: they stay encoded and are decoded anew in "
-        f"every epoch ($IMBTUNE_MEMORY sets what they may take)",
+        f"{n:,} images would take {describe_size(size)} decoded, more than the limit of "
+        f"{describe_size(memory_limit())}: they stay encoded and are decoded again in every epoch "
+        f"($IMBTUNE_MEMORY sets the limit)",
     )
 
 
-def _says_lacking(
-    name: str, root: Path | None, part: str, classes: tuple[str, ...], lacking: list[int]
+def _describe_bad_labels(
+    name: str, root: Path | None, part: str, classes: tuple[str, ...], empty: list[int]
 ) -> str:
+    """The message for classes without images (`empty`), or for labels that no class has."""
     where = f"data set '{name}'" + (f" in {root}" if root else "")
-    if not lacking:
-        return f"{where} has {part} labels beyond its {len(classes)} classes: check the files"
-    names = ", ".join(f"'{classes[k]}'" for k in lacking[:NAMED])
-    names += ", …" if len(lacking) > NAMED else ""
+    if not empty:
+        return f"{where} has {part} labels above its {len(classes)} classes: check the files"
+    names = ", ".join(f"'{classes[k]}'" for k in empty[:NAMED])
+    names += ", …" if len(empty) > NAMED else ""
     return (
-        f"{where} has no {part} image of {len(lacking)} of its {len(classes)} classes ({names}): "
+        f"{where} has no {part} image of {len(empty)} of its {len(classes)} classes ({names}): "
         f"check the files, or leave those classes out"
     )

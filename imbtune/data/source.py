@@ -1,4 +1,4 @@
-"""How a data set is read: from where, how strictly, and how much memory its images may take."""
+"""Where a data set is read from, and how much memory its images may take."""
 
 from __future__ import annotations
 
@@ -15,82 +15,89 @@ UNITS |= {f"{unit}I": 1024**i for i, unit in enumerate("KMGT", 1)}
 
 @dataclass(frozen=True)
 class DataSource:
-    """What every data set is made with.
+    """Where a data set is read from. Every data set function gets one.
 
-    root: the folder or file to read from; None is the download cache. skip_corrupt: go on without
-    images that cannot be read.
+    Args:
+        root: the folder or file to read from; None for the download cache.
+        skip_corrupt: leave out images that cannot be read, instead of failing.
     """
 
     root: Path | None = None
     skip_corrupt: bool = False
 
-    def folder(self, name: str) -> Path | None:
-        """The root, which must be a folder for the data set `name`."""
+    def root_folder(self, name: str) -> Path | None:
+        """The root, or DataError if it is a file. `name` is the data set, for the message."""
         if self.root and not self.root.is_dir():
             raise DataError(f"{self.root} is a file: the data set '{name}' is read from a folder")
         return self.root
 
-    def given(self, name: str) -> Path:
-        """The root, which must be given for the data set `name`."""
+    def required_root(self, name: str) -> Path:
+        """The root, or DataError if it is None. `name` is the data set, for the message."""
         if self.root is None:
-            raise DataError(
-                f"the data set '{name}' is your own: say where, --data or $IMBTUNE_DATA"
-            )
+            raise DataError(f"the data set '{name}' needs a path: set --data or $IMBTUNE_DATA")
         return self.root
 
 
-def data_root(given: Path | None) -> Path | None:
-    """Where to read from: `--data`, else `$IMBTUNE_DATA`, else None (the download cache).
+def data_root(path: Path | None) -> Path | None:
+    """The absolute path to read from: `path`, else `$IMBTUNE_DATA`, else None (download cache).
+
+    Args:
+        path: the value of `--data`, if it was given.
 
     Raises:
-        DataError: neither a folder that can be looked into nor a file that can be read.
+        DataError: the path is neither a readable folder nor a readable file.
     """
-    chosen = given or (Path(env) if (env := os.environ.get("IMBTUNE_DATA")) else None)
+    chosen = path or (Path(env) if (env := os.environ.get("IMBTUNE_DATA")) else None)
     if chosen is None:
         return None
     try:
         if chosen.is_file():
             chosen.open("rb").close()
         else:
-            os.scandir(f"{chosen}/.").close()  # the dot asks for leave to read the files in it, too
+            os.scandir(
+                f"{chosen}/."
+            ).close()  # with the dot: checks the permission to open files, too
     except OSError as error:
         raise DataError(
-            f"no data folder {chosen} ({error.strerror}): give --data or $IMBTUNE_DATA a folder, "
+            f"no data folder {chosen} ({error.strerror}): set --data or $IMBTUNE_DATA to a folder "
             f"or a .npz file"
         ) from error
     return chosen.absolute()  # Ray's workers run in another folder
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of this machine's cache: $IMBTUNE_CACHE, else in the user's own cache folder."""
-    if given := os.environ.get("IMBTUNE_CACHE"):
-        return Path(given).absolute() / name
+    """The folder `name` of the cache: in $IMBTUNE_CACHE, else in the user's cache folder."""
+    if cache := os.environ.get("IMBTUNE_CACHE"):
+        return Path(cache).absolute() / name
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "imbtune" / name
 
 
 def memory_limit() -> int:
-    """Bytes that decoded images may take: $IMBTUNE_MEMORY, else half of the memory available.
+    """The limit for decoded images in bytes: $IMBTUNE_MEMORY, else half of the available memory.
 
     The other half is for the splits, which are copies.
+
+    Raises:
+        DataError: $IMBTUNE_MEMORY is not a size.
     """
-    given = os.environ.get("IMBTUNE_MEMORY", "").strip()
-    if not given:
+    limit = os.environ.get("IMBTUNE_MEMORY", "").strip()
+    if not limit:
         return _memory_available() // 2
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", given.upper())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", limit.upper())
     if not match or match[2] not in UNITS:
-        raise DataError(f"$IMBTUNE_MEMORY={given} is no size: give one such as 2GB or 500MB")
+        raise DataError(f"$IMBTUNE_MEMORY={limit} is not a size: use a value such as 2GB or 500MB")
     return int(float(match[1]) * UNITS[match[2]])
 
 
 def describe_size(size: int) -> str:
-    """Bytes in the unit that reads best."""
+    """A number of bytes with a suitable unit, such as 1.5 GB."""
     unit = next((u for u in ("T", "G", "M", "K") if size >= UNITS[u]), "")
     return f"{size / UNITS[unit]:.3g} {unit}B"
 
 
 def _memory_available() -> int:
-    """What the system could still give, and a container's own limit."""
+    """The available memory in bytes, within the limit of a container."""
     limits = []
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()

@@ -1,15 +1,16 @@
-"""From a whole data set to what a search sees, and to what a final training sees.
+"""The splits of a data set for a search, and for the final training.
 
-Each class's training images are shuffled once by `subset_seed`. The first n_k are the benchmark's
-training set. Validation images come from those left over; where a class leaves too few, the rest
-is held out of its n_k and returns for the final training. Images left over never train anything:
-they would change the imbalance ratio.
+The training images of each class are shuffled with `subset_seed`. The first n_k of them, according
+to the imbalance profile, are the benchmark's training set. The validation images come from the
+remaining images; if a class has too few of these, the others are held out from its n_k during the
+search and return for the final training. Remaining images are never trained on, since that would
+change the imbalance ratio.
 
-    search:  train = n_k minus what is held out     val  = val_per_class of each class
-    final:   train = all n_k                        test = the data set's own test set
+    search:  train = the n_k, without those held out    validation = val_per_class of each class
+    final:   train = all n_k                            test = the data set's test set
 
-A data set that is imbalanced already (`profile: as_is`) leaves nothing over: there the share
-val_share of each class is held out, at least one image, and at least one stays.
+With `profile: as_is` no images remain. Then the share `val_share` of each class is held out: at
+least one image, and at least one stays for training.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a data set's pixels become network input: its standard augmentation and scaling.
+    """How a data set's pixels become network input: normalisation and standard augmentation.
 
-    mean, std: per channel, of pixels in [0, 1]. pad: pixels of a random shift; flip: mirroring.
+    Args:
+        mean: of each channel, for pixels in [0, 1].
+        std: standard deviation of each channel, for pixels in [0, 1].
+        pad: the largest random shift in pixels; 0 for none.
+        flip: whether to mirror images at random.
     """
 
     mean: tuple[float, ...]
@@ -50,9 +55,14 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole data set, balanced or not, as its makers split it.
+    """A whole data set, with its own split into training and test images.
 
-    notes: what the user must be told of how it was read, a line each.
+    Args:
+        train: the training images.
+        test: the test images.
+        classes: the names of the classes, in the order of their labels.
+        preprocessing: how pixels become network input.
+        notes: messages for the user about how the data was read, one line each.
     """
 
     train: Images
@@ -64,9 +74,15 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """What one training run may see: `train` to learn from, `held_out` to be scored on.
+    """The data of one training run.
 
-    In a search `held_out` is the validation set; in a final training it is the test set.
+    Args:
+        train: the images that are trained on.
+        held_out: the images that the model is evaluated on: the validation set in a search, the
+            test set in the final training.
+        classes: the names of the classes, in the order of their labels.
+        preprocessing: how pixels become network input.
+        notes: messages for the user about how the data was read, one line each.
     """
 
     train: Images
@@ -76,84 +92,100 @@ class Splits:
     notes: tuple[str, ...] = ()
 
     def counts(self) -> Ints:
+        """The number of training images of each class, (K,)."""
         return self.train.counts(len(self.classes))
 
     def fingerprint(self) -> str:
-        """SHA-256 over the pixels and labels of both parts: the same data, the same figure."""
+        """SHA-256 in hex over the pixels and labels of both parts."""
         return hashlib.sha256(self.train.digest() + self.held_out.digest()).hexdigest()
 
 
 def search_splits(dataset: Dataset, imbalance: Imbalance) -> Splits:
-    """Train and validation sets for a search, carved from the training data alone."""
-    kept, held = _carve(dataset.train, dataset.classes, imbalance)
-    held_out = np.isin(kept, held)
-    return _splits(
-        dataset, imbalance, dataset.train.take(kept[~held_out]), dataset.train.take(held)
-    )
+    """The training and validation sets of a search, both from the training images.
+
+    Raises:
+        DataError: a class has too few images for the profile or the validation set.
+    """
+    kept, validation = _select(dataset.train, dataset.classes, imbalance)
+    train = dataset.train.take(kept[~np.isin(kept, validation)])
+    return _splits(dataset, imbalance, train, dataset.train.take(validation))
 
 
 def final_splits(dataset: Dataset, imbalance: Imbalance) -> Splits:
-    """The benchmark's whole training set, and the test set."""
-    kept, _ = _carve(dataset.train, dataset.classes, imbalance)
+    """The whole training set of the benchmark, and the test set.
+
+    Raises:
+        DataError: as :func:`search_splits`.
+    """
+    kept, _ = _select(dataset.train, dataset.classes, imbalance)
     return _splits(dataset, imbalance, dataset.train.take(kept), dataset.test)
 
 
-def _splits(dataset: Dataset, imbalance: Imbalance, train: Images, held: Images) -> Splits:
+def _splits(dataset: Dataset, imbalance: Imbalance, train: Images, held_out: Images) -> Splits:
     preprocessing = _augmented(dataset.preprocessing, imbalance.augment, train.pixels.shape[2])
-    return Splits(train, held, dataset.classes, preprocessing, dataset.notes)
+    return Splits(train, held_out, dataset.classes, preprocessing, dataset.notes)
 
 
 def standard_pad(height: int) -> int:
-    """An eighth of the image, as 4 of CIFAR's 32 and 8 of Tiny-ImageNet's 64."""
+    """The usual shift in pixels: an eighth of the height (4 of CIFAR's 32), at least 1."""
     return max(1, height // 8)
 
 
 def _augmented(preprocessing: Preprocessing, augment: str, height: int) -> Preprocessing:
+    """`preprocessing` with the augmentation of the knob `data.augment`."""
     if augment == "standard":
         return preprocessing
     pad = 0 if augment == "none" else preprocessing.pad or standard_pad(height)
     return replace(preprocessing, pad=pad, flip=augment == "shift_flip")
 
 
-def _carve(train: Images, classes: tuple[str, ...], imbalance: Imbalance) -> tuple[Ints, Ints]:
-    """Indices of the benchmark's training images, and of the validation images."""
+def _select(train: Images, classes: tuple[str, ...], imbalance: Imbalance) -> tuple[Ints, Ints]:
+    """The indices of the benchmark's training images and of the validation images.
+
+    The two overlap where a class has too few other images.
+    """
     available_K = train.counts(len(classes))
     counts_K = profile_counts(imbalance, available_K, classes)
     validation_K = _validation_counts(imbalance, available_K, classes)
     rng = np.random.default_rng(imbalance.subset_seed)
-    kept, held = [], []
-    for k, (n_k, validation) in enumerate(zip(counts_K, validation_K, strict=True)):
+    kept, held_out = [], []
+    for k, (n_k, n_val) in enumerate(zip(counts_K, validation_K, strict=True)):
         of_class = rng.permutation(np.flatnonzero(train.labels == k))
-        held_out = max(0, validation - (len(of_class) - n_k))
-        if held_out >= n_k:
+        overlap = max(0, n_val - (len(of_class) - n_k))
+        if overlap >= n_k:
             raise DataError(
                 f"data.val_per_class={imbalance.val_per_class} takes every image of class "
                 f"'{classes[k]}', which has {len(of_class)}: use at most {available_K.min() - 1}"
             )
-        start = n_k - held_out  # the class's last training images, then those left over
+        start = n_k - overlap  # the class's last training images, then the remaining images
         kept.append(of_class[:n_k])
-        held.append(of_class[start : start + validation])
-    return np.concatenate(kept), np.concatenate(held)
+        held_out.append(of_class[start : start + n_val])
+    return np.concatenate(kept), np.concatenate(held_out)
 
 
 def _validation_counts(imbalance: Imbalance, available_K: Ints, classes: tuple[str, ...]) -> Ints:
-    """Validation images of each class, (K,)."""
+    """The number of validation images of each class, (K,).
+
+    Raises:
+        DataError: with `profile: as_is`, a class with fewer than 2 images.
+    """
     if imbalance.profile != "as_is":
         return np.full_like(available_K, imbalance.val_per_class)
     if available_K.min() < 2:
         k = int(available_K.argmin())
         raise DataError(
-            f"class '{classes[k]}' has {available_K[k]} training image, and profile 'as_is' needs "
-            f"2, one to learn from and one to validate on: add images or leave the class out"
+            f"class '{classes[k]}' has {available_K[k]} training image, but profile 'as_is' needs "
+            f"2, one for training and one for validation: add images or leave the class out"
         )
     return share_counts(imbalance.val_share, available_K)
 
 
 def share_counts(share: float, available_K: Ints) -> Ints:
-    """A share of each class (K,), rounded: at least one image, and at least one is left.
+    """A share of the images of each class, rounded, (K,): at least one, and at least one remains.
 
     Args:
-        available_K: at least 2 of each class.
+        share: in [0, 1].
+        available_K: the images of each class, at least 2.
     """
     counts_K: Ints = np.clip(np.rint(share * available_K).astype(np.int64), 1, available_K - 1)
     return counts_K

@@ -1,5 +1,5 @@
-"""What a training run is made of: mixing, losses, class weights, samplers, schedules.
+"""The methods of a training run: mixing, losses, class weights, sampling, schedules, optimizers.
 
-Every part is a small pure function. Shape suffixes: B a batch, K classes, N training images,
-S the steps of an epoch.
+Each method is a small pure function that is registered under a name. Shape suffixes of names: B a
+batch, K classes, N training images, S steps of an epoch.
 """

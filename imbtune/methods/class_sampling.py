@@ -1,7 +1,10 @@
-"""Samplers: how often each class is drawn in an epoch.
+"""Class sampling: the probability of each class in the batches of an epoch.
 
-A sampler is a function `(counts_K, progress) -> probabilities_K`, or None for every image once
-(instance sampling). `progress` is the share of the whole run done, in [0, 1].
+A sampler is a function `(counts_K, progress) -> probabilities_K`:
+
+    counts_K:         training images of each class, int64 (K,)
+    progress:         share of the run that is done, in [0, 1]
+    probabilities_K:  float64 (K,), at least 0, sum 1; or None: each image once per epoch
 """
 
 from __future__ import annotations
@@ -18,34 +21,36 @@ Ints = NDArray[np.int64]
 samplers = Registry("sampler", "how often each class is drawn")
 
 
-@samplers.register("instance", help="every image once an epoch")
+@samplers.register("instance", help="every image once per epoch")
 def instance(counts_K: Ints, progress: float) -> Floats | None:
-    """No class probabilities: a permutation of the images."""
+    """None: an epoch is a permutation of the images."""
     return None
 
 
 @samplers.register("class_balanced", help="every class equally often", source=DECOUPLING)
 def class_balanced(counts_K: Ints, progress: float) -> Floats | None:
-    """p_k = 1/K."""
+    """p_k = 1/K, for the K classes that have images. (K,)"""
     return class_shares(counts_K, 0)
 
 
-@samplers.register("square_root", help="classes by the root of their size", source=DECOUPLING)
+@samplers.register(
+    "square_root", help="classes by the square root of their size", source=DECOUPLING
+)
 def square_root(counts_K: Ints, progress: float) -> Floats | None:
-    """p_k ∝ √n_k."""
+    """p_k ∝ √n_k. (K,)"""
     return class_shares(counts_K, 0.5)
 
 
 @samplers.register(
-    "progressively_balanced", help="from instance to class-balanced", source=DECOUPLING
+    "progressively_balanced", help="from instance to class-balanced sampling", source=DECOUPLING
 )
 def progressively_balanced(counts_K: Ints, progress: float) -> Floats | None:
-    """p_k = (1-t)·n_k/N + t/K, with t the share of the run done."""
+    """p_k = (1-t)·n_k/N + t/K, where t is `progress`. (K,)"""
     return (1 - progress) * class_shares(counts_K, 1) + progress * class_shares(counts_K, 0)
 
 
 def class_shares(counts_K: Ints, power: float) -> Floats:
-    """Probabilities ∝ n_k^power, 0 for a class without images. (K,)"""
+    """Class probabilities ∝ n_k^power, and 0 for a class without images. (K,)"""
     weights_K = np.zeros(len(counts_K))
     np.power(counts_K, power, out=weights_K, where=counts_K > 0, dtype=np.float64)
     probabilities: Floats = weights_K / weights_K.sum()
@@ -58,7 +63,14 @@ def draw_indices(
     total: int,
     rng: np.random.Generator,
 ) -> Ints:
-    """`total` image indices: permutations one after another, or classes drawn, then members."""
+    """Draw `total` image indices, int64 in [0, N).
+
+    Args:
+        sampler_probs_K: class probabilities: a class is drawn, then one of its images uniformly.
+            None: permutations of all images, one after another.
+        labels_N: the class of each image.
+        rng: makes the draws.
+    """
     n = len(labels_N)
     if sampler_probs_K is None:
         rounds = -(-total // n)

@@ -1,8 +1,10 @@
-"""Class weights in the loss, and when in a run they act.
+"""Class weights in the loss, and in which part of a run they act.
 
-    w_K(t) = 1 + strength(t)·(w_K - 1),   w_K of mean 1 over the classes
+    w_K(t) = 1 + strength(t)·(w_K - 1)
 
-Deferred re-weighting (DRW) switches the strength from 0 to 1 where the cool-down begins.
+A part is a function `counts_K -> w_K`: from the training images of each class, float32 (K,), to
+weights (K,), at least 0, with mean 1 over the classes. The strength in [0, 1] follows the schedule:
+deferred re-weighting (DRW) switches it from 0 to 1 where the cool-down begins.
 """
 
 from __future__ import annotations
@@ -22,22 +24,24 @@ DRW = "Cao et al. 2019, arXiv 1906.07413"
 
 @dataclass(frozen=True)
 class WeightOptions:
-    """Knobs of every weighting scheme."""
+    """The knobs of every weighting scheme."""
 
     schedule: Annotated[
         str,
         Knob(
-            "when the weights act: from the cool-down on (deferred), growing through it (linear, "
-            "cosine), or through the whole run as its square (cumulative)",
+            "when the weights act: from the start of the cool-down (deferred), rising during it "
+            "(linear, cosine), or rising during the whole run as t² (cumulative)",
             choices=("never", "always", "deferred", "linear", "cosine", "cumulative"),
             source=DRW,
+            cooldown_only_choices=("never", "deferred", "linear", "cosine"),
+            off_choices=("never",),
         ),
     ] = "deferred"
     reduction: Annotated[
         str,
         Knob(
-            "weighted_mean divides by Σw; mean by the batch size, which shrinks the gradient "
-            "(the reference package's way)",
+            "weighted_mean divides by the sum of the weights; mean divides by the batch size, as "
+            "the reference package does, which makes the gradient smaller",
             choices=("weighted_mean", "mean"),
         ),
     ] = "weighted_mean"
@@ -46,9 +50,9 @@ class WeightOptions:
 weights = Registry("weights", "class weights in the loss, and when they act", WeightOptions)
 
 
-@weights.register("none", help="every class weighs 1", bare=True)
+@weights.register("none", help="weight 1 for every class", bare=True)
 def no_weights(counts_K: Tensor) -> Tensor:
-    """Ones."""
+    """w_k = 1. (K,)"""
     return torch.ones_like(counts_K)
 
 
@@ -57,10 +61,10 @@ def inverse(
     counts_K: Tensor,
     *,
     power: Annotated[
-        float, Knob("p: 1 is inverse frequency, 0 none", 0, 4, search=(0.25, 1.5))
+        float, Knob("p: 1 is inverse frequency, 0 no weights", 0, 4, search=(0.25, 1.5))
     ] = 1.0,
 ) -> Tensor:
-    """Inverse class frequency to a power, scaled to mean 1."""
+    """w_k ∝ n_k^(-power), scaled to mean 1. (K,)"""
     return _mean_one(counts_K ** (-power))
 
 
@@ -71,7 +75,7 @@ def effective_number(
     beta: Annotated[
         float,
         Knob(
-            "β: 0 none, 1 inverse frequency",
+            "β: 0 is no weights, towards 1 inverse frequency",
             0,
             0.9999999,
             search=(0.9, 0.99999),
@@ -79,20 +83,22 @@ def effective_number(
         ),
     ] = 0.9999,
 ) -> Tensor:
-    """The inverse effective number of samples, scaled to mean 1."""
-    n_K = counts_K.double()  # 1 - β^n cancels badly in float32 for β near 1
+    """w_k ∝ (1-β)/(1-β^n_k), the inverse effective number of samples, scaled to mean 1. (K,)"""
+    n_K = counts_K.double()  # in float32, 1 - β^n loses its digits for β near 1
     return _mean_one((1 - beta) / (1 - beta**n_K)).to(counts_K.dtype)
 
 
 def strength(schedule: str, cooldown: float, progress: float) -> float:
-    """How much of the weights acts, in [0, 1].
+    """The strength of the class weights, in [0, 1].
 
-    `linear` and `cosine` rise from 0 to 1 through the cool-down. `cumulative` is GLMC's
-    (Du et al. 2023, arXiv 2305.08661): the plain loss has the share 1 - t², the weighted one t².
+    `linear` and `cosine` rise from 0 to 1 during the cool-down. `cumulative` is GLMC's (Du et al.
+    2023, arXiv 2305.08661): the plain loss has the share 1 - t², the weighted one t².
 
     Args:
-        cooldown: share of the cool-down done; 0 in the trunk, above 0 from its first step on.
-        progress: t, share of the whole run done.
+        schedule: one of the choices of `weights.schedule`.
+        cooldown: share of the cool-down that is done; 0 in the trunk, above 0 from the first step
+            of the cool-down on.
+        progress: t, the share of the run that is done.
     """
     return {
         "never": 0.0,

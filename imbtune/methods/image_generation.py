@@ -1,7 +1,8 @@
-"""Images made for the rare classes, out of an autoencoder or out of the frequent classes' images.
+"""Image generation: new images for the rare classes.
 
-A part only names a method and its knobs; the work is in `imbtune.training.generators.deepsmote` and
-`imbtune.training.generators.m2m`, since both train a network of their own.
+DeepSMOTE makes them with an autoencoder, M2m out of images of the frequent classes. Both train a
+network of their own. The parts here only hold the knobs; `imbtune.training.generators` has the
+code.
 """
 
 from __future__ import annotations
@@ -18,24 +19,26 @@ SMOTE = "Chawla et al. 2002, doi 10.1613/jair.953"
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """Knobs of every way to generate images."""
+    """The knobs of every generator."""
 
     schedule: Annotated[
         str,
         Knob(
-            "when the images are shown: from the first epoch, or from the cool-down on (deferred)",
+            "when the images are used: from the first epoch (always), or from the start of the "
+            "cool-down (deferred)",
             choices=("always", "deferred"),
             source=M2M,
+            cooldown_only_choices=("deferred",),
         ),
     ] = "deferred"
     seed: Annotated[
         int,
-        Knob("draws the generated images and trains the helper network; not the training seed", 0),
+        Knob("seed of the generated images and of the helper network; not the training seed", 0),
     ] = 0
 
 
 class DeepSmote(NamedTuple):
-    """SMOTE in the latent space of an autoencoder; the fields are its knobs."""
+    """The knobs of DeepSMOTE (:func:`deepsmote` describes them)."""
 
     latent: int
     width: int
@@ -46,7 +49,7 @@ class DeepSmote(NamedTuple):
 
 
 class M2m(NamedTuple):
-    """Images of frequent classes translated into rare ones; the fields are its knobs."""
+    """The knobs of M2m (:func:`m2m` describes them)."""
 
     share: float
     steps: int
@@ -56,12 +59,12 @@ class M2m(NamedTuple):
     beta: float
 
 
-generators = Registry("generate", "images made for the rare classes", GenerateOptions)
+generators = Registry("generate", "new images for the rare classes", GenerateOptions)
 
 
 @generators.register("none", help="only real images", bare=True)
 def no_generation() -> None:
-    """Nothing is generated."""
+    """None: no images are generated."""
 
 
 @generators.register(
@@ -87,17 +90,19 @@ def deepsmote(
     penalty: Annotated[
         str,
         Knob(
-            "the second loss: a latent must decode to another image of its class (permuted), or, "
-            "as in the authors' code, to its own (matched)",
+            "the second loss: a latent code must decode to another image of its class (permuted, "
+            "as in the paper) or to its own image (matched, as in the authors' code)",
             choices=("permuted", "matched"),
         ),
     ] = "permuted",
 ) -> DeepSmote:
-    """Defaults of the authors' code, but for the epochs: 200 there, 50 here.
+    """x̃ = decode(z_i + u·(z_j - z_i)): z_j one of the k nearest codes of z_i's class, u ~ U(0, 1).
 
-    `latent` is 300 in their code for 28×28 grey images, 600 in the reference package for 32×32×3.
-    The autoencoder sees every image twice an epoch, so 200 epochs of it would cost a trial of 200
-    epochs about as much again as the training itself.
+    Every class gets as many images as the largest class has. The defaults are those of the
+    authors' code except for the epochs: 200 there, 50 here, since one epoch of the autoencoder
+    passes every image twice, so 200 would cost about as much as a training run of 200 epochs.
+    `latent` is 300 in the authors' code for 28×28 grey images, and 600 in the reference package
+    for 32×32 colour images.
     """
     return DeepSmote(latent, width, epochs, lr, neighbours, penalty)
 
@@ -115,7 +120,7 @@ def m2m(
     step_size: Annotated[
         float,
         Knob(
-            "η, the length of a step in pixels of [0, 1] (L2 norm over the image)",
+            "η, the L2 length of a step, for an image with pixels in [0, 1]",
             1e-4,
             10,
             search=(0.03, 0.3),
@@ -124,16 +129,28 @@ def m2m(
     ] = 0.1,
     lam: Annotated[
         float,
-        Knob("λ, how much the net forgets the source class", 0, 100, search=(0.01, 1), scale="log"),
+        Knob(
+            "λ, weight of the term that lowers the source class's logit",
+            0,
+            100,
+            search=(0.01, 1),
+            scale="log",
+        ),
     ] = 0.5,
     gamma: Annotated[
         float,
-        Knob("γ, the seed network's probability that accepts an image", 0, 1, search=(0.5, 0.99)),
+        Knob(
+            "γ, the lowest probability of the target class, by the seed network, at which an image "
+            "is accepted",
+            0,
+            1,
+            search=(0.5, 0.99),
+        ),
     ] = 0.9,
     beta: Annotated[
         float,
         Knob(
-            "β: the nearer to 1, the larger a source class must be than its target",
+            "β: the closer to 1, the larger a source class must be than its target class",
             0,
             0.9999999,
             search=(0.9, 0.9999),
@@ -141,5 +158,10 @@ def m2m(
         ),
     ] = 0.999,
 ) -> M2m:
-    """Values of the authors' script; the reference package has β = 0.9999."""
+    """Gradient steps turn an image of a frequent class into one of a rare class.
+
+    x ← clip(x - η·∇/‖∇‖), T times, with ∇ the gradient of CE(g(x), k) + λ·f(x)_i: g the seed
+    network, f the network in training, i the source class and k the target class. The defaults
+    are those of the authors' script; the reference package has β = 0.9999.
+    """
     return M2m(share, steps, step_size, lam, gamma, beta)

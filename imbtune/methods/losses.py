@@ -1,10 +1,11 @@
-"""One margin-softmax; each loss is a row of per-class vectors computed from the class counts.
+"""The losses: one margin-softmax, where each loss is a set of per-class vectors.
 
     z′   = s·(Δ ⊙ z - m_y·1[y] - |δ|⊙c) + ι,     δ ~ N(0, 1/3) clipped to [-1, 1]
     loss = (1 - p_y)^γ · [(1 - ε_y)·CE(z′, y) + ε_y·mean_k CE(z′, k)]
 
-A loss is a function `counts_K -> MarginSoftmax`. One of the user's own may return any function of
-logits and labels instead (:data:`LossFunction`). Shapes: B a batch, K classes.
+A loss is a function `counts_K -> MarginSoftmax`: from the training images of each class, float32
+(K,), to the vectors. A plugin's loss may return any function of logits and labels instead
+(:data:`LossFunction`). Shapes: B a batch, K classes.
 """
 
 from __future__ import annotations
@@ -29,12 +30,17 @@ LABEL_AWARE = "Zhong et al. 2021, arXiv 2104.00466"
 
 
 class MarginSoftmax(NamedTuple):
-    """The vectors that make one loss of the family. All float32, on the device of the logits.
+    """The vectors of one loss. All float32, on the device of the logits.
 
-    scale: s, (). slope_K: Δ, multiplies the logits. margin_K: m, taken from the logit of the true
-    class before scaling. bias_K: ι, added to the logits. focus: γ of the focal factor, ().
-    cloud_K: c, how far random noise may lower a logit before scaling. smooth_K: ε, the share of
-    the label that is spread over all classes where this is the true one, in [0, 1].
+    Attributes:
+        scale: s, ().
+        slope_K: Δ, multiplies the logits.
+        margin_K: m, subtracted from the logit of the true class before scaling.
+        bias_K: ι, added to the scaled logits.
+        focus: γ, the exponent of the focal factor, ().
+        cloud_K: c, the largest noise that is subtracted from a logit before scaling.
+        smooth_K: ε in [0, 1], the share of the label that is spread over all classes, for samples
+            of this class.
     """
 
     scale: Tensor
@@ -48,18 +54,18 @@ class MarginSoftmax(NamedTuple):
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]  # (logits_BK, labels_B) -> loss_B
 
-losses = Registry("loss", "the loss: one margin-softmax, a row of per-class vectors each")
+losses = Registry("loss", "the loss: a margin-softmax with its own per-class vectors")
 
 
 def margin_softmax(
     logits_BK: Tensor, labels_B: Tensor, vectors: MarginSoftmax, noise_BK: Tensor | None = None
 ) -> Tensor:
-    """The loss of each sample, (B,) as `labels_B`; or (L, B) for L labels of each, as (L, B).
+    """The loss of each sample, in the shape of `labels_B`.
 
     Args:
-        logits_BK: float32.
-        labels_B: int64 classes.
-        noise_BK: |δ| in [0, 1] from :func:`cloud_noise`; None is none.
+        logits_BK: float32 (B, K).
+        labels_B: int64 classes (B,), or (L, B) for L labels of each sample.
+        noise_BK: |δ| in [0, 1] from :func:`cloud_noise`; None for no noise.
     """
     shift_BK = F.one_hot(labels_B, logits_BK.shape[1]) * vectors.margin_K
     if noise_BK is not None:
@@ -69,17 +75,20 @@ def margin_softmax(
     log_p_B = log_p_BK.gather(-1, labels_B[..., None]).squeeze(-1)
     smooth_B = vectors.smooth_K[labels_B]
     entropy_B = -torch.lerp(log_p_B, log_p_BK.mean(-1), smooth_B)
-    # 1 - p_y as -expm1(log p_y), clamped so that the power has a finite gradient at p_y = 1
+    # 1 - p_y is -expm1(log p_y); clamped, since the power has no finite gradient at p_y = 1
     focal_B = torch.clamp(-torch.expm1(log_p_B), min=1e-12) ** vectors.focus
     return focal_B * entropy_B
 
 
 def cloud_noise(shape_BK: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """|δ| with δ ~ N(0, 1/3), 1/3 the standard deviation, clipped to [-1, 1]; torch's generator."""
+    """|δ| with δ ~ N(0, 1/3) clipped to [-1, 1], (B, K); 1/3 is the standard deviation.
+
+    Drawn from torch's global generator.
+    """
     return (torch.randn(shape_BK, device=device) / 3).abs().clamp(max=1)
 
 
-def _row(
+def _vectors(
     counts_K: Tensor,
     *,
     scale: float | Tensor = 1.0,
@@ -90,6 +99,7 @@ def _row(
     cloud_K: Tensor | None = None,
     smooth_K: Tensor | None = None,
 ) -> MarginSoftmax:
+    """The vectors of a loss; those that are not given leave cross-entropy unchanged."""
     zeros_K = torch.zeros_like(counts_K)
     return MarginSoftmax(
         torch.as_tensor(scale, dtype=counts_K.dtype, device=counts_K.device),
@@ -102,28 +112,28 @@ def _row(
     )
 
 
-def plain(vectors: MarginSoftmax) -> MarginSoftmax:
-    """Cross-entropy at the same scale: what a second stage on the same head learns with."""
-    return _row(torch.zeros_like(vectors.bias_K), scale=vectors.scale)
+def plain_cross_entropy(vectors: MarginSoftmax) -> MarginSoftmax:
+    """Cross-entropy with the same scale s, for retraining the same head after training."""
+    return _vectors(torch.zeros_like(vectors.bias_K), scale=vectors.scale)
 
 
 @losses.register("ce", help="cross-entropy")
 def ce(counts_K: Tensor) -> MarginSoftmax:
-    """Plain cross-entropy: every vector neutral."""
-    return _row(counts_K)
+    """Cross-entropy: s = Δ = 1, the other vectors 0."""
+    return _vectors(counts_K)
 
 
-@losses.register("focal", help="cross-entropy that looks away from easy samples", source=FOCAL)
+@losses.register("focal", help="cross-entropy with less weight on easy samples", source=FOCAL)
 def focal(
     counts_K: Tensor,
     *,
     gamma: Annotated[float, Knob("focusing exponent γ", 0, 10, search=(0, 3))] = 1.0,
 ) -> MarginSoftmax:
-    """(1 - p_y)^γ · CE; γ = 0 is CE."""
-    return _row(counts_K, focus=gamma)
+    """(1 - p_y)^γ · CE, with γ = `gamma`; γ = 0 is cross-entropy."""
+    return _vectors(counts_K, focus=gamma)
 
 
-_SCALE = Knob("s, multiplies the cosine logits", 1, 100, search=(10, 50), scale="log")
+_SCALE = Knob("s, multiplies the logits of the cosine head", 1, 100, search=(10, 50), scale="log")
 
 
 @losses.register(
@@ -137,18 +147,18 @@ def ldam(
     ] = 0.5,
     scale: Annotated[float, _SCALE] = 30.0,
 ) -> MarginSoftmax:
-    """m_k ∝ n_k^(-1/4), scaled so that the largest is `margin`."""
+    """m_k ∝ n_k^(-1/4), scaled so that the largest is `margin`; s = `scale`; a cosine head."""
     m_K = counts_K**-0.25
-    return _row(counts_K, scale=scale, margin_K=margin * m_K / m_K.max())
+    return _vectors(counts_K, scale=scale, margin_K=margin * m_K / m_K.max())
 
 
 @losses.register("balanced_softmax", help="logits + log n_k", source=BALANCED_SOFTMAX)
 def balanced_softmax(counts_K: Tensor) -> MarginSoftmax:
-    """ι = log n: logit adjustment with τ = 1, up to a constant."""
-    return _row(counts_K, bias_K=counts_K.log())
+    """ι_k = log n_k: logit adjustment with τ = 1, up to a constant."""
+    return _vectors(counts_K, bias_K=counts_K.log())
 
 
-_TEMPERATURE = Knob("τ, how much of the log prior is added", 0, 10, search=(0, 2.5))
+_TEMPERATURE = Knob("τ, multiplies the log prior that is added", 0, 10, search=(0, 2.5))
 _SLOPE = Knob("γ of the logit factors Δ_k = (n_k/n_max)^γ", 0, 2, search=(0, 0.5))
 
 
@@ -156,8 +166,8 @@ _SLOPE = Knob("γ of the logit factors Δ_k = (n_k/n_max)^γ", 0, 2, search=(0, 
 def logit_adjustment(
     counts_K: Tensor, *, tau: Annotated[float, _TEMPERATURE] = 1.0
 ) -> MarginSoftmax:
-    """ι = τ·log π with π the class shares."""
-    return _row(counts_K, bias_K=tau * _log_prior(counts_K))
+    """ι_k = τ·log π_k, with τ = `tau` and π_k the class's share of the training images."""
+    return _vectors(counts_K, bias_K=tau * _log_prior(counts_K))
 
 
 @losses.register("vs", help="logit factors and logit adjustment together", source=VS)
@@ -167,15 +177,15 @@ def vs(
     slope: Annotated[float, _SLOPE] = 0.3,
     tau: Annotated[float, _TEMPERATURE] = 1.0,
 ) -> MarginSoftmax:
-    """Δ = (n/n_max)^slope (the paper's γ) and ι = τ·log π; τ = slope = 0 is CE."""
+    """Δ_k = (n_k/n_max)^γ and ι_k = τ·log π_k, with γ = `slope`; γ = τ = 0 is cross-entropy."""
     slope_K = (counts_K / counts_K.max()) ** slope
-    return _row(counts_K, slope_K=slope_K, bias_K=tau * _log_prior(counts_K))
+    return _vectors(counts_K, slope_K=slope_K, bias_K=tau * _log_prior(counts_K))
 
 
-@losses.register("cdt", help="class-dependent temperatures: logit factors alone", source=CDT)
+@losses.register("cdt", help="class-dependent temperatures: logit factors only", source=CDT)
 def cdt(counts_K: Tensor, *, slope: Annotated[float, _SLOPE] = 0.3) -> MarginSoftmax:
-    """Δ = (n/n_max)^slope: VS with τ = 0."""
-    return _row(counts_K, slope_K=(counts_K / counts_K.max()) ** slope)
+    """Δ_k = (n_k/n_max)^γ, with γ = `slope`: VS with τ = 0."""
+    return _vectors(counts_K, slope_K=(counts_K / counts_K.max()) ** slope)
 
 
 @losses.register(
@@ -185,16 +195,18 @@ def gcl(
     counts_K: Tensor,
     *,
     noise: Annotated[
-        float, Knob("the cloud of the rarest class, as a share of a cosine", 0, 2, search=(0.1, 1))
+        float,
+        Knob("largest noise on the rarest class's cosine", 0, 2, search=(0.1, 1)),
     ] = 0.5,
     scale: Annotated[float, _SCALE] = 30.0,
 ) -> MarginSoftmax:
-    """Gaussian clouded logits: c_k = noise·(log n_max - log n_k)/(log n_max - log n_min).
+    """Gaussian clouded logits: c_k = `noise`·(log n_max - log n_k)/(log n_max - log n_min).
 
-    Its authors draw |δ| for all logits of a sample, and use noise = 0.5 on CIFAR-LT.
+    The noise is drawn for all logits of a sample, and the default is 0.5, as in the authors' code
+    for CIFAR-LT.
     """
     gap_K = counts_K.max().log() - counts_K.log()
-    return _row(counts_K, scale=scale, cloud_K=noise * gap_K / gap_K.max().clamp(min=1e-12))
+    return _vectors(counts_K, scale=scale, cloud_K=noise * gap_K / gap_K.max().clamp(min=1e-12))
 
 
 @losses.register(
@@ -208,13 +220,14 @@ def label_aware_smoothing(
     smooth_head: Annotated[float, Knob("ε of the largest class", 0, 1, search=(0.1, 0.5))] = 0.3,
     smooth_tail: Annotated[float, Knob("ε of the smallest class", 0, 1, search=(0, 0.2))] = 0.0,
     curve: Annotated[
-        str, Knob("how ε rises with n_k", choices=("concave", "linear", "convex"))
+        str, Knob("shape of ε as a function of n_k", choices=("concave", "linear", "convex"))
     ] = "concave",
 ) -> MarginSoftmax:
-    """ε_k from `smooth_tail` to `smooth_head` along x = (n_k - n_min)/(n_max - n_min).
+    """ε_k = `smooth_tail` + (`smooth_head` - `smooth_tail`)·f(x).
 
-    concave: sin(πx/2). convex: 1 - cos(πx/2). As in the authors' code the smoothed share is spread
-    over all K classes, the true one included; the paper writes K-1.
+    x is (n_k - n_min)/(n_max - n_min). f(x) is sin(πx/2) for `concave`, x for `linear`, and
+    1 - cos(πx/2) for `convex`. As in the authors' code, ε is spread over all K classes, the true
+    one included; in the paper over the other K-1.
     """
     span = (counts_K.max() - counts_K.min()).clamp(min=1)
     x_K = (counts_K - counts_K.min()) / span
@@ -223,7 +236,7 @@ def label_aware_smoothing(
         "linear": x_K,
         "convex": 1 - torch.cos(torch.pi / 2 * x_K),
     }[curve]
-    return _row(counts_K, smooth_K=smooth_tail + (smooth_head - smooth_tail) * rise_K)
+    return _vectors(counts_K, smooth_K=smooth_tail + (smooth_head - smooth_tail) * rise_K)
 
 
 def _log_prior(counts_K: Tensor) -> Tensor:

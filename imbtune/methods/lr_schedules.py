@@ -1,8 +1,9 @@
-"""The learning rate as a pure function of progress.
+"""Learning-rate schedules: the factor of the peak learning rate in the cool-down.
 
-A run is warm-up, trunk (constant rate), cool-down (the rate decays). Two numbers say where a step
-stands: the share of the warm-up done, and the share of the cool-down done, which is 0 until the
-trunk ends and above 0 from the cool-down's first step on.
+A run consists of the trunk, whose first epochs are the warm-up, and the cool-down. The rate rises
+in the warm-up and is constant until the trunk ends. A schedule is a function `cooldown -> factor`
+of the share of the cool-down that is done: 0 in the trunk, above 0 from the cool-down's first step
+on, at most 1. The factor is at least 0.
 """
 
 from __future__ import annotations
@@ -19,20 +20,32 @@ WSD = "Hägele et al. 2024, arXiv 2405.18392"
 
 @dataclass(frozen=True)
 class Phases:
-    """The lengths of the phases, as shares of the whole run."""
+    """The lengths of warm-up and cool-down, as shares of the run."""
 
     warmup: Annotated[float, Knob("share of the run with a rising rate", 0, 0.5)] = 0.025
     cooldown: Annotated[
         float,
-        Knob("share of the run with a decaying rate", 0.02, 1, search=(0.1, 0.5), source=DRW),
+        Knob(
+            "share of the run with a decaying rate",
+            0.02,
+            1,
+            search=(0.1, 0.5),
+            source=DRW,
+            cooldown_only=True,
+        ),
     ] = 0.2
 
     def trunk_epochs(self, budget: int) -> int:
-        """Whole epochs of warm-up and trunk in a run of `budget`; the rest, at least 1, cools."""
+        """The epochs of the trunk, warm-up included, in a run of `budget` epochs.
+
+        At least one epoch is left for the cool-down.
+        """
         return min(round(budget * (1 - self.cooldown)), budget - 1)
 
 
-schedules = Registry("schedule", "how the learning rate decays in the cool-down", Phases)
+schedules = Registry(
+    "schedule", "how the learning rate decays in the cool-down", Phases, cooldown_only=True
+)
 
 
 @schedules.register("step", help="two drops, at the start and the middle", source=DRW)
@@ -43,17 +56,20 @@ def step(
         float, Knob("factor of each drop", 1e-4, 1, search=(0.01, 0.3), scale="log")
     ] = 0.01,
 ) -> float:
-    """×drop from the start of the cool-down, ×drop² from its middle (epochs 160, 180 of 200)."""
+    """`drop` from the start of the cool-down, `drop`² from its middle on.
+
+    With the default cool-down that is at epochs 160 and 180 of 200, as in the paper.
+    """
     return 1.0 if cooldown <= 0 else drop if cooldown < 0.5 else drop**2
 
 
 @schedules.register("linear", help="a straight line to zero", source=WSD)
 def linear(cooldown: float) -> float:
-    """1 - p."""
+    """1 - p, where p is `cooldown`."""
     return 1 - cooldown
 
 
 @schedules.register("cosine", help="half a cosine to zero", source="arXiv 1608.03983")
 def cosine(cooldown: float) -> float:
-    """(1 + cos πp)/2."""
+    """(1 + cos πp)/2, where p is `cooldown`."""
     return (1 + math.cos(math.pi * cooldown)) / 2

@@ -1,8 +1,8 @@
-"""Optimisers. The learning rate is set at every step from the schedule.
+"""Optimizers. The training loop sets the learning rate before each step, from the schedule.
 
-An optimiser is a function `(parameters) -> torch.optim.Optimizer` whose rate is one tensor. One
-with a `sharpness` (:class:`SharpSGD`) gets its gradient at the worst point near the weights, which
-the training loop works out.
+An optimizer is a function `(parameters) -> torch.optim.Optimizer` whose `lr` is a tensor. For one
+with a `sharpness` (:class:`SharpSGD`), the training loop computes the gradient at the point of
+largest loss near the weights.
 """
 
 from __future__ import annotations
@@ -20,19 +20,27 @@ from imbtune.registry import Knob, Registry
 SAM = "Foret et al. 2021, arXiv 2010.01412"
 IMBSAM = "Zhou et al. 2023, arXiv 2308.07815"
 
-optimizers = Registry("optimizer", "the optimiser and its peak learning rate")
+optimizers = Registry("optimizer", "the optimizer and its peak learning rate")
 
 _RATE = Knob("peak learning rate", 0, 10, search=(0.01, 0.5), scale="log")
 _DECAY = Knob("weight decay", 0, 1, search=(1e-4, 1e-2), scale="log", source="arXiv 2203.14197")
 _MOMENTUM = Knob("momentum", 0, 0.999, search=(0.8, 0.98))
-_NESTEROV = Knob("look ahead along the momentum")
-_RHO = Knob("ρ, how far the worst point is looked for", 0, 10, search=(0.02, 1), scale="log")
+_NESTEROV = Knob("Nesterov momentum")
+_RHO = Knob(
+    "ρ, distance from the weights to the point of the gradient",
+    0,
+    10,
+    search=(0.02, 1),
+    scale="log",
+)
 
 
 class Sharpness(NamedTuple):
-    """Where the gradient is taken: at w + ρ·g/‖g‖, for the loss of some classes.
+    """Where the gradient is computed: at w + ρ·g/‖g‖, for the loss of some classes.
 
-    rho: ρ. below: the classes with fewer training images than this; infinity is all of them.
+    Attributes:
+        rho: ρ, at least 0.
+        below: the classes with fewer training images than this; infinity for all classes.
     """
 
     rho: float
@@ -40,7 +48,7 @@ class Sharpness(NamedTuple):
 
 
 class SharpSGD(torch.optim.SGD):
-    """SGD that asks the loop for a sharpness-aware gradient."""
+    """SGD with a sharpness-aware gradient, which the training loop computes."""
 
     sharpness: Sharpness
 
@@ -54,11 +62,14 @@ def sgd(
     momentum: Annotated[float, _MOMENTUM] = 0.9,
     nesterov: Annotated[bool, _NESTEROV] = False,
 ) -> Optimizer:
-    """torch's fused SGD; the rate is a tensor, so that a step holds no constant of a trial."""
+    """torch's fused SGD.
+
+    The learning rate is a tensor, so that one CUDA graph serves all learning rates.
+    """
     return _sgd(torch.optim.SGD, parameters, lr, weight_decay, momentum, nesterov)
 
 
-@optimizers.register("sam", help="SGD with the gradient of the worst point near by", source=SAM)
+@optimizers.register("sam", help="SGD, gradient at the worst point nearby", source=SAM)
 def sam(
     parameters: list[Parameter],
     *,
@@ -68,13 +79,13 @@ def sam(
     nesterov: Annotated[bool, _NESTEROV] = False,
     rho: Annotated[float, _RHO] = 0.1,
 ) -> Optimizer:
-    """Sharpness-aware minimisation on the whole loss; a step costs two."""
+    """Sharpness-aware minimisation: the gradient at w + ρ·g/‖g‖. A step costs two passes."""
     optimizer = _sgd(SharpSGD, parameters, lr, weight_decay, momentum, nesterov)
     optimizer.sharpness = Sharpness(rho, math.inf)
     return optimizer
 
 
-@optimizers.register("imbsam", help="SAM for the loss of rare classes only", source=IMBSAM)
+@optimizers.register("imbsam", help="SAM for the loss of the rare classes only", source=IMBSAM)
 def imbsam(
     parameters: list[Parameter],
     *,
@@ -85,19 +96,20 @@ def imbsam(
     rho: Annotated[float, _RHO] = 0.05,
     below: Annotated[
         int,
-        Knob("η, rare classes have fewer training images", 1, search=(20, 500), scale="log"),
+        Knob("η, a class with fewer images is rare", 1, search=(20, 500), scale="log"),
     ] = 100,
 ) -> Optimizer:
-    """Plain gradient of the frequent classes' loss, sharpness-aware one of the rare classes'.
+    """The gradient of the frequent classes' loss at w, plus that of the rare classes' loss at
+    w + ρ·g/‖g‖, with g the gradient of the rare classes' loss.
 
-    The authors' code also doubles the rare classes' loss, which the paper does not; not here.
+    The authors' code also doubles the rare classes' loss. The paper does not, nor does imbtune.
     """
     optimizer = _sgd(SharpSGD, parameters, lr, weight_decay, momentum, nesterov)
     optimizer.sharpness = Sharpness(rho, below)
     return optimizer
 
 
-@optimizers.register("adamw", help="Adam with decoupled decay", source="arXiv 1711.05101")
+@optimizers.register("adamw", help="Adam with decoupled weight decay", source="arXiv 1711.05101")
 def adamw(
     parameters: list[Parameter],
     *,
@@ -108,7 +120,7 @@ def adamw(
         float, Knob("weight decay", 0, 1, search=(1e-3, 0.5), scale="log")
     ] = 0.05,
 ) -> Optimizer:
-    """torch's fused AdamW."""
+    """torch's fused AdamW, with the learning rate as a tensor."""
     return torch.optim.AdamW(
         parameters, lr=_rate(parameters, lr), weight_decay=weight_decay, fused=True
     )
@@ -136,4 +148,5 @@ def _sgd(
 
 
 def _rate(parameters: list[Parameter], lr: float) -> Tensor:
+    """The learning rate as a scalar tensor on the device of the parameters."""
     return torch.tensor(lr, device=parameters[0].device)

@@ -1,18 +1,21 @@
-"""The networks by name. A backbone maps images (B, C, H, W) to features (B, D)."""
+"""The networks. A model is a function `channels -> Backbone`, and imbtune adds the head.
+
+Shapes: B a batch, C channels, H and W pixels, D features, K classes.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbtune.errors import ConfigError
-from imbtune.registry import Knob, Part, Registry
+from imbtune.registry import Knob, Part, Registry, Value
 
 RESNET = "He et al. 2016, arXiv 1512.03385"
 LDAM = "Cao et al. 2019, arXiv 1906.07413"
@@ -20,13 +23,13 @@ LDAM = "Cao et al. 2019, arXiv 1906.07413"
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """Knobs of every model."""
+    """The knobs of every model."""
 
     head: Annotated[
         str,
         Knob(
-            "linear, or cosine between feature and class vector (for a loss with a scale, as ldam "
-            "and gcl have); auto asks the loss",
+            "linear, or the cosine of feature and class vector, for losses with a scale (ldam, "
+            "gcl); auto is the head that the loss needs",
             choices=("auto", "linear", "cosine"),
             source=LDAM,
         ),
@@ -34,7 +37,12 @@ class HeadOptions:
 
 
 class Backbone(NamedTuple):
-    """A network without its head, and the width D of its features."""
+    """A network without its head.
+
+    Attributes:
+        module: maps images (B, C, H, W) to features (B, D).
+        features: D.
+    """
 
     module: nn.Module
     features: int
@@ -43,8 +51,12 @@ class Backbone(NamedTuple):
 class Classifier(nn.Module):
     """Backbone and head. `forward` maps normalised images (B, C, H, W) to logits (B, K).
 
-    The head's logits leave as scale_K ⊙ z + bias_K: 1 and 0 throughout training, and what
-    `config.after` makes of them afterwards.
+    The logits are scale_K ⊙ z + bias_K, where z is the head's output. scale_K is 1 and bias_K is 0
+    during training; a post-hoc method may set them afterwards.
+
+    Args:
+        classes: K.
+        cosine: the head is a :class:`CosineHead`, else a :class:`LinearHead`.
     """
 
     scale_K: Tensor
@@ -64,19 +76,19 @@ class Classifier(nn.Module):
 
 
 class LinearHead(nn.Linear):
-    """logits = W·f, without bias, as the reference package has it."""
+    """z = W·f, without bias, as in the reference package."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__(features, classes, bias=False)
 
     def norms(self) -> Tensor:
-        """The length of each class vector, (K,)."""
+        """The L2 norm of each class vector, (K,)."""
         norms_K: Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
         return norms_K
 
 
 class CosineHead(nn.Module):
-    """logits = cos(w_k, f) in [-1, 1]; the loss's scale s rung_segments them."""
+    """z_k = cos(w_k, f) in [-1, 1]; the loss multiplies it by its scale s."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
@@ -89,11 +101,11 @@ class CosineHead(nn.Module):
             self.weight.copy_(F.normalize(torch.randn_like(self.weight), dim=1))
 
     def norms(self) -> Tensor:
-        """Ones, (K,): the head divides by each vector's length itself."""
+        """Ones, (K,): `forward` normalises the class vectors."""
         return torch.ones_like(self.weight[:, 0]).detach()
 
     def forward(self, features_BD: Tensor) -> Tensor:
-        # in float32: bfloat16 has three digits, and the loss's scale multiplies what it rounds
+        # in float32: bfloat16 has three digits, and the loss multiplies the rounding error by s
         with torch.autocast(features_BD.device.type, enabled=False):
             return self._cosines(features_BD.float())
 
@@ -102,12 +114,17 @@ class CosineHead(nn.Module):
 
 
 def build_model(
-    name: str, knobs: Mapping[str, Any], loss_head: str, channels: int, classes: int
+    name: str, knobs: Mapping[str, Value], loss_head: str, channels: int, classes: int
 ) -> Classifier:
-    """The network `name` for images of `channels` and `classes`; weights from torch's seed.
+    """A new network, with initial weights from torch's global generator.
 
     Args:
-        knobs: the network's own, and `head`; `auto` there is `loss_head`, which the loss asks for.
+        name: a registered model, or one of torchvision.
+        knobs: the values of all its knobs, `head` included.
+        loss_head: the head that the loss needs (`linear` or `cosine`), used for `head: auto`.
+
+    Raises:
+        ConfigError: an unknown model, or a torchvision model without a linear head.
     """
     own = {k: v for k, v in knobs.items() if k != "head"}
     head = loss_head if knobs["head"] == "auto" else knobs["head"]
@@ -115,7 +132,14 @@ def build_model(
 
 
 def check_model(model: nn.Module, name: str, image_shape: tuple[int, ...]) -> None:
-    """One forward pass of two blank images: ConfigError where the network cannot take them."""
+    """Check that the network accepts images, by a forward pass of two blank ones.
+
+    Args:
+        image_shape: (C, H, W).
+
+    Raises:
+        ConfigError: the forward pass fails.
+    """
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(2, *image_shape))
@@ -128,16 +152,24 @@ def check_model(model: nn.Module, name: str, image_shape: tuple[int, ...]) -> No
 
 
 def _resolve_torchvision(name: str) -> Part | None:
+    """The torchvision classification model `name`; None if there is none."""
     from torchvision import models as zoo
 
     if name not in zoo.list_models(module=zoo):
         return None
     make = functools.partial(_torchvision_backbone, name)
-    return Part("model", name, make, {}, "torchvision's, untrained", "torchvision.models")
+    return Part(
+        "model",
+        name,
+        make,
+        {},
+        "torchvision's, not pretrained",
+        "torchvision.models",
+    )
 
 
 def _torchvision_backbone(name: str, channels: int) -> Backbone:
-    """torchvision's network with its last linear layer taken off, grey images made RGB."""
+    """torchvision's network without its last linear layer; grey images are converted to RGB."""
     from torchvision import models as zoo
 
     options = _WITHOUT_AUXILIARY if name in ("googlenet", "inception_v3") else {}
@@ -152,18 +184,23 @@ def _torchvision_backbone(name: str, channels: int) -> Backbone:
     return Backbone(module, head.in_features)
 
 
-# Their auxiliary heads make a tuple of the output in training; init_weights is torchvision's
-# default, given so that it does not warn that the default will change.
+# With auxiliary heads the output would be a tuple in training. init_weights has its default value;
+# without it torchvision warns that the default will change.
 _WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": True}
 
 
 class _GreyToRgb(nn.Module):
+    """(B, 1, H, W) to (B, 3, H, W), three equal channels."""
+
     def forward(self, images_BCHW: Tensor) -> Tensor:
         return images_BCHW.expand(-1, 3, -1, -1)
 
 
 models = Registry(
-    "model", "the network; any torchvision model by its name too", HeadOptions, _resolve_torchvision
+    "model",
+    "the network; also any torchvision model, by its name",
+    HeadOptions,
+    _resolve_torchvision,
 )
 
 
@@ -173,7 +210,7 @@ def small_cnn(
     *,
     width: Annotated[int, Knob("channels of the first layer", 1, 1024, search=(8, 64))] = 16,
 ) -> Backbone:
-    """Three 3×3 convolutions with batch norm, the last two of stride 2, then the mean."""
+    """Three 3×3 convolutions with batch norm, the last two with stride 2; D = 4·`width`."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(
         [(channels, width), (width, 2 * width), (2 * width, 4 * width)]
@@ -188,7 +225,7 @@ def small_cnn(
 
 @models.register("resnet32", help="the CIFAR ResNet with 32 layers", source=RESNET)
 def resnet32(channels: int) -> Backbone:
-    """16, 32, 64 channels, five blocks each, shortcuts without weights (option A)."""
+    """Five blocks each of 16, 32 and 64 channels; shortcuts without weights (option A); D = 64."""
     blocks: list[nn.Module] = [
         nn.Conv2d(channels, 16, 3, padding=1, bias=False),
         nn.BatchNorm2d(16),
@@ -205,9 +242,9 @@ def resnet32(channels: int) -> Backbone:
 
 @models.register("resnet18_small", help="ResNet-18 for small images", source=RESNET)
 def resnet18_small(channels: int) -> Backbone:
-    """64 to 512 channels, two blocks each; a 3×3 first layer without stride, and no pooling.
+    """torchvision's ResNet-18 with a 3×3 first layer of stride 1 and no max pooling; D = 512.
 
-    The reference package's network for CINIC-10 and Tiny-ImageNet.
+    The reference package uses it for CINIC-10 and Tiny-ImageNet.
     """
     from torchvision.models import resnet18
 
@@ -219,17 +256,21 @@ def resnet18_small(channels: int) -> Backbone:
     return Backbone(network, 512)
 
 
-# By avg_pool2d, whose gradient keeps the channels last. With x[:, :, ::2, ::2] and
-# nn.AdaptiveAvgPool2d(1) it has them first, and the ReLU below, which has them last, goes number by
-# number on a CPU (docs/benchmarks.md).
+# avg_pool2d keeps the channels_last format of its gradient. x[:, :, ::2, ::2] and
+# nn.AdaptiveAvgPool2d(1) do not, which makes the ReLU before them slow on a CPU
+# (docs/benchmarks.md).
 
 
 class _MeanOfPixels(nn.Module):
+    """The mean over the pixels of each channel, (B, C)."""
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return F.avg_pool2d(x_BCHW, x_BCHW.shape[2:]).flatten(1)
 
 
 class _BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut; stride 2 where the number of channels grows."""
+
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.stride, self.widen = (2, after - before) if after != before else (1, 0)
@@ -241,9 +282,9 @@ class _BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
-        if self.widen:  # option A: every second pixel, new channels zero
+        if self.widen:  # option A: every second pixel, zeros in the new channels
             half = self.widen // 2
             every_second = F.avg_pool2d(x, kernel_size=1, stride=2)  # x[:, :, ::2, ::2]
             x = F.pad(every_second, (0, 0, 0, 0, half, self.widen - half))
-        out += x  # in place, as the ReLUs: no backward pass needs what was there
+        out += x  # in place, as the ReLUs: no backward pass needs the old value
         return F.relu(out, inplace=True)

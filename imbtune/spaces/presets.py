@@ -1,6 +1,7 @@
-"""Known-good settings from the literature: a search's first trials, and baselines to train.
+"""Presets: methods from the literature with their published settings.
 
-Each base method stands alone and with deferred re-weighting (`_drw`).
+They are the first trials of a search, and baselines for `imbtune train --preset`. Each method in
+`_BASES` is a preset by itself and, as NAME_drw, with deferred re-weighting.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from imbtune.registry import Value
 
 
 class Preset(NamedTuple):
-    """Settings over a space's own; each settles mixing, loss, weights and sampler."""
+    """A method from the literature.
+
+    Attributes:
+        settings: replace those of a space. All slots that define a method are among them.
+        help: one line for `imbtune show methods`.
+        source: the paper; empty for plain cross-entropy.
+    """
 
     settings: dict[str, Value]
     help: str
@@ -28,25 +35,25 @@ _CMO = "Park et al. 2022, arXiv 2112.00412"
 _DECOUPLING = "Kang et al. 2020, arXiv 1910.09217"
 _ADJUSTMENT = "Menon et al. 2021, arXiv 2007.07314"
 
-# SMOTE oversamples the minority with its synthetic points, hence the balanced sampler. With DRW
-# the weights do the balancing, and the sampler is the plain one.
+# SMOTE oversamples minority classes with synthetic points, hence the class-balanced sampler. With
+# DRW the class weights do the balancing, so the sampler is the plain one.
 _BASES: dict[str, Preset] = {
-    "erm": Preset({}, "cross-entropy alone", ""),
-    "ldam": Preset({"loss": "ldam"}, "uneven margins, cosine head", _LDAM),
+    "erm": Preset({}, "plain cross-entropy", ""),
+    "ldam": Preset({"loss": "ldam"}, "larger margins for rarer classes, cosine head", _LDAM),
     "smote": Preset(
         {"mix": "smote", "sampler": "class_balanced"},
-        "minorities oversampled along segments",
+        "oversampling: points between neighbours of one class",
         _SMOTE,
     ),
     "soft_smote": Preset(
         {"mix": "soft_smote", "sampler": "class_balanced"},
-        "neighbours of any class, soft label",
+        "points between neighbours of any class, soft labels",
         _MAMIX,
     ),
-    "mixup": Preset({"mix": "mixup"}, "any two images, λ ~ U(0, 1)", "arXiv 1710.09412"),
-    "remix": Preset({"mix": "remix"}, "Mixup, the label to the minority", _REMIX),
+    "mixup": Preset({"mix": "mixup"}, "mixes any two images, λ ~ U(0, 1)", "arXiv 1710.09412"),
+    "remix": Preset({"mix": "remix"}, "Mixup whose label favours the rarer class", _REMIX),
     "mamix": Preset({"mix": "mamix"}, "margin-aware Mixup, ω = ¼", _MAMIX),
-    "cmo": Preset({"mix": "cmo"}, "boxes of rare images on frequent ones", _CMO),
+    "cmo": Preset({"mix": "cmo"}, "pastes a box of a rare-class image into another image", _CMO),
 }
 
 _OTHERS: dict[str, Preset] = {
@@ -55,24 +62,30 @@ _OTHERS: dict[str, Preset] = {
         "class-balanced weights from the start",
         "Cui et al. 2019, arXiv 1901.05555",
     ),
-    "cutmix": Preset({"mix": "cutmix"}, "a box of another image", "arXiv 1905.04899"),
+    "cutmix": Preset({"mix": "cutmix"}, "pastes a box of another image", "arXiv 1905.04899"),
     "unimix": Preset(
         {"mix": "unimix", "loss": "logit_adjustment"},
         "UniMix with its Bayias loss, which is logit adjustment",
         "Xu et al. 2021, arXiv 2111.03874",
     ),
-    "focal": Preset({"loss": "focal"}, "looks away from easy samples", "arXiv 1708.02002"),
+    "focal": Preset({"loss": "focal"}, "down-weights easy examples", "arXiv 1708.02002"),
     "balanced_softmax": Preset(
-        {"loss": "balanced_softmax"}, "logits + log n_k", "arXiv 2007.10740"
+        {"loss": "balanced_softmax"},
+        "adds log n_k to the logits while training",
+        "arXiv 2007.10740",
     ),
     "logit_adjustment": Preset(
-        {"loss": "logit_adjustment"}, "logits + log prior while training", _ADJUSTMENT
+        {"loss": "logit_adjustment"}, "adds the log prior to the logits while training", _ADJUSTMENT
     ),
-    "vs": Preset({"loss": "vs"}, "logit factors and adjustment", "arXiv 2103.01550"),
-    "cdt": Preset({"loss": "cdt"}, "logit factors", "arXiv 2001.01385"),
+    "vs": Preset(
+        {"loss": "vs"}, "vector scaling: factors and offsets of the logits", "arXiv 2103.01550"
+    ),
+    "cdt": Preset(
+        {"loss": "cdt"}, "class-dependent temperatures: factors of the logits", "arXiv 2001.01385"
+    ),
     "gcl": Preset(
         {"loss": "gcl", "after": "crt"},
-        "clouded logits, then a balanced head",
+        "Gaussian noise on the logits, then a re-trained head",
         "Li et al. 2022, arXiv 2305.11733",
     ),
     "label_aware_smoothing": Preset(
@@ -80,30 +93,50 @@ _OTHERS: dict[str, Preset] = {
     ),
     "cumulative": Preset(
         {"weights": "inverse", "weights.schedule": "cumulative"},
-        "weights growing through the run, as GLMC's",
+        "class weights that grow through the run, as in GLMC",
         "Du et al. 2023, arXiv 2305.08661",
     ),
     "progressively_balanced": Preset(
-        {"sampler": "progressively_balanced"}, "instance to balanced sampling", _DECOUPLING
+        {"sampler": "progressively_balanced"},
+        "from instance-balanced to class-balanced sampling",
+        _DECOUPLING,
     ),
     "deepsmote": Preset(
-        {"generate": "deepsmote"}, "SMOTE in a latent space, from the cool-down", "arXiv 2105.02340"
+        {"generate": "deepsmote"},
+        "SMOTE in an autoencoder's latent space, in the cool-down",
+        "arXiv 2105.02340",
     ),
     "m2m": Preset(
         {"generate": "m2m"},
-        "frequent images made rare ones, from the cool-down",
+        "translates frequent-class images into rare classes, in the cool-down",
         "arXiv 2004.00431",
     ),
     "sam_drw": Preset(
-        _DRW | {"optimizer": "sam"}, "a flat minimum; deferred re-weighting", "arXiv 2212.13827"
+        _DRW | {"optimizer": "sam"},
+        "sharpness-aware minimisation; deferred re-weighting",
+        "arXiv 2212.13827",
     ),
-    "imbsam": Preset({"optimizer": "imbsam"}, "flat for the rare classes", "arXiv 2308.07815"),
+    "imbsam": Preset(
+        {"optimizer": "imbsam"},
+        "sharpness-aware minimisation for the rare classes",
+        "arXiv 2308.07815",
+    ),
     "post_hoc": Preset(
-        {"after": "logit_adjustment"}, "logits - log prior after training", _ADJUSTMENT
+        {"after": "logit_adjustment"},
+        "subtracts the log prior from the logits after training",
+        _ADJUSTMENT,
     ),
-    "tau_norm": Preset({"after": "tau_norm"}, "class vectors of one length", _DECOUPLING),
-    "crt": Preset({"after": "crt"}, "the head trained again", _DECOUPLING),
-    "lws": Preset({"after": "lws"}, "logit factors learnt", _DECOUPLING),
+    "tau_norm": Preset(
+        {"after": "tau_norm"},
+        "rescales the head's class vectors by their norms after training",
+        _DECOUPLING,
+    ),
+    "crt": Preset(
+        {"after": "crt"},
+        "re-trains the head with class-balanced sampling after training",
+        _DECOUPLING,
+    ),
+    "lws": Preset({"after": "lws"}, "learns a factor for each logit after training", _DECOUPLING),
 }
 
 
@@ -131,7 +164,11 @@ PRESETS = {
 
 
 def find_preset(name: str) -> Preset:
-    """The preset, or ConfigError with the nearest name."""
+    """The preset of this name.
+
+    Raises:
+        ConfigError: there is none; the message names the most similar one.
+    """
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     return PRESETS[name]

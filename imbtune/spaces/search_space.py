@@ -1,7 +1,7 @@
-"""A search space: fixed settings, and knobs with ranges, as Optuna is asked for them.
+"""A search space: fixed settings, and the knobs that Optuna suggests.
 
-A knob is suggested only where it acts: `mix.omega` when the chosen mixing method has an ω. How a
-space is written: :mod:`imbtune.spaces.space_file`.
+A knob is suggested only where it acts: `mix.omega` only if the chosen mixing method has an ω. The
+file format is described in :mod:`imbtune.spaces.space_file`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imbtune.spaces.presets import PRESETS, find_preset
 
 
 class Suggests(Protocol):
-    """What a space asks of an Optuna trial."""
+    """The methods of an Optuna trial that a space calls."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
@@ -29,7 +29,15 @@ class Suggests(Protocol):
 
 @dataclass(frozen=True)
 class SearchedKnob:
-    """One searched knob: choices, or a range on a scale. `type` is that of its values."""
+    """A searched knob: a list of choices, or a range.
+
+    Attributes:
+        key: such as `mix.omega`, a slot (`mix`), or a setting without a slot (`batch_size`).
+        type: of its values.
+        low, high: the ends of a range, both included.
+        scale: `linear`, `log`, or `complement`: logarithmic in 1 - x.
+        choices: empty for a range.
+    """
 
     key: str
     type: type
@@ -40,16 +48,16 @@ class SearchedKnob:
 
     @property
     def slot(self) -> str:
-        """The slot, or the plain setting, that it belongs to."""
+        """The slot that the knob belongs to, or the setting without a slot itself."""
         return self.key.partition(".")[0]
 
     @property
     def optuna_name(self) -> str:
-        """The parameter's name in Optuna: on the complement scale that is 1 - x."""
+        """The name of its Optuna parameter, which is 1 - x on the complement scale."""
         return f"1-{self.key}" if self.scale == "complement" else self.key
 
     def suggest(self, trial: Suggests) -> Value:
-        """A value from an Optuna trial."""
+        """Let an Optuna trial choose a value."""
         name, log = self.optuna_name, self.scale == "log"
         if self.choices:
             return trial.suggest_categorical(name, self.choices)  # type: ignore[no-any-return]
@@ -60,10 +68,14 @@ class SearchedKnob:
         return trial.suggest_float(name, self.low, self.high, log=log)
 
     def to_optuna(self, value: Value) -> Value:
-        """A value as Optuna has it; ConfigError where the range does not hold it."""
+        """The value of the Optuna parameter for a value of the knob.
+
+        Raises:
+            ConfigError: the value is outside the range.
+        """
         inside = value in self.choices if self.choices else self.low <= float(value) <= self.high
         if not inside:
-            raise ConfigError(f"{self.key}={value} is outside the space: {self.describe()}")
+            raise ConfigError(f"{self.key}={value} is not in the space's range: {self.describe()}")
         return 1 - float(value) if self.scale == "complement" else value
 
     def describe(self) -> str:
@@ -76,25 +88,37 @@ class SearchedKnob:
 
 @dataclass(frozen=True)
 class Rungs:
-    """Where trials are compared: at T, T/η, T/η², … epochs.
+    """The budgets at which trials are compared: T, T/η, T/η², … epochs.
 
-    eta: η; a rung passes about 1/η of its trials. count: how many rungs, the full budget included.
+    Attributes:
+        eta: η, the reduction factor: about 1/η of the trials go on after each rung.
+        count: number of rungs, including the full budget T.
     """
 
     eta: int = 3
     count: int = 3
 
     def budgets(self, epochs: int) -> list[int]:
-        """The rungs in whole epochs, rising to the full budget T; fewer where they coincide."""
+        """The rungs in whole epochs, rising to the full budget T. Equal ones are merged."""
         return sorted({max(1, round(epochs / self.eta**k)) for k in range(self.count)})
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A checked space. `fixed` are flat settings; `pinned` those of `--set`, above presets too.
+    """A validated search space.
 
-    late_variants: how many late settings each trunk is tried with. imports: the modules with the
-    user's own parts. source: the content of a file that says the same.
+    Attributes:
+        name: of the space, and by default of its studies.
+        about: one line for `imbtune show spaces`.
+        fixed: settings that are not searched, by key (`optimizer.lr`).
+        knobs: the searched knobs; slots come before the knobs of their parts.
+        objective: the metric that is maximised.
+        rungs: where trials are compared.
+        preset_names: the presets to start with; None for all that lie inside the space.
+        pinned: settings fixed by `--set`. They take precedence over those of presets.
+        imports: modules with the user's plugins.
+        late_variants: trials per trunk, which differ in cool-down-only settings.
+        source: the content of a complete space file, equivalent to this space.
     """
 
     name: str
@@ -110,7 +134,11 @@ class SearchSpace:
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def suggest(self, trial: Suggests, seed: int) -> TrainConfig:
-        """A configuration from an Optuna trial (define by run)."""
+        """Let an Optuna trial choose a configuration.
+
+        Args:
+            seed: of the configuration.
+        """
         settings = {**self.fixed, **self.pinned}
         for knob in self.knobs:
             if knob.key not in self.pinned and _acts(knob.key, settings):
@@ -118,16 +146,20 @@ class SearchSpace:
         return TrainConfig.from_settings(active(settings | {"seed": seed}))
 
     def base(self) -> TrainConfig:
-        """The fixed settings alone, every searched knob at its default."""
+        """The configuration with the fixed settings, and every searched knob at its default."""
         return TrainConfig.from_settings(active({**self.fixed, **self.pinned}))
 
     def preset(self, name: str) -> TrainConfig:
-        """The preset's configuration in this space."""
+        """A preset's configuration, with the fixed settings of this space."""
         settings = {**self.fixed, **find_preset(name).settings, **self.pinned}
         return TrainConfig.from_settings(active(settings))
 
     def preset_params(self, name: str) -> dict[str, Value]:
-        """The preset as Optuna parameters; ConfigError where it lies outside the space."""
+        """A preset as Optuna parameters.
+
+        Raises:
+            ConfigError: the preset is not inside the space.
+        """
         values, params = self.preset(name).flat(), {}
         for knob in self.knobs:
             if knob.key not in self.pinned and _acts(knob.key, values):
@@ -135,15 +167,16 @@ class SearchSpace:
         for key, value in find_preset(name).settings.items():
             if values.get(key) != value:
                 raise ConfigError(
-                    f"preset '{name}' has {key}={value}, the space has {values.get(key)}"
+                    f"preset '{name}' is not inside the space: it needs {key}={value}, the space "
+                    f"has {values.get(key)}"
                 )
         return params
 
     def presets(self) -> dict[str, dict[str, Value]]:
-        """The first trials: Optuna parameters by preset name.
+        """The presets that a search starts with: their Optuna parameters by name.
 
-        The space's own list; without one, all that lie inside it. A preset that `--set`
-        contradicts drops out.
+        They are the space's own list; without one, all that lie inside the space. Presets that
+        contradict a `--set` are left out.
         """
         found = {}
         for name in self.preset_names if self.preset_names is not None else PRESETS:
@@ -158,21 +191,28 @@ class SearchSpace:
         return found
 
     def pin(self, settings: Mapping[str, Value]) -> SearchSpace:
-        """This space with some settings fixed (`--set`), checked."""
+        """This space with some settings fixed by `--set`.
+
+        Raises:
+            ConfigError: an unknown setting, or a value outside its valid range.
+        """
         if "data" in settings:
-            raise ConfigError(f"data={settings['data']} cannot be set: a space is of one data set")
+            raise ConfigError(
+                f"data={settings['data']} cannot be set: a space belongs to one data set; use "
+                "another space"
+            )
         pinned = {**self.pinned, **{k: check_setting(k, v) for k, v in settings.items()}}
         changed = SearchSpace(**{**vars(self), "pinned": pinned})
         known = {**self.fixed, **pinned}
         for key in pinned:
             slot, dot, name = key.partition(".")
-            open_slot = slot not in pinned and any(knob.key == slot for knob in self.knobs)
-            if dot and not open_slot:
+            is_searched = slot not in pinned and any(knob.key == slot for knob in self.knobs)
+            if dot and not is_searched:
                 check_knob(slot, str(known.get(slot, DEFAULTS[slot])), name)
         return changed
 
     def possible(self, key: str) -> tuple[Value, ...]:
-        """The choices of a searched knob, or the one value that it always has."""
+        """The choices of a searched knob; for a knob that is not searched, its only value."""
         for knob in self.knobs:
             if knob.key == key and key not in self.pinned:
                 return knob.choices
@@ -180,7 +220,7 @@ class SearchSpace:
         return (fixed.get(key, find_knob(key).default),)
 
     def plugin_parts(self) -> list[Part]:
-        """The user's own parts that a trial of this space may have."""
+        """The user's plugins that a trial of this space may use."""
         searched = [choice for knob in self.knobs for choice in knob.choices]
         return plugin_parts([*self.fixed.values(), *self.pinned.values(), *searched])
 
@@ -204,7 +244,14 @@ def _acts(key: str, settings: Mapping[str, Any]) -> bool:
 
 
 def check_setting(key: str, value: object) -> Value:
-    """A fixed setting's value as its type: a part's name, a plain setting or a knob."""
+    """Check the value of a setting, and convert it to the setting's type.
+
+    Args:
+        key: a slot, a setting without a slot, or a knob.
+
+    Raises:
+        ConfigError: an unknown setting, or a value outside its valid range.
+    """
     if key in DEFAULTS:
         return SLOTS[key][value].name
     if key in PLAIN:

@@ -1,22 +1,22 @@
-"""The file of a search space: a data set, fixed settings, and the knobs to search.
+"""Reads search space files: a data set, fixed settings, and the knobs to search.
 
     about: Long-tailed CIFAR-10
-    imports: [my_losses]                      # modules with parts of one's own
+    imports: [my_losses]                      # modules with your plugins
     data: {name: cifar10, profile: exp, ratio: 100}
-    train: {model: resnet32, epochs: 200}     # fixed, and what presets take for searched knobs
+    train: {model: resnet32, epochs: 200}     # fixed settings; presets use them for searched knobs
     objective: balanced_accuracy
     rungs: {eta: 3, count: 3}
-    late_variants: 4                          # trials on one trunk that differ in late settings
-    presets: [erm, drw, mamix_drw]            # the first trials; left out, every preset that fits
+    late_variants: 4                          # trials per trunk, with different cool-down settings
+    presets: [erm, drw, mamix_drw]            # the first trials; default: all inside the space
     knobs:
       mix: [none, mixup, mamix]               # a list of choices
       mix.omega: {low: 0, high: 1}            # a range; `scale: log` or `complement`
-      mix.alpha:                              # nothing: the knob's own search range
+      mix.alpha:                              # no value: the knob's own search range
 
-A knob is suggested only where it acts: `mix.omega` when the chosen mixing method has an ω.
+A knob is suggested only where it acts: `mix.omega` only if the chosen mixing method has an ω.
 
-`like: cifar10-lt` takes what the file leaves out from another space, by name or by path from this
-file: whole fields, but `train` and `knobs` entry by entry.
+`like: cifar10-lt` inherits from another space, given by name or by a path relative to this file: a
+field that this file has replaces the inherited one; `train` and `knobs` are merged entry by entry.
 """
 
 from __future__ import annotations
@@ -49,23 +49,26 @@ FIELDS = (
     "presets",
     "knobs",
 )
-DERIVED = ("like", "imports")  # what a whole content has no need of, or by another way
+RESOLVED = ("like", "imports")  # fields that are replaced when a file is resolved
 SCALES = ("linear", "log", "complement")
 
 
 def list_spaces() -> dict[str, Path]:
     """The spaces that ship with imbtune, by name."""
-    here = Path(__file__).resolve().parents[1]
-    folder = here / "search_spaces"  # in the wheel; in a checkout they stand at the top
-    folder = folder if folder.is_dir() else here.parent / "search_spaces"
+    package = Path(__file__).resolve().parents[1]
+    folder = package / "search_spaces"  # in an installed wheel; in a checkout, at its top level
+    folder = folder if folder.is_dir() else package.parent / "search_spaces"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_space(name_or_path: str) -> SearchSpace:
-    """A space by its name, or from a YAML file.
+    """Load a space.
+
+    Args:
+        name_or_path: the name of a space that ships with imbtune, or the path of a YAML file.
 
     Raises:
-        ConfigError: no such space, or anything in it that cannot be.
+        ConfigError: there is no such space, or it has an invalid field, setting or knob.
     """
     path = _find(name_or_path, Path())
     content = read_yaml(path)
@@ -78,12 +81,17 @@ def load_space(name_or_path: str) -> SearchSpace:
 def parse_space(
     name: str, content: object, folder: Path = Path(), modules: Store | None = None
 ) -> SearchSpace:
-    """A space from the content of its file, which stands in `folder`.
+    """Make a space from the content of its file.
 
     Args:
-        modules: where the files of its `imports` are; `folder` by default.
+        name: of the space.
+        folder: the file's folder.
+        modules: where the modules of its `imports` are; None for `folder`.
+
+    Raises:
+        ConfigError: an invalid field, setting or knob.
     """
-    content, imports = _whole(content, folder, (), modules)
+    content, imports = _resolve(content, folder, (), modules)
     fixed = flatten({"data": content.get("data") or {}, **_mapping(content, "train")})
     knobs = _mapping(content, "knobs")
     chosen = {slot: fixed.get(slot, DEFAULTS[slot]) for slot in DEFAULTS if slot not in knobs}
@@ -95,9 +103,11 @@ def parse_space(
     if presets is not None and not (
         isinstance(presets, list) and all(isinstance(name, str) for name in presets)
     ):
-        raise ConfigError(f"presets: {presets!r} is not a list of preset names")
+        raise ConfigError(f"presets: {presets!r}: give a list of preset names, such as [erm, drw]")
     if "seed" in fixed:
-        raise ConfigError(f"seed={fixed['seed']} cannot be fixed in a space: give --seed")
+        raise ConfigError(
+            f"train: seed={fixed['seed']} cannot be fixed in a space: leave it out, and give --seed"
+        )
     space = SearchSpace(
         name=name,
         about=str(content.get("about", "")),
@@ -107,8 +117,8 @@ def parse_space(
         rungs=_parse_rungs(_mapping(content, "rungs")),
         preset_names=None if presets is None else tuple(presets),
         imports=imports,
-        late_variants=_parse_late(content.get("late_variants", 1), ranges),
-        source=with_imports({k: v for k, v in content.items() if k not in DERIVED}, imports),
+        late_variants=_parse_late_variants(content.get("late_variants", 1), ranges),
+        source=with_imports({k: v for k, v in content.items() if k not in RESOLVED}, imports),
     )
     _check_fixed_slots(space, chosen)
     space.base()
@@ -117,24 +127,30 @@ def parse_space(
 
 
 def _find(name_or_path: str, folder: Path) -> Path:
-    """The file of a space: a shipped name, or a path from `folder`."""
+    """The file of a space: by the name of a shipped one, or by its path relative to `folder`."""
     shipped = list_spaces()
     if name_or_path in shipped:
         return shipped[name_or_path]
     path = folder / name_or_path
     if path.is_dir():
-        raise ConfigError(f"the space {path} is a folder: give a YAML file")
+        raise ConfigError(f"the space {path} is a folder: give the path of a YAML file")
     if not path.is_file():
         raise unknown("space", name_or_path, [*shipped, "or the path of a YAML file"])
     return path
 
 
-def _whole(
-    content: object, folder: Path, above: tuple[Path, ...], modules: Store | None = None
+def _resolve(
+    content: object, folder: Path, seen: tuple[Path, ...], modules: Store | None = None
 ) -> tuple[Mapping[str, Any], tuple[PluginModule, ...]]:
-    """A file's content with what it takes from the space that it is `like`, and all imports."""
+    """A file's content merged with the space that it is `like`, and the plugins of both.
+
+    Args:
+        seen: the files that led here by `like`, to detect a circle.
+    """
     if not isinstance(content, Mapping):
-        raise ConfigError(f"a space is a mapping of {', '.join(FIELDS)}, not {content!r}")
+        raise ConfigError(
+            f"a space file is a mapping with the fields {', '.join(FIELDS)}, not {content!r}"
+        )
     for key in content:
         if key not in FIELDS:
             raise unknown("field", key, FIELDS)
@@ -143,17 +159,19 @@ def _whole(
     if like is None:
         return content, imports
     path = _find(str(like), folder).resolve()
-    if path in above:
-        raise ConfigError(f"like: {like} comes back to itself: leave one of them out")
-    other, others_imports = _whole(read_yaml(path), path.parent, (*above, path))
+    if path in seen:
+        raise ConfigError(
+            f"like: {like} leads back to itself: remove `like` from one of these spaces"
+        )
+    base, base_imports = _resolve(read_yaml(path), path.parent, (*seen, path))
     merged = {
-        name: {**_mapping(other, name), **_mapping(content, name)} for name in ("train", "knobs")
+        name: {**_mapping(base, name), **_mapping(content, name)} for name in ("train", "knobs")
     }
-    return {**other, **content, **merged}, merge_plugins(others_imports, imports)
+    return {**base, **content, **merged}, merge_plugins(base_imports, imports)
 
 
 def _check_fixed_slots(space: SearchSpace, chosen: Mapping[str, object]) -> None:
-    """In slots that are not searched, every knob named must be the chosen part's."""
+    """Check that in slots which are not searched, every knob belongs to the chosen part."""
     fixed = {
         k: v for k, v in space.fixed.items() if k.partition(".")[0] not in SLOTS.keys() - chosen
     }
@@ -165,32 +183,39 @@ def _check_fixed_slots(space: SearchSpace, chosen: Mapping[str, object]) -> None
 
 
 def _order(knob: SearchedKnob) -> tuple[bool, bool]:
-    """Parts before their knobs, switches (a schedule) before what they switch."""
+    """Sort key: slots before the knobs of their parts; choices, such as schedules, before ranges,
+    which they may switch on and off."""
     return "." in knob.key, not knob.choices
 
 
 def _mapping(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = content.get(name) or {}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name}: {value!r} is not a mapping")
+        raise ConfigError(f"{name}: {value!r} is not a mapping: write KEY: VALUE")
     return value
 
 
 def _parse_knob(
     key: str, spec: object, chosen: Mapping[str, object], knobs: Mapping[str, Any]
 ) -> SearchedKnob:
-    """One line of `knobs`. `chosen`: the parts of slots that are not searched themselves."""
+    """An entry of `knobs`.
+
+    Args:
+        chosen: the part of each slot that is not searched.
+        knobs: all entries.
+    """
     if key.partition(".")[0] == "data" or key in ("seed", "epochs"):
         raise ConfigError(
-            f"'{key}' cannot be searched: trials compare on the same data and budgets"
+            f"knobs: '{key}' cannot be searched, because all trials must have the same data and "
+            "budget: leave it out of knobs"
         )
     if isinstance(spec, list):
         if not spec:
-            raise ConfigError(f"{key}: an empty list of choices: name at least one")
+            raise ConfigError(f"{key}: the list of choices is empty: give at least one")
         values = tuple(check_setting(key, value) for value in spec)
         return SearchedKnob(key, type(values[0]), choices=values)
     if key in DEFAULTS:
-        raise ConfigError(f"{key}: {spec!r} is not a list of part names")
+        raise ConfigError(f"{key}: {spec!r}: give a list of choices, such as [{DEFAULTS[key]}]")
     parameter = PLAIN[key] if key in PLAIN else find_knob(key, chosen)
     if spec is None:
         _check_one_range(key, knobs)
@@ -200,12 +225,14 @@ def _parse_knob(
 
 
 def _check_one_range(key: str, knobs: Mapping[str, Any]) -> None:
-    """ConfigError where the searched parts of a slot have different search ranges for a knob."""
+    """Raise ConfigError if the searched parts of a slot have different search ranges for a knob."""
     slot, _, name = key.partition(".")
     names = knobs[slot] if isinstance(knobs.get(slot), list) else []
     owners = [p for n in names if (p := SLOTS[slot][n].knobs.get(name))]
     if len({(p.knob.search, p.knob.scale) for p in owners}) > 1:
-        raise ConfigError(f"{key}: its range differs among {', '.join(names)}: give low and high")
+        raise ConfigError(
+            f"{key}: {', '.join(names)} have different search ranges for it: give low and high"
+        )
 
 
 def _parse_range(key: str, spec: object, parameter: DeclaredKnob) -> SearchedKnob:
@@ -217,7 +244,7 @@ def _parse_range(key: str, spec: object, parameter: DeclaredKnob) -> SearchedKno
         "high",
         "scale",
     }:
-        raise ConfigError(f"{key}: {spec!r} is neither a list of choices nor {{low: …, high: …}}")
+        raise ConfigError(f"{key}: {spec!r}: give a list of choices, or {{low: …, high: …}}")
     if parameter.type not in (int, float):
         raise ConfigError(
             f"{key} takes {describe_range(knob)}: give a list of choices, not a range"
@@ -229,16 +256,18 @@ def _parse_range(key: str, spec: object, parameter: DeclaredKnob) -> SearchedKno
     if low > high:
         raise ConfigError(f"{key}: low={low:g} is above high={high:g}: swap them")
     if (scale == "log" and low <= 0) or (scale == "complement" and high >= 1):
-        raise ConfigError(f"{key}: {low:g} to {high:g} cannot be on a {scale} scale: use linear")
+        raise ConfigError(
+            f"{key}: scale: {scale} cannot have a range from {low:g} to {high:g}: use linear"
+        )
     return SearchedKnob(key, parameter.type, low, high, scale)
 
 
-def _parse_late(count: object, knobs: list[SearchedKnob]) -> int:
+def _parse_late_variants(count: object, knobs: list[SearchedKnob]) -> int:
     if type(count) is not int or count < 1:  # a bool is an int too
-        raise ConfigError(f"late_variants: {count!r} is not a whole number from 1")
+        raise ConfigError(f"late_variants: {count!r}: give a whole number, at least 1")
     if count > 1 and not any(can_be_cooldown_only(knob.key) for knob in knobs):
         raise ConfigError(
-            f"late_variants: {count}: no knob of the space acts in the cool-down alone, as "
+            f"late_variants: {count}: no searched knob acts only in the cool-down, such as "
             "weights.beta, schedule.cooldown or after: search one, or leave late_variants out"
         )
     return count
@@ -250,5 +279,5 @@ def _parse_rungs(content: Mapping[str, Any]) -> Rungs:
         if key not in least:
             raise unknown("rungs setting", key, least)
         if type(value) is not int or value < least[key]:  # a bool is an int too
-            raise ConfigError(f"rungs.{key}={value!r} is not a whole number from {least[key]}")
+            raise ConfigError(f"rungs.{key}={value!r}: give a whole number, at least {least[key]}")
     return Rungs(**content)

@@ -1,1 +1,1 @@
-"""A study on disk: what was asked for, its records, its files and its tables."""
+"""A study on disk: its options, journal, records, files and tables."""

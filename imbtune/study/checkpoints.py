@@ -1,8 +1,8 @@
 """Checkpoints of trials that are still running, so that a resumed search need not train them again.
 
 A study's `checkpoints/` has one file for each running trial, `NUMBER-EPOCHS.pt`: the state of its
-trunk after so many epochs, as torch wrote it. It is deleted when the trial ends. Scores do not
-depend on it: without a checkpoint a trial starts again and reaches the same scores.
+trunk after that many epochs, as torch saved it. It is deleted when the trial ends. Scores do not
+depend on it: without a checkpoint, a trial is trained from its start and reaches the same scores.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Who wins by the finals, and what can be said for it.
+"""Chooses the winner by the finals, and measures how certain its lead is.
 
-The best score of many is partly luck: of the seed, and of a validation set that hundreds of trials
-have looked at. So the best few, and the best preset, are trained again with seeds that no trial
-had, the same ones for all of them; the winner is the best mean, and its lead over the best preset
-comes with a paired test.
+The best score of many trials is partly luck: a lucky seed, and a validation set that hundreds of
+trials have been scored on. So the best few trials and the best preset are trained again with fresh
+seeds, the same seeds for all of them. The winner has the best mean over these seeds; its lead over
+the best preset is tested with a paired t-test.
 
-Few seeds know little of their own spread, so it is taken of all F finalists at once, as a two-way
-analysis of variance (finalist, seed) without interaction does: with 6 finalists and 3 seeds that
-is a t of 10 degrees of freedom instead of 2. Two finalists make it the ordinary paired t-test. It
-takes the finalists to vary alike. Nothing is corrected for the winner being the best of F by these
-same runs: where they are close, its mean is a little too good, and p too small.
+A few seeds estimate the variance poorly, so it is pooled over all F finalists, as in a two-way
+analysis of variance (finalist, seed) without interaction: 6 finalists and 3 seeds give 10 degrees
+of freedom instead of 2. With two finalists it is the ordinary paired t-test. Pooling assumes that
+all finalists have the same variance. There is no correction for choosing the winner by the same
+runs: where finalists are close, its mean is slightly too high, and p slightly too small.
 
 Shapes: F finalists, S seeds.
 """
@@ -30,11 +30,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for a winner; confidence intervals at 95 %, of the mean over `seeds` seeds.
+    """How certain the winner is. Scores are in [0, 1]; confidence intervals are at 95 %.
 
-    mean, low, high: of the winner's score, in [0, 1]. preset_mean: of the best preset's. lead,
-    lead_low, lead_high, p: of the differences, seed by seed; None where the winner is that preset,
-    or none finished. p is two-sided. Intervals and p are None with a single seed.
+    Intervals and p are None with a single seed. The fields from `preset_mean` on are None where the
+    winner is the best preset, or no preset has finals.
+
+    Attributes:
+        seeds: S, fresh seeds per finalist.
+        finalists: F, finalists that were trained with all seeds.
+        mean: the winner's score, averaged over the seeds.
+        low, high: confidence interval of `mean`.
+        preset_mean: the best preset's score, averaged over the seeds.
+        lead: `mean` - `preset_mean`.
+        lead_low, lead_high: confidence interval of `lead`.
+        p: two-sided p-value of the paired t-test that `lead` is 0.
     """
 
     seeds: int
@@ -49,23 +58,23 @@ class Evidence:
     p: float | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """As YAML can hold it."""
+        """The fields by name, as best.yaml holds them."""
         return asdict(self)
 
 
 def scores_by_trial(finals: Sequence[FinalRecord]) -> dict[int, Floats]:
-    """Scores of each finalist in the order of the seeds; of those that have all seeds.
+    """The scores (S,) of each finalist that was trained with all seeds, in the order of the seeds.
 
-    In the order of the trials, whichever run ended first: sums of another order differ in the last
-    bit.
+    The dictionary is sorted by trial number: summing in another order would change the last bit of
+    the results.
     """
     seeds = sorted({final.seed for final in finals})
-    found: dict[int, dict[int, float]] = {}
+    by_trial: dict[int, dict[int, float]] = {}
     for final in finals:
-        found.setdefault(final.trial, {})[final.seed] = final.score
+        by_trial.setdefault(final.trial, {})[final.seed] = final.score
     return {
         trial: np.array([scores[seed] for seed in seeds])
-        for trial, scores in sorted(found.items())
+        for trial, scores in sorted(by_trial.items())
         if len(scores) == len(seeds)
     }
 
@@ -73,13 +82,15 @@ def scores_by_trial(finals: Sequence[FinalRecord]) -> dict[int, Floats]:
 def decide(
     finished: Mapping[int, float], presets: Collection[int], finals: Sequence[FinalRecord]
 ) -> tuple[int | None, int | None]:
-    """The numbers of the winner and of the best preset.
-
-    By the mean of the finals; without finals, by the scores of the finished trials.
+    """Choose the winner and the best preset: by their mean over the finals, or without finals by
+    the score of the trial itself.
 
     Args:
-        finished: the score of each finished trial by its number.
+        finished: the score of each finished trial, by trial number.
         presets: numbers of the trials that are presets.
+
+    Returns:
+        The trial numbers of the winner and of the best preset; None where there is none.
     """
     means = {number: float(scores.mean()) for number, scores in scores_by_trial(finals).items()}
     means = means or dict(finished)
@@ -91,10 +102,11 @@ def decide(
 def evidence_of(
     finals: Sequence[FinalRecord], winner: int | None, baseline: int | None
 ) -> Evidence | None:
-    """What the finals say of the winner; None without finals.
+    """How certain the winner is by the finals; None without finals.
 
     Args:
-        winner, baseline: trial numbers, as `decide` gives them.
+        winner: its trial number, as `decide` returns it.
+        baseline: trial number of the best preset, as `decide` returns it.
     """
     scores = scores_by_trial(finals)
     if winner is None or winner not in scores:
@@ -117,31 +129,34 @@ def evidence_of(
 def error_of_a_mean(scores_FS: Floats) -> tuple[float, int]:
     """Standard error of a finalist's mean over the seeds, and its degrees of freedom F(S - 1)."""
     finalists, seeds = scores_FS.shape
-    rest_FS = scores_FS - scores_FS.mean(1, keepdims=True)
-    return _error(rest_FS, finalists * (seeds - 1), 1 / seeds)
+    residuals_FS = scores_FS - scores_FS.mean(1, keepdims=True)
+    return _error(residuals_FS, finalists * (seeds - 1), 1 / seeds)
 
 
 def error_of_a_lead(scores_FS: Floats) -> tuple[float, int]:
     """Standard error of the difference of two finalists' means, and its degrees of freedom
-    (F - 1)(S - 1); what a seed does to all finalists alike is taken out."""
+    (F - 1)(S - 1). The effect that a seed has on all finalists is removed."""
     finalists, seeds = scores_FS.shape
-    rest_FS = scores_FS - scores_FS.mean(1, keepdims=True) - scores_FS.mean(0) + scores_FS.mean()
-    return _error(rest_FS, (finalists - 1) * (seeds - 1), 2 / seeds)
+    means_F1, means_S = scores_FS.mean(1, keepdims=True), scores_FS.mean(0)
+    residuals_FS = scores_FS - means_F1 - means_S + scores_FS.mean()
+    return _error(residuals_FS, (finalists - 1) * (seeds - 1), 2 / seeds)
 
 
 def student_interval(mean: float, error: float, freedom: int) -> tuple[float | None, float | None]:
-    """The ends of the confidence interval; None without a degree of freedom."""
+    """The ends of the confidence interval by Student's t; None with 0 degrees of freedom."""
     if not freedom:
         return None, None
-    from scipy import stats  # here: it takes a second to import, and a search starts without it
+    from scipy import stats  # inside: importing it takes a second, and delays no search
 
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     return mean - half, mean + half
 
 
 def student_p(mean: float, error: float, freedom: int) -> float | None:
-    """Two-sided p of a mean being 0; None without a degree of freedom. With no error at all it is 1
-    for a mean of 0, and 0 for another."""
+    """Two-sided p-value that the mean is 0 by Student's t; None with 0 degrees of freedom.
+
+    Where the standard error is 0, p is 1 for a mean of 0, and 0 for any other mean.
+    """
     if not freedom:
         return None
     from scipy import stats
@@ -149,6 +164,8 @@ def student_p(mean: float, error: float, freedom: int) -> float | None:
     return float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
 
 
-def _error(rest_FS: Floats, freedom: int, share: float) -> tuple[float, int]:
-    """From what is left of the scores: the root of their variance times `share`."""
-    return (float(np.sqrt((rest_FS**2).sum() / freedom * share)) if freedom else 0.0), freedom
+def _error(residuals_FS: Floats, freedom: int, factor: float) -> tuple[float, int]:
+    """Standard error √(residual variance · factor), and the degrees of freedom."""
+    if not freedom:
+        return 0.0, 0
+    return float(np.sqrt((residuals_FS**2).sum() / freedom * factor)), freedom

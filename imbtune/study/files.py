@@ -1,4 +1,4 @@
-"""study.yaml and best.yaml: what was searched, and what came out."""
+"""Reads and writes study.yaml (the options of a search) and best.yaml (its winner)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from imbtune.storage import Store, join
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import TrialRecord
 from imbtune.study.request import SearchRequest
-from imbtune.tuning.cluster.resources import Resources
 
 FILE = "study.yaml"
-READ = {  # what is read of it beside the request and the space
+READ = {  # the keys that are read from it, besides the request and the space
     "data": {"train", "validation", "counts", "sha256"},
     "resources": {"cpus", "gpus", "concurrent"},
 }
@@ -35,21 +34,28 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
 
 
 def check_no_study(store: Store, request: SearchRequest) -> None:
-    """StudyError where there is a study already."""
+    """Raise StudyError if the study exists already."""
     if store.exists(FILE):
         raise StudyError(
-            f"the study {request.path} exists already: give another name, "
+            f"the study {request.path} exists already: give another name, such as "
             f"--name {request.free_name()}"
         )
 
 
-def write_study(store: Store, request: SearchRequest, splits: Splits, resources: Resources) -> None:
-    """study.yaml: the resolved space, the data's fingerprint, versions, seed and command line; and
-    space.yaml, a space file that says the same as the one that was searched. For whoever holds the
-    folder.
+def write_study(
+    store: Store, request: SearchRequest, splits: Splits, resources: Mapping[str, float]
+) -> None:
+    """Write study.yaml and space.yaml. The caller must hold the study's lock.
+
+    study.yaml has the resolved space, the fingerprint of the data, versions, seed and command line.
+    space.yaml is a complete space file, equivalent to the one that was searched.
+
+    Args:
+        resources: CPUs and GPUs per trial, and how many trials run at a time, by name.
 
     Raises:
-        StudyError: another search of that name came while this one read data and measured.
+        StudyError: another search has created a study of this name since `check_no_study` was
+            called before loading the data.
     """
     check_no_study(store, request)
     content = {
@@ -65,7 +71,7 @@ def write_study(store: Store, request: SearchRequest, splits: Splits, resources:
             "budgets": request.budgets,
             "eta": request.space.rungs.eta,
         },
-        "resources": vars(resources),
+        "resources": dict(resources),
         "data": {
             "train": len(splits.train),
             "validation": len(splits.held_out),
@@ -80,64 +86,77 @@ def write_study(store: Store, request: SearchRequest, splits: Splits, resources:
     }
     copy_sources(request.space.imports, store)
     store.write("space.yaml", _yaml(dict(request.space.source)).encode())
-    store.write(FILE, _yaml(content).encode())  # the last: with it the study is there
+    store.write(FILE, _yaml(content).encode())  # last: a folder with this file is a study
 
 
 def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
-    """What a study was asked for, and the content of its study.yaml.
+    """Read a study's options, and the content of its study.yaml.
+
+    Args:
+        path: the study's folder or URI.
 
     Raises:
-        StudyError: no study, or one that was not written whole.
+        StudyError: there is no study, or its files are incomplete or damaged.
     """
-    path = _named(path)
+    path = _with_name(path)
     store = Store(path)
     if not store.exists(FILE):
-        raise StudyError(f"{path} is no study, it has no {FILE}: give a study's folder")
+        raise StudyError(f"{path} is not a study, it has no {FILE}: give a study's folder")
     try:
         content = parse_yaml(join(path, FILE), store.read(FILE).decode())
         source = parse_yaml(join(path, "space.yaml"), store.read("space.yaml").decode())
-        asked, named, pinned = content["request"], content["space"]["name"], content["space"]["set"]
+        options, space_name = content["request"], content["space"]["name"]
         for section, keys in READ.items():
             if missing := keys - content[section].keys():
                 raise KeyError(f"{section}: {', '.join(sorted(missing))}")
         folder = Path(path) if store.local else Path()
-        space = parse_space(named, source, folder, store).pin(pinned)
-        request = SearchRequest.from_dict(space, asked)
+        space = parse_space(space_name, source, folder, store).pin(content["space"]["set"])
+        request = SearchRequest.from_dict(space, options)
         storage, name = _split(path)
         return replace(request, storage=storage, name=name), content
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise StudyError(
-            f"{join(path, FILE)} cannot be read ({error!r}): put it back as it was"
+            f"cannot read {join(path, FILE)} ({error!r}): restore it from a backup"
         ) from error
 
 
 def change_trials(store: Store, content: Mapping[str, Any], trials: int, begun: int) -> None:
-    """Give a study another total of trials; StudyError where more have begun."""
+    """Write another total of trials to study.yaml.
+
+    Args:
+        begun: trials that the study has started.
+
+    Raises:
+        StudyError: `trials` is less than `begun`.
+    """
     if trials < begun:
-        raise StudyError(f"--trials {trials}: {begun} have begun: give at least as many")
-    asked = {**content["request"], "trials": trials}
-    store.write(FILE, _yaml({**content, "trials": trials, "request": asked}).encode())
+        raise StudyError(
+            f"--trials {trials}: {begun} trials have started already: give {begun} or more"
+        )
+    options = {**content["request"], "trials": trials}
+    store.write(FILE, _yaml({**content, "trials": trials, "request": options}).encode())
 
 
 def check_purpose(request: SearchRequest, purpose: str) -> None:
-    """StudyError where a study is for something else than `purpose`."""
+    """Raise StudyError unless the study is of this purpose: `search` or `calibration`."""
     if request.purpose != purpose:
         raise StudyError(f"{request.path} is a {request.purpose}: give the folder of a {purpose}")
 
 
 def check_same_data(content: Mapping[str, Any], splits: Splits) -> None:
-    """StudyError where the data are not those that the study began with."""
+    """Raise StudyError if the data is not the data that the study began with."""
     if content["data"]["sha256"] != splits.fingerprint():
         raise StudyError(
-            f"the data differ from those that the study {content.get('name')} began with "
-            f"({content['data']['train']} training images): give the same, --data"
+            f"the data differs from the data that the study {content.get('name')} began with "
+            f"({content['data']['train']} training images): give that data with --data"
         )
 
 
 def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
-    """The winner as a complete configuration, where it comes from, and what speaks for it.
+    """The content of best.yaml: the winner's complete configuration, and where it comes from.
 
-    Its seed is 0, not the trial's: what is trained from it shall not repeat the lucky run.
+    Its seed is 0 instead of the trial's, which was partly why the trial won: a training from this
+    file must not repeat that lucky run.
     """
     assert outcome.winner
     config = TrainConfig.from_settings(outcome.winner.settings).replace(seed=0)
@@ -145,16 +164,16 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
     provenance = {
         "study": outcome.path,
         "objective": request.space.objective,
-        "winner": _trial(outcome.winner),
-        "best_preset": _trial(outcome.baseline) if outcome.baseline else None,
+        "winner": _trial_entry(outcome.winner),
+        "best_preset": _trial_entry(outcome.baseline) if outcome.baseline else None,
         "trials": len(outcome.records),
         "finals": evidence.to_dict() if evidence else None,
         "versions": versions(),
     }
-    how = "mean over fresh seeds" if evidence else "validation score"
+    measure = "mean score over fresh seeds" if evidence else "validation score"
     return (
-        f"# The best finished trial of {outcome.path}, by its {how}.\n"
-        "# Train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
+        f"# The best finished trial of {outcome.path}, by its {measure}.\n"
+        "# To train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
         + _yaml(with_imports(config.nested(), request.space.imports) | {"provenance": provenance})
     )
 
@@ -165,7 +184,7 @@ def versions() -> dict[str, str]:
     return found | {package: metadata.version(package) for package in PACKAGES}
 
 
-def _trial(record: TrialRecord) -> Mapping[str, Any]:
+def _trial_entry(record: TrialRecord) -> Mapping[str, Any]:
     return {
         "trial": record.number,
         "preset": record.preset,
@@ -175,15 +194,15 @@ def _trial(record: TrialRecord) -> Mapping[str, Any]:
     }
 
 
-def _named(path: str) -> str:
-    """The place of a study by its name, for somebody who stands in its folder and says `.`."""
+def _with_name(path: str) -> str:
+    """The path, made absolute if it does not end in the study's name, such as `.` or `..`."""
     if "://" in path or Path(path).name not in ("", ".."):
         return path
     return str(Path(path).resolve())
 
 
 def _split(path: str) -> tuple[str, str]:
-    """The storage that a study is in, and its name there, which a user may have changed."""
+    """The storage and the name in a study's path; a user may have renamed the folder."""
     if "://" not in path:
         return str(Path(path).parent), Path(path).name
     address, question, options = path.partition("?")

@@ -1,4 +1,4 @@
-"""Commands to be typed next: what is printed runs as it stands."""
+"""Makes the commands that are printed as hints; a user can copy and run them unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 
 from imbtune.study.request import SearchRequest
 
-# fields of a request that say which data it has and where it runs
+# fields of a request that another command on the same data and machines needs too
 SHARED = (
     "storage",
     "data",
@@ -27,7 +27,7 @@ SHARED = (
 
 
 def program() -> str:
-    """What runs imbtune in this shell: its name, or its path where the name is not found."""
+    """`imbtune`, or the path of the running program if the shell does not find that name."""
     if shutil.which("imbtune"):
         return "imbtune"
     path = Path(sys.argv[0]).absolute()
@@ -38,7 +38,8 @@ def space_command(verb: str, request: SearchRequest, **more: str | None) -> str:
     """`imbtune VERB SPACE` with the request's settings, data and machines, quoted for a shell.
 
     Args:
-        more: further options; those that are None are left out.
+        verb: search or calibrate.
+        more: further options by name, with underscores; those that are None are left out.
     """
     defaults = {field.name: field.default for field in fields(request)}
     given = {name: getattr(request, name) for name in SHARED}
@@ -50,15 +51,15 @@ def space_command(verb: str, request: SearchRequest, **more: str | None) -> str:
             option = f"--{name.replace('_', '-')}"
             words += [option] if value is True else [option, str(value)]
     for key, value in pinned.items():
-        words += ["--set", f"{key}={_typed(value)}"]
+        words += ["--set", f"{key}={_as_yaml(value)}"]
     return shlex.join(words)
 
 
 def resume_command(path: str) -> str:
-    """`imbtune resume` of a study, quoted for a shell; the study knows the rest."""
+    """`imbtune resume` for a study, quoted for a shell. All options are in the study itself."""
     return shlex.join([program(), "resume", path])
 
 
-def _typed(value: object) -> str:
-    """A value as YAML reads it: 1.0e-05, for 1e-05 is a word there."""
+def _as_yaml(value: object) -> str:
+    """A value as YAML reads it back: 1.0e-05, since YAML reads 1e-05 as a string."""
     return yaml.safe_dump([value], default_flow_style=True, width=math.inf).strip()[1:-1]

@@ -1,6 +1,6 @@
-"""The study's journal: Optuna's log file, and the record from which a search is resumed.
+"""The study's journal: Optuna's log file, from which an interrupted search is resumed.
 
-Each rung is in it with all metrics from the moment that it is reported, so a killed search loses no
+Each rung is written to it with all metrics as soon as it is reported, so a killed search loses no
 score. The journal is synced to disk every few seconds; for a study in a bucket it is a local file
 that is uploaded every few seconds.
 """

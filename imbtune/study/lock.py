@@ -1,4 +1,4 @@
-"""One process a study: two would write over each other."""
+"""Locks a study, so that two processes do not overwrite each other's files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from imbtune.storage import Store
 
 @contextlib.contextmanager
 def study_lock(store: Store) -> Iterator[None]:
-    """Hold the study's folder for this process; the system lets go of it however it ends.
+    """Lock the study's folder for this process, until the block or the process ends.
 
-    A bucket cannot be held.
+    The lock is an flock on `.lock`. A study in a bucket is not locked.
 
     Raises:
-        StudyError: another process holds it.
+        StudyError: another process has locked it.
     """
     if not store.local:
         yield

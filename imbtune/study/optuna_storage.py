@@ -1,8 +1,9 @@
-"""The file of Optuna's journal, for the one process that has its study open.
+"""Optuna's journal storage for a single process: faster writes, and a faster `ask`.
 
-Optuna's own backend is made for many processes: it takes a lock and waits for the disk at every
-entry, of which a trial has about 17. Here an entry goes to the system at once, which no kill of the
-process takes back, and to the disk with `sync`: only a machine that goes down loses what is newer.
+Optuna's own file backend is made for many processes: it takes a lock and waits for the disk at
+every entry, and a trial has about 17 entries. Here an entry is only handed to the operating system,
+where it survives a kill of the process. `sync` writes it to the disk; a crash of the machine loses
+the entries since the last `sync`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class JournalFile(BaseJournalBackend):
-    """An entry a line, in Optuna's own format."""
+    """A journal file in Optuna's own format, one JSON entry per line."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._file = path, path.open("a+b")
-        self._read = self._at = 0  # entries that were read, and the bytes that they take
+        self._read = self._at = 0  # how many entries were read, and the position after the last one
 
     def __reduce__(self) -> tuple[type[JournalFile], tuple[Path]]:
-        return JournalFile, (self._path,)  # Tune pickles its searcher, and never looks at it
+        return JournalFile, (self._path,)  # Tune pickles its searcher, but never loads it
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """The entries from that one on; ValueError for a line that is none."""
+        """Yield the entries from index `log_number_from` on.
+
+        Raises:
+            ValueError: a line is not JSON.
+        """
         if log_number_from < self._read:
             self._read = self._at = 0
         self._file.seek(self._at)
@@ -40,13 +45,13 @@ class JournalFile(BaseJournalBackend):
                 yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write entries, all of them or, in a kill, the first and a part of a line."""
+        """Append entries. A kill may leave only the first of them, and an incomplete last line."""
         lines = (json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self._file.write("".join(lines).encode())
         self._file.flush()
 
     def sync(self) -> None:
-        """Wait until all of it is on the disk."""
+        """Wait until all entries are on the disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -54,10 +59,13 @@ class JournalFile(BaseJournalBackend):
 
 
 class IndexedJournalStorage(JournalStorage):
-    """Optuna's storage, but what waits to be asked for, which every `ask` looks for, is found
-    without a look at all other trials."""
+    """Optuna's journal storage with an index of the WAITING trials.
 
-    _waiting: list[int] | None = None  # ids of all trials that may wait; none before the first look
+    Every `ask` looks for an enqueued trial. Optuna scans all trials for it; with the index the time
+    does not grow with the study.
+    """
+
+    _waiting: list[int] | None = None  # ids of trials that may be WAITING; None: not indexed yet
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         made = super().create_new_trial(study_id, template_trial)

@@ -1,4 +1,4 @@
-"""How a search ended, for whoever started it."""
+"""How a search ended, as its caller receives it."""
 
 from __future__ import annotations
 

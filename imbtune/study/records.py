@@ -23,18 +23,18 @@ class RungRecord:
     """A rung that a trial reached.
 
     Attributes:
-        order: the how-manieth rung of the study it was, from 0, over all trials.
+        order: position among all rungs of the study in the order of reporting, from 0.
         kind: `cooldown`, `compressed` or `prefix`.
         budget: epochs of the finished model that was scored.
         score: the objective, on the validation images.
-        images: image passes of the trial so far. Of several trials on a trunk, the first one has
-            the trunk's, the others those of their own cool-downs.
+        images: image passes of the trial so far. If several trials share a trunk, its passes
+            count for the first one; the others have those of their own cool-downs.
         metrics: all metrics by name, each in [0, 1]; None where undefined.
         recall_K: recall of each class.
         margins: mean margin of each class (K,) by the names in `MARGINS`; empty below the full
             budget.
         node: Ray's ID of the machine.
-        seconds: of training so far, over all processes; shared out as `images` are.
+        seconds: of training so far, in all processes; divided among trials as `images` are.
         threads: CPU threads, on which the last bits of a score depend.
     """
 
@@ -86,14 +86,14 @@ class RungRecord:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as the study has it.
+    """A trial as the study records it.
 
     Attributes:
-        number: Optuna's.
+        number: of the Optuna trial.
         trunk: the number of the trial whose trunk it shares; its own for most.
-        preset: the name of the preset that it is, or None.
+        preset: name of the preset, or None.
         state: one of COMPLETE, PRUNED, FAIL and STOPPED (interrupted).
-        settings: complete.
+        settings: the complete configuration.
         rungs: that it reached, in rising order.
         never_pruned: the budget at which ASHA would have stopped it, if it belongs to the sample
             of trials that run to the end to measure what stopping costs; else None.

@@ -114,12 +114,9 @@ class SearchRequest:
 
         By default none in a search of fewer than ten trials.
         """
-        asked = (
-            min(FINALISTS, self.trials // TRIALS_PER_FINALIST)
-            if self.finals is None
-            else self.finals
-        )
-        return asked if self.final_seeds else 0
+        default = min(FINALISTS, self.trials // TRIALS_PER_FINALIST)
+        count = default if self.finals is None else self.finals
+        return count if self.final_seeds else 0
 
     def data_source(self) -> DataSource:
         """Where the data is, and whether corrupt images are skipped."""
@@ -143,7 +140,7 @@ class SearchRequest:
         found["data"] = Path(data) if data else None
         for name, value in found.items():
             if name not in kinds or not _fits(value, kinds[name]):
-                raise TypeError(f"{name}={value!r} is no setting of a study's request")
+                raise TypeError(f"{name}={value!r} is not an option of a search")
         return cls(space, **found)
 
 

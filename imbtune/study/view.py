@@ -1,6 +1,6 @@
-"""A study on disk, for whoever analyses it; also while it is being searched.
+"""Reads a study for analysis, also while it is being searched.
 
-Reading a study imports neither torch nor Ray, and runs no code that the study brings along.
+Reading a study imports neither torch nor Ray, and does not run the plugins in its folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Trial:
     Attributes:
         study: the study's folder or URI.
         number: of the trial.
-        preset: the name of the preset that it is, or None.
+        preset: name of the preset, or None.
         state: COMPLETE (full budget), PRUNED (stopped at a rung), FAIL, or STOPPED (interrupted).
         score: the objective at the highest rung reached, one run on the validation images; None
             where it reached no rung.
@@ -90,7 +90,7 @@ class Study:
         except OSError as error:
             raise StudyError(f"cannot reach {path}: {error}") from error
         if not there:
-            raise StudyError(f"{path} is no study, it has no study.yaml: give a study's folder")
+            raise StudyError(f"{path} is not a study, it has no study.yaml: give a study's folder")
 
     def __repr__(self) -> str:
         info, states = self.info, self.trials["state"].value_counts()

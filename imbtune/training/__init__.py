@@ -1,1 +1,4 @@
-"""Training, evaluation, and the path of a trial through its rungs. Knows no Ray, W&B or files."""
+"""Training and evaluation of runs and of trials at their rungs.
+
+Imports no Ray, Optuna or W&B, and reads and writes no files.
+"""

@@ -1,7 +1,8 @@
-"""What is done to a finished model's head: an adjustment, or a second training stage.
+"""Apply the post-hoc method to a finished model: adjust its logits or retrain its head.
 
-The second stage is the ordinary loop on another configuration: class-balanced batches without
-mixing, cross-entropy at the loss's scale, and only the head, or a factor for each logit, moves.
+Retraining is a second training stage in the ordinary loop (decoupled training, Kang et al. 2020,
+arXiv 1910.09217): class-balanced batches without mixing, and cross-entropy at the loss's scale.
+It trains only the head, or only one factor per logit.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
-from imbtune.methods.losses import plain
+from imbtune.methods.losses import plain_cross_entropy
 from imbtune.methods.posthoc import Adjustment, Retraining
 from imbtune.registry import Value
 from imbtune.training.device.device_data import DeviceData
@@ -20,57 +21,68 @@ from imbtune.training.state import HEAD, TrainState, seed_torch
 
 
 def apply_posthoc(state: TrainState, data: DeviceData, budget: int) -> None:
-    """Change `state.model` as `config.after` says.
+    """Apply the method of `config.after` to `state.model`, in place.
 
     Args:
-        budget: epochs of the run that made the model; a second stage takes a share of it.
+        state: the finished model; its passes grow by those of a second stage.
+        data: the images of a second stage.
+        budget: training length of the model in epochs; a second stage lasts a share of it.
+
+    Raises:
+        TypeError: the method returned no Adjustment, Retraining or None.
     """
     model = state.model
-    made = state.config.after.make(
+    result = state.config.after.make(
         data.train_counts_K, model.head.norms(), state.methods.vectors.scale
     )
-    if isinstance(made, Adjustment):
-        model.scale_K.copy_(made.scale_K)
-        model.bias_K.copy_(made.bias_K)
-    elif isinstance(made, Retraining):
-        _retrain(state, data, budget, made)
-    elif made is not None:
-        raise TypeError(f"after '{state.config.after.name}' returned {made!r}")
+    if isinstance(result, Adjustment):
+        model.scale_K.copy_(result.scale_K)
+        model.bias_K.copy_(result.bias_K)
+    elif isinstance(result, Retraining):
+        _retrain(state, data, budget, result)
+    elif result is not None:
+        raise TypeError(
+            f"after '{state.config.after.name}' must return an Adjustment, a Retraining or None, "
+            f"got {result!r}"
+        )
 
 
-def _retrain(state: TrainState, data: DeviceData, budget: int, asked: Retraining) -> None:
-    model, epochs = state.model, max(1, round(asked.share * budget))
-    if asked.head:
+def _retrain(state: TrainState, data: DeviceData, budget: int, stage: Retraining) -> None:
+    """Train the head, or the factors `scale_K`, with the backbone frozen."""
+    model, epochs = state.model, max(1, round(stage.share * budget))
+    if stage.head:
         seed_torch(state.config.seed, HEAD)
         model.head.reset_parameters()
-    learnt = list(model.head.parameters()) if asked.head else [model.scale_K]
-    model.requires_grad_(False)  # a gradient left on any weight would go into the trunk's next step
-    for tensor in learnt:
+    trained = list(model.head.parameters()) if stage.head else [model.scale_K]
+    # No other weight may get a gradient: the trunk's next step would add it to its own.
+    model.requires_grad_(False)
+    for tensor in trained:
         tensor.requires_grad_(True)
     model.backbone.eval()
-    stage = _second_stage(state, data, asked)
-    stage.optimizer = stage.config.optimizer.make(learnt)
+    stage_state = _second_stage(state, data, stage)
+    stage_state.optimizer = stage_state.config.optimizer.make(trained)
     try:
         for i in range(epochs):
-            train_epoch(stage, data, Epoch(budget + i, budget, budget, 0.0, i, epochs))
+            train_epoch(stage_state, data, Epoch(budget + i, budget, budget, 0.0, i, epochs))
     finally:
-        state.passes = stage.passes
+        state.passes = stage_state.passes
         model.scale_K.requires_grad_(False)
         model.requires_grad_(True).train()
 
 
-def _second_stage(state: TrainState, data: DeviceData, asked: Retraining) -> TrainState:
-    stage = copy.copy(state)
+def _second_stage(state: TrainState, data: DeviceData, stage: Retraining) -> TrainState:
+    """A copy of the state that shares its network and has the second stage's methods."""
+    stage_state = copy.copy(state)
     changes: dict[str, Value] = {
         "sampler": "class_balanced",
         "optimizer": "sgd",
-        "optimizer.lr": asked.lr,
-        "optimizer.weight_decay": 2e-4,  # its own: AdamW's would be a hundred times too much here
+        "optimizer.lr": stage.lr,
+        "optimizer.weight_decay": 2e-4,  # not the run's: AdamW's is about a hundred times larger
         "optimizer.momentum": 0.9,
         "schedule": "cosine",
         "schedule.warmup": 0.0,
     }
-    methods = RunMethods.from_config(state.config.plain(**changes), data.train_counts_K)
-    stage.methods = replace(methods, vectors=plain(state.methods.vectors))
-    stage.sharp, stage.graphed = None, None
-    return stage
+    methods = RunMethods.from_config(state.config.baseline(**changes), data.train_counts_K)
+    stage_state.methods = replace(methods, vectors=plain_cross_entropy(state.methods.vectors))
+    stage_state.sharpness_aware, stage_state.graphed = None, None
+    return stage_state

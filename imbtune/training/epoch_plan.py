@@ -1,7 +1,9 @@
-"""Every random draw and schedule value of one epoch, drawn at once and moved to the device once.
+"""All random draws and schedule values of an epoch, drawn before its first step.
 
-The step that uses them has no branch on a knob, and nothing to wait for. The draws are NumPy's on
-the host, so they are the same on every device. Shapes: S steps, B a batch, K classes.
+They are copied to the device once, so a training step neither branches on a knob nor synchronises.
+NumPy draws them on the host, so they are the same on every device.
+
+Shapes: S steps, B samples of a batch, K classes, N training images.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from imbtune.methods.mixing.blending import Pairs
 from imbtune.methods.mixing.pairing import TrainingImages
 from imbtune.training.device.device_data import DeviceData, Views
 from imbtune.training.generators.m2m import draw_sources
-from imbtune.training.phases import Epoch
+from imbtune.training.phases import Epoch, steps_per_epoch
 from imbtune.training.run_methods import RunMethods
 
 Ints = NDArray[np.int64]
@@ -26,11 +28,21 @@ Floats = NDArray[np.float64]
 
 
 class EpochPlan(NamedTuple):
-    """One epoch.
+    """The draws and schedule values of one epoch, on the device.
 
-    image, partner, source: x_i, x_j, and what M2m translates. `partner`, `lam_SB` and `box_SB4` are
-    None where nothing is mixed, `source` and `translate_SB` where nothing is translated. last_lr:
-    of `lr_S` the last, as it is on the device.
+    `partner`, `lam_SB` and `box_SB4` are None in an epoch without mixing, `source` and
+    `translate_SB` in one without M2m; `box_SB4` also for blends other than CutMix.
+
+    Attributes:
+        image: views of x_i.
+        partner: views of x_j, which is mixed into x_i.
+        lam_SB: λ, the share of x_i, in [0, 1].
+        box_SB4: the box of x_i that x_j fills, in pixels.
+        source: views of the images that M2m translates.
+        translate_SB: whether M2m tries to replace x_i by its translated source.
+        lr_S: the learning rate of each step.
+        weights_SK: class weights in each step.
+        last_lr: the last entry of `lr_S`, as a float32 value on the host.
     """
 
     image: Views
@@ -44,12 +56,6 @@ class EpochPlan(NamedTuple):
     last_lr: float
 
 
-def steps_per_epoch(images: int, batch_size: int) -> tuple[int, int]:
-    """Steps S and batch B: full batches only, as near to every image once as they come."""
-    batch = min(batch_size, images)
-    return max(1, round(images / batch)), batch
-
-
 def draw_epoch(
     methods: RunMethods,
     data: DeviceData,
@@ -57,10 +63,13 @@ def draw_epoch(
     epoch: Epoch,
     translates: bool = False,
 ) -> EpochPlan:
-    """The plan of `epoch`, on the data's device; the same (seed, epoch) draws the same plan.
+    """Draw the plan of an epoch; the same seed and epoch give the same plan.
 
     Args:
-        images: the training images as a pairing sees them.
+        methods: the methods of the run.
+        data: the images; the plan's tensors lie on its device.
+        images: labels and nearest neighbours of the training images, for the pairing.
+        epoch: the epoch's position in its run.
         translates: whether M2m translates images in this epoch.
     """
     config = methods.config
@@ -69,7 +78,7 @@ def draw_epoch(
     counts_K = np.bincount(data.host_labels_N, minlength=len(data.classes))
     m2m = methods.generator if translates and isinstance(methods.generator, M2m) else None
     probabilities_K: Floats | None
-    if m2m:  # it translates images of class-balanced batches
+    if m2m:  # M2m is defined on class-balanced batches
         probabilities_K = class_shares(counts_K, 0)
     else:
         progress = float(epoch.progress(steps).mean())
@@ -103,7 +112,10 @@ def _partners(
     epoch: Epoch,
     rng: np.random.Generator,
 ) -> tuple[Views | None, Tensor | None, Tensor | None]:
-    """x_j, λ and CutMix's boxes; where a batch or sample stays unmixed λ is 1 and its box empty."""
+    """Views of x_j, λ and CutMix's boxes; three times None in an epoch without mixing.
+
+    A batch or sample that is not mixed (`mix.probability` < 1) has λ = 1 and an empty box.
+    """
     mix, options = methods.mix, methods.mix_options
     if not mix or not options.mixes_in(epoch):
         return None, None, None
@@ -113,10 +125,10 @@ def _partners(
     counts_N = data.counts_K.astype(np.float64)[data.host_labels_N]
     pairs = Pairs(data.image_size, counts_N[index_SB], counts_N[partner_SB])
     steps, batch = index_SB.shape
-    drawn = (steps, batch if options.draw == "sample" else 1)
-    lam, box = mix.blend(drawn, pairs, rng)
+    shape = (steps, batch if options.draw == "sample" else 1)
+    lam, box = mix.blend(shape, pairs, rng)
     if options.probability < 1:
-        mixed = rng.random(drawn) < options.probability
+        mixed = rng.random(shape) < options.probability
         lam = np.where(mixed, lam, 1.0)
         box = None if box is None else np.where(mixed[..., None], box, 0)
     lam_SB = data.to_device(np.broadcast_to(lam, index_SB.shape))
@@ -128,7 +140,7 @@ def _partners(
 def _sources(
     m2m: M2m | None, index_SB: Ints, data: DeviceData, rng: np.random.Generator
 ) -> tuple[Views | None, Tensor | None]:
-    """M2m: the image that each translation starts from, and where one is asked for."""
+    """M2m's source image of each sample, and which samples it tries to translate, (S, B)."""
     if m2m is None:
         return None, None
     labels_N = data.host_labels_N
@@ -139,6 +151,7 @@ def _sources(
 
 
 def _views(index_SB: Ints, data: DeviceData, rng: np.random.Generator) -> Views:
+    """Views of the images, with a random shift and flip drawn where the data set uses them."""
     pad, flip = data.preprocessing.pad, data.preprocessing.flip
     shift_SB2 = rng.integers(0, 2 * pad + 1, (*index_SB.shape, 2)) if pad else None
     flip_SB = rng.random(index_SB.shape) < 0.5 if flip else None

@@ -39,19 +39,24 @@ from imbtune.training.step import Batch
 
 @dataclass(frozen=True, eq=False)
 class EpochLog:
-    """An epoch's last learning rate, and its mean loss, of which to read the first time waits for
-    the device; losses_S: of its steps."""
+    """Learning rate and losses of one epoch.
+
+    Attributes:
+        lr: the learning rate of its last step.
+        losses_S: the loss of each step, on the device.
+    """
 
     lr: float
     losses_S: Tensor
 
     @cached_property
     def loss(self) -> float:
+        """The mean loss of its steps. The first read synchronises with the device."""
         return self.losses_S.mean().item()
 
 
 def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> EpochLog:
-    """Train one epoch. On a GPU it is only launched: what is read of it waits."""
+    """Train one epoch. Asynchronous on a GPU: reading `.loss` of the result synchronises."""
     data, seed_state = _with_generated(state, data, epoch)
     seed_torch(state.config.seed, STEPS, *epoch.random_key())
     images = LocatedImages(state, data)
@@ -70,38 +75,45 @@ def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> EpochLog:
 def batches(
     state: TrainState, data: DeviceData, plan: EpochPlan, seed_state: TrainState | None = None
 ) -> Iterator[Batch]:
-    """The batch of each step: cropped, flipped, translated, mixed."""
+    """Build the batch of each step: cropped, flipped, translated by M2m, mixed.
+
+    Args:
+        state: the run, for its methods; M2m also needs its network.
+        data: the images.
+        plan: the draws of the epoch.
+        seed_state: M2m's seed network; None where nothing is translated.
+    """
     targets = _targets(state, data, plan)
     shape_BK = (plan.image.index_SB.shape[1], len(data.classes))
     partner, source = plan.partner, plan.source
     others = data.views(partner) if partner else repeat(None)
     sources = data.views(source) if source else repeat(None)
-    for step, (images, other, seen) in enumerate(
+    for step, (images, other, source_images) in enumerate(
         zip(data.views(plan.image), others, sources, strict=False)
     ):
-        if seen is not None and seed_state:
-            images = _translated(state, seed_state, data, plan, step, images, seen)
+        if source_images is not None and seed_state:
+            images = _translated(state, seed_state, data, plan, step, images, source_images)
         if other is not None and plan.lam_SB is not None:
             box_B4 = None if plan.box_SB4 is None else plan.box_SB4[step]
             images = blend_images(images, other, plan.lam_SB[step], box_B4)
         noise_BK = cloud_noise(shape_BK, data.device) if state.methods.is_noisy else None
-        labels_LB, shares_LB, norm = (of_all[step] for of_all in targets)
+        labels_LB, shares_LB, norm = (of_epoch[step] for of_epoch in targets)
         yield Batch(images, labels_LB, shares_LB, norm, noise_BK)
 
 
 def _targets(state: TrainState, data: DeviceData, plan: EpochPlan) -> tuple[Tensor, Tensor, Tensor]:
-    """Labels (S, L, B), shares (S, L, B) and norm (S,) of :class:`Batch`, of all steps at once."""
+    """Labels (S, L, B), shares (S, L, B) and norm (S,) of :class:`Batch`, for all steps at once."""
     labels_SB, weights_SK = data.labels_N[plan.image.index_SB], plan.weights_SK
     if plan.partner is None or plan.lam_SB is None or state.methods.mix is None:
         labels_SLB = labels_SB[:, None]
         g_SLB = torch.ones((), device=data.device)
     else:
         labels_SLB = torch.stack([labels_SB, data.labels_N[plan.partner.index_SB]], dim=1)
-        n_i, n_j = (data.train_counts_K[each_SB.flatten()] for each_SB in labels_SLB.unbind(1))
+        n_i, n_j = (data.train_counts_K[labels.flatten()] for labels in labels_SLB.unbind(1))
         g_SB = state.methods.mix.label(plan.lam_SB.flatten(), n_i, n_j).view_as(labels_SB)
         g_SLB = torch.stack([g_SB, 1 - g_SB], dim=1)
     shares_SLB = g_SLB * weights_SK.gather(1, labels_SLB.flatten(1)).view_as(labels_SLB)
-    # an image's shares first: they add up to its weight exactly, so that weights of 1 give B
+    # Sum over a sample's labels first: shares of a class weight of 1 then sum to exactly B.
     norm_S = shares_SLB.sum(1).sum(1)
     return (
         labels_SLB,
@@ -113,7 +125,11 @@ def _targets(state: TrainState, data: DeviceData, plan: EpochPlan) -> tuple[Tens
 
 
 class LocatedImages:
-    """The training images as a pairing sees them. Features are those of now, worked out once."""
+    """Labels and nearest neighbours of the training images, for pairings.
+
+    Distances in feature space use the network's current weights; features are computed once per
+    object, when first needed. Implements :class:`imbtune.methods.mixing.pairing.TrainingImages`.
+    """
 
     def __init__(self, state: TrainState, data: DeviceData) -> None:
         self._state, self._data = state, data
@@ -121,11 +137,19 @@ class LocatedImages:
 
     @property
     def host_labels_N(self) -> NDArray[np.int64]:
+        """The class of each training image, on the host."""
         return self._data.host_labels_N
 
     def nearest(
         self, k: int, same_class: bool, space: str
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The k nearest of each image, nearest first (N, k), and how many of them exist (N,).
+
+        Args:
+            k: at least 1.
+            same_class: whether only images of the same class count.
+            space: `pixels` or `features`.
+        """
         if space == "pixels":
             return self._data.neighbours.nearest(k, same_class)
         if self._by_features is None:
@@ -137,27 +161,32 @@ class LocatedImages:
 def _with_generated(
     state: TrainState, data: DeviceData, epoch: Epoch
 ) -> tuple[DeviceData, TrainState | None]:
-    """The data with DeepSMOTE's images, and M2m's seed network; each where it acts."""
+    """The epoch's data, DeepSMOTE's images added, and M2m's seed network.
+
+    The data unchanged and None where the epoch uses no generator.
+    """
     if not state.methods.generates_in(epoch):
         return data, None
     spec, seed = state.methods.generator, state.methods.generator_options.seed
     if isinstance(spec, DeepSmote):
-        state.charge(f"{spec} {seed}", deepsmote_passes(spec, len(data.labels_N)))
-        return data.keep("deepsmote", (spec, seed), lambda: _balanced(spec, data, seed)), None
+        state.add_passes_once(f"{spec} {seed}", deepsmote_passes(spec, len(data.labels_N)))
+        balanced = data.cached("deepsmote", (spec, seed), lambda: _balanced(spec, data, seed))
+        return balanced, None
     assert isinstance(spec, M2m)
     config = seed_config(state.config, spec, epoch.full)
-    seed_state = data.keep("m2m", config.yaml(), lambda: _seed_network(config, data))
-    state.charge(config.yaml(), seed_state.passes)
+    seed_state = data.cached("m2m", config.yaml(), lambda: _seed_network(config, data))
+    state.add_passes_once(config.yaml(), seed_state.passes)
     return data, seed_state
 
 
 def _balanced(spec: DeepSmote, data: DeviceData, seed: int) -> DeviceData:
+    """The data with DeepSMOTE's images added until all classes are as large as the largest."""
     pixels_NCHW = data.resident("generate=deepsmote")
     return data.extended(*generate(spec, pixels_NCHW, data.labels_N, len(data.classes), seed))
 
 
 def _seed_network(config: TrainConfig, data: DeviceData) -> TrainState:
-    """A network of the same kind, trained with cross-entropy alone on the training images."""
+    """M2m's seed network: `config` trained on the training images."""
     seed_state = TrainState(config, data)
     for epoch in whole_run(config.epochs, config.schedule.shared):
         train_epoch(seed_state, data, epoch)
@@ -165,10 +194,11 @@ def _seed_network(config: TrainConfig, data: DeviceData) -> TrainState:
 
 
 def _passes(state: TrainState, data: DeviceData, seed_state: TrainState | None) -> int:
+    """Image passes of an epoch; M2m's are counted where there is a seed network."""
     spec = state.methods.generator if seed_state else None
     m2m = spec if isinstance(spec, M2m) else None
-    images, sharp = len(data.labels_N), state.sharp is not None
-    return epoch_passes(images, state.config.batch_size, sharp, m2m)
+    sharpness_aware = state.sharpness_aware is not None
+    return epoch_passes(len(data.labels_N), state.config.batch_size, sharpness_aware, m2m)
 
 
 def _translated(
@@ -180,7 +210,11 @@ def _translated(
     images_BCHW: Tensor,
     sources_BCHW: Tensor,
 ) -> Tensor:
-    """M2m: sources translated to the batch's classes where asked for and accepted."""
+    """The batch with M2m's translations in it.
+
+    A source replaces the batch's image where `plan.translate_SB` says so and the translation is
+    accepted.
+    """
     spec = state.methods.generator
     assert isinstance(spec, M2m) and plan.source and plan.translate_SB is not None
     low_C, high_C = data.pixel_range()

@@ -1,7 +1,9 @@
-"""Whether a part of the user's own gives what its slot asks for, tried before anything starts.
+"""Checks of user-defined parts, run before any training starts.
 
-Each is called once, with its knobs at their defaults, on the data's own shape and class counts.
-Shapes: B a batch, S steps of an epoch, C channels, K classes, D features.
+Each part is called with its knobs at their defaults, on the data's shapes and class counts, and its
+return value is checked: type, shape, dtype, range.
+
+Shapes: B samples of a batch, S steps of an epoch, C channels, K classes, D features.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError, ImbtuneError
 from imbtune.methods.losses import LossFunction, MarginSoftmax
 from imbtune.methods.mixing.blending import Blend, Pairs
+from imbtune.methods.mixing.pairing import Ints
 from imbtune.methods.posthoc import Adjustment, Retraining
 from imbtune.models.networks import Backbone
 from imbtune.registry import Part
@@ -26,7 +29,15 @@ STEPS, BATCH = 2, 4
 
 
 def check_plugins(entries: Iterable[Part], splits: Splits) -> None:
-    """ConfigError for the first part that fails, or whose result its slot cannot use."""
+    """Check all parts that the run uses.
+
+    Args:
+        entries: the parts; those of slots without a check are skipped.
+        splits: the data of the run.
+
+    Raises:
+        ConfigError: a part raised an exception, or its slot cannot use what it returned.
+    """
     for entry in entries:
         check = _CHECKS.get(entry.slot)
         if not check:
@@ -47,28 +58,18 @@ def _check_data(entry: Part, splits: Splits) -> None:
     preprocessing = splits.preprocessing
     for images in (splits.train, splits.held_out):
         sample = images.pixels[np.arange(min(2, len(images)))]
-        _check(
-            entry,
-            "pixels",
-            sample,
-            (len(sample), len(preprocessing.mean), None, None),
-            dtype="uint8",
-        )
+        shape = (len(sample), len(preprocessing.mean), None, None)
+        _check(entry, "pixels", sample, shape, dtype="uint8")
         _check(entry, "labels", images.labels, (len(images.pixels),), dtype="int64")
-    _check(
-        entry,
-        "the preprocessing's std",
-        np.array(preprocessing.std),
-        (len(preprocessing.mean),),
-        low=1e-6,
-    )
+    std_C = np.array(preprocessing.std)
+    _check(entry, "the std of the preprocessing", std_C, (len(preprocessing.mean),), low=1e-6)
 
 
 def _check_model(entry: Part, splits: Splits) -> None:
     shape = splits.train.pixels.shape[1:]
     backbone = entry.make(shape[0])
     if not isinstance(backbone, Backbone):
-        raise _wrong(entry, "what it returns", type(backbone).__name__, "a Backbone")
+        raise _wrong_type(entry, "a Backbone", backbone)
     with torch.no_grad():
         features_BD = backbone.module.eval()(torch.zeros(2, *shape))
     _check(entry, "features", features_BD, (2, backbone.features))
@@ -80,8 +81,7 @@ def _check_loss(entry: Part, splits: Splits) -> None:
         _check_loss_function(entry, loss, len(splits.classes))
         return
     if not isinstance(loss, MarginSoftmax):
-        wanted = "a MarginSoftmax or a function of logits and labels"
-        raise _wrong(entry, "what it returns", type(loss).__name__, wanted)
+        raise _wrong_type(entry, "a MarginSoftmax or a function of logits and labels", loss)
     for name, value in loss._asdict().items():
         _check(entry, name, value, (len(splits.classes),) if name.endswith("_K") else ())
 
@@ -92,7 +92,8 @@ def _check_loss_function(entry: Part, loss: LossFunction, classes: int) -> None:
     loss_B = loss(logits_BK, labels_B)
     _check(entry, "the loss of each sample", loss_B, (BATCH,))
     if not loss_B.requires_grad:
-        raise _wrong(entry, "the loss", "without a gradient", "differentiable in the logits")
+        problem = "the loss must be differentiable in the logits"
+        raise _error(entry, problem, "a tensor without a gradient")
     (slope_BK,) = torch.autograd.grad(loss_B.sum(), logits_BK)
     _check(entry, "its gradient", slope_BK, (BATCH, classes))
 
@@ -107,7 +108,7 @@ def _check_sampler(entry: Part, splits: Splits) -> None:
         if drawn_K is not None:
             _check(entry, "probabilities", drawn_K, (len(splits.classes),), low=0, high=1)
             if abs(float(drawn_K.sum()) - 1) > 1e-6:
-                raise _wrong(entry, "the sum of probabilities", f"{drawn_K.sum():g}", "1")
+                raise _error(entry, "the sum of probabilities must be 1", f"{drawn_K.sum():g}")
 
 
 def _check_schedule(entry: Part, splits: Splits) -> None:
@@ -117,30 +118,31 @@ def _check_schedule(entry: Part, splits: Splits) -> None:
 
 def _check_optimizer(entry: Part, splits: Splits) -> None:
     if "lr" not in entry.knobs:
-        raise _wrong(entry, "its knobs", "without it", "with `lr`, the peak rate")
+        problem = "its knobs must include `lr`, the peak learning rate"
+        raise _error(entry, problem, ", ".join(entry.knobs) or "none")
     optimizer = entry.make([torch.nn.Parameter(torch.ones(2))])
     if not isinstance(optimizer, torch.optim.Optimizer):
-        raise _wrong(entry, "what it returns", type(optimizer).__name__, "a torch.optim.Optimizer")
+        raise _wrong_type(entry, "a torch.optim.Optimizer", optimizer)
     rates = {id(group["lr"]): group["lr"] for group in optimizer.param_groups}
     if len(rates) != 1:
-        raise _wrong(entry, "the rate of all groups", f"{len(rates)} of them", "one tensor")
+        problem = "all parameter groups must share one `lr` tensor"
+        raise _error(entry, problem, f"{len(rates)} different ones")
     (rate,) = rates.values()
     _check(entry, "its `lr`", rate, ())
 
 
 def _check_posthoc(entry: Part, splits: Splits) -> None:
     K = len(splits.classes)
-    made = entry.make(_counts(splits), torch.ones(K), torch.ones(()))
-    if isinstance(made, Adjustment):
-        _check(entry, "scale_K", made.scale_K, (K,))
-        _check(entry, "bias_K", made.bias_K, (K,))
-    elif made is not None and not isinstance(made, Retraining):
-        wanted = "an Adjustment, a Retraining or None"
-        raise _wrong(entry, "what it returns", type(made).__name__, wanted)
+    result = entry.make(_counts(splits), torch.ones(K), torch.ones(()))
+    if isinstance(result, Adjustment):
+        _check(entry, "scale_K", result.scale_K, (K,))
+        _check(entry, "bias_K", result.bias_K, (K,))
+    elif result is not None and not isinstance(result, Retraining):
+        raise _wrong_type(entry, "an Adjustment, a Retraining or None", result)
 
 
 def _check_pairing(entry: Part, splits: Splits) -> None:
-    images, rng = _Alone(splits), np.random.default_rng(0)
+    images, rng = _OwnNeighbours(splits), np.random.default_rng(0)
     index_SB = rng.integers(0, len(splits.train), (STEPS, BATCH))
     partner_SB = entry.make(index_SB, images, rng)
     high = len(splits.train) - 1
@@ -154,7 +156,7 @@ def _check_blend(entry: Part, splits: Splits) -> None:
     for shape in ((STEPS, BATCH), (STEPS, 1)):
         blend = entry.make(shape, Pairs((height, width), n_i_SB, n_j_SB), rng)
         if not isinstance(blend, Blend):
-            raise _wrong(entry, "what it returns", type(blend).__name__, "a Blend")
+            raise _wrong_type(entry, "a Blend", blend)
         lam_SB = np.broadcast_to(blend.lam_SB, (STEPS, BATCH)) if shape[1] == 1 else blend.lam_SB
         _check(entry, "lam_SB", lam_SB, (STEPS, BATCH), low=0, high=1)
 
@@ -182,18 +184,19 @@ _CHECKS: dict[str, Callable[[Part, Splits], None]] = {
 }
 
 
-class _Alone:
-    """Training images of which each is its own nearest."""
+class _OwnNeighbours:
+    """Training images of which each is its own nearest neighbour: no search is needed."""
 
     def __init__(self, splits: Splits) -> None:
         self.host_labels_N = splits.train.labels
 
-    def nearest(self, k: int, same_class: bool, space: str) -> tuple[Any, Any]:
+    def nearest(self, k: int, same_class: bool, space: str) -> tuple[Ints, Ints]:
         images = len(self.host_labels_N)
         return np.arange(images)[:, None].repeat(k, axis=1), np.ones(images, dtype=np.int64)
 
 
 def _counts(splits: Splits) -> Tensor:
+    """Training images of each class, (K,) float32."""
     return torch.from_numpy(splits.counts()).float()
 
 
@@ -206,25 +209,47 @@ def _check(
     high: float = np.inf,
     dtype: str = "",
 ) -> None:
-    """ConfigError where an array or tensor has another shape, or values out of range."""
+    """Check an array or tensor that a part returned.
+
+    Args:
+        entry: the part.
+        what: names the value in the message.
+        value: what the part returned.
+        shape: the required shape; None for a dimension of any size.
+        low: the smallest allowed value.
+        high: the largest allowed value.
+        dtype: the required dtype; empty for any.
+
+    Raises:
+        ConfigError: the value is no array or tensor, or violates a requirement, or is not finite.
+    """
     if not hasattr(value, "shape"):
-        raise _wrong(entry, what, repr(value), "an array or tensor")
+        raise _error(entry, f"{what} must be an array or tensor", repr(value))
     sizes = zip(value.shape, shape, strict=False)
     if len(value.shape) != len(shape) or any(want not in (None, size) for size, want in sizes):
-        sides = ", ".join("any" if size is None else str(size) for size in shape)
-        raise _wrong(entry, f"the shape of {what}", str(tuple(value.shape)), f"({sides})")
+        problem = f"the shape of {what} must be {_shape_text(shape)}"
+        raise _error(entry, problem, _shape_text(value.shape))
     if dtype and str(value.dtype) != dtype:
-        raise _wrong(entry, what, str(value.dtype), dtype)
+        raise _error(entry, f"{what} must be {dtype}", str(value.dtype))
     values = np.asarray(value.detach() if isinstance(value, Tensor) else value, dtype=float)
     if not np.isfinite(values).all():
-        raise _wrong(entry, what, str(values[~np.isfinite(values)][0]), "finite")
+        raise _error(entry, f"{what} must be finite", str(values[~np.isfinite(values)][0]))
     if values.size and (values.min() < low or values.max() > high):
-        wanted = f"from {low:g}" + ("" if high == np.inf else f" to {high:g}")
-        raise _wrong(entry, what, f"{values.min():g} to {values.max():g}", wanted)
+        allowed = f"at least {low:g}" if high == np.inf else f"between {low:g} and {high:g}"
+        raise _error(entry, f"{what} must be {allowed}", f"{values.min():g} to {values.max():g}")
 
 
-def _wrong(entry: Part, what: str, found: str, wanted: str) -> ConfigError:
+def _shape_text(shape: Iterable[int | None]) -> str:
+    sizes = ["any" if size is None else str(size) for size in shape]
+    return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+
+def _wrong_type(entry: Part, wanted: str, value: object) -> ConfigError:
+    return _error(entry, f"the return value must be {wanted}", type(value).__name__)
+
+
+def _error(entry: Part, problem: str, got: str) -> ConfigError:
     return ConfigError(
-        f"{entry.slot} '{entry.name}': {what} must be {wanted}, and is {found}: "
-        "docs/own-parts.md says what is asked of each part"
+        f"{entry.slot} '{entry.name}': {problem}, got {got}: see docs/own-parts.md for what each "
+        "part must return"
     )

@@ -1,4 +1,4 @@
-"""What a training run takes from its configuration, made in one place.
+"""The methods of a training run, built from its configuration.
 
 Shapes: S steps of an epoch, K classes.
 """
@@ -32,14 +32,14 @@ class RunMethods:
         mix: pairing, blend and label rule; None where images are not mixed.
         mix_options: when and how often images are mixed.
         generator: what generates training images, or None.
-        generator_options: from when on they are used, and their seed.
-        vectors: of the margin-softmax loss; those of cross-entropy beside a loss of the user's.
-        own_loss: a loss of the user's, which then takes the place of `vectors`; else None.
+        generator_options: in which phases generated images are used, and their seed.
+        vectors: of the margin-softmax loss; those of cross-entropy where `own_loss` is set.
+        own_loss: a user-defined loss, used instead of `vectors`; else None.
         weights_K: class weights at full strength.
-        weight_options: their schedule, and by what the weighted sum of losses is divided.
-        sampler: class counts (K,) and the progress of the run in [0, 1] to the probability of each
-            class (K,), or None where every image is drawn once.
-        decay: the share of the cool-down done in [0, 1] to a factor of the learning rate.
+        weight_options: their schedule, and the divisor of the weighted sum of losses.
+        sampler: maps class counts (K,) and the run's progress in [0, 1] to the probability of each
+            class (K,), or to None where every image is drawn once.
+        decay: maps the completed share of the cool-down in [0, 1] to a factor of the learning rate.
         peak_lr: the learning rate of the trunk.
     """
 
@@ -58,9 +58,10 @@ class RunMethods:
 
     @classmethod
     def from_config(cls, config: TrainConfig, counts_K: Tensor) -> RunMethods:
-        """The methods of a configuration.
+        """Build the methods of a configuration.
 
         Args:
+            config: the run.
             counts_K: training images of each class, float32, on the training device.
         """
         loss: MarginSoftmax | LossFunction = config.loss.make(counts_K)
@@ -81,22 +82,22 @@ class RunMethods:
 
     @property
     def is_noisy(self) -> bool:
-        """Whether the loss lowers logits by random noise (GCL)."""
+        """Whether the loss lowers the logits by random noise (GCL)."""
         return bool((self.vectors.cloud_K != 0).any())
 
     def generates_in(self, epoch: Epoch) -> bool:
         """Whether generated images are used in an epoch."""
         always = self.generator_options.schedule == "always"
-        return self.generator is not None and bool(always or epoch.cooling)
+        return self.generator is not None and bool(always or epoch.cooldown_epochs)
 
     def learning_rates(self, epoch: Epoch, steps: int) -> Floats:
-        """The learning rate of each step, (S,): peak × warm-up × decay."""
+        """The learning rate of each step, (S,): peak rate × warm-up factor × decay factor."""
         decay_S = np.array([self.decay(share) for share in epoch.cooldown_done(steps)])
         rates_S: Floats = self.peak_lr * epoch.warmup_done(steps) * decay_S
         return rates_S
 
     def weight_strengths(self, epoch: Epoch, steps: int) -> Floats:
-        """How strongly the class weights act in each step, (S, 1): from 0 (not) to 1 (fully)."""
+        """The strength of the class weights in each step, (S, 1), from 0 (off) to 1 (full)."""
         schedule = self.weight_options.schedule
         shares = zip(epoch.cooldown_done(steps), epoch.progress(steps), strict=True)
-        return np.array([[strength(schedule, cooled, progress)] for cooled, progress in shares])
+        return np.array([[strength(schedule, cooldown, progress)] for cooldown, progress in shares])

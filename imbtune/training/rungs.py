@@ -1,4 +1,4 @@
-"""The path of a trial through its rungs.
+"""Train a trial segment by segment and score it at each rung.
 
 Shapes: K classes.
 """
@@ -25,9 +25,17 @@ from imbtune.training.state import TrainState
 
 @dataclass(frozen=True, eq=False)
 class EpochResult:
-    """What an epoch left. segment: what it is trained for. passes: image passes so far in the
-    trial. On a GPU the epoch is only launched: to read its loss or confusion the first time waits,
-    so another trial's can be launched before."""
+    """Loss and confusion matrix after one epoch.
+
+    Asynchronous on a GPU: the first read of `loss` or `confusion_KK` synchronises. Until then the
+    caller can launch an epoch of another trial.
+
+    Attributes:
+        epoch: the epoch that was trained.
+        segment: the segment that it belongs to.
+        log: learning rate and losses of its steps.
+        passes: image passes of the trial so far, forward and backward.
+    """
 
     epoch: Epoch
     segment: Segment
@@ -37,28 +45,32 @@ class EpochResult:
 
     @property
     def lr(self) -> float:
-        """The learning rate of its last step."""
+        """The learning rate of the last step."""
         return self.log.lr
 
     @property
     def loss(self) -> float:
-        """Its mean training loss."""
+        """The mean training loss of the epoch's steps; the first read synchronises."""
         return self.log.loss
 
     @cached_property
     def confusion_KK(self) -> NDArray[np.int64]:
-        """The confusion matrix after it."""
+        """The confusion matrix of the held-out images; the first read synchronises."""
         confusion_KK: NDArray[np.int64] = self._confusion.cpu().numpy()
         return confusion_KK
 
 
 @dataclass(frozen=True)
 class RungResult:
-    """A rung reached: the model scored there is a finished one of `segment.budget` epochs.
+    """The score of a finished model of `segment.budget` epochs.
 
-    passes: image passes so far in the trial. branch_passes: those of the copy that was scored.
-    state: the trunk, as it goes on from here. margins: of training and held-out examples, at the
-    last rung; None below it.
+    Attributes:
+        segment: the segment that was trained.
+        confusion_KK: confusion matrix of the scored model on the held-out images.
+        passes: image passes of the trial so far, forward and backward.
+        branch_passes: image passes of the scored copy alone, post-hoc training included.
+        state: the trunk, without the branch; training continues from it.
+        margins: margins on training and held-out images; None below the full budget.
     """
 
     segment: Segment
@@ -72,38 +84,52 @@ class RungResult:
 def train_through_rungs(
     variants: Sequence[TrainConfig],
     data: DeviceData,
-    path: list[Segment],
+    segments: Sequence[Segment],
     state: TrainState | None = None,
 ) -> Iterator[EpochResult | RungResult]:
-    """Train a trial along its path: a result for every epoch, and one for every segment.
+    """Train the segments of a trial; yield a result after every epoch and every segment.
 
     Args:
         variants: the trial's configuration, or several that differ in cool-down-only settings
             (:func:`imbtune.config.cooldown_only.trunk_settings`). The trunk is trained with the
             first one; each cool-down branch uses the methods of its own variant.
-        state: what to go on from, where the path does not begin afresh.
+        data: training and held-out images on the device.
+        segments: at least one, in training order (:func:`imbtune.training.phases.rung_segments`).
+        state: the trunk to continue from; ignored where the first segment is `fresh`.
     """
     methods = [RunMethods.from_config(config, data.train_counts_K) for config in variants]
-    earlier, top = 0, path[-1].budget  # earlier: passes of states that a fresh one has replaced
-    for segment in path:
+    full_budget = segments[-1].budget
+    passes_before = 0  # image passes of the states that `fresh` segments have replaced
+    for segment in segments:
         if state is None or segment.fresh:
-            earlier += state.passes if state else 0
-            state = None  # first, so that the new one gets its memory and its graphed model
+            passes_before += state.passes if state else 0
+            state = None  # frees its memory and its graphed model before the new state needs them
             state = TrainState(variants[0], data)
-        yield from _train(state, data, segment, segment.epochs, earlier)
+        yield from _train_epochs(state, data, segment, segment.epochs, passes_before)
         with state.temporarily(methods[segment.variant]):
-            before = state.passes
-            yield from _train(state, data, segment, segment.branch, earlier)
+            trunk_passes = state.passes
+            yield from _train_epochs(state, data, segment, segment.branch, passes_before)
             apply_posthoc(state, data, segment.budget)
-            margins = class_margins(state, data) if segment.budget == top else None
+            margins = class_margins(state, data) if segment.budget == full_budget else None
             confusion_KK = state.evaluate(data)
-        branch = state.passes - before
-        yield RungResult(segment, confusion_KK, earlier + state.passes, branch, state, margins)
+        yield RungResult(
+            segment,
+            confusion_KK,
+            passes_before + state.passes,
+            state.passes - trunk_passes,
+            state,
+            margins,
+        )
 
 
-def _train(
-    state: TrainState, data: DeviceData, segment: Segment, epochs: Iterable[Epoch], earlier: int
+def _train_epochs(
+    state: TrainState,
+    data: DeviceData,
+    segment: Segment,
+    epochs: Iterable[Epoch],
+    passes_before: int,
 ) -> Iterator[EpochResult]:
     for epoch in epochs:
         log = train_epoch(state, data, epoch)
-        yield EpochResult(epoch, segment, log, earlier + state.passes, state.confusion(data))
+        passes = passes_before + state.passes
+        yield EpochResult(epoch, segment, log, passes, state.confusion(data))

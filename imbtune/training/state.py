@@ -1,4 +1,4 @@
-"""A run in training: its network, its optimiser, its methods; and torch's random numbers.
+"""The state of a run in training: network, optimiser and methods. Seeds torch's generators.
 
 Shapes: K classes, N training images, D features.
 """
@@ -23,18 +23,29 @@ from imbtune.training.device.device_data import BLOCK, DeviceData
 from imbtune.training.evaluation.metrics import confusion
 from imbtune.training.model import evaluating, new_model
 from imbtune.training.run_methods import RunMethods
-from imbtune.training.step import Batch, Learner, Sharp, channels_last, gradient
+from imbtune.training.step import Batch, SharpnessAware, StepModel, channels_last, gradient
 
-INIT, STEPS, HEAD = 0, 1, 2  # streams of torch's generator that a run's seed starts
+INIT, STEPS, HEAD = 0, 1, 2  # second part of the seed: initial weights, epochs, a new head
 
 
 class TrainState:
-    """A model in training: its weights, its optimiser, and its methods as tensors.
+    """A model in training, with its optimiser and its methods as tensors.
 
     Args:
-        config: the run. Its knobs become tensors here: the loss's per-class vectors, the class
-            weights; no step reads the configuration.
-        data: decides channels, classes, class counts and the device.
+        config: the run. Its knobs become tensors here (the loss's per-class vectors, the class
+            weights); no step reads the configuration.
+        data: determines channels, classes, class counts and the device.
+
+    Attributes:
+        model: the network.
+        graphed: the pooled network with captured CUDA graphs that `model` belongs to; None where
+            steps run without graphs.
+        optimizer: its learning rate is a tensor on the device.
+        autocast: precision of forward passes.
+        passes: image passes so far (one image forward and backward through one network), helper
+            networks included.
+        methods: what the run takes from its configuration.
+        sharpness_aware: for SAM and ImbSAM; else None.
     """
 
     def __init__(self, config: TrainConfig, data: DeviceData) -> None:
@@ -42,58 +53,74 @@ class TrainState:
         seed_torch(config.seed, INIT)
         model = new_model(config, data.image_shape[0], len(data.classes))
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.graphed = self._lease(config, data)
+        self.graphed = self._acquire_graphed_model(config, data)
         self.optimizer = config.optimizer.make(list(self.model.parameters()))
         self.autocast = _autocast(config.precision, self.device)
-        self.passes = 0  # image passes (forward and backward) so far, helper networks' included
-        self._charged: set[str] = set()
+        self.passes = 0
+        self._counted: set[str] = set()  # keys of add_passes_once
         self.methods = RunMethods.from_config(config, data.train_counts_K)
-        self.sharp = self._sharp(getattr(self.optimizer, "sharpness", None), data)
+        sharpness: Sharpness | None = getattr(self.optimizer, "sharpness", None)
+        self.sharpness_aware = self._sharpness_aware(sharpness, data)
 
     @property
     def config(self) -> TrainConfig:
-        """The configuration that the run has at the moment."""
+        """The configuration of the current methods."""
         return self.methods.config
 
-    def _lease(self, config: TrainConfig, data: DeviceData) -> GraphedModel | None:
-        """Where steps are recorded, a bench until this state is gone; its network is the model."""
-        if not (data.graphed_models and config.cuda_graph and config.model.entry.is_ours):
+    def _acquire_graphed_model(self, config: TrainConfig, data: DeviceData) -> GraphedModel | None:
+        """Replace `self.model` by a pooled network; release it when this state is collected.
+
+        None, with `self.model` unchanged, where graphs are off or the network is user-defined.
+        """
+        if not (data.graphed_models and config.cuda_graph and config.model.part.is_builtin):
             return None
         kind = f"{config.model} {config.loss_head} {data.image_shape} {len(data.classes)}"
-        bench = data.graphed_models.lease(kind, self.model)
-        weakref.finalize(self, data.graphed_models.give_back, kind, bench)
-        self.model = bench.model
-        return bench
+        graphed = data.graphed_models.acquire(kind, self.model)
+        weakref.finalize(self, data.graphed_models.release, kind, graphed)
+        self.model = graphed.model
+        return graphed
 
-    def _sharp(self, sharpness: Sharpness | None, data: DeviceData) -> Sharp | None:
-        """The classes whose gradient is sharpness-aware, where the optimiser asks for it."""
+    def _sharpness_aware(
+        self, sharpness: Sharpness | None, data: DeviceData
+    ) -> SharpnessAware | None:
+        """The optimiser's sharpness settings as tensors; None for an optimiser without them."""
         if not sharpness:
             return None
-        return Sharp(
+        return SharpnessAware(
             (data.train_counts_K < sharpness.below).float(),
             torch.tensor(sharpness.rho, device=self.device),
             bool((data.counts_K >= sharpness.below).any()),
         )
 
     @property
-    def learner(self) -> Learner:
-        """What a step learns with."""
+    def step_model(self) -> StepModel:
+        """The network and its loss, as a training step uses them."""
         methods = self.methods
-        return Learner(self.model, self.autocast, methods.vectors, methods.own_loss, self.sharp)
+        return StepModel(
+            self.model, self.autocast, methods.vectors, methods.own_loss, self.sharpness_aware
+        )
 
     def gradient(self, batch: Batch) -> Tensor:
-        """Leave the step's gradient on the parameters; the loss at the weights, detached."""
-        work_out = self.graphed.gradient if self.graphed else gradient
-        return work_out(self.learner, batch)
+        """Store the gradient of the batch's loss in the parameters' `.grad`.
 
-    def charge(self, made: str, passes: int) -> None:
-        """Count what generated images cost, once a run for each `made`, whoever made it."""
-        self.passes += 0 if made in self._charged else passes
-        self._charged.add(made)
+        Returns:
+            The loss at the current weights, (), detached.
+        """
+        compute = self.graphed.gradient if self.graphed else gradient
+        return compute(self.step_model, batch)
+
+    def add_passes_once(self, key: str, passes: int) -> None:
+        """Count the image passes of generated images, once in a run for each `key`.
+
+        Counted also where the images come from the cache of an earlier trial, so that the cost of
+        a trial does not depend on which trials ran before it.
+        """
+        self.passes += 0 if key in self._counted else passes
+        self._counted.add(key)
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
-        """The model's float32 logits (B, K) of normalised images."""
-        return self.learner.logits(images_BCHW)
+        """Float32 logits (B, K) of normalised images."""
+        return self.step_model.logits(images_BCHW)
 
     def features(self, data: DeviceData) -> Tensor:
         """The backbone's features (N, D) of all training images, without augmentation."""
@@ -105,57 +132,60 @@ class TrainState:
         return torch.cat(blocks)
 
     def confusion(self, data: DeviceData) -> Tensor:
-        """The confusion matrix (K, K) on the held-out images, on the device."""
+        """The confusion matrix (K, K) of the held-out images, on the device."""
         return confusion(self.model, data, self.autocast)
 
     def evaluate(self, data: DeviceData) -> NDArray[np.int64]:
-        """The confusion matrix (K, K) on the held-out images; waits for the device."""
+        """The confusion matrix (K, K) of the held-out images, on the host; synchronises."""
         confusion_KK: NDArray[np.int64] = self.confusion(data).cpu().numpy()
         return confusion_KK
 
     @contextmanager
     def temporarily(self, methods: RunMethods) -> Iterator[None]:
-        """Train with other methods; afterwards the state is as it was, to the last bit.
+        """Train with other methods; on exit restore the previous state, to the last bit.
 
-        Only the image passes stay counted.
+        Only `passes` keeps the image passes that were trained inside.
         """
-        before, own_methods = copy.deepcopy(self.snapshot()), self.methods
+        before, previous_methods = copy.deepcopy(self.snapshot()), self.methods
         try:
             self.methods = methods
             yield
         finally:
             passes = self.passes
-            self.methods = own_methods
+            self.methods = previous_methods
             self.restore({**before, "passes": passes})
 
     def snapshot(self) -> dict[str, Any]:
-        """Weights, batch-norm statistics, the optimiser and the passes: all that a trunk goes on
-        from, since every draw follows from the seed and the epoch alone."""
+        """All that training continues from: weights, batch-norm statistics, optimiser, passes.
+
+        There is no generator state: every draw is seeded with the run's seed and the epoch. The
+        tensors are not copied.
+        """
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "passes": self.passes,
-            "charged": sorted(self._charged),
+            "charged": sorted(self._counted),
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on from a snapshot of a state of the same configuration."""
+        """Load a snapshot of a state with the same configuration."""
         self.model.load_state_dict(snapshot["model"])
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self.passes = snapshot["passes"]
-        self._charged |= set(snapshot["charged"])
+        self._counted |= set(snapshot["charged"])
 
 
 def pick_device() -> torch.device:
-    """The first GPU that this process may use, else the CPU."""
+    """The first GPU that is visible to this process, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def seed_torch(*key: int) -> None:
-    """Start torch's own generators (weights, dropout) from a key of whole numbers.
+    """Seed torch's global generators (initial weights, dropout) from non-negative integers.
 
-    `torch.manual_seed` would keep a traceback of every call until CUDA starts, which is never in a
-    process without a GPU: memory that grows, and 0.5 ms an epoch.
+    `torch.manual_seed` is avoided: until CUDA is initialised it stores a traceback of every call.
+    In a process without a GPU that memory is never freed, and each call takes 0.5 ms.
     """
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
     torch.default_generator.manual_seed(seed)

@@ -2,8 +2,8 @@
 
 The best preset at each rung is never stopped, so that every search has a finished baseline to
 compare its winner with. And a small sample of the trials that ASHA would stop runs to the end, so
-that a search can measure what early stopping cost it. The later scores of that sample do not enter
-the rungs.
+that a search can measure whether early stopping loses good trials. The later scores of that sample
+are not used by ASHA.
 
 Rungs are reported as `rung_time` = η^i, i = 0, 1, …: exactly ASHA's own milestones (grace·η^i with
 grace 1), whatever whole epochs the rungs round to.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _RecordedTrial:
-    """As much of Ray's Trial as the scheduler reads."""
+    """The attributes of Ray's Trial that the scheduler reads."""
 
     trial_id: str
     config: TuneDict

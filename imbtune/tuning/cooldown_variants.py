@@ -33,8 +33,8 @@ def has_settings(space: SearchSpace, trial: FrozenTrial) -> bool:
 def draw_again(trial: Trial) -> None:
     """Draw the parameters that a trial of an earlier process already has, and discard them.
 
-    The sampler's draws depend on their order; afterwards it draws the missing parameters as it
-    would have in that process.
+    The sampler's draws depend on their order. Afterwards it draws the missing parameters exactly as
+    it would have in the earlier process.
     """
     for name, distribution in trial.distributions.items():
         if not (
@@ -94,8 +94,8 @@ def shared_params(
     """
     settings = config.flat()
     drawn: dict[str, Value] = {}
-    for switch, late in COOLDOWN_ONLY_SCHEDULES.items():
-        choices = [choice for choice in space.possible(switch) if choice in late]
+    for switch, schedules in COOLDOWN_ONLY_SCHEDULES.items():
+        choices = [choice for choice in space.possible(switch) if choice in schedules]
         if is_cooldown_only(switch, settings) and choices:
             drawn[switch] = choices[rng.integers(len(choices))]
     free = {

@@ -1,6 +1,6 @@
 """Finals: the best trials are trained again with fresh seeds.
 
-Who wins by them, and how sure that is: :mod:`imbtune.study.evidence`.
+:mod:`imbtune.study.evidence` chooses the winner by them, and measures how certain it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from imbtune.study.tables.schema import FINALS
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.tune import TrialCallback
 
-PER_TRUNK = 2  # finalists at most: trials on one trunk are much alike
+PER_TRUNK = 2  # finalists at most, since trials on one trunk are similar
 
 
 def finalists(records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:

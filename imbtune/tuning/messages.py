@@ -1,8 +1,8 @@
-"""What the searcher, the workers and the driver tell one another, and its form for Ray Tune.
+"""The messages between searcher, workers and driver, and how Ray Tune carries them.
 
     OptunaSearcher ── TrialSpec ──► worker ── TrialReport ──► scheduler, searcher, recorder
 
-Ray Tune passes dictionaries. They are made and read here alone: `to_tune`, `from_tune`.
+Ray Tune passes dictionaries. Only this module makes and reads them: `to_tune`, `from_tune`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from imbtune.registry import Value
 
 TuneDict = dict[str, Any]  # a trial's config, or a result, as Ray Tune has it
 
-SPEC, REPORT = "spec", "report"  # the one key of ours in a config, and in a result
+SPEC, REPORT = "spec", "report"  # the keys of our message in a config and in a result
 RUNG_TIME, SCORE = "rung_time", "score"  # what ASHA reads of a result
 
 MetricValues = Mapping[str, float | None]  # by name, each in [0, 1]; None where it is undefined
@@ -23,11 +23,11 @@ MetricValues = Mapping[str, float | None]  # by name, each in [0, 1]; None where
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What a worker is asked to train: one trial, or several on one trunk.
+    """What a worker trains: one trial, or several trials on one trunk.
 
-    Several trials share a trunk where they differ in cool-down-only settings
-    (:mod:`imbtune.config.cooldown_only`). To Ray Tune they are one trial. Sequences have an entry
-    for each of them.
+    Trials can share a trunk if they differ only in cool-down-only settings
+    (:mod:`imbtune.config.cooldown_only`). For Ray Tune they are one trial. Each sequence has an
+    entry per trial.
 
     Attributes:
         number: of the trunk, which is that of its first trial.
@@ -134,7 +134,7 @@ class RungReport:
 
 @dataclass(frozen=True)
 class TrialReport:
-    """What a worker reports at a time: some epochs, and a rung where one was reached.
+    """A report of a worker: some epochs, and a rung if one was reached.
 
     Attributes:
         epochs: since the last report.

@@ -1,8 +1,8 @@
-"""From the reports of trials to a study's rows: the callback of a search.
+"""The callback of a search: turns the reports of trials into the rows of a study.
 
-What it writes of a trial comes from Optuna's journal. The searcher has written it there, for Tune
-tells the searcher that a trial has ended before it calls callbacks (tests/integration/test_api.py
-pins this). A resumed search can therefore write the same rows again.
+A trial's row is made from Optuna's journal, which the searcher updates first: Ray Tune tells the
+searcher that a trial has ended before it calls callbacks, and a test checks that order
+(tests/integration/test_api.py). A resumed search can therefore write the same rows again.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Recorder(TrialCallback):
     def stepped(self) -> None:
         """Write rows every few seconds."""
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self._journal.sync()  # before the rows, so that it never has less than they have
+            self._journal.sync()  # first, so that tables are never newer
             for sink in self.sinks:
                 sink.flush()
             self._flushed = time.monotonic()

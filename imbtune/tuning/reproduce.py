@@ -1,4 +1,4 @@
-"""A trial of a study again, exactly as its search trained it, without Ray."""
+"""Trains a trial of a study again exactly as its search did, without Ray, and compares them."""
 
 from __future__ import annotations
 
@@ -26,20 +26,26 @@ from imbtune.tuning.session import load_search_splits
 
 
 def repeat_trial(path: str, number: int, data: Path | None, log: Log) -> bool:
-    """Train trial `number` of the study at `path` as far as it came; say what its rungs score.
+    """Train a trial again up to its last recorded rung, and log the score of each rung.
+
+    Args:
+        path: the study's folder or URI.
+        number: of the trial.
+        data: folder or file of the data set; None for the study's.
+        log: is called with each line for the user.
 
     Returns:
-        Whether every score and every epoch's loss is the recorded one, to the last bit. On another
-        machine, GPU or version of torch it may not be.
+        Whether every score and every epoch's loss equals the recorded one, to the last bit. With
+        another machine, GPU, number of threads or version of torch they may differ.
 
     Raises:
-        StudyError: no such study or trial, one that reached no rung, other data.
+        StudyError: there is no such study or trial, the trial reached no rung, or the data differs.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     request, content = read_study(path)
     check_purpose(request, SEARCH)
     request = replace(request, data=data or request.data)
-    record = _find(path, number, request)
+    record = _find_trial(path, number, request)
     space = request.space
     splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())
     check_same_data(content, splits)
@@ -53,36 +59,42 @@ def repeat_trial(path: str, number: int, data: Path | None, log: Log) -> bool:
     store = Store(path)
     losses = _losses(store, record) if store.exists("epochs") else {}
     if not losses:
-        log("Its epochs are not on record: its rungs' scores alone are compared.")
+        log("The study has no rows for its epochs, so only the scores of its rungs are compared.")
     if len({rung.threads for rung in record.rungs}) > 1:
-        log("It was resumed with another number of threads, which alone can change its last bits.")
+        log(
+            "The trial was resumed with another number of threads, which can change the last bits "
+            "of its scores."
+        )
     same = True
     for result in train_through_rungs([config], tensors, segments[: len(known)]):
         if isinstance(result, RungResult):
             budget = result.segment.budget
             score = compute_metrics(result.confusion_KK, tensors.counts_K)[space.objective]
             equal = score == known[budget]
-            was = "as recorded" if equal else f"{known[budget]:.4f} was recorded"
-            log(f"{budget:>4} epochs: {score:.4f}, {was}")
+            recorded_score = "as recorded" if equal else f"recorded was {known[budget]:.4f}"
+            log(f"{budget:>4} epochs: {score:.4f}, {recorded_score}")
         else:
             epoch = result.epoch
             recorded = losses.get((epoch.phase, epoch.budget, epoch.index + 1))
-            equal = recorded in (None, result.loss)  # a kill may lose the rows of its last seconds
+            equal = recorded in (None, result.loss)  # rows of a killed search may be lost
             if not equal and same:
-                log(f"epoch {epoch.index + 1}: loss {result.loss!r}, {recorded!r} was recorded")
+                log(f"epoch {epoch.index + 1}: loss {result.loss!r}, recorded was {recorded!r}")
         same = same and equal
     return same
 
 
-def _find(path: str, number: int, request: SearchRequest) -> TrialRecord:
+def _find_trial(path: str, number: int, request: SearchRequest) -> TrialRecord:
     trials = read_trials(Store(path), request.name)
     if not trials:
-        raise StudyError(f"{path} has no trial yet")
+        raise StudyError(f"{path} has no trial yet: run it with imbtune resume")
     if not 0 <= number < len(trials):
         raise StudyError(f"{path} has no trial {number}: give one of 0 to {len(trials) - 1}")
     record = trial_record(trials[number], request.space, request.seed, {})
     if not record.rungs:
-        raise StudyError(f"trial {number} of {path} reached no rung: there is nothing to repeat")
+        raise StudyError(
+            f"trial {number} of {path} reached no rung, so it has no score to compare with: give "
+            "another trial"
+        )
     return record
 
 

@@ -1,4 +1,4 @@
-"""One search, from its request to its winner; and one that was cut off, from its last rung."""
+"""Runs a search from its request to its winner, or resumes an interrupted one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from imbtune.study.tables.recover import check_tables, restore_tables
 from imbtune.study.tables.wandb import WandbSink
 from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
-from imbtune.tuning.calibration.follow import check_followed
+from imbtune.tuning.calibration.follow import check_calibration
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.finals import (
     FinalsRecorder,
@@ -60,21 +60,22 @@ from imbtune.tuning.tune import ListSearcher, run_trials
 
 
 def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
-    """Check everything, search, write the study, return the winner.
+    """Check the options, run the trials and finals, and write the study.
 
     Raises:
-        ImbtuneError: before anything starts: the data, the study's path, the resources.
+        ImbtuneError: before anything starts: an invalid option, data or resources, or a study that
+            exists already.
     """
     started = time.monotonic()
     store = new_store(request)
     splits = check_request(request)
-    check_followed(request, splits, log)
+    check_calibration(request, splits, log)
     with connected(request.address):
         request = settle_share(request, splits, log)
         resources = find_resources(request, log)
         store.create()
         with open_journal(store, request.name) as journal:
-            write_study(store, request, splits, resources)
+            write_study(store, request, splits, vars(resources))
             log(headline(request, splits, resources))
             for note in splits.notes:
                 log(note)
@@ -82,15 +83,16 @@ def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
 
 
 def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutcome:
-    """Resume an interrupted study to its last trial. Ray starts only if something is left.
+    """Resume an interrupted search. Ray starts only if trials or finals are left to train.
 
     Args:
-        changes: fields of the request that are for this machine and time (resources, address,
-            data, time_budget), or `trials`, a new total.
+        path: the study's folder or URI.
+        changes: new values for fields of the request: resources, address, data, time_budget, or
+            `trials`, a new total.
 
     Raises:
-        ImbtuneError: no study there, one that another process searches, other data, a journal that
-            has less than the tables, fewer trials than there are.
+        ImbtuneError: there is no study, another process is searching it, the data differs, the
+            journal is older than the tables, or the new total is below the trials that exist.
     """
     started = time.monotonic()
     before, content = read_study(path)
@@ -101,15 +103,15 @@ def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutc
     with open_journal(store, request.name) as journal:
         splits = check_request(request)
         check_same_data(content, splits)
-        _, records = _settled(request, journal.study)
+        _, records = _restore(request, journal.study)
         check_tables(store, records)
         if request.trials != before.trials:
             change_trials(store, content, request.trials, begun=len(records))
         if before.time_budget and not request.time_budget:
-            log("Without the time budget that it began with: give --time-budget for another one.")
+            log("This time the search has no time budget: give --time-budget to set one.")
         finals = known_finals(store)
-        if not _left(request, records) and not _final_runs(request, records, finals):
-            log(f"All {request.trials} trials and the finals of {request.path} are there.")
+        if not _has_trials_left(request, records) and not _final_runs(request, records, finals):
+            log(f"All {request.trials} trials and the finals of {request.path} are complete.")
             restore_tables(store, knob_types(request.space), records, request)
             return _outcome(request, store, splits, started, records, finals)
         with connected(request.address):
@@ -121,7 +123,8 @@ def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutc
 
 
 def _search(session: Session, journal: Journal) -> SearchOutcome:
-    """The trials, then the finals, then best.yaml. What the study has already is not done again."""
+    """Run the trials, then the finals, and write best.yaml. Work that the study already has is not
+    repeated."""
     request, store = session.request, session.store
     records = _trials(session, journal)
     out_of_time = bool(
@@ -129,11 +132,11 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
     )
     finals: list[FinalRecord] = known_finals(store)
     dropped: list[int] = []
-    cut_off = _left(request, records) and not out_of_time
+    cut_off = _has_trials_left(request, records) and not out_of_time
     if not cut_off:
         dropped, cut_off = _finals(session, records, finals)
     if cut_off:
-        finals = []  # scores of some seeds alone would favour the lucky
+        finals = []  # a mean over only some of the seeds would favour lucky trials
     return _outcome(
         request, store, session.splits, session.started, records, finals, dropped, cut_off
     )
@@ -149,7 +152,7 @@ def _outcome(
     dropped: Sequence[int] = (),
     cut_off: bool = False,
 ) -> SearchOutcome:
-    """What came out; writes best.yaml."""
+    """Choose the winner, write best.yaml, and return how the search ended."""
     ended = [TrainConfig.from_settings(r.settings) for r in records if r.state in ENDED]
     by_number = {r.number: r for r in records if r.state == COMPLETE}
     finished = {number: record.score or 0.0 for number, record in by_number.items()}
@@ -173,13 +176,13 @@ def _outcome(
     return outcome
 
 
-def _left(request: SearchRequest, records: Sequence[TrialRecord]) -> bool:
-    """Whether trials are to be begun or ended yet."""
+def _has_trials_left(request: SearchRequest, records: Sequence[TrialRecord]) -> bool:
+    """Whether some trials have not started yet, or were interrupted."""
     return len(records) < request.trials or any(r.state == STOPPED for r in records)
 
 
-def _settled(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[TrialRecord]]:
-    """ASHA as far as the study came, and its trials."""
+def _restore(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[TrialRecord]]:
+    """The scheduler with the state of the recorded rungs, and all recorded trials."""
     budgets, eta = request.budgets, request.space.rungs.eta
     scheduler = RungScheduler(budgets, eta, request.never_prune, request.seed)
     apply_pending_states(study, scheduler.replay(recorded_rungs(study)), budgets[-1])
@@ -187,11 +190,11 @@ def _settled(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[
 
 
 def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
-    """Search until there are as many trials as asked for; all of the study's trials."""
+    """Run trials until the study has their total number; returns all trials of the study."""
     request, store, study = session.request, session.store, journal.study
-    scheduler, before = _settled(request, study)
+    scheduler, before = _restore(request, study)
     restore_tables(store, knob_types(request.space), before, request)
-    if not _left(request, before):
+    if not _has_trials_left(request, before):
         return before
     searcher = OptunaSearcher(
         study,
@@ -211,7 +214,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     try:
         run_trials(
             session.splits,
-            session.worker_settings(request.rungs_kind, request.trials - ended, keeps=True),
+            session.worker_settings(request.rungs_kind, with_checkpoints=True),
             session.resources,
             searcher,
             request.trials,
@@ -228,7 +231,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
 def _final_runs(
     request: SearchRequest, records: list[TrialRecord], finals: list[FinalRecord]
 ) -> list[TrialSpec]:
-    """What is to be trained with fresh seeds yet."""
+    """The final runs that are left to train."""
     chosen = finalists(records, request.finalists)
     return final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
 
@@ -236,20 +239,23 @@ def _final_runs(
 def _finals(
     session: Session, records: list[TrialRecord], finals: list[FinalRecord]
 ) -> tuple[list[int], bool]:
-    """Train what `finals` lacks, and add it; the trials of which a run failed, and whether the
-    finals were cut off."""
+    """Train the final runs that are not in `finals`, and append them.
+
+    Returns:
+        The numbers of the trials with a failed run, and whether the finals were interrupted.
+    """
     request = session.request
     runs = _final_runs(request, records, finals)
     if not runs:
         return [], False
     total, count = len(runs) + len(finals), len({run.number for run in runs})
-    there = f"; {len(finals)} of {total} runs are there" if finals else ""
+    done = f"; {len(finals)} of {total} runs are complete" if finals else ""
     session.log(
         f"\nFinals: {count} trial{'s' * (count > 1)}, {request.final_seeds} fresh "
-        f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}{there}"
+        f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}{done}"
     )
     recorder = FinalsRecorder(session.store, finals, total, session.log)
-    worker_settings = session.worker_settings(request.rungs_kind, len(runs), keeps=False)
+    worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=False)
     searcher = ListSearcher(runs)
     run_trials(session.splits, worker_settings, session.resources, searcher, len(runs), recorder)
     return sorted(set(recorder.failures)), len(finals) + len(recorder.failures) < total

@@ -1,7 +1,7 @@
-"""Optuna's samplers by name.
+"""Creates Optuna's samplers by name.
 
-A sampler is made anew for every trial, seeded by the study's seed and the trial's number. What it
-has learnt lies in the study alone, so a study that is resumed goes on as it would have.
+Each trial has a new sampler, seeded with the study's seed and the trial's number. A sampler has no
+state besides the study, so a resumed study gets the same suggestions as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,25 @@ SAMPLERS = ("tpe", "random", "gp", "cmaes", "qmc")
 
 
 def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
-    """The sampler of trial `number`; ConfigError for one that is not there.
+    """The sampler for one trial.
 
-    tpe models knobs by groups, those that act together, whatever else is chosen; its constant liar
-    spreads trials that run at the same time. gp and cmaes model the knobs that every trial has;
-    the others are drawn at random (gp) or by tpe (cmaes). qmc is one sequence for the whole study,
-    of the knobs that its first finished trial has; the others are drawn at random.
+    - tpe: multivariate TPE, grouped: knobs that occur together are modelled together. Its constant
+      liar keeps concurrent trials apart.
+    - random: every knob independently at random.
+    - gp, cmaes: model only the knobs that every trial has; the other knobs are drawn at random (gp)
+      or by tpe (cmaes).
+    - qmc: one scrambled Sobol sequence for the whole study, over the knobs of its first finished
+      trial; the other knobs are drawn at random.
+
+    Args:
+        name: one of `SAMPLERS`.
+        study_seed: seed of the study.
+        number: of the trial.
+
+    Raises:
+        ConfigError: an unknown name.
     """
-    from optuna import samplers  # here: Ray's workers need the seeds below alone, and no Optuna
+    from optuna import samplers  # inside: importing Optuna is slow
     from optuna.exceptions import ExperimentalWarning
 
     def tpe() -> BaseSampler:

@@ -1,4 +1,4 @@
-"""What a search or a calibration has to have before its first trial: checks, data, resources."""
+"""Prepares a search or a calibration: checks the options, loads the data, plans the resources."""
 
 from __future__ import annotations
 
@@ -34,7 +34,16 @@ from imbtune.tuning.worker.trial_runner import WorkerSettings
 
 @dataclass(frozen=True)
 class Session:
-    """What all steps of a search need; made while Ray is connected."""
+    """What all steps of a search need while Ray is connected.
+
+    Attributes:
+        request: the options of the search.
+        store: the study's folder or bucket.
+        splits: training and validation images.
+        resources: CPUs and GPUs per trial, and trials at a time.
+        log: is called with each line of progress.
+        started: when the command began, in seconds of the monotonic clock.
+    """
 
     request: SearchRequest
     store: Store
@@ -43,15 +52,20 @@ class Session:
     log: Log
     started: float = field(default_factory=time.monotonic)
 
-    def worker_settings(self, rungs: str, runs: int, keeps: bool) -> WorkerSettings:
-        """What the actors need for so many runs; `keeps` checkpoints of trunks."""
+    def worker_settings(self, rungs: str, with_checkpoints: bool) -> WorkerSettings:
+        """The settings of the workers.
+
+        Args:
+            rungs: a kind of rung, or EVERY.
+            with_checkpoints: whether trunks are saved at rungs, so that a search can be resumed.
+        """
         folder = str(self.store.local.absolute()) if self.store.local else self.store.path
         return WorkerSettings(
             rungs,
             self.request.budgets,
             self.request.space.rungs.eta,
             self.request.space.objective,
-            folder if keeps else None,
+            folder if with_checkpoints else None,
             self.resources.cpus,
             self.resources.gpus,
             imports=self.request.space.imports,
@@ -60,7 +74,11 @@ class Session:
 
 
 def check_request(request: SearchRequest) -> Splits:
-    """The data; ImbtuneError for anything that can be wrong before Ray starts."""
+    """Check all options that can be checked before Ray starts, and load the data.
+
+    Raises:
+        ImbtuneError: an invalid option, or data that cannot be loaded.
+    """
     register(request.space.imports)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make_sampler(request.sampler, request.seed)
@@ -69,36 +87,43 @@ def check_request(request: SearchRequest) -> Splits:
     check_address(request.address)
     space = request.space
     splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())
-    if not request.address:  # what this machine cannot give is said before Ray starts
+    if not request.address:  # report missing CPUs or GPUs of this machine before Ray starts
         _plan(request, [local_node()])
     return splits
 
 
 def find_resources(request: SearchRequest, log: Log) -> Resources:
-    """What each trial gets of the machine or cluster that Ray is connected to."""
+    """Plan each trial's share of the machine or cluster that Ray is connected to."""
     nodes = cluster_nodes()
     resources = _plan(request, nodes)
     if resources.gpus > max(node.gpus for node in nodes):
-        log("No machine of the cluster has a GPU yet: the trials wait until one joins.\n")
+        log("No machine of the cluster has a GPU yet: the trials start when one joins it.\n")
     if request.pack and not resources.gpus:
-        log("--pack without GPUs makes a search slower (docs/cluster.md): leave it out here.\n")
+        log("--pack makes a search without GPUs slower (docs/cluster.md): leave it out.\n")
     return resources
 
 
 def load_search_splits(
-    config: TrainConfig, data_source: DataSource, own: Iterable[Part] = ()
+    config: TrainConfig, data_source: DataSource, plugins: Iterable[Part] = ()
 ) -> Splits:
-    """The search's data, with the network and the user's `own` parts tried on its shape."""
+    """Load training and validation images, and check that the network accepts their shape.
+
+    Args:
+        plugins: the user's parts, which are tried on the data.
+
+    Raises:
+        ImbtuneError: the data, the network or a plugin cannot be used.
+    """
     dataset = load(config.data.name, config.data.knobs, data_source)
     splits = search_splits(dataset, config.data.shared)
-    check_plugins(own, splits)
+    check_plugins(plugins, splits)
     check_model_fits(config, splits)
     return splits
 
 
 def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
     share = request.share
-    if request.gpus_per_trial == AUTO:  # to be measured yet: what asks for the fewest CPUs
+    if request.gpus_per_trial == AUTO:  # measured later; a whole GPU needs the fewest CPUs
         share = 1.0 if any(node.gpus for node in nodes) else 0.0
     return plan_resources(
         nodes,
@@ -111,11 +136,15 @@ def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
 
 
 def new_store(request: SearchRequest) -> Store:
-    """The study's folder, not made yet; StudyError where there is one, or none can be."""
+    """The store of a new study. Its folder is not created yet.
+
+    Raises:
+        StudyError: the folder has files already, or cannot be written.
+    """
     store = Store(request.path)
     if not store.is_empty() and not store.exists("study.yaml"):
         raise StudyError(
-            f"{request.path} is there and holds no study: delete it, or give another --name"
+            f"{request.path} exists, but is not a study: delete it, or give another --name"
         )
     check_no_study(store, request)
     store.check_writable()
@@ -123,19 +152,22 @@ def new_store(request: SearchRequest) -> Store:
 
 
 def headline(request: SearchRequest, splits: Splits, resources: Resources) -> str:
-    """What is about to run, in a few lines."""
+    """The lines that a search or calibration prints before its first trial."""
     budgets = ", ".join(map(str, request.budgets))
     trials, rungs = f"{request.trials} trials", f"{request.rungs} rungs at {budgets}"
     if request.rungs == "none":
         rungs = f"no early stopping, {budgets}"
     elif request.rungs == EVERY:
-        trials, rungs = f"{request.runs} runs, 2 of each trial", f"rungs of all kinds at {budgets}"
+        trials, rungs = f"{request.runs} runs, 2 per trial", f"rungs of all kinds at {budgets}"
     presets = len(request.space.presets()) if request.purpose == SEARCH else 0
-    out = f"The space has {presets} presets: the last {presets - request.trials} are left out.\n"
+    left_out = (
+        f"The space has {presets} presets, more than --trials: the last "
+        f"{presets - request.trials} are left out.\n"
+    )
     share = f"{resources.cpus} CPU" + (f" + {resources.gpus:g} GPU" if resources.gpus else "")
     return (
         f"{request.space.name}: {len(splits.train)} training and {len(splits.held_out)} validation "
         f"images, {len(splits.classes)} classes\n"
         f"{trials}, {resources.concurrent} at a time on {share} each; {rungs} epochs\n"
-        + (out if presets > request.trials else "")
+        + (left_out if presets > request.trials else "")
     )

@@ -1,4 +1,4 @@
-"""The one call of Ray Tune: trials from a searcher, on actors that are reused."""
+"""Runs trials with Ray Tune: from a searcher, on actors that are reused."""
 
 from __future__ import annotations
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+import typer
 from command import run
 from typer.testing import CliRunner
 
-from imbtune.cli.calibrate import calibrate_command
+import imbtune
+from imbtune import api
 from imbtune.cli.main import app
-from imbtune.cli.plan import plan_command
-from imbtune.cli.reproduce import repeat_command
-from imbtune.cli.search import parse_request, resume_command
-from imbtune.cli.train import read_config
 from imbtune.spaces.space_file import load_space
+from imbtune.study.request import SearchRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN_PARTS = ROOT / "docs" / "own-parts.md"
@@ -53,45 +52,72 @@ def test_there_are_commands_to_check() -> None:
     assert len(commands()) >= 7
 
 
-@pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_docs_is_one_that_imbtune_takes(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parsed by the real command line, and its options checked; only the run itself is left out."""
-    taken: list[Any] = []
+STUDIES = ("digits-lt", "mine")  # that the commands train from
 
-    def take_search(**options: Any) -> None:
-        if options["rungs"] == "auto":  # the calibration is of a command before it
-            options["rungs"] = "none"
-        taken.append(parse_request(**options))
 
-    def take(command: Callable[..., Any]) -> Callable[..., None]:
-        return lambda *given, **options: taken.append(
-            inspect.signature(command).bind(*given, **options)
-        )
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SearchRequest]:
+    """A folder as a reader of the docs has it, in which no command runs anything.
 
-    def take_train(options: Any) -> None:
-        taken.append(read_config(options))
+    Returns:
+        The requests of the searches that commands ask for.
+    """
+    searches: list[SearchRequest] = []
+
+    def take_search(request: SearchRequest, log: object) -> None:
+        searches.append(request)
+        raise typer.Exit
+
+    def take(*given: object, **options: object) -> None:
+        raise typer.Exit
+
+    def take_resume(*given: object, **options: object) -> None:
+        resume.bind(*given, **options)
+        raise typer.Exit
 
     monkeypatch.chdir(tmp_path)
     write_own_parts(tmp_path)
-    for name in ("digits-lt", "mine"):
+    for name in STUDIES:
         study = tmp_path / "runs" / name
         study.mkdir(parents=True)
         (study / "best.yaml").write_text(load_space("digits-lt").preset("mamix_drw").yaml())
-    monkeypatch.setattr("imbtune.cli.search.search_command", take_search)
-    monkeypatch.setattr("imbtune.cli.train.train_command", take_train)
-    others: list[tuple[str, Callable[..., Any]]] = [
-        ("search.resume_command", resume_command),
-        ("calibrate.calibrate_command", calibrate_command),
-        ("plan.plan_command", plan_command),
-        ("repeat.repeat_command", repeat_command),
-    ]
-    for place, function in others:
-        monkeypatch.setattr(f"imbtune.cli.{place}", take(function))
+    resume = inspect.signature(api.resume)
+    monkeypatch.setattr("imbtune.api.resume", take_resume)  # there is no such study to read
+    monkeypatch.setattr("imbtune.tuning.run_search.run_search", take_search)
+    monkeypatch.setattr(  # a command before it made the calibration
+        "imbtune.tuning.calibration.follow.with_calibration",
+        lambda request, _calibration: replace(request, rungs="none"),
+    )
+    for function in (
+        "retrain.train_final",
+        "tuning.calibration.run_calibration.run_calibration",
+        "tuning.forecast.forecast.forecast_search",
+        "tuning.reproduce.repeat_trial",
+    ):
+        monkeypatch.setattr(f"imbtune.{function}", take)
+    return searches
+
+
+@pytest.mark.parametrize("command", commands())
+def test_imbtune_takes_the_commands_of_the_docs(command: str, reader: list[SearchRequest]) -> None:
+    """Parsed by the command line, and their options checked; only the run itself is left out."""
     result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
-    assert taken or result.stdout
+    assert bool(reader) == command.startswith("imbtune search")
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_no_two_searches_of_a_page_make_the_same_study(
+    path: Path, reader: list[SearchRequest]
+) -> None:
+    """A reader who types all commands of a page gets no 'the study exists already'."""
+    for command in sorted(set(commands_of(path))):
+        if command.startswith("imbtune search"):
+            CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
+    studies = [request.path for request in reader]
+    if path.name == "README.md":
+        studies.append("runs/digits-lt")  # of `make search`
+    assert len(set(studies)) == len(studies), sorted(studies)
 
 
 def test_the_spaces_in_the_readme_are_spaces(tmp_path: Path) -> None:
@@ -109,7 +135,10 @@ def run_blocks(path: Path, cwd: Path) -> str:
     """What the document's Python prints, run from top to bottom in a process of its own."""
     code = "\n".join(code_blocks(path, "python"))
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    environment = os.environ | {"GOMP_SPINCOUNT": "1000"}  # the machine may be busy
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -131,6 +160,17 @@ def write_own_parts(folder: Path) -> None:
     for block in blocks:
         name = block.partition("\n")[0].removeprefix("# ")
         (folder / name).write_text(block, encoding="utf-8")
+
+
+def test_the_python_page_runs(tmp_path: Path) -> None:
+    """All of its blocks, in order, in one process: a small search, and what follows it."""
+    run_blocks(ROOT / "docs" / "python.md", tmp_path)
+
+
+def test_the_python_page_names_everything_public() -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    public = [name for name in imbtune.__all__ if not name.startswith("_")]
+    assert [name for name in public if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_the_example_of_own_parts_runs(tmp_path: Path) -> None:
@@ -178,11 +218,3 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert {"search", "test"} <= set(targets)
     for target in targets:
         assert f"\n{target}:" in makefile
-
-
-def test_the_architecture_names_every_module_of_the_search() -> None:
-    """And none that is gone."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    _, _, rest = text.partition("`search/` by what its modules are for:")
-    named = set(re.findall(r"`(\w+)`", rest.partition("\n\n")[0]))
-    assert named == {f.stem for f in (ROOT / "imbtune/search").glob("*.py")} - {"__init__"}

@@ -85,7 +85,7 @@ def make_study(
     request = SearchRequest(space, 6, name, storage=storage + query, seed=7)
     store = Store(request.path)
     store.create()
-    write_study(store, request, SPLITS, Resources(1, 0, 2))
+    write_study(store, request, SPLITS, vars(Resources(1, 0, 2)))
     if imports:
         content = store.read("space.yaml").decode()
         store.write("space.yaml", f"imports: [{', '.join(imports)}]\n{content}".encode())

@@ -250,11 +250,11 @@ def test_a_file_that_a_user_has_edited_confirms_nothing(tmp_path: Path) -> None:
 
 
 def test_no_study_there(tmp_path: Path) -> None:
-    with raises_one_line("nowhere is no study, it has no study.yaml", kind=StudyError):
+    with raises_one_line("nowhere is not a study, it has no study.yaml", kind=StudyError):
         imbtune.load_study(tmp_path / "nowhere")
     with raises_one_line("cannot use the storage foo://bar", kind=StudyError):
         imbtune.load_study("foo://bar")
-    with raises_one_line(f"{tmp_path} is no study", kind=StudyError):
+    with raises_one_line(f"{tmp_path} is not a study", kind=StudyError):
         imbtune.resume(tmp_path)
 
 

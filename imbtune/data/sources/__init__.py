@@ -1,1 +1,1 @@
-"""Where images come from: published data sets, and the user's folders, Parquet and .npz files."""
+"""The data sets: published ones, and the user's folders, Parquet files and .npz files."""

@@ -1,61 +1,83 @@
-"""Downloads to the cache: torchvision's own, and archives of known MD5 sum."""
+"""Downloads to the cache: torchvision's data sets, and archives with a known MD5 sum."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from numpy.exceptions import VisibleDeprecationWarning
 
 from imbtune.data.source import DataSource, cache_folder
 from imbtune.errors import DataError
 
-# What torchvision raises of files that are not what they should be
+DatasetT = TypeVar("DatasetT")
+
+# What torchvision raises for broken files
 BROKEN = (RuntimeError, ValueError, TypeError, AssertionError, LookupError)
 
 
 def torchvision_data(
-    name: str, data_source: DataSource, layout: str, torchvision_class: Any, **arguments: Any
-) -> Any:
-    """torchvision's data set object, from the root, else downloaded to the cache.
+    name: str,
+    data_source: DataSource,
+    layout: str,
+    torchvision_class: Callable[..., DatasetT],
+    **arguments: bool | str,
+) -> DatasetT:
+    """torchvision's data set object, read from the root or, if there is none, downloaded.
 
     Args:
-        layout: what the root must hold, for messages.
-        arguments: for torchvision's class, such as `train=True`.
+        name: the name of the data set and of its folder in the cache.
+        data_source: where to read from.
+        layout: the files that the root must contain, for messages.
+        torchvision_class: the class of the data set.
+        arguments: arguments of that class, such as `train=True`.
+
+    Raises:
+        DataError: the download fails, or files are missing or broken.
     """
-    root = data_source.folder(name)
+    root = data_source.root_folder(name)
     folder = root or cache_folder(name)
     try:
         with warnings.catch_warnings():
-            # NumPy 2.4.0 to 2.4.4 warn of the integer `align` in pickles as old as CIFAR's
+            # NumPy 2.4.0 to 2.4.4 warn about the integer `align` in old pickles such as CIFAR's
             warnings.filterwarnings("ignore", r"dtype\(\): align", VisibleDeprecationWarning)
             return torchvision_class(str(folder), download=root is None, **arguments)
     except (OSError, HTTPException) as error:
         if root is None:
             raise _no_download(name, folder, error) from error
         raise DataError(
-            f"could not read {name} in {folder} ({error}): give a folder with --data"
+            f"could not read {name} in {folder} ({error}): give another folder with --data"
         ) from error
     except BROKEN as error:
         if root is not None:
             raise DataError(
-                f"{folder} holds no whole {name}: neither train-*.parquet nor {layout}"
+                f"{folder} has no complete {name}: it needs train-*.parquet or {layout}"
             ) from error
-        # Its MNIST classes wrap whatever happened on the network
+        # The MNIST classes raise RuntimeError for network errors, too
         if "Error downloading" in str(error) and "corrupted" not in str(error):
             raise _no_download(name, folder, error) from error
         raise _broken(name, folder) from error
 
 
 def fetch_archive(name: str, url: str, md5: str) -> Path:
-    """The cache's folder with the unpacked archive, which is downloaded where it is not there."""
+    """The folder in the cache with the unpacked archive, which is downloaded if it is missing.
+
+    Args:
+        name: the name of that folder.
+        url: the archive's address.
+        md5: its MD5 sum in hex.
+
+    Raises:
+        DataError: the download fails or is broken.
+    """
     from torchvision.datasets.utils import download_and_extract_archive
 
     folder = cache_folder(name)
-    part = folder.with_name(f"{name}.part")  # renamed when it is whole
+    part = folder.with_name(f"{name}.part")  # renamed when it is complete
     if folder.is_dir():
         return folder
     try:
@@ -69,7 +91,7 @@ def fetch_archive(name: str, url: str, md5: str) -> Path:
 
 
 def _no_download(name: str, folder: Path, error: Exception) -> DataError:
-    """No network, no server, no room, no leave; empty folders do not stay."""
+    """The error for a failed download. Removes the empty folders that it left."""
     for empty in (*sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True), folder):
         with contextlib.suppress(OSError):
             empty.rmdir()
@@ -77,6 +99,7 @@ def _no_download(name: str, folder: Path, error: Exception) -> DataError:
 
 
 def _broken(name: str, folder: Path) -> DataError:
+    """The error for a download that is incomplete or has a wrong MD5 sum."""
     return DataError(
         f"the download of {name} in {folder} is broken: delete that folder and try again, or give "
         f"a folder with --data"

@@ -1,4 +1,4 @@
-"""Folders of image files, one a class."""
+"""Image files in one folder per class."""
 
 from __future__ import annotations
 
@@ -8,33 +8,38 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from imbtune.data.decode_sources import Source
 from imbtune.data.decoding import ENDINGS
+from imbtune.data.encoded_images import EncodedImages
 from imbtune.errors import DataError
 
 
 def class_folders(root: Path) -> tuple[str, ...]:
-    """The names of the folders in `root`, sorted; hidden ones are none."""
+    """The sorted names of the folders in `root`, without hidden ones.
+
+    Raises:
+        DataError: `root` cannot be read.
+    """
     try:
         return tuple(
             sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         )
     except OSError as error:
-        raise DataError(f"cannot look into {root} ({error.strerror}): check the folder") from error
+        raise DataError(f"cannot read the folder {root} ({error.strerror}): check it") from error
 
 
-def list_folder(root: Path, classes: tuple[str, ...], names: tuple[str, ...] = ()) -> Source:
-    """The images below root/CLASS/ for each class, sorted by path; labels in the classes' order.
+def list_folder(root: Path, classes: tuple[str, ...]) -> EncodedImages:
+    """The image files below root/CLASS/ for each class, sorted by path.
 
     Args:
-        names: of the classes in `classes`, for messages; else their folders' names.
+        root: the folder with the folders of the classes.
+        classes: the names of these folders, in the order of the labels.
 
     Raises:
-        DataError: a folder of no known class.
+        DataError: `root` has a folder that is not one of the classes.
     """
-    if strange := sorted(set(class_folders(root)) - set(classes)):
+    if other := sorted(set(class_folders(root)) - set(classes)):
         raise DataError(
-            f"{root / strange[0]} is a class that the training images lack: "
+            f"{root / other[0]} is a class without training images: "
             f"move it away, or add training images of it"
         )
     paths, labels = [], []
@@ -42,11 +47,11 @@ def list_folder(root: Path, classes: tuple[str, ...], names: tuple[str, ...] = (
         found = image_files(root / name)
         paths += found
         labels += [k] * len(found)
-    return path_source(paths, labels)
+    return files_on_disk(paths, labels)
 
 
 def image_files(folder: Path) -> list[str]:
-    """Every image file in the folder and below, sorted; hidden files are left out."""
+    """The paths of all image files in the folder and below, sorted, without hidden files."""
     return sorted(
         str(Path(below) / name)
         for below, _, names in os.walk(folder, followlinks=True)
@@ -55,7 +60,7 @@ def image_files(folder: Path) -> list[str]:
     )
 
 
-def path_source(paths: list[str], labels: list[int]) -> Source:
-    """A source of files on disk."""
+def files_on_disk(paths: list[str], labels: list[int]) -> EncodedImages:
+    """Image files by their paths, with their labels."""
     files = pa.array([os.fsencode(path) for path in paths], pa.large_binary())
-    return Source(files, True, np.array(labels, dtype=np.int64), lambda i: paths[i])
+    return EncodedImages(files, True, np.array(labels, dtype=np.int64), lambda i: paths[i])

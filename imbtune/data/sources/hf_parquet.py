@@ -1,9 +1,9 @@
-"""Images from Parquet in the Hugging Face layout.
+"""Images in Parquet files with the Hugging Face layout.
 
-One row an image: a struct column `img` or `image` of `bytes` (an encoded file) and `path`, and an
-integer column `label` (or `fine_label`). Shards of a split are `train-00000-of-00002.parquet` or
-`train.parquet`, in the folder, its `data/`, or the folder of a configuration below it. Class names
-come from the schema's metadata.
+Each row is an image: a struct column `img` or `image` with `bytes` (an encoded file) and `path`,
+and an integer column `label` or `fine_label`. The shards of a split are named
+`train-00000-of-00002.parquet` or `train.parquet`, and are in the folder, in its `data/`, or in the
+folder of a configuration. The class names are in the schema's metadata.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from imbtune.data.decode_sources import Source
+from imbtune.data.encoded_images import EncodedImages
 from imbtune.data.images import Ints
 from imbtune.errors import DataError
 
@@ -25,11 +25,11 @@ IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
 # Where the Hugging Face repositories of the known data sets keep their shards
 FOLDERS = ("", "data", "plain_text", "cifar100", "fashion_mnist", "cropped_digits")
-SHARDS = tuple(f"{folder}/*.parquet".lstrip("/") for folder in FOLDERS)  # all that there may be
+SHARDS = tuple(f"{folder}/*.parquet".lstrip("/") for folder in FOLDERS)  # where shards can be
 
 
 def find_shards(root: Path, *splits: str) -> list[Path]:
-    """The Parquet files of the first split that has any, in order; empty where none has."""
+    """The shards, in order, of the first of `splits` that has any; empty if none has."""
     for split in splits:
         for folder in (root / name for name in FOLDERS):
             found = sorted(
@@ -42,14 +42,19 @@ def find_shards(root: Path, *splits: str) -> list[Path]:
     return []
 
 
-def read_shards(shards: list[Path], classes: int = 0) -> tuple[Source, tuple[str, ...]]:
-    """The encoded images of a split, and the class names.
+def read_shards(shards: list[Path], classes: int = 0) -> tuple[EncodedImages, tuple[str, ...]]:
+    """Read the shards of one split.
 
     Args:
-        classes: how many classes there are; 0: as many as there are names, or labels.
+        shards: their paths.
+        classes: the number of classes; 0: the number of class names or, without names, the largest
+            label + 1.
+
+    Returns:
+        The encoded images with their labels, and the class names.
 
     Raises:
-        DataError: a missing shard, a file that is no Parquet, a missing column, a label out of
+        DataError: a shard or a column is missing, a file is not Parquet, or a label is out of
             range.
     """
     _check_shards(shards)
@@ -65,8 +70,8 @@ def read_shards(shards: list[Path], classes: int = 0) -> tuple[Source, tuple[str
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(
-            f"labels of {shards[0].parent} run from {labels.min()} to {labels.max()}: "
-            f"{classes} classes need 0 to {classes - 1}"
+            f"labels of {shards[0].parent} are from {labels.min()} to {labels.max()}: "
+            f"{classes} classes need labels from 0 to {classes - 1}"
         )
 
     def where(i: int) -> str:
@@ -74,17 +79,17 @@ def read_shards(shards: list[Path], classes: int = 0) -> tuple[Source, tuple[str
         return f"{shards[k]}, row {i - int(starts[k])}"
 
     files = pa.concat_arrays([files for files, _ in parts])
-    return Source(files, are_paths=False, labels=labels, where=where), names
+    return EncodedImages(files, are_paths=False, labels=labels, where=where), names
 
 
 def _check_shards(shards: list[Path]) -> None:
-    """All the shards that their names speak of, and no second copy of the split."""
+    """DataError unless there are as many shards as their names say (`-of-00002`)."""
     for path in shards:
         total = re.search(r"-of-(\d+)", path.stem)
         if total and int(total[1]) != len(shards):
             raise DataError(
                 f"{path} is one of {int(total[1])} shards, and its folder has {len(shards)}: "
-                f"get the missing ones, or move foreign ones away"
+                f"get the missing ones, or move other files away"
             )
 
 
@@ -102,26 +107,30 @@ def _read_shard(path: Path) -> tuple[pa.LargeBinaryArray, Ints]:
         table = pq.read_table(path, columns=[image, label]).rename_columns(["image", "label"])
         _check_columns(path, table, image, label)
         files = pc.struct_field(table.column("image"), "bytes").cast(pa.large_binary())
-        whole = pc.fill_null(files, b"").combine_chunks()  # none at all cannot be decoded either
+        # an empty file in place of a null is reported later, as an image that cannot be read
+        images = pc.fill_null(files, b"").combine_chunks()
         labels = table.column("label").to_numpy().astype(np.int64)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{path} is no whole Parquet file ({reason}): get it again") from error
-    return whole, labels
+        raise DataError(
+            f"{path} is not a complete Parquet file ({reason}): get it again"
+        ) from error
+    return images, labels
 
 
 def _check_columns(path: Path, table: pa.Table, image: str, label: str) -> None:
+    """DataError if a column has the wrong type, a label is null, or there is no row."""
     image_type, label_type = table.schema.field("image").type, table.schema.field("label").type
     if not _holds_bytes(image_type):
         raise DataError(
-            f"column '{image}' of {path} is {str(image_type)!r}: it must hold struct(bytes, path)"
+            f"column '{image}' of {path} is {str(image_type)!r}: it must be struct(bytes, path)"
         )
     if not pa.types.is_integer(label_type):
-        raise DataError(f"column '{label}' of {path} is {label_type}: it must hold whole numbers")
+        raise DataError(f"column '{label}' of {path} is {label_type}: it must be whole numbers")
     if nulls := table.column("label").null_count:
-        raise DataError(f"column '{label}' of {path} lacks {nulls} labels: get the file again")
+        raise DataError(f"column '{label}' of {path} has {nulls} null values: get the file again")
     if not len(table):
-        raise DataError(f"{path} holds no row: get it again")
+        raise DataError(f"{path} has no rows: get it again")
 
 
 def _holds_bytes(image_type: pa.DataType) -> bool:
@@ -132,7 +141,7 @@ def _holds_bytes(image_type: pa.DataType) -> bool:
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    """As Hugging Face stores them; empty where it does not."""
+    """The class names in Hugging Face's metadata; empty if there are none."""
     metadata = pq.read_schema(path).metadata or {}
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]

@@ -1,7 +1,7 @@
-"""The data sets of the literature.
+"""Published data sets.
 
-Each is read from `--data` (Hugging Face Parquet, or its makers' own layout), else downloaded to the
-cache. Label order is class order, from head to tail.
+Each is read from `--data` (Hugging Face Parquet, or the layout of the original archive), else
+downloaded to the cache. The order of the labels is that of the classes from head to tail.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from __future__ import annotations
 import importlib.util
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imbtune.data.cache import from_files
-from imbtune.data.decode_sources import Shape, Source, read_sources
+from imbtune.data.encoded_images import EncodedImages, TargetShape, decode_images
 from imbtune.data.registry import datasets
 from imbtune.data.source import DataSource
 from imbtune.data.sources.download import fetch_archive, torchvision_data
-from imbtune.data.sources.folders import class_folders, list_folder, path_source
+from imbtune.data.sources.folders import class_folders, files_on_disk, list_folder
 from imbtune.data.sources.hf_parquet import SHARDS, find_shards, read_shards
 from imbtune.data.splits import Dataset, Images, Preprocessing
 from imbtune.errors import DataError
 
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
 CIFAR = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
 DIGITS = "Alpaydin & Kaynak 1998, UCI optical digits (bundled with scikit-learn)"
 CINIC = "Darlow et al. 2018, arXiv 1810.03505"
-SVHN = "Netzer et al. 2011, DataSource digits in natural images"
+SVHN = "Netzer et al. 2011, Reading digits in natural images"
 TINY = "Le & Yang 2015, Tiny ImageNet visual recognition challenge"
 FASHION = "Xiao et al. 2017, arXiv 1708.07747"
 
@@ -39,25 +42,28 @@ TINY_ARCHIVE = (
     "90528d7ca1a48142e341f4ef8d21d0de",
 )
 
-# Crop, flip and normalisation are those of the reference package (ntucllab/imbalanced-DL): it gives
-# CIFAR-100 CIFAR-10's figures and Tiny-ImageNet ImageNet's, and mirrors SVHN's digits.
-_CIFAR_LOOK = Preprocessing((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), pad=4, flip=True)
-_CINIC_LOOK = Preprocessing(
+# Crop, flip and normalisation are those of the reference package (ntucllab/imbalanced-DL). It
+# normalises CIFAR-100 with CIFAR-10's values and Tiny-ImageNet with ImageNet's, and mirrors digits
+# in SVHN.
+_CIFAR_PREPROCESSING = Preprocessing(
+    (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), pad=4, flip=True
+)
+_CINIC_PREPROCESSING = Preprocessing(
     (0.47889522, 0.47227842, 0.43047404), (0.24205776, 0.23828046, 0.25874835), pad=4, flip=True
 )
-_SVHN_LOOK = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), pad=4, flip=True)
-_TINY_LOOK = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), pad=8, flip=True)
-# Of its 60,000 training images. Zhong et al. 2017 (arXiv 1708.04896) shift by 4 and mirror.
-_FASHION_LOOK = Preprocessing((0.2860,), (0.3530,), pad=4, flip=True)
+_SVHN_PREPROCESSING = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), pad=4, flip=True)
+_TINY_PREPROCESSING = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), pad=8, flip=True)
+# Computed from the 60,000 training images. Shift and flip as Zhong et al. 2017, arXiv 1708.04896.
+_FASHION_PREPROCESSING = Preprocessing((0.2860,), (0.3530,), pad=4, flip=True)
 
 
 @datasets.register(
     "digits", help="handwritten digits, 8×8, 1,797 images, no download", source=DIGITS
 )
 def digits(data_source: DataSource) -> Dataset:
-    """scikit-learn's digits; the last 40 of each class in file order are the test set."""
+    """scikit-learn's digits. The last 40 of each class, in file order, are the test set."""
     package = Path(str(importlib.util.find_spec("sklearn").origin)).parent  # type: ignore[union-attr]
-    # sklearn.datasets reads the same file, and takes more than a second to import
+    # the file of sklearn.datasets, whose import would take more than a second
     rows = np.loadtxt(package / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     pixels = (rows[:, :64] * (255 / 16)).round().astype(np.uint8)  # 0 … 16 to 0 … 255
     images = Images(pixels.reshape(-1, 1, 8, 8), rows[:, 64].astype(np.int64))
@@ -65,9 +71,8 @@ def digits(data_source: DataSource) -> Dataset:
     for k in range(10):
         is_test[np.flatnonzero(images.labels == k)[-40:]] = True
     names = tuple(str(k) for k in range(10))
-    preprocessing = Preprocessing(
-        mean=(0.305,), std=(0.376,), pad=1
-    )  # of all 1,797 images; digits do not mirror
+    # mean and std of all 1,797 images; no flip, since mirrored digits are not digits
+    preprocessing = Preprocessing(mean=(0.305,), std=(0.376,), pad=1)
     return Dataset(
         images.take(np.flatnonzero(~is_test)),
         images.take(np.flatnonzero(is_test)),
@@ -79,7 +84,7 @@ def digits(data_source: DataSource) -> Dataset:
 @datasets.register("cifar10", help="CIFAR-10, 32×32, 50,000 + 10,000 images", source=CIFAR)
 @from_files(*SHARDS, "cifar-10-batches-py")
 def cifar10(data_source: DataSource) -> Dataset:
-    """CIFAR-10 from torchvision's layout, Hugging Face Parquet, or torchvision's download."""
+    """CIFAR-10, from Hugging Face Parquet, torchvision's layout, or torchvision's download."""
     from torchvision.datasets import CIFAR10
 
     return _cifar("cifar10", CIFAR10, 10, data_source)
@@ -88,45 +93,49 @@ def cifar10(data_source: DataSource) -> Dataset:
 @datasets.register("cifar100", help="CIFAR-100, 32×32, 50,000 + 10,000 images", source=CIFAR)
 @from_files(*SHARDS, "cifar-100-python")
 def cifar100(data_source: DataSource) -> Dataset:
-    """CIFAR-100, its 100 fine classes, from the same places."""
+    """CIFAR-100 with its 100 fine classes, from the same sources as CIFAR-10."""
     from torchvision.datasets import CIFAR100
 
     return _cifar("cifar100", CIFAR100, 100, data_source)
 
 
-def _cifar(name: str, torchvision_class: Any, classes: int, data_source: DataSource) -> Dataset:
-    if dataset := _from_parquet(name, data_source, classes, (3, 32), _CIFAR_LOOK):
+def _cifar(
+    name: str, torchvision_class: type[CIFAR10], classes: int, data_source: DataSource
+) -> Dataset:
+    """CIFAR-10 or CIFAR-100 (a subclass of CIFAR10 in torchvision)."""
+    if dataset := _from_parquet(name, data_source, classes, (3, 32), _CIFAR_PREPROCESSING):
         return dataset
     layout = f"torchvision's {torchvision_class.base_folder}/ with the right MD5 sums"
     parts = []
     for train in (True, False):
-        source = torchvision_data(name, data_source, layout, torchvision_class, train=train)
-        pixels = np.ascontiguousarray(source.data.transpose(0, 3, 1, 2))
-        parts.append(Images(pixels, np.asarray(source.targets, dtype=np.int64)))
-    return Dataset(parts[0], parts[1], tuple(source.classes), _CIFAR_LOOK)
+        split = torchvision_data(name, data_source, layout, torchvision_class, train=train)
+        pixels = np.ascontiguousarray(split.data.transpose(0, 3, 1, 2))
+        parts.append(Images(pixels, np.asarray(split.targets, dtype=np.int64)))
+    return Dataset(parts[0], parts[1], tuple(split.classes), _CIFAR_PREPROCESSING)
 
 
 @datasets.register("svhn", help="house numbers, 32×32, 73,257 + 26,032 images", source=SVHN)
 @from_files(*SHARDS, "*.mat")
 def svhn(data_source: DataSource) -> Dataset:
-    """SVHN in the reference package's class order 1, 2, …, 9, 0. The test set is not balanced.
+    """SVHN, with the classes in the reference package's order 1, 2, …, 9, 0.
 
-    The extra images are not used. That package's largest class has 1,000 images: `head: 1000`.
+    The extra images are not used. The test set is not balanced. For the reference package's
+    training set, whose largest class has 1,000 images, set `head: 1000`.
     """
     from torchvision.datasets import SVHN as torchvision_class  # noqa: N811
 
     names = tuple("1234567890")
-    if dataset := _from_parquet("svhn", data_source, 10, (3, 32), _SVHN_LOOK):
+    if dataset := _from_parquet("svhn", data_source, 10, (3, 32), _SVHN_PREPROCESSING):
         parts = [dataset.train, dataset.test]
     else:
         layout = "train_32x32.mat and test_32x32.mat with the right MD5 sums"
-        sources = [
+        splits = [
             torchvision_data("svhn", data_source, layout, torchvision_class, split=split)
             for split in ("train", "test")
         ]
-        parts = [Images(np.ascontiguousarray(s.data), s.labels) for s in sources]
+        parts = [Images(np.ascontiguousarray(s.data), s.labels) for s in splits]
     train, test = (Images(part.pixels, (part.labels - 1) % 10) for part in parts)
-    return Dataset(train, test, names, _SVHN_LOOK, dataset.notes if dataset else ())
+    return Dataset(train, test, names, _SVHN_PREPROCESSING, dataset.notes if dataset else ())
 
 
 @datasets.register(
@@ -134,29 +143,29 @@ def svhn(data_source: DataSource) -> Dataset:
 )
 @from_files(*SHARDS, "FashionMNIST/raw")
 def fashion_mnist(data_source: DataSource) -> Dataset:
-    """Fashion-MNIST from torchvision's layout, Hugging Face Parquet, or torchvision's download."""
+    """Fashion-MNIST, from the same sources as CIFAR-10."""
     from torchvision.datasets import FashionMNIST
 
-    if dataset := _from_parquet("fashion_mnist", data_source, 10, (1, 28), _FASHION_LOOK):
+    if dataset := _from_parquet("fashion_mnist", data_source, 10, (1, 28), _FASHION_PREPROCESSING):
         return dataset
-    layout = "torchvision's whole FashionMNIST/raw/"
+    layout = "torchvision's complete FashionMNIST/raw/"
     parts = []
     for train in (True, False):
-        source = torchvision_data("fashion_mnist", data_source, layout, FashionMNIST, train=train)
-        parts.append(Images(source.data.numpy()[:, None], source.targets.numpy()))
-    return Dataset(parts[0], parts[1], tuple(source.classes), _FASHION_LOOK)
+        split = torchvision_data("fashion_mnist", data_source, layout, FashionMNIST, train=train)
+        parts.append(Images(split.data.numpy()[:, None], split.targets.numpy()))
+    return Dataset(parts[0], parts[1], tuple(split.classes), _FASHION_PREPROCESSING)
 
 
 @datasets.register("cinic10", help="CINIC-10, 32×32, 90,000 + 90,000 images", source=CINIC)
 @from_files(*SHARDS, "train", "test", "CINIC-10")
 def cinic10(data_source: DataSource) -> Dataset:
-    """CINIC-10, its train and test parts; the reference package evaluates on `valid` instead."""
-    if dataset := _from_parquet("cinic10", data_source, 10, (3, 32), _CINIC_LOOK):
+    """CINIC-10's `train` and `test` folders. The reference package evaluates on `valid` instead."""
+    if dataset := _from_parquet("cinic10", data_source, 10, (3, 32), _CINIC_PREPROCESSING):
         return dataset
     root = _layout("cinic10", data_source, CINIC_ARCHIVE, "CINIC-10", ("train", "test"))
     classes = class_folders(root / "train")
-    sources = [list_folder(root / split, classes) for split in ("train", "test")]
-    return _from_files(sources, classes, 10, (3, 32), _CINIC_LOOK, data_source)
+    splits = [list_folder(root / split, classes) for split in ("train", "test")]
+    return _from_files(splits, classes, 10, (3, 32), _CINIC_PREPROCESSING, data_source)
 
 
 @datasets.register(
@@ -164,20 +173,20 @@ def cinic10(data_source: DataSource) -> Dataset:
 )
 @from_files(*SHARDS, "train", "val", "words.txt", "tiny-imagenet-200")
 def tiny_imagenet(data_source: DataSource) -> Dataset:
-    """Tiny-ImageNet. Its validation images are the test set: its test set has no labels.
+    """Tiny-ImageNet. The validation images are the test set, since its test set has no labels.
 
-    Classes are in the order of their WordNet ids, and named by the first word of words.txt. Grey
-    images become RGB.
+    Classes are in the order of their WordNet IDs, and have the first name in words.txt. Grey images
+    are converted to RGB.
     """
-    if dataset := _from_parquet("tiny_imagenet", data_source, 200, (3, 64), _TINY_LOOK):
+    if dataset := _from_parquet("tiny_imagenet", data_source, 200, (3, 64), _TINY_PREPROCESSING):
         return dataset
     root = _layout(
         "tiny_imagenet", data_source, TINY_ARCHIVE, "tiny-imagenet-200", ("train", "val")
     )
     ids = class_folders(root / "train")
-    sources = [list_folder(root / "train", ids), _tiny_validation(root / "val", ids)]
+    splits = [list_folder(root / "train", ids), _tiny_validation(root / "val", ids)]
     names = _tiny_names(root / "words.txt", ids)
-    return _from_files(sources, names, 200, (3, 64), _TINY_LOOK, data_source)
+    return _from_files(splits, names, 200, (3, 64), _TINY_PREPROCESSING, data_source)
 
 
 def _from_parquet(
@@ -187,58 +196,59 @@ def _from_parquet(
     shape: tuple[int, int],
     preprocessing: Preprocessing,
 ) -> Dataset | None:
-    """The data set from Hugging Face shards; None where the root has no training shard.
+    """The data set from Hugging Face shards; None if the root has no training shard.
 
     Args:
-        shape: channels, and the pixels of a side.
+        shape: channels, and height and width in pixels.
+
+    Raises:
+        DataError: there is no test shard, or files are broken.
     """
-    root = data_source.folder(name)
+    root = data_source.root_folder(name)
     if root is None or not (shards := find_shards(root, "train")):
         return None
     test = find_shards(root, "test", "validation", "valid")
     if not test:
         raise DataError(f"no test-*.parquet in {root}: both train and test shards are needed")
-    (train_source, names), (test_source, _) = (read_shards(s, classes) for s in (shards, test))
-    return _from_files(
-        [train_source, test_source], names, classes, shape, preprocessing, data_source
-    )
+    (train, names), (held_out, _) = (read_shards(s, classes) for s in (shards, test))
+    return _from_files([train, held_out], names, classes, shape, preprocessing, data_source)
 
 
 def _from_files(
-    sources: list[Source],
+    splits: list[EncodedImages],
     names: tuple[str, ...],
     classes: int,
     shape: tuple[int, int],
     preprocessing: Preprocessing,
     data_source: DataSource,
 ) -> Dataset:
+    """The data set from the image files of its training and test split."""
     if len(names) != classes:
         raise DataError(
-            f"{data_source.root or 'the download'} has {len(names)} folders of classes, not "
+            f"{data_source.root or 'the download'} has {len(names)} class folders, not "
             f"{classes}: is it the right data set?"
         )
     channels, side = shape
-    (train, test), notes = read_sources(sources, Shape(channels, (side, side)), data_source)
+    (train, test), notes = decode_images(splits, TargetShape(channels, (side, side)), data_source)
     return Dataset(train, test, names, preprocessing, notes)
 
 
 def _layout(
     name: str, data_source: DataSource, archive: tuple[str, str], inner: str, parts: tuple[str, str]
 ) -> Path:
-    """The folder that has the `parts`: the root or its folder `inner`, else the download's."""
-    given = data_source.folder(name)
-    root = given or fetch_archive(name, *archive)
+    """The folder with the folders `parts`: the root or its folder `inner`, else the download's."""
+    root = data_source.root_folder(name) or fetch_archive(name, *archive)
     for folder in (root, root / inner):
         if all((folder / part).is_dir() for part in parts):
             return folder
     raise DataError(
-        f"{root} holds no {name}: neither train-*.parquet nor the folders {parts[0]} and "
-        f"{parts[1]}, of its own or in {inner}"
+        f"{root} does not contain {name}: it needs train-*.parquet, or the folders {parts[0]} and "
+        f"{parts[1]}, directly or in {inner}"
     )
 
 
-def _tiny_validation(folder: Path, ids: tuple[str, ...]) -> Source:
-    """Validation images, labelled by val_annotations.txt, or sorted into folders by now."""
+def _tiny_validation(folder: Path, ids: tuple[str, ...]) -> EncodedImages:
+    """The validation images, with the labels of val_annotations.txt or, without it, in folders."""
     annotations = folder / "val_annotations.txt"
     if not annotations.is_file():
         return list_folder(folder, ids)
@@ -248,31 +258,32 @@ def _tiny_validation(folder: Path, ids: tuple[str, ...]) -> Source:
         wordnet_id = rest.partition("\t")[0]
         if wordnet_id not in ids:
             raise DataError(
-                f"{annotations} gives {name!r} the class {wordnet_id!r}, which train/ lacks: "
+                f"{annotations} gives {name!r} the class {wordnet_id!r}, which is not in train/: "
                 f"get the file again"
             )
         paths.append(str(folder / "images" / name))
         labels.append(ids.index(wordnet_id))
     if not paths:
-        raise DataError(f"{annotations} names no image: get it again")
-    return path_source(paths, labels)
+        raise DataError(f"{annotations} lists no images: get it again")
+    return files_on_disk(paths, labels)
 
 
 def _tiny_names(words: Path, ids: tuple[str, ...]) -> tuple[str, ...]:
-    """The first word of each WordNet id; with the id where another class has the word, too."""
+    """The first name of each WordNet ID, with the ID where several classes have the same name."""
     if not words.is_file():
         return ids
     pairs = (line.partition("\t") for line in _lines(words))
     known = {wordnet_id: word.partition(",")[0].strip() for wordnet_id, _, word in pairs}
     names = [known.get(wordnet_id) or wordnet_id for wordnet_id in ids]
-    times = Counter(names)
+    count = Counter(names)
     return tuple(
-        name if times[name] == 1 else f"{name} ({wordnet_id})"
+        name if count[name] == 1 else f"{name} ({wordnet_id})"
         for name, wordnet_id in zip(names, ids, strict=True)
     )
 
 
 def _lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank."""
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
-"""The user's own data: an image folder, Hugging Face Parquet, a .npz file.
+"""The user's data: image folders, Hugging Face Parquet files, or a .npz file.
 
-It is taken as it is (`profile: as_is`) unless told otherwise. Where it has no test set, one is set
-aside from the training images: `test_share` of every class, drawn by `subset_seed`.
+The default profile is `as_is`. If there is no test set, the share `test_share` of each class of the
+training images becomes the test set, drawn with `subset_seed`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 
 from imbtune.data.cache import from_files
-from imbtune.data.decode_sources import Shape, Source, read_sources
+from imbtune.data.encoded_images import EncodedImages, TargetShape, decode_images
 from imbtune.data.imbalance import SubsetSeed
 from imbtune.data.registry import datasets
 from imbtune.data.source import DataSource
@@ -23,13 +23,13 @@ from imbtune.data.splits import Dataset, Images, Preprocessing, share_counts, st
 from imbtune.errors import DataError
 from imbtune.registry import Knob
 
-TEST_NAMES = ("test", "validation", "valid", "val")  # the first that there is
+TEST_NAMES = ("test", "validation", "valid", "val")  # names of a test set; the first one counts
 
 Size = Annotated[
-    int, Knob("pixels of the square that images are scaled and cropped to; 0: all are alike", 0)
+    int, Knob("scale and crop images to a square of this many pixels; 0: all have one size", 0)
 ]
 TestShare = Annotated[
-    float, Knob("share of each class that is set aside where there is no test set", 0.01, 0.9)
+    float, Knob("share of each class for the test set, if the data has none", 0.01, 0.9)
 ]
 
 
@@ -46,22 +46,26 @@ def folder(
     test_share: TestShare = 0.2,
     subset_seed: SubsetSeed = 0,
 ) -> Dataset:
-    """Image files, one folder a class, in any depth below it."""
-    root = data_source.given("folder")
-    data_source.folder("folder")
+    """Image files in one folder per class, or in folders below it.
+
+    Raises:
+        DataError: there is no path, no folder of a class, or images cannot be read.
+    """
+    root = data_source.required_root("folder")
+    data_source.root_folder("folder")
     train, test, notes = _split_folders(root)
     classes = class_folders(train)
     if not classes:
-        raise DataError(f"{train} has no folders: give one with a folder of images for each class")
-    sources = [list_folder(train, classes)]
-    sources += [list_folder(test, classes)] if test else []
-    images, more = _read(sources, size, data_source)
+        raise DataError(f"{train} has no folders: it needs a folder of images for each class")
+    splits = [list_folder(train, classes)]
+    splits += [list_folder(test, classes)] if test else []
+    images, more = _decode(splits, size, data_source)
     return _dataset(images, classes, notes + more, test_share, subset_seed)
 
 
 @datasets.register(
     "parquet",
-    help="your Hugging Face Parquet: --data has train-*.parquet and perhaps test-*.parquet",
+    help="your Hugging Face Parquet: --data has train-*.parquet and maybe test-*.parquet",
     defaults={"profile": "as_is"},
 )
 @from_files(*SHARDS)
@@ -72,23 +76,27 @@ def parquet(
     test_share: TestShare = 0.2,
     subset_seed: SubsetSeed = 0,
 ) -> Dataset:
-    """Encoded images in Parquet, in one or many shards a split."""
-    root = data_source.given("parquet")
-    data_source.folder("parquet")
+    """Encoded images in Parquet files, one or several per split.
+
+    Raises:
+        DataError: there is no path, no training shard, or files cannot be read.
+    """
+    root = data_source.required_root("parquet")
+    data_source.root_folder("parquet")
     shards = find_shards(root, "train")
     if not shards:
-        raise DataError(f"no train-*.parquet in {root}: name the shards of the training set so")
-    source, classes = read_shards(shards)
-    sources = [source]
+        raise DataError(f"no train-*.parquet in {root}: rename the files of the training set")
+    train, classes = read_shards(shards)
+    splits = [train]
     if test := find_shards(root, *TEST_NAMES):
-        sources.append(read_shards(test, len(classes))[0])
-    images, notes = _read(sources, size, data_source)
+        splits.append(read_shards(test, len(classes))[0])
+    images, notes = _decode(splits, size, data_source)
     return _dataset(images, classes, notes, test_share, subset_seed)
 
 
 @datasets.register(
     "npz",
-    help="your arrays: --data is a .npz file with x_train, y_train and perhaps x_test, y_test",
+    help="your arrays: --data is a .npz file with x_train, y_train and maybe x_test, y_test",
     defaults={"profile": "as_is"},
 )
 @from_files("*.npz")
@@ -99,37 +107,45 @@ def npz(
     test_share: TestShare = 0.2,
     subset_seed: SubsetSeed = 0,
 ) -> Dataset:
-    """Arrays of images and labels in one file, or the only .npz file of a folder."""
-    path = data_source.given("npz")
+    """Arrays of images and labels in a .npz file, or in the only .npz file of a folder.
+
+    Raises:
+        DataError: there is no path, not exactly one file, or its arrays are not valid.
+    """
+    path = data_source.required_root("npz")
     if path.is_dir():
         found = sorted(path.glob("*.npz"))
         if len(found) != 1:
-            raise DataError(f"{path} has {len(found)} .npz files: give --data the file itself")
+            raise DataError(f"{path} has {len(found)} .npz files: set --data to one file")
         path = found[0]
     images, classes = read_npz(path, size)
     return _dataset(images, classes, (), test_share, subset_seed)
 
 
 def _split_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
-    """Where training and test images are, and what is to be said. `train` may be a class, too."""
+    """The folders of the training and the test images, and notes for the user.
+
+    A folder `train` without folders in it is a class of that name.
+    """
     train = root / "train"
     if not train.is_dir() or not class_folders(train):
         return root, None, ()
-    there = [name for name in TEST_NAMES if (root / name).is_dir()]
+    found = [name for name in TEST_NAMES if (root / name).is_dir()]
     notes = tuple(
-        f"{root / name} is left out: validation images come from the training images"
-        for name in there[1:]
+        f"{root / name} is not used: validation images come from the training images"
+        for name in found[1:]
     )
-    return train, root / there[0] if there else None, notes
+    return train, root / found[0] if found else None, notes
 
 
-def _read(
-    sources: list[Source], size: int, data_source: DataSource
+def _decode(
+    splits: list[EncodedImages], size: int, data_source: DataSource
 ) -> tuple[list[Images], tuple[str, ...]]:
-    for source in sources:
-        if not len(source.labels):
-            raise DataError(f"{data_source.root} has a split without an image: check the files")
-    return read_sources(sources, Shape(crop=size), data_source)
+    """The images of each split, and notes for the user; DataError if a split is empty."""
+    for split in splits:
+        if not len(split.labels):
+            raise DataError(f"{data_source.root} has a split without images: check the files")
+    return decode_images(splits, TargetShape(crop=size), data_source)
 
 
 def _dataset(
@@ -139,14 +155,14 @@ def _dataset(
     test_share: float,
     subset_seed: int,
 ) -> Dataset:
-    """The data set, its test set set aside where `images` has none."""
+    """The data set. Where `images` has no test images, some of the training images become them."""
     if len(classes) < 2:
-        raise DataError(f"there is one class, '{classes[0]}': a classifier needs two or more")
+        raise DataError(f"there is only one class, '{classes[0]}': a classifier needs two or more")
     if len(images) == 1:
-        images = set_aside(images[0], classes, test_share, subset_seed)
+        images = split_off_test(images[0], classes, test_share, subset_seed)
         notes += (
-            f"no test set: {len(images[1]):,} images, {test_share:g} of each class, are set aside "
-            f"as one",
+            f"the data has no test set: {len(images[1]):,} images, {test_share:g} of each class, "
+            f"are used as one",
         )
     train, test = images
     mean, std = train.mean_and_std()
@@ -154,20 +170,28 @@ def _dataset(
     return Dataset(train, test, classes, preprocessing, notes)
 
 
-def set_aside(whole: Images, classes: tuple[str, ...], share: float, seed: int) -> list[Images]:
-    """Training and test images: `share` of every class is for testing, at least one image.
+def split_off_test(
+    images: Images, classes: tuple[str, ...], share: float, seed: int
+) -> list[Images]:
+    """Training and test images: a share of each class, at least one image, is for testing.
+
+    Args:
+        images: all images.
+        classes: the names of the classes, for messages.
+        share: the share, in [0, 1].
+        seed: of the random choice.
 
     Raises:
         DataError: a class with fewer than two images.
     """
-    available_K = whole.counts(len(classes))
+    available_K = images.counts(len(classes))
     k = int(available_K.argmin())
     if available_K[k] < 2:
         raise DataError(
-            f"class '{classes[k]}' has {available_K[k]} image, and a test set is to be set aside: "
-            f"add images, give a test set, or leave the class out"
+            f"class '{classes[k]}' has {available_K[k]} image, but needs 2, since the data has "
+            f"no test set: add images, add a test set, or leave the class out"
         )
-    is_test, rng = np.zeros(len(whole), dtype=bool), np.random.default_rng(seed)
+    is_test, rng = np.zeros(len(images), dtype=bool), np.random.default_rng(seed)
     for k, n in enumerate(share_counts(share, available_K)):
-        is_test[rng.permutation(np.flatnonzero(whole.labels == k))[:n]] = True
-    return [whole.take(np.flatnonzero(~is_test)), whole.take(np.flatnonzero(is_test))]
+        is_test[rng.permutation(np.flatnonzero(images.labels == k))[:n]] = True
+    return [images.take(np.flatnonzero(~is_test)), images.take(np.flatnonzero(is_test))]

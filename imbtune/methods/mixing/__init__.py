@@ -1,1 +1,1 @@
-"""Mixing = pairing × blend × label rule."""
+"""Mixing = pairing × blend × label rule: three choices that make one mix."""

@@ -1,8 +1,8 @@
-"""Blend: how x_i and x_j become one image.
+"""Blends: how x_i and x_j become one image.
 
-A blend is a function `(shape, pairs, rng) -> Blend` that draws an epoch's λ, the share of x_i in
-each image; `shape` is (S, B), or (S, 1) for one λ a batch. :func:`blend_images` then mixes. Shapes:
-B a batch, S steps of an epoch, C channels, H and W pixels.
+A blend is a function `(shape, pairs, rng) -> Blend` that draws λ, the share of x_i, for all images
+of an epoch. `shape` is (S, B), or (S, 1) for one λ per batch. :func:`blend_images` then mixes the
+images. Shapes: B a batch, S steps of an epoch, C channels, H and W pixels.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ Floats = NDArray[np.float64]
 
 
 class Pairs(NamedTuple):
-    """What a blend may know of the images it mixes.
+    """The pairs of images of an epoch, as a blend sees them.
 
-    size: height and width in pixels. n_i_SB, n_j_SB: training images of the classes of x_i, x_j.
+    Attributes:
+        size: height and width of the images in pixels.
+        n_i_SB: training images of the class of x_i.
+        n_j_SB: training images of the class of x_j.
     """
 
     size: tuple[int, int]
@@ -36,10 +39,12 @@ class Pairs(NamedTuple):
 
 
 class Blend(NamedTuple):
-    """The draws of one epoch: λ, and for CutMix the box that x_j fills.
+    """The draws of one epoch.
 
-    lam_SB: share of x_i in each image, in [0, 1].
-    box_SB4: top, bottom, left, right of the box in pixels (ends excluded), or None: a linear mix.
+    Attributes:
+        lam_SB: λ in [0, 1], the share of x_i in each image, in the `shape` of the blend.
+        box_SB4: int64 top, bottom, left and right of the box that x_j fills, in pixels, bottom and
+            right excluded; None for a linear mix.
     """
 
     lam_SB: Floats
@@ -59,11 +64,11 @@ def linear_blend(
     *,
     alpha: Annotated[float, _ALPHA] = 1.0,
 ) -> Blend:
-    """λ ~ Beta(α, α); α = 1 is SMOTE's uniform draw along the segment."""
+    """x̃ = λ·x_i + (1-λ)·x_j with λ ~ Beta(α, α), α = `alpha`; α = 1 is SMOTE's uniform draw."""
     return Blend(rng.beta(alpha, alpha, shape))
 
 
-@blends.register("shifted", help="linear, λ shifted towards the rarer class", source=UNIMIX)
+@blends.register("shifted", help="linear, with λ in favour of the rarer class", source=UNIMIX)
 def shifted_blend(
     shape: tuple[int, int],
     pairs: Pairs,
@@ -71,15 +76,16 @@ def shifted_blend(
     *,
     alpha: Annotated[float, _ALPHA] = 0.8,
 ) -> Blend:
-    """UniMix's factor: λ = (u + n_j/(n_i+n_j)) mod 1 with u ~ Beta(α, α).
+    """UniMix's factor: λ = (u + n_j/(n_i+n_j)) mod 1, with u ~ Beta(α, α) and α = `alpha`.
 
-    With α < 1 both ends of u fall on the share n_j/(n_i+n_j): the rarer image takes the most.
+    With α < 1, u is mostly near 0 or 1, so λ is mostly near n_j/(n_i+n_j), the other class's share
+    of the images: the image of the rarer class gets the larger weight.
     """
     shift_SB = pairs.n_j_SB / (pairs.n_i_SB + pairs.n_j_SB)
     return Blend((rng.beta(alpha, alpha, shape) + shift_SB) % 1)
 
 
-@blends.register("cutmix", help="a box of x_j in x_i; λ is the area left", source=CUTMIX)
+@blends.register("cutmix", help="a box of x_j in x_i; λ is the rest of the area", source=CUTMIX)
 def cutmix_blend(
     shape: tuple[int, int],
     pairs: Pairs,
@@ -87,7 +93,11 @@ def cutmix_blend(
     *,
     alpha: Annotated[float, _ALPHA] = 1.0,
 ) -> Blend:
-    """A box of sides √(1-λ)·(H, W) around a uniform centre, clipped; λ becomes the true area."""
+    """x_i with a box of x_j, of height √(1-λ)·H and width √(1-λ)·W, at a uniform centre.
+
+    λ ~ Beta(α, α), with α = `alpha`. The box is clipped at the image's edges, and the λ returned
+    is the share of the area that x_i keeps.
+    """
     height, width = pairs.size
     side_SB = np.sqrt(1 - rng.beta(alpha, alpha, shape))
     centre_y = rng.integers(0, height, shape)
@@ -101,7 +111,14 @@ def cutmix_blend(
 
 
 def blend_images(x_i: Tensor, x_j: Tensor, lam_B: Tensor, box_B4: Tensor | None) -> Tensor:
-    """The mixed images (B, C, H, W): linear in λ, or x_j inside the box."""
+    """The mixed images (B, C, H, W).
+
+    Args:
+        x_i: the images (B, C, H, W).
+        x_j: the images that are mixed in, of the same shape.
+        lam_B: λ of each; used where there are no boxes.
+        box_B4: top, bottom, left and right of the box that x_j fills; None for a linear mix.
+    """
     if box_B4 is None:
         return torch.lerp(x_j, x_i, lam_B.to(x_i.dtype).view(-1, 1, 1, 1))
     y = torch.arange(x_i.shape[2], device=x_i.device).view(1, -1, 1)

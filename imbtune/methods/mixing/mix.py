@@ -1,21 +1,22 @@
 """Mixing = pairing × blend × label rule.
 
-Who is x_j (:mod:`.pairing`), how x_i and x_j become one image (:mod:`.blending`), and how much of
-the label stays with y_i (:mod:`.labelling`). SMOTE, soft SMOTE, Mixup, Remix, margin-aware Mixup,
-CutMix, CMO and UniMix are named points of that product; any other point is named by its parts, as
-in `any_class_knn+linear+margin_aware`.
+The pairing chooses x_j (:mod:`.pairing`), the blend makes one image of x_i and x_j
+(:mod:`.blending`), and the label rule gives the share of y_i in its label (:mod:`.label_rules`).
+SMOTE, soft SMOTE, Mixup, Remix, margin-aware Mixup, CutMix, CMO and UniMix are named combinations;
+any other combination has the names of its three components, as `any_class_knn+linear+margin_aware`.
 
-Throughout, λ (`lam`) is the share of x_i in the image and g the share of y_i in the label, so a
-partner x_j gets 1 - λ and 1 - g. Shapes: B a batch, S steps of an epoch.
+λ (`lam`) is the share of x_i in the image and g the share of y_i in the label; x_j and y_j have
+1 - λ and 1 - g. Shapes: B a batch, S steps of an epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
-import numpy as np
+from numpy.random import Generator
 from torch import Tensor
 
 from imbtune.methods.mixing.blending import CUTMIX, UNIMIX, Blend, Pairs, blends
@@ -26,7 +27,7 @@ from imbtune.registry import Knob, Part, Registry, Value
 
 @dataclass(frozen=True)
 class MixOptions:
-    """Knobs of every mixing method."""
+    """The knobs of every mix."""
 
     draw: Annotated[
         str, Knob("one λ per batch or per sample", choices=("batch", "sample"), source=MIXUP)
@@ -35,108 +36,167 @@ class MixOptions:
         float, Knob("share of the batches (or samples) that are mixed", 0, 1, search=(0.1, 1))
     ] = 1.0
     early: Annotated[
-        str, Knob("mixing in the warm-up: kept, or not begun", choices=("keep", "wait"), source=CMO)
+        str,
+        Knob("in the warm-up: mix (keep) or not yet (wait)", choices=("keep", "wait"), source=CMO),
     ] = "keep"
     late: Annotated[
-        str, Knob("mixing in the cool-down: kept or stopped", choices=("keep", "stop"))
+        str,
+        Knob(
+            "in the cool-down: mix (keep) or no longer (stop)",
+            choices=("keep", "stop"),
+            cooldown_only=True,
+        ),
     ] = "keep"
 
     def mixes_in(self, epoch: MixedEpoch) -> bool:
-        """Whether an epoch is mixed at all."""
-        if epoch.cooling and self.late == "stop":
+        """Whether images are mixed in `epoch`."""
+        if epoch.cooldown_epochs and self.late == "stop":
             return False
         return not (self.early == "wait" and epoch.index < epoch.warmup)
 
 
 class MixedEpoch(Protocol):
-    """What the options ask of an epoch."""
+    """An epoch's position in the run, in epochs: as :class:`imbtune.training.phases.Epoch`."""
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """Epochs trained before this one."""
+        ...
+
     @property
-    def warmup(self) -> float: ...
+    def warmup(self) -> float:
+        """The length of the warm-up."""
+        ...
+
     @property
-    def cooling(self) -> int: ...
+    def cooldown_epochs(self) -> int:
+        """The length of the cool-down that the epoch belongs to; 0 in the trunk."""
+        ...
+
+
+class Pairing(Protocol):
+    """A pairing with its knobs set (:mod:`.pairing`)."""
+
+    def __call__(self, index_SB: Ints, images: TrainingImages, rng: Generator, /) -> Ints: ...
+
+
+class Blender(Protocol):
+    """A blend with its knobs set (:mod:`.blending`)."""
+
+    def __call__(self, shape: tuple[int, int], pairs: Pairs, rng: Generator, /) -> Blend: ...
+
+
+class LabelRule(Protocol):
+    """A label rule with its knobs set (:mod:`.label_rules`)."""
+
+    def __call__(self, lam_B: Tensor, n_i_B: Tensor, n_j_B: Tensor, /) -> Tensor: ...
 
 
 class Mix(NamedTuple):
-    """A point of the product: its three parts with their knobs bound."""
+    """A pairing, a blend and a label rule, with their knobs set.
 
-    pairing: Callable[[Ints, TrainingImages, np.random.Generator], Ints]
-    blend: Callable[[tuple[int, int], Pairs, np.random.Generator], Blend]
-    label: Callable[[Tensor, Tensor, Tensor], Tensor]
-    aligned: bool  # the partner takes the same crop and flip: neighbours stay neighbours
+    Attributes:
+        aligned: the partner gets the same crop and flip as the image, so that neighbours stay
+            near each other.
+    """
+
+    pairing: Pairing
+    blend: Blender
+    label: LabelRule
+    aligned: bool
 
 
-def _point(
+def _combine(
     name: str,
-    point: tuple[str, str, str],
+    components: tuple[str, str, str],
     help: str,
     source: str,
     defaults: Mapping[str, Value] | None = None,
 ) -> Part:
-    """The mix made of one pairing, one blend and one label rule, with the knobs of all three."""
-    pairing, blend, label = pairings[point[0]], blends[point[1]], label_rules[point[2]]
+    """The mix of a pairing, a blend and a label rule, with the knobs of all three."""
+    pairing = pairings[components[0]]
+    blend, label = blends[components[1]], label_rules[components[2]]
 
-    def make(**knobs: Any) -> Mix:
+    def make(**knobs: Value) -> Mix:
         return Mix(
-            _bind(pairing, knobs),
-            _bind(blend, knobs),
-            _bind(label, knobs),
-            aligned=pairing.traits.get("aligned", False),
+            functools.partial(pairing.make, **_own(pairing, knobs)),
+            functools.partial(blend.make, **_own(blend, knobs)),
+            functools.partial(label.make, **_own(label, knobs)),
+            aligned=bool(pairing.traits.get("aligned", False)),
         )
 
-    parameters = {**pairing.knobs, **blend.knobs, **label.knobs}
-    return Part("mix", name, make, parameters, help, source, defaults=defaults or {})
+    declared = {**pairing.knobs, **blend.knobs, **label.knobs}
+    return Part("mix", name, make, declared, help, source, defaults=defaults or {})
 
 
-def _bind(part: Part, knobs: dict[str, Any]) -> Callable[..., Any]:
-    own = {k: v for k, v in knobs.items() if k in part.knobs}
-
-    def bound(*args: Any) -> Any:
-        return part.make(*args, **own)
-
-    return bound
+def _own(component: Part, knobs: Mapping[str, Value]) -> dict[str, Value]:
+    """Those of the mix's knobs that belong to the component."""
+    return {name: value for name, value in knobs.items() if name in component.knobs}
 
 
-def _resolve_product(name: str) -> Part | None:
-    parts = name.split("+")
-    if len(parts) != 3:
+def _resolve_combination(name: str) -> Part | None:
+    """The mix of a name such as `shuffle+linear+hard`; None for names without two `+`."""
+    names = name.split("+")
+    if len(names) != 3:
         return None
-    return _point(name, (parts[0], parts[1], parts[2]), "a point of pairing+blend+label", "")
+    return _combine(name, (names[0], names[1], names[2]), "a pairing+blend+label combination", "")
 
 
 mixes = Registry(
     "mix",
-    "what is mixed into an image, and its label",
+    "what is mixed into an image and its label",
     MixOptions,
-    resolve=_resolve_product,
+    resolve=_resolve_combination,
     components=(pairings, blends, label_rules),
 )
 
 
 @mixes.register("none", help="no mixing", bare=True)
 def no_mix() -> None:
-    """Images and labels as they are."""
+    """None: images and labels stay as they are."""
 
 
 _CMO_DEFAULTS: dict[str, Value] = {"probability": 0.5, "early": "wait"}
 _UNIMIX_DEFAULTS: dict[str, Value] = {"power": 0.5, "draw": "sample"}
 
-for _name, _parts, _help, _source, _defaults in [
-    ("smote", ("same_class_knn", "linear", "hard"), "a point between two of one class", SMOTE, {}),
-    ("soft_smote", ("any_class_knn", "linear", "linear"), "between two near ones", MAMIX, {}),
-    ("mixup", ("shuffle", "linear", "linear"), "a point between any two", MIXUP, {}),
-    ("remix", ("shuffle", "linear", "remix"), "Mixup, the minority keeping the label", REMIX, {}),
-    ("mamix", ("shuffle", "linear", "margin_aware"), "Mixup with uneven margins", MAMIX, {}),
+for _name, _components, _help, _source, _defaults in [
+    (
+        "smote",
+        ("same_class_knn", "linear", "hard"),
+        "between two near images of one class",
+        SMOTE,
+        {},
+    ),
+    (
+        "soft_smote",
+        ("any_class_knn", "linear", "linear"),
+        "between two near images",
+        MAMIX,
+        {},
+    ),
+    ("mixup", ("shuffle", "linear", "linear"), "between any two images", MIXUP, {}),
+    (
+        "remix",
+        ("shuffle", "linear", "remix"),
+        "Mixup, rare classes keep the label",
+        REMIX,
+        {},
+    ),
+    (
+        "mamix",
+        ("shuffle", "linear", "margin_aware"),
+        "Mixup, larger margins if rare",
+        MAMIX,
+        {},
+    ),
     ("cutmix", ("shuffle", "cutmix", "linear"), "a box of another image", CUTMIX, {}),
     ("cmo", ("tail_weighted", "cutmix", "linear"), "a box of a rare image", CMO, _CMO_DEFAULTS),
     (
         "unimix",
         ("tail_weighted", "shifted", "linear"),
-        "with rare images, λ in their favour",
+        "Mixup with rare images, λ in their favour",
         UNIMIX,
         _UNIMIX_DEFAULTS,
     ),
 ]:
-    mixes.add(_point(_name, _parts, _help, _source, _defaults))
+    mixes.add(_combine(_name, _components, _help, _source, _defaults))

@@ -1,7 +1,8 @@
-"""Pairing: who is x_j, the image that is mixed in.
+"""Pairings: which image x_j is mixed into each image x_i.
 
-A pairing is a function `(index_SB, images, rng) -> partner_SB` on indices of training images.
-Shapes: B a batch, S steps of an epoch, N training images, K classes.
+A pairing is a function `(index_SB, images, rng) -> partner_SB`: from the int64 indices of the
+epoch's training images to those of their partners, both (S, B). Shapes: B a batch, S steps of an
+epoch, N training images, K classes.
 """
 
 from __future__ import annotations
@@ -23,26 +24,33 @@ Ints = NDArray[np.int64]
 
 
 class TrainingImages(Protocol):
-    """The training images as points with labels: what a pairing may ask about them."""
+    """The training images as a pairing sees them: labels, and nearest neighbours."""
 
     @property
-    def host_labels_N(self) -> Ints: ...
+    def host_labels_N(self) -> Ints:
+        """The class of each image, in host memory."""
+        ...
 
     def nearest(self, k: int, same_class: bool, space: str) -> tuple[Ints, Ints]:
-        """The k nearest images of each, nearest first (N, k), and how many of them exist (N,).
+        """The k nearest other images of each image.
 
         Args:
-            space: distances of `pixels`, or of the current network's `features`.
+            same_class: search among images of the same class only.
+            space: Euclidean distance between `pixels`, or `features` of the current network.
+
+        Returns:
+            Their indices, nearest first (N, k), and how many of them exist (N,): fewer than k
+            where there are not as many other images.
         """
         ...
 
 
-pairings = Registry("pairing", "who is mixed in")
+pairings = Registry("pairing", "which image is mixed in")
 
 
 @pairings.register("shuffle", help="another image of the same batch", source=MIXUP)
 def shuffle(index_SB: Ints, images: TrainingImages, rng: np.random.Generator) -> Ints:
-    """A random permutation of every batch, so partners follow the sampler's distribution."""
+    """A random permutation of each batch, so partners follow the sampler's distribution. (S, B)"""
     return rng.permuted(index_SB, axis=1)
 
 
@@ -54,22 +62,33 @@ def tail_weighted(
     *,
     power: Annotated[
         float,
-        Knob("p: 0 all images alike, 1 all classes alike, above 1 the rare most", 0, 4, (0, 2)),
+        Knob(
+            "p: 0 images equally often, 1 classes equally often, above 1 rare classes more often",
+            0,
+            4,
+            (0, 2),
+        ),
     ] = 1.0,
 ) -> Ints:
-    """From the whole training set; class k is drawn with probability ∝ n_k^(1-p).
+    """Partners from the whole training set, class k with probability ∝ n_k^(1-p). (S, B)
 
-    CMO has p = 1, UniMix p = 0.5 (its τ = -p).
+    p = `power`. CMO has p = 1, UniMix p = 0.5 (its τ is -p).
     """
     shares_K = class_shares(np.bincount(images.host_labels_N), 1 - power)
     drawn = draw_indices(shares_K, images.host_labels_N, index_SB.size, rng)
     return drawn.reshape(index_SB.shape)
 
 
-_NEIGHBOURS = Knob("k, the neighbours a partner is drawn from", 1, 32, search=(3, 15), source=SMOTE)
+_NEIGHBOURS = Knob(
+    "k, the number of nearest images that a partner is drawn from",
+    1,
+    32,
+    search=(3, 15),
+    source=SMOTE,
+)
 _SPACE = Knob(
-    "where near is near: pixels, or the current network's features (anew every epoch, for one "
-    "pass over the images without gradients)",
+    "what distances are measured on: pixels, or the current network's features, which costs one "
+    "pass over the images without gradients in every epoch",
     choices=("pixels", "features"),
     source=MAMIX,
 )
@@ -86,7 +105,7 @@ def same_class_knn(
     neighbours: Annotated[int, _NEIGHBOURS] = 5,
     space: Annotated[str, _SPACE] = "pixels",
 ) -> Ints:
-    """One of the k nearest of its class; itself where the class has one image."""
+    """One of the k nearest images of the same class; x_i if its class has no other. (S, B)"""
     return _draw_neighbour(index_SB, *images.nearest(neighbours, True, space), rng)
 
 
@@ -99,11 +118,12 @@ def any_class_knn(
     neighbours: Annotated[int, _NEIGHBOURS] = 5,
     space: Annotated[str, _SPACE] = "pixels",
 ) -> Ints:
-    """One of the k nearest images, whatever its class."""
+    """One of the k nearest images, of any class. (S, B)"""
     return _draw_neighbour(index_SB, *images.nearest(neighbours, False, space), rng)
 
 
 def _draw_neighbour(index_SB: Ints, nearest: Ints, found: Ints, rng: np.random.Generator) -> Ints:
+    """One of the nearest images of each, uniformly; the image itself if it has none."""
     column_SB = np.floor(rng.random(index_SB.shape) * found[index_SB]).astype(np.int64)
     partner_SB = nearest[index_SB, column_SB]
     return np.where(found[index_SB] > 0, partner_SB, index_SB)

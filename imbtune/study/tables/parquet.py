@@ -1,8 +1,9 @@
-"""Rows streamed to Parquet while the search runs, each row exactly once.
+"""Streams rows to Parquet while a search runs, each row exactly once.
 
-Rows gather in memory and go out as a new part file every few seconds; a part is never written
-again. On disk they also go at once into a hidden file of lines beside the parts, so a search that
-is killed loses none: :func:`recover`. In a bucket it loses those of its last seconds.
+Rows are buffered in memory and written as a new part file every few seconds; a part file is never
+changed. In a local folder each row is also appended immediately to a hidden JSON Lines file beside
+the parts, from which :func:`recover` restores the rows that a killed search had only buffered. In a
+bucket these rows are lost.
 """
 
 from __future__ import annotations
@@ -19,20 +20,31 @@ from imbtune.storage import Store
 from imbtune.study.tables.schema import EPOCHS, trial_schema
 
 Row = Mapping[str, Any]
-MODES = ("off", "offline", "online")  # of W&B, which gets the rows beside Parquet
+MODES = ("off", "offline", "online")  # of W&B, which gets the same rows
 
 
 class Sink(Protocol):
-    """Where a study's rows go. Both W&B and Parquet get the same ones."""
+    """A destination of a study's rows: Parquet or W&B."""
 
-    def epoch(self, row: Row) -> None: ...
-    def trial(self, row: Row) -> None: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
+    def epoch(self, row: Row) -> None:
+        """Add a row of the epochs' table."""
+
+    def trial(self, row: Row) -> None:
+        """Add the row of a trial that has ended."""
+
+    def flush(self) -> None:
+        """Write the buffered rows."""
+
+    def close(self) -> None:
+        """Write the buffered rows; no more rows follow."""
 
 
 class ParquetSink:
-    """`trials/*.parquet` and `epochs/*.parquet` in a study's folder."""
+    """Writes `trials/*.parquet` and `epochs/*.parquet` in a study's folder.
+
+    Args:
+        knobs: the type of every setting that a trial of the study may have.
+    """
 
     def __init__(self, store: Store, knobs: Mapping[str, type]) -> None:
         self._trials = _Table(store, "trials", trial_schema(knobs))
@@ -45,31 +57,31 @@ class ParquetSink:
         self._trials.append(row)
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Write the buffered rows as new part files."""
         self._epochs.write()
         self._trials.write()
 
     def close(self) -> None:
-        """Write what is left, and make each table one file."""
+        """Write the buffered rows, and merge the part files of each table into one."""
         self.flush()
         self._trials.compact()
         self._epochs.compact()
 
 
 class _Table:
-    """One folder of parts, and what gathers for the next one."""
+    """A folder of part files, and the buffered rows of the next part."""
 
     def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
         self._rows: list[Row] = []
         self._store, self._name, self._schema = store, name, schema
-        self._parts = len(store.names(name))  # none of those that are there is written again
-        if not self._parts:  # an empty first part: readers find the columns at once
+        self._parts = len(store.names(name))  # number of the next part; earlier ones stay as is
+        if not self._parts:  # an empty first part, so that readers find the columns immediately
             store.new_folder(name, "part-000000.parquet", pa.Table.from_pylist([], schema=schema))
             self._parts = 1
 
     def append(self, row: Row) -> None:
         self._rows.append(row)
-        if path := self._lines():
+        if path := self._lines_path():
             with path.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row, default=dt.datetime.isoformat) + "\n")
 
@@ -78,30 +90,34 @@ class _Table:
             self._write_part()
 
     def compact(self) -> None:
-        if self._store.local:  # in a bucket that is not one step
+        if self._store.local:  # a bucket cannot replace a folder in one step
             self._store.replace_folder(self._name, self._store.table(self._name))
 
     def _write_part(self) -> None:
         table = pa.Table.from_pylist(list(self._rows), schema=self._schema)
         self._store.write_table(f"{self._name}/part-{self._parts:06d}.parquet", table)
-        if path := self._lines():
+        if path := self._lines_path():
             path.unlink(missing_ok=True)
         self._rows.clear()
         self._parts += 1
 
-    def _lines(self) -> Path | None:
-        """The file of the rows that the next part will have."""
+    def _lines_path(self) -> Path | None:
+        """The JSON Lines file with the rows of the next part; None in a bucket."""
         folder = self._store.local and self._store.local / self._name
         return folder / f".part-{self._parts:06d}.jsonl" if folder else None
 
 
 def recover(store: Store, name: str, schema: pa.Schema) -> None:
-    """Make a part of the rows that a kill left outside of one; nothing where there are none."""
+    """Write the rows that a killed search had only buffered as part files.
+
+    Args:
+        name: of the table, `trials` or `epochs`.
+    """
     if not store.local:
         return
     for path in sorted((store.local / name).glob(".part-*.jsonl")):
         part = f"{path.stem[1:]}.parquet"
-        if part not in store.names(name):  # else the kill came right after it was written
+        if part not in store.names(name):  # else the search was killed after writing the part
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             rows = [_parsed(line, schema) for line in lines if line.endswith("\n")]
             store.write_table(f"{name}/{part}", pa.Table.from_pylist(rows, schema=schema))

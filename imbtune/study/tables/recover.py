@@ -1,13 +1,12 @@
-"""A study's tables as they have to be when a search goes on: every row once.
+"""Restores a study's tables before a search is resumed, so that each row is in them once.
 
-The trials' table is written anew from the journal, which is never behind it. Of the epochs' table,
-what will be trained again is left out.
+The trials' table is written again from the journal, which always has at least the rows of the
+table. Rows of epochs that will be trained again are removed from the epochs' table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -31,16 +30,19 @@ def restore_tables(
     records: Sequence[TrialRecord],
     request: SearchRequest,
 ) -> None:
-    """Bring the tables of a study that was cut off to where its search goes on; nothing for a new
-    study."""
+    """Make the tables of an interrupted study match its journal; a new study has none yet.
+
+    Args:
+        knobs: the type of every setting that a trial of the study may have.
+        records: all trials in the journal.
+    """
     recover(store, "trials", trial_schema(knobs))
     recover(store, "epochs", EPOCHS)
     if store.exists("trials"):
         old = store.table("trials").select(["trial", "error", "state"]).to_pylist()
-        whole = [(record.number, record.state) for record in records]
-        if [(row["trial"], row["state"]) for row in sorted(old, key=_number)] == whole and all(
-            record.state != STOPPED for record in records
-        ):
+        recorded = [(record.number, record.state) for record in records]
+        written = sorted((row["trial"], row["state"]) for row in old)
+        if written == recorded and all(record.state != STOPPED for record in records):
             return
         errors = {row["trial"]: row["error"] for row in old if row["error"]}
         rows = [
@@ -49,13 +51,12 @@ def restore_tables(
         schema = trial_schema(knobs)
         store.replace_folder("trials", pa.Table.from_pylist(rows, schema=schema))
     if store.exists("epochs"):
-        again = to_train_again(store, records, request)
         table = store.table("epochs")
         keys = zip(
             *(table[name].to_pylist() for name in ("trial", "phase", "budget", "epoch")),
             strict=True,
         )
-        keep, seen = [], set(again)
+        keep, seen = [], epochs_to_repeat(store, records, request)
         for key in keys:
             keep.append(key not in seen)
             seen.add(key)
@@ -63,8 +64,14 @@ def restore_tables(
 
 
 def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:
-    """StudyError where the tables have trials that the journal lacks, or has otherwise: it was lost
-    or put back from before, and going on would lose them."""
+    """Check that the journal is not older than the tables: resuming would lose their trials.
+
+    Args:
+        records: all trials in the journal.
+
+    Raises:
+        StudyError: the tables have a trial that the journal lacks or has in another state.
+    """
     known = {record.number: record.state for record in records}
     found: list[tuple[int, str]] = []
     if store.exists("trials"):
@@ -75,16 +82,16 @@ def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:
     for number, state in found:
         if known.get(number) != state:
             raise StudyError(
-                f"the tables of {store.path} have trial {number} as {state}, its {FILE} has "
-                f"{known.get(number, 'no such trial')}: put the newest one back, or search under "
-                "another --name"
+                f"{store.path}: trial {number} is {state} in the tables, but "
+                f"{known.get(number, 'missing')} in {FILE}: restore the newest {FILE} from a "
+                "backup, or start a new search with another --name"
             )
 
 
-def to_train_again(
+def epochs_to_repeat(
     store: Store, records: Sequence[TrialRecord], request: SearchRequest
 ) -> set[Key]:
-    """The epochs that trials which were cut off will train, by trial, phase, budget and epoch."""
+    """The epochs that interrupted trials will train when the search is resumed."""
     found: set[Key] = set()
     trunks: dict[int, list[TrialRecord]] = {}
     for record in records:
@@ -101,8 +108,3 @@ def to_train_again(
             here += [(members[segment.variant].number, epoch) for epoch in segment.branch]
             found |= {(n, e.phase, e.budget, e.index + 1) for n, e in here}
     return found
-
-
-def _number(row: Mapping[str, Any]) -> int:
-    number: int = row["trial"]
-    return number

@@ -1,8 +1,25 @@
-"""The columns of a study's two tables.
+"""The columns of a study's tables.
 
-`trials`: one row a trial, written when it has ended. `epochs`: one row a trial and epoch, while
-the search runs. Knobs are typed columns under their own names (`mix.omega`); null where a trial
-does not have the knob.
+- `trials/`: a row per trial, written when the trial has ended (:func:`trial_schema`).
+- `epochs/`: a row per trial and epoch, written while the search runs (`EPOCHS`).
+- `finals/`: a row per finalist and fresh seed (`FINALS`).
+- `scores/`: a calibration's scores, a row per run and rung (`SCORES`).
+
+A training writes `margins-seedN.parquet` with a row per example (:func:`example_table`).
+
+Columns in several tables:
+
+- Metrics on the validation images, in [0, 1]: `balanced_accuracy` (mean recall of the classes),
+  `accuracy`, `macro_f1`, `worst_class` (lowest recall of a class), and `many`, `medium`, `few`
+  (mean recall of the classes with over 100, 20 to 100, and under 20 training images; null if there
+  is no such class).
+- `recall`: recall of each class in [0, 1]; NaN for a class without validation images.
+- `margin_train`, `margin_val`: mean margin of each class on training and validation images: the
+  logit of the label minus the largest other logit. `probability_margin_train`,
+  `probability_margin_val`: the same with softmax probabilities, in [-1, 1]. Null below the full
+  budget; NaN for a class without images (:mod:`imbtune.training.evaluation.margins`).
+- `images`: image passes of the training; one pass is a forward and a backward pass of one image.
+  Cool-downs, helper networks and second passes of the optimizer count.
 """
 
 from __future__ import annotations
@@ -45,19 +62,33 @@ _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
     """The columns of `trials`.
 
-    trunk: the trial whose trunk it shares, as late variants do; its own number for others. state:
-    COMPLETE (full budget), PRUNED (stopped at a rung), FAIL, or STOPPED (the search ended first).
-    score: the objective at the highest rung reached, of a finished model of `budget` epochs.
-    rescued: the budget at which ASHA would have stopped it, had it not been let run to see what
-    stopping costs; null for others. margin_train, margin_val: mean margin of each class at the end
-    of the full budget, in logits and as probabilities (imbtune.training.evaluation.margins).
-    images: image passes, forward and backward, with cool-downs, helper networks and second passes.
-    seconds: of training, at whatever load the machine had. Of late variants one has the trunk's
-    images and seconds, the others those of their cool-downs alone. threads: of the CPU. node:
-    Ray's ID of the machine.
+    The columns after `state` describe the highest rung that the trial reached; where it reached
+    none, `score`, metrics, margins, `seconds`, `threads` and `node` are null, `budget` and `images`
+    are 0, and the lists of rungs are empty.
+
+    - `trial`: the trial's number, from 0.
+    - `trunk`: the number of the trial whose trunk it shares; its own number unless the space has
+      `late_variants`.
+    - `preset`: the name of the preset; null for other trials.
+    - `state`: COMPLETE (trained to the full budget), PRUNED (stopped at a rung), FAIL, or STOPPED
+      (the search was interrupted).
+    - `score`: the objective in [0, 1], of a finished model of `budget` epochs.
+    - `budget`: epochs of the rung.
+    - `rung_budgets`, `rung_scores`: the epochs and the score of each rung reached, in rising order.
+    - `rescued`: for a trial of the never-pruned sample, the epochs of the rung at which ASHA would
+      have stopped it; null for other trials.
+    - metrics, `recall`, margins, `images`: see the module. Trials on one trunk: the first one has
+      the image passes and seconds of the trunk, the others only those of their cool-downs.
+    - `seconds`: training time in seconds, over all processes that trained the trial.
+    - `threads`: CPU threads of the training.
+    - `ended`: when the trial ended (UTC).
+    - `node`: Ray's ID of the machine.
+    - `error`: the last line of the traceback of a failed trial; null for other trials.
+    - a column for each setting, such as `mix.omega`: null where the setting does not act in the
+      trial.
 
     Args:
-        knobs: the type of every setting that a trial of the study may have.
+        knobs: the type of every setting that a trial of the study may have, by name.
     """
     return pa.schema(
         [
@@ -85,35 +116,35 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
 
 EPOCHS = pa.schema(
     [
-        ("trial", pa.int32()),
-        ("epoch", pa.int32()),  # epochs trained before this one on the way here, plus one
-        ("phase", pa.string()),  # trunk, or cooldown
-        ("budget", pa.int32()),  # the run it belongs to, in epochs: which rung's cool-down
-        ("lr", pa.float64()),  # at the epoch's last step
-        ("loss", pa.float64()),
-        *METRICS,
-        ("time", pa.timestamp("ms", tz="UTC")),
+        ("trial", pa.int32()),  # its number; for an epoch of a shared trunk the first trial's
+        ("epoch", pa.int32()),  # epochs trained up to the end of this one, from 1
+        ("phase", pa.string()),  # trunk or cooldown
+        ("budget", pa.int32()),  # epochs of the model that is trained, which is that of a rung
+        ("lr", pa.float64()),  # learning rate of the epoch's last step
+        ("loss", pa.float64()),  # mean training loss
+        *METRICS,  # on the validation images, after the epoch
+        ("time", pa.timestamp("ms", tz="UTC")),  # when the epoch ended
     ]
 )
 
 FINALS = pa.schema(
     [
-        ("trial", pa.int32()),  # of `trials`, trained again with a fresh
-        ("seed", pa.int64()),
-        ("score", pa.float64()),
+        ("trial", pa.int32()),  # the finalist's number in `trials`
+        ("seed", pa.int64()),  # the fresh seed that it was trained with
+        ("score", pa.float64()),  # the objective at the full budget, in [0, 1]
         *METRICS,
         *MARGINS,
-        ("images", pa.int64()),
+        ("images", pa.int64()),  # image passes of this run
     ]
 )
 
 SCORES = pa.schema(
     [
-        ("trial", pa.int32()),  # of a calibration: a random configuration
-        ("seed", pa.int32()),  # 0: scored at every rung; 1: at the full budget alone
-        ("kind", pa.string()),
-        ("budget", pa.int32()),
-        ("score", pa.float64()),
+        ("trial", pa.int32()),  # number of the random configuration
+        ("seed", pa.int32()),  # 0: run that is scored at every rung; 1: only at the full budget
+        ("kind", pa.string()),  # of the rung: cooldown, compressed or prefix
+        ("budget", pa.int32()),  # epochs of the model that was scored
+        ("score", pa.float64()),  # the objective on the validation images, in [0, 1]
     ]
 )
 
@@ -121,10 +152,18 @@ SCORES = pa.schema(
 def example_table(
     split: str, labels: Ints, predicted: Ints, logit: Floats, probability: Floats
 ) -> pa.Table:
-    """The margins of every example of a split, a row each.
+    """The margins of every example of a split, a row per example.
 
-    example: its place in the split. label, predicted: class indices. margin, probability_margin:
-    imbtune.training.evaluation.margins.
+    Columns: `split`, `example` (its index in the split, from 0), `label` and `predicted` (class
+    indices), `margin` (in logits), `probability_margin` (of softmax probabilities, in [-1, 1]). No
+    column has nulls.
+
+    Args:
+        split: `train` or `test`.
+        labels: class indices (N,).
+        predicted: predicted class indices (N,).
+        logit: margins in logits (N,), as in :mod:`imbtune.training.evaluation.margins`.
+        probability: margins of the softmax probabilities (N,).
     """
     return pa.table(
         {

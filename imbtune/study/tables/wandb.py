@@ -1,8 +1,8 @@
-"""The same rows to Weights & Biases: one run a trial, one group a study.
+"""Sends a study's rows to Weights & Biases: a run per trial, a group per study.
 
-All runs live in the driver with W&B's one service process (`reinit="create_new"`), so that a
-trial costs no process of its own. Offline runs are files that `wandb sync` takes. The package is
-imported only by a search that uses it, since that takes most of a second.
+All runs are in the driver process and share one service process of W&B (`reinit="create_new"`), so
+a trial starts no further process. Offline runs are written to files, which `wandb sync` uploads.
+The package is imported only by a search that uses it: the import takes almost a second.
 """
 
 from __future__ import annotations
@@ -17,25 +17,30 @@ from imbtune.study.tables.parquet import Row
 
 
 def check_wandb(mode: str) -> None:
-    """ConfigError where online runs could not be sent: no key is set or stored, or a wrong one."""
+    """Check the API key for online runs.
+
+    Raises:
+        ConfigError: no key is set or stored, or W&B refuses it.
+    """
     if mode != "online":
         return
     import wandb
 
-    mend = "set $WANDB_API_KEY, or run `wandb login`, or use --wandb offline"
+    fix = "set $WANDB_API_KEY, or run `wandb login`, or use --wandb offline"
     try:
         if not wandb.login(prompt=False):
-            raise ConfigError(f"--wandb online needs a key: {mend}")
+            raise ConfigError(f"--wandb online needs an API key: {fix}")
     except wandb.Error as error:
-        raise ConfigError(f"--wandb online: {error}: {mend}") from error
+        raise ConfigError(f"--wandb online: {error}: {fix}") from error
 
 
 class WandbSink:
     """Runs named `STUDY-TRIAL`, grouped by study.
 
     Args:
-        folder: where W&B keeps its files.
-        configs: settings and preset by trial number; filled by the search before a trial's rows.
+        folder: where W&B writes its files.
+        configs: settings and preset by trial number. The search adds a trial's entry before its
+            first row.
     """
 
     def __init__(
@@ -46,18 +51,19 @@ class WandbSink:
         self._runs: dict[int, Any] = {}
 
     def epoch(self, row: Row) -> None:
-        self._run(row["trial"]).log(_figures(row))
+        self._run(row["trial"]).log(_values(row))
 
     def trial(self, row: Row) -> None:
         run = self._run(row["trial"])
-        run.summary.update(_figures(row) | {"state": row["state"]})
+        run.summary.update(_values(row) | {"state": row["state"]})
         run.finish(exit_code=int(row["state"] == "FAIL"))
         del self._runs[row["trial"]]
 
     def flush(self) -> None:
-        """Nothing: W&B sends by itself."""
+        """Does nothing: W&B sends rows by itself."""
 
     def close(self) -> None:
+        """Finish the runs of interrupted trials, with exit code 1."""
         for run in self._runs.values():
             run.finish(exit_code=1)
 
@@ -79,13 +85,12 @@ class WandbSink:
         return self._runs[number]
 
 
-def _figures(row: Row) -> dict[str, Any]:
-    """The row's numbers; per-class recall as one figure a class."""
-    figures: dict[str, Any] = {}
-    for name, value in row.items():
-        if (
-            isinstance(value, (int, float)) and name != "trial" and math.isfinite(value)
-        ) or name == "phase":
-            figures[name] = value
-    figures |= {f"recall/{k}": v for k, v in enumerate(row.get("recall") or [])}
-    return figures
+def _values(row: Row) -> dict[str, Any]:
+    """The row's finite numbers and its phase; recall as one value per class, `recall/0`, …"""
+    found = {
+        name: value
+        for name, value in row.items()
+        if name == "phase"
+        or (isinstance(value, (int, float)) and name != "trial" and math.isfinite(value))
+    }
+    return found | {f"recall/{k}": v for k, v in enumerate(row.get("recall") or [])}

@@ -1,1 +1,1 @@
-"""What training costs: image passes, and measured times."""
+"""The cost of training: counted image passes, and measured times and memory."""

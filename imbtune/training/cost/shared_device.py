@@ -1,7 +1,7 @@
-"""What a device gives to trials that share it, measured with the real loop: speed and memory.
+"""Speed and memory of trials that share a device, measured with the real training loop.
 
-A pack's trials are trained in one process, each in a CUDA stream of its own; others in a process
-each. Either way they all train the same configuration on a part of the images, at the same time.
+All trials train the same configuration on a subset of the images at the same time: the trials of a
+pack in one process, each in its own CUDA stream; otherwise one process per trial.
 """
 
 from __future__ import annotations
@@ -21,21 +21,30 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.registry import Value
 from imbtune.runtime import keep_freed_memory
-from imbtune.training.cost.timing import enough, first_epoch, threads_set, wait, without_generated
+from imbtune.training.cost.timing import (
+    first_epoch,
+    synchronise,
+    timing_subset,
+    torch_threads,
+    without_generated_images,
+)
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.loop import train_epoch
 from imbtune.training.state import TrainState
 
-ROUNDS, TIMED = 3, 2.0  # epochs that warm up, and seconds that are timed at least
+WARM_UP_EPOCHS = 3
+TIMED_SECONDS = 2.0  # at least
 
 
 @dataclass(frozen=True)
-class Sharing:
-    """What `trials` at once on a device do.
+class SharedDeviceResult:
+    """Memory and speed of `trials` trials that train on one device at the same time.
 
-    memory: bytes that torch reserves of it for all of them together, what recorded steps keep
-    included; 0 on a CPU. rate: image passes a
-    second, of all of them together.
+    Attributes:
+        trials: number of trials.
+        memory: bytes of device memory that torch reserves for all of them together, captured CUDA
+            graphs included; 0 on a CPU.
+        rate: image passes per second of all of them together.
     """
 
     trials: int
@@ -43,7 +52,7 @@ class Sharing:
     rate: float
 
 
-def measure_sharing(
+def measure_shared_device(
     configs: Sequence[TrainConfig],
     splits: Splits,
     device: torch.device,
@@ -51,133 +60,151 @@ def measure_sharing(
     threads: int,
     pack: bool,
     imports: Sequence[PluginModule] = (),
-) -> list[Sharing]:
-    """Train 1, 2, … trials at once, as many as `counts` says; up to the first that do not fit.
+) -> list[SharedDeviceResult]:
+    """Measure each number of trials in `counts`, until one does not fit into the device's memory.
 
-    The configuration is the one of `configs` that takes most memory. Generated images are left out.
+    All trials train the one of `configs` that takes most memory, without generated images.
 
     Args:
-        counts: rising.
-        threads: of the CPU, for all trials together.
-        pack: whether trials share a process, as they then will.
-        imports: the user's own parts, for the other processes.
+        configs: at least one.
+        splits: the data; a stratified subset of them is used. `memory` of the results is
+            extrapolated to all images.
+        device: where to train.
+        counts: numbers of trials, increasing.
+        threads: CPU threads for all trials together.
+        pack: whether the trials share a process, as in the search that is planned.
+        imports: modules with user-defined parts, for the processes of `pack=False`.
+
+    Returns:
+        One result per count that fits, in order.
+
+    Raises:
+        torch.OutOfMemoryError: the first count does not fit.
     """
-    plain = [without_generated(config) for config in configs]
-    with threads_set(threads):
-        part = enough(plain[0], splits, device)
-        alone = [_train_together(config, part, device, 1, seconds=0) for config in plain]
-    config = plain[int(np.argmax([one.memory for one in alone]))]
-    rest = _bytes(splits) - _bytes(part) if device.type == "cuda" else 0  # images to come on top
-    measured: list[Sharing] = []
+    plain = [without_generated_images(config) for config in configs]
+    with torch_threads(threads):
+        subset = timing_subset(plain[0], splits, device)
+        single = [_train_concurrently(config, subset, device, 1, seconds=0) for config in plain]
+    config = plain[int(np.argmax([result.memory for result in single]))]
+    # Bytes of the images that the subset leaves out; a search has them in device memory too.
+    missing = _image_bytes(splits) - _image_bytes(subset) if device.type == "cuda" else 0
+    measured: list[SharedDeviceResult] = []
     for trials in counts:
         try:
             if pack:
-                with threads_set(threads):
-                    found = _train_together(config, part, device, trials)
+                with torch_threads(threads):
+                    result = _train_concurrently(config, subset, device, trials)
             else:
-                found = _in_processes(config, part, device, trials, threads, imports)
+                result = _train_in_processes(config, subset, device, trials, threads, imports)
         except torch.OutOfMemoryError:
-            if not measured:  # a whole GPU is too little
+            if not measured:
                 raise
             break
-        memory = found.memory + rest * (1 if pack else trials)
-        measured.append(Sharing(trials, memory, found.rate))
+        memory = result.memory + missing * (1 if pack else trials)
+        measured.append(SharedDeviceResult(trials, memory, result.rate))
     return measured
 
 
-def _in_processes(
+def _train_in_processes(
     config: TrainConfig,
-    part: Splits,
+    subset: Splits,
     device: torch.device,
     trials: int,
     threads: int,
     imports: Sequence[PluginModule],
-) -> Sharing:
-    spawn = multiprocessing.get_context("spawn")  # CUDA does not outlive a fork
+) -> SharedDeviceResult:
+    """Train `trials` trials at the same time, one per process."""
+    spawn = multiprocessing.get_context("spawn")  # CUDA cannot be used after a fork
     with spawn.Manager() as manager, ProcessPoolExecutor(trials, mp_context=spawn) as processes:
-        together = manager.Barrier(trials)
-        each = max(1, threads // trials)
-        given = (config.flat(), imports, part, device, each, together)
-        futures = [processes.submit(_in_process, *given) for _ in range(trials)]
+        barrier = manager.Barrier(trials)
+        own_threads = max(1, threads // trials)
+        arguments = (config.flat(), imports, subset, device, own_threads, barrier)
+        futures = [processes.submit(_train_in_process, *arguments) for _ in range(trials)]
         errors = [error for future in futures if (error := future.exception())]
-        # the first that fails breaks the barrier for the others
+        # A process that fails breaks the barrier of the others: raise the cause, not that error.
         for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
             raise error
-        found = [future.result() for future in futures]
-    return Sharing(trials, sum(one.memory for one in found), sum(one.rate for one in found))
+        results = [future.result() for future in futures]
+    memory = sum(result.memory for result in results)
+    return SharedDeviceResult(trials, memory, sum(result.rate for result in results))
 
 
-def _in_process(
+def _train_in_process(
     settings: Mapping[str, Value],
     imports: Sequence[PluginModule],
-    part: Splits,
+    subset: Splits,
     device: torch.device,
     threads: int,
-    together: threading.Barrier,
-) -> Sharing:
+    barrier: threading.Barrier,
+) -> SharedDeviceResult:
     torch.set_num_threads(threads)
     try:
         register(imports)
         config = TrainConfig.from_settings(settings)
-        return _train_together(config, part, device, 1, together.wait)
+        return _train_concurrently(config, subset, device, 1, barrier.wait)
     except BaseException:
-        together.abort()
+        barrier.abort()
         raise
 
 
-def _train_together(
+def _train_concurrently(
     config: TrainConfig,
-    part: Splits,
+    subset: Splits,
     device: torch.device,
     trials: int,
-    meet: Callable[[], object] = lambda: None,
-    seconds: float = TIMED,
-) -> Sharing:
-    """Train so many trials in this process, for `seconds` behind the warm-up.
+    wait_for_others: Callable[[], object] = lambda: None,
+    seconds: float = TIMED_SECONDS,
+) -> SharedDeviceResult:
+    """Train `trials` trials in this process at the same time, and time them.
 
     Args:
-        meet: called between warm-up and timing, and again at the end.
+        config: of every trial.
+        subset: the images.
+        device: where to train.
+        trials: on a GPU each trains in its own CUDA stream, on a CPU they train in turn.
+        wait_for_others: called before and after timing, to synchronise with other processes.
+        seconds: how long to time after the warm-up, at least.
     """
     on_gpu = device.type == "cuda"
     keep_freed_memory()
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    data = DeviceData(part, device)
-    wait(device)
+    data = DeviceData(subset, device)
+    synchronise(device)
     streams = [torch.cuda.Stream(device) if on_gpu else None for _ in range(trials)]
-    lanes = []
+    runs = []
     for stream in streams:
         with torch.cuda.stream(stream):
-            lanes.append((TrainState(config, data), stream))
+            runs.append((TrainState(config, data), stream))
     epoch = first_epoch(config)
 
     def train() -> None:
         launched = []
-        for state, stream in lanes:
+        for state, stream in runs:
             with torch.cuda.stream(stream):
                 launched.append((train_epoch(state, data, epoch), state.confusion(data)))
-        for (log, confusion), (_, stream) in zip(launched, lanes, strict=True):
+        for (log, confusion), (_, stream) in zip(launched, runs, strict=True):
             with torch.cuda.stream(stream):
                 _ = log.loss, confusion.cpu()
 
-    for _ in range(ROUNDS):
+    for _ in range(WARM_UP_EPOCHS):
         train()
-    meet()
-    before, started = _passes(lanes), time.perf_counter()
+    wait_for_others()
+    before, started = _total_passes(runs), time.perf_counter()
     while time.perf_counter() - started < seconds:
         train()
-    rate = (_passes(lanes) - before) / (time.perf_counter() - started)
-    meet()  # nobody stops while another is still timed
+    rate = (_total_passes(runs) - before) / (time.perf_counter() - started)
+    wait_for_others()  # no process exits and frees its memory while another is timed
     memory = torch.cuda.max_memory_reserved(device) if on_gpu else 0
-    return Sharing(trials, memory, rate)
+    return SharedDeviceResult(trials, memory, rate)
 
 
-def _passes(lanes: Sequence[tuple[TrainState, object]]) -> int:
-    return sum(state.passes for state, _ in lanes)
+def _total_passes(runs: Sequence[tuple[TrainState, object]]) -> int:
+    return sum(state.passes for state, _ in runs)
 
 
-def _bytes(splits: Splits) -> int:
-    """Of the images that lie on the device, none where they are streamed."""
+def _image_bytes(splits: Splits) -> int:
+    """Bytes of the images in device memory; 0 where they are streamed."""
     images = (splits.train.pixels, splits.held_out.pixels)
     return sum(pixels.nbytes for pixels in images if isinstance(pixels, np.ndarray))

@@ -1,6 +1,6 @@
-"""How long training takes on this machine, measured with the real loop on a part of the images.
+"""Time per image on this machine, measured with the real training loop on a subset of the images.
 
-Shapes: N training images, K classes.
+Shapes: K classes.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from imbtune.training.loop import train_epoch
 from imbtune.training.phases import Epoch, whole_run
 from imbtune.training.state import TrainState
 
-ENOUGH = 0.3  # seconds that a timed epoch takes at least: what it does once then matters little
-TIMED = 1.0  # seconds that each configuration is timed for
+MIN_EPOCH_SECONDS = 0.3  # of a timed epoch: then its fixed costs hardly matter
+TIMED_SECONDS = 1.0  # total time for which each configuration is timed, at least
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What training costs in time.
+    """Seconds per image, in training and in evaluation.
 
-    pass_seconds: of an image pass, forward and backward, the mean over configurations. low, high:
-    the same for the fastest and the slowest of them. image_seconds: of an image that is evaluated;
-    0 where `pass_seconds` has it in it.
+    Attributes:
+        pass_seconds: seconds per image pass (one image forward and backward), the mean over the
+            measured configurations.
+        low: seconds per image pass of the fastest configuration.
+        high: seconds per image pass of the slowest configuration.
+        image_seconds: seconds per evaluated image; 0 where `pass_seconds` includes evaluation.
     """
 
     pass_seconds: float
@@ -41,41 +44,46 @@ class Speed:
     image_seconds: float = 0.0
 
     def shared(self, trials: int) -> Speed:
-        """Of each of so many trials that share a device, where none gains by the others."""
+        """The speed of each of `trials` trials on one device whose total speed stays the same."""
         return Speed(*(trials * seconds for seconds in vars(self).values()))
 
 
 def measure_speed(
     configs: Sequence[TrainConfig], splits: Splits, device: torch.device, threads: int
 ) -> Speed:
-    """Time an epoch of each configuration, and the evaluation, one after another.
+    """Time training epochs and evaluations of each configuration, one after another.
 
-    Generated images are left out: their cost is counted in image passes. What an actor works out
-    once for all of its trials (neighbours among pixels) is not timed either.
+    Not timed: generated images, whose cost is counted in image passes, and what a worker computes
+    once for all of its trials (neighbours by pixels).
 
     Args:
         configs: at least one.
-        threads: of the CPU, as a trial has them.
+        splits: the data; a stratified subset of them is used.
+        device: where to train.
+        threads: CPU threads of a trial.
     """
-    with threads_set(threads):
-        plain = [without_generated(config) for config in configs]
-        data = DeviceData(enough(plain[0], splits, device), device)
-        passes, images = zip(*(_medians(config, data) for config in plain), strict=True)
+    with torch_threads(threads):
+        plain = [without_generated_images(config) for config in configs]
+        data = DeviceData(timing_subset(plain[0], splits, device), device)
+        passes, images = zip(*(_median_seconds(config, data) for config in plain), strict=True)
     return Speed(statistics.mean(passes), min(passes), max(passes), statistics.mean(images))
 
 
-def without_generated(config: TrainConfig) -> TrainConfig:
-    """The configuration as it is timed: its image passes, without the making of images."""
+def without_generated_images(config: TrainConfig) -> TrainConfig:
+    """The configuration with `generate: none`."""
     return TrainConfig.from_settings(active({**config.flat(), "generate": "none"}))
 
 
-def stratified(images: Images, wanted: int, classes: int) -> Images:
-    """About `wanted` of the images, of every class the same share, and at least one where it has
-    any; all of them where there are no more."""
-    if wanted >= len(images):
+def stratified_subset(images: Images, size: int, classes: int) -> Images:
+    """About `size` of the images, with the class proportions of all of them.
+
+    Each class keeps its first images, their number rounded up, so every class that has images
+    keeps at least one. All images where there are no more than `size`.
+    """
+    if size >= len(images):
         return images
     counts_K = images.counts(classes)
-    keep_K = np.ceil(counts_K * (wanted / len(images))).astype(np.int64)
+    keep_K = np.ceil(counts_K * (size / len(images))).astype(np.int64)
     order_N = np.argsort(images.labels, kind="stable")
     starts_K = np.cumsum(counts_K) - counts_K
     return images.take(
@@ -83,28 +91,28 @@ def stratified(images: Images, wanted: int, classes: int) -> Images:
     )
 
 
-def enough(config: TrainConfig, splits: Splits, device: torch.device) -> Splits:
-    """So many of the images that an epoch takes long enough to be timed, or all of them."""
-    classes, wanted = len(splits.classes), 2 * config.batch_size
+def timing_subset(config: TrainConfig, splits: Splits, device: torch.device) -> Splits:
+    """A stratified subset on which an epoch takes at least `MIN_EPOCH_SECONDS`, or all images."""
+    classes, size = len(splits.classes), 2 * config.batch_size
     while True:
-        train = stratified(splits.train, wanted, classes)
-        held = stratified(splits.held_out, wanted, classes)
-        part = replace(splits, train=train, held_out=held)
-        data = DeviceData(part, device)
+        train = stratified_subset(splits.train, size, classes)
+        held_out = stratified_subset(splits.held_out, size, classes)
+        subset = replace(splits, train=train, held_out=held_out)
+        data = DeviceData(subset, device)
         state = TrainState(config, data)
-        _time(state, data)  # warms up
-        if wanted >= len(splits.train) or _time(state, data).training >= ENOUGH:
-            return part
-        wanted *= 2
+        _time_epoch(state, data)  # warms up
+        if size >= len(splits.train) or _time_epoch(state, data).training >= MIN_EPOCH_SECONDS:
+            return subset
+        size *= 2
 
 
-def _medians(config: TrainConfig, data: DeviceData) -> tuple[float, float]:
-    """Seconds of an image pass, and of an image evaluated."""
+def _median_seconds(config: TrainConfig, data: DeviceData) -> tuple[float, float]:
+    """Median seconds per image pass and per evaluated image."""
     state = TrainState(config, data)
-    _time(state, data)  # warms up
-    timed = [_time(state, data)]
-    while sum(sum(seconds) for seconds in timed) < TIMED:
-        timed.append(_time(state, data))
+    _time_epoch(state, data)  # warms up
+    timed = [_time_epoch(state, data)]
+    while sum(sum(seconds) for seconds in timed) < TIMED_SECONDS:
+        timed.append(_time_epoch(state, data))
     passes = state.passes / (len(timed) + 1)
     training, evaluation = (statistics.median(each) for each in zip(*timed, strict=True))
     return training / passes, evaluation / len(data.held_out_labels_M)
@@ -115,11 +123,11 @@ class _Seconds(NamedTuple):
     evaluation: float
 
 
-def _time(state: TrainState, data: DeviceData) -> _Seconds:
-    """An epoch and an evaluation, each to its end on the device."""
+def _time_epoch(state: TrainState, data: DeviceData) -> _Seconds:
+    """Time one epoch and one evaluation, each until the device has finished."""
     started = time.perf_counter()
     train_epoch(state, data, first_epoch(state.config))
-    wait(data.device)
+    synchronise(data.device)
     trained = time.perf_counter()
     state.evaluate(data)
     return _Seconds(trained - started, time.perf_counter() - trained)
@@ -130,14 +138,15 @@ def first_epoch(config: TrainConfig) -> Epoch:
     return whole_run(config.epochs, config.schedule.shared)[0]
 
 
-def wait(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has finished all work launched so far."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @contextmanager
-def threads_set(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` CPU threads; restore the previous number on exit."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

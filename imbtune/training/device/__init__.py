@@ -1,1 +1,1 @@
-"""What lies on the device: images, their nearest neighbours, and captured CUDA graphs."""
+"""Images on the device, their nearest neighbours, and captured CUDA graphs."""

@@ -1,6 +1,7 @@
-"""The splits on the device, and what is worked out of them once.
+"""The splits on the device, with everything that trials compute from them once.
 
-Shapes: N training images, M held-out images, S steps of an epoch, B a batch, C channels, K classes.
+Shapes: N training images, M held-out images, G generated images, S steps of an epoch, B samples of
+a batch, C channels, H and W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from itertools import repeat
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,16 +26,23 @@ from imbtune.training.device.cuda_graphs import CudaGraphs, GraphedModelPool
 from imbtune.training.device.image_store import Resident, Streamed
 from imbtune.training.device.neighbours import Neighbours
 
-Kept = TypeVar("Kept")
-THUMBNAIL = 32  # pixels a side that neighbours are looked for in, of images that are streamed
-# bytes of images that are cut and scaled at a time: on a CPU they stay in the cache, on a GPU they
-# are worth the launch
-TOGETHER = {"cpu": 2**20, "cuda": 2**24}
-BLOCK = 1000  # images at a time where all are passed through once
+Cached = TypeVar("Cached")
+THUMBNAIL = 32  # pixels per side of the copies in which neighbours of streamed images are found
+# Bytes of uint8 images that are augmented at a time. CPU: they fit into the cache. GPU: enough work
+# to outweigh the kernel launches.
+AUGMENTED_BYTES = {"cpu": 2**20, "cuda": 2**24}
+BLOCK = 1000  # images per batch in passes over a whole split
 
 
 class Views(NamedTuple):
-    """Which images the batches show, and how each is shifted and flipped."""
+    """The images of an epoch's batches, and how each is shifted and flipped.
+
+    Attributes:
+        index_SB: indices into the training images.
+        shift_SB2: offsets of the crop in the zero-padded image, vertical and horizontal, in pixels;
+            None without shifts.
+        flip_SB: whether an image is mirrored left to right; None without flips.
+    """
 
     index_SB: Tensor
     shift_SB2: Tensor | None
@@ -42,11 +50,26 @@ class Views(NamedTuple):
 
 
 class DeviceData:
-    """Training and held-out images for a device.
+    """The training and held-out images of a run, on its device.
 
-    train, held: the images, as uint8 on the device, or streamed to it. labels_N, held_out_labels_M:
-    their classes, on the device. counts_K: training images of each class, on the host as an array;
-    host_labels_N likewise. graphed_models: where steps are recorded; None where they are not.
+    Args:
+        splits: the images; those that do not fit into memory are streamed to the device.
+        device: where the run trains.
+
+    Attributes:
+        preprocessing: normalisation and augmentation of the data set.
+        classes: class names.
+        image_shape: channels, height and width.
+        train: the training images, uint8.
+        held_out: the held-out images, uint8.
+        labels_N: classes of the training images, on the device.
+        held_out_labels_M: classes of the held-out images, on the device.
+        host_labels_N: classes of the training images, on the host.
+        counts_K: training images of each class, on the host.
+        train_counts_K: the same as float32, on the device.
+        mean_C: mean of each channel, for pixels scaled to [0, 1].
+        std_C: standard deviation of each channel, likewise.
+        graphed_models: pool of networks with captured CUDA graphs; None on a CPU.
     """
 
     def __init__(self, splits: Splits, device: torch.device) -> None:
@@ -56,61 +79,65 @@ class DeviceData:
         self.counts_K = splits.counts()
         self.host_labels_N = splits.train.labels
         self.image_shape: tuple[int, int, int] = splits.train.pixels.shape[1:]
-        self.train, self.labels_N = _hold(splits.train, device)
-        self.held_out, self.held_out_labels_M = _hold(splits.held_out, device)
+        self.train, self.labels_N = _to_device(splits.train, device)
+        self.held_out, self.held_out_labels_M = _to_device(splits.held_out, device)
         self.train_counts_K = torch.from_numpy(self.counts_K).float().to(device)
         self.mean_C = torch.tensor(self.preprocessing.mean, device=device)
         self.std_C = torch.tensor(self.preprocessing.std, device=device)
         self.graphed_models = GraphedModelPool(CudaGraphs) if device.type == "cuda" else None
-        self._kept: dict[str, tuple[Hashable, Any]] = {}
+        self._cache: dict[str, tuple[Hashable, object]] = {}
         self._neighbours: Neighbours | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
         return self.image_shape[1:]
 
     @property
     def neighbours(self) -> Neighbours:
-        """Nearest images by their pixels; found once, for all trials."""
+        """Nearest neighbours by pixels, searched once for all trials."""
         if self._neighbours is None:
             self._neighbours = Neighbours(self._points(), self.labels_N)
         return self._neighbours
 
-    def keep(self, kind: str, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """What `make` gives for `key`; the last of each kind is kept for later trials."""
-        if kind not in self._kept or self._kept[kind][0] != key:
+    def cached(self, kind: str, key: Hashable, make: Callable[[], Cached]) -> Cached:
+        """The value of `make()` for `key`, from the cache where possible.
+
+        The cache holds the latest value of each kind, for later trials.
+        """
+        if kind not in self._cache or self._cache[kind][0] != key:
             fresh = make()
-            if self.device.type == "cuda":  # trials on other streams may read the last one still,
-                torch.cuda.synchronize()  # and this one at once
-            self._kept[kind] = (key, fresh)
-        made: Kept = self._kept[kind][1]
-        return made
+            # Trials on other streams may still read the old value, and may read the new one now.
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            self._cache[kind] = (key, fresh)
+        return cast(Cached, self._cache[kind][1])
 
     def to_device(self, array: NDArray[np.generic]) -> Tensor:
-        """A host array on the device; float64 becomes float32."""
+        """Copy a host array to the device; float64 becomes float32. Asynchronous on a GPU."""
         kind = np.float32 if array.dtype == np.float64 else array.dtype
-        narrowed = np.require(array, kind, ("C", "W"))  # W: torch warns of what it may not write to
+        narrowed = np.require(array, kind, ("C", "W"))  # W: torch warns of read-only arrays
         tensor = torch.from_numpy(narrowed)
-        if self.device.type == "cuda":  # a copy from pinned memory waits for nothing
+        if self.device.type == "cuda":  # only copies from pinned memory are asynchronous
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
     def normalise(self, pixels_BCHW: Tensor) -> Tensor:
-        """uint8 pixels as network input."""
+        """Network input (B, C, H, W) float32 of uint8 pixels: (pixel/255 - mean) / std."""
         return normalise(pixels_BCHW, self.mean_C, self.std_C)
 
     def pixel_range(self) -> tuple[Tensor, Tensor]:
-        """Network input for pixels 0 and 255 of each channel, (C,) both."""
+        """The network inputs of pixel values 0 and 255 in each channel, (C,) both."""
         return -self.mean_C / self.std_C, (1 - self.mean_C) / self.std_C
 
     def views(self, views: Views) -> Iterator[Tensor]:
-        """Each step's training images as network input (B, C, H, W): shifted, flipped, scaled.
+        """Yield each step's training images as network input (B, C, H, W), augmented.
 
-        Small ones are worked out for several steps at once, which costs less a step.
+        Small images are augmented for several steps at once, which takes less time per step.
         """
         batch = views.index_SB.shape[1]
-        together = TOGETHER[self.device.type] // (batch * math.prod(self.image_shape))
-        size = batch * max(1, together)
+        steps = AUGMENTED_BYTES[self.device.type] // (batch * math.prod(self.image_shape))
+        size = batch * max(1, steps)
         shift, flip = (
             repeat(None) if drawn is None else drawn.flatten(0, 1).split(size)
             for drawn in (views.shift_SB2, views.flip_SB)
@@ -122,7 +149,13 @@ class DeviceData:
             yield from self.normalise(cut_BCHW).split(batch)
 
     def extended(self, images_GCHW: Tensor, labels_G: Tensor) -> DeviceData:
-        """This data with G generated training images after its own; its counts stay the real ones.
+        """A copy of this data with generated training images appended.
+
+        Class counts (`counts_K`, `train_counts_K`) stay those of the real images.
+
+        Args:
+            images_GCHW: generated images, uint8, on the device.
+            labels_G: their classes, on the device.
 
         Raises:
             ConfigError: the images are streamed.
@@ -136,19 +169,23 @@ class DeviceData:
         return longer
 
     def resident(self, what: str) -> Tensor:
-        """The training images as one tensor (N, C, H, W) uint8, for `what` needs them so.
+        """The training images as one uint8 tensor (N, C, H, W) on the device.
+
+        Args:
+            what: names what needs the tensor, for the message.
 
         Raises:
-            ConfigError: they are streamed, since they do not fit into memory.
+            ConfigError: the images are streamed, since they do not fit into memory.
         """
         if isinstance(self.train, Resident):
             return self.train.pixels_NCHW
         raise ConfigError(
             f"{what} needs the {len(self.train)} training images in memory, and they are streamed: "
-            "use smaller ones (data.size), or raise $IMBTUNE_MEMORY"
+            "use smaller images (data.size), or raise $IMBTUNE_MEMORY"
         )
 
     def _points(self) -> Tensor:
+        """The vectors (N, D) whose distances define neighbours; thumbnails of streamed images."""
         if isinstance(self.train, Resident):
             return self.train.pixels_NCHW.flatten(1)
         height, width = (min(side, THUMBNAIL) for side in self.image_size)
@@ -159,10 +196,11 @@ class DeviceData:
         return torch.cat(small).flatten(1)
 
 
-def _hold(images: Images, device: torch.device) -> tuple[Resident | Streamed, Tensor]:
+def _to_device(images: Images, device: torch.device) -> tuple[Resident | Streamed, Tensor]:
+    """The images, resident or streamed, and their labels on the device."""
     with warnings.catch_warnings():
-        # Ray's object store hands out read-only memory, shared by all trials of a node. Nothing
-        # here writes to it, so it is used in place.
+        # Arrays from Ray's object store are read-only memory shared by all trials of a node.
+        # Nothing here writes to them, so they are used without a copy.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         labels = torch.from_numpy(images.labels).to(device)
         if isinstance(images.pixels, np.ndarray):

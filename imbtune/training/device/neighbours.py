@@ -1,4 +1,7 @@
-"""Nearest training images, found in blocks. Shapes: N training images, D the numbers of a point."""
+"""Exact nearest neighbours, searched in blocks.
+
+Shapes: N points, D coordinates, R rows and C columns of a block of distances, W neighbours kept.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Ints = NDArray[np.int64]
-ROWS, COLUMNS = 1024, 8192  # of the distance matrix in memory at a time
+ROWS, COLUMNS = 1024, 8192  # size of the block of the distance matrix that is in memory
 
 
 class Neighbours:
-    """Nearest points by Euclidean distance, found when they are asked for, and kept.
+    """Nearest points by Euclidean distance, searched on the first request and cached.
 
     Args:
-        points_ND: any number type; it becomes float32 a block at a time.
-        labels_N: their classes.
+        points_ND: of any numeric type; blocks are converted to float32.
+        labels_N: the class of each point.
     """
 
     def __init__(self, points_ND: Tensor, labels_N: Tensor) -> None:
@@ -24,9 +27,14 @@ class Neighbours:
         self._found: dict[bool, tuple[Ints, Ints]] = {}
 
     def nearest(self, k: int, same_class: bool) -> tuple[Ints, Ints]:
-        """The k nearest of each, nearest first (N, k), and how many of them exist (N,).
+        """The k nearest points of each, nearest first (N, k), and how many of them exist (N,).
 
-        No N×N matrix is ever held, and no float copy of all points.
+        A point is not its own neighbour. Entries beyond the existing ones are 0. Memory is that of
+        a block: neither the N×N distances nor a float copy of all points is held.
+
+        Args:
+            k: at least 1.
+            same_class: search only among points of the same class.
         """
         nearest, found = self._found.get(same_class, (np.empty((0, 0), dtype=np.int64), None))
         if found is None or nearest.shape[1] < k:
@@ -45,20 +53,33 @@ class Neighbours:
                 continue
             for block in members.split(ROWS):
                 rows = block.cpu().numpy()
-                nearest[rows, :width] = self._nearest_rows(block, members, width).cpu().numpy()
+                nearest_RW = nearest_members(self._points_ND, block, members, width)
+                nearest[rows, :width] = nearest_RW.cpu().numpy()
                 found[rows] = width
         return nearest, found
 
-    def _nearest_rows(self, rows: Tensor, members: Tensor, width: int) -> Tensor:
-        """The `width` members nearest to each of the rows, without the row itself."""
-        points_RD = self._points_ND[rows].float()
-        best_RW = torch.full((len(rows), 0), torch.inf, device=rows.device)
-        index_RW = torch.zeros((len(rows), 0), dtype=torch.int64, device=rows.device)
-        for columns in members.split(COLUMNS):
-            distance_RC = torch.cdist(points_RD, self._points_ND[columns].float())
-            distance_RC[rows[:, None] == columns[None, :]] = torch.inf
-            seen = torch.cat([best_RW, distance_RC], 1)
-            place = torch.cat([index_RW, columns.expand(len(rows), -1)], 1)
-            best_RW, order = seen.topk(min(width, seen.shape[1]), dim=1, largest=False)
-            index_RW = place.gather(1, order)
-        return index_RW
+
+def nearest_members(
+    points_ND: Tensor, rows_R: Tensor, members_M: Tensor, k: int, columns: int = COLUMNS
+) -> Tensor:
+    """The k members nearest to each of the rows, nearest first (R, k), without the row itself.
+
+    Args:
+        points_ND: the points, of any number type.
+        rows_R: int64 indices into `points_ND`.
+        members_M: likewise.
+        k: at most M - 1.
+        columns: members compared at a time; the distance matrix in memory is (R, columns). Another
+            number can change the last bit of a distance, and so the order of near ties.
+    """
+    points_RD = points_ND[rows_R].float()
+    best_RK = torch.full((len(rows_R), 0), torch.inf, device=rows_R.device)
+    index_RK = torch.zeros((len(rows_R), 0), dtype=torch.int64, device=rows_R.device)
+    for block in members_M.split(columns):
+        distance_RC = torch.cdist(points_RD, points_ND[block].float())
+        distance_RC[rows_R[:, None] == block[None, :]] = torch.inf
+        seen = torch.cat([best_RK, distance_RC], 1)
+        index = torch.cat([index_RK, block.expand(len(rows_R), -1)], 1)
+        best_RK, order = seen.topk(min(k, seen.shape[1]), dim=1, largest=False)
+        index_RK = index.gather(1, order)
+    return index_RK

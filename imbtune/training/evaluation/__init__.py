@@ -1,1 +1,1 @@
-"""Scores of a model: the confusion matrix, the metrics, and the margins."""
+"""Evaluation of a model: confusion matrix, metrics, margins."""

@@ -1,11 +1,13 @@
-"""Margins: how far an example is from being taken for another class.
+"""Margins: how far a model is from misclassifying an example.
 
     logit margin        s·(z_y - max_{k≠y} z_k)
     probability margin  p_y - max_{k≠y} p_k,  with p = softmax(s·z)
 
-z are the model's logits, s is the loss's scale (30 on LDAM's cosine head, else 1). Both are
+z are the model's logits, s is the loss's scale (30 on LDAM's cosine head, else 1). Both margins are
 negative where the example is misclassified (Koltchinskii & Panchenko 2002; Cao et al. 2019,
-arXiv 1906.07413, section 3). Shapes: N examples, K classes.
+arXiv 1906.07413, section 3).
+
+Shapes: N examples, K classes.
 """
 
 from __future__ import annotations
@@ -26,7 +28,14 @@ Floats = NDArray[np.float64]
 
 
 class Margins(NamedTuple):
-    """Of every example, on the host: its class, the class it is taken for, both margins. (N,)"""
+    """Classes and margins of every example, on the host; all (N,).
+
+    Attributes:
+        labels: the true class.
+        predicted: the class with the largest logit.
+        logit: the logit margin.
+        probability: the probability margin, in [-1, 1].
+    """
 
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
@@ -34,7 +43,7 @@ class Margins(NamedTuple):
     probability: Floats
 
     def class_means(self, classes: int) -> tuple[Floats, Floats]:
-        """Mean logit and probability margin of each class, (K,); NaN for one without examples."""
+        """Mean logit and probability margins of each class, (K,); NaN for one without examples."""
         totals_K = np.bincount(self.labels, minlength=classes)
         with np.errstate(invalid="ignore"):
             logit_K, probability_K = (
@@ -45,7 +54,7 @@ class Margins(NamedTuple):
 
 
 class ClassMargins(NamedTuple):
-    """Mean margins of each class (K,), of training examples without augmentation and held-out."""
+    """Mean margins of each class, (K,), of held-out and of training examples (not augmented)."""
 
     train_logit_K: Floats
     train_probability_K: Floats
@@ -54,19 +63,31 @@ class ClassMargins(NamedTuple):
 
 
 def margins_of(logits_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Logit and probability margin of each row, (N,) both; `logits_NK` already times s."""
+    """Logit and probability margin of each row, both (N,).
+
+    Args:
+        logits_NK: the model's logits times the loss's scale s.
+        labels_N: the true classes.
+    """
     both = []
     for scores_NK in (logits_NK, logits_NK.softmax(1)):
-        own_N = scores_NK.gather(1, labels_N[:, None]).squeeze(1)
+        true_N = scores_NK.gather(1, labels_N[:, None]).squeeze(1)
         others_NK = scores_NK.scatter(1, labels_N[:, None], -torch.inf)
-        both.append(own_N - others_NK.amax(1))
+        both.append(true_N - others_NK.amax(1))
     return both[0], both[1]
 
 
 def example_margins(
     state: TrainState, data: DeviceData, images: Resident | Streamed, labels_N: Tensor
 ) -> Margins:
-    """The margins of every image, in order."""
+    """The margins of all images, in order; synchronises.
+
+    Args:
+        state: the model.
+        data: normalises the pixels.
+        images: uint8 images, augmented nowhere.
+        labels_N: their classes, on the device.
+    """
     with evaluating(state.model), torch.no_grad():
         logits_NK = torch.cat(
             [state.logits(data.normalise(pixels)) for pixels in images.in_order(BLOCK)]
@@ -82,8 +103,8 @@ def example_margins(
 
 
 def class_margins(state: TrainState, data: DeviceData) -> ClassMargins:
-    """Mean margins of each class."""
+    """Mean margins of each class on the training and the held-out images; synchronises."""
     classes = len(data.classes)
     train = example_margins(state, data, data.train, data.labels_N)
-    held = example_margins(state, data, data.held_out, data.held_out_labels_M)
-    return ClassMargins(*train.class_means(classes), *held.class_means(classes))
+    held_out = example_margins(state, data, data.held_out, data.held_out_labels_M)
+    return ClassMargins(*train.class_means(classes), *held_out.class_means(classes))

@@ -1,6 +1,8 @@
 """Metrics from a confusion matrix, and the evaluation that fills it.
 
-confusion_KK[i, j] counts images of class i taken for class j.
+confusion_KK[i, j] is the number of images of class i that the model predicts as class j.
+
+Shapes: K classes.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from imbtune.training.device.device_data import BLOCK, DeviceData
 from imbtune.training.model import evaluating
 
 Ints = NDArray[np.int64]
-MANY, FEW = 100, 20  # many-shot: over 100 training images; few-shot: under 20 (Liu et al. 2019)
+# many-shot: more than 100 training images, few-shot: fewer than 20 (Liu et al. 2019, 1904.05160)
+MANY, FEW = 100, 20
 
 OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "worst_class")
 
 
 def confusion(model: nn.Module, data: DeviceData, autocast: torch.autocast) -> Tensor:
-    """The confusion matrix (K, K) of the model on the held-out images, on the device."""
+    """The confusion matrix (K, K) of the model on the held-out images, int64, on the device."""
     classes = len(data.classes)
     flat_KK = torch.zeros(classes * classes, dtype=torch.int64, device=data.device)
     with evaluating(model), torch.inference_mode(), autocast:
@@ -33,7 +36,7 @@ def confusion(model: nn.Module, data: DeviceData, autocast: torch.autocast) -> T
 
 
 def recalls(confusion_KK: Ints) -> NDArray[np.float64]:
-    """Recall of each class, (K,); NaN where no image of the class was held out."""
+    """Recall of each class, (K,), in [0, 1]; NaN for a class without held-out images."""
     totals_K = confusion_KK.sum(1)
     with np.errstate(invalid="ignore"):
         recall_K: NDArray[np.float64] = np.diag(confusion_KK) / totals_K
@@ -41,19 +44,23 @@ def recalls(confusion_KK: Ints) -> NDArray[np.float64]:
 
 
 def compute_metrics(confusion_KK: Ints, counts_K: Ints) -> dict[str, float | None]:
-    """All figures of an evaluation, each in [0, 1].
-
-    balanced_accuracy: mean recall of the classes. accuracy: top-1. macro_f1. worst_class: the
-    smallest recall. many, medium, few: mean recall of classes with over 100, 20 to 100, and under
-    20 training images; None where there is no such class.
+    """All metrics of an evaluation, each in [0, 1].
 
     Args:
+        confusion_KK: the confusion matrix; classes without images count only in `macro_f1`.
         counts_K: training images of each class.
+
+    Returns:
+        By name: `balanced_accuracy`, the mean recall of the classes; `accuracy`, top-1;
+        `macro_f1`, the mean F1 of the classes; `worst_class`, the smallest recall; `many`,
+        `medium` and `few`, the mean recall of classes with more than 100, with 20 to 100 and with
+        fewer than 20 training images (Liu et al. 2019, arXiv 1904.05160), None where there is no
+        such class.
     """
     recall_K = recalls(confusion_KK)
     hits_K = np.diag(confusion_KK)
-    drawn_K = confusion_KK.sum(1) + confusion_KK.sum(0)
-    f1_K = 2 * hits_K / np.maximum(drawn_K, 1)
+    labelled_and_predicted_K = confusion_KK.sum(1) + confusion_KK.sum(0)
+    f1_K = 2 * hits_K / np.maximum(labelled_and_predicted_K, 1)
     groups = {
         "many": counts_K > MANY,
         "medium": (counts_K >= FEW) & (counts_K <= MANY),

@@ -1,1 +1,1 @@
-"""Generated training images: DeepSMOTE and M2m."""
+"""Generators of training images for the rare classes: DeepSMOTE and M2m."""

@@ -2,11 +2,12 @@
 
     z = encode(x),   z̃ = z_i + u·(z_j - z_i),   x̃ = decode(z̃)
 
-with x_j one of the k nearest of x_i's class and u ~ U(0, 1). Every class is filled up to the size
-of the largest. The reference ends its decoder in tanh though its pixels are in [0, 1], and takes
-only certain image sizes; here it ends in a sigmoid and takes any.
+with z_j one of the k nearest codes of z_i's class and u ~ U(0, 1). Each class gets as many images
+as the largest class has. The authors' decoder ends in tanh, although their pixels are in [0, 1],
+and accepts only some image sizes. This one ends in a sigmoid and accepts any size.
 
-Shapes: N training images, M generated ones, K classes, B a batch, Z latent numbers, L layers.
+Shapes: N training images, M generated images, K classes, S steps of an epoch, B a batch, C
+channels, H and W pixels, Z latent dimensions, J neighbours.
 """
 
 from __future__ import annotations
@@ -21,32 +22,39 @@ from torch import Tensor, nn
 
 from imbtune.errors import DataError
 from imbtune.methods.image_generation import DeepSmote
+from imbtune.training.device.neighbours import ROWS, nearest_members
+from imbtune.training.phases import steps_per_epoch
 
 Ints = NDArray[np.int64]
-BATCH = 128  # as the reference package
-BLOCK = 1024  # rows of a distance matrix in memory at a time
-WIDEST = 8  # layers double in width up to this many times the first, as the authors' do
+BATCH = 128  # as in the reference package
+WIDEST = 8  # largest width of a layer, as a multiple of the first layer's; as the authors'
 
 
 def generate(
     spec: DeepSmote, images_NCHW: Tensor, labels_N: Tensor, classes: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """The images that are missing to a balanced set (M, C, H, W) uint8, and their labels (M,).
+    """Train an autoencoder and generate the images that balance the classes.
 
-    Of class k there are exactly n_max - n_k, classes in order. The only image of a class has no
-    neighbour: its copies are its reconstruction.
+    Class k gets n_max - n_k images; the classes are in order. A class with a single image has no
+    neighbours, so its new images are the reconstruction of that image.
 
     Args:
-        images_NCHW: uint8, on the device to work on; labels_N: int64 in [0, classes).
-        seed: decides everything drawn; torch's own generators are left as they were.
+        spec: the knobs.
+        images_NCHW: uint8, on the device to use.
+        labels_N: int64 in [0, classes), on the same device.
+        classes: K.
+        seed: of all random draws; torch's global generators do not change.
+
+    Returns:
+        The images (M, C, H, W) uint8 and their labels (M,) int64, on the same device.
 
     Raises:
-        DataError: a class has no image.
+        DataError: a class has no images.
     """
     counts_K = torch.bincount(labels_N, minlength=classes).cpu().numpy()
     if not counts_K.all():
         raise DataError(
-            f"generate 'deepsmote': class {counts_K.argmin()} has no image to start from; "
+            f"generate 'deepsmote': class {counts_K.argmin()} has no image to start from: "
             "give every class at least one"
         )
     missing_K = counts_K.max() - counts_K
@@ -55,25 +63,32 @@ def generate(
         return images_NCHW[:0].clone(), new_M
     rng = np.random.default_rng(seed)
     model, _ = train_autoencoder(spec, images_NCHW, labels_N, rng)
-    made = [images_NCHW[:0]]
+    generated = [images_NCHW[:0]]
     for label in np.flatnonzero(missing_K):
         latents_NZ = encode(model, images_NCHW[labels_N == int(label)])
-        made.append(decode(model, smote(latents_NZ, spec.neighbours, int(missing_K[label]), rng)))
-    return torch.cat(made), new_M
+        generated.append(
+            decode(model, smote(latents_NZ, spec.neighbours, int(missing_K[label]), rng))
+        )
+    return torch.cat(generated), new_M
 
 
 def passes(spec: DeepSmote, images: int) -> int:
-    """Image passes (forward and backward) through the autoencoder: two of a batch a step."""
-    steps, batch = _steps(images)
+    """Image passes (forward and backward) to train the autoencoder: two batches per step."""
+    steps, batch = steps_per_epoch(images, BATCH)
     return 2 * spec.epochs * steps * batch
 
 
 class Autoencoder(nn.Module):
-    """Convolutions of stride 2 down to 2×2 pixels, a linear latent code, and the way back.
+    """A convolutional autoencoder.
+
+    The encoder has convolutions of stride 2, down to at most 2×2 pixels, and a linear layer; the
+    decoder mirrors it. `encoder` maps pixels in [0, 1] (B, C, H, W) to codes (B, Z), and `decoder`
+    maps codes to pixels.
 
     Args:
-        shape: channels, height and width of the images, any of them from 1 on.
-        latent: Z. width: channels of the first layer.
+        shape: C, H and W, each at least 1.
+        latent: Z.
+        width: channels of the first layer. They double with each layer, up to `WIDEST` times.
     """
 
     def __init__(self, shape: tuple[int, int, int], latent: int, width: int) -> None:
@@ -85,7 +100,7 @@ class Autoencoder(nn.Module):
         shrink: list[nn.Module] = []
         grow: list[nn.Module] = []
         for i, (before, after) in enumerate(itertools.pairwise(widths)):
-            norm = nn.BatchNorm2d(after) if i else nn.Identity()  # none on the pixels
+            norm = nn.BatchNorm2d(after) if i else nn.Identity()  # none in the first layer
             conv = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=i == 0)
             shrink += [conv, norm, nn.LeakyReLU(0.2, inplace=True)]
             end = [nn.BatchNorm2d(before), nn.ReLU(inplace=True)] if i else [nn.Sigmoid()]
@@ -100,7 +115,7 @@ class Autoencoder(nn.Module):
 
 
 class _Grow(nn.Module):
-    """A transposed convolution that doubles height and width, cut to `size`: odd sizes come out."""
+    """A transposed convolution that doubles height and width, cropped to `size` for odd sizes."""
 
     def __init__(self, before: int, after: int, size: tuple[int, int], bias: bool) -> None:
         super().__init__()
@@ -115,10 +130,15 @@ class _Grow(nn.Module):
 def train_autoencoder(
     spec: DeepSmote, images_NCHW: Tensor, labels_N: Tensor, rng: np.random.Generator
 ) -> tuple[Autoencoder, Tensor]:
-    """The trained autoencoder in evaluation mode, and its mean loss in each epoch (epochs,).
+    """Train an autoencoder.
 
-    A step's loss is the squared error of a batch, plus the penalty on images of one class: their
-    codes, with the encoder held fixed, have to decode to other images of that class.
+    The loss of a step is the mean squared reconstruction error of a batch, plus a penalty for a
+    batch of one class: the mean squared error between the images that its codes decode to, without
+    a gradient for the encoder, and other images of that class (`permuted`) or the same images
+    (`matched`).
+
+    Returns:
+        The autoencoder in evaluation mode, and its mean loss in each epoch (epochs,).
     """
     device = images_NCHW.device
     model = _new_autoencoder(spec, images_NCHW, rng).to(device)
@@ -144,13 +164,13 @@ def train_autoencoder(
 
 
 def encode(model: Autoencoder, images_NCHW: Tensor) -> Tensor:
-    """The latent codes (N, Z) of uint8 images."""
+    """The latent codes (N, Z) of uint8 images, without gradients."""
     with torch.no_grad():
         return torch.cat([model.encoder(_pixels(block)) for block in images_NCHW.split(BATCH)])
 
 
 def decode(model: Autoencoder, latents_NZ: Tensor) -> Tensor:
-    """The uint8 images (N, C, H, W) of latent codes."""
+    """The uint8 images (N, C, H, W) of latent codes, without gradients."""
     with torch.no_grad():
         return torch.cat(
             [(model.decoder(block) * 255).round().byte() for block in latents_NZ.split(BATCH)]
@@ -158,9 +178,17 @@ def decode(model: Autoencoder, latents_NZ: Tensor) -> Tensor:
 
 
 def smote(latents_NZ: Tensor, neighbours: int, total: int, rng: np.random.Generator) -> Tensor:
-    """`total` points, each on the segment from a random point to one of its nearest (total, Z).
+    """SMOTE: points on the segments from random points to their neighbours.
 
-    The nearest are `neighbours`, or all others where a class has fewer; a lone point stays.
+    Args:
+        latents_NZ: the points of one class.
+        neighbours: how many nearest points are chosen from; all others if there are fewer. A
+            single point is returned as it is.
+        total: the number of new points.
+        rng: makes the draws.
+
+    Returns:
+        The new points (total, Z).
     """
     count, device = len(latents_NZ), latents_NZ.device
     base = torch.from_numpy(rng.integers(0, count, total)).to(device)
@@ -174,52 +202,53 @@ def smote(latents_NZ: Tensor, neighbours: int, total: int, rng: np.random.Genera
 
 
 def _nearest(latents_NZ: Tensor, neighbours: int) -> Tensor:
-    """The nearest others of each, nearest first (N, J); in blocks, so that no N×N is ever held."""
-    rows = torch.arange(len(latents_NZ), device=latents_NZ.device)
-    found = []
-    for block in rows.split(BLOCK):
-        distance = torch.cdist(latents_NZ[block], latents_NZ)
-        distance.scatter_(1, block[:, None], torch.inf)  # not itself
-        found.append(distance.topk(neighbours, dim=1, largest=False).indices)
+    """The indices of the nearest other latents of each one, nearest first (N, J)."""
+    rows_N = torch.arange(len(latents_NZ), device=latents_NZ.device)
+    # all columns at once: in blocks, distances could differ in the last bit, and so the results
+    found = [
+        nearest_members(latents_NZ, block, rows_N, neighbours, columns=len(rows_N))
+        for block in rows_N.split(ROWS)
+    ]
     return torch.cat(found)
 
 
-def _loss(model: Autoencoder, batch: Tensor, own: Tensor, other: Tensor) -> Tensor:
+def _loss(model: Autoencoder, batch: Tensor, own: Tensor, target: Tensor) -> Tensor:
+    """The reconstruction error of `batch`, plus that of decoding the codes of `own` to `target`."""
     with torch.no_grad():
         codes_BZ = model.encoder(own)
     reconstruction = F.mse_loss(model.decoder(model.encoder(batch)), batch)
-    return reconstruction + F.mse_loss(model.decoder(codes_BZ), other)
+    return reconstruction + F.mse_loss(model.decoder(codes_BZ), target)
 
 
 def _draw_epoch(
     images: int, members: list[Ints], rng: np.random.Generator
 ) -> tuple[Ints, Ints, Ints]:
-    """Images of each step, those of the step's class, and what these must decode to (S, B) each."""
-    steps, batch = _steps(images)
+    """The image indices of an epoch, each (S, B).
+
+    Returns:
+        The images of each step's batch; images of one random class; and the same images shifted by
+        one within the batch, as targets of the penalty.
+    """
+    steps, batch = steps_per_epoch(images, BATCH)
     order = np.concatenate([rng.permutation(images) for _ in range(-(-steps * batch // images))])
     own = [rng.choice(members[rng.integers(len(members))], batch) for _ in range(steps)]
     own_SB = np.stack(own)
     return order[: steps * batch].reshape(steps, batch), own_SB, np.roll(own_SB, 1, axis=1)
 
 
-def _steps(images: int) -> tuple[int, int]:
-    """Steps S and batch B: full batches only, as near to every image once as they come."""
-    batch = min(BATCH, images)
-    return max(1, round(images / batch)), batch
-
-
 def _members(labels_N: Tensor) -> list[Ints]:
-    """The rows of each class that has any."""
+    """The indices of the images of each class that has any."""
     labels = labels_N.cpu().numpy()
     return [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
 
 def _pixels(images: Tensor) -> Tensor:
+    """uint8 pixels as float32 in [0, 1]."""
     return images.float() / 255
 
 
 def _sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """Height and width of the image and after each layer, halved until both are at most 2."""
+    """Height and width of the image and after each layer: halved until both are at most 2."""
     sizes = [(height, width), (-(-height // 2), -(-width // 2))]
     while max(sizes[-1]) > 2:
         sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
@@ -227,9 +256,9 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def _new_autoencoder(spec: DeepSmote, images_NCHW: Tensor, rng: np.random.Generator) -> Autoencoder:
-    """On the CPU, so that the same numbers come out for every device."""
+    """A new autoencoder, initialised on the CPU so that its weights are the same on all devices."""
     _, channels, height, width = images_NCHW.shape
     with torch.random.fork_rng(devices=[]):
-        # the CPU's generator alone: torch.manual_seed would start those of the GPUs anew as well
+        # only the CPU's generator: torch.manual_seed would also reset those of the GPUs
         torch.default_generator.manual_seed(int(rng.integers(2**63)))
         return Autoencoder((channels, height, width), spec.latent, spec.width)

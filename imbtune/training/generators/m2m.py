@@ -1,22 +1,21 @@
 """M2m, major-to-minor translation (Kim et al. 2020, arXiv 2004.00431).
 
-An image of a frequent class i becomes one of a rare class k: from x plus a little noise,
+Gradient steps translate an image of a frequent class i into one of a rare class k. They start from
+the image x plus a little noise:
 
-    x ← clip(x - η·∇/|∇|),   ∇ of   CE(g(x), k) + λ·f(x)_i
+    x ← clip(x - η·∇/‖∇‖),   ∇ the gradient of   CE(g(x), k) + λ·f(x)_i
 
-with g the seed network and f the network in training. It is kept where g gives k at least γ;
-elsewhere the real image of class k stays. The seed network is a network of its own, trained on the
-training images alone; the reference package passes f twice and reloads it by its evaluation score.
+with g the seed network and f the network in training. The result is accepted if g gives class k at
+least the probability γ; otherwise the real image of class k is used. The seed network is trained
+separately, on the training images only. The reference package uses f as the seed network, too, and
+reloads it by its evaluation score.
 
-What depends on the class counts alone is drawn on the host beforehand (`draw_sources`), so that
-`translate` has fixed shapes and nothing to wait for. Shapes: S steps, B a batch, N images, C
-channels, K classes.
+The draws that depend only on the class counts are made on the host beforehand (`draw_sources`), so
+that `translate` has fixed shapes and needs no synchronisation with the device. Shapes: S steps, B a
+batch, N images, C channels, H and W pixels, K classes.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -25,28 +24,33 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from imbtune.methods.image_generation import M2m
+from imbtune.training.model import evaluating
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-NOISE = 0.5  # L2 norm of the random start at most, in pixels of [0, 1]; the authors' number
+NOISE = 0.5  # largest L2 norm of an image's noise, for pixels in [0, 1]; the authors' value
 
 
 def draw_sources(
     labels_SB: Ints, host_labels_N: Ints, counts_K: Ints, beta: float, rng: np.random.Generator
 ) -> tuple[Ints, NDArray[np.bool_]]:
-    """Which image each sample is translated from, and whether it is translated at all.
+    """Draw the samples that are translated, and the images that they are translated from.
 
-    A target of class k is asked for with probability (n_max - n_k)/n_max. Its source class i comes
-    with probability ∝ 1 - β^max(n_i - n_k, 0), and is then turned down with probability
-    β^(n_i - n_k), the paper's rejection, which looks at no image. So a draw is either certain or
-    off before a network runs.
+    A sample of class k is selected with probability (n_max - n_k)/n_max. Its source class i is
+    drawn with probability ∝ 1 - β^max(n_i - n_k, 0), and then rejected with probability
+    β^(n_i - n_k). This rejection, the paper's, depends only on the class counts, so all samples
+    are known before a network runs.
 
     Args:
         labels_SB: the target labels of class-balanced batches.
-        host_labels_N: the label of every training image; counts_K: images of each class.
+        host_labels_N: the label of each training image.
+        counts_K: training images of each class.
+        beta: β.
+        rng: makes the draws.
 
     Returns:
-        The source's row among the images (S, B), 0 where there is none; and where there is one.
+        The index of each sample's source image, int64 (S, B), 0 where there is none; and whether
+        the sample is translated, bool (S, B).
     """
     kept_KK = acceptance(counts_K, beta)
     n_SB = counts_K[labels_SB]
@@ -58,14 +62,14 @@ def draw_sources(
         odds_K = kept_KK[target] / kept_KK[target].sum()
         source_SB[rows] = rng.choice(len(counts_K), int(rows.sum()), p=odds_K)
     translate_SB = asked_SB & (rng.random(labels_SB.shape) < kept_KK[labels_SB, source_SB])
-    order_N = np.argsort(host_labels_N, kind="stable")  # the images, class after class
+    order_N = np.argsort(host_labels_N, kind="stable")  # the images, ordered by class
     within_SB = np.floor(rng.random(labels_SB.shape) * counts_K[source_SB]).astype(np.int64)
     first_K = np.cumsum(counts_K) - counts_K
     return np.where(translate_SB, order_N[first_K[source_SB] + within_SB], 0), translate_SB
 
 
 def acceptance(counts_K: Ints, beta: float) -> Floats:
-    """1 - β^max(n_i - n_k, 0) of source class i (column) for target class k (row), (K, K)."""
+    """1 - β^max(n_i - n_k, 0) for target class k (row) and source class i (column), (K, K)."""
     larger_KK = np.maximum(counts_K[None, :] - counts_K[:, None], 0)
     accepted: Floats = 1 - np.float64(beta) ** larger_KK
     return accepted
@@ -87,29 +91,35 @@ def translate(
     seed_scale: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The batch with translated images where they are asked for and good enough, and where (B,).
+    """Translate the selected images of a batch.
 
-    Neither network is changed: both are in evaluation mode inside and in their own after it, and no
-    gradient reaches a parameter. Step and noise are measured in pixels of [0, 1], whatever the
-    normalisation.
+    The networks run in evaluation mode, get their modes back, and their parameters get no
+    gradients. The lengths of step and noise are for pixels in [0, 1], before normalisation.
 
     Args:
-        net: f, in training; maps normalised images to logits (B, K).
-        seed_net: g; maps normalised images to logits (B, K).
+        net: f, the network in training. It maps normalised images to logits (B, K).
+        seed_net: g, likewise.
         images_BCHW: the source images, normalised.
+        source_labels_B: their classes.
+        target_labels_B: the classes to translate to.
+        translate_B: bool, which images to translate.
         originals_BCHW: real images of the target classes, normalised.
-        translate_B: where a translation is asked for.
-        low_C: the normalised values of pixels that are 0.
-        high_C: the normalised values of pixels that are 255.
-        net_scale: what turns the logits of `net` into those of a softmax: the loss's s for a cosine
-            head, else 1.
+        spec: the knobs.
+        low_C: the normalised value of a pixel of 0, per channel.
+        high_C: the normalised value of a pixel of 255, per channel.
+        net_scale: factor of the logits of `net` for the softmax: the loss's s for a cosine head,
+            else 1.
         seed_scale: the same for `seed_net`.
-        generator: draws the noise, on the images' device; None is torch's own.
+        generator: draws the noise, on the device of the images; None for torch's global generator.
+
+    Returns:
+        The batch (B, C, H, W): translated images where they are accepted, else the originals; and
+        where they are accepted, bool (B,).
     """
     low, span = low_C.view(-1, 1, 1), (high_C - low_C).view(-1, 1, 1)
     pixels_BCHW = ((images_BCHW.detach() - low) / span).clamp(0, 1)
     pixels_BCHW = (pixels_BCHW + _noise(pixels_BCHW, generator)).clamp(0, 1)
-    with _evaluation(net, seed_net), torch.enable_grad():
+    with evaluating(net), evaluating(seed_net), torch.enable_grad():
         for _ in range(spec.steps):
             pixels_BCHW.requires_grad_()
             shown_BCHW = pixels_BCHW * span + low
@@ -119,8 +129,9 @@ def translate(
             (slope_BCHW,) = torch.autograd.grad(loss + spec.lam * forget_B.sum(), pixels_BCHW)
             step_BCHW = spec.step_size * slope_BCHW / (_norm(slope_BCHW) + 1e-10)
             pixels_BCHW = (pixels_BCHW.detach() - step_BCHW).clamp(0, 1)
-        made_BCHW = torch.lerp(low, high_C.view(-1, 1, 1), pixels_BCHW)  # its ends are exact
-        # with gradients on: autocast would keep weights that it cast without for later forwards
+        made_BCHW = torch.lerp(low, high_C.view(-1, 1, 1), pixels_BCHW)  # exact at 0 and 1
+        # gradients stay enabled: autocast caches the weights that it casts, and the next forward
+        # pass would use weights that were cast without gradients
         logits_BK = (seed_scale * seed_net(made_BCHW).float()).detach()
     accepted_B = translate_B & (_pick(logits_BK.softmax(dim=1), target_labels_B) >= spec.gamma)
     chosen_BCHW = torch.where(accepted_B.view(-1, 1, 1, 1), made_BCHW, originals_BCHW)
@@ -128,10 +139,10 @@ def translate(
 
 
 def _noise(pixels_BCHW: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform noise, each image's scaled down to the norm NOISE where it is longer.
+    """Uniform noise in [-0.5, 0.5), where each image's norm is scaled down to at most `NOISE`.
 
-    The authors' code takes the norm over a whole batch of each channel, so that its noise shrinks
-    as the batch grows; here it is an image's own, as their step is.
+    The authors' code takes the norm over the whole batch, per channel, so that larger batches have
+    less noise. Here, as in their gradient step, the norm is that of each image.
     """
     noise_BCHW = torch.rand(
         pixels_BCHW.shape, generator=generator, device=pixels_BCHW.device, dtype=pixels_BCHW.dtype
@@ -147,17 +158,5 @@ def _norm(x_BCHW: Tensor) -> Tensor:
 
 
 def _pick(values_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """The value of each sample's label, (B,)."""
     return values_BK.gather(1, labels_B[:, None]).squeeze(1)
-
-
-@contextmanager
-def _evaluation(*nets: nn.Module) -> Iterator[None]:
-    """Both networks in evaluation mode, and afterwards every layer in the mode that it was in."""
-    modes = [(layer, layer.training) for net in nets for layer in net.modules()]
-    try:
-        for net in nets:
-            net.eval()
-        yield
-    finally:
-        for layer, training in modes:
-            layer.training = training

@@ -1,11 +1,10 @@
-"""`--rungs auto`: a search that follows a calibration of its space."""
+"""`--rungs auto`: applies the result of a calibration to a search of the same space."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from imbtune.config.plugins import describe
 from imbtune.config.yaml_files import parse_yaml
@@ -20,19 +19,20 @@ from imbtune.study.request import CALIBRATION, CALIBRATION_SUFFIX, SearchRequest
 from imbtune.tuning.calibration.rung_quality import Basis, Calibration
 
 FILE = "calibration.yaml"
-COMPARED = ("data", "model", "epochs")  # slots and settings: with others, another calibration
-DIGITS = 12  # of the SHA-256 of a file of one's own parts
-NAMED = 3  # of the differences, in what is printed
+COMPARED = ("data", "model", "epochs")  # slots and settings that must equal the calibration's
+DIGITS = 12  # shown of the SHA-256 of a plugin's file
+NAMED = 3  # differences that are printed
 
 
 def read_calibration(path: str, request: SearchRequest) -> Calibration:
-    """What `imbtune calibrate` found, from its study.
+    """Read the result of `imbtune calibrate`.
 
     Args:
-        request: of a search that follows it, or its own: how to calibrate again.
+        path: folder or URI of the calibration's study.
+        request: of the search or calibration, for the command in the error message.
 
     Raises:
-        ConfigError: no such file, or one that is broken.
+        ConfigError: there is no such file, or it is damaged.
     """
     file = join(path, FILE)
     try:
@@ -40,102 +40,119 @@ def read_calibration(path: str, request: SearchRequest) -> Calibration:
     except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__} {error}"
         raise ConfigError(
-            f"{file} is no calibration that can be read ({reason}): {_calibrate_first(request)}"
+            f"cannot read the calibration {file} ({reason}): {_how_to_calibrate(request)}"
         ) from error
 
 
 def with_calibration(request: SearchRequest, given: str | None = None) -> SearchRequest:
-    """The request with the rungs that a stored calibration of its space recommends.
+    """Set the rungs of a request to those that a calibration of its space recommends.
 
     Args:
-        given: the calibration's study: its name in the same storage, or its folder or URI; by
-            default the one that is named after the space.
+        given: the calibration's study: a name in the request's storage, or a folder or URI; None
+            for the study that is named after the space.
 
     Raises:
-        ConfigError: no calibration, one that is not whole, or for other settings.
+        ConfigError: there is no calibration, it is incomplete, or it was made with other settings.
     """
     path = given or request.space.name + CALIBRATION_SUFFIX
     if "/" not in path and not path.startswith("."):
         path = join(request.storage, path)
-    _check_whole(request, path)
+    _check_complete(request, path)
     found = read_calibration(path, request)
     here = basis_of(request.space, found.basis.data)
     for key, value in here.settings.items():
         known = found.basis.settings.get(key)
         if known != value:
             raise ConfigError(
-                f"--rungs auto: the calibration in {path} has {key}={known}, this search {value}: "
-                + _calibrate_first(request)
+                f"--rungs auto: the calibration in {path} has {key}={known}, this search has "
+                f"{value}: {_how_to_calibrate(request)}"
             )
-    followed = {
+    calibration = {
         "place": path,
         "sha256": hashlib.sha256(Store(path).read(FILE)).hexdigest(),
         "data": found.basis.data,
-        "differs": differences(found.basis.knobs, here.knobs),
+        "differs": describe_differences(found.basis.knobs, here.knobs),
     }
     rungs = Rungs(found.advice.eta, found.advice.count)
     source = {**request.space.source, "rungs": vars(rungs)}
     space = replace(request.space, rungs=rungs, source=source)
-    return replace(request, rungs=found.advice.rungs, space=space, calibration=followed)
+    return replace(request, rungs=found.advice.rungs, space=space, calibration=calibration)
 
 
-def check_followed(request: SearchRequest, splits: Splits, log: Log) -> None:
-    """Say in what else the calibration that a search follows differs from it.
+def check_calibration(request: SearchRequest, splits: Splits, log: Log) -> None:
+    """Check that a search has the images of its calibration, and log other differences.
 
     Raises:
-        ConfigError: it is of other images.
+        ConfigError: the images differ.
     """
-    followed = request.calibration
-    if followed and followed["data"] != splits.fingerprint():
+    calibration = request.calibration
+    if not calibration:
+        return
+    if calibration["data"] != splits.fingerprint():
         raise ConfigError(
             f"--rungs auto: the images differ from those of the calibration in "
-            f"{followed['place']}, though their settings are the same: {_calibrate_first(request)}"
+            f"{calibration['place']}, though their settings are the same: "
+            + _how_to_calibrate(request)
         )
-    if followed and followed["differs"]:
-        log(f"The calibration in {followed['place']} differs in {followed['differs']}.")
+    if calibration["differs"]:
+        log(
+            f"The calibration in {calibration['place']} differs from this search in "
+            f"{calibration['differs']}."
+        )
 
 
 def basis_of(space: SearchSpace, fingerprint: str) -> Basis:
-    """What a calibration of the space, on images of this fingerprint, holds for."""
+    """The settings and images that a calibration of this space is valid for.
+
+    Args:
+        fingerprint: of the images.
+    """
     flat = {**space.base().flat(), **space.fixed, **space.pinned}
     searched = {knob.key: knob.describe() for knob in space.knobs if knob.key not in space.pinned}
     owners = {key: key.partition(".")[0] for key in flat if key != "seed"}
     settings = {k: flat[k] for k, owner in owners.items() if owner in COMPARED}
     knobs = {k: flat[k] for k, owner in owners.items() if owner not in COMPARED}
-    own = {f"imports {k}": [*v.values()][-1][:DIGITS] for k, v in describe(space.imports).items()}
-    return Basis({**settings, "objective": space.objective}, knobs | searched | own, fingerprint)
+    plugins = {
+        f"imports {k}": [*v.values()][-1][:DIGITS] for k, v in describe(space.imports).items()
+    }
+    return Basis(
+        {**settings, "objective": space.objective}, {**knobs, **searched, **plugins}, fingerprint
+    )
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What differs between two spaces' settings, in words; empty where nothing does.
+def describe_differences(calibrated: Mapping[str, object], searched: Mapping[str, object]) -> str:
+    """The first differences between the settings of a calibration and of a search, in words.
 
-    Knobs that only one of them has go without saying where their part differs.
+    A knob that only one of them has is not mentioned if the slot that it belongs to differs too.
     """
-    differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-    both = there.keys() & here.keys()
-    keys = [k for k in differ if "." not in k or k in both or k.partition(".")[0] not in differ]
-    named = [f"{k} ({there.get(k, 'none')} there, {here.get(k, 'none')} here)" for k in keys]
+    keys = {**calibrated, **searched}
+    differ = [key for key in keys if calibrated.get(key) != searched.get(key)]
+    both = calibrated.keys() & searched.keys()
+    shown = [k for k in differ if "." not in k or k in both or k.partition(".")[0] not in differ]
+    named = [
+        f"{k} ({calibrated.get(k, 'none')} there, {searched.get(k, 'none')} here)" for k in shown
+    ]
     more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []
     return ", ".join(named[:NAMED] + more)
 
 
-def _check_whole(request: SearchRequest, path: str) -> None:
-    """ConfigError where there is no calibration, or one without figures yet."""
+def _check_complete(request: SearchRequest, path: str) -> None:
+    """Raise ConfigError if there is no calibration, or it has no result yet."""
     store = Store(path)
     if store.exists(FILE):
         return
     if not store.exists("study.yaml"):
         raise ConfigError(
-            f"--rungs auto: there is no calibration in {path}: {_calibrate_first(request)}"
+            f"--rungs auto: there is no calibration in {path}: {_how_to_calibrate(request)}"
         )
     check_purpose(read_study(path)[0], CALIBRATION)
     raise ConfigError(
-        f"--rungs auto: the calibration in {path} is not whole yet: run {resume_command(path)}"
+        f"--rungs auto: the calibration in {path} is not complete: run {resume_command(path)}"
     )
 
 
-def _calibrate_first(request: SearchRequest) -> str:
-    """The mend: a calibration that fits the request."""
+def _how_to_calibrate(request: SearchRequest) -> str:
+    """The hint of an error: the command that makes a calibration for the request."""
     usual = request.space.name + CALIBRATION_SUFFIX
     free = replace(request, name=usual).free_name()
     if free == usual:

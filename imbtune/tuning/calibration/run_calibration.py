@@ -1,4 +1,4 @@
-"""`imbtune calibrate`: trials that nothing stops, scored at every rung of every kind."""
+"""`imbtune calibrate`: trains random configurations to the end, scored at rungs of every kind."""
 
 from __future__ import annotations
 
@@ -32,20 +32,22 @@ from imbtune.tuning.session import Session, check_request, find_resources, headl
 from imbtune.tuning.tune import ListSearcher, TrialCallback, run_trials
 
 SCORES_FOLDER = "scores"
-LEAST, MOST_WHOLE = 6, 0.75  # trials that must be whole: fewer say nothing, or not of the space
+# Trials without a failed run that a calibration needs: at least 6, and at least this share of all
+MIN_TRIALS, MIN_SHARE = 6, 0.75
 
 Key = tuple[int, int]  # a run: its trial, and 0 or 1 for the first or second seed
 
 
 @dataclass(frozen=True)
 class CalibrationOutcome:
-    """A calibration's end.
+    """How a calibration ended.
 
     Attributes:
         request: its options.
         path: its folder or URI.
-        done: runs that ended well, of `runs`.
-        found: the result; None where it was interrupted.
+        done: runs that finished.
+        runs: the total of runs.
+        found: the result; None if the calibration was interrupted.
     """
 
     request: SearchRequest
@@ -56,12 +58,14 @@ class CalibrationOutcome:
 
 
 def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
-    """Train random configurations to the end with two seeds; what each rung would have said.
+    """Train random configurations with two seeds, and compare each rung with the full budget.
 
-    The first seed is scored at every rung of every kind on its way, the second at the full budget.
+    The run with the first seed is scored at the rungs of every kind, the run with the second seed
+    only at the full budget.
 
     Raises:
-        ImbtuneError: before anything starts; and StudyError where too many trials failed.
+        ImbtuneError: before anything starts: an invalid option, data or resources.
+        StudyError: too many trials failed.
     """
     request = replace(request, sampler="random", rungs=EVERY)
     store = new_store(request)
@@ -72,19 +76,21 @@ def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
         session = Session(request, store, splits, find_resources(request, log), log)
         store.create()
         with study_lock(store):
-            write_study(store, request, splits, session.resources)
+            write_study(store, request, splits, vars(session.resources))
             return _calibrate(session)
 
 
 def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> CalibrationOutcome:
-    """Go on with a calibration that was cut off, or that too many trials failed in: the runs that
-    have their scores are not trained again. One that is whole stays as it is.
+    """Resume a calibration that was interrupted, or in which too many trials failed.
+
+    Runs that have their scores are not trained again. A complete calibration is only read.
 
     Args:
-        changes: as those of :func:`imbtune.tuning.run_search.resume_search`.
+        path: the calibration's folder or URI.
+        changes: as in :func:`imbtune.tuning.run_search.resume_search`.
 
     Raises:
-        ImbtuneError: no calibration there, one that another process is at, other data.
+        ImbtuneError: there is no calibration, another process is running it, or the data differs.
     """
     request, content = read_study(path)
     check_purpose(request, CALIBRATION)
@@ -102,7 +108,7 @@ def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> Calib
 
 
 def _calibrate(session: Session) -> CalibrationOutcome:
-    """Train the runs that have no scores yet; the figures, once all of them have ended."""
+    """Train the runs that have no scores yet, and compute the result when all runs have ended."""
     request, store = session.request, session.store
     configs = random_configs(request)
     recorder = CalibrationRecorder(store, configs, session.log)
@@ -111,7 +117,7 @@ def _calibrate(session: Session) -> CalibrationOutcome:
     for note in session.splits.notes:
         session.log(note)
     if left:
-        worker_settings = session.worker_settings(EVERY, len(left), keeps=False)
+        worker_settings = session.worker_settings(EVERY, with_checkpoints=False)
         searcher = ListSearcher(left)
         run_trials(
             session.splits, worker_settings, session.resources, searcher, len(left), recorder
@@ -134,28 +140,29 @@ def _outcome(request: SearchRequest, store: Store, found: Calibration | None) ->
 
 
 def _check_rungs(request: SearchRequest) -> None:
-    """ConfigError where there is nothing to compare with the full budget."""
+    """Raise ConfigError if the space has no rung below the full budget."""
     if len(request.budgets) < 2:
         rungs = request.space.rungs
         raise ConfigError(
-            f"there is no rung below {request.budgets[-1]} epochs with rungs: {{eta: {rungs.eta}, "
-            f"count: {rungs.count}}}: give more --epochs, or count: 2 or more in the space"
+            f"a full budget of {request.budgets[-1]} epochs with rungs: {{eta: {rungs.eta}, count: "
+            f"{rungs.count}}} has no lower rung to calibrate: give more --epochs, or a count of 2 "
+            "or more in the space"
         )
 
 
 def _check_failed(request: SearchRequest, failed: Mapping[Key, str]) -> None:
-    """StudyError where too many trials failed for their figures to stand for the space."""
+    """Raise StudyError if so many trials failed that the rest does not represent the space."""
     trials = sorted({number for number, _ in failed})
-    if trials and request.trials - len(trials) < max(LEAST, MOST_WHOLE * request.trials):
+    if trials and request.trials - len(trials) < max(MIN_TRIALS, MIN_SHARE * request.trials):
         raise StudyError(
-            f"{len(trials)} of {request.trials} trials of {request.path} failed, a quarter may "
-            f"(trial {trials[0]}: {next(iter(failed.values()))}): mend that, then train them "
-            f"again, {resume_command(request.path)}"
+            f"{len(trials)} of {request.trials} trials of {request.path} failed, more than a "
+            f"quarter (trial {trials[0]}: {next(iter(failed.values()))}): fix the cause, then run "
+            f"{resume_command(request.path)}"
         )
 
 
 def _runs(request: SearchRequest, configs: list[TrainConfig]) -> Iterator[TrialSpec]:
-    """Each configuration with two seeds; the second is scored at the full budget alone."""
+    """Each configuration with two seeds; the second run is scored only at the full budget."""
     for number, config in enumerate(configs):
         again = config.replace(seed=derived_seed(request.seed, number, Purpose.CALIBRATION))
         yield TrialSpec.single_run(number, config.flat(), without_rungs=False)
@@ -163,19 +170,19 @@ def _runs(request: SearchRequest, configs: list[TrainConfig]) -> Iterator[TrialS
 
 
 def random_configs(request: SearchRequest) -> list[TrainConfig]:
-    """The space as it is, without the sampler's and the presets' preferences."""
+    """Configurations drawn uniformly from the space, without presets or a learning sampler."""
     study = optuna.create_study(sampler=make_sampler("random", request.seed))
     space = request.space
     return [space.suggest(study.ask(), trial_seed(request.seed, n)) for n in range(request.trials)]
 
 
 class CalibrationRecorder(TrialCallback):
-    """Writes the scores of each run when it ends, and logs how it went.
+    """Writes the scores of each run when it ends, and logs a line for it.
 
     Attributes:
-        scores: of the runs that ended well, including those that the study had before.
+        scores: of the runs that finished, including those that the study had before.
         done: the keys of these runs.
-        errors: the errors of the other runs by key.
+        errors: the errors of failed runs, by key.
     """
 
     def __init__(self, store: Store, configs: list[TrainConfig], log: Log) -> None:
@@ -186,7 +193,7 @@ class CalibrationRecorder(TrialCallback):
         self._store, self._configs, self._log = store, configs, log
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
-        """Keep the scores of a rung; write a run's file at its end."""
+        """Collect the scores of a rung; write the file of a run when it has ended."""
         number, seed = key = _key(spec)
         mine = self._running.setdefault(key, [])
         mine += [Score(number, seed, rung.kind, rung.budget, rung.score) for rung in report.rung]
@@ -198,7 +205,7 @@ class CalibrationRecorder(TrialCallback):
             self._line(key, f"{mine[-1].score:.3f}  {summary(self._configs[number].flat())}")
 
     def failed(self, spec: TrialSpec, error: str) -> None:
-        """Note a run that failed; its trial is left out."""
+        """Record a failed run; its trial is left out of the result."""
         key = _key(spec)
         self.errors[key] = error
         self._line(key, f"failed: {error}")
@@ -210,7 +217,7 @@ class CalibrationRecorder(TrialCallback):
 
 
 def known_scores(store: Store) -> list[Score]:
-    """The scores of the runs that have ended; a run's are written at once, when it ends."""
+    """The scores of the runs that have finished."""
     if not store.exists(SCORES_FOLDER):
         return []
     return [Score(**row) for row in store.table(SCORES_FOLDER).to_pylist()]

@@ -1,7 +1,9 @@
-"""How well do a space's rungs predict the finished model? Figures, and what follows from them.
+"""Measures how well the rungs of a space predict the finished model, and recommends rungs.
 
-The truth is the full budget with another seed than the rung's, so that a rung cannot gain by being
-the same run; the noise floor is what the full budget itself reaches against it.
+Each configuration is trained with two seeds. The first run is scored at the rungs of every kind.
+The score of the second run at the full budget is the truth that rungs are compared with: being
+another run, it gives a rung no credit for the luck of its own seed. The correlation between the two
+runs at the full budget (the "noise floor") is the best that a rung can be expected to reach.
 """
 
 from __future__ import annotations
@@ -12,27 +14,26 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.training.phases import RUNG_KINDS, rung_segments
+from imbtune.tuning.calibration.rank_statistics import interval, recall_of_best, spearman
 
-Floats = NDArray[np.float64]
 Made = TypeVar("Made")
-CostsOf = Callable[[list[int]], Mapping[tuple[str, int], float]]  # by the rungs in use, rising
+# Costs by kind and budget, from the budgets of the rungs, rising: see mean_costs
+CostsOf = Callable[[list[int]], Mapping[tuple[str, int], float]]
 
-USABLE = 0.7  # of the noise floor: a rung that predicts less does harm when it stops trials
-SIMILAR = 1.25  # times the least cost: among kinds that cost so little, the one that predicts best
-AGREE = 0.5  # the least ρ between two full runs that tells configurations apart
-RESAMPLES = 2000
+USABLE = 0.7  # a rung is usable if its ρ is at least this share of the noise floor
+SIMILAR = 1.25  # kinds that cost at most this factor more than the cheapest are equally cheap
+AGREE = 0.5  # with a lower ρ between two full runs, configurations cannot be told apart
 
 
 @dataclass(frozen=True)
 class Score:
-    """One score of a calibration run."""
+    """A score of a calibration run; the columns of `scores/*.parquet`."""
 
     trial: int
-    seed: int  # 0: scored at every rung; 1: at the full budget alone
+    seed: int  # 0: run that is scored at every rung; 1: only at the full budget
     kind: str
     budget: int
     score: float
@@ -40,11 +41,16 @@ class Score:
 
 @dataclass(frozen=True)
 class RungQuality:
-    """What a rung's scores say of the full budget's.
+    """How well the scores at a rung predict those at the full budget.
 
-    rho: Spearman's ρ with the truth, in [-1, 1]; low, high: its bootstrapped 90 % interval. recall:
-    share of the best third that is in the rung's best third. cost: epochs until there, as a share
-    of a full run.
+    Attributes:
+        kind: `cooldown`, `compressed` or `prefix`.
+        budget: of the rung, in epochs.
+        rho: Spearman's ρ with the truth, in [-1, 1].
+        low, high: bootstrapped 90 % interval of `rho`.
+        recall: share of the truly best third of the trials that is among the rung's best third.
+        cost: epochs that a trial has trained when the rung is scored, divided by those of a full
+            run.
     """
 
     kind: str
@@ -58,8 +64,15 @@ class RungQuality:
 
 @dataclass(frozen=True)
 class Advice:
-    """Rungs for a search: their kind or `none`, η, how many with the full budget, and the lowest
-    in epochs."""
+    """Recommended rungs for a search.
+
+    Attributes:
+        rungs: their kind, or `none` for no early stopping.
+        eta: η, the reduction factor.
+        count: number of rungs, including the full budget.
+        start: the lowest rung in epochs.
+        why: the reason, in words.
+    """
 
     rungs: str
     eta: int
@@ -69,31 +82,40 @@ class Advice:
 
     @property
     def text(self) -> str:
-        """What to type, and why."""
+        """The option for `imbtune search`, and the reason."""
         which = "" if self.rungs == "none" else f" from {self.start} epochs ({self.count} rungs)"
         return f"--rungs {self.rungs}{which}, because {self.why}"
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What a calibration holds for.
+    """What a calibration is valid for.
 
-    settings: of the data, the model, the budget and the objective: a search that follows it must
-    have the same. knobs: what each other setting was drawn from, or its value. data: the
-    fingerprint of the images.
+    Attributes:
+        settings: of the data, the model, the budget and the objective. A search that applies the
+            calibration must have the same.
+        knobs: for every other setting, the range that it was drawn from, or its value.
+        data: the fingerprint of the images.
     """
 
-    settings: Mapping[str, Any]
-    knobs: Mapping[str, Any]
+    settings: Mapping[str, object]
+    knobs: Mapping[str, object]
     data: str
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """All figures of a calibration.
+    """The result of a calibration.
 
-    floor: ρ between two seeds of the full budget, with its interval. spread: standard deviation of
-    one run's score about its configuration's mean. reports: by kind, rising budgets.
+    Attributes:
+        trials: configurations whose two runs finished.
+        full_budget: in epochs.
+        floor: Spearman's ρ between the two runs at the full budget (the "noise floor").
+        floor_low, floor_high: bootstrapped 90 % interval of `floor`.
+        spread: standard deviation of a run's score over seeds, for one configuration.
+        reports: one per rung, by kind and rising budget.
+        advice: recommended rungs.
+        basis: the settings and images that the result is valid for.
     """
 
     trials: int
@@ -108,16 +130,20 @@ class Calibration:
 
     @property
     def chance(self) -> float:
-        """The share of the best third that a rung finds by chance."""
+        """The `recall` of a rung whose scores are random."""
         return best_third(self.trials) / self.trials
 
     def to_dict(self) -> dict[str, Any]:
-        """As YAML can hold it."""
+        """The fields by name, as calibration.yaml holds them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: Any) -> Calibration:
-        """The inverse of `to_dict`; KeyError, TypeError or ValueError for anything else."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing, or has another type or value.
+        """
         reports = [_typed(RungQuality, report) for report in content["reports"]]
         advice = _typed(Advice, content["advice"])
         if advice.rungs not in (*RUNG_KINDS, "none") or advice.eta < 2 or advice.count < 1:
@@ -127,50 +153,25 @@ class Calibration:
 
 
 def _typed(kind: type[Made], content: Mapping[str, Any]) -> Made:
-    """A dataclass from a mapping that has all of its fields, each of its type, and no others."""
-    for name, known in get_type_hints(kind).items():
-        wanted = get_origin(known) or known
+    """Make a dataclass from a mapping that has exactly its fields, with values of their types."""
+    for name, hint in get_type_hints(kind).items():
+        wanted = get_origin(hint) or hint
         fits = isinstance(content[name], (int, float) if wanted is float else wanted)
         if not fits or isinstance(content[name], bool):
             raise TypeError(f"{name}: {content[name]!r}")
     return kind(**content)
 
 
-def spearman(one: ArrayLike, other: ArrayLike) -> float:
-    """Spearman's ρ: Pearson's r of the ranks, ties at their mean; NaN where one is constant."""
-    from scipy import stats  # here: it takes a second to import, and a search starts without it
-
-    ranks = stats.rankdata(one), stats.rankdata(other)
-    if any(rank.std() == 0 for rank in ranks):
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def recall_of_best(scores: ArrayLike, truth: ArrayLike, k: int) -> float:
-    """Share of the k best by `truth` that are among the k best by `scores`; the first of a tie."""
-    best = [set(np.argsort(-np.asarray(x), kind="stable")[:k].tolist()) for x in (scores, truth)]
-    return len(best[0] & best[1]) / k
-
-
-def interval(one: Floats, other: Floats) -> tuple[float, float]:
-    """The bootstrapped 90 % interval of Spearman's ρ over trials; NaN where one is constant."""
-    from scipy import stats
-
-    rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(one), (RESAMPLES, len(one)))
-    ranks = (stats.rankdata(values[picks], axis=1) for values in (one, other))
-    a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
-    size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    drawn = (a * b).sum(1)[size > 0] / size[size > 0]  # a resample may be constant
-    if not len(drawn):
-        return float("nan"), float("nan")
-    low, high = np.percentile(drawn, [5, 95])
-    return float(low), float(high)
-
-
 def mean_costs(configs: Sequence[TrainConfig], budgets: list[int]) -> dict[tuple[str, int], float]:
-    """Epochs that a trial has trained when a rung is scored, as a share of a full run, by kind and
-    budget; the mean over configurations, whose cool-downs differ."""
+    """Epochs that a trial has trained when a rung is scored, divided by those of a full run.
+
+    Args:
+        configs: the mean over them is returned, since their cool-downs differ in length.
+        budgets: the rungs in epochs, rising; the last is the full budget.
+
+    Returns:
+        The costs by kind and budget.
+    """
     found: dict[tuple[str, int], float] = {}
     for kind in RUNG_KINDS:
         paths = [rung_segments(kind, budgets, config.schedule.shared) for config in configs]
@@ -186,10 +187,12 @@ def calibrate(
     eta: int,
     basis: Basis,
 ) -> Calibration:
-    """The figures of a calibration's scores, over the trials that have all of them.
+    """Compute the result of a calibration, over the trials that have all scores.
 
     Args:
-        costs: :func:`mean_costs` of the configurations, by the rungs in use.
+        costs: :func:`mean_costs` of the configurations, as a function of the budgets.
+        eta: η of the space's rungs.
+        basis: what the result is valid for.
     """
     full = max(score.budget for score in scores)
     columns: dict[tuple[int, str, int], dict[int, float]] = {}
@@ -228,15 +231,20 @@ def calibrate(
 def advise(
     reports: Sequence[RungQuality], costs: CostsOf, full: int, floor: float, eta: int
 ) -> Advice:
-    """Rungs for a search of this space.
+    """Recommend rungs for a search.
 
-    A kind is used from its lowest rung on from which all rungs are usable: ρ ≥ 0.7 of the floor,
-    and its interval above 0, or it may be chance.
-    Its cost is that of a trial with these rungs alone when each passes one of η. Of the kinds that
-    cost at most 1.25 times the least, the one whose rungs predict best, by their mean ρ.
+    A rung is usable if its ρ is at least 0.7 of the noise floor, and the interval of its ρ lies
+    above 0. A kind of rung is used from the lowest rung on from which all of its rungs are usable.
+    Its cost is the mean cost of a trial with these rungs, when 1/η of the trials go on after each
+    rung. Among the kinds that cost at most 1.25 times as much as the cheapest, the kind with the
+    highest mean ρ is recommended.
 
     Args:
-        full: the full budget. floor: ρ between two full runs.
+        reports: of all rungs below the full budget, by kind and rising budget.
+        costs: :func:`mean_costs` of the configurations, as a function of the budgets.
+        full: the full budget in epochs.
+        floor: ρ between two full runs.
+        eta: η, the reduction factor.
     """
     found = []
     for kind in sorted({report.kind for report in reports}):
@@ -248,9 +256,11 @@ def advise(
             found.append((float(sum(step / eta**i for i, step in enumerate(steps))), used))
     if not found:
         why = (
-            f"no rung is shown to reach {USABLE:g} of the ρ between two full runs, {floor:.2f}"
+            f"no rung is proven to predict the finished model: none reaches {USABLE:g} of the ρ "
+            f"between two full runs, which is {floor:.2f}"
             if floor > 0
-            else f"two full runs of a configuration do not agree at all (ρ {format_rho(floor)})"
+            else "the scores of two full runs of the same configurations do not correlate "
+            f"(ρ {format_rho(floor)})"
         )
         return Advice("none", eta, 1, full, why)
     least = min(cost for cost, _ in found)
@@ -259,14 +269,19 @@ def advise(
         key=lambda pair: float(np.mean([report.rho for report in pair[1]])),
     )
     why = (
-        f"they predict the finished model (ρ {used[0].rho:.2f} at {used[0].budget} epochs, "
-        f"{floor:.2f} between two full runs), and a trial costs {cost:.2f} full runs"
+        f"these rungs predict the finished model (ρ {used[0].rho:.2f} at {used[0].budget} epochs, "
+        f"compared with {floor:.2f} between two full runs), and a trial costs {cost:.2f} full runs "
+        "on average"
     )
     return Advice(used[0].kind, eta, len(used) + 1, used[0].budget, why)
 
 
 def _usable(rungs: Sequence[RungQuality], floor: float) -> list[RungQuality]:
-    """The rungs of one kind, rising, from the first one on from which all are usable."""
+    """The longest run of usable rungs that ends with the highest one.
+
+    Args:
+        rungs: of one kind, by rising budget.
+    """
     used: list[RungQuality] = []
     for report in reversed(rungs):
         if not (floor > 0 and report.rho >= USABLE * floor and report.low > 0):
@@ -276,30 +291,37 @@ def _usable(rungs: Sequence[RungQuality], floor: float) -> list[RungQuality]:
 
 
 def cautions(found: Calibration) -> list[str]:
-    """Why the advice may be wrong, a sentence each; none where the figures are clear."""
+    """Reasons why the advice may be wrong, without full stops; empty for a clear result."""
     if not found.floor >= AGREE:
         return [
-            "The seeds agree too little to tell configurations apart (ρ between two full runs "
-            f"{format_rho(found.floor)}): more --trials or a longer budget"
+            "Two runs of the same configuration score too differently to tell configurations apart "
+            f"(ρ between two full runs is {format_rho(found.floor)}): give more --trials or a "
+            "longer budget"
         ]
     few = f"{found.trials} trials are too few to be sure"
+    fix = "give more --trials for a clear result"
     if found.advice.rungs == "none":
         unsure = [r for r in found.reports if r.high >= USABLE * found.floor]
-        names = [f"{r.kind} at {r.budget}" for r in unsure]
-        text = f"{few} that no rung is usable: by their intervals {', '.join(names)} may be"
-        return [f"{text}; more --trials tell"] if names else []
-    at = {r.kind: r for r in found.reports if r.budget == found.advice.start}
-    mine = at.pop(found.advice.rungs)
-    names = [kind for kind, r in at.items() if r.low <= mine.high and mine.low <= r.high]
-    text = f"{few} of the kind: at {mine.budget} epochs the interval of {mine.kind} overlaps"
-    return [f"{text} that of {' and '.join(names)}; more --trials tell"] if names else []
+        names = [f"{r.kind} at {r.budget} epochs" for r in unsure]
+        text = f"{few} that no rung is usable: the intervals of {', '.join(names)} allow it"
+        return [f"{text}; {fix}"] if names else []
+    at_start = {r.kind: r for r in found.reports if r.budget == found.advice.start}
+    advised = at_start.pop(found.advice.rungs)
+    names = [
+        kind for kind, r in at_start.items() if r.low <= advised.high and advised.low <= r.high
+    ]
+    text = (
+        f"{few} which kind of rung is best: at {advised.budget} epochs, the interval of "
+        f"{advised.kind} overlaps"
+    )
+    return [f"{text} that of {' and '.join(names)}; {fix}"] if names else []
 
 
 def best_third(trials: int) -> int:
-    """How many trials are the best third."""
+    """The number of trials in the best third, rounded up."""
     return math.ceil(trials / 3)
 
 
 def format_rho(rho: float) -> str:
-    """A correlation as it is printed; a dash for NaN, where all scores were equal."""
+    """A correlation with two decimals; a dash for NaN, where all scores are equal."""
     return "–" if math.isnan(rho) else f"{rho:.2f}"

@@ -1,1 +1,1 @@
-"""Ray: connecting to it, and the resources that a trial gets."""
+"""Connects to Ray, and plans the CPUs and GPUs of each trial."""

@@ -1,4 +1,4 @@
-"""Ray: started on this machine, or a running cluster; and the machines that it has."""
+"""Connects to Ray: started on this machine, or a running cluster. Lists its machines."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError
@@ -17,14 +18,13 @@ from ray.exceptions import AuthenticationError
 from imbtune.errors import ClusterError
 from imbtune.tuning.cluster.resources import Node
 
-# Ray's head speaks gRPC, which is HTTP/2: both sides begin with a frame of settings (RFC 9113, 3.4)
-SETTINGS = b"\4"  # the type of such a frame, its fourth byte
-HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0\0\0\0\0"
+CONNECT_SECONDS = 10  # time limit for a TCP connection to the head node
+STATUS_SECONDS = 15  # time limit for `ray status`, which takes about one second on a cluster
 
 
 def local_node() -> Node:
-    """This machine."""
-    import torch  # the actors of packs have no use for it (hosts.py)
+    """The CPUs and GPUs of this machine that this process may use."""
+    import torch  # inside: the packed trials' proxies import this module, but do not need torch
 
     return Node(len(os.sched_getaffinity(0)), torch.cuda.device_count())
 
@@ -35,7 +35,7 @@ def cluster_nodes() -> list[Node]:
 
 
 def node_of(machine: str) -> Node:
-    """The machine with an ID of Ray's."""
+    """The machine with this node ID of Ray's."""
     (found,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == machine)
     return _node(found)
 
@@ -45,7 +45,12 @@ def _node(resources: Mapping[str, float]) -> Node:
 
 
 def check_address(address: str | None) -> None:
-    """ClusterError for Ray Client: Tune would move the search to the head node, away from us."""
+    """Check the form of an address; nothing is connected.
+
+    Raises:
+        ClusterError: `local`, or an address of Ray Client. Through Ray Client, Tune would run the
+            search on the head node, where the study's folder and the data may not exist.
+    """
     if address == "local":
         raise ClusterError("--address local is no cluster: leave --address out to use this machine")
     if address and "://" in address:
@@ -57,20 +62,27 @@ def check_address(address: str | None) -> None:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Ray on this machine, or the cluster at `address`; left again at the end."""
-    # Tune's own CSV, JSON and TensorBoard files repeat what the study holds, and cost a trial most
+    """Start Ray on this machine, or connect to the cluster at `address`; disconnect at the end.
+
+    Args:
+        address: `HOST:PORT` of the head node, `auto`, or None for this machine.
+
+    Raises:
+        ClusterError: no Ray cluster answers, or it refuses the connection.
+    """
+    # Tune's own CSV, JSON and TensorBoard files repeat what the study holds, and writing them is
+    # most of Tune's overhead per trial
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    # epochs are reported between rungs too, without a score; Tune would call that an error
+    # between rungs, epochs are reported without a score, which Tune would treat as an error
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    # no snapshots of all trials every few seconds: a search goes on from the journal of its study
+    # Tune need not save all trials every few seconds: a search is resumed from its study's journal
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
-            _knock(address)
-            ray.init(address=address, **quiet)
+            _check_answers(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             node = local_node()
             ray.init(
@@ -78,7 +90,8 @@ def connected(address: str | None) -> Iterator[None]:
                 num_cpus=node.cpus,
                 num_gpus=node.gpus,
                 include_dashboard=False,
-                **quiet,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
             )
     except (AuthenticationError, OSError, ValueError) as error:
         raise _unreachable(address, error) from error
@@ -91,9 +104,9 @@ def connected(address: str | None) -> Iterator[None]:
 
 @contextmanager
 def _interrupt_on_terminate() -> Iterator[None]:
-    """SIGTERM (`ray job stop`, a batch system) ends a search as Ctrl-C does: its rows are kept.
+    """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written.
 
-    Ray's own handler, which comes with `ray.init`, ends the process at once.
+    The handler that `ray.init` installs would end the process immediately.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -105,34 +118,43 @@ def _interrupt_on_terminate() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _knock(address: str) -> None:
-    """OSError at once where nothing answers, or no Ray: Ray itself would try for minutes."""
+def _check_answers(address: str) -> None:
+    """Check that a Ray head node answers at `HOST:PORT`; `auto` is left to Ray.
+
+    `ray.init` itself would try for 40 seconds or more, and print warnings of Ray's C++ code.
+
+    Raises:
+        OSError: nothing listens there, or `ray status` gets no answer within its time limit. Other
+            failures of `ray status`, such as a missing token, are left to `ray.init`, which reports
+            them.
+    """
     host, colon, port = address.rpartition(":")
     if not colon:
         return
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as connection:
-        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-            return
-        connection.sendall(HTTP2)
-        if connection.recv(9, socket.MSG_WAITALL)[3:4] != SETTINGS:
-            raise ConnectionError("something else than Ray answers")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    try:
+        subprocess.run(command, timeout=STATUS_SECONDS, capture_output=True, check=False)
+    except subprocess.TimeoutExpired:
+        raise ConnectionError(
+            f"`ray status` got no answer in {STATUS_SECONDS} s; another program may use this port"
+        ) from None
 
 
 def _unreachable(address: str | None, error: Exception) -> ClusterError:
-    """What to do about a cluster that Ray could not join."""
-    said = ""
-    cause: BaseException | None = (
-        error  # Ray's own error says only the address; the reason is in its causes
-    )
+    """The user's error for a failed connection: why it failed, and what to do."""
+    messages = ""
+    cause: BaseException | None = error  # its text is often the address alone; its causes say why
     while cause:
-        said, cause = f"{said} {type(cause).__name__} {cause}", cause.__cause__ or cause.__context__
-    if "AuthenticationError" in said or "AuthToken" in said:
+        messages += f" {type(cause).__name__} {cause}"
+        cause = cause.__cause__ or cause.__context__
+    if "AuthenticationError" in messages or "AuthToken" in messages:
         return ClusterError(
-            f"the Ray cluster at {address!r} wants a token: set RAY_AUTH_MODE=token, and copy "
+            f"the Ray cluster at {address!r} needs a token: set RAY_AUTH_MODE=token, and copy "
             "~/.ray/auth_token from its head node or set RAY_AUTH_TOKEN"
         )
     reason = str(error.__cause__ or error).strip().partition("\n")[0]
     return ClusterError(
-        f"no Ray cluster at {address!r} for this machine ({reason}): start one with `ray start "
-        "--head`, join it with `ray start --address`, or leave --address out"
+        f"cannot connect to a Ray cluster at {address!r} ({reason}): start one with `ray start "
+        "--head`, add this machine to it with `ray start --address`, or leave --address out"
     )

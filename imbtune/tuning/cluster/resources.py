@@ -1,4 +1,4 @@
-"""What a trial asks of the machine or cluster, checked before anything starts."""
+"""Plans the CPUs and GPUs of each trial, and checks that a machine has them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from imbtune.errors import ConfigError
 
-SHARE = 0.25  # of a GPU, where a trial's is not given
-WASTE = 0.05  # of a GPU that may stay unused beside as many trials as fit
+DEFAULT_SHARE = 0.25  # of a GPU per trial
+MAX_UNUSED = 0.05  # share of a GPU that may stay unused when as many trials as fit run on it
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine's share: whole CPUs and GPUs."""
+    """The CPUs and GPUs of a machine."""
 
     cpus: int
     gpus: int
@@ -21,7 +21,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one trial, and how many run at once."""
+    """What each trial gets.
+
+    Attributes:
+        cpus: whole CPUs per trial.
+        gpus: GPUs per trial: 0, a fraction 1/n of one GPU, or a whole number.
+        concurrent: trials that run at a time.
+    """
 
     cpus: int
     gpus: float
@@ -29,22 +35,28 @@ class Resources:
 
 
 def check_gpu_fraction(gpus: float) -> None:
-    """ConfigError for a share of a GPU that cannot be packed: trials never span two GPUs.
+    """Check GPUs per trial: 0, 1/n (0.5, 0.25, 0.3333, …) or a whole number.
 
-    Shares are 1/n (0.5, 0.25, 0.3333 …), or whole numbers.
+    A trial never uses parts of two GPUs, so other fractions would leave part of each GPU unused.
+
+    Raises:
+        ConfigError: another number.
     """
     if not math.isfinite(gpus) or gpus < 0:
-        raise ConfigError(f"--gpus-per-trial {gpus:g} cannot be: give 0, 1/n or a whole number")
+        raise ConfigError(
+            f"--gpus-per-trial {gpus:g} is not possible: give 0, 1/n or a whole number"
+        )
     if gpus > 1 and gpus != int(gpus):
         raise ConfigError(
-            f"--gpus-per-trial {gpus:g} cannot be: a trial gets a share of one GPU, or whole ones"
+            f"--gpus-per-trial {gpus:g} is not possible, a trial cannot use parts of several GPUs: "
+            "give 1/n or a whole number"
         )
     if 0 < gpus < 1:
         fit = int(1 / gpus + 1e-9)
-        if gpus < 0.01 or 1 - fit * gpus > WASTE:
+        if gpus < 0.01 or 1 - fit * gpus > MAX_UNUSED:
             better = math.floor(10000 / (fit + 1)) / 10000 if gpus >= 0.01 else 0.01
             raise ConfigError(
-                f"--gpus-per-trial {gpus:g} cannot be: {fit} trials leave "
+                f"--gpus-per-trial {gpus:g} is not possible, {fit} trials would leave "
                 f"{1 - fit * gpus:.2f} of a GPU unused: give 1/n, such as {better:g}"
             )
 
@@ -57,45 +69,49 @@ def plan_resources(
     concurrent: int | None,
     may_grow: bool = False,
 ) -> Resources:
-    """What each trial gets; what is not given follows from the nodes.
-
-    Without `gpus`: a quarter of a GPU where there are any, else none. Without `cpus`: an even
-    share of a node's CPUs for the trials on its GPUs, else 1. Without `concurrent`: as many as fit.
+    """Plan what each trial gets.
 
     Args:
-        may_grow: the nodes are a cluster, which may start more on demand. Where it has no GPU yet,
-            `gpus` and `concurrent` are then taken at their word.
+        nodes: the machines.
+        trials: runs to train, which limits how many run at a time.
+        cpus: per trial; None for an even share of a machine's CPUs among the trials on its GPUs,
+            and 1 without GPUs.
+        gpus: per trial; None for 0.25 if a machine has a GPU, else 0.
+        concurrent: trials at a time; None for as many as fit.
+        may_grow: whether the nodes are a cluster that may start more machines on demand. If it has
+            no GPU yet, `gpus` and `concurrent` are used unchecked.
 
     Raises:
-        ConfigError: more than any node has.
+        ConfigError: more than any machine has.
     """
     most_gpus = max(n.gpus for n in nodes)
-    gpus = (SHARE if most_gpus else 0.0) if gpus is None else gpus
+    gpus = (DEFAULT_SHARE if most_gpus else 0.0) if gpus is None else gpus
     check_gpu_fraction(gpus)
     if may_grow and gpus and not most_gpus and concurrent:
         return Resources(cpus or 1, gpus, min(concurrent, trials))
     if gpus > most_gpus:
-        have = f"{most_gpus} GPUs" if most_gpus else "no GPU"
-        grow = "; if it is still to be started, give --max-concurrent too"
-        raise ConfigError(
-            f"--gpus-per-trial {gpus:g}: no machine here has that, the best has {have}"
-            + (grow if may_grow and not most_gpus else "")
-        )
-    able = [n for n in nodes if n.gpus >= gpus]  # a CPU-only head node has no say in GPU trials
+        have = f"a machine here has {most_gpus} at most" if most_gpus else "no machine has a GPU"
+        fix = f"give {most_gpus} or less" if most_gpus else "give 0"
+        if may_grow and not most_gpus:
+            fix += "; if machines with GPUs start later, give --max-concurrent too"
+        raise ConfigError(f"--gpus-per-trial {gpus:g}: {have}: {fix}")
+    able = [n for n in nodes if n.gpus >= gpus]  # machines that can run a trial
     if cpus is None:
         cpus = max(1, min(n.cpus // on_gpus(n, gpus) for n in able)) if gpus else 1
     most_cpus = max(n.cpus for n in able)
     if not 1 <= cpus <= most_cpus:
-        raise ConfigError(f"--cpus-per-trial {cpus}: give 1 to {most_cpus}, what one machine has")
+        raise ConfigError(
+            f"--cpus-per-trial {cpus}: give 1 to {most_cpus}, the CPUs of one machine"
+        )
     fit = sum(_fit(node, cpus, gpus) for node in able)
     return Resources(cpus, gpus, min(concurrent or fit, trials))
 
 
 def pack_size(node: Node, resources: Resources) -> int:
-    """The most trials that a process of a pack can have: those of one GPU of the node, or of all
-    of its CPUs."""
-    place = Node(node.cpus, math.ceil(resources.gpus))
-    return max(1, min(_fit(place, resources.cpus, resources.gpus), resources.concurrent))
+    """The most trials that a packed worker can have: those that fit on one GPU of the node, or
+    without GPUs those that fit on its CPUs."""
+    location = Node(node.cpus, math.ceil(resources.gpus))
+    return max(1, min(_fit(location, resources.cpus, resources.gpus), resources.concurrent))
 
 
 def _fit(node: Node, cpus: int, gpus: float) -> int:
@@ -104,5 +120,5 @@ def _fit(node: Node, cpus: int, gpus: float) -> int:
 
 
 def on_gpus(node: Node, gpus: float) -> int:
-    """How many trials with so much of a GPU each fit on a machine's GPUs, 0 if it has too few."""
+    """How many trials with `gpus` GPUs each fit on a machine's GPUs."""
     return node.gpus * int(1 / gpus + 1e-9) if gpus <= 1 else node.gpus // int(gpus)

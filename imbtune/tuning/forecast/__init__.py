@@ -1,1 +1,1 @@
-"""What a search would take: trial speeds, simulated time, and how many trials share a GPU."""
+"""Forecasts a search: speed of a trial, simulated time, and how many trials share a GPU."""

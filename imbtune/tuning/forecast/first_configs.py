@@ -1,4 +1,4 @@
-"""The first configurations of a search, as its searcher suggests them."""
+"""Draws the first configurations of a search, as its searcher would suggest them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.study.request import SearchRequest
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 
-DRAWN = 500  # configurations at most; in a larger search each of them stands for several trials
+DRAWN = 500  # configurations at most; in a larger search each represents several trials
 
 
 def draw_configs(request: SearchRequest) -> list[tuple[str | None, list[TrainConfig]]]:

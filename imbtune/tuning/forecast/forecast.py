@@ -1,7 +1,8 @@
-"""What a search will take: every trial of it in simulated time, under the scheduler of a real one.
+"""Forecasts how long a search takes, by simulating all of its trials.
 
-Only the training is made up: what a trial costs follows from its configuration and a measured
-speed. Configurations come from the searcher of a real search; scores are drawn.
+The simulation uses the search's own scheduler and the configurations that its searcher suggests.
+Only the training is replaced: its time follows from the configuration and a measured speed, and
+its scores are random.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.study.records import COMPLETE, RungRecord, TrialRecord
 from imbtune.study.request import SearchRequest
-from imbtune.training.cost.image_passes import path_passes
+from imbtune.training.cost.image_passes import segment_passes
 from imbtune.training.cost.timing import Speed
 from imbtune.training.phases import Segment
 from imbtune.tuning.asha import RungScheduler
@@ -31,27 +32,28 @@ from imbtune.tuning.forecast.trial_speed import Fleet, TrialSpeed, find_trial_sp
 from imbtune.tuning.messages import RUNG_TIME, SCORE, TrialSpec, TuneDict
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
-OVERHEAD = 0.05  # seconds of a trial beside its training: what imbtune aims at
-# Spearman's ρ between a lower rung and the end: .71 to .91 for finished models of T/9 and T/3
-# (docs/benchmarks.md). From hundreds of trials on, what reaches a rung hardly depends on it.
+OVERHEAD = 0.05  # seconds per trial besides its training; imbtune's target
+# Spearman's ρ between the scores at a lower rung and at the full budget T: 0.71 to 0.91 for
+# finished models of T/9 and T/3 epochs (docs/benchmarks.md). In a search of hundreds of trials, the
+# numbers of trials per rung hardly depend on it.
 PREDICTS = 0.8
-# A sampler that learns hands out better trials than its first, random ones, and more of them pass
-# a rung than random ones would. Seen in 30 trials of digits-lt: the median at the first rung rises
-# by about a standard deviation behind TPE's first ten trials.
+# A learning sampler suggests better trials than its first, random ones, and more of them pass a
+# rung. In 30 trials of digits-lt, the median score at the first rung rises by about one standard
+# deviation after TPE's first ten trials: the gain, and the trials before it.
 LEARNT, LEARNING = 1.0, 10
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the trials and finals of a search will take.
+    """The forecast cost of a search.
 
     Attributes:
-        reached: trials by the budget that they reach, in epochs.
+        reached: the number of trials that reach each rung, by its budget in epochs.
         seconds: from the start of the first trial to the end of the finals.
-        final_seconds: the finals' part of `seconds`.
-        trained_seconds: training time of all trials and final runs together.
-        final_runs: their number.
-        share: image passes of the trials, as a share of those that full runs of all would take.
+        final_seconds: the part of `seconds` that the finals take.
+        trained_seconds: training time of all trials and final runs, summed.
+        final_runs: number of final runs.
+        share: image passes of the trials, divided by those of full runs of all trials.
     """
 
     reached: Mapping[int, int]
@@ -64,13 +66,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a search would take, and on what machines.
+    """The forecast of a search.
 
     Attributes:
         request: the options of the search.
         fleet: the machines.
-        speed: how fast a trial trains there.
-        plan: what the search takes.
+        speed: how fast a trial trains on them.
+        plan: the cost.
     """
 
     request: SearchRequest
@@ -80,7 +82,7 @@ class Forecast:
 
     @property
     def machine_hours(self) -> float:
-        """GPU hours, or CPU hours on machines without GPUs, from start to end."""
+        """GPU hours, or CPU hours without GPUs: all of them, from the first trial to the end."""
         return self.plan.seconds / 3600 * self.fleet.units
 
 
@@ -90,11 +92,12 @@ def forecast_search(
     """Simulate a search.
 
     Args:
-        gpus, cpus: in all; None for this machine's, or those of `study`.
-        study: folder or URI of a study whose trials' speed is taken; None to measure it here.
+        gpus: in total; None for this machine's, or for those that `study` ran on.
+        cpus: in total; None as for `gpus`.
+        study: folder or URI of a study whose recorded speed is used; None to measure it here.
 
     Raises:
-        ImbtuneError: no machine that a trial fits, or no way to know its speed there.
+        ImbtuneError: a trial does not fit on any machine, or its speed cannot be determined.
     """
     fleet, speed = find_trial_speed(request, gpus, cpus, study)
     costs = Costs(request, speed.speed, speed.counts_K, speed.held_out)
@@ -102,7 +105,14 @@ def forecast_search(
 
 
 class Cost(NamedTuple):
-    """What is trained for a rung, from the one before it on."""
+    """The cost of training a trial from one rung to the next.
+
+    Attributes:
+        rung: index of the rung that is reached.
+        budget: of that rung, in epochs.
+        seconds: of training.
+        passes: image passes.
+    """
 
     rung: int
     budget: int
@@ -112,7 +122,14 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Trunk:
-    """A trial, or several late variants on one trunk. whole: a whole run of each, without rungs."""
+    """A trial, or several trials on one trunk, with their costs.
+
+    Attributes:
+        preset: name of the preset, or None.
+        variants: the configuration of each trial.
+        rungs: the cost of each rung, for all trials together.
+        whole: for each trial, the cost of a full run without rungs.
+    """
 
     preset: str | None
     variants: Sequence[TrainConfig]
@@ -121,24 +138,31 @@ class Trunk:
 
 
 class Costs:
-    """What the trials of a search train.
+    """Computes the costs of trials from their configurations.
 
     Args:
-        speed: of a trial beside as many others as there will be.
-        counts_K: training images of each class (K,). held: images that a model is scored on.
+        request: the options of the search.
+        speed: of a trial, with as many other trials running as in the search.
+        counts_K: training images of each class (K,).
+        held_out: number of validation images.
     """
 
     def __init__(
-        self, request: SearchRequest, speed: Speed, counts_K: NDArray[np.int64], held: int
+        self, request: SearchRequest, speed: Speed, counts_K: NDArray[np.int64], held_out: int
     ) -> None:
         space = request.space
         self._worker = WorkerSettings(
             request.rungs_kind, request.budgets, space.rungs.eta, space.objective
         )
-        self._speed, self._counts_K, self._held = speed, counts_K, held
+        self._speed, self._counts_K, self._held_out = speed, counts_K, held_out
 
     def trunk(self, preset: str | None, variants: list[TrainConfig]) -> Trunk:
-        """A trial with what it costs."""
+        """A trunk with its costs.
+
+        Args:
+            preset: name of the preset, or None.
+            variants: the configuration of each trial on it.
+        """
         rungs = self._rungs(variants, self._worker.segments(variants, without_rungs=False))
         whole = [
             self._rungs([v], self._worker.segments([v], without_rungs=True))[0] for v in variants
@@ -146,16 +170,18 @@ class Costs:
         return Trunk(preset, variants, rungs, whole)
 
     def _rungs(self, variants: Sequence[TrainConfig], path: Sequence[Segment]) -> list[Cost]:
-        """As a trunk reports them: each when all of its variants are scored there."""
+        """The cost of each rung. A rung is complete when all variants are scored at it."""
         found = []
         scored = dict.fromkeys((segment.rung for segment in path), 0)
         seconds, passes = OVERHEAD, 0
-        for segment, own in zip(path, path_passes(variants, self._counts_K, path), strict=True):
-            images = self._held * (segment.cost + 1)  # after each epoch, and for the score
+        for segment, added in zip(
+            path, segment_passes(variants, self._counts_K, path), strict=True
+        ):
+            images = self._held_out * (segment.cost + 1)  # scored after each epoch, and at the rung
             if segment.budget == path[-1].budget:
-                images += self._held + int(self._counts_K.sum())  # margins
-            seconds += self._speed.pass_seconds * own + self._speed.image_seconds * images
-            passes += own
+                images += self._held_out + int(self._counts_K.sum())  # for the margins
+            seconds += self._speed.pass_seconds * added + self._speed.image_seconds * images
+            passes += added
             scored[segment.rung] += 1
             if scored[segment.rung] == len(variants):
                 found.append(Cost(segment.rung, segment.budget, seconds, passes))
@@ -174,13 +200,13 @@ def plan_search(
 
     Args:
         workers: trials at a time, at least 1.
-        predicts: Spearman's ρ between a lower rung's scores and the full budget's, above 0.
-        learnt: how much better trials are once the sampler has learnt, in standard deviations of
-            random ones; a random one learns nothing.
+        predicts: Spearman's ρ between the scores at a lower rung and at the full budget, above 0.
+        learnt: by how many standard deviations the scores rise when the sampler has learnt. It is
+            ignored for the random sampler.
     """
     budgets, eta = request.budgets, request.space.rungs.eta
     scheduler = RungScheduler(budgets, eta, request.never_prune, request.seed)
-    begun: dict[int, Trunk] = {}  # by the number of the first trial on it
+    begun: dict[int, Trunk] = {}  # by the number of its first trial
     learnt = 0.0 if request.sampler == "random" else learnt
     trials = _trials(request, costs, predicts, learnt, begun)
     reached = dict.fromkeys(budgets, 0)
@@ -197,8 +223,8 @@ def plan_search(
         {"steps": [(begun[record.trunk].whole[record.number - record.trunk].seconds, {})]}
         for record in finalists(finished, request.finalists)
     ] * request.final_seeds
-    without: Scheduler = FIFOScheduler()
-    finals = [(event.time, event.compute) for event in simulate(without, runs, _steps, workers)]
+    no_stopping: Scheduler = FIFOScheduler()
+    finals = [(event.time, event.compute) for event in simulate(no_stopping, runs, _steps, workers)]
     final_seconds, final_trained = finals[-1] if finals else (0.0, 0.0)
     return Plan(
         reached,
@@ -217,11 +243,11 @@ def _trials(
     learnt: float,
     begun: dict[int, Trunk],
 ) -> Iterator[TuneDict]:
-    """Every trial as `simulate` takes it; its trunk goes to `begun`.
+    """Yield every trial's config for `simulate`, and add its trunk to `begun`.
 
-    Scores are normal variables: the full budget's, and the same with noise at the rungs below.
+    The score at the full budget is a normal variable; at lower rungs, normal noise is added to it.
     """
-    normal = 2 * sin(pi * predicts / 6)  # Pearson's ρ of normal variables with that Spearman's
+    normal = 2 * sin(pi * predicts / 6)  # Pearson's ρ of normal variables with this Spearman's ρ
     noise = sqrt(max(0.0, 1 / normal**2 - 1))
     trunks = [costs.trunk(*each) for each in draw_configs(request)]
     again = cycle([trunk for trunk in trunks if not trunk.preset] or trunks)
@@ -251,7 +277,7 @@ def _steps(trial: TuneDict) -> Sequence[Step]:
 
 
 def _records(number: int, trunk: Trunk, score: float) -> list[TrialRecord]:
-    """The finished trials of a trunk, as far as finalists are chosen by it."""
+    """Records of a trunk's finished trials, with the fields by which finalists are chosen."""
     cost = trunk.rungs[-1]
     rung = RungRecord(
         0, "", cost.budget, score, cost.passes, {}, [], {}, "", cost.seconds, threads=1

@@ -1,11 +1,10 @@
-"""`--gpus-per-trial auto`: how many trials share a GPU, chosen by what a GPU has done with them."""
+"""`--gpus-per-trial auto`: measures how many trials should share a GPU."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import ray
 import torch
@@ -16,30 +15,32 @@ from imbtune.data.splits import Splits
 from imbtune.progress import Log
 from imbtune.registry import Value
 from imbtune.study.request import AUTO, SearchRequest
-from imbtune.training.cost.shared_device import Sharing, measure_sharing
+from imbtune.training.cost.shared_device import SharedDeviceResult, measure_shared_device
 from imbtune.training.state import pick_device
 from imbtune.tuning.cluster.connection import cluster_nodes
 from imbtune.tuning.cluster.resources import Node
 from imbtune.tuning.forecast.trial_speed import sample
 from imbtune.tuning.worker.gpu_memory import CONTEXT, explain_out_of_memory
 
-TOGETHER = (1, 2, 4, 8)  # trials on a GPU that are measured
-GAIN = 1.1  # of the rate of all together, without which no more trials share a GPU
-ROOM = 0.9  # of a GPU's memory may be planned with: trials differ
+TOGETHER = (1, 2, 4, 8)  # numbers of trials on a GPU that are measured
+MIN_GAIN = 1.1  # more trials share a GPU only if they train faster together by this factor
+MAX_MEMORY = 0.9  # share of a GPU's memory that may be used: other trials may need more
 
 
 def settle_share(request: SearchRequest, splits: Splits, log: Log) -> SearchRequest:
-    """The request with a share of a GPU in the place of `auto`, if it has that: measured on a
-    machine that has a GPU, while nothing else of the search runs; 0 where none has."""
+    """Replace `--gpus-per-trial auto` by a measured share of a GPU; other requests are unchanged.
+
+    It is measured on a machine with a GPU, before the trials start. Without GPUs it is 0.
+    """
     if request.gpus_per_trial != AUTO:
         return request
     nodes = [node for node in cluster_nodes() if node.gpus]
     if not nodes:
-        log("--gpus-per-trial auto: no machine here has a GPU, so 0.\n")
+        log("--gpus-per-trial auto: no machine has a GPU, so trials train on CPUs.\n")
         return replace(request, gpus_per_trial=0.0)
     counts = candidates(nodes, request.runs, request.cpus_per_trial, request.max_concurrent)
     threads = max(1, min(node.cpus // node.gpus for node in nodes))
-    log(f"--gpus-per-trial auto: measuring {_listed(counts)} at a time on a GPU …")
+    log(f"--gpus-per-trial auto: measuring {_join(counts)} trials at a time on a GPU …")
     measure = ray.remote(_measure).options(num_gpus=1, num_cpus=counts[-1])
     measured, total = ray.get(
         measure.remote(
@@ -59,25 +60,35 @@ def settle_share(request: SearchRequest, splits: Splits, log: Log) -> SearchRequ
 def candidates(
     nodes: Sequence[Node], trials: int, cpus: int | None, concurrent: int | None
 ) -> list[int]:
-    """How many trials at a time may share a GPU of any of the nodes, which all have some: those
-    that have a CPU each, and as many as there will be."""
-    cpus_a_gpu = min(node.cpus // node.gpus for node in nodes)
+    """The numbers of trials per GPU to measure, rising from 1.
+
+    More trials than there are CPUs for, or than the search runs at a time, are left out.
+
+    Args:
+        nodes: machines with GPUs.
+        trials: runs of the search.
+        cpus: per trial; None for 1.
+        concurrent: trials at a time; None for no limit.
+    """
+    cpus_per_gpu = min(node.cpus // node.gpus for node in nodes)
     at_once = math.ceil(min(concurrent or trials, trials) / sum(node.gpus for node in nodes))
-    most = min(cpus_a_gpu // (cpus or 1), at_once)
+    most = min(cpus_per_gpu // (cpus or 1), at_once)
     return [count for count in TOGETHER if count <= max(1, most)]
 
 
-def choose(measured: Sequence[Sharing], total: float) -> int:
-    """The most trials that fit into the memory with room, and together train at least a tenth
-    faster than the next fewer that were chosen so.
+def choose(measured: Sequence[SharedDeviceResult], total: float) -> int:
+    """Choose how many trials share a GPU.
+
+    Starting from 1 trial, a higher number is chosen if the trials use at most 90 % of the memory,
+    and together train at least 1.1 times as fast as the number chosen so far.
 
     Args:
-        measured: rising, from 1 trial; `memory` with all that their processes take.
-        total: bytes of the GPU.
+        measured: by rising number of trials, from 1; `memory` includes the CUDA contexts.
+        total: memory of the GPU in bytes.
     """
     chosen = measured[0]
     for more in measured[1:]:
-        if more.memory <= ROOM * total and more.rate >= GAIN * chosen.rate:
+        if more.memory <= MAX_MEMORY * total and more.rate >= MIN_GAIN * chosen.rate:
             chosen = more
     return chosen.trials
 
@@ -89,33 +100,33 @@ def _measure(
     threads: int,
     pack: bool,
     imports: Sequence[PluginModule],
-) -> tuple[list[Sharing], float]:
-    """On a machine with a GPU: what was measured there, and the GPU's memory in bytes."""
+) -> tuple[list[SharedDeviceResult], float]:
+    """Measure on the machine that this runs on; returns also the GPU's memory in bytes."""
     register(imports)
     configs = [TrainConfig.from_settings(each) for each in settings]
     device = pick_device()
     with explain_out_of_memory(1.0):
-        measured = measure_sharing(configs, splits, device, counts, threads, pack, imports)
-    if device.type == "cpu":  # a GPU that Ray counts and torch cannot use
+        measured = measure_shared_device(configs, splits, device, counts, threads, pack, imports)
+    if device.type == "cpu":  # Ray counts a GPU that torch cannot use
         return measured, math.inf
     total = torch.cuda.get_device_properties(device).total_memory
     contexts = [CONTEXT * (1 if pack else one.trials) for one in measured]
-    whole = [
+    with_contexts = [
         replace(one, memory=one.memory + context)
         for one, context in zip(measured, contexts, strict=True)
     ]
-    return whole, float(total)
+    return with_contexts, float(total)
 
 
-def _line(measured: Sequence[Sharing], total: float, chosen: int) -> str:
-    rates = _listed([f"{one.rate:,.0f}" for one in measured])
-    memory = _listed([f"{one.memory / 2**30:.1f}" for one in measured])
-    of = f" and take {memory} of its {total / 2**30:.0f} GiB" if math.isfinite(total) else ""
+def _line(measured: Sequence[SharedDeviceResult], total: float, chosen: int) -> str:
+    rates = _join([f"{one.rate:,.0f}" for one in measured])
+    memory = _join([f"{one.memory / 2**30:.1f}" for one in measured])
+    used = f" and use {memory} of its {total / 2**30:.0f} GiB" if math.isfinite(total) else ""
     return (
-        f"--gpus-per-trial auto: {_listed([one.trials for one in measured])} trials on a GPU train "
-        f"{rates} images a second{of}: {1 / chosen:g}\n"
+        f"--gpus-per-trial auto: {_join([one.trials for one in measured])} trials on a GPU train "
+        f"{rates} images per second{used}; chosen: --gpus-per-trial {1 / chosen:g}\n"
     )
 
 
-def _listed(values: Sequence[Any]) -> str:
+def _join(values: Sequence[object]) -> str:
     return " / ".join(map(str, values))

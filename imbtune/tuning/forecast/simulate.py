@@ -1,8 +1,7 @@
-"""A scheduler in simulated time: which trials run when on W workers, and what becomes of them.
+"""Simulates a scheduler of Ray Tune: which trials run when on W workers, and how they end.
 
-The scheduler is a real one of Ray Tune's interface, called as Ray's own controller calls it; only
-the training is made up, and it takes no time. So what is seen here is what a cluster would do, but
-for start-up times.
+The real scheduler is called in the same way as Ray's controller calls it; only the training is
+replaced by given times. Start-up times of a cluster are not simulated.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from imbtune.tuning.messages import TuneDict
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
-# What a trial trains for one result: the cost in any unit of time, above 0, and the result
+# The training for one result: its cost above 0, in any unit of time, and the result
 Step = tuple[float, TuneDict]
 
 
 @dataclass(frozen=True)
 class SimulatedTrial:
-    """As much of Ray's Trial as a scheduler reads."""
+    """The attributes of Ray's Trial that a scheduler reads."""
 
     trial_id: str
     config: TuneDict
 
 
 class Scheduler(Protocol):
-    """As much of Ray's TrialScheduler as is called here; the first argument is None."""
+    """The methods of Ray's TrialScheduler that are called here, with None as the controller."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None: ...
 
@@ -44,12 +43,15 @@ class Scheduler(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """A result that came in.
+    """A result of a trial.
 
-    time: since the start, in the unit of the costs. compute: what all workers have trained by then,
-    unfinished steps included. trial: its number, from 0 in the order of starting. result: as the
-    path has it. decision: of the scheduler. ended: whether the trial is over, because it was
-    stopped or had no step left.
+    Attributes:
+        time: since the start, in the unit of the costs.
+        compute: training time of all workers until then, including unfinished steps.
+        trial: its number, from 0 in the order of starting.
+        result: of the step.
+        decision: of the scheduler.
+        ended: whether the trial was stopped or has finished its last step.
     """
 
     time: float
@@ -66,17 +68,18 @@ def simulate(
     path: Callable[[TuneDict], Sequence[Step]],
     workers: int,
 ) -> Iterator[Event]:
-    """Every result of a search, in the order of time.
+    """Yield every result of a search, in the order of time.
 
     Args:
         scheduler: decides after each result whether a trial goes on. One that pauses trials cannot
             be simulated.
-        configs: the trials' configurations, taken one by one as workers get free; may be endless.
-        path: the steps of a configuration's trial, at least one.
+        configs: the trials' configurations; the next one is taken when a worker is free. They may
+            be infinite.
+        path: returns the steps of a configuration's trial, at least one.
         workers: W, how many trials run at a time, at least 1.
 
     Yields:
-        The events; what happens at the same time, in the order of the trials' numbers.
+        The events; those of the same time by trial number.
 
     Raises:
         ConfigError: no worker, or a decision other than CONTINUE and STOP.
@@ -84,7 +87,9 @@ def simulate(
     if workers < 1:
         raise ConfigError(f"{workers} workers: give at least 1")
     source = enumerate(configs)
-    running: list[tuple[float, int, SimulatedTrial, Sequence[Step], int]] = []  # by end of a step
+    running: list[
+        tuple[float, int, SimulatedTrial, Sequence[Step], int]
+    ] = []  # by the end of their current step
     time = compute = 0.0
     while True:
         for number, config in islice(source, workers - len(running)):
@@ -98,7 +103,10 @@ def simulate(
         time, result = ends, steps[at][1]
         decision = scheduler.on_trial_result(None, trial, result)
         if decision not in (CONTINUE, STOP):
-            raise ConfigError(f"a scheduler that says {decision} cannot be simulated")
+            raise ConfigError(
+                f"a scheduler that decides {decision} cannot be simulated: use one that decides "
+                "CONTINUE or STOP"
+            )
         ended = decision == STOP or at + 1 == len(steps)
         if ended:
             scheduler.on_trial_complete(None, trial, result)

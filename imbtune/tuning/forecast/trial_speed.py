@@ -1,11 +1,10 @@
-"""Where a plan's figures come from: the machines, and how fast a trial trains on them."""
+"""Determines the machines of a forecast, and how fast a trial trains on them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,13 +14,14 @@ from numpy.typing import NDArray
 from imbtune.config.plugins import register
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
+from imbtune.registry import Value
 from imbtune.storage import Store
 from imbtune.study.files import read_study
 from imbtune.study.request import AUTO, SearchRequest
 from imbtune.training.cost.timing import Speed, measure_speed
 from imbtune.tuning.cluster.connection import local_node
 from imbtune.tuning.cluster.resources import (
-    SHARE,
+    DEFAULT_SHARE,
     Node,
     Resources,
     check_gpu_fraction,
@@ -32,12 +32,18 @@ from imbtune.tuning.forecast.first_configs import draw_configs
 from imbtune.tuning.samplers import make_sampler
 from imbtune.tuning.session import load_search_splits
 
-PRESETS, RANDOM = 2, 4  # configurations that are measured: the first ones of the search
+PRESETS, RANDOM = 2, 4  # how many presets and random configurations are measured
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """All that is planned with: GPUs in all, 0 for none; CPUs in all; and what a trial gets."""
+    """The machines of a forecast.
+
+    Attributes:
+        gpus: in total; 0 where trials train on CPUs.
+        cpus: in total.
+        trial: what each trial gets.
+    """
 
     gpus: int
     cpus: int
@@ -45,22 +51,30 @@ class Fleet:
 
     @property
     def unit(self) -> str:
-        """What is paid for by the hour."""
+        """The unit of cost, `GPU` or `CPU`: machines are rented per GPU hour or per CPU hour."""
         return "GPU" if self.gpus else "CPU"
 
     @property
     def units(self) -> int:
+        """How many GPUs, or without GPUs how many CPUs, there are in total."""
         return self.gpus or self.cpus
 
     @property
     def units_per_trial(self) -> float:
+        """How many of these GPUs or CPUs each trial gets."""
         return self.trial.gpus if self.gpus else self.trial.cpus
 
 
 @dataclass(frozen=True)
 class TrialSpeed:
-    """How fast trials train there, beside one another; the training images of each class (K,), and
-    how many are held out. source: where the speed is from, in words."""
+    """How fast trials train.
+
+    Attributes:
+        speed: of a trial, with the other trials of the search running.
+        counts_K: training images of each class (K,).
+        held_out: number of validation images.
+        source: where the speed comes from, in words.
+    """
 
     speed: Speed
     counts_K: NDArray[np.int64]
@@ -71,33 +85,34 @@ class TrialSpeed:
 def find_trial_speed(
     request: SearchRequest, gpus: int | None, cpus: int | None, study: str | None
 ) -> tuple[Fleet, TrialSpeed]:
-    """The machines, and the speed there: measured on this one, or a study's.
+    """Determine the machines, and the speed of a trial on them.
 
     Args:
-        gpus: GPUs in all. Without `gpus` and `cpus`, this machine's, or as many as the study had.
-        cpus: CPUs in all.
-        study: folder or URI of one whose trials' speed is taken.
+        gpus: in total. Without `gpus` and `cpus`: this machine's, or as many as the study used.
+        cpus: in total.
+        study: folder or URI of a study whose recorded speed is used; None to measure it here.
 
     Raises:
-        ConfigError: no machine that a trial fits, or no way to know its speed there.
-        StudyError: no study there, or one without a trial.
+        ConfigError: a trial does not fit on any machine, or its speed cannot be determined.
+        StudyError: there is no such study, or it has no trial.
     """
     register(request.space.imports)
     if request.gpus_per_trial == AUTO:
         raise ConfigError(
-            "--gpus-per-trial auto: only a search measures that: give 1/n, or leave it out"
+            "--gpus-per-trial auto cannot be forecast, only a search measures it: give 1/n, or "
+            "leave it out"
         )
     check_gpu_fraction(request.share or 0)
     make_sampler(request.sampler, request.seed)
     if study:
-        return _of_study(request, gpus, cpus, study)
+        return _speed_of_study(request, gpus, cpus, study)
     fleet = _fleet(request, gpus, cpus, local_node())
     _check_measurable(fleet, local_node())
     space = request.space
     splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())
     device = torch.device("cuda" if fleet.trial.gpus else "cpu")
     speed = measure_speed(sample(request), splits, device, fleet.trial.cpus)
-    share = fleet.trial.gpus  # trials that share a GPU are taken as no faster together
+    share = fleet.trial.gpus  # assume that sharing a GPU makes trials no faster in total
     together = min(on_gpus(Node(0, 1), share), fleet.trial.concurrent) if 0 < share < 1 else 1
     return fleet, TrialSpeed(
         speed.shared(together), splits.counts(), len(splits.held_out), "measured on this machine"
@@ -105,12 +120,14 @@ def find_trial_speed(
 
 
 def _fleet(request: SearchRequest, gpus: int | None, cpus: int | None, here: Node) -> Fleet:
-    """What is given, or this machine; CPUs beside given GPUs as many as their trials need."""
+    """The given machines, or this one. If only `gpus` is given, CPUs are as many as needed."""
     if gpus is None and cpus is None:
         gpus, cpus = here.gpus, here.cpus
-    share = SHARE if request.share is None else request.share
+    share = DEFAULT_SHARE if request.share is None else request.share
     if gpus and not share:
-        raise ConfigError(f"--gpus {gpus} with --gpus-per-trial 0: leave one of them out")
+        raise ConfigError(
+            f"--gpus {gpus} and --gpus-per-trial 0 contradict each other: leave one of them out"
+        )
     if gpus and cpus is None:
         cpus = max(1, on_gpus(Node(0, gpus), share)) * (request.cpus_per_trial or 1)
     node = Node(cpus or 0, gpus or 0)
@@ -125,19 +142,19 @@ def _fleet(request: SearchRequest, gpus: int | None, cpus: int | None, here: Nod
 
 
 def _check_measurable(fleet: Fleet, here: Node) -> None:
-    """ConfigError where this machine cannot show how fast a trial is on those."""
-    mend = "give --study STUDY, one that ran on such machines, and its speed is taken"
+    """Raise ConfigError if the speed on the given machines cannot be measured on this one."""
+    fix = "give --study STUDY to use the speed of a study that ran on such machines"
     if fleet.trial.gpus and not here.gpus:
-        raise ConfigError(f"--gpus {fleet.gpus}: this machine has no GPU to measure on: {mend}")
+        raise ConfigError(f"--gpus {fleet.gpus}: this machine has no GPU to measure on: {fix}")
     if fleet.trial.cpus > here.cpus and not fleet.trial.gpus:
         raise ConfigError(
             f"--cpus-per-trial {fleet.trial.cpus}: this machine has {here.cpus} to measure on: "
-            f"{mend}"
+            f"{fix}"
         )
 
 
 def sample(request: SearchRequest) -> list[TrainConfig]:
-    """The first presets and random configurations of a search, to be measured."""
+    """The configurations whose speed is measured: the search's first presets and random ones."""
     space = request.space
     trials = len(space.presets()) + RANDOM * space.late_variants
     drawn = draw_configs(replace(request, trials=trials))
@@ -145,54 +162,60 @@ def sample(request: SearchRequest) -> list[TrainConfig]:
     return presets + [variants[0] for preset, variants in drawn if not preset]
 
 
-def _of_study(
+def _speed_of_study(
     request: SearchRequest, gpus: int | None, cpus: int | None, path: str
 ) -> tuple[Fleet, TrialSpeed]:
     before, content = read_study(path)
     _check_alike(request, before, path)
-    had = Resources(**content["resources"])
-    for option, asked, there in (
-        ("--gpus-per-trial", request.share, had.gpus),
-        ("--cpus-per-trial", request.cpus_per_trial, had.cpus),
+    used = Resources(**content["resources"])
+    for option, given, recorded in (
+        ("--gpus-per-trial", request.share, used.gpus),
+        ("--cpus-per-trial", request.cpus_per_trial, used.cpus),
     ):
-        if asked not in (None, there):
-            raise ConfigError(f"{option} {asked:g}: a trial of {path} had {there:g}: leave it out")
-    if bool(gpus) != bool(had.gpus) and (gpus or cpus):
-        ran = "GPUs: give --gpus" if had.gpus else "CPUs alone: give --cpus"
-        raise ConfigError(f"{path} ran on {ran}, or another --study")
+        if given not in (None, recorded):
+            raise ConfigError(
+                f"{option} {given:g}: the trials of {path} had {recorded:g}: leave it out"
+            )
+    if bool(gpus) != bool(used.gpus) and (gpus or cpus):
+        option = "GPUs: give --gpus" if used.gpus else "CPUs only: give --cpus"
+        raise ConfigError(f"the study {path} ran on {option}, or another --study")
     if gpus is None and cpus is None:
-        gpus, cpus = math.ceil(had.gpus * had.concurrent) or None, had.cpus * had.concurrent
-    request = replace(request, gpus_per_trial=had.gpus, cpus_per_trial=had.cpus)
+        gpus, cpus = math.ceil(used.gpus * used.concurrent) or None, used.cpus * used.concurrent
+    request = replace(request, gpus_per_trial=used.gpus, cpus_per_trial=used.cpus)
     fleet = _fleet(request, gpus, cpus, Node(0, 0))
     data = content["data"]
     counts_K = np.array(data["counts"], dtype=np.int64)
     speed = _recorded_speed(Store(path))
-    return fleet, TrialSpeed(speed, counts_K, int(data["validation"]), f"as in {path}")
+    return fleet, TrialSpeed(speed, counts_K, int(data["validation"]), f"as recorded in {path}")
 
 
 def _check_alike(request: SearchRequest, before: SearchRequest, path: str) -> None:
-    """ConfigError where a study says nothing of this search's speed or number of images."""
-    mine, its = _compared(request), _compared(before)
-    for key in [*mine, *its]:
-        if mine.get(key) != its.get(key):
+    """Raise ConfigError unless a study has the same data and network as this search."""
+    here, there = _speed_settings(request), _speed_settings(before)
+    for key in [*here, *there]:
+        if here.get(key) != there.get(key):
             raise ConfigError(
-                f"--study {path} has {key}={its.get(key)}, this search {mine.get(key)}: give one "
-                "with the same data and network"
+                f"--study {path} has {key}={there.get(key)}, this search has {here.get(key)}: give "
+                "a study with the same data and network"
             )
 
 
-def _compared(request: SearchRequest) -> Mapping[str, Any]:
+def _speed_settings(request: SearchRequest) -> Mapping[str, Value]:
+    """The settings that decide how fast a trial trains."""
     flat = request.space.base().flat()
     slots = ("data", "model", "batch_size", "precision")
     return {key: value for key, value in flat.items() if key.partition(".")[0] in slots}
 
 
 def _recorded_speed(store: Store) -> Speed:
-    """Of all trials of a study, evaluations included: those that were longer count more."""
+    """Mean, lowest and highest seconds per image pass of a study's trials, with evaluations.
+
+    The mean is weighted by image passes.
+    """
     rows = store.table("trials").select(["images", "seconds"]) if store.exists("trials") else None
     known = rows.filter(pc.greater(rows["images"], 0)) if rows else rows
     if not known:
-        raise StudyError(f"{store.path} has no trial that trained: give another --study")
+        raise StudyError(f"{store.path} has no trial with a recorded speed: give another --study")
     images, seconds = (known[name].to_numpy() for name in ("images", "seconds"))
     each = seconds / images
     return Speed(float(seconds.sum() / images.sum()), float(each.min()), float(each.max()))

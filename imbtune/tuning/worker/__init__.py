@@ -1,1 +1,1 @@
-"""What runs in a Ray worker: one trial after another."""
+"""What runs in a Ray worker, which trains one trial after another."""

@@ -26,7 +26,7 @@ class TrialActor(tune.Trainable):
         """Put the data on the device, once per actor, and begin the first trial."""
         assert splits and worker_settings
         context = ray.get_runtime_context()
-        # Ray does not hide the GPUs from an actor that asked for none
+        # an actor without GPU resources could see the GPUs all the same
         has_gpu = bool(context.get_accelerator_ids()["GPU"])
         self._worker, self._node = worker_settings, context.get_node_id()
         with explain_out_of_memory(worker_settings.gpus):

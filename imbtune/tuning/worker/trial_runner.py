@@ -39,7 +39,7 @@ class WorkerSettings:
         threads: CPU threads of a trial.
         gpus: of a trial; below 1 its GPU memory is limited to that share.
         report_seconds: epochs are reported at every rung, and about this often between rungs.
-        imports: modules with plugins of the user's.
+        imports: modules with the user's plugins.
         pack: several trials share a process (:mod:`imbtune.tuning.packing`).
     """
 
@@ -119,7 +119,7 @@ class TrialRunner:
         """Train to the next result; on a GPU the work is only queued, in the current stream."""
         result = next(self._results, None)
         if result is None:
-            raise RuntimeError("a trial was asked to go on after its last rung")
+            raise RuntimeError("a trial was continued after its last rung")
         return result
 
     def read(self, result: EpochResult | RungResult) -> TrialReport | None:

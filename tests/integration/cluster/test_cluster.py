@@ -274,6 +274,6 @@ def test_a_missing_token_is_said_in_one_line(
     done = run("search", "digits-lt", "--address", cluster.address, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: the Ray cluster at '127.0.0.1:")
-    assert "wants a token: set RAY_AUTH_MODE=token" in done.stderr
+    assert "needs a token: set RAY_AUTH_MODE=token" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()

@@ -16,9 +16,9 @@ import yaml
 from command import run, start
 from typer.testing import CliRunner
 
-from imbtune.api import search_request
 from imbtune.cli.main import app
 from imbtune.errors import StudyError
+from imbtune.search_options import search_request
 from imbtune.tuning.calibration.run_calibration import random_configs, resume_calibration
 
 
@@ -225,7 +225,7 @@ def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
         ),
         (
             ["search", "digits-lt", "--rungs", "auto", "--epochs", "9", "--set", "data.ratio=20"],
-            "has data.ratio=50.0, this search 20.0",
+            "has data.ratio=50.0, this search has 20.0",
         ),
         (
             ["search", "cifar10-lt", "--rungs", "auto"],

@@ -164,7 +164,7 @@ def test_nothing_is_overwritten(searched: tuple[Path, str]) -> None:
     )
     twice = run("train", "runs/first/best.yaml", "--out", "runs/first", cwd=study.parents[1])
     assert twice.returncode == 2
-    assert "runs/first exists already and would be overwritten" in twice.stderr
+    assert "--out runs/first exists already and is not empty" in twice.stderr
     assert {p: p.stat().st_mtime_ns for p in study.rglob("*")} == before
 
 

@@ -91,21 +91,24 @@ WRONG_SEARCHES = [
     ("digits-lt --set mix.omega=9", "mix.omega=9.0 is out of range: from 0 to 4"),
     ("digits-lt --set mix", "--set mix: give KNOB=VALUE, such as mix=mamix"),
     ("digits-lt --sampler tpee", "unknown sampler 'tpee': did you mean 'tpe'?"),
-    ("digits-lt --gpus-per-trial 0.3", "--gpus-per-trial 0.3 cannot be: 3 trials leave 0.10"),
-    ("digits-lt --gpus-per-trial 99", "--gpus-per-trial 99: no machine here has that"),
-    ("digits-lt --gpus-per-trial -1", "--gpus-per-trial -1 cannot be"),
+    (
+        "digits-lt --gpus-per-trial 0.3",
+        "--gpus-per-trial 0.3 is not possible, 3 trials",
+    ),
+    ("digits-lt --gpus-per-trial 99", "--gpus-per-trial 99: "),
+    ("digits-lt --gpus-per-trial -1", "--gpus-per-trial -1 is not possible"),
     ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
     ("digits-lt --time-budget soon", "--time-budget soon: give a time such as 90s, 30m or 2h"),
     ("digits-lt --name a/b", "--name 'a/b': use letters, digits"),
     ("digits-lt --storage foo://x", "cannot use the storage foo://x/digits-lt"),
     ("digits-lt --data nowhere", "no data folder nowhere"),
-    ("cifar10-lt --data .", "{here} holds no whole cifar10"),
+    ("cifar10-lt --data .", "{here} has no complete cifar10"),
     ("digits-lt --set data.ratio=1000", "data.ratio=1000 leaves class '7' without an image"),
-    ("digits-lt --set data.head=5000", "class '0' has 138 images and the profile asks for 5000"),
+    ("digits-lt --set data.head=5000", "class '0' has 138 images, but the profile needs 5000"),
     ("digits-lt --set data.val_per_class=999", "data.val_per_class=999 takes every image"),
     ("digits-lt --set model=resnet31", "unknown model 'resnet31': did you mean 'resnet32'?"),
     ("digits-lt --set model=inception_v3", "model 'inception_v3' cannot take 1×8×8 images"),
-    ("digits-lt --address 127.0.0.1:1", "no Ray cluster at '127.0.0.1:1'"),
+    ("digits-lt --address 127.0.0.1:1", "cannot connect to a Ray cluster at '127.0.0.1:1'"),
     ("digits-lt --address local", "--address local is no cluster"),
     ("digits-lt --address=", "--address '': it is empty: give a value, or leave it out"),
     ("digits-lt --name=", "--name '': it is empty"),
@@ -115,12 +118,11 @@ WRONG_SEARCHES = [
     ("digits-lt --set seed=7", "--set seed=7: give --seed"),
     ("digits-lt --set epoch=7", "unknown setting 'epoch': did you mean 'epochs'?"),
     ("digits-lt --set losss=ldam", "unknown setting 'losss': did you mean 'loss'?"),
-    ("digits-lt --set data=cifar10", "data=cifar10 cannot be set: a space is of one data set"),
+    ("digits-lt --set data=cifar10", "data=cifar10 cannot be set: a space belongs to one data set"),
     ("digits-lt --set mix=none --set mix.omega=0.3", "mix 'none' has no knob 'omega'"),
     ("digits-lt --trials 0", "Invalid value"),
     ("digits-lt --trails 5", "No such option"),
-    (". --trials 5", "the space . is a folder: give a YAML file"),
-    ("digits-lt --storage /proc/nothing", "cannot write to"),
+    (". --trials 5", "the space . is a folder: give the path of a YAML file"),
 ]
 
 
@@ -144,7 +146,7 @@ def test_online_wandb_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     code, _, err = invoke("search", "digits-lt", "--wandb", "online")
     assert code == 2
-    assert "--wandb online needs a key" in err
+    assert "--wandb online needs an API key" in err
     assert not (tmp_path / "runs").exists()
 
 
@@ -156,15 +158,15 @@ WRONG_TRAININGS = [
     ("good.yaml --preset mamix", "good.yaml and --preset mamix: give one of them"),
     ("good.yaml --space digits-lt", "--space digits-lt goes with --preset"),
     ("broken.yaml", "broken.yaml is not YAML"),
-    ("empty.yaml", "empty.yaml holds no configuration"),
+    ("empty.yaml", "empty.yaml is not a configuration"),
     ("wrong.yaml", "wrong.yaml: unknown knob 'mix.alfa': did you mean 'mix.alpha'?"),
     ("good.yaml --set epochs=0", "epochs=0 is out of range: at least 1"),
-    ("good.yaml --out good.yaml", "good.yaml exists already and would be overwritten"),
+    ("good.yaml --out good.yaml", "--out good.yaml exists already and is not empty"),
     ("good.yaml --data nowhere", "no data folder nowhere"),
     ("good.yaml --set mix=mamx", "unknown mix 'mamx'"),
     ("good.yaml --set mix=mixup --set mix.omega=1", "mix 'mixup' has no knob 'omega'"),
     ("--preset mixup --space digits-lt --set mix.omega=1", "mix 'mixup' has no knob 'omega'"),
-    ("good.yaml --out /proc/nothing", "cannot write to /proc/nothing"),
+    ("good.yaml --out /proc/nothing", "cannot write to --out /proc/nothing"),
     ("provenance.yaml", "provenance.yaml: provenance: 'hello' is not a mapping"),
 ]
 

@@ -82,7 +82,7 @@ def test_one_fresh_seed_is_one() -> None:
 def test_a_finalist_with_a_failed_run_is_named() -> None:
     lacking = [*finals(2, 0), *finals(1, 1)]
     text = printed(outcome(RECORDS, lacking, dropped=[1]))
-    assert "Left out of the finals, because a run of theirs failed: trial 1\n" in text
+    assert "Left out of the finals, because one of their runs failed: trial 1\n" in text
     assert "Winner: trial 0" in text and text.count(RESUME) == 1
 
 
@@ -93,16 +93,16 @@ def test_a_search_that_ended_early_says_how_it_goes_on(cut_off: bool) -> None:
     text = printed(outcome(early, [] if cut_off else finals(2, 0, 1), cut_off=cut_off))
     assert text.count(RESUME) == 1
     assert ("Interrupted after 4 of 4 trials" in text) == cut_off
-    assert ("Time is up" in text) != cut_off
+    assert ("The time budget is used up" in text) != cut_off
     assert ("best.yaml" in text) != cut_off
 
 
 def test_early_stopping_is_held_against_whole_runs() -> None:
     line = stopping_line(outcome(RECORDS, []))
-    assert "80% of the image passes" in line and "1 of 2 stopped trials ran on" in line
-    assert "none would have led, the best reached 0.7000 (-10.00 points" in line
+    assert "80% of the image passes" in line and "1 of 2 trials to be stopped ran" in line
+    assert "none of them is the best trial. The best of them scored 0.7000, -10.00 points" in line
     best = [RECORDS[0], replace(RECORDS[1], never_pruned=2), *RECORDS[2:]]
-    assert "trial 1 would have been lost, the best reached 0.8000 (+30.00 points" in (
+    assert "lost trial 1, the best one. The best of them scored 0.8000, +30.00 points" in (
         stopping_line(outcome(best, []))
     )
 

@@ -160,8 +160,8 @@ def test_the_knobs_of_components_are_the_slots_and_named_parts_own_them_first() 
     def named(*, tilt: Annotated[float, Knob("…", 0, 1)] = 0.5) -> None: ...
 
     assert list(slot.knobs()) == ["tilt", "bend"]
-    assert [entry.name for entry in slot.owners("tilt")] == ["named"]
-    assert [entry.name for entry in slot.owners("bend")] == ["bent"]
+    assert [entry.name for entry in slot.parts_with("tilt")] == ["named"]
+    assert [entry.name for entry in slot.parts_with("bend")] == ["bent"]
     assert slot.names() == ["named"]
 
 
@@ -189,8 +189,8 @@ def test_knobs_that_cannot_be_are_one_line() -> None:
     wrong: dict[Callable[..., Any], str] = {
         no_default: "the knob 'bend' of no_default needs a default",
         outside: "the knob 'bend' of outside: its default=2.0 is out of range: from 0 to 1",
-        a_list: "the knob 'bend' of a_list: its default () is no word, number, true or false",
-        any_word: "the knob 'bend' of any_word is a word: give Knob(..., choices=(...))",
+        a_list: "the knob 'bend' of a_list has the default ()",
+        any_word: "the knob 'bend' of any_word is a string: give Knob(..., choices=(...))",
         other_word: "unknown value for the knob 'bend' of other_word: its default 'lefft': did you",
     }
     for part, line in wrong.items():
@@ -201,7 +201,7 @@ def test_knobs_that_cannot_be_are_one_line() -> None:
 
 @pytest.mark.parametrize("name", ["", "a+b", "a b", "mix.a"])
 def test_names_that_could_not_be_chosen(name: str) -> None:
-    with pytest.raises(ConfigError, match="name it by letters, digits"):
+    with pytest.raises(ConfigError, match="use only letters, digits"):
         Registry("loss", "for this test").register(name, help="…")(lambda: None)
 
 

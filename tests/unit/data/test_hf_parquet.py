@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 from data_files import (
     IMAGE,
-    REAL_CIFAR10,
     encode,
     encode_all,
     open_folder,
@@ -30,11 +29,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import make_images
 
-from imbtune.data.decode_sources import Shape, read_sources
-from imbtune.data.imbalance import Imbalance
+from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.source import DataSource
 from imbtune.data.sources.hf_parquet import find_shards, read_shards
-from imbtune.data.splits import Dataset, Images, final_splits, search_splits
+from imbtune.data.splits import Images
 from imbtune.errors import DataError
 
 TRAIN, TEST = "train-00000-of-00001.parquet", "test-00000-of-00001.parquet"
@@ -49,7 +47,7 @@ def read_images(
 ) -> tuple[Images, tuple[str, ...]]:
     """One split alone, as RGB."""
     source, names = read_shards(find_shards(root, split), classes)
-    (images,), _ = read_sources([source], Shape(3, size), DataSource(root))
+    (images,), _ = decode_images([source], TargetShape(3, size), DataSource(root))
     return images, names
 
 
@@ -168,10 +166,10 @@ def bomb() -> bytes:
 
 CELLS = pa.array([{"bytes": file, "path": None} for file in FILES], IMAGE)
 BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
-    "empty file": (cut(0), (TRAIN, "no whole Parquet")),
-    "truncated": (cut(1000), (TRAIN, "no whole Parquet", "get it again")),
-    "not Parquet": (lambda f: (f / TRAIN).write_text("PAR1 no"), (TRAIN, "no whole")),
-    "a folder": (make_folder, (TRAIN, "no whole Parquet")),
+    "empty file": (cut(0), (TRAIN, "not a complete Parquet")),
+    "truncated": (cut(1000), (TRAIN, "not a complete Parquet", "get it again")),
+    "not Parquet": (lambda f: (f / TRAIN).write_text("PAR1 no"), (TRAIN, "not a complete")),
+    "a folder": (make_folder, (TRAIN, "not a complete Parquet")),
     "no image column": (columns(pic=CELLS, label=LABELS), (TRAIN, "['pic', 'label']", "'img'")),
     "no label column": (columns(img=CELLS, y=LABELS), (TRAIN, "['img', 'y']", "'label'")),
     "line break in a column": (columns(**{"a\nb": [1]}), (TRAIN, r"['a\nb']")),
@@ -196,7 +194,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
         columns(img=CELLS, label=[0.5] * 20),
         (TRAIN, "'label'", "double", "whole numbers"),
     ),
-    "label is null": (shard(labels=label(3, None)), (TRAIN, "'label'", "lacks 1 labels")),
+    "label is null": (shard(labels=label(3, None)), (TRAIN, "'label'", "has 1 null values")),
     "label is negative": (shard(labels=label(3, -1)), ("from -1 to 9", "0 to 9")),
     "label is too large": (shard(labels=label(3, 10)), ("from 0 to 10", "0 to 9")),
     "a class is missing": (
@@ -216,14 +214,14 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     ),
     "no row": (columns(img=CELLS[:0], label=pa.array([], pa.int64())), (TRAIN, "no row")),
     "no test shard": (lambda f: (f / TEST).unlink(), ("no test-*.parquet", "both train and test")),
-    "no train shard": (lambda f: (f / TRAIN).unlink(), ("no whole cifar10", "train-*.parquet")),
+    "no train shard": (lambda f: (f / TRAIN).unlink(), ("no complete cifar10", "train-*.parquet")),
     "a shard is missing": (
         lambda f: (f / TRAIN).rename(f / "train-00000-of-00003.parquet"),
         ("train-00000-of-00003.parquet", "one of 3 shards", "has 1", "get the missing ones"),
     ),
     "a second copy": (
         lambda f: write_shard(f / "train-00000-of-00001-0a1b.parquet", FILES, LABELS),
-        ("one of 1 shards", "has 2", "move foreign ones away"),
+        ("one of 1 shards", "has 2", "move other files away"),
     ),
 }
 
@@ -300,34 +298,3 @@ def test_any_damage_is_one_line_or_harmless(small: Path, data: Any) -> None:
             return
     assert len(refusal.splitlines()) == 1
     assert name in refusal
-
-
-@pytest.fixture(scope="module")
-def real() -> Dataset:
-    """Real CIFAR-10, decoded once: it takes seconds."""
-    if not REAL_CIFAR10.is_dir():
-        pytest.skip("no real CIFAR-10 beside this checkout")
-    return read("cifar10", REAL_CIFAR10)
-
-
-def test_real_cifar10(real: Dataset) -> None:
-    assert real.train.counts(10).tolist() == [5000] * 10
-    assert real.test.counts(10).tolist() == [1000] * 10
-    assert real.train.pixels.shape == (50_000, 3, 32, 32)
-    means = real.train.array().mean(axis=(0, 2, 3), dtype=np.float64) / 255
-    assert [round(mean, 4) for mean in means.tolist()] == [0.4914, 0.4822, 0.4465]
-    assert [round(mean, 4) for mean in real.preprocessing.mean] == [0.4914, 0.4822, 0.4465]
-    assert " ".join(real.classes) == ("airplane automobile bird cat deer dog frog horse ship truck")
-
-
-@pytest.mark.parametrize(
-    ("ratio", "total"),
-    [(10, 20431), (50, 13996), (100, 12406), (200, 11203)],
-)
-def test_real_cifar10_lt(real: Dataset, ratio: float, total: int) -> None:
-    imbalance = Imbalance(ratio=ratio)
-    assert len(final_splits(real, imbalance).train) == total
-    search = search_splits(real, imbalance)
-    # the head lends its 100 validation images, and only the head has none left over
-    assert len(search.train) == total - 100
-    assert search.held_out.counts(10).tolist() == [100] * 10

@@ -192,7 +192,7 @@ def test_broken_batches(batches: Path, name: str, damage: str) -> None:
         path.write_bytes(content[:-20])
     elif damage == "changed":
         path.write_bytes(content[:-20] + b"?" + content[-19:])
-    with raises_one_line(batches.parent, "no whole cifar10", "cifar-10-batches-py", "MD5"):
+    with raises_one_line(batches.parent, "no complete cifar10", "cifar-10-batches-py", "MD5"):
         read("cifar10", batches.parent)
 
 
@@ -205,7 +205,7 @@ def test_batches_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
             raises_one_line(folder, "Permission denied", "--data"),
         ):
             read("cifar10", folder)
-        with unreadable(batches), raises_one_line(folder, "no whole cifar10"):
+        with unreadable(batches), raises_one_line(folder, "no complete cifar10"):
             read("cifar10", folder)
 
 

@@ -19,7 +19,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.decoding import Decoder
 from imbtune.data.imbalance import Imbalance, SubsetSeed
 from imbtune.data.load import DataSource, datasets, load
-from imbtune.data.sources.user import set_aside
+from imbtune.data.sources.user import split_off_test
 from imbtune.data.splits import Dataset, Images, final_splits, search_splits, share_counts
 from imbtune.registry import Knob
 
@@ -59,7 +59,7 @@ def test_folder_of_classes_alone_is_split(tmp_path: Path) -> None:
     assert dataset.train.counts(3).tolist() == [3, 2, 1]
     every = {p.tobytes() for part in (dataset.train, dataset.test) for p in part.array()}
     assert every == {p.tobytes() for p in TRAIN.array()}
-    assert "7 images, 0.5 of each class, are set aside" in dataset.notes[0]
+    assert "7 images, 0.5 of each class, are used as one" in dataset.notes[0]
     again, other = (read("folder", tmp_path, test_share=0.5, subset_seed=s) for s in (0, 1))
     assert same(again.test, dataset.test) and not same(other.test, dataset.test)
 
@@ -80,7 +80,7 @@ def test_validation_folder_stands_in_for_a_test_set(tmp_path: Path) -> None:
     write_folder(tmp_path / "test", TRAIN)
     dataset = read("folder", tmp_path)
     assert same(dataset.test, TRAIN)
-    assert dataset.notes[0].startswith(f"{tmp_path / 'val'} is left out")
+    assert dataset.notes[0].startswith(f"{tmp_path / 'val'} is not used")
 
 
 def test_own_data_is_taken_as_it_is_and_a_profile_can_be_asked_for(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_set_aside_is_a_stratified_partition(sizes: list[int], share: float, see
         np.repeat(np.arange(len(sizes)), sizes),
     )
     names = tuple(f"class{k}" for k in range(len(sizes)))
-    train, test = set_aside(whole, names, share, seed)
+    train, test = split_off_test(whole, names, share, seed)
     wanted = share_counts(share, np.array(sizes))
     assert test.counts(len(sizes)).tolist() == wanted.tolist()
     assert (train.counts(len(sizes)) + wanted).tolist() == sizes
@@ -193,7 +193,7 @@ def test_parquet_without_names_has_numbers(tmp_path: Path) -> None:
     write_split(tmp_path, "train", TRAIN)
     assert read("parquet", tmp_path).classes == ("0", "1", "2")
     write_shard(tmp_path / "test.parquet", encode_all(TEST), [0, 1, 2, 3, 0, 1])
-    with raises_one_line("0 to 3", "3 classes need 0 to 2"):
+    with raises_one_line("0 to 3", "3 classes need labels from 0 to 2"):
         read("parquet", tmp_path)
 
 
@@ -250,14 +250,17 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "words": ({"images": np.full(RGB.shape, "a")}, ("<U1", "save uint8")),
     "channels": ({"images": RGB.repeat(2, 1)}, ("(13, 6, 16, 16)", "1 or 3 channels")),
     "flat": ({"images": RGB.reshape(13, -1)}, ("(13, 768)", "(N, H, W)")),
-    "fewer": ({"images": RGB[:12]}, ("12 images in 'images' and 13 labels", "one label an image")),
+    "fewer": ({"images": RGB[:12]}, ("12 images in 'images' and 13 labels", "one label per image")),
     "objects": ({"labels": np.array(list("abcabcabcabca"), object)}, ("dtype=str",)),
     "real labels": ({"labels": TRAIN.labels + 0.5}, ("float64", "whole numbers")),
     "negative": ({"labels": TRAIN.labels - 1}, ("int64", "from 0 on")),
-    "one-hot": ({"labels": np.eye(3, dtype=int)[TRAIN.labels]}, ("(13, 3)", "one an image")),
+    "one-hot": ({"labels": np.eye(3, dtype=int)[TRAIN.labels]}, ("(13, 3)", "one per image")),
     "gap": ({"labels": TRAIN.labels * 2}, ("class '1' has 0 image",)),
-    "unknown": ({"x_test": RGB[:1], "y_test": [7]}, ("'y_test'", "label 7", "none of the train")),
-    "one class": ({"labels": TRAIN.labels * 0}, ("one class, '0'",)),
+    "unknown": (
+        {"x_test": RGB[:1], "y_test": [7]},
+        ("'y_test'", "label 7", "not a training label"),
+    ),
+    "one class": ({"labels": TRAIN.labels * 0}, ("only one class, '0'",)),
 }
 
 
@@ -276,15 +279,15 @@ def test_broken_npz_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     whole = path.read_bytes()
     for content in (b"", b"no zip", whole[:500], whole[:300] + bytes(50) + whole[350:]):
         path.write_bytes(content)
-        with raises_one_line(path, "no whole .npz", "numpy.savez"):
+        with raises_one_line(path, "not a complete .npz", "numpy.savez"):
             read("npz", path)
     path.write_bytes(whole)
     monkeypatch.setenv("IMBTUNE_MEMORY", "1KB")
-    with raises_one_line(path, "10.3 KB", "2 KB of memory", "Parquet or image files"):
+    with raises_one_line(path, "10.3 KB", "memory limit of 2 KB", "Parquet or image files"):
         read("npz", path)
     monkeypatch.delenv("IMBTUNE_MEMORY")
     (tmp_path / "other.npz").write_bytes(whole)
-    with raises_one_line(tmp_path, "2 .npz files", "the file itself"):
+    with raises_one_line(tmp_path, "2 .npz files", "set --data to one file"):
         read("npz", tmp_path)
 
 
@@ -295,18 +298,18 @@ def no_images(root: Path) -> None:
 
 FOLDERS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "empty": (Path.exists, ("has no folders", "for each class")),
-    "no images": (no_images, ("without an image",)),
-    "one class": (lambda root: write_folder(root, make_images([4], 4)), ("one class, 'ape'",)),
+    "no images": (no_images, ("without images",)),
+    "one class": (lambda root: write_folder(root, make_images([4], 4)), ("only one class, 'ape'",)),
     "single": (
         lambda root: write_folder(root, make_images([4, 1], 4)),
-        ("class 'bee' has 1 image", "test set is to be set aside"),
+        ("class 'bee' has 1 image", "the data has no test set"),
     ),
     "strange class": (
         lambda root: [
             write_folder(root / p, TRAIN, n)
             for p, n in (("train", NAMES), ("test", ("ape", "bee", "dog")))
         ],
-        ("test/dog", "training images lack"),
+        ("test/dog", "a class without training images"),
     ),
     "no test image of a class": (
         lambda root: [
@@ -328,7 +331,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path, what: str) -> None:
 
 @pytest.mark.parametrize("name", ["folder", "parquet", "npz"])
 def test_own_data_must_be_given(name: str, tmp_path: Path) -> None:
-    with raises_one_line(f"'{name}' is your own", "--data", "$IMBTUNE_DATA"):
+    with raises_one_line(f"'{name}' needs a path", "--data", "$IMBTUNE_DATA"):
         read(name)
     if name == "parquet":
         with raises_one_line(tmp_path, "no train-*.parquet"):
@@ -379,5 +382,5 @@ def test_data_set_of_the_users_own() -> None:
         load("mine", config.data.knobs, DataSource(Path("there"), skip_corrupt=True))
         load("mine")
     finally:
-        del datasets._entries["mine"]
+        del datasets._parts["mine"]
     assert seen == [(DataSource(Path("there"), True), 7, 5), (DataSource(), 3, 0)]

@@ -19,7 +19,7 @@ from imbtune.methods.losses import (
     ldam,
     losses,
     margin_softmax,
-    plain,
+    plain_cross_entropy,
 )
 from imbtune.registry import DeclaredKnob
 
@@ -334,7 +334,9 @@ def test_a_second_stage_on_the_same_head_learns_scaled_cross_entropy(
 ) -> None:
     vectors = losses[name].make(batch.counts_K)
     expected = F.cross_entropy(vectors.scale * batch.logits_BK, batch.labels_B, reduction="none")
-    loss_B = margin_softmax(batch.logits_BK, batch.labels_B, plain(vectors), batch.noise_BK)
+    loss_B = margin_softmax(
+        batch.logits_BK, batch.labels_B, plain_cross_entropy(vectors), batch.noise_BK
+    )
     torch.testing.assert_close(loss_B, expected)
 
 

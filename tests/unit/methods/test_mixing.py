@@ -255,7 +255,7 @@ class At:
 
     index: int
     warmup: float
-    cooling: int
+    cooldown_epochs: int
 
 
 @given(
@@ -266,14 +266,14 @@ class At:
     st.integers(0, 5),
 )
 def test_mixing_waits_for_the_warmup_and_stops_for_the_cooldown(
-    early: str, late: str, index: int, warmup: float, cooling: int
+    early: str, late: str, index: int, warmup: float, cooldown_epochs: int
 ) -> None:
     mixed = True
     if early == "wait" and index < warmup:
         mixed = False
-    if late == "stop" and cooling > 0:
+    if late == "stop" and cooldown_epochs > 0:
         mixed = False
-    assert MixOptions(early=early, late=late).mixes_in(At(index, warmup, cooling)) == mixed
+    assert MixOptions(early=early, late=late).mixes_in(At(index, warmup, cooldown_epochs)) == mixed
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 8.0])

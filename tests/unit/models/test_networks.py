@@ -129,7 +129,7 @@ def test_evaluation_does_not_depend_on_the_batch() -> None:
         torch.testing.assert_close(model(images_BCHW), one_by_one, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if models[name].is_ours])
+@pytest.mark.parametrize("name", [name for name in models.names() if models[name].is_builtin])
 def test_no_gradient_leaves_channels_last(name: str) -> None:
     """One that has its channels first costs as much as a convolution where it meets the others."""
 

@@ -135,8 +135,8 @@ def test_plain_keeps_the_way_of_training_and_no_method(
     }
     config = TrainConfig.from_settings(PRESETS[name].settings | way)
     erm = TrainConfig.from_settings(PRESETS["erm"].settings | way)
-    assert config.plain(seed=seed) == erm.replace(seed=seed)
-    assert config.plain(optimizer="sgd").optimizer.name == "sgd"
+    assert config.baseline(seed=seed) == erm.replace(seed=seed)
+    assert config.baseline(optimizer="sgd").optimizer.name == "sgd"
 
 
 @pytest.mark.parametrize("slot", ["mix", "generate", "loss", "after"])

@@ -96,8 +96,8 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[EpochPlan]:
     seen: list[EpochPlan] = []
     draw = draw_epoch
 
-    def recorded(*args: Any) -> EpochPlan:
-        seen.append(draw(*args))
+    def recorded(*args: Any, **options: Any) -> EpochPlan:
+        seen.append(draw(*args, **options))
         return seen[-1]
 
     monkeypatch.setattr(loop, "draw_epoch", recorded)

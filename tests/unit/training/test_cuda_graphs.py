@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from recorded_steps import InPlace, outcome, plain_data
 from short_runs import (
     CPU,
     DATA,
@@ -32,38 +33,19 @@ from torch.utils._pytree import tree_map_only
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.losses import losses
 from imbtune.models.networks import Backbone, models
-from imbtune.spaces.presets import PRESETS
 from imbtune.training.device.cuda_graphs import (
-    KEPT,
+    MAX_KEPT,
     GraphedModel,
     GraphedModelPool,
-    Run,
-    recording_explained,
+    explain_capture_errors,
 )
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import rung_segments
-from imbtune.training.rungs import RungResult, train_through_rungs
+from imbtune.training.rungs import train_through_rungs
 from imbtune.training.state import TrainState
 
 HAS_GPU = torch.cuda.is_available()
-
-
-class InPlace:
-    """Repeats a run on the tensors of its first, and counts."""
-
-    recorded = 0
-
-    def __call__(self, run: Run) -> Run:
-        made = run()
-        type(self).recorded += 1
-
-        def replay() -> list[Tensor]:
-            for kept, new in zip(made, run(), strict=True):
-                kept.copy_(new)
-            return made
-
-        return replay
 
 
 @pytest.fixture
@@ -73,31 +55,6 @@ def recording() -> DeviceData:
     data.graphed_models = GraphedModelPool(InPlace)
     InPlace.recorded = 0
     return data
-
-
-def plain_data() -> DeviceData:
-    return DeviceData(make_splits([60, 20, 8, 4], 8), CPU)
-
-
-def outcome(config: TrainConfig, data: DeviceData) -> list[Any]:
-    """Losses, confusions and margins along all rungs."""
-    path = rung_segments("cooldown", [2, config.epochs], config.schedule.shared)
-    found: list[Any] = []
-    for result in train_through_rungs([config], data, path):
-        found.append(result.confusion_KK.tolist())
-        if not isinstance(result, RungResult):
-            found.append(result.loss)
-        elif result.margins:
-            found += [mean_K.tolist() for mean_K in result.margins]
-    return found
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_recorded_step_changes_no_figure(recording: DeviceData, preset: str) -> None:
-    """To the last bit, along rungs: copies that cool down, second stages, generated images."""
-    config = preset_config(preset, epochs=4, model__width=2, batch_size=40)
-    assert outcome(config, recording) == outcome(config, plain_data())
-    assert InPlace.recorded
 
 
 def test_one_recording_serves_every_trial_of_a_network(recording: DeviceData) -> None:
@@ -178,23 +135,23 @@ def test_benches_are_for_networks_of_one_kind(
 ) -> None:
     config = make_config()
     state = TrainState(config, recording)
-    bench = state.graphed
+    graphed = state.graphed
     del state
     gc.collect()
     other = TrainConfig.from_settings(config.flat() | changes) if shared else None
     other = other or make_config(**{k.replace(".", "__"): v for k, v in changes.items()})
-    assert (TrainState(other, recording).graphed is bench) == shared
+    assert (TrainState(other, recording).graphed is graphed) == shared
 
 
-def test_a_leased_network_begins_as_a_new_one(recording: DeviceData) -> None:
+def test_a_pooled_network_starts_as_a_new_one(recording: DeviceData) -> None:
     config = make_config(loss="gcl", after="crt")
     outcome(config.replace(seed=5), recording)
     gc.collect()
     fresh = TrainState(config, plain_data())
-    leased = TrainState(config, recording)
-    assert same(everything(leased), everything(fresh))
-    assert all(w.requires_grad and w.grad is None for w in leased.model.parameters())
-    assert all(layer.training for layer in leased.model.modules())
+    pooled = TrainState(config, recording)
+    assert same(everything(pooled), everything(fresh))
+    assert all(w.requires_grad and w.grad is None for w in pooled.model.parameters())
+    assert all(layer.training for layer in pooled.model.modules())
 
 
 def test_the_switch_records_nothing(recording: DeviceData) -> None:
@@ -248,10 +205,10 @@ def test_what_cannot_be_recorded_is_trained_as_it_is(
 def test_a_step_that_cannot_be_recorded_says_so() -> None:
     """As the device's failure, so that a pack goes on in a new process."""
     why = "CUDA error: operation not permitted when stream is capturing"
-    says = rf"recorded as a CUDA graph \({why}\): give --set cuda_graph=false$"
-    with pytest.raises(torch.AcceleratorError, match=says), recording_explained():
+    says = rf"captured as a CUDA graph \({why}\): train without graphs, --set cuda_graph=false$"
+    with pytest.raises(torch.AcceleratorError, match=says), explain_capture_errors():
         raise torch.AcceleratorError(f"{why}\nCompile with TORCH_USE_CUDA_DSA")
-    with pytest.raises(torch.OutOfMemoryError, match=r"out of memory$"), recording_explained():
+    with pytest.raises(torch.OutOfMemoryError, match=r"out of memory$"), explain_capture_errors():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -264,7 +221,7 @@ def test_what_failed_first_counts_not_that_the_recording_could_not_end(first: Ex
             raise torch.AcceleratorError("operation failed due to a previous error")
 
     kind = torch.OutOfMemoryError if isinstance(first, torch.OutOfMemoryError) else RuntimeError
-    with pytest.raises(kind, match="first"), recording_explained():
+    with pytest.raises(kind, match="first"), explain_capture_errors():
         record()
 
 
@@ -281,18 +238,18 @@ def test_a_trial_that_failed_in_a_step_leaves_no_gradient(recording: DeviceData)
 def test_a_process_keeps_few_networks_and_steps(recording: DeviceData) -> None:
     """Each holds memory; a space may search the width of the network, and the batch size."""
     assert recording.graphed_models
-    for width in range(1, 3 * KEPT):
+    for width in range(1, 3 * MAX_KEPT):
         TrainState(make_config(model__width=width), recording)
-    assert len(recording.graphed_models._free) == KEPT
-    for size in range(20, 20 + 2 * KEPT):
+    assert len(recording.graphed_models._free) == MAX_KEPT
+    for size in range(20, 20 + 2 * MAX_KEPT):
         state = TrainState(make_config(batch_size=size), recording)
         state.gradient(first_batch(state, epochs_of(state.config)[0], recording))
-        assert state.graphed and len(state.graphed._steps) <= KEPT
+        assert state.graphed and len(state.graphed._steps) <= MAX_KEPT
         del state
 
 
 @pytest.mark.parametrize("kind", ["cooldown", "compressed"])
-def test_a_trial_has_one_bench_at_a_time(recording: DeviceData, kind: str) -> None:
+def test_a_trial_has_one_graphed_model_at_a_time(recording: DeviceData, kind: str) -> None:
     config = make_config(epochs=4)
     path = rung_segments(kind, [2, 4], config.schedule.shared)
     climbing = train_through_rungs([config], recording, path)

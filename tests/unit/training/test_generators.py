@@ -268,9 +268,9 @@ def test_a_climb_charges_what_it_generates_once(name: str, data: DeviceData) -> 
     ]
     expected, charged = 0, False
     for epoch, passes in zip(epochs, spent, strict=True):
-        expected += each if epoch.cooling else 90
-        expected += once if epoch.cooling and not charged else 0
-        charged |= bool(epoch.cooling)
+        expected += each if epoch.cooldown_epochs else 90
+        expected += once if epoch.cooldown_epochs and not charged else 0
+        charged |= bool(epoch.cooldown_epochs)
         assert passes == expected
 
 
@@ -298,8 +298,8 @@ def test_helpers_do_not_outlive_their_knobs(data: DeviceData) -> None:
         made.append(torch.tensor(value))
         return made[-1]
 
-    first = data.keep("kind", 1, lambda: make(1.0))
-    assert data.keep("kind", 1, lambda: make(2.0)) is first
-    assert data.keep("other", 1, lambda: make(3.0)) is not first
-    assert data.keep("kind", 2, lambda: make(4.0)).item() == 4
-    assert data.keep("kind", 1, lambda: make(5.0)).item() == 5 and len(made) == 4
+    first = data.cached("kind", 1, lambda: make(1.0))
+    assert data.cached("kind", 1, lambda: make(2.0)) is first
+    assert data.cached("other", 1, lambda: make(3.0)) is not first
+    assert data.cached("kind", 2, lambda: make(4.0)).item() == 4
+    assert data.cached("kind", 1, lambda: make(5.0)).item() == 5 and len(made) == 4

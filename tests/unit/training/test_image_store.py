@@ -178,7 +178,7 @@ def test_deepsmote_needs_the_images_in_memory() -> None:
     config = make_config(generate="deepsmote", generate__schedule="always", generate__epochs=1)
     line = (
         r"^generate=deepsmote needs the 46 training images in memory, and they are streamed: "
-        r"use smaller ones \(data\.size\), or raise \$IMBTUNE_MEMORY$"
+        r"use smaller images \(data\.size\), or raise \$IMBTUNE_MEMORY$"
     )
     with pytest.raises(ConfigError, match=line):
         trained(config, data)

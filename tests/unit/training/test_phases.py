@@ -21,9 +21,16 @@ from imbtune.training.device.device_data import DeviceData
 from imbtune.training.epoch_plan import (
     EpochPlan,
     draw_epoch,
-    steps_per_epoch,
 )
-from imbtune.training.phases import RUNG_KINDS, Epoch, cooldown, rung_segments, trunk, whole_run
+from imbtune.training.phases import (
+    RUNG_KINDS,
+    Epoch,
+    cooldown,
+    rung_segments,
+    steps_per_epoch,
+    trunk,
+    whole_run,
+)
 from imbtune.training.run_methods import RunMethods
 
 DATA = DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))  # 87 images
@@ -75,8 +82,8 @@ def test_phases_are_whole_epochs_and_add_up_to_the_run(budget: int, drawn: Phase
     cooling = phase.count("cooldown")
     assert phase == ["trunk"] * (budget - cooling) + ["cooldown"] * cooling
     assert cooling == 1 or abs(cooling - drawn.cooldown * budget) <= 0.5 + 1e-9
-    assert [epoch.cooled for epoch in run[budget - cooling :]] == list(range(cooling))
-    assert all(epoch.cooling == cooling for epoch in run[budget - cooling :])
+    assert [epoch.cooldown_index for epoch in run[budget - cooling :]] == list(range(cooling))
+    assert all(epoch.cooldown_epochs == cooling for epoch in run[budget - cooling :])
     assert {epoch.warmup for epoch in run} == {drawn.warmup * budget}
 
 
@@ -137,7 +144,7 @@ def test_every_rung_scores_a_model_of_its_budget(
         scored = behind + list(segment.branch)
         assert [epoch.index for epoch in scored] == list(range(segment.budget))
         if kind != "prefix":
-            assert scored[-1].cooled == scored[-1].cooling - 1  # finished
+            assert scored[-1].cooldown_index == scored[-1].cooldown_epochs - 1  # finished
     assert [epoch for epoch in scored if epoch.phase == "trunk"] == trunk(
         0, drawn.trunk_epochs(budgets[-1]), budgets[-1], drawn
     )

@@ -65,7 +65,7 @@ def test_the_objective_is_two_hard_labels(loss: str, reduction: str, size: int, 
             total += share * one.item()
             weight += share
     batch = labelled(state, torch.from_numpy(y_i), torch.from_numpy(y_j), torch.tensor(g_B).float())
-    got = objective(logits_BK, batch._replace(noise_BK=noise_BK), state.learner)
+    got = objective(logits_BK, batch._replace(noise_BK=noise_BK), state.step_model)
     literal = total / (weight if reduction == "weighted_mean" else size)
     assert got.item() == pytest.approx(literal, rel=1e-4, abs=1e-6)
 
@@ -75,7 +75,7 @@ def test_without_mixing_the_objective_is_torchs_weighted_cross_entropy(reduction
     state = state_of("ce", reduction)
     logits_BK = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
     labels_B = torch.tensor([0, 3, 1, 0, 2, 3, 0])
-    got = objective(logits_BK, labelled(state, labels_B, labels_B, torch.ones(7)), state.learner)
+    got = objective(logits_BK, labelled(state, labels_B, labels_B, torch.ones(7)), state.step_model)
     if reduction == "weighted_mean":
         expected = F.cross_entropy(logits_BK, labels_B, state.methods.weights_K)
     else:
@@ -91,8 +91,10 @@ def test_the_parts_of_some_classes_add_up_to_the_objective() -> None:
     logits_BK, g_B = torch.randn(9, 4, generator=draw), torch.rand(9, generator=draw)
     labels_B, partners_B = torch.randint(0, 4, (2, 9), generator=draw)
     batch, rare_K = labelled(state, labels_B, partners_B, g_B), torch.tensor([0.0, 0, 1, 1])
-    parts = [objective(logits_BK, batch.of_classes(k), state.learner) for k in (rare_K, 1 - rare_K)]
-    torch.testing.assert_close(parts[0] + parts[1], objective(logits_BK, batch, state.learner))
+    parts = [
+        objective(logits_BK, batch.of_classes(k), state.step_model) for k in (rare_K, 1 - rare_K)
+    ]
+    torch.testing.assert_close(parts[0] + parts[1], objective(logits_BK, batch, state.step_model))
     mine = batch.of_classes(rare_K)
     for b in range(9):
         assert (mine.shares_LB[0, b] == 0) == (labels_B[b] < 2)
@@ -191,7 +193,7 @@ def test_views_are_the_same_however_many_steps_are_cut_at_a_time(
     shown = []
     for steps in (1, 4, 100):  # of 9 steps
         together = steps * 10 * 8 * 8 * DATA.image_shape[0]
-        monkeypatch.setitem(device_data.TOGETHER, "cpu", together)
+        monkeypatch.setitem(device_data.AUGMENTED_BYTES, "cpu", together)
         shown.append(list(DATA.views(plan.image)))
     assert len(shown[0]) == 9
     for other in shown[1:]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import tempfile
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,22 +19,23 @@ from rich.console import Console
 from scipy import stats
 from small_data import make_splits
 
-from imbtune.api import search_request
 from imbtune.cli.calibrate import print_calibration
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
+from imbtune.search_options import search_request
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.files import write_study
-from imbtune.study.hints import program, space_command
+from imbtune.study.hints import program
 from imbtune.study.request import AUTO, EVERY, SearchRequest
 from imbtune.tuning.calibration.follow import (
     FILE,
     basis_of,
-    check_followed,
-    differences,
+    check_calibration,
+    describe_differences,
     with_calibration,
 )
+from imbtune.tuning.calibration.rank_statistics import interval, recall_of_best, spearman
 from imbtune.tuning.calibration.run_calibration import _check_failed, random_configs
 from imbtune.tuning.calibration.rung_quality import (
     Basis,
@@ -45,10 +45,7 @@ from imbtune.tuning.calibration.rung_quality import (
     advise,
     calibrate,
     cautions,
-    interval,
     mean_costs,
-    recall_of_best,
-    spearman,
 )
 from imbtune.tuning.cluster.resources import Resources
 
@@ -198,7 +195,7 @@ def test_rungs_below_the_lowest_usable_one_are_left_out() -> None:
 def test_noise_advises_no_rungs() -> None:
     found = calibrated(noise_everywhere())
     assert (found.advice.rungs, found.advice.count) == ("none", 1)
-    assert found.advice.text.startswith("--rungs none, because no rung is shown to reach 0.7 ")
+    assert found.advice.text.startswith("--rungs none, because no rung is proven to predict ")
 
 
 def test_the_cost_is_that_of_the_rungs_in_use() -> None:
@@ -209,9 +206,9 @@ def test_the_cost_is_that_of_the_rungs_in_use() -> None:
     ):
         found = calibrated({**noise_everywhere(), (kind, 9): PERFECT})
         assert found.advice.text == (
-            f"--rungs {kind} from 9 epochs (2 rungs), because they predict the finished model "
-            f"(ρ 1.00 at 9 epochs, 1.00 between two full runs), and a trial costs {literal:.2f} "
-            "full runs"
+            f"--rungs {kind} from 9 epochs (2 rungs), because these rungs predict the finished "
+            "model (ρ 1.00 at 9 epochs, compared with 1.00 between two full runs), and a trial "
+            f"costs {literal:.2f} full runs on average"
         )
 
 
@@ -263,7 +260,8 @@ def test_without_a_floor_nothing_is_usable() -> None:
         advice = advise(reports, costs, 27, floor, ETA)
         assert advice.rungs == "none"
         assert (
-            f"two full runs of a configuration say nothing of each other (ρ {said})" in advice.why
+            f"the scores of two full runs of the same configurations do not correlate (ρ {said})"
+            in advice.why
         )
     reports = [replace(reports[0], low=0.01)]
     assert advise(reports, costs, 27, 0.1, ETA).rungs == "cooldown"
@@ -274,9 +272,11 @@ def test_a_rung_whose_interval_holds_0_is_not_advised() -> None:
     rung = RungQuality("prefix", 9, 0.7, -0.01, 0.95, 0.5, 0.3)
     found = with_reports(0.9, [rung])
     assert found.advice.rungs == "none"
-    assert "no rung is shown to reach 0.7 of" in found.advice.why
+    assert (
+        "no rung is proven to predict the finished model: none reaches 0.7 of" in found.advice.why
+    )
     (caution,) = cautions(found)
-    assert "prefix at 9 may be" in caution
+    assert "the intervals of prefix at 9 epochs allow it" in caution
     shown = with_reports(0.9, [replace(rung, low=0.01)])
     assert shown.advice.rungs == "prefix"
 
@@ -295,8 +295,8 @@ def test_kinds_that_cannot_be_told_apart_are_named() -> None:
     ]
     (caution,) = cautions(with_reports(0.95, reports))
     assert caution == (
-        "16 trials are too few to be sure of the kind: at 9 epochs the interval of cooldown "
-        "overlaps that of compressed; more --trials tell"
+        "16 trials are too few to be sure which kind of rung is best: at 9 epochs, the interval of "
+        "cooldown overlaps that of compressed; give more --trials for a clear result"
     )
     apart = replace(reports[0], low=0.6, high=0.79)
     assert cautions(with_reports(0.95, [apart, *reports[1:]])) == []
@@ -308,14 +308,14 @@ def test_no_rungs_is_no_sure_advice_where_an_interval_reaches_further() -> None:
         RungQuality("prefix", 9, 0.1, -0.3, 0.4, 0.5, 0.3),
     ]
     (caution,) = cautions(with_reports(0.9, reports))
-    assert "no rung is usable: by their intervals cooldown at 9 may be" in caution
+    assert "no rung is usable: the intervals of cooldown at 9 epochs allow it" in caution
     assert cautions(with_reports(0.9, reports[1:])) == []
 
 
 @pytest.mark.parametrize("floor", [0.49, -0.3, float("nan")])
 def test_seeds_that_agree_too_little_are_said(floor: float) -> None:
     (caution,) = cautions(with_reports(floor, [RungQuality("cooldown", 9, 0.4, 0.2, 1, 0.5, 0.3)]))
-    assert caution.startswith("The seeds agree too little to tell configurations apart")
+    assert caution.startswith("Two runs of the same configuration score too differently")
     assert "nan" not in caution
 
 
@@ -327,7 +327,7 @@ def test_full_runs_that_all_score_the_same_are_printed(capsys: pytest.CaptureFix
     print_calibration(request_in(Path()), found, Console(width=160))
     out = capsys.readouterr().out
     assert "nan" not in out and "– to –" in out
-    assert "Advice: --rungs none, because two full runs of a configuration say nothing" in out
+    assert "Advice: --rungs none, because the scores of two full runs of the same" in out
 
 
 def test_the_best_third_that_chance_finds() -> None:
@@ -372,43 +372,6 @@ def test_a_quarter_of_the_trials_may_fail(trials: int, may: int, tmp_path: Path)
     said = str(error.value)
     assert said.startswith(f"{may + 1} of {trials} trials of {request.path} failed")
     assert "(trial 0: ValueError: 0)" in said and f"resume {request.path}" in said
-
-
-# ---- commands to type ----------------------------------------------------------------------------
-
-
-OPTIONS: dict[str, Any] = {
-    "storage": "my runs",
-    "data": Path("a b/$HOME"),
-    "skip_corrupt": True,
-    "address": "auto",
-    "gpus_per_trial": 0.25,
-    "cpus_per_trial": 2,
-    "max_concurrent": 3,
-}
-PINS: list[dict[str, Any]] = [
-    {},
-    {"optimizer.lr": 1e-5, "data.ratio": 20},
-    {"mix": "any_class_knn+linear+margin_aware", "precision": "float32"},
-    {"epochs": 9, "loss.margin": 0.1 + 0.2, "data.subset_seed": 3},
-]
-
-
-@given(st.sets(st.sampled_from(sorted(OPTIONS))), st.sampled_from(PINS), st.booleans())
-def test_a_printed_command_asks_for_the_same(
-    chosen: set[str], pins: dict[str, Any], path: bool
-) -> None:
-    """Through the real command line: the space as typed, every setting, data and machines."""
-    with tempfile.TemporaryDirectory() as folder:
-        space = Path(folder) / "my space.yaml"
-        space.write_text("like: digits-lt\n")
-        typed = str(space) if path else "digits-lt"
-        options = {name: OPTIONS[name] for name in chosen}
-        loaded = load_space(typed).pin(pins)
-        request = SearchRequest(loaded, 100, "x", typed=typed, **options)
-        words = shlex.split(space_command("search", request, name="x", calibration=None))
-        assert words[0] == program()
-        assert parsed_request(words[1:]) == request
 
 
 # ---- a search that follows it ------------------------------------------------------------------
@@ -487,8 +450,8 @@ def test_what_is_no_whole_calibration(tmp_path: Path) -> None:
     resources, request = Resources(1, 0, 1), request_in(tmp_path)
     for name, rungs in (("digits-lt-calibration", EVERY), ("search", "cooldown")):
         asked = replace(request, name=name, rungs=rungs)
-        write_study(Store(asked.path), asked, make_splits([20, 4]), resources)
-    with pytest.raises(ConfigError, match=r"is not whole yet: run .* resume .*-calibration$"):
+        write_study(Store(asked.path), asked, make_splits([20, 4]), vars(resources))
+    with pytest.raises(ConfigError, match=r"is not complete: run .* resume .*-calibration$"):
         with_calibration(request)
     with pytest.raises(StudyError, match="search is a search: give the folder of a calibration"):
         with_calibration(request, "search")
@@ -502,11 +465,11 @@ def test_other_images_of_the_same_settings_are_refused(tmp_path: Path) -> None:
     assert request.calibration
     said: list[str] = []
     same = {**request.calibration, "data": splits.fingerprint()}
-    check_followed(replace(request, calibration=same), splits, said.append)
-    check_followed(request_in(tmp_path), splits, said.append)
+    check_calibration(replace(request, calibration=same), splits, said.append)
+    check_calibration(request_in(tmp_path), splits, said.append)
     assert said == []
     with pytest.raises(ConfigError, match="the images differ from those of the calib") as error:
-        check_followed(request, splits, said.append)
+        check_calibration(request, splits, said.append)
     line = str(error.value)
     assert f"in {tmp_path}/digits-lt-calibration, though" in line and "\n" not in line
     assert "--name digits-lt-calibration-2" in line
@@ -527,15 +490,17 @@ def test_other_knobs_are_said(tmp_path: Path) -> None:
     )
     splits, said = make_splits([20, 4]), list[str]()
     followed = {**request.calibration, "data": splits.fingerprint()}
-    check_followed(replace(request, calibration=followed), splits, said.append)
+    check_calibration(replace(request, calibration=followed), splits, said.append)
     (line,) = said
-    assert line.startswith(f"The calibration in {tmp_path}/digits-lt-calibration differs in mix (")
+    assert line.startswith(
+        f"The calibration in {tmp_path}/digits-lt-calibration differs from this search in mix ("
+    )
 
 
 def test_many_differences_are_counted() -> None:
     there, here = dict.fromkeys("abcdef", 1), dict.fromkeys("bcdefg", 2)
-    assert differences(there, there) == ""
-    assert differences(there, here) == (
+    assert describe_differences(there, there) == ""
+    assert describe_differences(there, here) == (
         "a (1 there, none here), b (1 there, 2 here), c (1 there, 2 here), 4 more"
     )
 
@@ -543,8 +508,8 @@ def test_many_differences_are_counted() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("epochs", 81, "has epochs=27, this search 81"),
-        ("data.ratio", 20, "has data.ratio=50.0, this search 20"),
+        ("epochs", 81, "has epochs=27, this search has 81"),
+        ("data.ratio", 20, "has data.ratio=50.0, this search has 20"),
         ("model.width", 8, "has model.width="),
     ],
 )
@@ -594,7 +559,7 @@ def test_a_broken_calibration_is_one_line(broken: int, tmp_path: Path) -> None:
     path = tmp_path / "digits-lt-calibration" / FILE
     BREAKS[broken](found)
     path.write_text(yaml.safe_dump(found))
-    with pytest.raises(ConfigError, match="is no calibration that can be read") as error:
+    with pytest.raises(ConfigError, match="cannot read the calibration") as error:
         with_calibration(request_in(tmp_path))
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
@@ -603,7 +568,7 @@ def test_a_broken_calibration_is_one_line(broken: int, tmp_path: Path) -> None:
 def test_a_file_that_is_no_calibration_is_one_line(content: bytes, tmp_path: Path) -> None:
     store_calibration(tmp_path, noise_everywhere())
     (tmp_path / "digits-lt-calibration" / FILE).write_bytes(content)
-    with pytest.raises(ConfigError, match="is no") as error:
+    with pytest.raises(ConfigError, match="cannot read the calibration") as error:
         with_calibration(request_in(tmp_path))
     assert "calibrate digits-lt --name digits-lt-calibration-2" in str(error.value)
 

@@ -29,7 +29,7 @@ from imbtune.study.records import COMPLETE, TrialRecord
 from imbtune.study.request import SearchRequest
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.training.cost.image_passes import run_passes
-from imbtune.training.cost.timing import Speed, measure_speed, stratified
+from imbtune.training.cost.timing import Speed, measure_speed, stratified_subset
 from imbtune.training.phases import RUNG_KINDS
 from imbtune.tuning.cluster.resources import Node, Resources, plan_resources
 from imbtune.tuning.forecast import trial_speed
@@ -195,17 +195,18 @@ def test_every_shipped_space_can_be_planned(name: str) -> None:
 
 def test_a_stratified_part_has_every_class() -> None:
     images = make_splits([60, 20, 6, 1]).train
-    part = stratified(images, 20, 4)
+    part = stratified_subset(images, 20, 4)
     assert part.counts(4).tolist() == [14, 5, 2, 1]
-    assert stratified(images, 87, 4) is images
+    assert stratified_subset(images, 87, 4) is images
     rows = {image.tobytes() for image in images.array()}
     assert all(image.tobytes() in rows for image in part.array())
-    assert stratified(images, 20, 5).counts(5).tolist() == [14, 5, 2, 1, 0]
+    assert stratified_subset(images, 20, 5).counts(5).tolist() == [14, 5, 2, 1, 0]
 
 
 def test_speed_is_measured_with_every_kind_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
-    monkeypatch.setattr("imbtune.training.cost.timing.ENOUGH", 1e9)  # so all images are taken
+    monkeypatch.setattr("imbtune.training.cost.timing.TIMED_SECONDS", 0.0)
+    # so all images are taken
+    monkeypatch.setattr("imbtune.training.cost.timing.MIN_EPOCH_SECONDS", 1e9)
     splits = make_splits([60, 20, 6, 1])
     configs = [
         make_config(model="small_cnn", model__width=2, **changes)
@@ -227,7 +228,9 @@ def put_study(place: Path, request: SearchRequest, resources: Resources, rows: i
     """A study of two trials: 100 passes in 1 s and 300 in 2 s; and one that trained nothing."""
     store = Store(str(place))
     store.create()
-    write_study(store, replace(request, name=place.name), make_splits([60, 20, 6, 1]), resources)
+    write_study(
+        store, replace(request, name=place.name), make_splits([60, 20, 6, 1]), vars(resources)
+    )
     sink = ParquetSink(store, knob_types(request.space))
     spent = [(100, 1.0), (300, 2.0)]
     for number in range(3):
@@ -262,9 +265,9 @@ def test_the_speed_of_a_study(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "gpus", "cpus", "line"),
     [
-        ({}, 4, None, "{study} ran on CPUs alone: give --cpus, or another --study"),
-        ({"cpus_per_trial": 3}, None, 8, "--cpus-per-trial 3: a trial of {study} had 2"),
-        ({"gpus_per_trial": 0.5}, None, None, "--gpus-per-trial 0.5: a trial of {study} had 0"),
+        ({}, 4, None, "the study {study} ran on CPUs only: give --cpus, or another --study"),
+        ({"cpus_per_trial": 3}, None, 8, "--cpus-per-trial 3: the trials of {study} had 2"),
+        ({"gpus_per_trial": 0.5}, None, None, "--gpus-per-trial 0.5: the trials of {study} had 0"),
         ({"space": {"batch_size": 32}}, None, None, "--study {study} has batch_size=128, this"),
         ({"space": {"model": "resnet32"}}, None, None, "--study {study} has model=small_cnn, this"),
         ({"space": {"data.ratio": 7}}, None, None, "--study {study} has data.ratio=100.0, this"),
@@ -285,7 +288,7 @@ def test_a_study_that_says_nothing_of_this_search(
 
 def test_a_study_without_a_trial(tmp_path: Path) -> None:
     study = put_study(tmp_path / "empty", ask(3), Resources(2, 0.0, 4), rows=0)
-    with pytest.raises(StudyError, match=f"{study} has no trial that trained"):
+    with pytest.raises(StudyError, match=f"{study} has no trial with a recorded speed"):
         find_trial_speed(ask(9), None, None, study)
 
 
@@ -307,8 +310,8 @@ def test_trials_that_share_a_gpu_are_no_faster_together(monkeypatch: pytest.Monk
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it prints, and the search that it names, which is the one that was planned."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("imbtune.training.cost.timing.TIMED", 0.0)
-    monkeypatch.setattr("imbtune.training.cost.timing.ENOUGH", 0.0)
+    monkeypatch.setattr("imbtune.training.cost.timing.TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("imbtune.training.cost.timing.MIN_EPOCH_SECONDS", 0.0)
     asked = "digits-lt --trials 12 --epochs 9 --rungs compressed --finals 0 --set mix=mamix"
     code, out, err = invoke("plan", *asked.split(), *["--cpus", "640", "--price", "2.5"])
     assert (code, err) == (0, "")
@@ -367,13 +370,16 @@ WRONG = [
     ("digits-lt --gpus 64", "--gpus 64: this machine has no GPU to measure on: give --study"),
     ("digits-lt --cpus 900 --cpus-per-trial 800", "--cpus-per-trial 800: this machine has "),
     ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
-    ("digits-lt --gpus-per-trial 0.5", "--gpus-per-trial 0.5: no machine here has that"),
-    ("digits-lt --gpus 4 --gpus-per-trial 0", "--gpus 4 with --gpus-per-trial 0: leave one"),
-    ("digits-lt --gpus 4 --gpus-per-trial 0.3", "--gpus-per-trial 0.3 cannot be"),
-    ("digits-lt --gpus 4 --gpus-per-trial 8", "--gpus-per-trial 8: no machine here has that"),
+    ("digits-lt --gpus-per-trial 0.5", "--gpus-per-trial 0.5: no machine has a GPU"),
+    (
+        "digits-lt --gpus 4 --gpus-per-trial 0",
+        "--gpus 4 and --gpus-per-trial 0 contradict",
+    ),
+    ("digits-lt --gpus 4 --gpus-per-trial 0.3", "--gpus-per-trial 0.3 is not possible"),
+    ("digits-lt --gpus 4 --gpus-per-trial 8", "--gpus-per-trial 8: a machine here has 4 at most"),
     ("digits-lt --gpus 0", "Invalid value"),
     ("digits-lt --price -1", "Invalid value"),
-    ("digits-lt --study nowhere", "nowhere is no study, it has no study.yaml"),
+    ("digits-lt --study nowhere", "nowhere is not a study, it has no study.yaml"),
     ("digits-lt --data nowhere", "no data folder nowhere"),
     ("digit-lt", "unknown space 'digit-lt': did you mean 'digits-lt'?"),
 ]

@@ -22,8 +22,14 @@ from imbtune.tuning.forecast.simulate import (
     SimulatedTrial,
     simulate,
 )
+from imbtune.tuning.messages import TrialSpec, TuneDict
 
 BUDGETS = [1, 3, 9]
+
+
+def numbered(number: int) -> TuneDict:
+    """The config of a trial, as far as a scheduler reads it."""
+    return TrialSpec.single_run(number, {}, without_rungs=False).to_tune()
 
 
 def path(config: Any) -> list[tuple[float, dict[str, Any]]]:
@@ -35,7 +41,7 @@ def path(config: Any) -> list[tuple[float, dict[str, Any]]]:
 
 
 def configs(scores: list[float], **others: Any) -> list[dict[str, Any]]:
-    return [{"number": i, "preset": None, "score": s, **others} for i, s in enumerate(scores)]
+    return [{**numbered(i), "score": s, **others} for i, s in enumerate(scores)]
 
 
 def brief(events: list[Event]) -> list[tuple[float, float, int, int, str]]:
@@ -87,7 +93,7 @@ def test_an_endless_source_is_asked_for_no_more_than_runs() -> None:
     def source() -> Any:
         for i in count():
             taken.append(i)
-            yield {"number": i, "preset": None, "score": i}
+            yield {**numbered(i), "score": i}
 
     list(islice(simulate(FIFOScheduler(), source(), path, 7), 1))
     assert taken == list(range(7))
@@ -145,8 +151,7 @@ def test_what_holds_for_every_search(
     drawn: list[tuple[float, tuple[float, ...]]], workers: int, make: Callable[[], Scheduler]
 ) -> None:
     trials: list[dict[str, Any]] = [
-        {"number": i, "preset": None, "score": score, "costs": costs}
-        for i, (score, costs) in enumerate(drawn)
+        {**numbered(i), "score": score, "costs": costs} for i, (score, costs) in enumerate(drawn)
     ]
     watched = Watched(make())
     events = list(simulate(watched, trials, path, workers))

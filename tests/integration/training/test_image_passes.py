@@ -9,7 +9,7 @@ import pytest
 from short_runs import CHEAP, DATA, make_config
 
 from imbtune.spaces.presets import PRESETS, find_preset
-from imbtune.training.cost.image_passes import path_passes, run_passes, whole_path
+from imbtune.training.cost.image_passes import run_passes, segment_passes, whole_run_segments
 from imbtune.training.phases import rung_segments
 from imbtune.training.rungs import RungResult, train_through_rungs
 
@@ -50,14 +50,14 @@ def test_each_rung_costs_what_is_said(name: str, kind: str) -> None:
     rungs = [
         r.passes for r in train_through_rungs(variants, DATA, path) if isinstance(r, RungResult)
     ]
-    assert np.diff([0, *rungs]).tolist() == path_passes(variants, DATA.counts_K, path)
+    assert np.diff([0, *rungs]).tolist() == segment_passes(variants, DATA.counts_K, path)
 
 
 def check(changes: dict[str, Any]) -> None:
     config = make_config(**changes)
     (top,) = [
         r
-        for r in train_through_rungs([config], DATA, whole_path(config))
+        for r in train_through_rungs([config], DATA, whole_run_segments(config))
         if isinstance(r, RungResult)
     ]
     assert run_passes(config, DATA.counts_K) == top.passes

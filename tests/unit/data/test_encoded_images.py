@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_data import make_images
 
-from imbtune.data import decode_sources
+from imbtune.data import encoded_images
 from imbtune.data.images import STATISTICS_SAMPLE
 from imbtune.data.imbalance import Imbalance
 from imbtune.data.source import DataSource, memory_limit
@@ -112,7 +112,7 @@ def test_encoded_is_resident_bit_for_bit(
     assert isinstance(resident.train.pixels, np.ndarray)
     assert streamed.preprocessing == resident.preprocessing and streamed.classes == resident.classes
     *others, last = streamed.notes
-    assert "34 images take" in last and "1 KB they may" in last
+    assert "34 images would take" in last and "limit of 1 KB" in last
     assert tuple(others) == resident.notes
     for splits in (search_splits, final_splits):
         ours, theirs = splits(streamed, Imbalance("as_is")), splits(resident, Imbalance("as_is"))
@@ -141,12 +141,14 @@ def test_batches_and_subsets_of_encoded_pixels(index: list[int], data: st.DataOb
 
 
 def _encoded() -> Images:
-    source = decode_sources.Source(
+    source = encoded_images.EncodedImages(
         pa.array(encode_all(IMAGES), pa.large_binary()), False, IMAGES.labels, str
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMBTUNE_MEMORY", SMALL)
-        (images,), _ = decode_sources.read_sources([source], decode_sources.Shape(), DataSource())
+        (images,), _ = encoded_images.decode_images(
+            [source], encoded_images.TargetShape(), DataSource()
+        )
     return images
 
 
@@ -183,9 +185,9 @@ def test_threads_do_not_change_what_comes_out(
     write(tmp_path, "folder", broken=(5, 6, 31))
     digests = set()
     for threads, block in ((1, 500), (7, 2)):
-        monkeypatch.setattr(decode_sources, "MOST_THREADS", threads)
+        monkeypatch.setattr(encoded_images, "MOST_THREADS", threads)
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
-        monkeypatch.setattr(decode_sources, "BLOCK", block)
+        monkeypatch.setattr(encoded_images, "BLOCK", block)
         for memory in ("", SMALL):
             monkeypatch.setenv("IMBTUNE_MEMORY", memory)
             dataset = read("folder", tmp_path, skip_corrupt=True, size=8)
