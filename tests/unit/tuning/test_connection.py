@@ -19,7 +19,7 @@ def test_ray_has_the_status_command() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("--gpus-per-trial 0.3", "--gpus-per-trial 0.3 cannot be"),
+        ("--gpus-per-trial 0.3", "--gpus-per-trial 0.3 is not possible"),
         ("--address ray://127.0.0.1:10001", "a search cannot run through Ray Client"),
     ],
 )

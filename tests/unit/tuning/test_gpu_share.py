@@ -101,7 +101,7 @@ def test_candidates_of_a_large_machine_and_of_a_small_one() -> None:
 
 def test_what_is_typed_is_a_number_or_auto() -> None:
     assert [parse_share(text) for text in ("auto", "0.25", "2")] == ["auto", 0.25, 2.0]
-    with pytest.raises(ConfigError, match=r"--gpus-per-trial half: give 1/n such as 0.25"):
+    with pytest.raises(ConfigError, match=r"--gpus-per-trial 'half': give 1/n such as 0.25"):
         parse_share("half")
 
 

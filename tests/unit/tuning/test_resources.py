@@ -21,9 +21,9 @@ def test_a_cluster_may_have_its_gpus_still_to_come() -> None:
     assert vars(plan) == {"cpus": 1, "gpus": 0.5, "concurrent": 8}
     with pytest.raises(ConfigError, match="give --max-concurrent too"):
         plan_resources(head, 100, None, 0.5, None, may_grow=True)
-    with pytest.raises(ConfigError, match="the best has 1 GPUs"):
+    with pytest.raises(ConfigError, match="a machine here has 1 at most"):
         plan_resources([Node(4, 1)], 100, None, 2, 8, may_grow=True)
-    with pytest.raises(ConfigError, match=r"the best has no GPU$"):  # this machine does not grow
+    with pytest.raises(ConfigError, match="no machine has a GPU: give 0$"):  # this machine does not grow
         plan_resources(head, 100, None, 0.5, 8)
 
 
@@ -71,7 +71,7 @@ def test_resources_follow_from_the_nodes() -> None:
     [
         (9, None, "--cpus-per-trial 9: give 1 to 8"),
         (0, None, "--cpus-per-trial 0: give 1 to 8"),
-        (None, 1.0, "--gpus-per-trial 1: no machine here has that, the best has no GPU"),
+        (None, 1.0, "--gpus-per-trial 1: no machine has a GPU: give 0"),
     ],
 )
 def test_more_than_any_machine_has(cpus: int | None, gpus: float | None, line: str) -> None:

@@ -23,9 +23,9 @@ def test_a_start_that_was_interrupted_is_no_study(tmp_path: Path) -> None:
     """Its folder is neither searched nor resumed; the line says what to do with it."""
     (tmp_path / "runs/cut").mkdir(parents=True)
     (tmp_path / "runs/cut/space.yaml").write_text("knobs: {}")
-    with pytest.raises(StudyError, match="is no study, it has no study"):
+    with pytest.raises(StudyError, match="is not a study, it has no study"):
         resume_search(str(tmp_path / "runs/cut"), {}, print)
-    with pytest.raises(StudyError, match="holds no study: delete it, or give another --name"):
+    with pytest.raises(StudyError, match="exists, but is not a study: delete it"):
         new_store(SearchRequest(tiny_space(), 1, "cut", storage=str(tmp_path / "runs")))
 
 
@@ -46,6 +46,6 @@ def test_a_study_that_came_while_a_search_began_stays(
     monkeypatch.setattr(module, "connected", lambda _: nullcontext())
     monkeypatch.setattr(module, "settle_share", other_search)
     monkeypatch.setattr(module, "find_resources", lambda *_: Resources(1, 0.0, 1))
-    with pytest.raises(StudyError, match="exists already: give another name, --name cut-2"):
+    with pytest.raises(StudyError, match="exists already: give another name, such as --name cut-2"):
         getattr(module, begin)(request, print)
     assert store.read("study.yaml") == b"another"
