@@ -169,7 +169,7 @@ def test_a_study_in_a_bucket(bucket: str) -> None:
     assert study.winner and study.winner.number == 3
     assert study.evidence and study.evidence.seeds == 2
     assert len(study.finals) == 6
-    with pytest.raises(StudyError, match="is no study"):
+    with pytest.raises(StudyError, match="is not a study"):
         imbtune.load_study(join(bucket, "nothing"))
 
 
