@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from imbtune.errors import ConfigError
 from imbtune.progress import Log, no_line, print_line
 from imbtune.registry import Registry, Value
-from imbtune.runtime import limit_thread_spinning
 from imbtune.search_options import check_numbers, check_whole
 from imbtune.search_options import search_request as search_request
 
@@ -93,7 +92,6 @@ def search(
     Raises:
         ImbtuneError: before anything starts: the space, the data, the study's folder, resources.
     """
-    limit_thread_spinning()  # before torch is imported
     request = search_request(
         space,
         name=name,
@@ -141,11 +139,13 @@ def resume(
 ) -> Study | CalibrationOutcome:
     """Resume a search or a calibration that was interrupted or killed, from its last rungs.
 
+    The arguments that are not listed are those of `search`; None stands for the value that the
+    study began with.
+
     Args:
         study: its folder or URI.
         trials: another total of trials; None for the one that it began with.
-        gpus_per_trial, cpus_per_trial, max_concurrent, pack, address, time_budget, data: as in
-            `search`; None for what it began with, except for `time_budget`: no limit.
+        time_budget: as in `search`; None for no limit, whatever the study began with.
         log: is called with each line of progress; None for silence.
 
     Returns:
@@ -154,7 +154,6 @@ def resume(
     Raises:
         ImbtuneError: no study there, one that another process searches, other data.
     """
-    limit_thread_spinning()  # before torch is imported
     from imbtune.study.files import read_study
     from imbtune.study.request import CALIBRATION
 
@@ -231,7 +230,6 @@ def train(
     Raises:
         ImbtuneError: before anything is trained: the configuration, the data, the folder.
     """
-    limit_thread_spinning()  # before torch is imported
     from imbtune import train_input
     from imbtune.config.train_config import TrainConfig
     from imbtune.retrain import TrainResult, train_final
@@ -304,17 +302,16 @@ def calibrate(
 ) -> CalibrationOutcome:
     """Measure how well each rung predicts the finished model; `search(rungs="auto")` follows it.
 
+    The arguments that are not listed are those of `search`.
+
     Args:
         space: a name, the path of a file, or a space.
         trials: random configurations, at least 8; each is trained with two seeds.
         name: of the calibration's study; None for the space's with -calibration.
-        settings, epochs, seed, gpus_per_trial, cpus_per_trial, max_concurrent, pack, address,
-            storage, data, skip_corrupt, log: as in `search`.
 
     Raises:
         ImbtuneError: before anything starts; StudyError where too many trials failed.
     """
-    limit_thread_spinning()  # before torch is imported
     check_whole("trials", trials, 8)
     request = search_request(
         space,
@@ -368,18 +365,17 @@ def plan(
     The real scheduler runs in simulated time; how fast a trial trains is measured on this machine,
     or taken from a study.
 
+    The arguments that are not listed are those of `search`.
+
     Args:
         space: a name, the path of a file, or a space.
-        gpus, cpus: in all; None for this machine's.
+        gpus: in all; None for this machine's.
+        cpus: in all; None for this machine's.
         study: take the speed of this study's trials, and measure nothing.
-        trials, settings, epochs, seed, gpus_per_trial, cpus_per_trial, max_concurrent, storage,
-            sampler, rungs, calibration, never_prune, finals, final_seeds, data, skip_corrupt: of
-            the search, as in `search`.
 
     Raises:
         ImbtuneError: the space, the data, resources that no machine has.
     """
-    limit_thread_spinning()  # before torch is imported
     check_whole("gpus", gpus, 1)
     check_whole("cpus", cpus, 1)
     request = search_request(
