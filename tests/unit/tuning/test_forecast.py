@@ -318,7 +318,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "digits-lt: 12 trials on 640 CPUs, 12 at a time on 1 CPU each" in out
     for words in (
         "│      3 │",
-        "12 │   100% │",
+        "12 │  100% │",
         "for 0 runs of finals",
         "CPU hours",
         "at 2.5 per CPU",
