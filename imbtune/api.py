@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from imbtune.errors import ConfigError
 from imbtune.progress import Log, no_line, print_line
 from imbtune.registry import Registry, Value
-from imbtune.search_options import check_numbers, check_whole, search_request
+from imbtune.runtime import limit_thread_spinning
+from imbtune.search_options import check_numbers, check_whole
+from imbtune.search_options import search_request as search_request
 
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.config.train_config import TrainConfig
@@ -91,6 +93,7 @@ def search(
     Raises:
         ImbtuneError: before anything starts: the space, the data, the study's folder, resources.
     """
+    limit_thread_spinning()  # before torch is imported
     request = search_request(
         space,
         name=name,
@@ -151,6 +154,7 @@ def resume(
     Raises:
         ImbtuneError: no study there, one that another process searches, other data.
     """
+    limit_thread_spinning()  # before torch is imported
     from imbtune.study.files import read_study
     from imbtune.study.request import CALIBRATION
 
@@ -227,6 +231,7 @@ def train(
     Raises:
         ImbtuneError: before anything is trained: the configuration, the data, the folder.
     """
+    limit_thread_spinning()  # before torch is imported
     from imbtune import train_input
     from imbtune.config.train_config import TrainConfig
     from imbtune.retrain import TrainResult, train_final
@@ -309,6 +314,7 @@ def calibrate(
     Raises:
         ImbtuneError: before anything starts; StudyError where too many trials failed.
     """
+    limit_thread_spinning()  # before torch is imported
     check_whole("trials", trials, 8)
     request = search_request(
         space,
@@ -373,6 +379,7 @@ def plan(
     Raises:
         ImbtuneError: the space, the data, resources that no machine has.
     """
+    limit_thread_spinning()  # before torch is imported
     check_whole("gpus", gpus, 1)
     check_whole("cpus", cpus, 1)
     request = search_request(

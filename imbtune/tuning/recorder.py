@@ -1,8 +1,8 @@
 """The callback of a search: turns the reports of trials into the rows of a study.
 
-A trial's row is made from Optuna's journal, which the searcher updates first: Ray Tune passes a
-result to the searcher before it calls callbacks, and a test checks that order. A resumed search can
-therefore write the same rows again.
+A trial's row is made from Optuna's journal, which the searcher updates first: Ray Tune tells the
+searcher that a trial has ended before it calls callbacks, and a test checks that order
+(tests/integration/test_api.py). A resumed search can therefore write the same rows again.
 """
 
 from __future__ import annotations

@@ -152,6 +152,8 @@ def run_trials(
                 storage_path=folder,
                 callbacks=[callback],
                 verbose=0,
+                # it reports nothing; Ray's default in a notebook clears the cell's output
+                progress_reporter=tune.CLIReporter(),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()

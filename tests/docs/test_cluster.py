@@ -15,7 +15,6 @@ import yaml
 from typer.testing import CliRunner
 
 from imbtune.cli.main import app
-from imbtune.errors import ConfigError
 from imbtune.study.request import SearchRequest
 from imbtune.tuning.cluster.resources import Node, plan_resources
 
@@ -145,42 +144,3 @@ def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch)
     )
     in_full = plan_resources([pod] * group["maxReplicas"], *asked, None)
     assert at_first == in_full  # every pod is used, and nothing waits in the full cluster
-
-
-def test_a_head_node_without_gpus_has_no_say_in_gpu_trials() -> None:
-    plan = plan_resources([Node(32, 0), Node(4, 1), Node(4, 1)], 100, None, None, None)
-    assert vars(plan) == {"cpus": 1, "gpus": 0.25, "concurrent": 8}
-    with pytest.raises(ConfigError, match="give 1 to 4"):
-        plan_resources([Node(32, 0), Node(4, 1)], 100, 8, 0.5, None)
-
-
-def test_a_cluster_may_have_its_gpus_still_to_come() -> None:
-    head = [Node(2, 0)]
-    plan = plan_resources(head, 100, None, 0.5, 8, may_grow=True)
-    assert vars(plan) == {"cpus": 1, "gpus": 0.5, "concurrent": 8}
-    with pytest.raises(ConfigError, match="give --max-concurrent too"):
-        plan_resources(head, 100, None, 0.5, None, may_grow=True)
-    with pytest.raises(ConfigError, match="a machine here has 1 at most"):
-        plan_resources([Node(4, 1)], 100, None, 2, 8, may_grow=True)
-    with pytest.raises(
-        ConfigError, match=r"no machine has a GPU: give 0$"
-    ):  # this machine does not grow
-        plan_resources(head, 100, None, 0.5, 8)
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ("--gpus-per-trial 0.3", "--gpus-per-trial 0.3 is not possible"),
-        ("--address ray://127.0.0.1:10001", "a search cannot run through Ray Client"),
-    ],
-)
-def test_what_cannot_run_is_said_in_one_line(
-    args: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["search", "digits-lt", *args.split()], catch_exceptions=False)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir())

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from imbtune.spaces.search_space import SearchSpace
-from imbtune.spaces.space_file import parse_space
+from imbtune.spaces.space_file import load_space, parse_space
 from imbtune.study.journal import apply_pending_states, recorded_rungs, rungs_of
 from imbtune.study.records import RungRecord
 from imbtune.tuning.asha import RungScheduler
@@ -174,3 +175,30 @@ def told(trial: FrozenTrial) -> list[Any]:
     attributes = {k: v for k, v in trial.user_attrs.items() if not k.startswith("rung ")}
     values = [trial.intermediate_values, trial.value if trial.state.name == "COMPLETE" else None]
     return [trial.number, trial.state.name, trial.params, *values, attributes, rungs]
+
+
+def reached(number: int, budget: int, score: float) -> TuneDict:
+    """The result of a rung at 3 or 9 epochs, as Ray Tune passes it."""
+    rung = [scored_rung(number, budget, score)]
+    return trial_report(rung, {3: 0, 9: 1}[budget], budget == 9).to_tune(3)
+
+
+def suggestions(sampler: str, seed: int) -> list[TrialSpec]:
+    """What a sampler suggests for 26 trials of cifar10-lt, of which every third is stopped."""
+    study = optuna.create_study(direction="maximize")
+    searcher = OptunaSearcher(study, load_space("cifar10-lt"), 26, seed, 9, sampler=sampler)
+    drawn = []
+    for i in range(26):
+        drawn.append(spec := next_spec(searcher, i))
+        score = float(spec.settings[0]["optimizer.lr"])
+        searcher.on_trial_complete(f"t{i}", reached(i, 9 if i % 3 else 3, score))
+    return drawn
+
+
+def pending(sampler: str, many: int) -> list[TrialSpec]:
+    """The trials that a sampler suggests after 20 have ended, before another one ends."""
+    study = optuna.create_study(direction="maximize")
+    searcher = OptunaSearcher(study, load_space("digits-lt"), 100, 0, 9, sampler=sampler)
+    for i, spec in enumerate(next_specs(searcher, 20)):
+        searcher.on_trial_complete(f"t{i}", reached(i, 9, float(spec.settings[0]["optimizer.lr"])))
+    return [next_spec(searcher, 20 + i) for i in range(many)]

@@ -67,3 +67,13 @@ def test_threads_wait_without_spinning_unless_the_user_says_how(
 ) -> None:
     code = "import os, sys, imbtune.cli.main; assert 'torch' not in sys.modules; "
     assert run(code + "print(os.environ.get('GOMP_SPINCOUNT'))", **settings) == spins
+
+
+def test_who_imports_a_part_of_imbtune_keeps_the_collector_of_python() -> None:
+    code = (
+        "import gc; was = gc.get_threshold(); import imbtune.tuning.run_search, imbtune.cli.main\n"
+    )
+    asked = (
+        code + "assert gc.isenabled() and gc.get_threshold() == was and not gc.get_freeze_count()"
+    )
+    assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0

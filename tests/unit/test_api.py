@@ -56,6 +56,19 @@ def test_every_public_name_is_there() -> None:
     assert exported | {"__version__"} == set(imbtune.__all__)
 
 
+def test_training_limits_the_spinning_of_threads() -> None:
+    """As the command line does: on a busy machine they waste most of a training's time."""
+    code = """
+import json, os, imbtune
+before = os.environ.pop("GOMP_SPINCOUNT", None)
+try:
+    imbtune.train(preset="nope")
+except imbtune.ConfigError:
+    print(json.dumps(os.environ.get("GOMP_SPINCOUNT", os.environ.get("OMP_WAIT_POLICY"))))
+"""
+    assert in_new_process(code) is not None
+
+
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError, match="module 'imbtune' has no attribute 'serch'"):
         _ = imbtune.serch

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import weakref
 
 import pytest
@@ -39,13 +37,3 @@ def test_afterwards_all_is_as_before() -> None:
     with pytest.raises(RuntimeError), fewer_collections():
         raise RuntimeError
     assert gc.get_threshold() == before
-
-
-def test_who_imports_a_part_of_imbtune_keeps_the_collector_of_python() -> None:
-    code = (
-        "import gc; was = gc.get_threshold(); import imbtune.tuning.run_search, imbtune.cli.main\n"
-    )
-    asked = (
-        code + "assert gc.isenabled() and gc.get_threshold() == was and not gc.get_freeze_count()"
-    )
-    assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0

@@ -1,8 +1,7 @@
-"""The study on disk: Parquet that streams, a store that writes whole files, S3, W&B files."""
+"""The study on disk where writers are killed, in S3, and as W&B files."""
 
 from __future__ import annotations
 
-import datetime as dt
 import multiprocessing
 import os
 import signal
@@ -14,88 +13,14 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from table_rows import KNOBS, epoch_row, trial_row
 from wandb.proto import wandb_internal_pb2 as pb
 
-from imbtune.errors import StudyError
 from imbtune.storage import Store, join
 from imbtune.study.tables.parquet import ParquetSink, recover
 from imbtune.study.tables.schema import EPOCHS
 from imbtune.study.tables.wandb import WandbSink
-
-KNOBS = {"mix": str, "mix.omega": float, "model.width": int, "optimizer.nesterov": bool}
-METRICS = {
-    "balanced_accuracy": 0.5,
-    "accuracy": 0.6,
-    "macro_f1": 0.4,
-    "worst_class": 0.1,
-    "many": 0.9,
-    "medium": None,
-    "few": 0.2,
-    "recall": [0.1, 0.9],
-}
-
-
-def epoch_row(trial: int, epoch: int) -> dict[str, Any]:
-    now = dt.datetime.now(dt.UTC)
-    return {
-        "trial": trial,
-        "epoch": epoch,
-        "phase": "trunk",
-        "budget": 9,
-        "lr": 0.1,
-        "loss": 1.5,
-        "time": now,
-        **METRICS,
-    }
-
-
-def trial_row(trial: int) -> dict[str, Any]:
-    return {
-        "trial": trial,
-        "preset": None,
-        "state": "COMPLETE",
-        "score": 0.5,
-        "budget": 9,
-        "rung_budgets": [3, 9],
-        "rung_scores": [0.4, 0.5],
-        "images": 1000,
-        "seconds": 1.5,
-        "ended": dt.datetime.now(dt.UTC),
-        "node": "n",
-        "error": None,
-        "mix": "mamix",
-        "mix.omega": 0.25,
-        "model.width": 16,
-        "seed": 4294967295,
-        **METRICS,
-    }
-
-
-def test_rows_are_readable_while_they_stream_and_stand_once_in_the_end(tmp_path: Path) -> None:
-    store = Store(str(tmp_path / "study"))
-    sink = ParquetSink(store, KNOBS)
-    assert len(pd.read_parquet(tmp_path / "study/epochs")) == 0
-    for epoch in range(1, 6):
-        sink.epoch(epoch_row(0, epoch))
-        sink.flush()
-        assert list(pd.read_parquet(tmp_path / "study/epochs")["epoch"]) == list(
-            range(1, epoch + 1)
-        )
-    sink.trial(trial_row(0))
-    sink.close()
-    assert [p.name for p in (tmp_path / "study/epochs").iterdir()] == ["all.parquet"]
-    assert list(pd.read_parquet(tmp_path / "study/epochs")["epoch"]) == [1, 2, 3, 4, 5]
-    trials = pq.read_table(tmp_path / "study/trials")
-    assert trials.schema.field("mix.omega").type == pa.float64()
-    assert trials.schema.field("model.width").type == pa.int64()
-    (row,) = trials.to_pylist()
-    assert row["mix.omega"] == 0.25
-    assert row["rung_scores"] == [0.4, 0.5]
-    assert row["recall"] == [0.1, 0.9]
-    assert row["optimizer.nesterov"] is None
-    assert sorted(p.name for p in (tmp_path / "study").iterdir()) == ["epochs", "trials"]
 
 
 def stream_until_killed(place: str) -> None:
@@ -161,26 +86,6 @@ def test_a_reader_and_a_kill_never_find_a_table_missing_or_twice(tmp_path: Path)
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
     assert pd.read_parquet(tmp_path / "epochs")["epoch"].tolist() == [1, 2, 3]
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    store = Store(str(tmp_path / "a"))
-    assert store.is_empty()
-    store.write("x.yaml", b"one")
-    store.write("x.yaml", b"two")
-    assert store.read("x.yaml") == b"two"
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["x.yaml"]
-    assert not store.is_empty()
-
-
-def test_a_storage_that_cannot_be_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="cannot use the storage foo://x") as caught:
-        Store("foo://x")
-    assert "\n" not in str(caught.value)
-    (tmp_path / "file").write_text("")
-    assert not Store(str(tmp_path / "file")).is_empty()
-    with pytest.raises(StudyError, match="cannot write to the storage"):
-        Store(str(tmp_path / "file" / "study")).create()
 
 
 def test_a_study_in_a_bucket(bucket: str) -> None:

@@ -10,13 +10,10 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.trial import TrialState
-from scripted import BUDGETS, ScriptedSearch, tiny_space, told
+from scripted import ScriptedSearch, tiny_space, told
 
-from imbtune.config.train_config import TrainConfig
-from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
-from imbtune.study.journal import FILE, open_journal, rungs_of
+from imbtune.study.journal import FILE, open_journal
 
 FAST = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # a journal is synced at every line
 
@@ -76,46 +73,3 @@ def test_a_search_by_tpe_cut_off_twice_ends_as_one_that_was_not(
     _, again, resumed = searched(second[:end], late, "tpe", 26)
     assert again == trials
     assert resumed.scheduler.never_pruned == search.scheduler.never_pruned
-
-
-class CutOffError(Exception):
-    """Stands for a kill."""
-
-
-class CutSpace(SearchSpace):
-    """A space that is cut off in the middle of asking for a trial."""
-
-    asked = 0
-
-    def suggest(self, trial: Any, seed: int) -> TrainConfig:
-        """All settings; of the fourth trial, the first ones."""
-        CutSpace.asked += 1
-        if CutSpace.asked == 4:
-            for knob in self.knobs[:3]:
-                knob.suggest(trial)
-            raise CutOffError
-        return super().suggest(trial, seed)
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_unfinished_trials_are_handed_out_first(sampler: str, tmp_path: Path) -> None:
-    whole = ScriptedSearch(optuna.create_study(direction="maximize"), tiny_space(), 8, sampler)
-    whole.run()
-    CutSpace.asked = 0
-    with open_journal(Store(str(tmp_path)), "s") as journal:
-        search = ScriptedSearch(journal.study, CutSpace(**vars(tiny_space())), 8, sampler)
-        with pytest.raises(CutOffError):
-            search.run()
-        running = [t.number for t in journal.study.trials if t.state == TrialState.RUNNING]
-        reached = {t.number: len(rungs_of(t)) for t in journal.study.trials}
-    assert running[-1] == 3
-    with open_journal(Store(str(tmp_path)), "s") as journal:
-        resumed = ScriptedSearch(journal.study, tiny_space(), 8, sampler)
-        resumed.run()
-        assert [told(t) for t in journal.study.trials] == [told(t) for t in whole.study.trials]
-    first = resumed.given[: len(running)]
-    assert [given.number for given in first] == running
-    assert [given.number for given in resumed.given[len(running) :]] == [4, 5, 6, 7]
-    for handed in first:
-        assert handed.reached_budget == [0, *BUDGETS][reached[handed.number]]
-        assert handed.images == [100 * handed.reached_budget]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,3 +90,8 @@ def test_packed_trials_score_as_they_do_alone(study: Path) -> None:
         number = trials["trial"][trials["state"] == state].iloc[-1]
         again = run("train", "--trial", "runs/digits-lt", str(number), cwd=study.parents[1])
         assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_the_actor_that_Tune_sees_does_not_load_torch() -> None:
+    code = "import sys, imbtune.tuning.packing.ray_hosts; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

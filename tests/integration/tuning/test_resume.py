@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
@@ -22,20 +21,13 @@ import yaml
 from command import run, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from scripted import tiny_space
 
 from imbtune.errors import StudyError
-from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store, join
 from imbtune.study.files import read_study
 from imbtune.study.journal import read_trials
-from imbtune.study.request import SearchRequest
-from imbtune.tuning import run_search
-from imbtune.tuning.calibration import run_calibration
-from imbtune.tuning.cluster.resources import Resources
 from imbtune.tuning.reproduce import repeat_trial
 from imbtune.tuning.run_search import resume_search
-from imbtune.tuning.session import new_store
 
 # a row is one of these; and what depends on the clock or on the process
 KEYS = {
@@ -264,16 +256,19 @@ def other_data(study: Path) -> None:
         (lambda s: shutil.rmtree(s), "is not a study, it has no study.yaml: give a study's folder"),
         (lambda s: (s / "study.yaml").unlink(), "has no study.yaml"),
         (lambda s: (s / "space.yaml").unlink(), "space.yaml"),
-        (rewrite("study.yaml", "  sampler: tpe", "  smapler: tpe"), "smapler='tpe' is no setting"),
-        (rewrite("study.yaml", "  trials: 13", "  trials: many"), "trials='many' is no setting"),
+        (
+            rewrite("study.yaml", "  sampler: tpe", "  smapler: tpe"),
+            "smapler='tpe' is not an option",
+        ),
+        (rewrite("study.yaml", "  trials: 13", "  trials: many"), "trials='many' is not an option"),
         (rewrite("study.yaml", "request:", "asked:"), "KeyError('request')"),
         (rewrite("study.yaml", "request:", "request:\nasked:"), "study.yaml ("),
         (rewrite("study.yaml", "\ndata:", "\nimages:"), "KeyError('data')"),
         (rewrite("study.yaml", "  gpus:", "  gpu:"), "KeyError('resources: gpus')"),
-        (lambda s: (s / "journal.log").unlink(), "has trials and no journal.log: put it back"),
+        (lambda s: (s / "journal.log").unlink(), "has trials and no journal.log: restore the file"),
         (lambda s: (s / "journal.log").write_text("a\nb\n"), "journal.log ("),
         (first_lines, "from a backup, or start a new search with another --name"),
-        (other_data, "the data differ from those that the study straight began with"),
+        (other_data, "the data differs from the data that the study straight began with"),
         (lambda s: (s / "trials/all.parquet").write_bytes(b"no"), "cannot read the table"),
     ],
     ids=lambda value: value if isinstance(value, str) else "study",
@@ -299,38 +294,6 @@ def test_no_study_to_resume(tmp_path: Path) -> None:
     )
 
 
-def test_a_start_that_was_interrupted_is_no_study(tmp_path: Path) -> None:
-    """Its folder is neither searched nor resumed; the line says what to do with it."""
-    (tmp_path / "runs/cut").mkdir(parents=True)
-    (tmp_path / "runs/cut/space.yaml").write_text("knobs: {}")
-    with pytest.raises(StudyError, match="is not a study, it has no study"):
-        resume_search(str(tmp_path / "runs/cut"), {}, print)
-    with pytest.raises(StudyError, match="is not a study: delete it, or give another --name"):
-        new_store(SearchRequest(tiny_space(), 1, "cut", storage=str(tmp_path / "runs")))
-
-
-@pytest.mark.parametrize("begin", ["run_search", "run_calibration"])
-def test_a_study_that_came_while_a_search_began_stays(
-    begin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """DataSource data and measuring take a while, in which another search of the name may end."""
-    request = SearchRequest(load_space("digits-lt"), 8, "cut", storage=str(tmp_path))
-    store = Store(request.path)
-
-    def other_search(request: SearchRequest, *_: object) -> SearchRequest:
-        store.create()
-        store.write("study.yaml", b"another")
-        return request
-
-    module = run_search if begin == "run_search" else run_calibration
-    monkeypatch.setattr(module, "connected", lambda _: nullcontext())
-    monkeypatch.setattr(module, "settle_share", other_search)
-    monkeypatch.setattr(module, "find_resources", lambda *_: Resources(1, 0.0, 1))
-    with pytest.raises(StudyError, match="exists already: give another name, --name cut-2"):
-        getattr(module, begin)(request, print)
-    assert store.read("study.yaml") == b"another"
-
-
 def test_a_trial_again_to_the_last_bit(straight: Path) -> None:
     """One that finished, and one that was stopped; a late variant by itself."""
     rows = read(straight, "trials")
@@ -340,7 +303,7 @@ def test_a_trial_again_to_the_last_bit(straight: Path) -> None:
         number = rows[chosen]["trial"].tolist()[0]
         done = run("train", "--trial", str(straight), str(number), cwd=straight.parents[1])
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "Every loss and score is the recorded one, to the last bit." in done.stdout
+        assert "Every loss and score equals the recorded one, to the last bit." in done.stdout
         row = rows[rows["trial"] == number].iloc[0]
         assert done.stdout.count("as recorded") == len(row["rung_scores"])
 
@@ -363,7 +326,7 @@ def test_a_repeated_trial_that_differs_says_so(straight: Path) -> None:
         (["99"], "has no trial 99: give one of 0 to 12"),
         (
             ["0", "--preset", "erm", "--seeds", "2"],
-            "0 is trained as it was: leave --preset, --seeds out",
+            "0 trains the trial exactly as its search did: leave --preset, --seeds out",
         ),
     ],
 )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,9 @@ import pandas as pd
 import plain_search
 import pytest
 import torch
-from data_files import write_split
 from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
 from searches import Searched
-from small_data import make_images
 from spread import Row, quartiles
 
 from imbtune.config.train_config import TrainConfig
@@ -41,18 +37,6 @@ STARTUP = {"python": [0.01, 0.01, 0.02], "import": [0.02, 0.02, 0.03], "help": [
 
 
 # ---- what the documents show ---------------------------------------------------------------------
-
-
-def test_the_documents_show_the_figures_that_are_kept() -> None:
-    document = bench.DOCUMENT.read_text(encoding="utf-8")
-    assert document == bench.written(document, bench.section(bench.RESULTS))
-
-
-def test_every_benchmark_has_its_heading() -> None:
-    """With figures or without: other documents refer to them."""
-    for results in (bench.RESULTS, Path("nowhere")):
-        headings = [s for s in bench.section(results).splitlines() if s.startswith("### ")]
-        assert headings == [f"### {title}" for title in bench.TITLES.values()]
 
 
 def keep(folder: Path, name: str, figures: Any, **machine: Any) -> None:
@@ -77,20 +61,6 @@ def test_only_what_is_between_the_marks_is_replaced() -> None:
     assert bench.written(document, "new") == f"before\n{bench.BEGIN}\n\nnew\n\n{bench.END}\nafter\n"
     with pytest.raises(ValueError, match="lacks its marks"):
         bench.written("before\nafter\n", "new")
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["stepp"], "unknown benchmark 'stepp': choose from step, "),
-        (["step", "--repeats", "0"], "--repeats must be at least 1, got 0"),
-    ],
-)
-def test_what_cannot_be_run_is_one_line(options: list[str], says: str) -> None:
-    command = [sys.executable, str(bench.HERE / "bench.py"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {says}") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -150,16 +120,6 @@ def test_memory_knows_the_processes_below_a_search() -> None:
     me = Path(f"/proc/{os.getpid()}")
     assert memory._is_below(me, os.getppid())
     assert not memory._is_below(Path(f"/proc/{os.getppid()}"), os.getpid())
-
-
-def test_the_cache_is_measured_on_files(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        write_split(tmp_path, split, make_images([1] * 10, 32, 3))
-    command = [sys.executable, str(bench.HERE / "cache.py"), "--repeats", "1"]
-    left_out = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(left_out.stdout) is None and "IMBTUNE_DATA" in left_out.stderr
-    done = subprocess.run([*command, "--data", str(tmp_path)], capture_output=True, check=True)
-    assert set(json.loads(done.stdout)) == {"first", "second", "ratio"}
 
 
 # ---- the plain search is the same search ---------------------------------------------------------

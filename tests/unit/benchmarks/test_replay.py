@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import recorded
 import replay
 from contenders import ALL, MAIN, PLAIN, RANDOM, OptunaHyperband, ours_pruning_all
 from recorded import Recorded
+from recorded_table import BUDGETS, PHASES, N, write_table
 
-from imbtune.methods.lr_schedules import Phases
-from imbtune.training.phases import calibration_segments, rung_segments
+from imbtune.training.phases import rung_segments
 from imbtune.tuning.forecast.simulate import simulate
-
-ROOT = Path(__file__).resolve().parents[3]
-BUDGETS, N = [1, 3, 9, 27], 12
-PHASES = Phases(warmup=0.0, cooldown=0.4)
-
-
-def write_table(folder: Path) -> None:
-    """Scores at random; rows as record.py writes them, with a third seed's run missing once."""
-    rng = np.random.default_rng(0)
-    rungs, curves = [], []
-    for n in range(N):
-        settings = {"epochs": 27, "schedule.cooldown": 0.4, "schedule.warmup": 0.0}
-        for s in calibration_segments(BUDGETS, PHASES):
-            at = {"config": n, "seed": 0, "kind": s.kind, "budget": s.budget}
-            for epoch in (*s.epochs, *s.branch):
-                score = rng.random()
-                curves.append({**at, "score": score, "epoch": epoch.index, "phase": epoch.phase})
-            rungs.append({**at, "score": score, **settings})
-        for seed in (1, 2) if n else (1,):
-            score = rng.random()
-            rungs.append(
-                {"config": n, "seed": seed, "kind": "cooldown", "budget": 27, "score": score}
-            )
-    pd.DataFrame(rungs).to_parquet(folder / "made-up-rungs.parquet")
-    pd.DataFrame(curves).to_parquet(folder / "made-up-curves.parquet")
 
 
 @pytest.fixture
@@ -136,19 +108,3 @@ def test_optuna_is_asked_and_told(table: Recorded) -> None:
         mine = [e.result for e in events if e.trial == i]
         assert trial.intermediate_values == {r["epoch"]: r["score"] for r in mine}
         assert (trial.state.name == "COMPLETE") == (mine[-1]["epoch"] == 27)
-
-
-def test_the_command(tmp_path: Path) -> None:
-    write_table(tmp_path)
-    options = f"--recorded {tmp_path} --replays 2 --workers 1 8 --jobs 1 --figure {tmp_path}/f.png"
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks/search/replay.py"), *options.split()],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    for label in ALL:
-        assert f"\n| {label} | 0." in done.stdout
-    assert "**made-up, 8 workers**" in done.stdout and "11 configurations" in done.stdout
-    assert (tmp_path / "f.png").stat().st_size > 10_000

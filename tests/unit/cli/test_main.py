@@ -98,7 +98,7 @@ WRONG_SEARCHES = [
     ("digits-lt --gpus-per-trial 99", "--gpus-per-trial 99: "),
     ("digits-lt --gpus-per-trial -1", "--gpus-per-trial -1 is not possible"),
     ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
-    ("digits-lt --time-budget soon", "--time-budget soon: give a time such as 90s, 30m or 2h"),
+    ("digits-lt --time-budget soon", "--time-budget 'soon': give a time such as 90s, 30m or 2h"),
     ("digits-lt --name a/b", "--name 'a/b': use letters, digits"),
     ("digits-lt --storage foo://x", "cannot use the storage foo://x/digits-lt"),
     ("digits-lt --data nowhere", "no data folder nowhere"),
@@ -112,7 +112,7 @@ WRONG_SEARCHES = [
     ("digits-lt --address local", "--address local is no cluster"),
     ("digits-lt --address=", "--address '': it is empty: give a value, or leave it out"),
     ("digits-lt --name=", "--name '': it is empty"),
-    ("digits-lt --time-budget=", "--time-budget '': it is empty"),
+    ("digits-lt --time-budget=", "--time-budget '': give a time such as 90s"),
     ("digits-lt --rungs prefixes", "unknown value for --rungs 'prefixes': did you mean 'prefix'?"),
     ("digits-lt --wandb on", "unknown value for --wandb 'on'"),
     ("digits-lt --set seed=7", "--set seed=7: give --seed"),
@@ -123,7 +123,6 @@ WRONG_SEARCHES = [
     ("digits-lt --trials 0", "Invalid value"),
     ("digits-lt --trails 5", "No such option"),
     (". --trials 5", "the space . is a folder: give the path of a YAML file"),
-    ("digits-lt --storage /proc/nothing", "cannot write to"),
 ]
 
 

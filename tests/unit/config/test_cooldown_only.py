@@ -2,100 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import hypothesis
 import numpy as np
 import optuna
 import pytest
-import torch
+from cooldown_settings import SMALL, config_of, late_settings, slot_of, trunk_choices, trunk_of
 from hypothesis import strategies as st
 from scripted import BUDGETS, FAILS, SEED, ScriptedSearch, score_of, tiny_space
-from short_runs import CHEAP, DATA, everything, same
+from short_runs import CHEAP, same
 
 from imbtune.config.cooldown_only import can_be_cooldown_only, is_cooldown_only, trunk_settings
-from imbtune.config.train_config import TrainConfig, active
+from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.seeds import trial_seed
-from imbtune.spaces.search_space import SearchedKnob
 from imbtune.spaces.space_file import list_spaces, load_space
 from imbtune.study.journal import rungs_of
-from imbtune.training.loop import train_epoch
-from imbtune.training.phases import trunk
-from imbtune.training.state import TrainState
 from imbtune.tuning.cooldown_variants import shared_params
-
-SMALL = {"model": "small_cnn", "model.width": 2, "batch_size": 30, "precision": "float32"}
-
-KNOBS: dict[
-    str, SearchedKnob
-] = {}  # every choice of every shipped space; the widest list where spaces differ
-for _name in list_spaces():
-    for _knob in load_space(_name).knobs:
-        if len(_knob.choices) >= len(KNOBS.get(_knob.key, _knob).choices):
-            KNOBS[_knob.key] = _knob
-
-
-def values_of(key: str) -> st.SearchStrategy[Any]:
-    """What the shipped spaces search a knob among."""
-    knob = KNOBS[key]
-    if knob.choices:
-        return st.sampled_from(knob.choices)
-    whole = knob.type is int
-    return st.integers(int(knob.low), int(knob.high)) if whole else st.floats(knob.low, knob.high)
-
-
-def drawn(draw: st.DrawFn, keys: list[str]) -> dict[str, Any]:
-    return {key: draw(values_of(key), key) for key in keys}
-
-
-def slot_of(key: str) -> str:
-    return key.partition(".")[0]
-
-
-@st.composite
-def late_settings(draw: st.DrawFn) -> dict[str, Any]:
-    """Settings of which none acts before the cool-down, chosen by hand from what they do."""
-    keys = [key for key in KNOBS if slot_of(key) in ("schedule", "after", "weights")]
-    late = drawn(draw, [*keys, "mix.late"])
-    late["schedule.drop"] = draw(st.sampled_from([0.01, 0.3]))
-    late["weights.schedule"] = draw(st.sampled_from(["never", "deferred", "linear", "cosine"]))
-    late["weights.reduction"] = draw(st.sampled_from(["weighted_mean", "mean"]))
-    late["generate"] = draw(st.sampled_from(["none", "deepsmote", "m2m"]))
-    return {**late, "generate.schedule": "deferred", **CHEAP.get(late["generate"], {})}
-
-
-@st.composite
-def trunk_choices(draw: st.DrawFn) -> dict[str, Any]:
-    slots = ("mix", "loss", "sampler", "optimizer")
-    keys = [k for k in KNOBS if slot_of(k) in slots and k != "mix.late"]
-    return drawn(draw, keys) | {"seed": draw(st.integers(0, 3)), "epochs": 6, **SMALL}
-
-
-def config_of(settings: Mapping[str, Any]) -> TrainConfig:
-    """A configuration without the knobs that its parts do not have."""
-    return TrainConfig.from_settings(active(settings))
-
-
-def trunk_of(config: TrainConfig, epochs: int) -> tuple[Any, int, list[torch.Tensor]]:
-    state = TrainState(config, DATA)
-    epochs_left = trunk(0, epochs, config.epochs, config.schedule.shared)
-    logs = [train_epoch(state, DATA, epoch) for epoch in epochs_left]
-    return [(log.lr, log.loss) for log in logs], state.passes, everything(state)
-
-
-@hypothesis.settings(max_examples=60)
-@hypothesis.given(trunk_choices(), late_settings(), late_settings())
-def test_trunks_are_equal_to_the_bit_where_late_settings_alone_differ(
-    shared: dict[str, Any], one: dict[str, Any], other: dict[str, Any]
-) -> None:
-    configs = [config_of({**shared, **late}) for late in (one, other)]
-    assert trunk_settings(configs[0]) == trunk_settings(configs[1])
-    epochs = min(3, *(config.schedule.shared.trunk_epochs(6) for config in configs))
-    (losses, passes, kept), (others, other_passes, also) = (trunk_of(c, epochs) for c in configs)
-    assert losses == others and passes == other_passes
-    assert same(kept, also)
 
 
 @hypothesis.given(trunk_choices(), late_settings())

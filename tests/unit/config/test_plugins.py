@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pickle
-import shutil
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from command import run
+from plugin_files import HEAD, MODEL, RULE, SPACE, loss, write_space
 from small_data import make_splits
 from typer.testing import CliRunner
 
 from imbtune import train_input
 from imbtune.cli.main import app
-from imbtune.config import plugins
 from imbtune.config.plugins import (
     PluginModule,
     copy_sources,
@@ -33,84 +28,12 @@ from imbtune.config.slots import SLOTS, all_knobs, registries
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.spaces.space_file import load_space
-from imbtune.storage import Store, join
-from imbtune.trained_model import load_model
+from imbtune.storage import Store
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.phases import rung_segments
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.training.rungs import RungResult, train_through_rungs
 from imbtune.tuning.run_search import knob_types
-
-HEAD = """
-from typing import Annotated
-import numpy as np
-import torch
-from torch import nn
-from imbtune.data.load import DataSource, datasets
-from imbtune.data.splits import Dataset, Images, Preprocessing
-from imbtune.methods.mixing.blending import Blend, blends
-from imbtune.methods.posthoc import Adjustment, posthoc_methods
-from imbtune.methods.optimizers import optimizers
-from imbtune.methods.mixing.label_rules import label_rules
-from imbtune.methods.losses import ce, losses
-from imbtune.methods.mixing.pairing import pairings
-from imbtune.methods.class_sampling import samplers
-from imbtune.methods.lr_schedules import schedules
-from imbtune.methods.class_weights import weights
-from imbtune.models.networks import Backbone, models
-from imbtune.registry import Knob
-"""
-
-
-def loss(name: str = "steep", knob: str = "steepness", factor: str = "1") -> str:
-    return f"""{HEAD}
-@losses.register("{name}", help="for this test")
-def part(counts_K, *, {knob}: Annotated[float, Knob("how much", 0, 9, search=(0, 2))] = 1):
-    return ce(counts_K)._replace(bias_K={factor} * {knob} * counts_K.log())
-"""
-
-
-RULE = """
-@label_rules.register("sharp", help="for this test")
-def sharp(lam_B, n_i_B, n_j_B, *, sharpness: Annotated[float, Knob("p", 0.1, 9, (1, 4))] = 2):
-    return lam_B**sharpness / (lam_B**sharpness + (1 - lam_B) ** sharpness)
-"""
-MODEL = """
-class Tiny(nn.Module):
-    def __init__(self, channels, width):
-        super().__init__()
-        self.inner = nn.Linear(channels * 16, width)
-
-    def forward(self, images_BCHW):
-        pooled = nn.functional.adaptive_avg_pool2d(images_BCHW, 4)
-        return self.inner(pooled.flatten(1)).relu()
-
-@models.register("tiny", help="for this test")
-def tiny(channels, *, width: Annotated[int, Knob("units", 1, 1024)] = 8):
-    return Backbone(Tiny(channels, width), width)
-"""
-SPACE: dict[str, Any] = {
-    "imports": ["my_parts"],
-    "data": {"name": "digits", "head": 60, "ratio": 10, "val_per_class": 5},
-    "train": {"model": "tiny", "epochs": 2},
-    "rungs": {"count": 1},
-    "presets": [],
-    "knobs": {
-        "mix": ["shuffle+linear+sharp"],
-        "mix.sharpness": None,
-        "loss": ["steep"],
-        "loss.steepness": None,
-        "model.width": {"low": 4, "high": 12},
-    },
-}
-
-
-def write_space(folder: Path, source: str = "", **changes: Any) -> Path:
-    """`mine.yaml` and `my_parts.py` in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "my_parts.py").write_text(source or loss() + RULE + MODEL, encoding="utf-8")
-    (folder / "mine.yaml").write_text(yaml.safe_dump(SPACE | changes), encoding="utf-8")
-    return folder / "mine.yaml"
 
 
 def load_from(folder: Path, *names: str) -> tuple[PluginModule, ...]:
@@ -471,91 +394,7 @@ def test_a_part_that_breaks_its_contract_is_one_line(
     check_plugins(plugin_parts(["another"]), splits)  # what is not used is not tried
 
 
-# ---- workers, studies, buckets, models -----------------------------------------------------------
-
-
-def test_a_file_comes_with_its_source_to_a_process_that_does_not_have_it(tmp_path: Path) -> None:
-    """As Ray sends it: pickled, with the settings of a trial that uses it."""
-    path = write_space(tmp_path / "here")
-    space = load_space(str(path))
-    content = pickle.dumps((space.imports, space.base().flat() | {"loss": "steep"}))
-    shutil.rmtree(tmp_path / "here")
-    code = """
-import pickle, sys
-from imbtune.config import plugins
-from imbtune.config.plugins import register
-from imbtune.config.train_config import TrainConfig
-imports, settings = pickle.loads(sys.stdin.buffer.read())
-register(imports)
-register(imports)
-config = TrainConfig.from_settings(settings)
-print(config.loss.knobs["steepness"], config.model.name)
-try:
-    config.loss.make(None)
-except TypeError:
-    import traceback
-    print("counts_K.log()" in traceback.format_exc())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=content, cwd=tmp_path, capture_output=True, check=False
-    )
-    assert done.stdout.decode().split() == ["1.0", "tiny", "True"], done.stderr.decode()
-
-
-def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
-    """A real search; then the study moves, the original goes, and the winner is trained, read
-    again from what that left, and loaded in a fresh process."""
-    path = write_space(tmp_path / "home")
-    source = (tmp_path / "home" / "my_parts.py").read_bytes()
-    searched = run("search", path.name, "--trials", "1", cwd=path.parent)
-    assert searched.returncode == 0, searched.stdout + searched.stderr
-    study = tmp_path / "moved"
-    shutil.move(path.parent / "runs" / "mine", study)
-    shutil.rmtree(path.parent)
-    assert (study / "my_parts.py").read_bytes() == source
-    recorded = yaml.safe_load((study / "study.yaml").read_text())["imports"]
-    digest = hashlib.sha256(source).hexdigest()
-    assert recorded == {"my_parts": {"file": "my_parts.py", "sha256": digest}}
-    best = yaml.safe_load((study / "best.yaml").read_text())
-    assert best["imports"] == ["my_parts"]
-    assert best["mix"]["name"] == "shuffle+linear+sharp" and 1 <= best["mix"]["sharpness"] <= 4
-    trained = run("train", "moved/best.yaml", "--epochs", "1", cwd=tmp_path)
-    assert trained.returncode == 0, trained.stderr
-    assert (study / "best" / "my_parts.py").read_bytes() == source
-    given = train_input.from_file(str(study / "best" / "config.yaml"), {})
-    assert given.config.flat()["mix.sharpness"] == best["mix"]["sharpness"]
-    assert [module.source for module in given.imports] == [source]
-    code = """
-from imbtune.trained_model import load_model
-model = load_model("moved/best/model-seed0.pt")
-print(type(model.network.backbone).__name__, type(model.network.backbone).__module__)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.stdout == "Tiny my_parts\n", done.stderr
-    (study / "best" / "my_parts.py").unlink()
-    with pytest.raises(
-        ConfigError, match=r"imports: there is neither .*/moved/best/my_parts\.py nor an i"
-    ):
-        load_model(study / "best" / "model-seed0.pt")
-
-
-def test_a_configuration_in_a_bucket_finds_its_file_there(bucket: str, tmp_path: Path) -> None:
-    space = load_space(str(write_space(tmp_path)))
-    config = TrainConfig.from_settings({"loss": "steep", "loss.steepness": 2})
-    store = Store(join(bucket, "mine"))
-    copy_sources(space.imports, store)
-    content = plugins.with_imports(config.nested(), space.imports)
-    store.write("best.yaml", yaml.safe_dump(content).encode())
-    plugins._unload("my_parts")
-    place = join(store.path, "best.yaml")
-    given = train_input.from_file(place, {})
-    assert given.config == config
-    assert given.imports[0].source == space.imports[0].source
-    store.write("best.yaml", yaml.safe_dump(content | {"imports": ["my_prts"]}).encode())
-    with pytest.raises(ConfigError, match=r"imports: there is neither s3://.*/mine/my_prts\.py"):
-        train_input.from_file(place, {})
+# ---- in commands --------------------------------------------------------------------------------
 
 
 def test_a_preset_with_a_space_brings_the_modules_of_the_space(tmp_path: Path) -> None:

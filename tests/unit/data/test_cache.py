@@ -7,8 +7,6 @@ import os
 import pickle
 import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,32 +32,11 @@ from imbtune.data import cache, cache_file
 from imbtune.data.images import EncodedPixels
 from imbtune.data.imbalance import Imbalance
 from imbtune.data.load import DataSource, datasets, load
-from imbtune.data.source import cache_folder
 from imbtune.data.splits import Dataset, search_splits
 
 SMALL = "1KB"
 FILES = ("cinic10", "tiny_imagenet", "folder", "parquet")  # of encoded images
 NEVER_READ = ("valid", "wnids.txt")
-FINGERPRINT = "1d5ca990ca897a03638b5cb32acbbed7dff6fd9da87bd202400fec9843377372"
-CHILD = """
-import sys, time
-from pathlib import Path
-from imbtune.data.sources import user
-from imbtune.data.load import DataSource, load
-from imbtune.data.imbalance import Imbalance
-from imbtune.data.splits import search_splits
-
-def slowly(*args, read=user.decode_images):
-    print("decoding", flush=True)
-    time.sleep(0.5)
-    return read(*args)
-
-user.decode_images = slowly
-print("ready", flush=True)
-sys.stdin.readline()
-dataset = load("parquet", {"size": 8}, DataSource(Path(sys.argv[1])))
-print(search_splits(dataset, Imbalance("as_is")).fingerprint())
-"""
 
 
 def write_folder(root: Path) -> None:
@@ -416,23 +393,6 @@ def test_no_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load("parquet", data_source=DataSource(root)).notes == ()
 
 
-def test_two_processes_that_race_decode_once(root: Path, place: Path) -> None:
-    write_parquet(root)
-    script = [sys.executable, "-c", CHILD, str(root)]
-    pipe = subprocess.PIPE
-    racers = [subprocess.Popen(script, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
-    assert [racer.stdout.readline() for racer in racers if racer.stdout] == ["ready\n"] * 2
-    for racer in racers:
-        assert racer.stdin
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    said = [racer.communicate(timeout=60)[0].splitlines() for racer in racers]
-    expected = search_splits(datasets["parquet"].make(DataSource(root), size=8), Imbalance("as_is"))
-    assert [lines[-1] for lines in said] == [expected.fingerprint()] * 2
-    assert sorted(lines[:-1] for lines in said) == [[], ["decoding"]]
-    assert [path.suffix for path in entries(place)] == [".images"]
-
-
 def test_old_entries_go_when_one_is_written(root: Path, place: Path, tmp_path: Path) -> None:
     write_parquet(root)
     load("parquet", data_source=DataSource(root))
@@ -456,13 +416,3 @@ def test_mapped_splits_survive_a_pickle_and_an_entry_that_goes(root: Path, place
     path.unlink()
     assert pickle.loads(pickle.dumps(splits)).fingerprint() == splits.fingerprint()
     assert equal(dataset, datasets["parquet"].make(DataSource(root)))
-
-
-def test_real_cifar10_is_the_same(real_cifar10: Path) -> None:
-    """As it was before there was a cache; the entry is that of all tests."""
-    os.environ.pop("IMBTUNE_CACHE")
-    first, second = (load("cifar10", data_source=DataSource(real_cifar10)) for _ in range(2))
-    splits = search_splits(second, Imbalance("exp", ratio=100))
-    assert equal(first, second)
-    assert splits.fingerprint() == FINGERPRINT
-    assert cache_folder("decoded").is_dir()

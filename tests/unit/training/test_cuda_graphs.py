@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from recorded_steps import InPlace, outcome, plain_data
 from short_runs import (
     CPU,
     DATA,
@@ -32,38 +33,19 @@ from torch.utils._pytree import tree_map_only
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.losses import losses
 from imbtune.models.networks import Backbone, models
-from imbtune.spaces.presets import PRESETS
 from imbtune.training.device.cuda_graphs import (
     MAX_KEPT,
     GraphedModel,
     GraphedModelPool,
-    Run,
     explain_capture_errors,
 )
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import rung_segments
-from imbtune.training.rungs import RungResult, train_through_rungs
+from imbtune.training.rungs import train_through_rungs
 from imbtune.training.state import TrainState
 
 HAS_GPU = torch.cuda.is_available()
-
-
-class InPlace:
-    """Repeats a run on the tensors of its first, and counts."""
-
-    recorded = 0
-
-    def __call__(self, run: Run) -> Run:
-        made = run()
-        type(self).recorded += 1
-
-        def replay() -> list[Tensor]:
-            for kept, new in zip(made, run(), strict=True):
-                kept.copy_(new)
-            return made
-
-        return replay
 
 
 @pytest.fixture
@@ -73,31 +55,6 @@ def recording() -> DeviceData:
     data.graphed_models = GraphedModelPool(InPlace)
     InPlace.recorded = 0
     return data
-
-
-def plain_data() -> DeviceData:
-    return DeviceData(make_splits([60, 20, 8, 4], 8), CPU)
-
-
-def outcome(config: TrainConfig, data: DeviceData) -> list[Any]:
-    """Losses, confusions and margins along all rungs."""
-    path = rung_segments("cooldown", [2, config.epochs], config.schedule.shared)
-    found: list[Any] = []
-    for result in train_through_rungs([config], data, path):
-        found.append(result.confusion_KK.tolist())
-        if not isinstance(result, RungResult):
-            found.append(result.loss)
-        elif result.margins:
-            found += [mean_K.tolist() for mean_K in result.margins]
-    return found
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_recorded_step_changes_no_figure(recording: DeviceData, preset: str) -> None:
-    """To the last bit, along rungs: copies that cool down, second stages, generated images."""
-    config = preset_config(preset, epochs=4, model__width=2, batch_size=40)
-    assert outcome(config, recording) == outcome(config, plain_data())
-    assert InPlace.recorded
 
 
 def test_one_recording_serves_every_trial_of_a_network(recording: DeviceData) -> None:

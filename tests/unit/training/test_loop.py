@@ -26,15 +26,13 @@ from small_data import make_splits
 from torch import Tensor
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.data.splits import Images, Splits
 from imbtune.methods.lr_schedules import Phases
 from imbtune.methods.mixing.blending import Blend
 from imbtune.spaces.presets import PRESETS
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.loop import batches, train_epoch
-from imbtune.training.phases import RUNG_KINDS, cooldown, rung_segments, trunk, whole_run
+from imbtune.training.phases import cooldown, rung_segments, trunk, whole_run
 from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
 from imbtune.training.state import TrainState
 from imbtune.training.step import objective
@@ -225,42 +223,10 @@ def climbed(config: TrainConfig, kind: str, budgets: list[int]) -> list[EpochRes
     )
 
 
-def last_epochs(results: list[EpochResult | RungResult], count: int) -> list[tuple[Any, ...]]:
-    epochs = [r for r in results if isinstance(r, EpochResult)][-count:]
-    return [(r.epoch, r.lr, r.loss, r.confusion_KK.tolist()) for r in epochs]
-
-
-@pytest.mark.parametrize("mix", ["none", "cutmix"])
-def test_all_kinds_of_rungs_end_in_the_same_run(mix: str) -> None:
-    """Whatever was tried below it, the top rung is the run of that budget, to the last bit."""
-    config = make_config(mix=mix, epochs=9, weights="effective_number", schedule__cooldown=0.4)
-    alone = climbed(config, "compressed", [9])
-    assert last_epochs(climbed(config, "cooldown", [9]), 9) == last_epochs(alone, 9)
-    for kind in ("cooldown", "compressed", "prefix"):
-        results = climbed(config, kind, [1, 3, 9])
-        assert last_epochs(results, 4) == last_epochs(alone, 4)
-        top = results[-1]
-        assert isinstance(top, RungResult) and top.segment.budget == 9
-        state = trained(config)
-        assert np.array_equal(top.confusion_KK, state.evaluate(DATA))
-
-
 def fingerprint(result: EpochResult | RungResult) -> list[list[float]]:
     """Of the model at the top: its margins, float for float, and its confusion."""
     assert isinstance(result, RungResult) and result.margins is not None
     return [*(mean_K.tolist() for mean_K in result.margins), *result.confusion_KK.tolist()]
-
-
-@pytest.mark.parametrize("kind", RUNG_KINDS)
-@pytest.mark.parametrize("preset", PRESETS)
-def test_rungs_below_leave_no_trace_in_the_top_ones_model(preset: str, kind: str) -> None:
-    config = preset_config(preset, epochs=4, model__width=2, batch_size=60)
-    alone = climbed(config, "compressed", [4])
-    results = climbed(config, kind, [2, 4])
-    assert fingerprint(results[-1]) == fingerprint(alone[-1])
-    assert isinstance(results[-1], RungResult) and results[-1].segment.budget == 4
-    below = next(r for r in results if isinstance(r, RungResult))
-    assert below.segment.budget == 2 and below.margins is None
 
 
 @pytest.mark.parametrize(("kind", "epochs"), [("cooldown", 11), ("compressed", 13), ("prefix", 9)])
@@ -275,54 +241,3 @@ def test_a_climb_yields_every_epoch_and_counts_its_images(kind: str, epochs: int
             assert np.array_equal(result.confusion_KK, before.confusion_KK)
     assert trained_epochs == epochs
     assert [r.segment.rung for r in results if isinstance(r, RungResult)] == [0, 1, 2]
-
-
-# ---- learning ----------------------------------------------------------------------------------
-
-
-def test_a_network_learns_four_classes_and_not_from_shuffled_labels() -> None:
-    splits = make_splits([40] * 4)
-    config = make_config(epochs=10, model__width=8, optimizer__lr=0.05, batch_size=20)
-    data = DeviceData(splits, CPU)
-    learned = compute_metrics(trained(config, data).evaluate(data), data.counts_K)
-    labels = np.random.default_rng(0).permutation(splits.train.labels)
-    train_images = Images(splits.train.pixels, labels)
-    wrong = DeviceData(
-        Splits(train_images, splits.held_out, splits.classes, splits.preprocessing), CPU
-    )
-    misled = compute_metrics(trained(config, wrong).evaluate(wrong), wrong.counts_K)
-    assert learned["balanced_accuracy"] is not None and misled["balanced_accuracy"] is not None
-    assert learned["balanced_accuracy"] > 0.85
-    assert misled["balanced_accuracy"] < 0.6
-
-
-def test_deferred_reweighting_raises_the_recall_of_the_tail() -> None:
-    """Over three seeds; the trunks are the same runs, so the weights alone make the difference."""
-    data = DeviceData(make_splits([60, 20, 6, 3], held=25), CPU)
-    few: dict[str, list[float]] = {"none": [], "inverse": []}
-    for weights, seen in few.items():
-        for seed in range(3):
-            config = make_config(
-                weights=weights, seed=seed, epochs=10, batch_size=16, model__width=8,
-                optimizer__lr=0.02, schedule="linear", schedule__cooldown=0.5,
-            )  # fmt: skip
-            figures = compute_metrics(trained(config, data).evaluate(data), data.counts_K)
-            assert figures["few"] is not None
-            seen.append(figures["few"])
-    assert np.mean(few["inverse"]) > np.mean(few["none"]) + 0.2
-
-
-@pytest.mark.parametrize(
-    "preset", ["cb", "mamix_drw", "ldam_drw", "smote", "gcl", "crt", "post_hoc", "imbsam", "unimix"]
-)
-def test_the_literatures_methods_learn(preset: str) -> None:
-    data = DeviceData(make_splits([60, 30, 20, 12]), CPU)
-    config = preset_config(
-        preset, epochs=12, batch_size=16, model__width=8, optimizer__lr=0.05, schedule="cosine",
-        after__share=1.0,
-    )  # fmt: skip
-    state = trained(config, data)
-    apply_posthoc(state, data, 12)
-    figures = compute_metrics(state.evaluate(data), data.counts_K)
-    assert figures["balanced_accuracy"] is not None
-    assert figures["balanced_accuracy"] > 0.6

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,34 +11,24 @@ from typer.testing import CliRunner
 from imbtune.cli.main import app
 
 
-class QuietHandler(BaseHTTPRequestHandler):
-    """A web server's answer to what it does not understand, without log lines."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.mark.parametrize("answers", [False, True], ids=["silent", "HTTP/1"])
-def test_another_program_at_the_address_is_one_line(
-    answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ray itself would try for 40 seconds, and print warnings of its C++ code."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("imbtune.tuning.cluster.connection.STATUS_SECONDS", 4)
-    with ThreadingHTTPServer(("127.0.0.1", 0), QuietHandler) as server:
-        if answers:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"127.0.0.1:{server.server_port}"
-        args = ["search", "digits-lt", "--address", address]
-        result = CliRunner().invoke(app, args, catch_exceptions=False)
-        if answers:
-            server.shutdown()
-    assert result.exit_code == 2
-    line = f"error: cannot connect to a Ray cluster at '{address}' (`ray status` got no answer"
-    assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
 def test_ray_has_the_status_command() -> None:
     status = cli.commands["status"].make_context("status", ["--address", "127.0.0.1:6379"])
     assert status.params["address"] == "127.0.0.1:6379"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("--gpus-per-trial 0.3", "--gpus-per-trial 0.3 is not possible"),
+        ("--address ray://127.0.0.1:10001", "a search cannot run through Ray Client"),
+    ],
+)
+def test_what_cannot_run_is_said_in_one_line(
+    args: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["search", "digits-lt", *args.split()], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

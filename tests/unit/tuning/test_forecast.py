@@ -319,7 +319,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in (
         "│      3 │",
         "12 │  100% │",
-        "for 0 runs of finals",
+        "for 0 runs of the finals",
         "CPU hours",
         "at 2.5 per CPU",
     ):

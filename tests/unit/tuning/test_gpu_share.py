@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
-import ray
 from command import invoke
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import tiny_space
-from short_runs import CPU, make_config
-from small_data import make_splits
 
 from imbtune.cli.settings import parse_share
 from imbtune.errors import ConfigError
-from imbtune.study.request import AUTO, SearchRequest
-from imbtune.training.cost.shared_device import SharedDeviceResult, measure_shared_device
+from imbtune.training.cost.shared_device import SharedDeviceResult
 from imbtune.tuning.cluster.resources import Node, check_gpu_fraction
 from imbtune.tuning.forecast.gpu_share import (
     MAX_MEMORY,
@@ -25,10 +19,7 @@ from imbtune.tuning.forecast.gpu_share import (
     TOGETHER,
     candidates,
     choose,
-    settle_share,
 )
-
-SPLITS = make_splits([60, 20, 6, 1])
 
 
 def shared(*rates: float, memory: int = 1) -> list[SharedDeviceResult]:
@@ -108,41 +99,9 @@ def test_candidates_of_a_large_machine_and_of_a_small_one() -> None:
     assert candidates([Node(1, 4)], 100, None, None) == [1]
 
 
-def test_trials_in_one_process_are_measured() -> None:
-    """On a CPU too: every count, a rate of image passes, and no memory of a device."""
-    configs = [make_config(), make_config(optimizer="imbsam", generate="deepsmote")]
-    measured = measure_shared_device(configs, SPLITS, CPU, [1, 2], 1, pack=True)
-    assert [(one.trials, one.memory) for one in measured] == [(1, 0), (2, 0)]
-    assert all(math.isfinite(one.rate) and one.rate > 0 for one in measured)
-
-
-@pytest.fixture
-def a_gpu_on_paper() -> Iterator[None]:
-    """Ray here, which counts a GPU; PyTorch finds none, so a CPU is measured in its place."""
-    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("a_gpu_on_paper")
-def test_a_search_measures_processes_and_takes_the_share() -> None:
-    said: list[str] = []
-    asked = SearchRequest(tiny_space(), 9, "n", gpus_per_trial=AUTO)
-    settled = settle_share(asked, SPLITS, said.append)
-    assert settled.gpus_per_trial in (0.5, 1.0)
-    assert said[0] == "--gpus-per-trial auto: measuring 1 / 2 at a time on a GPU …"
-    assert said[1].startswith("--gpus-per-trial auto: 1 / 2 trials on a GPU train ")
-    assert said[1].endswith(f" images a second: {settled.gpus_per_trial:g}\n")
-    assert settle_share(settled, SPLITS, said.append) is settled
-    assert len(said) == 2
-
-
 def test_what_is_typed_is_a_number_or_auto() -> None:
     assert [parse_share(text) for text in ("auto", "0.25", "2")] == ["auto", 0.25, 2.0]
-    with pytest.raises(ConfigError, match=r"--gpus-per-trial half: give 1/n such as 0.25"):
+    with pytest.raises(ConfigError, match=r"--gpus-per-trial 'half': give 1/n such as 0.25"):
         parse_share("half")
 
 

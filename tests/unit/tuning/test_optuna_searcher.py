@@ -1,0 +1,154 @@
+"""Who suggests, on scripted scores: presets first, then a sampler; and what Optuna is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from scripted import (
+    BUDGETS,
+    ScriptedSearch,
+    next_spec,
+    next_specs,
+    reached,
+    tiny_space,
+    told,
+    trial_report,
+)
+
+from imbtune.config.train_config import TrainConfig
+from imbtune.seeds import trial_seed
+from imbtune.spaces.search_space import SearchSpace
+from imbtune.spaces.space_file import load_space
+from imbtune.storage import Store
+from imbtune.study.journal import open_journal, rungs_of
+from imbtune.tuning.optuna_searcher import OptunaSearcher
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize")
+
+
+def test_optuna_hears_how_each_trial_ended(study: optuna.Study) -> None:
+    searcher = OptunaSearcher(study, load_space("digits-lt"), trials=6, seed=1, full_budget=9)
+    given = next_specs(searcher, 6)
+    assert [spec.number for spec in given] == [0, 1, 2, 3, 4, 5]
+    assert searcher.suggest("t6") == OptunaSearcher.FINISHED
+    searcher.on_trial_result("t0", reached(0, 3, 0.5))
+    searcher.on_trial_result("t0", trial_report([], None, False).to_tune(3))
+    searcher.on_trial_complete("t0", reached(0, 9, 0.7))
+    searcher.on_trial_complete("t1", reached(1, 3, 0.5))
+    searcher.on_trial_result("t2", reached(2, 3, 0.5))
+    searcher.on_trial_complete("t2", None, error=True)
+    searcher.on_trial_complete("t3", None, error=True)
+    searcher.on_trial_result("t4", reached(4, 3, 0.5))
+    states = [trial.state for trial in study.trials]
+    assert states == [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.FAIL,
+        TrialState.RUNNING,  # cut off: for a resumed search to go on with
+        TrialState.RUNNING,
+    ]
+    assert study.trials[0].intermediate_values == {3: 0.5, 9: 0.7}
+    assert study.trials[0].value == 0.7
+    assert study.trials[1].intermediate_values == {3: 0.5}
+    assert study.best_trial.number == 0
+
+
+def test_presets_come_first_then_the_sampler(study: optuna.Study) -> None:
+    space = load_space("digits-lt")
+    presets = list(space.presets())
+    searcher = OptunaSearcher(study, space, trials=len(presets) + 2, seed=1, full_budget=9)
+    given = next_specs(searcher, len(presets) + 2)
+    assert [spec.preset for spec in given] == [*presets, None, None]
+    for name, suggestion in zip(presets, given, strict=False):
+        seed = trial_seed(1, suggestion.number)
+        assert TrainConfig.from_settings(suggestion.settings[0]) == space.preset(name).replace(
+            seed=seed
+        )
+
+
+def test_fewer_trials_than_presets(study: optuna.Study) -> None:
+    searcher = OptunaSearcher(study, load_space("digits-lt"), trials=2, seed=1, full_budget=9)
+    assert [spec.preset for spec in next_specs(searcher, 2)] == ["erm", "drw"]
+    assert searcher.suggest("t2") == OptunaSearcher.FINISHED
+    assert len(study.trials) == 2
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
+def test_no_two_trials_have_the_same_value_of_a_knob_that_not_all_have(
+    name: str, study: optuna.Study
+) -> None:
+    """A sampler that is made anew for every trial must not begin its draws anew."""
+    space = load_space("cifar10-lt")
+    searcher = OptunaSearcher(study, space, 60, seed=3, full_budget=9, sampler=name)
+    seen: dict[str, list[Any]] = {"mix.alpha": [], "loss.margin": []}
+    for i in range(60):
+        given = next_spec(searcher, i)
+        searcher.on_trial_complete(f"t{i}", reached(i, 9, 0.1))
+        (drawn,) = given.settings
+        for key in seen if not given.preset else ():
+            seen[key] += [drawn[key]] if key in drawn else []
+    for values in seen.values():
+        assert len(set(values)) == len(values) > 3
+
+
+def test_trial_seeds_differ_and_follow_from_study_seed_and_number() -> None:
+    seeds = {trial_seed(study, number) for study in range(20) for number in range(50)}
+    assert len(seeds) == 1000
+    assert trial_seed(7, 3) == trial_seed(7, 3)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class CutOffError(Exception):
+    """Stands for a kill."""
+
+
+class CutSpace(SearchSpace):
+    """A space that is cut off in the middle of asking for a trial."""
+
+    asked = 0
+
+    def suggest(self, trial: Any, seed: int) -> TrainConfig:
+        """All settings; of the fourth trial, the first ones."""
+        CutSpace.asked += 1
+        if CutSpace.asked == 4:
+            for knob in self.knobs[:3]:
+                knob.suggest(trial)
+            raise CutOffError
+        return super().suggest(trial, seed)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_unfinished_trials_are_handed_out_first(sampler: str, tmp_path: Path) -> None:
+    whole = ScriptedSearch(optuna.create_study(direction="maximize"), tiny_space(), 8, sampler)
+    whole.run()
+    CutSpace.asked = 0
+    with open_journal(Store(str(tmp_path)), "s") as journal:
+        search = ScriptedSearch(journal.study, CutSpace(**vars(tiny_space())), 8, sampler)
+        with pytest.raises(CutOffError):
+            search.run()
+        running = [t.number for t in journal.study.trials if t.state == TrialState.RUNNING]
+        reached = {t.number: len(rungs_of(t)) for t in journal.study.trials}
+    assert running[-1] == 3
+    with open_journal(Store(str(tmp_path)), "s") as journal:
+        resumed = ScriptedSearch(journal.study, tiny_space(), 8, sampler)
+        resumed.run()
+        assert [told(t) for t in journal.study.trials] == [told(t) for t in whole.study.trials]
+    first = resumed.given[: len(running)]
+    assert [given.number for given in first] == running
+    assert [given.number for given in resumed.given[len(running) :]] == [4, 5, 6, 7]
+    for handed in first:
+        assert handed.reached_budget == [0, *BUDGETS][reached[handed.number]]
+        assert handed.images == [100 * handed.reached_budget]
