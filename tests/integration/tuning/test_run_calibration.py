@@ -233,7 +233,7 @@ def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
         ),
         (
             ["calibrate", "digits-lt", "--epochs", "1", "--name", "new"],
-            "there is no rung below 1 epochs with rungs: {eta: 3, count: 2}: give more --epochs",
+            "a full budget of 1 epochs with rungs: {eta: 3, count: 2} has no lower rung",
         ),
         (
             ["train", "--trial", "runs/digits-lt-calibration", "1"],

@@ -160,7 +160,7 @@ def test_nothing_is_overwritten(searched: tuple[Path, str]) -> None:
     again = run("search", "digits-lt", "--name", "first", cwd=study.parents[1])
     assert again.returncode == 2
     assert again.stderr == (
-        "error: the study runs/first exists already: give another name, --name first-2\n"
+        "error: the study runs/first exists already: give another name, such as --name first-2\n"
     )
     twice = run("train", "runs/first/best.yaml", "--out", "runs/first", cwd=study.parents[1])
     assert twice.returncode == 2
