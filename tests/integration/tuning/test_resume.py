@@ -36,7 +36,7 @@ KEYS = {
     "finals": (["trial", "seed"], []),
 }
 SPACE = "like: digits-lt\nlate_variants: 2\npresets: [smote, erm]\n"
-SEARCH = "search space.yaml --trials 13 --epochs 9 --seed 5 --rescue 0.3 --finals 2"
+SEARCH = "search space.yaml --trials 13 --epochs 9 --seed 5 --never-prune 0.3 --finals 2"
 ALONE = "--max-concurrent 1"  # the order in which trials end is then always the same
 
 
@@ -133,7 +133,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_search_that_was_killed_ends_as_if_it_never_had_been(
     straight: Path, tmp_path: Path
 ) -> None:
-    """A kill of the driver, a SIGTERM and a Ctrl-C; late variants, rescued trials and finals."""
+    """A kill of the driver, a SIGTERM and a Ctrl-C; cool-down variants, never-pruned trials and finals."""
     kills = [(11.0, signal.SIGKILL), (12.0, signal.SIGTERM), (11.0, signal.SIGINT)]
     done = search_with_kills(home(tmp_path), f"{SEARCH} {ALONE}", kills)
     assert done["SIGKILL"]

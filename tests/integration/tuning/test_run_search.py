@@ -7,20 +7,17 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
-import torch
 import yaml
 from command import descendants, run, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.data.augment import normalise
 from imbtune.data.load import load
 from imbtune.spaces.space_file import load_space
 from imbtune.trained_model import load_model
@@ -146,11 +143,8 @@ def test_training_the_winner_leaves_models_that_score_as_reported(
     assert results["provenance"]["study"] == "runs/first"
     test = load("digits", None).test
     for run_figures in results["runs"]:
-        model: Any = load_model(study / "best" / f"model-seed{run_figures['seed']}.pt")
-        pixels = torch.from_numpy(test.pixels)
-        with torch.no_grad():
-            logits_BK = model(normalise(pixels, torch.tensor(model.mean), torch.tensor(model.std)))
-        hits = (logits_BK.argmax(1).numpy() == test.labels).mean()
+        model = load_model(study / "best", run_figures["seed"])
+        hits = (model.logits(test.pixels).argmax(1).numpy() == test.labels).mean()
         assert hits == pytest.approx(run_figures["figures"]["accuracy"])
 
 
