@@ -133,7 +133,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_search_that_was_killed_ends_as_if_it_never_had_been(
     straight: Path, tmp_path: Path
 ) -> None:
-    """A kill of the driver, a SIGTERM and a Ctrl-C; cool-down variants, never-pruned trials and finals."""
+    """SIGKILL, SIGTERM and Ctrl-C; with cool-down variants, never-pruned trials and finals."""
     kills = [(11.0, signal.SIGKILL), (12.0, signal.SIGTERM), (11.0, signal.SIGINT)]
     done = search_with_kills(home(tmp_path), f"{SEARCH} {ALONE}", kills)
     assert done["SIGKILL"]
