@@ -16,7 +16,7 @@ import imbtune
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NOTEBOOK = EXAMPLES / "own_data.ipynb"
-GOOD = 0.8  # balanced accuracy; the committed outputs have about 0.94
+GOOD = 0.75  # balanced accuracy; the committed outputs have 0.92, plain training 0.86
 
 
 def read_notebook() -> Any:
