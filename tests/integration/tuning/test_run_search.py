@@ -143,6 +143,7 @@ def test_training_the_winner_leaves_models_that_score_as_reported(
     assert results["provenance"]["study"] == "runs/first"
     test = load("digits", None).test
     for run_figures in results["runs"]:
+        assert isinstance(test.pixels, np.ndarray)
         model = load_model(study / "best", run_figures["seed"])
         hits = (model.logits(test.pixels).argmax(1).numpy() == test.labels).mean()
         assert hits == pytest.approx(run_figures["figures"]["accuracy"])
