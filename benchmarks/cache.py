@@ -20,8 +20,8 @@ from pathlib import Path
 
 from spread import Results, Row, quartiles
 
+from imbtune.data.data_source import data_root
 from imbtune.data.load import DataSource, load
-from imbtune.data.source import data_root
 from imbtune.errors import ImbtuneError
 
 ABOUT = (

@@ -33,7 +33,7 @@ from imbtune.storage import Store
 from imbtune.study.journal import open_journal
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.tuning import optuna_searcher as searching
-from imbtune.tuning import tune as tune_run
+from imbtune.tuning import ray_tune as tune_run
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.cluster.resources import Resources
@@ -47,9 +47,9 @@ from imbtune.tuning.messages import (
     TuneDict,
 )
 from imbtune.tuning.optuna_searcher import OptunaSearcher
-from imbtune.tuning.recorder import Recorder
 from imbtune.tuning.run_search import knob_types
 from imbtune.tuning.samplers import make_sampler
+from imbtune.tuning.study_writer import StudyWriter
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
 TENTHS, WORKERS, ACTORS, CLASSES, SEED = 10, 8, 2, 10, 0
@@ -63,7 +63,7 @@ SAMPLER_METHODS = (  # all that Optuna calls
 
 ABOUT = (
     "CPU time and memory of the driver, with trials of digits-lt that train nothing and the real "
-    "searcher, journal, ASHA, recorder and Parquet tables: 10,000 random trials without Ray; 1,000 "
+    "searcher, journal, ASHA, writer and Parquet tables: 10,000 random trials without Ray; 1,000 "
     "through Ray Tune on 2 workers; and the time of TPE itself in 1,000 trials. Each trial reports "
     "up to 81 epochs."
 )
@@ -196,7 +196,7 @@ def search(trials: int, sampler: str, run: Callable[..., None]) -> Results:
         with open_journal(store, "instant") as journal:
             searcher = OptunaSearcher(journal.study, space, trials, SEED, budgets[-1], sampler)
             scheduler = RungScheduler(budgets, space.rungs.eta, seed=SEED)
-            recorder = Recorder(
+            recorder = StudyWriter(
                 journal, store, space, SEED, trials, 0, scheduler.never_pruned, meter.ended
             )
             recorder.sinks.append(ParquetSink(store, knob_types(space)))
@@ -209,7 +209,7 @@ def simulated(
     space: SearchSpace,
     searcher: OptunaSearcher,
     scheduler: RungScheduler,
-    recorder: Recorder,
+    recorder: StudyWriter,
     trials: int,
 ) -> None:
     """Run the trials without Ray: the calls that Tune makes, in the same order."""
@@ -246,7 +246,7 @@ def tuned(
     space: SearchSpace,
     searcher: OptunaSearcher,
     scheduler: RungScheduler,
-    recorder: Recorder,
+    recorder: StudyWriter,
     trials: int,
 ) -> None:
     """Run the trials through Ray Tune, as a search does, on workers that train nothing."""

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from torchvision.transforms import RandomCrop
 
-from imbtune.data.source import DataSource
+from imbtune.data.data_source import DataSource
 from imbtune.models.networks import build_model
 from imbtune.spaces.space_file import load_space
 from imbtune.tuning.session import load_search_splits

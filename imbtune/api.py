@@ -139,11 +139,13 @@ def resume(
 ) -> Study | CalibrationOutcome:
     """Resume a search or a calibration that was interrupted or killed, from its last rungs.
 
+    The arguments that are not listed are those of `search`; None stands for the value that the
+    study began with.
+
     Args:
         study: its folder or URI.
         trials: another total of trials; None for the one that it began with.
-        gpus_per_trial, cpus_per_trial, max_concurrent, pack, address, time_budget, data: as in
-            `search`; None for what it began with, except for `time_budget`: no limit.
+        time_budget: as in `search`; None for no limit, whatever the study began with.
         log: is called with each line of progress; None for silence.
 
     Returns:
@@ -300,12 +302,12 @@ def calibrate(
 ) -> CalibrationOutcome:
     """Measure how well each rung predicts the finished model; `search(rungs="auto")` follows it.
 
+    The arguments that are not listed are those of `search`.
+
     Args:
         space: a name, the path of a file, or a space.
         trials: random configurations, at least 8; each is trained with two seeds.
         name: of the calibration's study; None for the space's with -calibration.
-        settings, epochs, seed, gpus_per_trial, cpus_per_trial, max_concurrent, pack, address,
-            storage, data, skip_corrupt, log: as in `search`.
 
     Raises:
         ImbtuneError: before anything starts; StudyError where too many trials failed.
@@ -363,13 +365,13 @@ def plan(
     The real scheduler runs in simulated time; how fast a trial trains is measured on this machine,
     or taken from a study.
 
+    The arguments that are not listed are those of `search`.
+
     Args:
         space: a name, the path of a file, or a space.
-        gpus, cpus: in all; None for this machine's.
+        gpus: in all; None for this machine's.
+        cpus: in all; None for this machine's.
         study: take the speed of this study's trials, and measure nothing.
-        trials, settings, epochs, seed, gpus_per_trial, cpus_per_trial, max_concurrent, storage,
-            sampler, rungs, calibration, never_prune, finals, final_seeds, data, skip_corrupt: of
-            the search, as in `search`.
 
     Raises:
         ImbtuneError: the space, the data, resources that no machine has.

@@ -38,7 +38,8 @@ def search_request(
 
     Args:
         space: a name, the path of a file, or a space.
-        settings, epochs: are fixed in the space.
+        settings: are fixed in the space.
+        epochs: is fixed in the space.
         options: the other fields of the request.
 
     Raises:

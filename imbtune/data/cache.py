@@ -26,8 +26,8 @@ from typing import TypeVar
 from PIL import __version__ as pillow_version
 
 from imbtune.data.cache_file import read_dataset, write_dataset
+from imbtune.data.data_source import DataSource, cache_folder, memory_limit
 from imbtune.data.images import EncodedPixels
-from imbtune.data.source import DataSource, cache_folder, memory_limit
 from imbtune.data.splits import Dataset
 from imbtune.registry import Value, knobs_of
 

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import UnidentifiedImageError
 
+from imbtune.data.data_source import DataSource, memory_limit
 from imbtune.data.decoding import GREY, Decoder, WrongSizeError, open_image, upright
 from imbtune.data.images import BLOCK, Bytes, EncodedPixels, Images, Ints, Pixels
-from imbtune.data.source import DataSource, memory_limit
 from imbtune.errors import DataError
 
 NAMED = 3  # unreadable images that a message names

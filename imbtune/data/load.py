@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from imbtune.data.cache import cached
-from imbtune.data.registry import datasets
-from imbtune.data.source import DataSource, data_root, describe_size, memory_limit
-from imbtune.data.sources import published, user
+from imbtune.data.data_source import DataSource, data_root, describe_size, memory_limit
+from imbtune.data.dataset_registry import datasets
+from imbtune.data.readers import published, user
 from imbtune.data.splits import Dataset, EncodedPixels
 from imbtune.errors import DataError
 from imbtune.registry import Value, knobs_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from imbtune.data.source import DataSource, data_root
+from imbtune.data.data_source import DataSource, data_root
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
 

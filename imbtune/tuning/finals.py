@@ -16,7 +16,7 @@ from imbtune.storage import Store
 from imbtune.study.records import COMPLETE, FinalRecord, TrialRecord
 from imbtune.study.tables.schema import FINALS
 from imbtune.tuning.messages import TrialReport, TrialSpec
-from imbtune.tuning.tune import TrialCallback
+from imbtune.tuning.ray_tune import TrialCallback
 
 PER_TRUNK = 2  # finalists at most, since trials on one trunk are similar
 
@@ -56,7 +56,7 @@ def final_runs(
     ]
 
 
-class FinalsRecorder(TrialCallback):
+class FinalsWriter(TrialCallback):
     """Writes each final run when it ends, and logs its score.
 
     Args:

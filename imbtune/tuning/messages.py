@@ -1,6 +1,6 @@
 """The messages between searcher, workers and driver, and how Ray Tune carries them.
 
-    OptunaSearcher ── TrialSpec ──► worker ── TrialReport ──► scheduler, searcher, recorder
+    OptunaSearcher ── TrialSpec ──► worker ── TrialReport ──► scheduler, searcher, writer
 
 Ray Tune passes dictionaries. Only this module makes and reads them: `to_tune`, `from_tune`.
 """

@@ -5,8 +5,8 @@ stopped, so that TPE ranks scores of different budgets against each other. Here 
 PRUNED with its scores at their budgets, a failed one FAIL, and only a finished one COMPLETE.
 
 Optuna's study is also the record from which a search is resumed: each rung that a trial reaches is
-written to it first. Ray Tune calls the searcher before its callbacks, so the recorder
-(:mod:`imbtune.tuning.recorder`) finds the rung there; a test pins that order.
+written to it first. Ray Tune calls the searcher before its callbacks, so the writer
+(:mod:`imbtune.tuning.study_writer`) finds the rung there; a test pins that order.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from imbtune.study.journal import PRESET, RUNG, TRUNK, common_rungs, one_trial, 
 from imbtune.study.records import RungRecord
 from imbtune.tuning.cooldown_variants import draw_again, has_settings, variant_params
 from imbtune.tuning.messages import RungReport, TrialReport, TrialSpec, TuneDict
+from imbtune.tuning.ray_tune import SpecSearcher
 from imbtune.tuning.samplers import make_sampler
-from imbtune.tuning.tune import SpecSearcher
 
 
 class OptunaSearcher(SpecSearcher):

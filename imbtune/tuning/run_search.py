@@ -45,7 +45,7 @@ from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.calibration.follow import check_calibration
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.finals import (
-    FinalsRecorder,
+    FinalsWriter,
     final_runs,
     finalists,
     fresh_seeds,
@@ -54,9 +54,9 @@ from imbtune.tuning.finals import (
 from imbtune.tuning.forecast.gpu_share import settle_share
 from imbtune.tuning.messages import TrialSpec
 from imbtune.tuning.optuna_searcher import OptunaSearcher
-from imbtune.tuning.recorder import Recorder
+from imbtune.tuning.ray_tune import ListSearcher, run_trials
 from imbtune.tuning.session import Session, check_request, find_resources, headline, new_store
-from imbtune.tuning.tune import ListSearcher, run_trials
+from imbtune.tuning.study_writer import StudyWriter
 
 
 def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
@@ -206,11 +206,11 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
         lambda trunk: checkpoint_epochs(store, trunk),
     )
     ended = sum(record.state != STOPPED for record in before)
-    recorder = Recorder(
+    writer = StudyWriter(
         journal, store, request.space, request.seed, request.trials, ended, scheduler.never_pruned,
         session.log,
     )  # fmt: skip
-    recorder.sinks += _sinks(store, request, recorder)
+    writer.sinks += _sinks(store, request, writer)
     try:
         run_trials(
             session.splits,
@@ -218,13 +218,13 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
             session.resources,
             searcher,
             request.trials,
-            recorder,
+            writer,
             scheduler,
             request.time_budget,
         )
     finally:
         records = trial_records(study, request.space, request.seed, scheduler.never_pruned)
-        recorder.close([record for record in records if record.state == STOPPED])
+        writer.close([record for record in records if record.state == STOPPED])
     return records
 
 
@@ -254,19 +254,19 @@ def _finals(
         f"\nFinals: {count} trial{'s' * (count > 1)}, {request.final_seeds} fresh "
         f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}{done}"
     )
-    recorder = FinalsRecorder(session.store, finals, total, session.log)
+    writer = FinalsWriter(session.store, finals, total, session.log)
     worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=False)
     searcher = ListSearcher(runs)
-    run_trials(session.splits, worker_settings, session.resources, searcher, len(runs), recorder)
-    return sorted(set(recorder.failures)), len(finals) + len(recorder.failures) < total
+    run_trials(session.splits, worker_settings, session.resources, searcher, len(runs), writer)
+    return sorted(set(writer.failures)), len(finals) + len(writer.failures) < total
 
 
-def _sinks(store: Store, request: SearchRequest, recorder: Recorder) -> list[Sink]:
+def _sinks(store: Store, request: SearchRequest, writer: StudyWriter) -> list[Sink]:
     sinks: list[Sink] = [ParquetSink(store, knob_types(request.space))]
     if request.wandb != "off":
         folder = store.local or Path.cwd()
         sinks.append(
-            WandbSink(request.space.name, request.name, request.wandb, folder, recorder.settings)
+            WandbSink(request.space.name, request.name, request.wandb, folder, writer.settings)
         )
     return sinks
 

@@ -23,7 +23,7 @@ from imbtune.errors import StudyError
 from imbtune.storage import join
 from imbtune.study.view import Study
 from imbtune.training.phases import RUNG_KINDS
-from imbtune.tuning import tune as imbtune_tune
+from imbtune.tuning import ray_tune as imbtune_tune
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.cluster.resources import Resources
 
@@ -237,7 +237,7 @@ class TellingScheduler(FIFOScheduler):
 def test_ray_tune_tells_the_searcher_before_it_calls_callbacks(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The recorder's callback reads from the journal what the searcher has written to it.
+    """The study writer's callback reads from the journal what the searcher has written to it.
 
     It does so at the end of a trial: of a last result, callbacks hear before the searcher does.
     """

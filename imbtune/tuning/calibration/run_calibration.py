@@ -27,9 +27,9 @@ from imbtune.tuning.calibration.rung_quality import Calibration, Score, calibrat
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.forecast.gpu_share import settle_share
 from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.ray_tune import ListSearcher, TrialCallback, run_trials
 from imbtune.tuning.samplers import make_sampler
 from imbtune.tuning.session import Session, check_request, find_resources, headline, new_store
-from imbtune.tuning.tune import ListSearcher, TrialCallback, run_trials
 
 SCORES_FOLDER = "scores"
 # Trials without a failed run that a calibration needs: at least 6, and at least this share of all
@@ -111,23 +111,21 @@ def _calibrate(session: Session) -> CalibrationOutcome:
     """Train the runs that have no scores yet, and compute the result when all runs have ended."""
     request, store = session.request, session.store
     configs = random_configs(request)
-    recorder = CalibrationRecorder(store, configs, session.log)
-    left = [run for run in _runs(request, configs) if _key(run) not in recorder.done]
+    writer = CalibrationWriter(store, configs, session.log)
+    left = [run for run in _runs(request, configs) if _key(run) not in writer.done]
     session.log(headline(request, session.splits, session.resources))
     for note in session.splits.notes:
         session.log(note)
     if left:
         worker_settings = session.worker_settings(EVERY, with_checkpoints=False)
         searcher = ListSearcher(left)
-        run_trials(
-            session.splits, worker_settings, session.resources, searcher, len(left), recorder
-        )
-    if len(recorder.done) + len(recorder.errors) < request.runs:
+        run_trials(session.splits, worker_settings, session.resources, searcher, len(left), writer)
+    if len(writer.done) + len(writer.errors) < request.runs:
         return _outcome(request, store, None)
-    _check_failed(request, recorder.errors)
+    _check_failed(request, writer.errors)
     costs = functools.partial(mean_costs, configs)
     eta, basis = request.space.rungs.eta, basis_of(request.space, session.splits.fingerprint())
-    found = calibrate(recorder.scores, costs, eta, basis)
+    found = calibrate(writer.scores, costs, eta, basis)
     content = yaml.safe_dump(found.to_dict(), sort_keys=False, allow_unicode=True)
     store.write(FILE, content.encode())
     return _outcome(request, store, found)
@@ -176,7 +174,7 @@ def random_configs(request: SearchRequest) -> list[TrainConfig]:
     return [space.suggest(study.ask(), trial_seed(request.seed, n)) for n in range(request.trials)]
 
 
-class CalibrationRecorder(TrialCallback):
+class CalibrationWriter(TrialCallback):
     """Writes the scores of each run when it ends, and logs a line for it.
 
     Attributes:

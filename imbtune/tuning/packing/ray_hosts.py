@@ -20,7 +20,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from imbtune.runtime import fewer_collections
+from imbtune.runtime import fewer_collections, limit_thread_spinning
 from imbtune.tuning.cluster.connection import node_of
 from imbtune.tuning.cluster.resources import Resources, pack_size
 from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
@@ -77,8 +77,9 @@ class WorkerRegistry:
     """An actor that starts the packed worker of each location when it is first asked for.
 
     Args:
-        splits, worker_settings: references into Ray's object store, each wrapped in a list: Ray
-            would otherwise pass the objects themselves.
+        splits: a reference into Ray's object store, wrapped in a list: Ray would otherwise pass
+            the object itself.
+        worker_settings: likewise.
         eta: of the rungs.
     """
 
@@ -134,6 +135,7 @@ class PackedWorkerActor:
     ) -> None:
         # as Ray sets it for a process that has asked for GPUs; CUDA reads it at its first call
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        limit_thread_spinning()  # before torch is imported
         with fewer_collections():
             from imbtune.tuning.packing.packed_worker import PackedWorker
             from imbtune.tuning.worker.gpu_memory import explain_out_of_memory

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from imbtune.runtime import fewer_collections
+from imbtune.runtime import fewer_collections, limit_thread_spinning
 
+limit_thread_spinning()  # before torch is imported
 with fewer_collections():
     import ray
     from ray import tune

@@ -11,16 +11,16 @@ import pytest
 from data_files import same, write_split
 from small_data import make_images
 
+from imbtune.data.data_source import cache_folder
 from imbtune.data.imbalance import Imbalance
 from imbtune.data.load import DataSource, datasets, load
-from imbtune.data.source import cache_folder
 from imbtune.data.splits import Dataset, search_splits
 
 FINGERPRINT = "1d5ca990ca897a03638b5cb32acbbed7dff6fd9da87bd202400fec9843377372"
 CHILD = """
 import sys, time
 from pathlib import Path
-from imbtune.data.sources import user
+from imbtune.data.readers import user
 from imbtune.data.load import DataSource, load
 from imbtune.data.imbalance import Imbalance
 from imbtune.data.splits import search_splits

@@ -27,7 +27,7 @@ from published_files import (
 )
 from torchvision.datasets import SVHN, FashionMNIST
 
-from imbtune.data.sources import published
+from imbtune.data.readers import published
 from imbtune.data.splits import Images
 
 pytestmark = [

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from short_runs import CPU, make_config, preset_config, trained
+from short_runs import CPU, DATA, everything, make_config, preset_config, same, train, trained
 from small_data import make_splits
 
 from imbtune.data.splits import Images, Splits
+from imbtune.methods.lr_schedules import Phases
+from imbtune.spaces.presets import PRESETS
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.metrics import compute_metrics
+from imbtune.training.phases import cooldown, trunk
+from imbtune.training.state import TrainState
 
 
 def test_a_network_learns_four_classes_and_not_from_shuffled_labels() -> None:
@@ -59,3 +63,18 @@ def test_the_literatures_methods_learn(preset: str) -> None:
     figures = compute_metrics(state.evaluate(data), data.counts_K)
     assert figures["balanced_accuracy"] is not None
     assert figures["balanced_accuracy"] > 0.6
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_branches_and_goes_on_as_if_nothing_had_happened(preset: str) -> None:
+    """Helper networks, second stages and adjusted heads in the branch as well."""
+    config = preset_config(preset, epochs=4)
+    straight, branched = TrainState(config, DATA), TrainState(config, DATA)
+    before, after = trunk(0, 1, 4, Phases()), trunk(1, 3, 4, Phases())
+    assert train(straight, before) == train(branched, before)
+    with branched.temporarily(branched.methods):
+        train(branched, cooldown(1, 2, 4, Phases()))
+        apply_posthoc(branched, DATA, 2)
+    assert same(everything(branched), everything(straight))
+    assert train(branched, after) == train(straight, after)
+    assert same(everything(branched), everything(straight))

@@ -36,7 +36,7 @@ KEYS = {
     "finals": (["trial", "seed"], []),
 }
 SPACE = "like: digits-lt\nlate_variants: 2\npresets: [smote, erm]\n"
-SEARCH = "search space.yaml --trials 13 --epochs 9 --seed 5 --rescue 0.3 --finals 2"
+SEARCH = "search space.yaml --trials 13 --epochs 9 --seed 5 --never-prune 0.3 --finals 2"
 ALONE = "--max-concurrent 1"  # the order in which trials end is then always the same
 
 
@@ -133,7 +133,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_search_that_was_killed_ends_as_if_it_never_had_been(
     straight: Path, tmp_path: Path
 ) -> None:
-    """A kill of the driver, a SIGTERM and a Ctrl-C; late variants, rescued trials and finals."""
+    """SIGKILL, SIGTERM and Ctrl-C; with cool-down variants, never-pruned trials and finals."""
     kills = [(11.0, signal.SIGKILL), (12.0, signal.SIGTERM), (11.0, signal.SIGINT)]
     done = search_with_kills(home(tmp_path), f"{SEARCH} {ALONE}", kills)
     assert done["SIGKILL"]
@@ -256,16 +256,19 @@ def other_data(study: Path) -> None:
         (lambda s: shutil.rmtree(s), "is not a study, it has no study.yaml: give a study's folder"),
         (lambda s: (s / "study.yaml").unlink(), "has no study.yaml"),
         (lambda s: (s / "space.yaml").unlink(), "space.yaml"),
-        (rewrite("study.yaml", "  sampler: tpe", "  smapler: tpe"), "smapler='tpe' is no setting"),
-        (rewrite("study.yaml", "  trials: 13", "  trials: many"), "trials='many' is no setting"),
+        (
+            rewrite("study.yaml", "  sampler: tpe", "  smapler: tpe"),
+            "smapler='tpe' is not an option",
+        ),
+        (rewrite("study.yaml", "  trials: 13", "  trials: many"), "trials='many' is not an option"),
         (rewrite("study.yaml", "request:", "asked:"), "KeyError('request')"),
         (rewrite("study.yaml", "request:", "request:\nasked:"), "study.yaml ("),
         (rewrite("study.yaml", "\ndata:", "\nimages:"), "KeyError('data')"),
         (rewrite("study.yaml", "  gpus:", "  gpu:"), "KeyError('resources: gpus')"),
-        (lambda s: (s / "journal.log").unlink(), "has trials and no journal.log: put it back"),
+        (lambda s: (s / "journal.log").unlink(), "has trials and no journal.log: restore the file"),
         (lambda s: (s / "journal.log").write_text("a\nb\n"), "journal.log ("),
         (first_lines, "from a backup, or start a new search with another --name"),
-        (other_data, "the data differ from those that the study straight began with"),
+        (other_data, "the data differs from the data that the study straight began with"),
         (lambda s: (s / "trials/all.parquet").write_bytes(b"no"), "cannot read the table"),
     ],
     ids=lambda value: value if isinstance(value, str) else "study",
@@ -300,7 +303,7 @@ def test_a_trial_again_to_the_last_bit(straight: Path) -> None:
         number = rows[chosen]["trial"].tolist()[0]
         done = run("train", "--trial", str(straight), str(number), cwd=straight.parents[1])
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "Every loss and score is the recorded one, to the last bit." in done.stdout
+        assert "Every loss and score equals the recorded one, to the last bit." in done.stdout
         row = rows[rows["trial"] == number].iloc[0]
         assert done.stdout.count("as recorded") == len(row["rung_scores"])
 
@@ -323,7 +326,7 @@ def test_a_repeated_trial_that_differs_says_so(straight: Path) -> None:
         (["99"], "has no trial 99: give one of 0 to 12"),
         (
             ["0", "--preset", "erm", "--seeds", "2"],
-            "0 is trained as it was: leave --preset, --seeds out",
+            "0 trains the trial exactly as its search did: leave --preset, --seeds out",
         ),
     ],
 )

@@ -233,7 +233,7 @@ def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
         ),
         (
             ["calibrate", "digits-lt", "--epochs", "1", "--name", "new"],
-            "there is no rung below 1 epochs with rungs: {eta: 3, count: 2}: give more --epochs",
+            "a full budget of 1 epochs with rungs: {eta: 3, count: 2} has no lower rung",
         ),
         (
             ["train", "--trial", "runs/digits-lt-calibration", "1"],
@@ -241,7 +241,7 @@ def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
         ),
         (
             ["resume", "runs/digits-lt-calibration", "--time-budget", "1m"],
-            "--time-budget 1m: runs/digits-lt-calibration is a calibration: leave it out",
+            "--time-budget 60: runs/digits-lt-calibration is a calibration: leave it out",
         ),
         (["calibrate", "digits-lt"], "the study runs/digits-lt-calibration exists already"),
         (["calibrate", "digits-lt", "--trials", "7"], "greater than or equal to 8"),

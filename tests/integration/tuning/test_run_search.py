@@ -7,20 +7,17 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
-import torch
 import yaml
 from command import descendants, run, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.data.augment import normalise
 from imbtune.data.load import load
 from imbtune.spaces.space_file import load_space
 from imbtune.trained_model import load_model
@@ -146,11 +143,9 @@ def test_training_the_winner_leaves_models_that_score_as_reported(
     assert results["provenance"]["study"] == "runs/first"
     test = load("digits", None).test
     for run_figures in results["runs"]:
-        model: Any = load_model(study / "best" / f"model-seed{run_figures['seed']}.pt")
-        pixels = torch.from_numpy(test.pixels)
-        with torch.no_grad():
-            logits_BK = model(normalise(pixels, torch.tensor(model.mean), torch.tensor(model.std)))
-        hits = (logits_BK.argmax(1).numpy() == test.labels).mean()
+        assert isinstance(test.pixels, np.ndarray)
+        model = load_model(study / "best", run_figures["seed"])
+        hits = (model.logits(test.pixels).argmax(1).numpy() == test.labels).mean()
         assert hits == pytest.approx(run_figures["figures"]["accuracy"])
 
 
@@ -160,7 +155,7 @@ def test_nothing_is_overwritten(searched: tuple[Path, str]) -> None:
     again = run("search", "digits-lt", "--name", "first", cwd=study.parents[1])
     assert again.returncode == 2
     assert again.stderr == (
-        "error: the study runs/first exists already: give another name, --name first-2\n"
+        "error: the study runs/first exists already: give another name, such as --name first-2\n"
     )
     twice = run("train", "runs/first/best.yaml", "--out", "runs/first", cwd=study.parents[1])
     assert twice.returncode == 2

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from imbtune.data import cache
+from imbtune.data.data_source import DataSource
 from imbtune.data.load import datasets
-from imbtune.data.source import DataSource
 
 
 def test_the_stamp_covers_all_modules_that_read_data(

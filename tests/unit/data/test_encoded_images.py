@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from small_data import make_images
 
 from imbtune.data import encoded_images
+from imbtune.data.data_source import DataSource, memory_limit
 from imbtune.data.images import STATISTICS_SAMPLE
 from imbtune.data.imbalance import Imbalance
-from imbtune.data.source import DataSource, memory_limit
 from imbtune.data.splits import Dataset, EncodedPixels, Images, final_splits, search_splits
 
 IMAGES = make_images([20, 9, 5], 12, 3).take(np.random.default_rng(0).permutation(34))

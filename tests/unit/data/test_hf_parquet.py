@@ -29,9 +29,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import make_images
 
+from imbtune.data.data_source import DataSource
 from imbtune.data.encoded_images import TargetShape, decode_images
-from imbtune.data.source import DataSource
-from imbtune.data.sources.hf_parquet import find_shards, read_shards
+from imbtune.data.readers.hf_parquet import find_shards, read_shards
 from imbtune.data.splits import Images
 from imbtune.errors import DataError
 

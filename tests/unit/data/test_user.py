@@ -19,7 +19,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.decoding import Decoder
 from imbtune.data.imbalance import Imbalance, SubsetSeed
 from imbtune.data.load import DataSource, datasets, load
-from imbtune.data.sources.user import split_off_test
+from imbtune.data.readers.user import split_off_test
 from imbtune.data.splits import Dataset, Images, final_splits, search_splits, share_counts
 from imbtune.registry import Knob
 

@@ -174,7 +174,7 @@ Told = tuple[dict[str, Any], int, float]
 
 @dataclass
 class Live:
-    """A run of the scheduler: its seed, what it heard, decided and rescued."""
+    """A run of the scheduler: its seed, what it was told, what it decided, and its sample."""
 
     seed: int
     told: list[RecordedRung] = field(default_factory=list)

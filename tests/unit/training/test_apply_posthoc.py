@@ -17,8 +17,8 @@ from small_data import make_splits
 from torch import Tensor, nn
 
 from imbtune.config.train_config import TrainConfig
+from imbtune.data.data_source import DataSource
 from imbtune.data.load import load
-from imbtune.data.source import DataSource
 from imbtune.data.splits import final_splits
 from imbtune.retrain import train_final
 from imbtune.trained_model import load_model

@@ -57,26 +57,6 @@ def recording() -> DeviceData:
     return data
 
 
-def test_one_recording_serves_every_trial_of_a_network(recording: DeviceData) -> None:
-    """Mixing, losses, weights, rates, decay and momentum differ; only the shapes are recorded."""
-    trials: list[dict[str, Any]] = [
-        {"mix": "mamix", "mix__omega": 0.5, "loss": "vs", "weights": "inverse", "seed": 3},
-        {"mix": "cutmix", "loss": "focal", "loss__gamma": 2.0, "optimizer__momentum": 0.5},
-        {"mix": "remix", "loss": "label_aware_smoothing", "optimizer__lr": 0.3},
-        {"mix": "mixup", "optimizer": "adamw", "sampler": "class_balanced"},
-        {"mix": "cmo", "optimizer__weight_decay": 0.05, "schedule": "cosine"},
-    ]
-    for changes in trials:
-        config = make_config(**changes)
-        states = [TrainState(config, data) for data in (recording, plain_data())]
-        for state, data in zip(states, (recording, plain_data()), strict=True):
-            train(state, epochs_of(config), data)
-        assert same(*map(everything, states)), changes
-        del states, state
-        gc.collect()
-    assert InPlace.recorded <= 2  # of two labels a sample; of one, where CMO leaves batches alone
-
-
 class Launched(TorchDispatchMode):
     """The operations of a step, with all that is in them but tensors: what a graph would keep."""
 

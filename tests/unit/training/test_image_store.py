@@ -2,77 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
-from short_runs import CPU, everything, make_config, same, trained
+from short_runs import CPU, make_config, same, trained
 from small_data import make_splits
+from streamed_data import COUNTS, Zipped, as_files, both, encoded
 
-from imbtune.data.decoding import Decoder
 from imbtune.data.images import EncodedPixels, Images
 from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError, DataError
 from imbtune.training import state
 from imbtune.training.device import device_data
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.device.image_store import Encoded, Resident, Streamed
+from imbtune.training.device.image_store import Encoded, Streamed
 from imbtune.training.evaluation import margins
 from imbtune.training.phases import rung_segments
 from imbtune.training.rungs import RungResult, train_through_rungs
-
-COUNTS = [30, 10, 5, 1]
-
-
-class Zipped:
-    """The least that the training layer asks of encoded images: compressed bytes, one an image."""
-
-    def __init__(self, pixels_NCHW: NDArray[np.uint8]) -> None:
-        self.shape = pixels_NCHW.shape
-        self._coded = [zlib.compress(image.tobytes()) for image in pixels_NCHW]
-
-    def __len__(self) -> int:
-        return len(self._coded)
-
-    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        assert index.dtype == np.int64 and index.ndim == 1
-        rows = [zlib.decompress(self._coded[i]) for i in index]
-        return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, *self.shape[1:]).copy()
-
-
-def png(pixels_CHW: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels_CHW.transpose(1, 2, 0).squeeze()).save(file, "PNG")
-    return file.getvalue()
-
-
-def as_files(pixels_NCHW: NDArray[np.uint8]) -> EncodedPixels:
-    """As the data layer hands over images that do not fit into memory."""
-    files = pa.array([png(image) for image in pixels_NCHW], pa.large_binary())
-    decoder = Decoder(*pixels_NCHW.shape[1:])
-    return EncodedPixels(files, False, decoder, np.zeros((len(files), 32), np.uint8))
-
-
-def encoded(splits: Splits, kind: Any) -> Splits:
-    train, held = (
-        Images(kind(part.pixels), part.labels) for part in (splits.train, splits.held_out)
-    )
-    return Splits(train, held, splits.classes, splits.preprocessing)
-
-
-def both(kind: Any = Zipped, size: int = 8, channels: int = 1) -> tuple[DeviceData, DeviceData]:
-    """The same images in memory and streamed."""
-    splits = make_splits(COUNTS, size=size, channels=channels)
-    one, other = DeviceData(splits, CPU), DeviceData(encoded(splits, kind), CPU)
-    assert isinstance(one.train, Resident) and isinstance(other.train, Streamed)
-    return one, other
 
 
 @pytest.fixture(params=[0, 2])
@@ -102,28 +51,6 @@ def test_batches_and_blocks_are_those_of_the_array(size: int, workers: int) -> N
     ):
         assert same(list(mine), list(theirs))
     assert torch.equal(torch.get_rng_state(), before)  # dropout and noise stay a run's own
-
-
-RUNS: list[dict[str, Any]] = [
-    {"mix": "cutmix", "weights": "inverse"},
-    {"mix": "smote", "mix__space": "features", "mix__neighbours": 2},
-    {"mix": "soft_smote", "mix__neighbours": 2},
-    {"generate": "m2m", "generate__steps": 1, "generate__gamma": 0.0, "generate__beta": 0.0,
-     "generate__share": 0.5, "after": "crt", "optimizer": "sam"},
-]  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize(
-    ("run", "workers"),
-    [(run, 0) for run in RUNS] + [(RUNS[0], 2), (RUNS[3], 2)],
-    indirect=["workers"],
-    ids=lambda value: str(value.get("mix", "m2m")) if isinstance(value, dict) else str(value),
-)
-def test_a_run_is_the_same_to_the_last_bit(run: dict[str, Any], workers: int) -> None:
-    one, other = both()
-    config = make_config(**run, epochs=1 if workers else 2, batch_size=23, loss="gcl")
-    assert same(everything(trained(config, one)), everything(trained(config, other)))
 
 
 def test_a_climb_is_the_same_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:

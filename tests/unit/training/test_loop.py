@@ -11,25 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from short_runs import (
-    CPU,
-    DATA,
-    everything,
-    make_config,
-    plan_of,
-    preset_config,
-    same,
-    train,
-    trained,
-)
+from short_runs import CPU, DATA, everything, make_config, plan_of, same, train, trained
 from small_data import make_splits
 from torch import Tensor
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.lr_schedules import Phases
 from imbtune.methods.mixing.blending import Blend
-from imbtune.spaces.presets import PRESETS
-from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.loop import batches, train_epoch
 from imbtune.training.phases import cooldown, rung_segments, trunk, whole_run
@@ -199,21 +187,6 @@ def test_a_branch_leaves_the_trunk_as_it_was_to_the_last_bit(
         assert not same(everything(branched), everything(straight))
     assert same(everything(branched), everything(straight))
     assert train(branched, after, data) == train(straight, after, data)
-    assert same(everything(branched), everything(straight))
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_branches_and_goes_on_as_if_nothing_had_happened(preset: str) -> None:
-    """Helper networks, second stages and adjusted heads in the branch as well."""
-    config = preset_config(preset, epochs=4)
-    straight, branched = TrainState(config, DATA), TrainState(config, DATA)
-    before, after = trunk(0, 1, 4, Phases()), trunk(1, 3, 4, Phases())
-    assert train(straight, before) == train(branched, before)
-    with branched.temporarily(branched.methods):
-        train(branched, cooldown(1, 2, 4, Phases()))
-        apply_posthoc(branched, DATA, 2)
-    assert same(everything(branched), everything(straight))
-    assert train(branched, after) == train(straight, after)
     assert same(everything(branched), everything(straight))
 
 

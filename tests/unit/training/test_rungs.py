@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rung_runs import RESUMED, VARIANTS, configs_of, phases_of, rungs_on, score_of
 from short_runs import CHEAP, DATA
 
-from imbtune.config.train_config import TrainConfig
 from imbtune.methods.lr_schedules import Phases
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import (
@@ -28,75 +27,7 @@ from imbtune.training.phases import (
 from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
 from imbtune.training.state import TrainState
 
-SMALL = {"model.width": 2, "batch_size": 60, "precision": "float32", "epochs": 9}  # a step an epoch
-
 # ---- several late settings on one trunk ---------------------------------------------------------
-
-VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "weights": [
-        {"weights": "none"},
-        {"weights": "inverse"},
-        {"weights": "effective_number", "weights.schedule": "cosine"},
-    ],
-    "lengths": [
-        {"schedule.cooldown": 0.6, "schedule": "linear"},
-        {"schedule.cooldown": 0.2, "weights": "inverse"},
-        {"schedule.cooldown": 0.4, "schedule": "cosine", "mix.late": "stop"},
-    ],
-    "after": [{"after": "crt", "weights": "inverse"}, {"after": "tau_norm"}, {"after": "lws"}],
-    "generated": [
-        {"generate": "deepsmote", "generate.schedule": "deferred", **CHEAP["deepsmote"]},
-        {},
-        {"generate": "m2m", "generate.schedule": "deferred", **CHEAP["m2m"]},
-    ],
-}
-
-
-def configs_of(variants: Sequence[Mapping[str, Any]]) -> list[TrainConfig]:
-    every = {"mix": "mamix", **SMALL}
-    return [TrainConfig.from_settings({**every, **variant}) for variant in variants]
-
-
-def phases_of(configs: Sequence[TrainConfig]) -> list[Phases]:
-    return [config.schedule.shared for config in configs]
-
-
-def rungs_on(
-    configs: Sequence[TrainConfig], path: list[Segment], state: TrainState | None = None
-) -> list[RungResult]:
-    return [r for r in train_through_rungs(configs, DATA, path, state) if isinstance(r, RungResult)]
-
-
-def score_of(result: RungResult) -> list[Any]:
-    """The confusion, and at the top the margins of every class, float for float."""
-    margins = result.margins or ()
-    return [result.confusion_KK.tolist(), [mean_K.tolist() for mean_K in margins]]
-
-
-@pytest.mark.parametrize("kind", ["cooldown", "compressed"])
-@pytest.mark.parametrize("variants", VARIANTS.values(), ids=VARIANTS)
-def test_variants_score_on_a_shared_trunk_as_they_do_alone(
-    variants: list[dict[str, Any]], kind: str
-) -> None:
-    configs = configs_of(variants)
-    together = rungs_on(configs, rung_segments(kind, [3, 9], *phases_of(configs)))
-    assert sorted((r.segment.budget, r.segment.variant) for r in together) == [
-        (budget, variant) for budget in (3, 9) for variant in range(3)
-    ]
-    for variant, config in enumerate(configs):
-        alone = rungs_on([config], rung_segments(kind, [3, 9], config.schedule.shared))
-        mine = [r for r in together if r.segment.variant == variant]
-        assert [score_of(r) for r in mine] == [score_of(r) for r in alone]
-        assert [r.branch_passes for r in mine] == [r.branch_passes for r in alone]
-        assert mine[-1].margins is not None and mine[0].margins is None
-
-
-def test_variants_differ_in_what_they_score() -> None:
-    """Else the test above would say nothing."""
-    configs = configs_of(VARIANTS["lengths"])
-    results = rungs_on(configs, rung_segments("cooldown", [3, 9], *phases_of(configs)))
-    top = [str(score_of(r)) for r in results if r.segment.budget == 9]
-    assert len(set(top)) == 3
 
 
 @pytest.mark.parametrize(
@@ -133,50 +64,6 @@ def test_variants_with_images_of_their_own_are_each_charged_for_them() -> None:
 
 
 # ---- paths that go on after a kill --------------------------------------------------------------
-
-RESUMED: dict[str, dict[str, Any]] = {
-    "plain": {"mix": "cutmix", "weights": "inverse"},
-    "cumulative": {"weights": "inverse", "weights.schedule": "cumulative", "after": "crt"},
-    "adam": {"optimizer": "adamw", "schedule.cooldown": 0.5},
-}
-
-
-@pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "anew"])
-@pytest.mark.parametrize("kind", RUNG_KINDS)
-@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
-def test_a_climb_goes_on_from_any_rung_to_the_same_scores(
-    changes: dict[str, Any], kind: str, kept: bool
-) -> None:
-    """From a checkpoint in a new state, where the trunk goes on; or from new weights."""
-    (config,) = configs_of([changes])
-    path = rung_segments(kind, [1, 3, 9], config.schedule.shared)
-    whole, trained = [], 0
-    for result in train_through_rungs([config], DATA, path):
-        if isinstance(result, EpochResult) and result.epoch not in result.segment.branch:
-            trained = result.epoch.index + 1
-        if isinstance(result, RungResult):
-            snapshot = result.state.snapshot() if kept and kind != "compressed" else None
-            whole.append((result, trained if snapshot else 0, clone(snapshot)))
-    for i, (reached, epochs, snapshot) in enumerate(whole[:-1]):
-        state = None
-        if snapshot and epochs:
-            state = TrainState(config, DATA)
-            state.restore(snapshot)
-        left = remaining_segments(path, reached.segment.budget, epochs)
-        assert sum(s.cost for s in left) <= sum(s.cost for s in path)
-        again = rungs_on([config], left, state)
-        assert [score_of(r) for r in again] == [score_of(r) for r, *_ in whole[i + 1 :]]
-        if state and kind != "compressed":
-            assert [r.passes for r in again] == [r.passes for r, *_ in whole[i + 1 :]]
-
-
-def clone(snapshot: Any) -> Any:
-    """Tensors apart from those that are trained on, as a checkpoint's are."""
-    if isinstance(snapshot, torch.Tensor):
-        return snapshot.clone()
-    if isinstance(snapshot, dict):
-        return {key: clone(value) for key, value in snapshot.items()}
-    return [clone(value) for value in snapshot] if isinstance(snapshot, list) else snapshot
 
 
 def test_variants_go_on_from_a_checkpoint_between_rungs() -> None:

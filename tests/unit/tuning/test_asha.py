@@ -74,8 +74,8 @@ def test_the_preset_that_leads_its_rung_goes_on() -> None:
     assert run_rung(scheduler, [weak, weaker, better], 0, [0.3, 0.2, 0.4]) == [GO, STOP, GO]
 
 
-def test_a_rescued_trial_runs_to_the_end_and_decides_nothing() -> None:
-    """ASHA without the rescued ones decides the same for the others, at every rung."""
+def test_a_never_pruned_trial_runs_to_the_end_and_decides_nothing() -> None:
+    """ASHA without the never-pruned sample decides the same for the others, at every rung."""
     rng = np.random.default_rng(0)
     trials, scores = [fake_trial(i) for i in range(200)], rng.random((200, 3))
     scheduler, plain = start(trials, never_prune=0.2), start(trials)

@@ -23,7 +23,7 @@ def test_a_cluster_may_have_its_gpus_still_to_come() -> None:
         plan_resources(head, 100, None, 0.5, None, may_grow=True)
     with pytest.raises(ConfigError, match="a machine here has 1 at most"):
         plan_resources([Node(4, 1)], 100, None, 2, 8, may_grow=True)
-    with pytest.raises(ConfigError, match="no machine has a GPU: give 0$"):  # this machine does not grow
+    with pytest.raises(ConfigError, match=r"no machine has a GPU: give 0$"):
         plan_resources(head, 100, None, 0.5, 8)
 
 

@@ -12,13 +12,13 @@ from typing import Annotated
 import numpy as np
 
 from imbtune.data.cache import from_files
+from imbtune.data.data_source import DataSource
+from imbtune.data.dataset_registry import datasets
 from imbtune.data.encoded_images import EncodedImages, TargetShape, decode_images
 from imbtune.data.imbalance import SubsetSeed
-from imbtune.data.registry import datasets
-from imbtune.data.source import DataSource
-from imbtune.data.sources.folders import class_folders, list_folder
-from imbtune.data.sources.hf_parquet import SHARDS, find_shards, read_shards
-from imbtune.data.sources.npz import read_npz
+from imbtune.data.readers.folders import class_folders, list_folder
+from imbtune.data.readers.hf_parquet import SHARDS, find_shards, read_shards
+from imbtune.data.readers.npz import read_npz
 from imbtune.data.splits import Dataset, Images, Preprocessing, share_counts, standard_pad
 from imbtune.errors import DataError
 from imbtune.registry import Knob

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from imbtune.data.data_source import describe_size, memory_limit
 from imbtune.data.decoding import crop_to
 from imbtune.data.images import BLOCK, Array, Bytes, Images
-from imbtune.data.source import describe_size, memory_limit
 from imbtune.errors import DataError
 
 PAIRS = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"))

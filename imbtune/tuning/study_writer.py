@@ -20,12 +20,12 @@ from imbtune.study.journal import Journal, one_trial, trial_record
 from imbtune.study.records import WORDS, Row, TrialRecord, summary
 from imbtune.study.tables.parquet import Sink
 from imbtune.tuning.messages import EpochReport, TrialReport, TrialSpec
-from imbtune.tuning.tune import TrialCallback
+from imbtune.tuning.ray_tune import TrialCallback
 
 FLUSH_SECONDS = 5.0  # between two writes of the rows, and two syncs of the journal
 
 
-class Recorder(TrialCallback):
+class StudyWriter(TrialCallback):
     """Sends a study's rows to its `sinks`, and logs how each trial ended.
 
     Args:

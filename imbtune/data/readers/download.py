@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from numpy.exceptions import VisibleDeprecationWarning
 
-from imbtune.data.source import DataSource, cache_folder
+from imbtune.data.data_source import DataSource, cache_folder
 from imbtune.errors import DataError
 
 DatasetT = TypeVar("DatasetT")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imbtune.data.cache import from_files
+from imbtune.data.data_source import DataSource
+from imbtune.data.dataset_registry import datasets
 from imbtune.data.encoded_images import EncodedImages, TargetShape, decode_images
-from imbtune.data.registry import datasets
-from imbtune.data.source import DataSource
-from imbtune.data.sources.download import fetch_archive, torchvision_data
-from imbtune.data.sources.folders import class_folders, files_on_disk, list_folder
-from imbtune.data.sources.hf_parquet import SHARDS, find_shards, read_shards
+from imbtune.data.readers.download import fetch_archive, torchvision_data
+from imbtune.data.readers.folders import class_folders, files_on_disk, list_folder
+from imbtune.data.readers.hf_parquet import SHARDS, find_shards, read_shards
 from imbtune.data.splits import Dataset, Images, Preprocessing
 from imbtune.errors import DataError
 
