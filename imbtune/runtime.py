@@ -1,7 +1,7 @@
 """Settings of the process that make imbtune faster: garbage collection, memory, threads.
 
-They change no result. Worker processes and the command line use all of them. Importing imbtune in a
-notebook or a script changes nothing; the functions of its API that train limit thread spinning.
+They change no result. Only worker processes and the command line use them; importing imbtune in a
+notebook or a script changes nothing.
 """
 
 from __future__ import annotations
