@@ -71,7 +71,7 @@ class TrialCallback(Callback):
     """What happens to trials, as typed messages. Ray Tune calls it in the driver, one at a time.
 
     When a trial ends, Tune tells the scheduler and the searcher before it calls `completed` or
-    `failed`. Of a trial's last result callbacks hear first: `reported` comes before the searcher.
+    `failed`. For the last result of a trial, `reported` is called before the searcher is told.
     """
 
     def started(self, spec: TrialSpec) -> None:
