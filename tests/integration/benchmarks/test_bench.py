@@ -16,8 +16,8 @@ from small_data import make_images
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["stepp"], "no benchmark 'stepp': there are step, "),
-        (["step", "--repeats", "0"], "--repeats 0: give 1 or more"),
+        (["stepp"], "unknown benchmark 'stepp': choose from step, "),
+        (["step", "--repeats", "0"], "--repeats must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_run_is_one_line(options: list[str], says: str) -> None:

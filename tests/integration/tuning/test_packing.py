@@ -24,7 +24,10 @@ SEARCH = (
 
 def read(study: Path, table: str) -> pd.DataFrame:
     folder = study / table
-    return pd.read_parquet(folder) if folder.is_dir() else pd.DataFrame({"trial": [], "state": []})
+    try:
+        return pd.read_parquet(folder)
+    except FileNotFoundError:  # not yet there, or replaced by one file while it was listed
+        return pd.DataFrame({"trial": [], "state": []})
 
 
 def wait_for(happened: Callable[[], Any]) -> None:

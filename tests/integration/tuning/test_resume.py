@@ -343,7 +343,7 @@ def test_a_trial_without_its_epochs_is_compared_by_its_rungs(
     shutil.rmtree(study / "epochs")
     said: list[str] = []
     assert repeat_trial(str(study), 0, None, said.append)
-    assert any("scores alone are compared" in line for line in said)
+    assert any("only the scores of its rungs are compared" in line for line in said)
 
 
 def test_a_study_in_a_bucket_is_resumed(bucket: str, tmp_path: Path) -> None:
