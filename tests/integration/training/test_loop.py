@@ -1,6 +1,8 @@
-"""Networks learn: all classes, the tail too with its methods, and nothing from shuffled labels."""
+"""Networks learn, the tail with the methods for it; a branch that is undone leaves no trace."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 import pytest
@@ -77,4 +79,34 @@ def test_every_preset_branches_and_goes_on_as_if_nothing_had_happened(preset: st
         apply_posthoc(branched, DATA, 2)
     assert same(everything(branched), everything(straight))
     assert train(branched, after) == train(straight, after)
+    assert same(everything(branched), everything(straight))
+
+
+@cache
+def colour_data() -> DeviceData:
+    return DeviceData(make_splits([12, 4], size=32, channels=3), CPU)
+
+
+@pytest.mark.parametrize("turn", [0, 2])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("model", ["small_cnn", "mobilenet_v3_small"])
+def test_a_branch_leaves_the_trunk_as_it_was_to_the_last_bit(
+    model: str, optimizer: str, turn: int
+) -> None:
+    """Weights, statistics, optimiser and later draws (the second model has dropout), whether the
+    branch comes before the first step or later."""
+    data = DATA if model == "small_cnn" else colour_data()
+    config = make_config(
+        model=model, optimizer=optimizer, mix="mixup", weights="inverse", batch_size=16
+    )
+    before, after = trunk(0, turn, 6, Phases()), trunk(turn, 4, 6, Phases())
+    straight, branched = TrainState(config, data), TrainState(config, data)
+    losses = train(straight, before, data)
+    assert train(branched, before, data) == losses
+    with branched.temporarily(branched.methods):
+        train(branched, cooldown(turn, turn + 2, 6, Phases()), data)
+        branched.evaluate(data)
+        assert not same(everything(branched), everything(straight))
+    assert same(everything(branched), everything(straight))
+    assert train(branched, after, data) == train(straight, after, data)
     assert same(everything(branched), everything(straight))

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import Parameter as Weight
 
 from imbtune.config.slots import SLOTS, registries
-from imbtune.config.train_config import TrainConfig
 from imbtune.methods.class_sampling import class_shares, draw_indices, samplers
 from imbtune.methods.class_weights import effective_number, inverse, strength, weights
 from imbtune.methods.losses import losses, margin_softmax
@@ -25,16 +24,10 @@ from imbtune.methods.mixing.blending import Pairs, blends
 from imbtune.methods.mixing.label_rules import label_rules
 from imbtune.methods.optimizers import Sharpness, SharpSGD, optimizers
 from imbtune.methods.posthoc import posthoc_methods
-from imbtune.registry import Knob, Part, Registry, Value, describe_range
-from imbtune.training.apply_posthoc import apply_posthoc
-from imbtune.training.device.device_data import DeviceData
-from imbtune.training.loop import train_epoch
-from imbtune.training.phases import whole_run
-from imbtune.training.state import TrainState
+from imbtune.registry import Knob, Part, Registry, describe_range
 
 REGISTRIES = registries()
 ENTRIES = [entry for registry in REGISTRIES for entry in registry]
-PARTS = [(entry.slot, entry.name) for entry in ENTRIES if entry.slot in {*SLOTS} - {"data"}]
 every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: f"{e.slot}-{e.name}")
 
 class_sizes = st.lists(st.integers(1, 10_000), min_size=2, max_size=8)
@@ -90,43 +83,6 @@ def test_knobs_of_one_name_share_type_and_range(registry: Registry) -> None:
             knob = parameter.knob
             kinds[name].add((parameter.type, knob.low, knob.high, knob.choices))
     assert {name: len(found) for name, found in kinds.items()} == dict.fromkeys(kinds, 1)
-
-
-CHEAP: dict[str, dict[str, Value]] = {
-    "deepsmote": {"generate.epochs": 2, "generate.width": 4, "generate.latent": 8},
-    "m2m": {"generate.share": 0.5, "generate.steps": 2},
-}
-
-
-def small_config(slot: str, name: str) -> TrainConfig:
-    settings: dict[str, Value] = {"model.width": 4} if slot != "model" else {}
-    settings |= {slot: name, "epochs": 2, "batch_size": 30, "precision": "float32"}
-    return TrainConfig.from_settings(settings | CHEAP.get(name, {}))
-
-
-@pytest.mark.parametrize(("slot", "name"), PARTS)
-def test_every_part_trains_and_finishes_with_its_defaults(
-    slot: str, name: str, device_data: DeviceData
-) -> None:
-    """One epoch of trunk and one of cool-down: finite, changing the weights, twice the same."""
-    config = pickle.loads(pickle.dumps(small_config(slot, name)))
-    assert config == small_config(slot, name)
-    trained = []
-    for _ in range(2):
-        state = TrainState(config, device_data)
-        fresh = [weight.clone() for weight in state.model.parameters()]
-        losses = [
-            train_epoch(state, device_data, epoch).loss
-            for epoch in whole_run(2, config.schedule.shared)
-        ]
-        apply_posthoc(state, device_data, 2)
-        assert all(math.isfinite(loss) for loss in losses)
-        tensors = state.model.state_dict().values()
-        assert all(bool(tensor.isfinite().all()) for tensor in tensors)
-        moved = zip(state.model.parameters(), fresh, strict=True)
-        assert all(not torch.equal(weight, before) for weight, before in moved)
-        trained.append(list(tensors))
-    assert all(torch.equal(a, b) for a, b in zip(*trained, strict=True))
 
 
 COUNTS = [5000, 387, 50, 50, 1]

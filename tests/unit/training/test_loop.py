@@ -5,20 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from short_runs import CPU, DATA, everything, make_config, plan_of, same, train, trained
-from small_data import make_splits
+from short_runs import DATA, everything, make_config, plan_of, same, train, trained
 from torch import Tensor
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.lr_schedules import Phases
 from imbtune.methods.mixing.blending import Blend
-from imbtune.training.device.device_data import DeviceData
 from imbtune.training.loop import batches, train_epoch
 from imbtune.training.phases import cooldown, rung_segments, trunk, whole_run
 from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
@@ -158,36 +155,6 @@ def test_a_run_with_neighbours_in_features_is_decided_by_its_seed(mix: str) -> N
 
 
 # ---- the undone branch -------------------------------------------------------------------------
-
-
-@cache
-def colour_data() -> DeviceData:
-    return DeviceData(make_splits([12, 4], size=32, channels=3), CPU)
-
-
-@pytest.mark.parametrize("turn", [0, 2])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("model", ["small_cnn", "mobilenet_v3_small"])
-def test_a_branch_leaves_the_trunk_as_it_was_to_the_last_bit(
-    model: str, optimizer: str, turn: int
-) -> None:
-    """Weights, statistics, optimiser and later draws (the second model has dropout), whether the
-    branch comes before the first step or later."""
-    data = DATA if model == "small_cnn" else colour_data()
-    config = make_config(
-        model=model, optimizer=optimizer, mix="mixup", weights="inverse", batch_size=16
-    )
-    before, after = trunk(0, turn, 6, Phases()), trunk(turn, 4, 6, Phases())
-    straight, branched = TrainState(config, data), TrainState(config, data)
-    losses = train(straight, before, data)
-    assert train(branched, before, data) == losses
-    with branched.temporarily(branched.methods):
-        train(branched, cooldown(turn, turn + 2, 6, Phases()), data)
-        branched.evaluate(data)
-        assert not same(everything(branched), everything(straight))
-    assert same(everything(branched), everything(straight))
-    assert train(branched, after, data) == train(straight, after, data)
-    assert same(everything(branched), everything(straight))
 
 
 def climbed(config: TrainConfig, kind: str, budgets: list[int]) -> list[EpochResult | RungResult]:
