@@ -239,7 +239,7 @@ def test_ray_tune_tells_the_searcher_before_it_calls_callbacks(
 ) -> None:
     """The study writer's callback reads from the journal what the searcher has written to it.
 
-    It does so at the end of a trial: of a last result, callbacks hear before the searcher does.
+    It does so at the end of a trial: for a last result, callbacks are called before the searcher.
     """
 
     class Scripted(tune.Trainable):  # here: it is sent to workers by value

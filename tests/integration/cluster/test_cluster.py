@@ -239,22 +239,24 @@ def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_
 
 @pytest.mark.slow
 def test_packs_end_with_the_driver_that_is_killed(cluster: Cluster, tmp_path: Path) -> None:
-    """A host on each node, and nothing of them a little later: the cluster itself runs on."""
+    """There is a packed worker on each node, and none soon after; the cluster goes on."""
     args = f"search digits-lt --trials 4 --epochs 9000 --pack --address {cluster.address}"
     sessions = {node.pid for node in cluster.nodes}
 
-    def hosts() -> list[int]:
+    def workers() -> list[int]:
         mine = [pid for pid, session in running() if session in sessions]
         return [pid for pid in mine if "ray::PackedWorkerActor" in title(pid)]
 
     search = start(*args.split(), cwd=tmp_path)
     try:
-        wait_for(lambda: sum("ray::PackedWorkerActor." in title(pid) for pid in hosts()) == 2, 240)
+        wait_for(
+            lambda: sum("ray::PackedWorkerActor." in title(pid) for pid in workers()) == 2, 240
+        )
     finally:
         search.kill()
         search.communicate()
-    wait_for(lambda: not hosts(), 60)
-    assert not hosts()
+    wait_for(lambda: not workers(), 60)
+    assert not workers()
 
 
 def title(pid: int) -> str:

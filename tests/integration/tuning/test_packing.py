@@ -1,4 +1,4 @@
-"""A real search in packs: its host is killed, then its driver; resumed, it ends as trials alone."""
+"""A search with packed workers: one is killed, then the driver; it is resumed to its end."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ def with_torch(pid: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The host is killed while it trains, the driver some trials later."""
+    """The packed worker is killed while it trains, the driver some trials later."""
     home = tmp_path_factory.mktemp("home")
     study = home / "runs/digits-lt"
     search = start(*SEARCH.split(), cwd=home)
     try:
         wait_for(lambda: called("PackedWorkerActor.step", search.pid))
         assert len(called("ResourceTrainable.", search.pid)) <= 2
-        (host,) = with_torch(search.pid)
-        assert b"MALLOC_ARENA_MAX=1" in Path(f"/proc/{host}/environ").read_bytes()
-        os.kill(host, signal.SIGKILL)
+        (worker,) = with_torch(search.pid)
+        assert b"MALLOC_ARENA_MAX=1" in Path(f"/proc/{worker}/environ").read_bytes()
+        os.kill(worker, signal.SIGKILL)
         wait_for(lambda: len(read(study, "trials")) >= 3)
     finally:
         search.kill()
@@ -75,7 +75,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study
 
 
-def test_a_host_that_dies_fails_its_trials_alone(study: Path) -> None:
+def test_a_worker_that_dies_fails_its_trials_alone(study: Path) -> None:
     trials = read(study, "trials").sort_values("trial").reset_index()
     assert trials["trial"].tolist() == list(range(7))
     failed = trials["state"] == "FAIL"

@@ -178,7 +178,7 @@ def test_presets_come_first_and_share_trunks() -> None:
     assert names[3:] == [[None] * 3, [None] * 3]
 
 
-def test_optuna_hears_of_every_late_variant_how_it_ended() -> None:
+def test_optuna_is_told_how_every_variant_ended() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     search = ScriptedSearch(study, tiny_space(3), 22, never_prune=0.0)

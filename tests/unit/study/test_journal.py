@@ -1,4 +1,4 @@
-"""The journal as the record of a search: what it says of trials, its file, and what ASHA heard."""
+"""The journal as the record of a search: its trials, its file, and what ASHA was told."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Live:
     never_pruned: dict[int, int] = field(default_factory=dict)
 
 
-def heard(scheduler: RungScheduler, trial: Any, budget: int, score: float) -> str:
+def decision_of(scheduler: RungScheduler, trial: Any, budget: int, score: float) -> str:
     """The decision on a rung; Ray does not ask about a trial that says that it is done."""
     result = {RUNG_TIME: 3 ** BUDGETS.index(budget), SCORE: score}
     if budget == BUDGETS[-1]:
@@ -210,7 +210,7 @@ def live_runs(draw: st.DrawFn) -> Live:
         trial = running[draw(st.integers(0, len(running) - 1))]
         budget, score = left[trial.trial_id].pop(0), draw(st.integers(0, 5)) / 10
         live.told.append(RecordedRung(trial.spec.number, trial.spec.preset, budget, score))
-        live.decided.append(heard(scheduler, trial, budget, score))
+        live.decided.append(decision_of(scheduler, trial, budget, score))
         if live.decided[-1] == RungScheduler.STOP:
             running.remove(trial)
     live.never_pruned = scheduler.never_pruned
@@ -229,7 +229,7 @@ def test_a_replayed_scheduler_decides_as_the_live_one(live: Live, data: st.DataO
     for rung, decision in zip(live.told[cut:], live.decided[cut:], strict=True):
         if rung.trunk not in trials:
             trials[rung.trunk] = begun(scheduler, rung.trunk, rung.preset, "new")
-        assert heard(scheduler, trials[rung.trunk], rung.budget, rung.score) == decision
+        assert decision_of(scheduler, trials[rung.trunk], rung.budget, rung.score) == decision
     assert scheduler.never_pruned == live.never_pruned
 
 

@@ -34,7 +34,7 @@ def study() -> optuna.Study:
     return optuna.create_study(direction="maximize")
 
 
-def test_optuna_hears_how_each_trial_ended(study: optuna.Study) -> None:
+def test_optuna_is_told_how_each_trial_ended(study: optuna.Study) -> None:
     searcher = OptunaSearcher(study, load_space("digits-lt"), trials=6, seed=1, full_budget=9)
     given = next_specs(searcher, 6)
     assert [spec.number for spec in given] == [0, 1, 2, 3, 4, 5]

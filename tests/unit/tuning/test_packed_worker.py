@@ -64,15 +64,15 @@ def alone(spec: TrialSpec) -> list[TrialReport]:
 
 def together(pack: PackedWorker, runs: dict[int, TrialSpec]) -> dict[int, list[TrialReport]]:
     """Every run to its end, each asked for its next report when it has given one."""
-    reports: dict[int, list[TrialReport]] = {seat: [] for seat in runs}
-    asked = {seat: pack.step(seat, spec) for seat, spec in runs.items()}
+    reports: dict[int, list[TrialReport]] = {slot: [] for slot in runs}
+    asked = {slot: pack.step(slot, spec) for slot, spec in runs.items()}
     while asked:
-        for seat, future in list(asked.items()):
-            reports[seat].append(future.result(60))
-            if reports[seat][-1].is_last:
-                del asked[seat]
+        for slot, future in list(asked.items()):
+            reports[slot].append(future.result(60))
+            if reports[slot][-1].is_last:
+                del asked[slot]
             else:
-                asked[seat] = pack.step(seat)
+                asked[slot] = pack.step(slot)
     return reports
 
 
@@ -80,8 +80,8 @@ def test_trials_in_turn_are_each_as_if_alone() -> None:
     """Epoch for epoch and rung for rung, to the last bit: scores, losses, margins, image passes."""
     runs = {os.getpid() + i: run_of(i, changes) for i, changes in enumerate(TRIALS)}
     packed = together(PackedWorker(make, CPU), runs)
-    for seat, run in runs.items():
-        epochs, rungs = told(packed[seat])
+    for slot, run in runs.items():
+        epochs, rungs = told(packed[slot])
         assert (epochs, rungs) == told(alone(run))
         assert [rung.budget for rung in rungs] == [3, 9]
 
@@ -102,7 +102,7 @@ def test_late_variants_and_a_trial_that_goes_on_take_their_turns() -> None:
     assert [row.budget for row in told(packed[2])[1]] == [9]
 
 
-def test_a_trial_that_raises_fails_alone_and_its_seat_takes_the_next() -> None:
+def test_a_trial_that_raises_fails_alone_and_its_slot_takes_the_next() -> None:
     pack = new_pack()
     good, bad = pack.step(os.getpid(), run_of(0, TRIALS[0])), pack.step(1, run_of(1, BAD))
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
@@ -120,7 +120,7 @@ def test_a_trial_that_cannot_begin_fails_alone() -> None:
 
 
 def test_a_stopped_trial_leaves_the_others_and_its_seat() -> None:
-    """ASHA stops one behind its first rung; another trial takes the seat in the middle of all."""
+    """ASHA stops one behind its first rung; another trial takes the slot in the middle of all."""
     pack, run = new_pack(), run_of(0, TRIALS[0])
     here = os.getpid()
     stayed = [pack.step(here, run).result(60)]
@@ -135,13 +135,13 @@ def test_a_stopped_trial_leaves_the_others_and_its_seat() -> None:
     assert told(stayed) == told(alone(run))
 
 
-def test_a_seat_is_free_when_its_trial_leaves_or_its_process_has_ended() -> None:
+def test_a_slot_is_free_when_its_trial_leaves_or_its_process_has_ended() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     pack, here = new_pack(), os.getpid()
-    for seat in (ended.pid, here, here + 2**22):  # Linux gives no process such a number
-        pack.step(seat, run_of(0, TRIALS[0])).result(60)
-    assert set(pack._slots) == {here, here + 2**22}  # the third comer found the first one gone
+    for slot in (ended.pid, here, here + 2**22):  # Linux gives no process such a number
+        pack.step(slot, run_of(0, TRIALS[0])).result(60)
+    assert set(pack._slots) == {here, here + 2**22}  # the third trial found the first one gone
     pack.leave(here)
     pack.step(here + 2**23, run_of(0, TRIALS[0])).result(60)
     assert set(pack._slots) == {here + 2**23}
@@ -180,7 +180,7 @@ class Faulty:
 
 
 @pytest.mark.parametrize("how", ["fails", "leaves"])
-def test_a_fault_that_freeing_a_seat_meets_is_one_of_the_device(how: str) -> None:
+def test_a_fault_that_freeing_a_slot_meets_is_one_of_the_device(how: str) -> None:
     """Nobody waits for an answer that never comes."""
     pack = new_pack()
     pack.step(1, run_of(0, TRIALS[0])).result(60)
