@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from imbtune.errors import ConfigError
 from imbtune.progress import Log, no_line, print_line
 from imbtune.registry import Registry, Value
-from imbtune.search_options import check_numbers, check_whole
+from imbtune.search_options import (
+    check_log,
+    check_numbers,
+    check_whole,
+    checked_settings,
+    given_path,
+)
 from imbtune.search_options import search_request as search_request
 
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
@@ -92,6 +98,7 @@ def search(
     Raises:
         ImbtuneError: before anything starts: the space, the data, the study's folder, resources.
     """
+    check_log(log)
     request = search_request(
         space,
         name=name,
@@ -113,7 +120,7 @@ def search(
         final_seeds=final_seeds,
         time_budget=time_budget,
         wandb=wandb,
-        data=_path(data),
+        data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )
 
@@ -125,7 +132,7 @@ def search(
 
 
 def resume(
-    study: str | Path,
+    study: str | Path | Study,
     *,
     trials: int | None = None,
     gpus_per_trial: float | str | None = None,
@@ -157,7 +164,7 @@ def resume(
     from imbtune.study.files import read_study
     from imbtune.study.request import CALIBRATION
 
-    path = str(study)
+    path = _study_path(study)
     given = {
         "trials": trials,
         "gpus_per_trial": gpus_per_trial,
@@ -165,9 +172,10 @@ def resume(
         "max_concurrent": max_concurrent,
         "pack": pack,
         "address": address,
-        "data": _path(data),
+        "data": given_path("data", data),
     }
     changes = {key: value for key, value in given.items() if value is not None}
+    check_log(log)
     check_numbers({**changes, "time_budget": time_budget})
     if read_study(path)[0].purpose == CALIBRATION:
         for option, value in (("--time-budget", time_budget), ("--trials", trials)):
@@ -184,7 +192,7 @@ def resume(
     return Study(outcome.path, outcome)
 
 
-def load_study(path: str | Path) -> Study:
+def load_study(path: str | Path | Study) -> Study:
     """A study on disk or in a bucket, to be read; also while it is being searched.
 
     Args:
@@ -195,7 +203,7 @@ def load_study(path: str | Path) -> Study:
     """
     from imbtune.study.view import Study
 
-    return Study(str(path))
+    return Study(_study_path(path))
 
 
 def train(
@@ -236,9 +244,8 @@ def train(
     from imbtune.study.view import Study, Trial
 
     check_whole("seeds", seeds, 1)
-    replaced: dict[str, Value] = dict(settings or {})
-    if epochs is not None:
-        replaced["epochs"] = epochs
+    check_log(log)
+    replaced = checked_settings(settings, epochs)
     if preset:
         if what is not None:
             raise ConfigError(f"{_short(what)} and --preset {preset}: give one of them")
@@ -268,12 +275,12 @@ def train(
             f"cannot train {_short(what)}: give a configuration file, a study, a trial or a "
             "TrainConfig"
         )
-    given = train_input.with_out(given, out)
+    given = train_input.with_out(given, given_path("out", out))
     runs = train_final(
         given.config,
         seeds,
         given.out,
-        _path(data),
+        given_path("data", data),
         given.provenance,
         log or no_line,
         given.imports,
@@ -312,6 +319,7 @@ def calibrate(
     Raises:
         ImbtuneError: before anything starts; StudyError where too many trials failed.
     """
+    check_log(log)
     check_whole("trials", trials, 8)
     request = search_request(
         space,
@@ -326,7 +334,7 @@ def calibrate(
         pack=pack,
         address=address,
         storage=str(storage),
-        data=_path(data),
+        data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )
 
@@ -343,7 +351,7 @@ def plan(
     *,
     gpus: int | None = None,
     cpus: int | None = None,
-    study: str | Path | None = None,
+    study: str | Path | Study | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
     seed: int = 0,
@@ -376,8 +384,8 @@ def plan(
     Raises:
         ImbtuneError: the space, the data, resources that no machine has.
     """
-    check_whole("gpus", gpus, 1)
-    check_whole("cpus", cpus, 1)
+    check_whole("gpus", gpus, 1, optional=True)
+    check_whole("cpus", cpus, 1, optional=True)
     request = search_request(
         space,
         settings=settings,
@@ -394,13 +402,13 @@ def plan(
         never_prune=never_prune,
         finals=finals,
         final_seeds=final_seeds,
-        data=_path(data),
+        data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )
 
     from imbtune.tuning.forecast.forecast import forecast_search
 
-    return forecast_search(request, gpus, cpus, None if study is None else str(study))
+    return forecast_search(request, gpus, cpus, None if study is None else _study_path(study))
 
 
 def space(name: str, folder: str | Path = ".", **fields: object) -> SearchSpace:
@@ -454,5 +462,10 @@ def _short(given: object) -> str:
     return str(named or f"a {type(given).__name__}")
 
 
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+def _study_path(study: object) -> str:
+    """The folder or URI of a study that is given by it, or as a Study."""
+    path = getattr(study, "path", study)
+    found = given_path("study", str(path) if isinstance(path, str) and "://" in path else path)
+    if found is None:
+        raise ConfigError("no study is given: give its folder or URI")
+    return str(path)

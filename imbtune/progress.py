@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 Log = Callable[[str], None]  # is called with a line for the user
 
-print_line: Log = functools.partial(print, flush=True)
+
+def print_line(line: str) -> None:
+    """Prints the line at once, also into a file or a pipe."""
+    print(line, flush=True)
 
 
 def no_line(line: str) -> None:

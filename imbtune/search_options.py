@@ -22,6 +22,7 @@ LEAST = {  # of options that are whole numbers
     "finals": 0,
     "final_seeds": 1,
 }
+OPTIONAL = ("cpus_per_trial", "max_concurrent", "finals")  # of these, None is a value
 
 
 def search_request(
@@ -55,13 +56,12 @@ def search_request(
         if value == "":  # a shell makes this of an unset variable
             raise ConfigError(f"{_flag(option)} '': it is empty: give a value, or leave it out")
     check_numbers(options)
-    pinned: dict[str, Value] = dict(settings or {})
-    if epochs is not None:
-        pinned["epochs"] = epochs
+    pinned = checked_settings(settings, epochs)
     loaded = space if isinstance(space, SearchSpace) else load_space(str(space))
     loaded = loaded.pin(pinned)
     study_name = name or loaded.name
-    if not re.fullmatch(r"[\w.-]+", study_name) or study_name.startswith("."):
+    named = isinstance(study_name, str) and re.fullmatch(r"[\w.-]+", study_name)
+    if not named or study_name.startswith("."):
         raise ConfigError(f"--name {study_name!r}: use letters, digits, '-', '_' and '.'")
     if "seed" in pinned:
         raise ConfigError(
@@ -90,10 +90,45 @@ def search_request(
     return request
 
 
+def checked_settings(settings: object, epochs: object) -> dict[str, Value]:
+    """The settings that are fixed, the epochs among them.
+
+    Raises:
+        ConfigError: something else than a mapping of names to values, or than whole epochs.
+    """
+    found: dict[str, Any] = {}
+    if settings is not None:
+        if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+            raise ConfigError(f"settings={settings!r}: give a mapping, such as {{'mix': 'mamix'}}")
+        found.update(settings)
+    check_whole("epochs", epochs, 1, optional=True)
+    if epochs is not None:
+        found["epochs"] = epochs
+    return found
+
+
+def check_log(log: object) -> None:
+    """ConfigError for a log that cannot be called."""
+    if log is not None and not callable(log):
+        raise ConfigError(f"log={log!r}: give a function that takes a line, or None")
+
+
+def given_path(option: str, value: object) -> Path | None:
+    """A path argument; ConfigError for an empty one, or for something that is no path."""
+    if value is None:
+        return None
+    if not isinstance(value, str | Path):
+        raise ConfigError(f"{_flag(option)} {value!r}: give a path")
+    if value == "":  # a shell makes this of an unset variable
+        raise ConfigError(f"{_flag(option)} '': it is empty: give a value, or leave it out")
+    return Path(value)
+
+
 def check_numbers(options: Mapping[str, Any]) -> None:
     """ConfigError for a number that an option cannot be. An option that is None is left out."""
     for option, least in LEAST.items():
-        check_whole(option, options.get(option), least)
+        if option in options:
+            check_whole(option, options[option], least, optional=option in OPTIONAL)
     share = options.get("never_prune", 0.0)
     if not _is_number(share) or not 0 <= share <= 1:
         raise ConfigError(f"--never-prune {share!r}: give a share from 0 to 1")
@@ -107,9 +142,15 @@ def check_numbers(options: Mapping[str, Any]) -> None:
         )
 
 
-def check_whole(option: str, value: object, least: int) -> None:
-    """ConfigError for a value that is neither None nor a whole number from `least` on."""
-    if value is not None and (type(value) is not int or value < least):  # a bool is an int too
+def check_whole(option: str, value: object, least: int, optional: bool = False) -> None:
+    """ConfigError for a value that is no whole number from `least` on.
+
+    Args:
+        optional: None is accepted, too.
+    """
+    if optional and value is None:
+        return
+    if type(value) is not int or value < least:  # a bool is an int too
         raise ConfigError(f"{_flag(option)} {value!r}: give a whole number from {least} on")
 
 

@@ -14,8 +14,8 @@ from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.errors import ConfigError
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
-from imbtune.storage import Store
-from imbtune.study.view import Trial
+from imbtune.storage import Store, join
+from imbtune.study.view import Study, Trial
 
 Settings = Mapping[str, Any]
 
@@ -72,6 +72,9 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
         settings: replace those of the trial.
     """
     folder = Store(trial.study)
+    best = Study(trial.study).best_provenance()
+    if best and best["winner"]["trial"] == trial.number:  # as training its file
+        return from_file(join(trial.study, "best.yaml"), settings)
     space = parse_yaml("space.yaml", folder.read("space.yaml").decode())
     imports = load_plugins(space.get("imports"), folder)
     config = _with_settings({**trial.settings, "seed": 0}, settings)

@@ -5,6 +5,7 @@ Shapes: N images, C channels, H and W pixels, K classes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +18,7 @@ from torch import Tensor
 from imbtune.config.plugins import load_plugins
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.augment import normalise
-from imbtune.errors import ConfigError, StudyError
+from imbtune.errors import ConfigError, ImbtuneError, StudyError
 from imbtune.methods.losses import MarginSoftmax
 from imbtune.models.networks import Classifier
 from imbtune.storage import Store
@@ -28,6 +29,7 @@ NOT_A_MODEL = (  # what torch.load raises for other files, and what their conten
     KeyError,
     TypeError,
     RuntimeError,
+    AttributeError,
     EOFError,
     ValueError,
     OSError,
@@ -149,31 +151,26 @@ def load_model(path: str | Path, seed: int | None = None) -> TrainedModel:
         StudyError: no model there.
         ConfigError: a file that is no model of imbtune's.
     """
+    if not isinstance(path, str | Path) or not str(path) or "://" in str(path):
+        raise ConfigError(f"no model at {path!r}: give a file or folder on this machine")
     file = _find(Path(path), seed)
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)
-        settings, classes = saved["settings"], saved["classes"]
-    except (
-        KeyError,
-        TypeError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        OSError,
-        UnpicklingError,
-    ) as error:
-        raise ConfigError(f"{file} is no model that imbtune wrote ({error})") from error
-    load_plugins(saved.get("imports"), Store(str(file.parent)))
-    config = TrainConfig.from_settings(settings)
-    network = new_model(config, len(saved["mean"]), len(classes))
-    network.load_state_dict(saved["state_dict"])
+        load_plugins(saved.get("imports"), Store(str(file.parent)))
+        config = TrainConfig.from_settings(saved["settings"])
+        network = new_model(config, len(saved["mean"]), len(saved["classes"]))
+        network.load_state_dict(saved["state_dict"])
+    except ImbtuneError:
+        raise
+    except NOT_A_MODEL as error:
+        raise ConfigError(f"{file} is not a model that imbtune wrote: give another file") from error
     shape = saved.get("image_shape")
     return TrainedModel(
         network,
-        classes,
+        saved["classes"],
         saved["mean"],
         saved["std"],
-        loss_scale(config, len(classes)),
+        loss_scale(config, len(saved["classes"])),
         tuple(shape) if shape else None,
         config,
     )
@@ -188,12 +185,13 @@ def loss_scale(config: TrainConfig, classes: int) -> float:
 def _find(path: Path, seed: int | None) -> Path:
     """The model file at `path`, or in the folder `path`."""
     if path.is_file():
+        if seed is not None:
+            raise ConfigError(f"{path} is one file, so leave seed={seed} out, or give its folder")
         return path
     if not path.is_dir():
         raise StudyError(f"there is no model at {path}: give the folder that imbtune train wrote")
-    files = {
-        int(file.stem.removeprefix("model-seed")): file for file in path.glob("model-seed*.pt")
-    }
+    names = ((re.fullmatch(r"model-seed(\d+)\.pt", file.name), file) for file in path.iterdir())
+    files = {int(name[1]): file for name, file in names if name}
     chosen = files.get(min(files, default=0) if seed is None else seed)
     if chosen is None:
         which = "a model" if seed is None else f"a model of seed {seed}"

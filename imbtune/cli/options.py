@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 DataOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--data",
+        metavar="PATH",
         help="Folder of the data set (in its own layout or as Hugging Face Parquet), or a .npz "
         "file. Default: $IMBTUNE_DATA; if that is not set, the data set is downloaded.",
         show_default=False,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from imbtune import api
@@ -45,7 +43,7 @@ def resume_command(
     gpus_per_trial: str | None,
     time_budget: str | None,
     address: str | None,
-    data: Path | None,
+    data: str | None,
     **options: object,
 ) -> None:
     """Resume a search or a calibration, and print the result."""

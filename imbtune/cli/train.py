@@ -24,7 +24,7 @@ def train_command(
     seeds: int,
     epochs: int | None,
     out: Path | None,
-    data: Path | None,
+    data: str | None,
     skip_corrupt: bool,
 ) -> None:
     """Train, test once per seed, and print mean ± standard deviation."""
@@ -44,7 +44,7 @@ def train_command(
     print(f"Models, configuration and results are in {result.path}")
 
 
-def repeat_command(study: str, number: int, data: Path | None, refused: list[str]) -> None:
+def repeat_command(study: str, number: int, data: str | None, refused: list[str]) -> None:
     """`imbtune train --trial`: train a trial again, and compare it with the study's record.
 
     Exits with code 1 where a loss or score differs.
@@ -52,6 +52,8 @@ def repeat_command(study: str, number: int, data: Path | None, refused: list[str
     Args:
         refused: other options that were given, which would change the trial.
     """
+    if data == "":  # a shell makes this of an unset variable
+        raise ConfigError("--data '': it is empty: give a value, or leave it out")
     if refused:
         raise ConfigError(
             f"--trial {study} {number} trains the trial exactly as its search did: leave "
@@ -60,7 +62,7 @@ def repeat_command(study: str, number: int, data: Path | None, refused: list[str
 
     from imbtune.tuning.reproduce import repeat_trial
 
-    if repeat_trial(study, number, data, print_line):
+    if repeat_trial(study, number, None if data is None else Path(data), print_line):
         print("Every loss and score equals the recorded one, to the last bit.")
         return
     print(

@@ -91,11 +91,18 @@ class _Renamer(ast.NodeTransformer):
         self.generic_visit(node)
         if before in MODULES:  # `imbtune.old.module`, after `import imbtune.old.module`
             return ast.copy_location(_dotted(MODULES[before]), node)
-        _, node.attr = NAMES.get((self.imported.get(base, base), node.attr), ("", node.attr))
+        owner = self.imported.get(base, base)
+        if (owner, node.attr) not in NAMES:
+            return node
+        module, node.attr = NAMES[owner, node.attr]
+        if module != MODULES.get(owner, owner):  # it moved to another module than its neighbours
+            node.value = ast.copy_location(_imported(module), node)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
-        function = ast.unparse(node.func).rpartition(".")[2]
+        name = ast.unparse(node.func)
+        known = self.imported.get(name, name).startswith("imbtune.")  # not one of the user's own
+        function = name.rpartition(".")[2] if known else ""
         for keyword in node.keywords:
             keyword.arg = KEYWORDS.get((function, keyword.arg or ""), keyword.arg)
         self.generic_visit(node)
@@ -110,6 +117,11 @@ def _current(module: str, name: str) -> tuple[str, str]:
         package, _, last = submodule.rpartition(".")
         return package, last
     return MODULES.get(module, module), name
+
+
+def _imported(module: str) -> ast.expr:
+    """An expression that is the module, wherever it is put."""
+    return ast.parse(f"__import__('importlib').import_module({module!r})", mode="eval").body
 
 
 def _dotted(name: str) -> ast.expr:

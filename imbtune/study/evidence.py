@@ -57,6 +57,17 @@ class Evidence:
     lead_high: float | None = None
     p: float | None = None
 
+    def __str__(self) -> str:
+        text = f"{self.mean:.4f}, mean of {self.seeds} fresh seeds"
+        if self.low is not None:
+            text += f" [{self.low:.4f}, {self.high:.4f}]"
+        if self.lead is not None:
+            text += f"; {100 * self.lead:+.2f} points over the best preset"
+        if self.lead_low is not None and self.lead_high is not None:
+            ends = f"{100 * self.lead_low:+.2f} to {100 * self.lead_high:+.2f}"
+            text += f" ({ends}, p = {self.p:.2g})"
+        return text
+
     def to_dict(self) -> dict[str, object]:
         """The fields by name, as best.yaml holds them."""
         return asdict(self)

@@ -127,12 +127,18 @@ def one_trial(study: Study, number: int) -> FrozenTrial:
 @contextlib.contextmanager
 def journal_copy(store: Store, name: str) -> Iterator[Study]:
     """The Optuna study of a copy of the journal: it can be read while another process searches."""
+    if not store.exists(FILE):
+        raise StudyError(f"{store.path} has no {FILE}: restore it from a backup")
+    level = optuna.logging.get_verbosity()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / FILE
-        path.write_bytes(store.read(FILE) if store.exists(FILE) else b"")
+        path.write_bytes(store.read(FILE))
         _repair(path)
-        with contextlib.closing(Journal(store, path, name)) as journal:
-            yield journal.study
+        try:
+            with contextlib.closing(Journal(store, path, name)) as journal:
+                yield journal.study
+        finally:
+            optuna.logging.set_verbosity(level)
 
 
 def read_trials(store: Store, name: str) -> list[FrozenTrial]:

@@ -6,7 +6,7 @@ Reading a study imports neither torch nor Ray, and does not run the plugins in i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -60,9 +60,11 @@ class Trial:
     rungs: Mapping[int, float]
 
     def __str__(self) -> str:
-        score = "no score" if self.score is None else f"{self.score:.4f}"
         name = f"{self.preset} (preset)" if self.preset else summary(self.settings)
-        return f"trial {self.number}: {name}, {score} at {self.budget} epochs, {self.state}"
+        reached = "no rung reached"
+        if self.score is not None:
+            reached = f"{self.score:.4f} in one run of {self.budget} epochs"
+        return f"trial {self.number}: {name}, {reached}, {self.state}"
 
 
 class Study:
@@ -95,9 +97,9 @@ class Study:
     def __repr__(self) -> str:
         info, states = self.info, self.trials["state"].value_counts()
         if info.get("purpose") == "calibration":
-            return f"Study({self.path!r}): a calibration of {info['trials']} trials"
+            return f"Study({self.path!r}): a calibration of {info.get('trials')} trials"
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        found = f"{states.sum()} of {info['trials']} trials"
+        found = f"{states.sum()} of {info.get('trials')} trials"
         return f"Study({self.path!r}): {found}" + (f" ({counts})" if counts else "")
 
     @property
@@ -123,7 +125,7 @@ class Study:
     @property
     def epochs(self) -> pd.DataFrame:
         """A row per trial and epoch: learning curves and per-class recall."""
-        keys = ["trial", "phase", "budget", "epoch"]
+        keys = ["trial", "budget", "epoch"]
         return self._frame("epochs", EPOCHS).sort_values(keys, ignore_index=True)
 
     @property
@@ -151,7 +153,10 @@ class Study:
     def evidence(self) -> Evidence | None:
         """How sure the winner is: interval, lead over the baseline, p. None without finals."""
         confirmed = self._confirmed()
-        return Evidence(**confirmed["finals"]) if confirmed else None
+        if not confirmed:
+            return None
+        known = {field.name for field in fields(Evidence)}  # a later version may record more
+        return Evidence(**{k: v for k, v in confirmed["finals"].items() if k in known})
 
     @property
     def best(self) -> Trial | None:
@@ -169,7 +174,13 @@ class Study:
 
     @property
     def optuna(self) -> optuna.Study:
-        """The Optuna study, as a copy in memory: what is changed in it is not written back."""
+        """The Optuna study, as a copy in memory: what is changed in it is not written back.
+
+        This property imports torch.
+
+        Raises:
+            StudyError: the study has no journal.
+        """
         import optuna
 
         from imbtune.study.journal import journal_copy  # it needs torch
@@ -209,13 +220,33 @@ class Study:
             rungs=dict(zip(row["rung_budgets"], row["rung_scores"], strict=True)),
         )
 
-    def _confirmed(self) -> dict[str, Any] | None:
-        """What best.yaml says of the winner, if finals confirmed it."""
+    def best_provenance(self) -> dict[str, Any] | None:
+        """What best.yaml says of its trial and of the finals; None without them.
+
+        Raises:
+            StudyError: it says something else than a search writes.
+        """
         if not self._store.exists("best.yaml"):
             return None
-        content = parse_yaml(join(self.path, "best.yaml"), self._store.read("best.yaml").decode())
-        provenance: dict[str, Any] = content.get("provenance") or {}  # a user may have edited it
-        return provenance if provenance.get("finals") else None
+        name = join(self.path, "best.yaml")
+        content = parse_yaml(name, self._store.read("best.yaml").decode())
+        if "provenance" not in content:  # a user has made it a plain configuration
+            return None
+        try:
+            found: dict[str, Any] = content["provenance"]
+            valid = isinstance(found["winner"]["trial"], int)
+            valid &= isinstance(found["finals"], dict | None)
+            valid &= found["best_preset"] is None or isinstance(found["best_preset"]["trial"], int)
+        except (KeyError, TypeError):
+            valid = False
+        if not valid:
+            raise StudyError(f"{name} has no provenance of a search: restore it from a backup")
+        return found
+
+    def _confirmed(self) -> dict[str, Any] | None:
+        """What best.yaml says of the winner, if finals confirmed it."""
+        found = self.best_provenance()
+        return found if found and found["finals"] else None
 
     def _frame(self, name: str, schema: pa.Schema) -> pd.DataFrame:
         """A table as a DataFrame; an empty one where nothing is written yet."""

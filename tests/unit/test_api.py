@@ -147,11 +147,11 @@ def test_a_trial(made: Study) -> None:
     assert trial.recall_K == [1.0, 0.7, 0.0, 0.0]
     assert trial.settings == RECORDS[3].settings
     assert TrainConfig.from_settings(trial.settings).flat() == trial.settings
-    assert str(trial) == "trial 3: mamix, 0.7000 at 9 epochs, COMPLETE"
-    assert str(made.trial(1)) == "trial 1: drw (preset), 0.6000 at 9 epochs, COMPLETE"
+    assert str(trial) == "trial 3: mamix, 0.7000 in one run of 9 epochs, COMPLETE"
+    assert str(made.trial(1)) == "trial 1: drw (preset), 0.6000 in one run of 9 epochs, COMPLETE"
     failed = made.trial(5)
     assert (failed.score, failed.budget, failed.rungs, failed.recall_K) == (None, 0, {}, [])
-    assert str(failed) == "trial 5: mamix, no score at 0 epochs, FAIL"
+    assert str(failed) == "trial 5: mamix, no rung reached, FAIL"
 
 
 def test_plain_settings_are_those_of_a_configuration(made: Study) -> None:
@@ -236,6 +236,32 @@ def test_a_file_that_a_user_has_edited_confirms_nothing(tmp_path: Path) -> None:
     assert study.best == study.trial(2)
 
 
+def test_a_provenance_that_no_search_writes(tmp_path: Path) -> None:
+    make_study(str(tmp_path / "tiny")).close()
+    best = tmp_path / "tiny" / "best.yaml"
+    content = yaml.safe_load(best.read_text())
+    content["provenance"] = {"winner": "trial 3"}
+    best.write_text(yaml.safe_dump(content))
+    study = imbtune.load_study(tmp_path / "tiny")
+    with raises_one_line("best.yaml has no provenance of a search", kind=StudyError):
+        _ = study.winner
+
+
+def test_a_study_is_given_as_itself_or_by_its_path(made: Study) -> None:
+    assert imbtune.load_study(made).path == imbtune.load_study(Path(made.path)).path == made.path
+    with raises_one_line("--study '': it is empty", kind=ConfigError):
+        imbtune.load_study("")
+    with raises_one_line("--study 3: give a path", kind=ConfigError):
+        imbtune.load_study(3)  # type: ignore[arg-type]
+
+
+def test_arguments_of_another_type() -> None:
+    with raises_one_line("log=3: give a function that takes a line, or None", kind=ConfigError):
+        imbtune.search("digits-lt", log=3)  # type: ignore[arg-type]
+    with raises_one_line("--data 3: give a path", kind=ConfigError):
+        imbtune.search("digits-lt", data=3)  # type: ignore[arg-type]
+
+
 def test_no_study_there(tmp_path: Path) -> None:
     with raises_one_line("nowhere is not a study, it has no study.yaml", kind=StudyError):
         imbtune.load_study(tmp_path / "nowhere")
@@ -304,7 +330,11 @@ WRONG_OPTIONS = [
     ({"calibration": "c"}, "--calibration c goes with --rungs auto"),
     ({"settings": {"seed": 3}}, "--set seed=3: give --seed"),
     ({"settings": {"mix.alfa": 3}}, "unknown knob 'mix.alfa': did you mean 'mix.alpha'?"),
-    ({"epochs": 0}, "epochs=0 is out of range: at least 1"),
+    ({"epochs": 0}, "--epochs 0: give a whole number from 1 on"),
+    ({"settings": ["mix"]}, "settings=['mix']: give a mapping, such as {'mix': 'mamix'}"),
+    ({"name": 7}, "--name 7: use letters"),
+    ({"data": ""}, "--data '': it is empty"),
+    ({"trials": None}, "--trials None: give a whole number from 1 on"),
     ({"trials": 0}, "--trials 0: give a whole number from 1 on"),
     ({"trials": 2.5}, "--trials 2.5: give a whole number from 1 on"),
     ({"trials": True}, "--trials True: give a whole number from 1 on"),
@@ -389,19 +419,17 @@ def test_a_study_and_its_file_and_its_winner_are_one_configuration(trained_study
         train(trained_study, settings=SMALL),
         train("runs/tiny/best.yaml", settings=SMALL, out="file"),
         train(Path("runs/tiny/best.yaml"), settings=SMALL, out=Path("path")),
-        train(trained_study.winner, settings=SMALL),
+        train(trained_study.winner, settings=SMALL, out="winner"),
     ]
-    assert [str(result.path) for result in found] == [
-        "runs/tiny/best", "file", "path", "runs/tiny/trial-3",
-    ]  # fmt: skip
+    assert [str(result.path) for result in found] == ["runs/tiny/best", "file", "path", "winner"]
+    with raises_one_line("--out runs/tiny/best exists already and is not empty", kind=StudyError):
+        train(trained_study.winner, settings=SMALL)  # its folder is that of best.yaml, too
     assert all(result.config == found[0].config for result in found)
     assert all(result.runs[0].metrics == found[0].runs[0].metrics for result in found)
     assert found[0].config.seed == 0
     assert found[0].config.mix.knobs["omega"] == 0.5
     assert results(found[0])["provenance"]["winner"]["trial"] == 3
-    assert results(found[3])["provenance"] == {
-        **{"study": "runs/tiny", "trial": 3, "set": SMALL},
-    }
+    assert results(found[3])["provenance"] == results(found[0])["provenance"]
 
 
 def test_a_configuration_made_in_python() -> None:

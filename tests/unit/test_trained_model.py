@@ -188,13 +188,13 @@ def test_no_model_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 not a zip", b"\x80\x02}."])
 def test_a_file_that_is_no_model(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model-seed0.pt").write_bytes(content)
-    with raises_one_line("model-seed0.pt is no model that imbtune wrote", kind=ConfigError):
+    with raises_one_line("model-seed0.pt is not a model that imbtune wrote", kind=ConfigError):
         load_model(tmp_path)
 
 
 def test_a_checkpoint_of_another_program(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "model-seed0.pt")
-    with raises_one_line("is no model that imbtune wrote", kind=ConfigError):
+    with raises_one_line("is not a model that imbtune wrote", kind=ConfigError):
         load_model(tmp_path)
 
 

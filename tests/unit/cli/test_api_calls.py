@@ -20,7 +20,7 @@ SPACE_OPTIONS = (
 )
 SPACE_ARGUMENTS: dict[str, Any] = {
     **{"seed": 3, "epochs": 9, "cpus_per_trial": 2, "max_concurrent": 4, "storage": "there"},
-    **{"data": Path("d"), "skip_corrupt": True, "settings": {"mix": "mamix", "data.ratio": 20}},
+    **{"data": "d", "skip_corrupt": True, "settings": {"mix": "mamix", "data.ratio": 20}},
 }
 SEARCH_OPTIONS = (
     "--sampler random --rungs auto --calibration c --never-prune 0.5 --finals 2 --final-seeds 4"
@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **{"study": "runs/n", "trials": 7, "gpus_per_trial": 0.5, "cpus_per_trial": 2},
             **{"max_concurrent": 4, "pack": False, "address": "a", "time_budget": 1800.0},
-            "data": Path("d"),
+            "data": "d",
         },
     ),
     "train": (
@@ -72,7 +72,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         "--skip-corrupt --set mix=mamix",
         {
             **{"what": "best.yaml", "preset": "erm", "space": "digits-lt", "seeds": 5},
-            **{"epochs": 9, "out": Path("o"), "data": Path("d"), "skip_corrupt": True},
+            **{"epochs": 9, "out": Path("o"), "data": "d", "skip_corrupt": True},
             "settings": {"mix": "mamix"},
         },
     ),
