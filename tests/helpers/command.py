@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from typer.testing import CliRunner
 
@@ -69,3 +71,11 @@ def invoke(*args: str) -> tuple[int, str, str]:
     """Exit code, standard output and error of `imbtune ARGS`; a bug is raised."""
     result = CliRunner().invoke(app, list(args), catch_exceptions=False)
     return result.exit_code, result.stdout, result.stderr
+
+
+def in_new_process(code: str, cwd: Path | None = None) -> Any:
+    """What `code` prints as JSON."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from command import run
+from command import in_new_process, run
 from made_study import RECORDS, make_study
 from ray import tune
 from ray.tune import Callback
@@ -269,3 +269,26 @@ def test_ray_tune_tells_the_searcher_before_it_calls_callbacks(
         "scheduler: result", "callback: result", "searcher: complete", "callback: complete",
     ]  # fmt: skip
     assert told[BROKEN] == [*goes_on, "searcher: error", "callback: error"]
+
+
+def test_parts_of_yours_go_with_a_configuration_made_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the model can be loaded in another process."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_weights.py").write_text(
+        "import numpy as np\n"
+        "from imbtune.methods.class_weights import weights\n"
+        "@weights.register('my_flat', help='1 for each class')\n"
+        "def my_flat(counts_K):\n"
+        "    return counts_K * 0 + 1.0\n"
+    )
+    space = imbtune.space("mine", tmp_path, imports=["my_weights"], train={"weights": "my_flat"})
+    small = space.pin({"data.head": 60, "data.ratio": 10, "data.val_per_class": 9, "epochs": 1})
+    result = imbtune.train(small.base(), log=None)
+    assert (result.path / "my_weights.py").is_file()
+    code = (
+        "import imbtune, json\n"
+        "print(json.dumps(imbtune.load_model('runs/trained').config.weights.name))"
+    )
+    assert in_new_process(code, tmp_path) == "my_flat"

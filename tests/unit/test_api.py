@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from command import in_new_process
 from data_files import raises_one_line
 from made_study import FINALS_OF, RECORDS, SPACE, make_study, record
 
@@ -26,14 +25,6 @@ from imbtune.study.view import PLAIN_SETTINGS, Study
 
 HEAVY = ("torch", "ray", "optuna", "pandas", "numpy", "pyarrow", "yaml", "scipy", "sklearn")
 LIGHT_MODULES = 100  # Python itself has about 60 when it starts
-
-
-def in_new_process(code: str, cwd: Path | None = None) -> Any:
-    """What `code` prints as JSON."""
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 # ---- names
@@ -508,22 +499,3 @@ def test_a_folder_that_is_there_is_not_overwritten(trained_study: Study) -> None
     train(trained_study, settings=SMALL)
     with raises_one_line("runs/tiny/best exists already", kind=StudyError):
         train(trained_study, settings=SMALL)
-
-
-def test_parts_of_yours_go_with_a_configuration_made_in_python(tmp_path: Path) -> None:
-    """So that the model can be loaded in another process."""
-    (tmp_path / "my_weights.py").write_text(
-        "import numpy as np\n"
-        "from imbtune.methods.class_weights import weights\n"
-        "@weights.register('my_flat', help='1 for each class')\n"
-        "def my_flat(counts_K):\n"
-        "    return counts_K * 0 + 1.0\n"
-    )
-    space = imbtune.space("mine", tmp_path, imports=["my_weights"], train={"weights": "my_flat"})
-    result = train(space.pin(SMALL).base())
-    assert (result.path / "my_weights.py").is_file()
-    code = (
-        "import imbtune, json\n"
-        "print(json.dumps(imbtune.load_model('runs/trained').config.weights.name))"
-    )
-    assert in_new_process(code, tmp_path) == "my_flat"
