@@ -58,7 +58,7 @@ class Evidence:
     p: float | None = None
 
     def __str__(self) -> str:
-        text = f"{self.mean:.4f}, mean of {self.seeds} fresh seeds"
+        text = f"{self.mean:.4f}, mean of {self.seeds} fresh seed{'s' * (self.seeds > 1)}"
         if self.low is not None:
             text += f" [{self.low:.4f}, {self.high:.4f}]"
         if self.lead is not None:

@@ -51,7 +51,7 @@ def test_the_notebook_ends_with_a_good_model(
     assert study.info["data"]["classes"] == sorted(
         path.name for path in Path("my_images/train").iterdir()
     )
-    folder = Path(study.path) / f"trial-{study.winner.number}"
+    folder = Path(study.path) / "best"
     results = json.loads((folder / "results.json").read_text())
     assert len(results["runs"]) == 2
     assert results["test"]["balanced_accuracy"]["mean"] > GOOD
@@ -91,8 +91,8 @@ runpy.run_path({str(EXAMPLES / "search_from_python.py")!r}, run_name="__main__")
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Evidence(seeds=1" in done.stdout
-    assert "imbtune.load_model('runs/digits-lt/trial-" in done.stdout
+    assert ", mean of 1 fresh seed" in done.stdout
+    assert "imbtune.load_model('runs/digits-lt/best')" in done.stdout
 
 
 def test_every_example_has_its_line() -> None:
