@@ -30,18 +30,28 @@ if TYPE_CHECKING:
     )
     from imbtune.config.train_config import TrainConfig
     from imbtune.errors import ClusterError, ConfigError, DataError, ImbtuneError, StudyError
-    from imbtune.registry import Knob
-    from imbtune.retrain import TrainResult
+    from imbtune.registry import Knob, Registry
+    from imbtune.retrain import FinalRun, TrainResult
     from imbtune.spaces.search_space import SearchSpace
+    from imbtune.study.evidence import Evidence
+    from imbtune.study.outcome import SearchOutcome
     from imbtune.study.view import Study, Trial
     from imbtune.trained_model import TrainedModel, load_model
+    from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
+    from imbtune.tuning.forecast.forecast import Forecast
 
 __all__ = [
+    "CalibrationOutcome",
     "ClusterError",
     "ConfigError",
     "DataError",
+    "Evidence",
+    "FinalRun",
+    "Forecast",
     "ImbtuneError",
     "Knob",
+    "Registry",
+    "SearchOutcome",
     "SearchSpace",
     "Study",
     "StudyError",
@@ -65,11 +75,15 @@ _MODULES = {  # of each public name
     "api": "calibrate load_study plan registries resume search space train",
     "config.train_config": "TrainConfig",
     "errors": "ClusterError ConfigError DataError ImbtuneError StudyError",
-    "registry": "Knob",
-    "retrain": "TrainResult",
+    "registry": "Knob Registry",
+    "retrain": "FinalRun TrainResult",
     "spaces.search_space": "SearchSpace",
+    "study.evidence": "Evidence",
+    "study.outcome": "SearchOutcome",
     "study.view": "Study Trial",
     "trained_model": "TrainedModel load_model",
+    "tuning.calibration.run_calibration": "CalibrationOutcome",
+    "tuning.forecast.forecast": "Forecast",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imbtune.errors import ConfigError
+from imbtune.errors import ConfigError, check_path
 from imbtune.progress import Log, no_line, print_line
 from imbtune.registry import Registry, Value
 from imbtune.search_options import (
     check_log,
-    check_numbers,
+    check_options,
     check_whole,
     checked_settings,
     given_path,
@@ -51,7 +51,7 @@ def search(
     storage: str | Path = "runs",
     sampler: str = "tpe",
     rungs: str = "cooldown",
-    calibration: str | None = None,
+    calibration: str | Path | None = None,
     never_prune: float = 0.05,
     finals: int | None = None,
     final_seeds: int = 3,
@@ -113,7 +113,7 @@ def search(
         max_concurrent=max_concurrent,
         pack=pack,
         address=address,
-        storage=str(storage),
+        storage=storage,
         sampler=sampler,
         never_prune=never_prune,
         finals=finals,
@@ -176,7 +176,7 @@ def resume(
     }
     changes = {key: value for key, value in given.items() if value is not None}
     check_log(log)
-    check_numbers({**changes, "time_budget": time_budget})
+    check_options({**changes, "time_budget": time_budget})
     if read_study(path)[0].purpose == CALIBRATION:
         for option, value in (("--time-budget", time_budget), ("--trials", trials)):
             if value:
@@ -246,14 +246,13 @@ def train(
     check_whole("seeds", seeds, 1)
     check_log(log)
     replaced = checked_settings(settings, epochs)
-    if preset:
+    if preset is not None:
         if what is not None:
             raise ConfigError(f"{_short(what)} and --preset {preset}: give one of them")
-        if not space:
+        if space is None:
             raise ConfigError(f"--preset {preset} needs --space: the data to train it on")
-        chosen = space if not isinstance(space, Path) else str(space)
-        given = train_input.from_preset(preset, chosen, replaced)
-    elif space:
+        given = train_input.from_preset(preset, space, replaced)
+    elif space is not None:
         raise ConfigError(f"--space {_short(space)} goes with --preset: a file names its own data")
     elif isinstance(what, TrainConfig):
         given = train_input.from_config(what, replaced)
@@ -269,7 +268,7 @@ def train(
             "study without finals is None: give study.best)"
         )
     elif isinstance(what, str | Path):
-        given = train_input.from_file(str(what), replaced)
+        given = train_input.from_file(check_path("the configuration", what), replaced)
     else:
         raise ConfigError(
             f"cannot train {_short(what)}: give a configuration file, a study, a trial or a "
@@ -333,7 +332,7 @@ def calibrate(
         max_concurrent=max_concurrent,
         pack=pack,
         address=address,
-        storage=str(storage),
+        storage=storage,
         data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )
@@ -361,7 +360,7 @@ def plan(
     storage: str | Path = "runs",
     sampler: str = "tpe",
     rungs: str = "cooldown",
-    calibration: str | None = None,
+    calibration: str | Path | None = None,
     never_prune: float = 0.05,
     finals: int | None = None,
     final_seeds: int = 3,
@@ -397,7 +396,7 @@ def plan(
         gpus_per_trial=gpus_per_trial,
         cpus_per_trial=cpus_per_trial,
         max_concurrent=max_concurrent,
-        storage=str(storage),
+        storage=storage,
         sampler=sampler,
         never_prune=never_prune,
         finals=finals,
@@ -430,6 +429,8 @@ def space(name: str, folder: str | Path = ".", **fields: object) -> SearchSpace:
 
     from imbtune.spaces.space_file import parse_space
 
+    if not isinstance(name, str):
+        raise ConfigError(f"the space's name {name!r}: give text")
     try:  # the study's space.yaml will hold them, so what YAML cannot hold is refused here
         content = yaml.safe_load(yaml.safe_dump(fields))
     except yaml.YAMLError as error:
@@ -464,8 +465,4 @@ def _short(given: object) -> str:
 
 def _study_path(study: object) -> str:
     """The folder or URI of a study that is given by it, or as a Study."""
-    path = getattr(study, "path", study)
-    found = given_path("study", str(path) if isinstance(path, str) and "://" in path else path)
-    if found is None:
-        raise ConfigError("no study is given: give its folder or URI")
-    return str(path)
+    return check_path("the study", getattr(study, "path", study))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imbtune.errors import ConfigError, unknown
+from imbtune.errors import ConfigError, check_path, unknown
 from imbtune.registry import Value
 
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
@@ -32,7 +32,8 @@ def search_request(
     settings: Mapping[str, Value] | None = None,
     epochs: int | None = None,
     rungs: str = "cooldown",
-    calibration: str | None = None,
+    calibration: str | Path | None = None,
+    storage: str | Path = "runs",
     **options: Any,
 ) -> SearchRequest:
     """The options of a search as a checked request.
@@ -52,12 +53,12 @@ def search_request(
     from imbtune.study.tables.parquet import MODES
     from imbtune.training.phases import RUNG_KINDS
 
-    for option, value in {"name": name, "calibration": calibration, **options}.items():
-        if value == "":  # a shell makes this of an unset variable
-            raise ConfigError(f"{_flag(option)} '': it is empty: give a value, or leave it out")
-    check_numbers(options)
+    check_options({"name": name, **options})
+    folder = check_path("--storage", storage)
+    if calibration is not None:
+        calibration = check_path("--calibration", calibration)
     pinned = checked_settings(settings, epochs)
-    loaded = space if isinstance(space, SearchSpace) else load_space(str(space))
+    loaded = space if isinstance(space, SearchSpace) else load_space(space)
     loaded = loaded.pin(pinned)
     study_name = name or loaded.name
     named = isinstance(study_name, str) and re.fullmatch(r"[\w.-]+", study_name)
@@ -68,7 +69,9 @@ def search_request(
             f"--set seed={pinned['seed']}: give --seed, which all trials' seeds follow"
         )
     typed = "" if isinstance(space, SearchSpace) else str(space)
-    request = SearchRequest(loaded, name=study_name, rungs=rungs, typed=typed, **options)
+    request = SearchRequest(
+        loaded, name=study_name, rungs=rungs, storage=folder, typed=typed, **options
+    )
     for option, value, choices in (
         ("--rungs", request.rungs, (*RUNG_KINDS, "none", AUTO)),
         ("--wandb", request.wandb, MODES),
@@ -115,20 +118,20 @@ def check_log(log: object) -> None:
 
 def given_path(option: str, value: object) -> Path | None:
     """A path argument; ConfigError for an empty one, or for something that is no path."""
-    if value is None:
-        return None
-    if not isinstance(value, str | Path):
-        raise ConfigError(f"{_flag(option)} {value!r}: give a path")
-    if value == "":  # a shell makes this of an unset variable
-        raise ConfigError(f"{_flag(option)} '': it is empty: give a value, or leave it out")
-    return Path(value)
+    return None if value is None else Path(check_path(_flag(option), value))
 
 
-def check_numbers(options: Mapping[str, Any]) -> None:
-    """ConfigError for a number that an option cannot be. An option that is None is left out."""
+def check_options(options: Mapping[str, Any]) -> None:
+    """ConfigError for an option that is empty, or that is not the text or number it must be."""
+    for option, value in options.items():
+        if value == "":  # a shell makes this of an unset variable
+            raise ConfigError(f"{_flag(option)} '': it is empty: give a value, or leave it out")
     for option, least in LEAST.items():
         if option in options:
             check_whole(option, options[option], least, optional=option in OPTIONAL)
+    address = options.get("address")
+    if address is not None and not isinstance(address, str):
+        raise ConfigError(f"--address {address!r}: give auto or HEAD:6379")
     share = options.get("never_prune", 0.0)
     if not _is_number(share) or not 0 <= share <= 1:
         raise ConfigError(f"--never-prune {share!r}: give a share from 0 to 1")

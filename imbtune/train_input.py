@@ -83,13 +83,15 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
     return TrainInput(config, imports, provenance, out)
 
 
-def from_preset(preset: str, space: str | SearchSpace, settings: Settings) -> TrainInput:
+def from_preset(preset: str, space: str | Path | SearchSpace, settings: Settings) -> TrainInput:
     """The configuration of a preset, with the data and fixed settings of a space.
 
     Args:
         settings: replace those of the preset and the space.
     """
-    loaded = load_space(space) if isinstance(space, str) else space
+    loaded = space
+    if not isinstance(loaded, SearchSpace):
+        loaded = load_space(loaded)
     pinned = loaded.pin({k: v for k, v in settings.items() if k != "seed"})
     config = pinned.preset(preset).replace(seed=settings.get("seed", 0))
     check_has_knobs(config, settings)

@@ -6,7 +6,6 @@ import atexit
 import gc
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -265,8 +264,11 @@ def train(
         typer.Option(min=1, help="Number of epochs. Default: as in the configuration."),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for models and results. Default: next to the configuration."),
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder for models and results. Default: next to the configuration.",
+        ),
     ] = None,
     data: DataOption = None,
     skip_corrupt: SkipOption = False,

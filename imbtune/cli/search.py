@@ -67,7 +67,7 @@ def resume_command(
 def finish(outcome: SearchOutcome) -> None:
     """Print how a search ended, and exit with its code."""
     print_outcome(outcome, make_console())
-    if outcome.cut_off:
+    if outcome.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not outcome.winner:
         raise typer.Exit(1)

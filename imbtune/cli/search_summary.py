@@ -31,7 +31,7 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     states = [record.state for record in outcome.records]
     counts = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
     done = f"{len(states)} of {request.trials} trials in {outcome.seconds:.0f} s: {counts}"
-    console.print(f"\n{'Interrupted after ' if outcome.cut_off else ''}{done}")
+    console.print(f"\n{'Interrupted after ' if outcome.interrupted else ''}{done}")
     if stopping := stopping_line(outcome):
         console.print(stopping)
     if outcome.dropped:
@@ -49,11 +49,11 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
             f"No trial was trained to the full budget. {outcome.path} has the results so far."
         )
     left = len(states) < request.trials or STOPPED in states
-    if left or outcome.cut_off:
-        why = "Next" if outcome.cut_off else "The time budget is used up"
+    if left or outcome.interrupted:
+        why = "Next" if outcome.interrupted else "The time budget is used up"
         console.print(f"\n{why}: to resume the search:")
         console.print(f"  {resume_command(outcome.path)}", soft_wrap=True)
-    if outcome.cut_off:
+    if outcome.interrupted:
         return
     if outcome.winner:
         best = shlex.quote(join(outcome.path, "best.yaml"))

@@ -24,7 +24,7 @@ def show_command(topic: str, space: str | None) -> None:
     """
     from imbtune.spaces.space_file import list_spaces, load_space
 
-    spaces = [load_space(space)] if space else []
+    spaces = [load_space(space)] if space is not None else []
     tables = {"datasets": _datasets, "methods": _methods, "knobs": _knobs}
     console = make_console()
     if topic == "spaces":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 from rich.table import Table
 
@@ -23,7 +21,7 @@ def train_command(
     space: str | None,
     seeds: int,
     epochs: int | None,
-    out: Path | None,
+    out: str | None,
     data: str | None,
     skip_corrupt: bool,
 ) -> None:
@@ -52,8 +50,6 @@ def repeat_command(study: str, number: int, data: str | None, refused: list[str]
     Args:
         refused: other options that were given, which would change the trial.
     """
-    if data == "":  # a shell makes this of an unset variable
-        raise ConfigError("--data '': it is empty: give a value, or leave it out")
     if refused:
         raise ConfigError(
             f"--trial {study} {number} trains the trial exactly as its search did: leave "
@@ -62,7 +58,7 @@ def repeat_command(study: str, number: int, data: str | None, refused: list[str]
 
     from imbtune.tuning.reproduce import repeat_trial
 
-    if repeat_trial(study, number, None if data is None else Path(data), print_line):
+    if repeat_trial(study, number, data, print_line):
         print("Every loss and score equals the recorded one, to the last bit.")
         return
     print(

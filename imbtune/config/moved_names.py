@@ -51,7 +51,9 @@ NAMES = {  # (old module, old name): (current module, current name)
     ("imbtune.registry", "Parameter"): ("imbtune.registry", "DeclaredKnob"),
     ("imbtune.registry", "parameters_of"): ("imbtune.registry", "knobs_of"),
 }
-KEYWORDS = {("Dataset", "look"): "preprocessing"}  # (function, old argument): current argument
+KEYWORDS = {  # (old module, function): its renamed arguments
+    ("imbtune.data.splits", "Dataset"): {"look": "preprocessing"},
+}
 
 
 def with_current_names(tree: ast.Module) -> ast.Module:
@@ -71,7 +73,11 @@ class _Renamer(ast.NodeTransformer):
         if node.level or not node.module:
             return node
         statements: list[ast.stmt] = []
-        for alias in node.names:
+        names = list(node.names)
+        if names[0].name == "*":  # it no longer brings the names that have moved or changed
+            names += [ast.alias(name) for module, name in NAMES if module == node.module]
+            names += [ast.alias(name) for module, name in KEYWORDS if module == node.module]
+        for alias in names:
             local = alias.asname or alias.name
             self.imported[local] = f"{node.module}.{alias.name}"
             module, name = _current(node.module, alias.name)
@@ -89,9 +95,9 @@ class _Renamer(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         before, base = ast.unparse(node), ast.unparse(node.value)
         self.generic_visit(node)
-        if before in MODULES:  # `imbtune.old.module`, after `import imbtune.old.module`
-            return ast.copy_location(_dotted(MODULES[before]), node)
-        owner = self.imported.get(base, base)
+        if (old := self._resolve(before)) in MODULES:  # `imbtune.old.module`
+            return ast.copy_location(_imported(MODULES[old]), node)
+        owner = self._resolve(base)
         if (owner, node.attr) not in NAMES:
             return node
         module, node.attr = NAMES[owner, node.attr]
@@ -100,13 +106,17 @@ class _Renamer(ast.NodeTransformer):
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
-        name = ast.unparse(node.func)
-        known = self.imported.get(name, name).startswith("imbtune.")  # not one of the user's own
-        function = name.rpartition(".")[2] if known else ""
+        module, _, function = self._resolve(ast.unparse(node.func)).rpartition(".")
+        arguments = KEYWORDS.get((module, function), {})
         for keyword in node.keywords:
-            keyword.arg = KEYWORDS.get((function, keyword.arg or ""), keyword.arg)
+            keyword.arg = arguments.get(keyword.arg or "", keyword.arg)
         self.generic_visit(node)
         return node
+
+    def _resolve(self, name: str) -> str:
+        """The full name, in the old layout, of a name that an import has bound, or of its parts."""
+        first, dot, rest = name.partition(".")
+        return f"{self.imported.get(first, first)}{dot}{rest}"
 
 
 def _current(module: str, name: str) -> tuple[str, str]:
@@ -122,11 +132,3 @@ def _current(module: str, name: str) -> tuple[str, str]:
 def _imported(module: str) -> ast.expr:
     """An expression that is the module, wherever it is put."""
     return ast.parse(f"__import__('importlib').import_module({module!r})", mode="eval").body
-
-
-def _dotted(name: str) -> ast.expr:
-    first, *rest = name.split(".")
-    expression: ast.expr = ast.Name(first, ast.Load())
-    for attribute in rest:
-        expression = ast.Attribute(expression, attribute, ast.Load())
-    return expression

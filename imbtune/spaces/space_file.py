@@ -31,7 +31,7 @@ from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins, wi
 from imbtune.config.slots import SLOTS, check_knob, find_knob
 from imbtune.config.train_config import PLAIN, TrainConfig, flatten
 from imbtune.config.yaml_files import read_yaml
-from imbtune.errors import ConfigError, unknown
+from imbtune.errors import ConfigError, check_path, unknown
 from imbtune.registry import DeclaredKnob, describe_range
 from imbtune.spaces.search_space import Rungs, SearchedKnob, SearchSpace, check_setting
 from imbtune.storage import Store
@@ -61,7 +61,7 @@ def list_spaces() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_space(name_or_path: str) -> SearchSpace:
+def load_space(name_or_path: str | Path) -> SearchSpace:
     """Load a space.
 
     Args:
@@ -70,7 +70,7 @@ def load_space(name_or_path: str) -> SearchSpace:
     Raises:
         ConfigError: there is no such space, or it has an invalid field, setting or knob.
     """
-    path = _find(name_or_path, Path())
+    path = _find(check_path("the space", name_or_path), Path())
     content = read_yaml(path)
     try:
         return parse_space(path.stem, content, path.parent)

@@ -27,10 +27,12 @@ SHARED = (
 
 
 def program() -> str:
-    """`imbtune`, or the path of the running program if the shell does not find that name."""
+    """`imbtune`, or the path of that program if the shell does not find the name."""
     if shutil.which("imbtune"):
         return "imbtune"
     path = Path(sys.argv[0]).absolute()
+    if path.stem != "imbtune":  # a script or notebook, which has no such commands
+        path = Path(sys.executable).with_name("imbtune")
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 

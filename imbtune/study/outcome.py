@@ -26,7 +26,8 @@ class SearchOutcome:
         full_images: image passes that full runs of all trials in `ENDED` take.
         finals: all final runs.
         dropped: finalists that lack a seed, because one of their runs failed.
-        cut_off: whether it ended before its trials or finals did, other than by its time budget.
+        interrupted: whether it ended before all trials and finals were trained, other than by its
+            time budget.
     """
 
     request: SearchRequest
@@ -39,4 +40,4 @@ class SearchOutcome:
     full_images: int = 0
     finals: list[FinalRecord] = field(default_factory=list)
     dropped: Sequence[int] = ()
-    cut_off: bool = False
+    interrupted: bool = False

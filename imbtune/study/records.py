@@ -12,7 +12,7 @@ from imbtune.registry import Value
 
 COMPLETE, PRUNED, FAIL, STOPPED = "COMPLETE", "PRUNED", "FAIL", "STOPPED"  # states of a trial
 ENDED = (COMPLETE, PRUNED)  # neither failed nor interrupted
-WORDS = {COMPLETE: "finished", PRUNED: "stopped", FAIL: "failed", STOPPED: "cut off"}
+WORDS = {COMPLETE: "finished", PRUNED: "stopped", FAIL: "failed", STOPPED: "interrupted"}
 MARGINS = ("margin_train", "margin_val", "probability_margin_train", "probability_margin_val")
 
 Row = dict[str, Any]  # of a table, or an entry of the journal, by column

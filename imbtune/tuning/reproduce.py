@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.errors import StudyError
+from imbtune.errors import StudyError, check_path
 from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.files import check_purpose, check_same_data, read_study
@@ -25,7 +25,7 @@ from imbtune.training.state import pick_device
 from imbtune.tuning.session import load_search_splits
 
 
-def repeat_trial(path: str, number: int, data: Path | None, log: Log) -> bool:
+def repeat_trial(path: str, number: int, data: str | None, log: Log) -> bool:
     """Train a trial again up to its last recorded rung, and log the score of each rung.
 
     Args:
@@ -39,12 +39,14 @@ def repeat_trial(path: str, number: int, data: Path | None, log: Log) -> bool:
         another machine, GPU, number of threads or version of torch they may differ.
 
     Raises:
+        ConfigError: an empty path.
         StudyError: there is no such study or trial, the trial reached no rung, or the data differs.
     """
+    given = None if data is None else Path(check_path("--data", data))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    request, content = read_study(path)
+    request, content = read_study(check_path("the study", path))
     check_purpose(request, SEARCH)
-    request = replace(request, data=data or request.data)
+    request = replace(request, data=given or request.data)
     record = _find_trial(path, number, request)
     space = request.space
     splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())

@@ -132,13 +132,13 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
     )
     finals: list[FinalRecord] = known_finals(store)
     dropped: list[int] = []
-    cut_off = _has_trials_left(request, records) and not out_of_time
-    if not cut_off:
-        dropped, cut_off = _finals(session, records, finals)
-    if cut_off:
+    interrupted = _has_trials_left(request, records) and not out_of_time
+    if not interrupted:
+        dropped, interrupted = _finals(session, records, finals)
+    if interrupted:
         finals = []  # a mean over only some of the seeds would favour lucky trials
     return _outcome(
-        request, store, session.splits, session.started, records, finals, dropped, cut_off
+        request, store, session.splits, session.started, records, finals, dropped, interrupted
     )
 
 
@@ -150,7 +150,7 @@ def _outcome(
     records: list[TrialRecord],
     finals: list[FinalRecord],
     dropped: Sequence[int] = (),
-    cut_off: bool = False,
+    interrupted: bool = False,
 ) -> SearchOutcome:
     """Choose the winner, write best.yaml, and return how the search ended."""
     ended = [TrainConfig.from_settings(r.settings) for r in records if r.state in ENDED]
@@ -169,7 +169,7 @@ def _outcome(
         full_images=sum(run_passes(config, splits.counts()) for config in ended),
         finals=finals,
         dropped=dropped,
-        cut_off=cut_off,
+        interrupted=interrupted,
     )
     if outcome.winner:
         store.write("best.yaml", best_yaml(request, outcome).encode())

@@ -164,7 +164,13 @@ def write_own_parts(folder: Path) -> None:
 
 def test_the_python_page_runs(tmp_path: Path) -> None:
     """All of its blocks, in order, in one process: a small search, and what follows it."""
-    run_blocks(ROOT / "docs" / "python.md", tmp_path)
+    out = run_blocks(ROOT / "docs" / "python.md", tmp_path)
+    assert "Study('runs/quick'): 12 of 12 trials (" in out
+    assert "unknown knob 'mix.alfa': did you mean 'mix.alpha'?" in out
+    assert "the study runs/quick exists already" in out
+    assert {path.name for path in (tmp_path / "runs").iterdir()} >= {
+        "quick", "tau", "digits-lt-ldam_drw", "mixup", "digits-lt-calibration", "logged", "silent"
+    }  # fmt: skip
 
 
 def test_the_python_page_names_everything_public() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from command import in_new_process, run
@@ -87,7 +88,7 @@ def test_progress_goes_line_by_line_to_the_log(
 def test_the_study_that_a_search_returns(searched: Study, home: Path) -> None:
     assert searched.path == "runs/first"
     outcome = searched.outcome
-    assert outcome and outcome.winner and not outcome.cut_off
+    assert outcome and outcome.winner and not outcome.interrupted
     assert searched.winner and searched.winner.number == outcome.winner.number
     assert searched.evidence == outcome.evidence
     assert len(searched.trials) == 4
@@ -98,7 +99,13 @@ def test_the_study_that_a_search_returns(searched: Study, home: Path) -> None:
 
 def test_its_optuna_study(searched: Study) -> None:
     """A copy: what is changed in it is not written back."""
-    study = searched.optuna
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        study = searched.optuna
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG  # as the caller set it
+    finally:
+        optuna.logging.set_verbosity(level)
     values = [trial.values[0] if trial.values else None for trial in study.trials]
     trials = searched.trials
     finished = trials["state"] == "COMPLETE"
@@ -132,7 +139,7 @@ def test_resuming_with_more_trials(searched: Study) -> None:
     before = searched.trials
     resumed = imbtune.resume(searched.path, trials=6, log=None)
     assert isinstance(resumed, Study)
-    assert resumed.outcome and not resumed.outcome.cut_off
+    assert resumed.outcome and not resumed.outcome.interrupted
     columns = [name for name in before.columns if name != "finalist"]
     pd.testing.assert_frame_equal(resumed.trials[columns][:4], before[columns])
     assert searched.trials["trial"].tolist() == list(range(6))

@@ -238,11 +238,26 @@ def test_a_provenance_that_no_search_writes(tmp_path: Path) -> None:
         _ = study.winner
 
 
+def test_evidence_that_a_later_version_wrote(tmp_path: Path) -> None:
+    make_study(str(tmp_path / "tiny")).close()
+    before = imbtune.load_study(tmp_path / "tiny").evidence
+    best = tmp_path / "tiny" / "best.yaml"
+    content = yaml.safe_load(best.read_text())
+    content["provenance"]["finals"]["effect_size"] = 0.8
+    best.write_text(yaml.safe_dump(content))
+    assert before and imbtune.load_study(tmp_path / "tiny").evidence == before
+
+
+def test_a_study_without_its_journal(made: Study) -> None:
+    with raises_one_line("tiny has no journal.log: restore it from a backup", kind=StudyError):
+        _ = made.optuna
+
+
 def test_a_study_is_given_as_itself_or_by_its_path(made: Study) -> None:
     assert imbtune.load_study(made).path == imbtune.load_study(Path(made.path)).path == made.path
-    with raises_one_line("--study '': it is empty", kind=ConfigError):
+    with raises_one_line("the study '': it is empty", kind=ConfigError):
         imbtune.load_study("")
-    with raises_one_line("--study 3: give a path", kind=ConfigError):
+    with raises_one_line("the study 3: give a path", kind=ConfigError):
         imbtune.load_study(3)  # type: ignore[arg-type]
 
 
@@ -325,6 +340,11 @@ WRONG_OPTIONS = [
     ({"settings": ["mix"]}, "settings=['mix']: give a mapping, such as {'mix': 'mamix'}"),
     ({"name": 7}, "--name 7: use letters"),
     ({"data": ""}, "--data '': it is empty"),
+    ({"address": 3}, "--address 3: give auto or HEAD:6379"),
+    ({"storage": None}, "--storage None: give a path"),
+    ({"storage": ""}, "--storage '': it is empty"),
+    ({"rungs": "auto", "calibration": 3}, "--calibration 3: give a path"),
+    ({"rungs": "auto", "calibration": Path("nope")}, "nope"),
     ({"trials": None}, "--trials None: give a whole number from 1 on"),
     ({"trials": 0}, "--trials 0: give a whole number from 1 on"),
     ({"trials": 2.5}, "--trials 2.5: give a whole number from 1 on"),
@@ -470,6 +490,11 @@ WRONG_TRAININGS: list[tuple[dict[str, Any], str]] = [
     ({"preset": "erm"}, "--preset erm needs --space"),
     ({"what": "a.yaml", "preset": "erm"}, "a.yaml and --preset erm: give one of them"),
     ({"what": "a.yaml", "space": "digits-lt"}, "--space digits-lt goes with --preset"),
+    ({"what": ""}, "the configuration '': it is empty"),
+    ({"preset": "erm", "space": ""}, "the space '': it is empty"),
+    ({"preset": "", "space": "digits-lt"}, "unknown preset ''"),
+    ({"preset": "erm", "space": "digits-lt", "out": ""}, "--out '': it is empty"),
+    ({"preset": "erm", "space": "digits-lt", "out": 3}, "--out 3: give a path"),
     ({"preset": "emr", "space": "digits-lt"}, "unknown preset 'emr'"),
     ({"preset": "erm", "space": "digit-lt"}, "unknown space 'digit-lt'"),
 ]

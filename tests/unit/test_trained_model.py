@@ -176,11 +176,31 @@ def test_the_seeds_of_a_folder(trained: imbtune.TrainResult) -> None:
     assert load_model(str(trained.path / "model-seed4.pt")).config.seed == 4
     with raises_one_line("a model of seed 5: it has seeds 3, 4", kind=StudyError):
         load_model(trained.path, seed=5)
+    with raises_one_line("is one file, so leave seed=3 out", kind=ConfigError):
+        load_model(trained.path / "model-seed3.pt", seed=3)
+
+
+def test_a_copy_of_a_model_is_not_a_seed(trained: imbtune.TrainResult, tmp_path: Path) -> None:
+    content = (trained.path / "model-seed3.pt").read_bytes()
+    for name in ("model-seed3.pt", "model-seed0 (copy).pt", "model-seed.pt"):
+        (tmp_path / name).write_bytes(content)
+    assert load_model(tmp_path).config.seed == 3
+
+
+def test_weights_of_another_network(trained: imbtune.TrainResult, tmp_path: Path) -> None:
+    content = torch.load(trained.path / "model-seed3.pt", weights_only=True)
+    content["state_dict"].popitem()
+    torch.save(content, tmp_path / "model-seed3.pt")
+    with raises_one_line("is not a model that imbtune wrote", kind=ConfigError):
+        load_model(tmp_path)
 
 
 def test_no_model_there(tmp_path: Path) -> None:
     with raises_one_line(f"there is no model at {tmp_path / 'nope'}", kind=StudyError):
         load_model(tmp_path / "nope")
+    for path in ("", 3, "s3://bucket/best"):
+        with raises_one_line(f"no model at {path!r}: give a file or folder", kind=ConfigError):
+            load_model(path)  # type: ignore[arg-type]
     with raises_one_line(f"{tmp_path} does not have a model", kind=StudyError):
         load_model(tmp_path)
 

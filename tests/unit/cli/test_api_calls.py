@@ -72,7 +72,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         "--skip-corrupt --set mix=mamix",
         {
             **{"what": "best.yaml", "preset": "erm", "space": "digits-lt", "seeds": 5},
-            **{"epochs": 9, "out": Path("o"), "data": "d", "skip_corrupt": True},
+            **{"epochs": 9, "out": "o", "data": "d", "skip_corrupt": True},
             "settings": {"mix": "mamix"},
         },
     ),

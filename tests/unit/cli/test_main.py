@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
+import typer.models
 from command import invoke
 
 from imbtune import __version__
@@ -82,6 +85,54 @@ def test_show_spaces_and_datasets() -> None:
     spaces, datasets = invoke("show", "spaces")[1], invoke("show", "datasets")[1]
     assert all(f" {name} " in spaces for name in ("digits-lt", "cifar10-lt", "cifar100-lt"))
     assert all(f" {entry.name} " in datasets for entry in SLOTS["data"])
+
+
+ARGUMENTS = {  # that a command needs, besides the option that is tried
+    "search": ["digits-lt"],
+    "plan": ["digits-lt"],
+    "resume": ["study"],
+    "calibrate": ["digits-lt"],
+    "train": ["--preset", "erm", "--space", "digits-lt"],
+    "show": ["spaces"],
+}
+
+
+def empty_arguments() -> list[tuple[str, ...]]:
+    """Every command line in which one option or argument that takes text is empty."""
+    found: list[tuple[str, ...]] = [("train", ""), ("train", "--trial", "", "0")]
+    for command in app.registered_commands:
+        assert command.callback
+        name, hints = command.callback.__name__, get_type_hints(command.callback)
+        for parameter in inspect.signature(command.callback, eval_str=True).parameters.values():
+            hint = hints[parameter.name]
+            if not {hint, *get_args(hint)} & {str, list[str]}:
+                continue
+            declared = parameter.annotation.__metadata__[0]
+            if isinstance(declared, typer.models.OptionInfo):
+                option = (declared.param_decls or (f"--{parameter.name.replace('_', '-')}",))[0]
+                found.append((name, *ARGUMENTS[name], option, ""))
+            elif name != "train":
+                found.append((name, ""))
+    return found
+
+
+def test_paths_are_among_the_arguments_that_are_tried_empty() -> None:
+    tried = {(line[0], line[-2]) for line in empty_arguments()}
+    commands = ("search", "plan", "resume", "calibrate", "train")
+    assert {("train", "--out"), *((name, "--data") for name in commands)} <= tried
+
+
+@pytest.mark.parametrize("line", empty_arguments(), ids=" ".join)
+def test_an_empty_argument_is_one_line(
+    line: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell makes it of an unset variable. It is neither a default nor this folder."""
+    monkeypatch.chdir(tmp_path)
+    code, _, err = invoke(*line)
+    assert code == 2, err
+    assert len(err.splitlines()) == 1
+    assert "''" in err or "--set" in err
+    assert not list(tmp_path.iterdir())
 
 
 WRONG_SEARCHES = [

@@ -86,15 +86,15 @@ def test_a_finalist_with_a_failed_run_is_named() -> None:
     assert "Winner: trial 0" in text and text.count(RESUME) == 1
 
 
-@pytest.mark.parametrize("cut_off", [False, True])
-def test_a_search_that_ended_early_says_how_it_goes_on(cut_off: bool) -> None:
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_search_that_ended_early_says_how_it_goes_on(interrupted: bool) -> None:
     """By its time budget, with a winner so far; by Ctrl-C, without one."""
     early = [*RECORDS[:3], record(3, 0.3, "STOPPED")]
-    text = printed(outcome(early, [] if cut_off else finals(2, 0, 1), cut_off=cut_off))
+    text = printed(outcome(early, [] if interrupted else finals(2, 0, 1), interrupted=interrupted))
     assert text.count(RESUME) == 1
-    assert ("Interrupted after 4 of 4 trials" in text) == cut_off
-    assert ("The time budget is used up" in text) != cut_off
-    assert ("best.yaml" in text) != cut_off
+    assert ("Interrupted after 4 of 4 trials" in text) == interrupted
+    assert ("The time budget is used up" in text) != interrupted
+    assert ("best.yaml" in text) != interrupted
 
 
 def test_early_stopping_is_held_against_whole_runs() -> None:

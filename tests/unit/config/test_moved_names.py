@@ -161,18 +161,51 @@ def test_each_way_to_import(source: str) -> None:
         "from imbtune.methods.finishing import finishers as found, Adjustment",
         "import imbtune.methods.finishing as f\nfound = f.finishers",
         "import imbtune.methods.finishing\nfound = imbtune.methods.finishing.finishers",
+        "from imbtune import methods\nfound = methods.finishing.finishers",
+        "from imbtune.methods.finishing import *\nfound = finishers",
     ],
 )
 def test_each_way_to_use_a_renamed_name(source: str) -> None:
     assert run(source)["found"] is SLOTS["after"]
 
 
-def test_an_argument_that_was_renamed() -> None:
-    source = (
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from imbtune.data.reading import datasets as found",
+        "import imbtune.data.reading as r\nfound = r.datasets",
+        "from imbtune.data import reading\nfound = reading.datasets",
+        "import imbtune.data.reading\nfound = imbtune.data.reading.datasets",
+        "from imbtune.data.reading import *\nfound = datasets",
+    ],
+)
+def test_a_name_that_left_its_module(source: str) -> None:
+    """`datasets` went to another module than the other names of `reading`."""
+    assert run(source)["found"] is SLOTS["data"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
         "from imbtune.data.splits import Dataset, Look\n"
-        "found = Dataset(None, None, (), look=Look((0.5,), (0.2,)))"
-    )
+        "found = Dataset(None, None, (), look=Look((0.5,), (0.2,)))",
+        "from imbtune.data.splits import Dataset as Images, Look\n"
+        "found = Images(None, None, (), look=Look((0.5,), (0.2,)))",
+        "import imbtune.data.splits as s\n"
+        "found = s.Dataset(None, None, (), look=s.Look((0.5,), (0.2,)))",
+        "from imbtune.data import splits\n"
+        "found = splits.Dataset(None, None, (), look=splits.Look((0.5,), (0.2,)))",
+        "from imbtune.data.splits import *\n"
+        "found = Dataset(None, None, (), look=Look((0.5,), (0.2,)))",
+    ],
+)
+def test_an_argument_that_was_renamed(source: str) -> None:
     assert run(source)["found"].preprocessing.std == (0.2,)
+
+
+def test_a_class_of_the_users_with_the_same_name_is_left_alone() -> None:
+    source = "def Dataset(look):\n    return look\nfound = Dataset(look=3)"
+    assert run(source)["found"] == 3
 
 
 def test_tracebacks_have_the_lines_of_the_file() -> None:

@@ -33,6 +33,18 @@ Floats = Any
 values = st.floats(0, 1, allow_subnormal=False)
 
 
+def test_evidence_in_words() -> None:
+    """Without an interval, without a lead, and with both."""
+    assert str(Evidence(1, 3, mean=0.5, low=None, high=None)) == "0.5000, mean of 1 fresh seed"
+    alone = Evidence(3, 3, mean=0.5, low=0.4, high=0.6)
+    assert str(alone) == "0.5000, mean of 3 fresh seeds [0.4000, 0.6000]"
+    ahead = replace(alone, lead=0.02, lead_low=-0.01, lead_high=0.05, p=0.123)
+    assert str(ahead) == (
+        "0.5000, mean of 3 fresh seeds [0.4000, 0.6000]; +2.00 points over the best preset "
+        "(-1.00 to +5.00, p = 0.12)"
+    )
+
+
 def record(
     number: int, score: float | None, preset: str | None = None, state: str = "COMPLETE"
 ) -> TrialRecord:
