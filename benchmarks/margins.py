@@ -73,7 +73,10 @@ def run(task: tuple[str, int, int, Path]) -> dict[str, object]:
     name, seed, epochs, data = task
     torch.set_num_threads(1)
     preset, changes = METHODS[name]
-    settings = FIXED | find_preset(preset).settings | changes | {"seed": seed, "epochs": epochs}
+    settings = {**FIXED, **find_preset(preset).on("cifar10"), **changes} | {
+        "seed": seed,
+        "epochs": epochs,
+    }
     config = TrainConfig.from_settings(settings)
     tensors = DeviceData(splits_of(data), torch.device("cpu"))
     *_, last = train_through_rungs(

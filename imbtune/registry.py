@@ -19,6 +19,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
 from imbtune.errors import ConfigError, unknown
@@ -39,6 +40,7 @@ class Knob:
         scale: how a search samples that range: `linear`, `log`, or `complement`, which is log in
             1 - x, for values close to 1 (β = 0.99, 0.999, 0.9999).
         choices: the valid values of a string knob.
+        pattern: for a string knob without choices: a regular expression that a value matches.
         source: the paper of the range or the default, where it is not the part's own paper.
         cooldown_only: the knob has no effect before the cool-down.
         cooldown_only_choices: for a knob that all parts of a slot share: the values with which
@@ -52,6 +54,7 @@ class Knob:
     search: tuple[float, float] | None = None
     scale: Literal["linear", "log", "complement"] = "linear"
     choices: tuple[str, ...] = ()
+    pattern: str = ""
     source: str = ""
     cooldown_only: bool = False
     cooldown_only_choices: tuple[str, ...] = ()
@@ -80,6 +83,8 @@ class DeclaredKnob:
         knob = self.knob
         if knob.choices and converted not in knob.choices:
             raise unknown(f"value for {key}", converted, knob.choices)
+        if knob.pattern and not re.fullmatch(knob.pattern, str(converted)):
+            raise ConfigError(f"{key}={converted!r} is not valid: give {describe_range(knob)}")
         if isinstance(converted, (int, float)) and not _within(converted, knob.low, knob.high):
             raise ConfigError(f"{key}={converted} is out of range: {describe_range(knob)}")
         return converted
@@ -282,7 +287,7 @@ def _declare(
         raise ConfigError(
             f"{what} has the default {default!r}: give a string, a number, true or false"
         )
-    if isinstance(default, str) and not knob.choices:
+    if isinstance(default, str) and not (knob.choices or knob.pattern):
         raise ConfigError(f"{what} is a string: give Knob(..., choices=(...))")
     declared = DeclaredKnob(name, type(default), default, knob)
     declared.check(f"{what}: its default", default)
@@ -293,7 +298,7 @@ def same_kind(one: DeclaredKnob, other: DeclaredKnob) -> bool:
     """Whether two knobs have the same type and valid values; defaults may differ."""
     return one.type is other.type and all(
         getattr(one.knob, field) == getattr(other.knob, field)
-        for field in ("low", "high", "choices")
+        for field in ("low", "high", "choices", "pattern")
     )
 
 
@@ -301,6 +306,8 @@ def describe_range(knob: Knob) -> str:
     """The valid values of a knob in words, for messages and `imbtune show`."""
     if knob.choices:
         return " | ".join(knob.choices)
+    if knob.pattern:
+        return knob.help
     if knob.low is None and knob.high is None:
         return "true | false"
     if knob.high is None:
@@ -330,10 +337,10 @@ def _convert(key: str, value: object, kind: type) -> Value:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise wrong
     try:  # YAML reads 1e-4 as a string, so accept a string that Python reads as a number
-        number = float(value)
+        number = float(Fraction(value)) if isinstance(value, str) and "/" in value else float(value)
         if kind is int and math.isfinite(number) and number == int(number):
             return int(number)
-    except ValueError:
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise wrong from None
     if kind is int:
         raise wrong

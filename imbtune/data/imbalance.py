@@ -42,6 +42,15 @@ class Imbalance:
         float, Knob("validation share of each class with profile as_is", 0.01, 0.9)
     ] = 0.2
     subset_seed: SubsetSeed = 0
+    subset: Annotated[
+        str,
+        Knob(
+            "which images of a class the profile keeps: drawn with NumPy's Generator (drawn), or "
+            "those of the published benchmarks, drawn as in LDAM-DRW's code (standard)",
+            choices=("drawn", "standard"),
+            source=LDAM,
+        ),
+    ] = "drawn"
     augment: Annotated[
         str,
         Knob(

@@ -16,6 +16,7 @@ least one image, and at least one stays for training.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -147,10 +148,10 @@ def _select(train: Images, classes: tuple[str, ...], imbalance: Imbalance) -> tu
     available_K = train.counts(len(classes))
     counts_K = profile_counts(imbalance, available_K, classes)
     validation_K = _validation_counts(imbalance, available_K, classes)
-    rng = np.random.default_rng(imbalance.subset_seed)
+    shuffled = _class_shuffler(imbalance)
     kept, held_out = [], []
     for k, (n_k, n_val) in enumerate(zip(counts_K, validation_K, strict=True)):
-        of_class = rng.permutation(np.flatnonzero(train.labels == k))
+        of_class = shuffled(np.flatnonzero(train.labels == k))
         overlap = max(0, n_val - (len(of_class) - n_k))
         if overlap >= n_k:
             raise DataError(
@@ -161,6 +162,18 @@ def _select(train: Images, classes: tuple[str, ...], imbalance: Imbalance) -> tu
         kept.append(of_class[:n_k])
         held_out.append(of_class[start : start + n_val])
     return np.concatenate(kept), np.concatenate(held_out)
+
+
+def _class_shuffler(imbalance: Imbalance) -> Callable[[Ints], Ints]:
+    """Shuffles the indices of one class; called for the classes in the order of their labels.
+
+    `subset: standard` repeats LDAM-DRW's `IMBALANCECIFAR10`, which all CIFAR-LT code has copied:
+    `np.random.seed(rand_number)` once, with `rand_number` 0, then `np.random.shuffle` of each
+    class's indices. It gives the published images where the data set has its original order.
+    """
+    if imbalance.subset == "drawn":
+        return np.random.default_rng(imbalance.subset_seed).permutation
+    return np.random.RandomState(imbalance.subset_seed % 2**32).permutation
 
 
 def _validation_counts(imbalance: Imbalance, available_K: Ints, classes: tuple[str, ...]) -> Ints:

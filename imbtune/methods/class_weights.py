@@ -37,12 +37,22 @@ class WeightOptions:
             off_choices=("never",),
         ),
     ] = "deferred"
+    start: Annotated[
+        float,
+        Knob(
+            "share of the cool-down after which deferred, linear and cosine weights begin to act",
+            0,
+            0.99,
+            cooldown_only=True,
+        ),
+    ] = 0.0
     reduction: Annotated[
         str,
         Knob(
-            "weighted_mean divides by the sum of the weights; mean divides by the batch size, as "
-            "the reference package does, which makes the gradient smaller",
-            choices=("weighted_mean", "mean"),
+            "what the weighted sum of losses is divided by: the weights of both labels "
+            "(weighted_mean), for each of the two labels its own weights "
+            "(weighted_mean_per_label), or the batch size (mean), which makes the gradient smaller",
+            choices=("weighted_mean", "weighted_mean_per_label", "mean"),
         ),
     ] = "weighted_mean"
 
@@ -88,26 +98,28 @@ def effective_number(
     return _mean_one((1 - beta) / (1 - beta**n_K)).to(counts_K.dtype)
 
 
-def strength(schedule: str, cooldown: float, progress: float) -> float:
+def strength(options: WeightOptions, cooldown: float, progress: float) -> float:
     """The strength of the class weights, in [0, 1].
 
-    `linear` and `cosine` rise from 0 to 1 during the cool-down. `cumulative` is GLMC's (Du et al.
-    2023, arXiv 2305.08661): the plain loss has the share 1 - t², the weighted one t².
+    `linear` and `cosine` rise from 0 at `start` to 1 at the end of the cool-down. `cumulative` is
+    GLMC's (Du et al. 2023, arXiv 2305.08661): the plain loss has the share 1 - t², the weighted
+    one t².
 
     Args:
-        schedule: one of the choices of `weights.schedule`.
+        options: their schedule and its start.
         cooldown: share of the cool-down that is done; 0 in the trunk, above 0 from the first step
             of the cool-down on.
         progress: t, the share of the run that is done.
     """
+    done = max(0.0, (cooldown - options.start) / (1 - options.start))
     return {
         "never": 0.0,
         "always": 1.0,
-        "deferred": float(cooldown > 0),
-        "linear": cooldown,
-        "cosine": (1 - math.cos(math.pi * cooldown)) / 2,
+        "deferred": float(cooldown > options.start),
+        "linear": done,
+        "cosine": (1 - math.cos(math.pi * done)) / 2,
         "cumulative": progress**2,
-    }[schedule]
+    }[options.schedule]
 
 
 def _mean_one(w_K: Tensor) -> Tensor:

@@ -41,6 +41,8 @@ class MarginSoftmax(NamedTuple):
         cloud_K: c, the largest noise that is subtracted from a logit before scaling.
         smooth_K: ε in [0, 1], the share of the label that is spread over all classes, for samples
             of this class.
+        focus_gradient: 1 where the focal factor is differentiated too, 0 where it is a constant
+            weight, ().
     """
 
     scale: Tensor
@@ -50,6 +52,7 @@ class MarginSoftmax(NamedTuple):
     focus: Tensor
     cloud_K: Tensor
     smooth_K: Tensor
+    focus_gradient: Tensor
 
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]  # (logits_BK, labels_B) -> loss_B
@@ -76,7 +79,9 @@ def margin_softmax(
     smooth_B = vectors.smooth_K[labels_B]
     entropy_B = -torch.lerp(log_p_B, log_p_BK.mean(-1), smooth_B)
     # 1 - p_y is -expm1(log p_y); clamped, since the power has no finite gradient at p_y = 1
-    focal_B = torch.clamp(-torch.expm1(log_p_B), min=1e-12) ** vectors.focus
+    constant_B = log_p_B.detach()
+    focal_log_p_B = constant_B + vectors.focus_gradient * (log_p_B - constant_B)
+    focal_B = torch.clamp(-torch.expm1(focal_log_p_B), min=1e-12) ** vectors.focus
     return focal_B * entropy_B
 
 
@@ -98,6 +103,7 @@ def _vectors(
     focus: float | Tensor = 0.0,
     cloud_K: Tensor | None = None,
     smooth_K: Tensor | None = None,
+    focus_gradient: float = 1.0,
 ) -> MarginSoftmax:
     """The vectors of a loss; those that are not given leave cross-entropy unchanged."""
     zeros_K = torch.zeros_like(counts_K)
@@ -109,6 +115,7 @@ def _vectors(
         torch.as_tensor(focus, dtype=counts_K.dtype, device=counts_K.device),
         zeros_K if cloud_K is None else cloud_K,
         zeros_K if smooth_K is None else smooth_K,
+        torch.as_tensor(focus_gradient, dtype=counts_K.dtype, device=counts_K.device),
     )
 
 
@@ -207,6 +214,28 @@ def gcl(
     """
     gap_K = counts_K.max().log() - counts_K.log()
     return _vectors(counts_K, scale=scale, cloud_K=noise * gap_K / gap_K.max().clamp(min=1e-12))
+
+
+def gcl_second_stage(
+    counts_K: Tensor, *, noise: float, scale: float, margin: float, gamma: float
+) -> MarginSoftmax:
+    """The loss of GCL's second stage: GCL with a margin of every class and a focal weight.
+
+    As in the authors' code, the focal factor (1 - p_y)^γ is a constant weight of the sample: no
+    gradient passes through it.
+
+    Args:
+        counts_K: training images of each class (K,).
+        noise: largest noise on the rarest class's cosine.
+        scale: s.
+        margin: m, of every class.
+        gamma: γ of the focal factor.
+    """
+    return gcl(counts_K, noise=noise, scale=scale)._replace(
+        margin_K=torch.full_like(counts_K, margin),
+        focus=torch.full_like(counts_K[0], gamma),
+        focus_gradient=torch.zeros_like(counts_K[0]),
+    )
 
 
 @losses.register(

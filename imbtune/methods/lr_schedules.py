@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated
 
 from imbtune.registry import Knob, Registry
@@ -23,6 +24,15 @@ class Phases:
     """The lengths of warm-up and cool-down, as shares of the run."""
 
     warmup: Annotated[float, Knob("share of the run with a rising rate", 0, 0.5)] = 0.025
+    warmup_by: Annotated[
+        str,
+        Knob(
+            "in the warm-up the rate rises with every step, or with every epoch, as in LDAM-DRW's "
+            "code and its successors (1/5, 2/5, … of the peak)",
+            choices=("step", "epoch"),
+            source=DRW,
+        ),
+    ] = "step"
     cooldown: Annotated[
         float,
         Knob(
@@ -48,19 +58,33 @@ schedules = Registry(
 )
 
 
-@schedules.register("step", help="two drops, at the start and the middle", source=DRW)
+_SHARE = r"(0?\.\d+|0|1/\d+|[1-9]\d*/[1-9]\d*)"
+
+
+@schedules.register("step", help="drops, by default at the start and the middle", source=DRW)
 def step(
     cooldown: float,
     *,
     drop: Annotated[
         float, Knob("factor of each drop", 1e-4, 1, search=(0.01, 0.3), scale="log")
     ] = 0.01,
+    milestones: Annotated[
+        str,
+        Knob(
+            "shares of the cool-down at which the rate drops, such as '0 0.5' or '0 2/3'",
+            pattern=rf"{_SHARE}( {_SHARE})*",
+        ),
+    ] = "0 0.5",
 ) -> float:
-    """`drop` from the start of the cool-down, `drop`² from its middle on.
+    """`drop`^d, where d is the number of `milestones` that the cool-down has passed.
 
-    With the default cool-down that is at epochs 160 and 180 of 200, as in the paper.
+    With the defaults the rate drops at epochs 160 and 180 of 200, as in the paper. The reference
+    package's 300 epochs, with drops by 0.1 after 150 and 250, are a cool-down of 0.5 and
+    milestones of '0 2/3'.
     """
-    return 1.0 if cooldown <= 0 else drop if cooldown < 0.5 else drop**2
+    if cooldown <= 0:
+        return 1.0
+    return drop ** sum(cooldown >= Fraction(share) for share in milestones.split())
 
 
 @schedules.register("linear", help="a straight line to zero", source=WSD)

@@ -28,9 +28,9 @@ class HeadOptions:
     head: Annotated[
         str,
         Knob(
-            "linear, or the cosine of feature and class vector, for losses with a scale (ldam, "
-            "gcl); auto is the head that the loss needs",
-            choices=("auto", "linear", "cosine"),
+            "linear without a bias, linear_bias, or the cosine of feature and class vector, for "
+            "losses with a scale (ldam, gcl); auto is the head that the loss needs",
+            choices=("auto", "linear", "linear_bias", "cosine"),
             source=LDAM,
         ),
     ] = "auto"
@@ -56,16 +56,16 @@ class Classifier(nn.Module):
 
     Args:
         classes: K.
-        cosine: the head is a :class:`CosineHead`, else a :class:`LinearHead`.
+        head: `linear`, `linear_bias` or `cosine`.
     """
 
     scale_K: Tensor
     bias_K: Tensor
 
-    def __init__(self, backbone: Backbone, classes: int, cosine: bool) -> None:
+    def __init__(self, backbone: Backbone, classes: int, head: str) -> None:
         super().__init__()
         self.backbone = backbone.module
-        self.head = (CosineHead if cosine else LinearHead)(backbone.features, classes)
+        self.head = HEADS[head](backbone.features, classes)
         self.register_buffer("scale_K", torch.ones(classes))
         self.register_buffer("bias_K", torch.zeros(classes))
 
@@ -83,6 +83,20 @@ class LinearHead(nn.Linear):
 
     def norms(self) -> Tensor:
         """The L2 norm of each class vector, (K,)."""
+        norms_K: Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
+        return norms_K
+
+
+class LinearBiasHead(nn.Linear):
+    """z = W·f + b, initialised as in LDAM-DRW's code: W Kaiming-normal, b as torch does."""
+
+    def reset_parameters(self) -> None:
+        """New initial weights."""
+        super().reset_parameters()
+        nn.init.kaiming_normal_(self.weight)
+
+    def norms(self) -> Tensor:
+        """The L2 norm of each class vector, (K,), without the bias."""
         norms_K: Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
         return norms_K
 
@@ -113,6 +127,9 @@ class CosineHead(nn.Module):
         return F.linear(F.normalize(features_BD, dim=1), F.normalize(self.weight, dim=1))
 
 
+HEADS = {"linear": LinearHead, "linear_bias": LinearBiasHead, "cosine": CosineHead}
+
+
 def build_model(
     name: str, knobs: Mapping[str, Value], loss_head: str, channels: int, classes: int
 ) -> Classifier:
@@ -128,7 +145,7 @@ def build_model(
     """
     own = {k: v for k, v in knobs.items() if k != "head"}
     head = loss_head if knobs["head"] == "auto" else knobs["head"]
-    return Classifier(models[name].make(channels, **own), classes, cosine=head == "cosine")
+    return Classifier(models[name].make(channels, **own), classes, str(head))
 
 
 def check_model(model: nn.Module, name: str, image_shape: tuple[int, ...]) -> None:
@@ -250,9 +267,11 @@ def resnet18_small(channels: int) -> Backbone:
 
     network = resnet18(weights=None)
     network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = network.fc = nn.Identity()
     network.avgpool = _MeanOfPixels()
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.reset_parameters()  # torch's initialisation, as there; torchvision's is larger
     return Backbone(network, 512)
 
 

@@ -133,13 +133,16 @@ class SearchSpace:
     late_variants: int = 1
     source: Mapping[str, Any] = field(default_factory=dict)
 
-    def suggest(self, trial: Suggests, seed: int) -> TrainConfig:
+    def suggest(
+        self, trial: Suggests, seed: int, details: Mapping[str, Value] | None = None
+    ) -> TrainConfig:
         """Let an Optuna trial choose a configuration.
 
         Args:
             seed: of the configuration.
+            details: a preset's settings that this space does not search (:meth:`preset_details`).
         """
-        settings = {**self.fixed, **self.pinned}
+        settings = {**self.fixed, **(details or {}), **self.pinned}
         for knob in self.knobs:
             if knob.key not in self.pinned and _acts(knob.key, settings):
                 settings[knob.key] = knob.suggest(trial)
@@ -151,8 +154,24 @@ class SearchSpace:
 
     def preset(self, name: str) -> TrainConfig:
         """A preset's configuration, with the fixed settings of this space."""
-        settings = {**self.fixed, **find_preset(name).settings, **self.pinned}
+        settings = {**self.fixed, **self._preset_settings(name), **self.pinned}
         return TrainConfig.from_settings(active(settings))
+
+    def preset_details(self, name: str) -> dict[str, Value]:
+        """A preset's settings that this space neither searches nor has fixed by `--set`.
+
+        They are the method's own, such as the divisor of its weighted loss, so a search can hold
+        presets that differ in them. Slots are not among them.
+        """
+        searched = {knob.key for knob in self.knobs}
+        return {
+            key: value
+            for key, value in self._preset_settings(name).items()
+            if key not in DEFAULTS and key not in searched and key not in self.pinned
+        }
+
+    def _preset_settings(self, name: str) -> dict[str, Value]:
+        return find_preset(name).on(str(self.fixed.get("data", DEFAULTS["data"])))
 
     def preset_params(self, name: str) -> dict[str, Value]:
         """A preset as Optuna parameters.
@@ -164,11 +183,14 @@ class SearchSpace:
         for knob in self.knobs:
             if knob.key not in self.pinned and _acts(knob.key, values):
                 params[knob.optuna_name] = knob.to_optuna(values[knob.key])
-        for key, value in find_preset(name).settings.items():
-            if values.get(key) != value:
+        searched = {knob.key for knob in self.knobs} - set(self.pinned)
+        fixed = {**DEFAULTS, **self.fixed, **self.pinned}
+        for key, needed in self._preset_settings(name).items():
+            is_fixed = key in self.pinned or (key in DEFAULTS and key not in searched)
+            if is_fixed and fixed[key] != needed:
                 raise ConfigError(
-                    f"preset '{name}' is not inside the space: it needs {key}={value}, the space "
-                    f"has {values.get(key)}"
+                    f"preset '{name}' is not inside the space: it needs {key}={needed}, the space "
+                    f"has {key}={fixed[key]}: leave the preset out, or search {key}"
                 )
         return params
 

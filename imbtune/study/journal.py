@@ -27,7 +27,8 @@ from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
 
 FILE = "journal.log"
-PRESET, TRUNK, RUNG = "preset", "trunk", "rung "  # user attributes of an Optuna trial
+# User attributes of an Optuna trial. The details are a preset's settings that are not searched.
+PRESET, DETAILS, TRUNK, RUNG = "preset", "preset details", "trunk", "rung "
 STATES = {
     TrialState.COMPLETE: COMPLETE,
     TrialState.PRUNED: PRUNED,
@@ -215,7 +216,9 @@ def trial_record(
         trunk,
         trial.user_attrs.get(PRESET),
         STATES[trial.state],
-        space.suggest(FixedTrial(trial.params), trial_seed(seed, trunk)).flat(),
+        space.suggest(
+            FixedTrial(trial.params), trial_seed(seed, trunk), trial.user_attrs.get(DETAILS)
+        ).flat(),
         rungs_of(trial),
         never_pruned.get(trunk),
         (trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()),

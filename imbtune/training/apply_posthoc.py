@@ -1,8 +1,8 @@
 """Apply the post-hoc method to a finished model: adjust its logits or retrain its head.
 
 Retraining is a second training stage in the ordinary loop (decoupled training, Kang et al. 2020,
-arXiv 1910.09217): class-balanced batches without mixing, and cross-entropy at the loss's scale.
-It trains only the head, or only one factor per logit.
+arXiv 1910.09217): class-balanced batches, with the loss that the method names. It trains the head,
+one factor per logit, or both.
 """
 
 from __future__ import annotations
@@ -48,19 +48,26 @@ def apply_posthoc(state: TrainState, data: DeviceData, budget: int) -> None:
 
 
 def _retrain(state: TrainState, data: DeviceData, budget: int, stage: Retraining) -> None:
-    """Train the head, or the factors `scale_K`, with the backbone frozen."""
+    """Train the head, the factors `scale_K`, or both, with the backbone frozen."""
     model, epochs = state.model, max(1, round(stage.share * budget))
-    if stage.head:
+    if stage.head == "new":
         seed_torch(state.config.seed, HEAD)
         model.head.reset_parameters()
-    trained = list(model.head.parameters()) if stage.head else [model.scale_K]
+    head = [] if stage.head == "frozen" else list(model.head.parameters())
+    factors = [model.scale_K] if stage.factors else []
     # No other weight may get a gradient: the trunk's next step would add it to its own.
     model.requires_grad_(False)
-    for tensor in trained:
+    for tensor in head + factors:
         tensor.requires_grad_(True)
-    model.backbone.eval()
+    model.backbone.train(stage.batch_norm == "adapting")
     stage_state = _second_stage(state, data, stage)
-    stage_state.optimizer = stage_state.config.optimizer.make(trained)
+    optimizer = stage_state.config.optimizer.make(head + factors)
+    if stage.head_lr != 1:
+        (group,) = optimizer.param_groups
+        group["params"] = factors
+        rate = group["lr"].clone()
+        optimizer.add_param_group({**group, "params": head, "lr": rate, "lr_factor": stage.head_lr})
+    stage_state.optimizer = optimizer
     try:
         for i in range(epochs):
             train_epoch(stage_state, data, Epoch(budget + i, budget, budget, 0.0, i, epochs))
@@ -81,8 +88,10 @@ def _second_stage(state: TrainState, data: DeviceData, stage: Retraining) -> Tra
         "optimizer.momentum": 0.9,
         "schedule": "cosine",
         "schedule.warmup": 0.0,
+        **({"mix": "mixup"} if stage.mixup else {}),
     }
     methods = RunMethods.from_config(state.config.baseline(**changes), data.train_counts_K)
-    stage_state.methods = replace(methods, vectors=plain_cross_entropy(state.methods.vectors))
+    vectors = stage.loss or plain_cross_entropy(state.methods.vectors)
+    stage_state.methods = replace(methods, vectors=vectors)
     stage_state.sharpness_aware, stage_state.graphed = None, None
     return stage_state

@@ -114,7 +114,8 @@ def _partners(
 ) -> tuple[Views | None, Tensor | None, Tensor | None]:
     """Views of x_j, λ and CutMix's boxes; three times None in an epoch without mixing.
 
-    A batch or sample that is not mixed (`mix.probability` < 1) has λ = 1 and an empty box.
+    A batch or sample that is not mixed (`mix.probability` < 1) has λ = 1 and an empty box. Where
+    the probability depends on the class (`mix.by_class`), every sample is drawn by itself.
     """
     mix, options = methods.mix, methods.mix_options
     if not mix or not options.mixes_in(epoch):
@@ -127,8 +128,14 @@ def _partners(
     steps, batch = index_SB.shape
     shape = (steps, batch if options.draw == "sample" else 1)
     lam, box = mix.blend(shape, pairs, rng)
-    if options.probability < 1:
+    if options.by_class == "oversampling":
+        share_SB = options.probability * (1 - pairs.n_i_SB / counts_N.max())
+        mixed = rng.random(index_SB.shape) < share_SB
+    elif options.probability < 1:
         mixed = rng.random(shape) < options.probability
+    else:
+        mixed = np.ones(shape, dtype=bool)
+    if not mixed.all():
         lam = np.where(mixed, lam, 1.0)
         box = None if box is None else np.where(mixed[..., None], box, 0)
     lam_SB = data.to_device(np.broadcast_to(lam, index_SB.shape))

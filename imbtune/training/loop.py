@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim import Optimizer
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.image_generation import DeepSmote, M2m
@@ -61,15 +62,21 @@ def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> EpochLog:
     seed_torch(state.config.seed, STEPS, *epoch.random_key())
     images = LocatedImages(state, data)
     plan = draw_epoch(state.methods, data, images, epoch, translates=seed_state is not None)
-    (rate,) = {id(group["lr"]): group["lr"] for group in state.optimizer.param_groups}.values()
     losses_S = torch.empty(len(plan.lr_S), device=state.device)
     for step, batch in enumerate(batches(state, data, plan, seed_state)):
         losses_S[step] = state.gradient(batch)
-        rate.copy_(plan.lr_S[step])
+        _set_rates(state.optimizer, plan.lr_S[step])
         state.optimizer.step()
         state.optimizer.zero_grad()
     state.passes += _passes(state, data, seed_state)
     return EpochLog(plan.last_lr, losses_S)
+
+
+def _set_rates(optimizer: Optimizer, lr: Tensor) -> None:
+    """Give every group of parameters its learning rate: `lr`, times the group's `lr_factor`."""
+    for group in optimizer.param_groups:
+        factor = group.get("lr_factor")
+        group["lr"].copy_(lr if factor is None else lr * factor)
 
 
 def batches(
@@ -112,16 +119,18 @@ def _targets(state: TrainState, data: DeviceData, plan: EpochPlan) -> tuple[Tens
         n_i, n_j = (data.train_counts_K[labels.flatten()] for labels in labels_SLB.unbind(1))
         g_SB = state.methods.mix.label(plan.lam_SB.flatten(), n_i, n_j).view_as(labels_SB)
         g_SLB = torch.stack([g_SB, 1 - g_SB], dim=1)
-    shares_SLB = g_SLB * weights_SK.gather(1, labels_SLB.flatten(1)).view_as(labels_SLB)
+    weights_SLB = weights_SK.gather(1, labels_SLB.flatten(1)).view_as(labels_SLB)
+    shares_SLB = g_SLB * weights_SLB
     # Sum over a sample's labels first: shares of a class weight of 1 then sum to exactly B.
     norm_S = shares_SLB.sum(1).sum(1)
-    return (
-        labels_SLB,
-        shares_SLB,
-        torch.full_like(norm_S, labels_SLB.shape[2])
-        if state.methods.weight_options.reduction == "mean"
-        else norm_S,
-    )
+    reduction = state.methods.weight_options.reduction
+    if reduction == "mean":
+        norm_S = torch.full_like(norm_S, labels_SLB.shape[2])
+    elif reduction == "weighted_mean_per_label":
+        # scaled so that the divisor is B, whose gradient is that of dividing each label's side
+        shares_SLB = shares_SLB / weights_SLB.mean(2, keepdim=True)
+        norm_S = torch.full_like(norm_S, labels_SLB.shape[2])
+    return labels_SLB, shares_SLB, norm_S
 
 
 class LocatedImages:

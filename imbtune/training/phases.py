@@ -55,10 +55,17 @@ class Epoch:
         """`cooldown` or `trunk`."""
         return "cooldown" if self.cooldown_epochs else "trunk"
 
-    def warmup_done(self, steps: int) -> Floats:
-        """Share of the warm-up completed at the middle of each step, (S,), in [0, 1]."""
+    def warmup_done(self, steps: int, by_epoch: bool = False) -> Floats:
+        """Share of the warm-up completed at the middle of each step, (S,), in [0, 1].
+
+        Args:
+            steps: S, the steps of the epoch.
+            by_epoch: the share completed at the end of the epoch, for all of its steps.
+        """
         if self.warmup == 0:
             return np.ones(steps)
+        if by_epoch:
+            return np.full(steps, min(1.0, (self.index + 1) / self.warmup))
         done_S: Floats = self.index + (np.arange(steps) + 0.5) / steps
         return np.minimum(done_S, self.warmup) / self.warmup
 

@@ -93,11 +93,11 @@ class RunMethods:
     def learning_rates(self, epoch: Epoch, steps: int) -> Floats:
         """The learning rate of each step, (S,): peak rate × warm-up factor × decay factor."""
         decay_S = np.array([self.decay(share) for share in epoch.cooldown_done(steps)])
-        rates_S: Floats = self.peak_lr * epoch.warmup_done(steps) * decay_S
+        by_epoch = self.config.schedule.shared.warmup_by == "epoch"
+        rates_S: Floats = self.peak_lr * epoch.warmup_done(steps, by_epoch) * decay_S
         return rates_S
 
     def weight_strengths(self, epoch: Epoch, steps: int) -> Floats:
         """The strength of the class weights in each step, (S, 1), from 0 (off) to 1 (full)."""
-        schedule = self.weight_options.schedule
         shares = zip(epoch.cooldown_done(steps), epoch.progress(steps), strict=True)
-        return np.array([[strength(schedule, cooldown, progress)] for cooldown, progress in shares])
+        return np.array([[strength(self.weight_options, done, run)] for done, run in shares])

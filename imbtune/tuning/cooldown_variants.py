@@ -17,6 +17,7 @@ from imbtune.config.cooldown_only import COOLDOWN_ONLY_SCHEDULES, is_cooldown_on
 from imbtune.config.train_config import TrainConfig
 from imbtune.registry import Value
 from imbtune.spaces.search_space import SearchSpace
+from imbtune.study.journal import DETAILS
 
 DRAWS = 20  # attempts to find a variant that a trunk does not have yet
 
@@ -24,7 +25,7 @@ DRAWS = 20  # attempts to find a variant that a trunk does not have yet
 def has_settings(space: SearchSpace, trial: FrozenTrial) -> bool:
     """Whether a recorded trial has all of its settings."""
     try:
-        space.suggest(FixedTrial(trial.params), seed=0)
+        space.suggest(FixedTrial(trial.params), seed=0, details=trial.user_attrs.get(DETAILS))
     except ValueError:
         return False
     return True

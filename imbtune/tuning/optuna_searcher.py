@@ -21,7 +21,16 @@ from imbtune.config.cooldown_only import trunk_settings
 from imbtune.config.train_config import TrainConfig
 from imbtune.seeds import Purpose, derived_seed, trial_seed
 from imbtune.spaces.search_space import SearchSpace
-from imbtune.study.journal import PRESET, RUNG, TRUNK, common_rungs, one_trial, rungs_of, trunk_of
+from imbtune.study.journal import (
+    DETAILS,
+    PRESET,
+    RUNG,
+    TRUNK,
+    common_rungs,
+    one_trial,
+    rungs_of,
+    trunk_of,
+)
 from imbtune.study.records import RungRecord
 from imbtune.tuning.cooldown_variants import draw_again, has_settings, variant_params
 from imbtune.tuning.messages import RungReport, TrialReport, TrialSpec, TuneDict
@@ -140,7 +149,7 @@ class OptunaSearcher(SpecSearcher):
             else:
                 break
             trials.append(trial)
-            configs.append(self._space.suggest(trial, seed))
+            configs.append(self._space.suggest(trial, seed, trial.user_attrs.get(DETAILS)))
         return trials, configs
 
     def _enqueue(self, number: int, trials: list[Trial], configs: list[TrainConfig]) -> bool:
@@ -156,21 +165,27 @@ class OptunaSearcher(SpecSearcher):
         if not trials:
             if presets:
                 first = presets[0]
-                self._study.enqueue_trial(self._presets[first], user_attrs={PRESET: first})
+                self._study.enqueue_trial(self._presets[first], user_attrs=self._marks(first))
                 self._used_presets.add(first)
             return True
-        attributes: dict[str, int | str] = {TRUNK: trials[0].number}
+        attributes: dict[str, object] = {TRUNK: trials[0].number}
         if PRESET in trials[0].user_attrs:  # only presets share its trunk, so that all come first
             trunk = trunk_settings(configs[0].replace(seed=0))
             alike = [p for p in presets if trunk_settings(self._space.preset(p)) == trunk]
             fixed = self._presets[alike[0]] if alike else None
-            attributes |= {PRESET: alike[0]} if alike else {}
+            attributes |= self._marks(alike[0]) if alike else {}
             self._used_presets |= set(alike[:1])
         else:
             fixed = variant_params(self._space, trials[0].params, configs, self._rng(number))
         if fixed is not None:
             self._study.enqueue_trial(fixed, user_attrs=attributes)
         return fixed is not None
+
+    def _marks(self, preset: str) -> dict[str, object]:
+        """The user attributes of a preset's trial. Its details are recorded, so that a resumed
+        trial trains what it began with, also after a preset has changed."""
+        details = self._space.preset_details(preset)
+        return {PRESET: preset, **({DETAILS: details} if details else {})}
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng(derived_seed(self._seed, number, Purpose.VARIANTS))

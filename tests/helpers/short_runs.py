@@ -39,7 +39,7 @@ def preset_config(name: str, **changes: Any) -> TrainConfig:
     settings = find_preset(name).settings
     small = CHEAP.get(str(settings["generate"]), {}) | {"model.width": 4, "after.share": 0.25}
     wanted = {k.replace("__", "."): v for k, v in changes.items()}
-    chosen = active(settings | small | wanted)
+    chosen = active({**settings, **small, **wanted})
     return make_config(**{k.replace(".", "__"): v for k, v in chosen.items()})
 
 

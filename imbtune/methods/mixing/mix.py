@@ -35,10 +35,22 @@ class MixOptions:
     probability: Annotated[
         float, Knob("share of the batches (or samples) that are mixed", 0, 1, search=(0.1, 1))
     ] = 1.0
+    by_class: Annotated[
+        str,
+        Knob(
+            "the probability is the same for all images (equal), or multiplied by 1 - n_k/n_max "
+            "for class k (oversampling): SMOTE's share of synthetic images in balanced batches",
+            choices=("equal", "oversampling"),
+            source=SMOTE,
+        ),
+    ] = "equal"
     early: Annotated[
         str,
-        Knob("in the warm-up: mix (keep) or not yet (wait)", choices=("keep", "wait"), source=CMO),
+        Knob("at first: mix (keep) or not yet (wait)", choices=("keep", "wait"), source=CMO),
     ] = "keep"
+    wait_share: Annotated[
+        float, Knob("with early=wait: share of the run without mixing; 0 is the warm-up", 0, 0.5)
+    ] = 0.0
     late: Annotated[
         str,
         Knob(
@@ -47,12 +59,25 @@ class MixOptions:
             cooldown_only=True,
         ),
     ] = "keep"
+    stop_share: Annotated[
+        float,
+        Knob(
+            "with late=stop: share of the cool-down, at its end, without mixing",
+            0.001,
+            1,
+            source=CMO,
+            cooldown_only=True,
+        ),
+    ] = 1.0
 
     def mixes_in(self, epoch: MixedEpoch) -> bool:
         """Whether images are mixed in `epoch`."""
         if epoch.cooldown_epochs and self.late == "stop":
-            return False
-        return not (self.early == "wait" and epoch.index < epoch.warmup)
+            unmixed = max(1, round(self.stop_share * epoch.cooldown_epochs))
+            if epoch.cooldown_index >= epoch.cooldown_epochs - unmixed:
+                return False
+        waits = self.wait_share * epoch.full if self.wait_share else epoch.warmup
+        return not (self.early == "wait" and epoch.index < waits)
 
 
 class MixedEpoch(Protocol):
@@ -66,6 +91,16 @@ class MixedEpoch(Protocol):
     @property
     def warmup(self) -> float:
         """The length of the warm-up."""
+        ...
+
+    @property
+    def full(self) -> int:
+        """The length of the run whose trunk it is on."""
+        ...
+
+    @property
+    def cooldown_index(self) -> int:
+        """Epochs of the cool-down trained before this one; 0 in the trunk."""
         ...
 
     @property

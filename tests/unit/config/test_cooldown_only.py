@@ -32,8 +32,9 @@ def test_what_is_late_is_what_the_trunk_settings_leave_out(
     assert left_out == {
         key
         for key in flat
-        if slot_of(key) in ("weights", "generate", "schedule", "after") or key == "mix.late"
-    } - {"schedule.warmup"}
+        if slot_of(key) in ("weights", "generate", "schedule", "after")
+        or key in ("mix.late", "mix.stop_share")
+    } - {"schedule.warmup", "schedule.warmup_by"}
     assert all(can_be_cooldown_only(key) and is_cooldown_only(key, flat) for key in left_out)
 
 

@@ -24,6 +24,8 @@ def values(parameter: DeclaredKnob) -> st.SearchStrategy[Any]:
     knob = parameter.knob
     if knob.choices:
         return st.sampled_from(knob.choices)
+    if knob.pattern:
+        return st.sampled_from(["0", "0 0.5", "0 1/3 2/3"])
     if parameter.type is bool:
         return st.booleans()
     low = knob.low if knob.low is not None else -1e6

@@ -17,7 +17,13 @@ from torch.nn import Parameter as Weight
 
 from imbtune.config.slots import SLOTS, registries
 from imbtune.methods.class_sampling import class_shares, draw_indices, samplers
-from imbtune.methods.class_weights import effective_number, inverse, strength, weights
+from imbtune.methods.class_weights import (
+    WeightOptions,
+    effective_number,
+    inverse,
+    strength,
+    weights,
+)
 from imbtune.methods.losses import losses, margin_softmax
 from imbtune.methods.lr_schedules import schedules
 from imbtune.methods.mixing.blending import Pairs, blends
@@ -50,7 +56,7 @@ def test_parts_and_knobs_are_documented_with_valid_defaults(entry: Part) -> None
         knob = parameter.knob
         assert knob.help and parameter.type in (str, int, float, bool)
         assert parameter.check(f"{entry.slot}.{name}", parameter.default) == parameter.default
-        assert (parameter.type is str) == bool(knob.choices)
+        assert (parameter.type is str) == bool(knob.choices or knob.pattern)
         assert describe_range(knob)
         assert (parameter.type in (int, float)) == (knob.low is not None)
         if knob.search:
@@ -240,7 +246,9 @@ def test_the_weight_schedules() -> None:
 @given(cooldown=st.floats(0, 1), progress=st.floats(0, 1))
 def test_strength_follows_the_schedule(schedule: str, cooldown: float, progress: float) -> None:
     literal = literal_strength(schedule, cooldown, progress)
-    assert strength(schedule, cooldown, progress) == pytest.approx(literal, abs=1e-12)
+    assert strength(WeightOptions(schedule), cooldown, progress) == pytest.approx(
+        literal, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,7 +267,7 @@ def test_strength_at_the_start_in_the_trunk_in_the_cooldown_and_at_the_end(
 ) -> None:
     """A cool-down of 0.2, as the paper's: a quarter of it is done at 0.85 of the run."""
     at = [(0.0, 0.0), (0.0, 0.5), (0.25, 0.85), (1.0, 1.0)]
-    seen = [strength(schedule, cooldown, progress) for cooldown, progress in at]
+    seen = [strength(WeightOptions(schedule), cooldown, progress) for cooldown, progress in at]
     assert seen == pytest.approx([start, trunk, turn, end])
 
 
@@ -269,11 +277,26 @@ def test_strength_never_falls(
     schedule: str, cooldowns: tuple[float, float], progress: float
 ) -> None:
     earlier, later = sorted(cooldowns)
+    options = WeightOptions(schedule)
     for first, second in (
-        (strength(schedule, earlier, progress), strength(schedule, later, progress)),
-        (strength(schedule, progress, earlier), strength(schedule, progress, later)),
+        (strength(options, earlier, progress), strength(options, later, progress)),
+        (strength(options, progress, earlier), strength(options, progress, later)),
     ):
         assert 0 <= first <= second <= 1
+
+
+@every_schedule
+@given(start=st.floats(0, 0.99), cooldown=st.floats(0, 1))
+def test_a_later_start_moves_the_schedule_into_the_rest_of_the_cooldown(
+    schedule: str, start: float, cooldown: float
+) -> None:
+    got = strength(WeightOptions(schedule, start), cooldown, 0.5)
+    if schedule in ("deferred", "linear", "cosine"):
+        rest = (cooldown - start) / (1 - start)
+        expected = literal_strength(schedule, rest, 0.5) if cooldown > start else 0.0
+    else:
+        expected = literal_strength(schedule, cooldown, 0.5)
+    assert got == pytest.approx(expected, abs=1e-9)
 
 
 # ---- samplers ----------------------------------------------------------------------------------

@@ -256,6 +256,8 @@ class At:
     index: int
     warmup: float
     cooldown_epochs: int
+    full: int = 100
+    cooldown_index: int = 0
 
 
 @given(
@@ -274,6 +276,18 @@ def test_mixing_waits_for_the_warmup_and_stops_for_the_cooldown(
     if late == "stop" and cooldown_epochs > 0:
         mixed = False
     assert MixOptions(early=early, late=late).mixes_in(At(index, warmup, cooldown_epochs)) == mixed
+
+
+@given(st.integers(1, 300), st.floats(0.01, 0.5), st.floats(0.001, 1), st.integers(1, 60))
+def test_mixing_can_wait_for_a_share_of_the_run_and_stop_for_a_share_of_the_cooldown(
+    full: int, wait: float, stop: float, cooldown: int
+) -> None:
+    options = MixOptions(early="wait", wait_share=wait, late="stop", stop_share=stop)
+    trunk = [options.mixes_in(At(i, 5, 0, full)) for i in range(full)]
+    assert trunk == [i >= wait * full for i in range(full)]
+    late = [options.mixes_in(At(full, 5, cooldown, full, i)) for i in range(cooldown)]
+    assert late.count(False) == max(1, round(stop * cooldown))
+    assert late == sorted(late, reverse=True)  # the end is what is not mixed
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 8.0])
@@ -455,7 +469,15 @@ def test_named_methods_are_points_of_the_product_with_their_papers_defaults(
 ) -> None:
     own, product = mixes[name], mixes[point]
     assert own.knobs.keys() == product.knobs.keys()
-    usual = {"draw": "batch", "probability": 1.0, "early": "keep", "late": "keep"}
+    usual = {
+        "draw": "batch",
+        "probability": 1.0,
+        "by_class": "equal",
+        "early": "keep",
+        "wait_share": 0.0,
+        "late": "keep",
+        "stop_share": 1.0,
+    }
     values = {key: parameter.default for key, parameter in own.knobs.items()}
     known = usual | defaults | {"space": "pixels"}
     assert values == {key: known[key] for key in values}

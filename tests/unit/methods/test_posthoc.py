@@ -119,9 +119,9 @@ def test_tau_norm_leaves_a_cosine_head_alone(classes: int, tau: float) -> None:
 def test_second_stages_say_what_is_learnt_how_long_and_how_fast(share: float, lr: float) -> None:
     at = (torch.tensor([5.0, 2.0]), torch.ones(2), torch.tensor(1.0))
     crt = classifier_retraining(*at, share=share, lr=lr)
-    assert crt == Retraining(head=True, share=share, lr=lr)
+    assert crt == Retraining("new", share=share, lr=lr)
     lws = learnable_weight_scaling(*at, share=share, lr=lr)
-    assert lws == Retraining(head=False, share=share, lr=lr)
+    assert lws == Retraining("frozen", share=share, lr=lr, factors=True)
 
 
 def test_a_finisher_changes_the_head_or_asks_for_a_stage_or_does_nothing() -> None:
@@ -139,4 +139,6 @@ def test_a_finisher_changes_the_head_or_asks_for_a_stage_or_does_nothing() -> No
         "tau_norm": Adjustment,
         "crt": Retraining,
         "lws": Retraining,
+        "gcl": Retraining,
+        "mislas": Retraining,
     }

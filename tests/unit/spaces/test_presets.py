@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbtune.config.slots import SLOTS
-from imbtune.config.train_config import TrainConfig
+from imbtune.config.train_config import TrainConfig, active
 from imbtune.errors import ConfigError
 from imbtune.registry import Value
 from imbtune.spaces.presets import PRESETS, find_preset
@@ -94,20 +94,23 @@ def test_the_papers_oversampling_without_a_trainer_is_there_too() -> None:
     ("name", "values"),
     [
         ("cmo", {"mix.probability": 0.5, "mix.power": 1.0, "mix.early": "wait"}),
+        ("cmo_drw", {"mix.stop_share": 0.075, "weights.reduction": "weighted_mean_per_label"}),
         ("unimix", {"mix.alpha": 0.8, "mix.power": 0.5, "loss": "logit_adjustment"}),
-        ("gcl", {"loss.noise": 0.5, "loss.scale": 30.0, "after": "crt"}),
+        ("gcl", {"loss.noise": 0.5, "loss.scale": 30.0, "mix": "mixup", "after.margin": 0.1}),
         ("label_aware_smoothing", {"loss.smooth_head": 0.3, "loss.smooth_tail": 0.0}),
         ("logit_adjustment", {"loss.tau": 1.0, "after": "none"}),
         ("post_hoc", {"loss": "ce", "after.tau": 1.0}),
         ("tau_norm", {"loss": "ce", "after": "tau_norm"}),
-        ("cumulative", {"weights": "inverse", "weights.schedule": "cumulative"}),
+        ("cumulative", {"weights.schedule": "cumulative", "weights.reduction": "mean"}),
         ("progressively_balanced", {"sampler": "progressively_balanced", "weights": "none"}),
-        ("sam_drw", {"optimizer": "sam", "weights.schedule": "deferred"}),
-        ("imbsam", {"optimizer": "imbsam", "optimizer.below": 100}),
+        ("sam_drw", {"optimizer": "sam", "optimizer.rho": 0.5}),
+        ("imbsam", {"optimizer": "imbsam", "optimizer.below": 20}),
         ("crt", {"after": "crt", "loss": "ce"}),
         ("lws", {"after": "lws", "loss": "ce"}),
         ("focal", {"loss.gamma": 1.0}),
         ("vs", {"loss.slope": 0.3, "loss.tau": 1.0}),
+        ("mislas", {"mix": "mixup", "loss": "ce", "after": "mislas", "after.share": 0.05}),
+        ("deepsmote", {"generate.schedule": "always", "generate.penalty": "matched"}),
     ],
 )
 def test_later_methods_have_their_papers_values(name: str, values: dict[str, Value]) -> None:
@@ -133,8 +136,13 @@ def test_plain_keeps_the_way_of_training_and_no_method(
         "schedule.cooldown": 0.4,
         "epochs": 30,
     }
-    config = TrainConfig.from_settings(PRESETS[name].settings | way)
-    erm = TrainConfig.from_settings(PRESETS["erm"].settings | way)
+    config = TrainConfig.from_settings(active({**PRESETS[name].settings, **way}))
+    kept = {
+        key: value
+        for key, value in PRESETS[name].settings.items()
+        if key.partition(".")[0] in ("optimizer", "schedule", "batch_size")
+    }
+    erm = TrainConfig.from_settings(active({**PRESETS["erm"].settings, **kept, **way}))
     assert config.baseline(seed=seed) == erm.replace(seed=seed)
     assert config.baseline(optimizer="sgd").optimizer.name == "sgd"
 

@@ -72,7 +72,8 @@ def test_knobs_of_generation_and_of_finishing_are_asked_for_with_their_parts() -
     for params, config in drawn:
         assert ("generate.epochs" in params) == (config.generate.name == "deepsmote")
         assert ("after.tau" in params) == (config.after.name in ("logit_adjustment", "tau_norm"))
-        assert ("after.lr" in params) == (config.after.name in ("crt", "lws"))
+        second_stages = ("crt", "lws", "gcl", "mislas")
+        assert ("after.lr" in params) == (config.after.name in second_stages)
         assert ("optimizer.rho" in params) == (config.optimizer.name in ("sam", "imbsam"))
         assert ("mix.space" in params) == (config.mix.name in ("smote", "soft_smote"))
         assert ("mix.probability" in params) == (config.mix.name != "none")
@@ -99,7 +100,8 @@ def test_presets_are_the_first_trials_and_come_out_as_they_are(name: str) -> Non
     for params in presets.values():
         study.enqueue_trial(params)
     for preset in presets:
-        assert space.suggest(study.ask(), seed=3) == space.preset(preset).replace(seed=3)
+        config = space.suggest(study.ask(), 3, space.preset_details(preset))
+        assert config == space.preset(preset).replace(seed=3)
 
 
 def test_a_pinned_setting_is_fixed_for_trials_and_presets() -> None:

@@ -120,14 +120,14 @@ class CutSpace(SearchSpace):
 
     asked = 0
 
-    def suggest(self, trial: Any, seed: int) -> TrainConfig:
+    def suggest(self, trial: Any, seed: int, details: Any = None) -> TrainConfig:
         """All settings; of the fourth trial, the first ones."""
         CutSpace.asked += 1
         if CutSpace.asked == 4:
             for knob in self.knobs[:3]:
                 knob.suggest(trial)
             raise CutOffError
-        return super().suggest(trial, seed)
+        return super().suggest(trial, seed, details)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
