@@ -43,8 +43,9 @@ def test_a_search_measures_processes_and_takes_the_share() -> None:
     asked = SearchRequest(tiny_space(), 9, "n", gpus_per_trial=AUTO)
     settled = settle_share(asked, SPLITS, said.append)
     assert settled.gpus_per_trial in (0.5, 1.0)
-    assert said[0] == "--gpus-per-trial auto: measuring 1 / 2 at a time on a GPU …"
+    assert said[0] == "--gpus-per-trial auto: measuring 1 / 2 trials at a time on a GPU …"
     assert said[1].startswith("--gpus-per-trial auto: 1 / 2 trials on a GPU train ")
-    assert said[1].endswith(f" images a second: {settled.gpus_per_trial:g}\n")
+    chosen = f" images per second; chosen: --gpus-per-trial {settled.gpus_per_trial:g}\n"
+    assert said[1].endswith(chosen)
     assert settle_share(settled, SPLITS, said.append) is settled
     assert len(said) == 2
