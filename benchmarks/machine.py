@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import platform
 import re
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ PACKAGES = ("torch", "ray", "optuna")
 
 def here_and_now() -> dict[str, Any]:
     """This machine, the versions of Python and of `PACKAGES`, and today's date."""
-    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):  # a GPU machine may lack Ray and Optuna
+            versions[name] = version(name)
     return {
         "cpu": cpu(),
         "cores": len(os.sched_getaffinity(0)),
