@@ -58,7 +58,7 @@ schedules = Registry(
 )
 
 
-_SHARE = r"(0?\.\d+|0|1/\d+|[1-9]\d*/[1-9]\d*)"
+_SHARE = r"(0|0?\.\d+|\d+/[1-9]\d*)"  # such as 0, 0.5 or 2/3
 
 
 @schedules.register("step", help="drops, by default at the start and the middle", source=DRW)

@@ -104,6 +104,49 @@ def test_presets_are_the_first_trials_and_come_out_as_they_are(name: str) -> Non
         assert config == space.preset(preset).replace(seed=3)
 
 
+def test_one_search_holds_presets_with_different_divisors() -> None:
+    space = load_space("cifar10-lt")
+    reductions = {
+        name: space.preset(name).weights.knobs.get("reduction") for name in space.presets()
+    }
+    assert reductions["ldam_drw"] == "weighted_mean" and reductions["mamix_drw"] == "mean"
+    assert space.preset_details("mamix_drw") == {"weights.reduction": "mean"}
+    assert all(config.weights.knobs.get("reduction") != "mean" for _, config in sample(space, 30))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "preset", "line"),
+    [
+        ({"mix": ["none", "smote"]}, "smote", "it needs sampler=class_balanced, the space has"),
+        ({"loss": ["ce", "ldam"]}, "mixup", "it needs mix=mixup, the space has mix=none"),
+        ({"weights": ["none", "effective_number"]}, "sam_drw", "it needs optimizer=sam"),
+    ],
+)
+def test_a_preset_needs_its_parts_in_the_space(
+    knobs: dict[str, Any], preset: str, line: str
+) -> None:
+    """Otherwise a trial with the preset's name would train something else."""
+    assert preset not in parse_space("s", {"knobs": knobs}).presets()
+    with pytest.raises(ConfigError, match=f"preset '{preset}' is not inside the space: {line}"):
+        parse_space("s", {"knobs": knobs, "presets": [preset]})
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("5/300", 5 / 300), ("1/40", 0.025), ("0.025", 0.025), (0.025, 0.025)]
+)
+def test_a_number_may_be_a_fraction(written: object, value: float) -> None:
+    space = parse_space("s", {"train": {"schedule.warmup": written}})
+    assert space.base().schedule.shared.warmup == value
+
+
+@pytest.mark.parametrize("written", ["1/0", "a/b", "1/2/3", "/", "0 a", "0  0.5", "-1", ""])
+def test_a_wrong_fraction_or_milestone_is_one_line(written: str) -> None:
+    with pytest.raises(ConfigError, match=r"^schedule.warmup=[^\n]*is not a number$"):
+        parse_space("s", {"train": {"schedule.warmup": written + "x"}})
+    with pytest.raises(ConfigError, match=r"^schedule.milestones=[^\n]*is not valid: give[^\n]*$"):
+        parse_space("s", {"train": {"schedule.milestones": written}})
+
+
 def test_a_pinned_setting_is_fixed_for_trials_and_presets() -> None:
     space = load_space("cifar10-lt").pin({"mix": "mamix", "mix.omega": 0.5, "optimizer.lr": 0.05})
     assert list(space.presets()) == ["mamix_drw"]

@@ -70,6 +70,29 @@ def test_the_objective_is_two_hard_labels(loss: str, reduction: str, size: int, 
     assert got.item() == pytest.approx(literal, rel=1e-4, abs=1e-6)
 
 
+@given(st.floats(0, 1), st.integers(0, 10**6))
+def test_each_label_can_be_divided_by_its_own_weights(lam: float, seed: int) -> None:
+    """λ·CE_w(y_i) + (1-λ)·CE_w(y_j), each torch's weighted mean, as in CMO's code."""
+    config = make_config(
+        mix="mixup",
+        weights="inverse",
+        weights__schedule="always",
+        weights__reduction="weighted_mean_per_label",
+        seed=seed,
+    )
+    state = TrainState(config, DATA)
+    plan = plan_of(state, whole_run(5, Phases())[1])
+    assert plan.lam_SB is not None
+    plan = plan._replace(lam_SB=torch.full_like(plan.lam_SB, lam))
+    batch = next(batches(state, DATA, plan))
+    logits_BK = torch.randn(
+        batch.labels_LB.shape[1], 4, generator=torch.Generator().manual_seed(seed)
+    )
+    sides = [F.cross_entropy(logits_BK, y_B, state.methods.weights_K) for y_B in batch.labels_LB]
+    expected = lam * sides[0] + (1 - lam) * sides[1]
+    torch.testing.assert_close(objective(logits_BK, batch, state.step_model), expected)
+
+
 @pytest.mark.parametrize("reduction", ["weighted_mean", "mean"])
 def test_without_mixing_the_objective_is_torchs_weighted_cross_entropy(reduction: str) -> None:
     state = state_of("ce", reduction)
