@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from scripted import (
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.seeds import trial_seed
+from imbtune.spaces.presets import PRESETS
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
-from imbtune.study.journal import open_journal, rungs_of
+from imbtune.study.journal import PRESET, open_journal, rungs_of, trial_records
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 
 
@@ -73,6 +75,31 @@ def test_presets_come_first_then_the_sampler(study: optuna.Study) -> None:
         assert TrainConfig.from_settings(suggestion.settings[0]) == space.preset(name).replace(
             seed=seed
         )
+
+
+def test_a_resumed_preset_trains_what_it_began_with(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its details are in the journal; those of presets that have changed since are not used."""
+    space = load_space("digits-lt")
+    given = next_specs(OptunaSearcher(study, space, trials=7, seed=1, full_budget=9), 7)
+    reductions = {s.preset: s.settings[0].get("weights.reduction") for s in given}
+    assert reductions["mamix_drw"] == "mean" and reductions["ldam_drw"] == "weighted_mean"
+    changed = replace(PRESETS["mamix_drw"], settings={**PRESETS["mamix_drw"].settings})
+    changed.settings["weights.reduction"] = "weighted_mean"  # type: ignore[index]
+    monkeypatch.setitem(PRESETS, "mamix_drw", changed)
+    again = next_specs(OptunaSearcher(study, space, trials=7, seed=1, full_budget=9), 7)
+    assert [spec.settings for spec in again] == [spec.settings for spec in given]
+    records = trial_records(study, space, 1, {})
+    assert [record.settings for record in records] == [spec.settings[0] for spec in given]
+
+
+def test_a_preset_of_an_older_study_has_no_details(study: optuna.Study) -> None:
+    """Its trials trained with the space's own settings, and resumed ones still do."""
+    space = load_space("digits-lt")
+    study.enqueue_trial(space.presets()["mamix_drw"], user_attrs={PRESET: "mamix_drw"})
+    (spec,) = next_specs(OptunaSearcher(study, space, trials=1, seed=1, full_budget=9), 1)
+    assert spec.settings[0]["weights.reduction"] == "weighted_mean"
 
 
 def test_fewer_trials_than_presets(study: optuna.Study) -> None:
