@@ -187,7 +187,8 @@ def seed_torch(*key: int) -> None:
     `torch.manual_seed` is avoided: until CUDA is initialised it stores a traceback of every call.
     In a process without a GPU that memory is never freed, and each call takes 0.5 ms.
     """
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    # int() before >>: in a thread, NumPy 2.1 cannot shift a uint64 scalar by a Python number
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)

@@ -244,7 +244,7 @@ def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
             "--time-budget 60: runs/digits-lt-calibration is a calibration: leave it out",
         ),
         (["calibrate", "digits-lt"], "the study runs/digits-lt-calibration exists already"),
-        (["calibrate", "digits-lt", "--trials", "7"], "greater than or equal to 8"),
+        (["calibrate", "digits-lt", "--trials", "7"], "Invalid value for '--trials': "),
     ],
 )
 def test_what_does_not_fit_is_one_line(
