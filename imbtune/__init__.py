@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from imbtune.api import (
         calibrate,
+        compare,
         load_study,
         plan,
         registries,
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
         space,
         train,
     )
+    from imbtune.comparison.result import ComparisonResult
     from imbtune.config.train_config import TrainConfig
     from imbtune.errors import ClusterError, ConfigError, DataError, ImbtuneError, StudyError
+    from imbtune.final_run import FinalRun
     from imbtune.registry import Knob, Registry
-    from imbtune.retrain import FinalRun, TrainResult
+    from imbtune.retrain import TrainResult
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.evidence import Evidence
     from imbtune.study.outcome import SearchOutcome
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CalibrationOutcome",
     "ClusterError",
+    "ComparisonResult",
     "ConfigError",
     "DataError",
     "Evidence",
@@ -61,6 +65,7 @@ __all__ = [
     "Trial",
     "__version__",
     "calibrate",
+    "compare",
     "load_model",
     "load_study",
     "plan",
@@ -72,11 +77,13 @@ __all__ = [
 ]
 
 _MODULES = {  # of each public name
-    "api": "calibrate load_study plan registries resume search space train",
+    "api": "calibrate compare load_study plan registries resume search space train",
+    "comparison.result": "ComparisonResult",
     "config.train_config": "TrainConfig",
     "errors": "ClusterError ConfigError DataError ImbtuneError StudyError",
+    "final_run": "FinalRun",
     "registry": "Knob Registry",
-    "retrain": "FinalRun TrainResult",
+    "retrain": "TrainResult",
     "spaces.search_space": "SearchSpace",
     "study.evidence": "Evidence",
     "study.outcome": "SearchOutcome",

@@ -7,7 +7,7 @@ with underscores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from imbtune.search_options import (
 from imbtune.search_options import search_request as search_request
 
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
+    from imbtune.comparison.result import ComparisonResult
     from imbtune.config.train_config import TrainConfig
     from imbtune.retrain import TrainResult
     from imbtune.spaces.search_space import SearchSpace
@@ -143,8 +144,8 @@ def resume(
     time_budget: float | None = None,
     data: str | Path | None = None,
     log: Log | None = print_line,
-) -> Study | CalibrationOutcome:
-    """Resume a search or a calibration that was interrupted or killed, from its last rungs.
+) -> Study | CalibrationOutcome | ComparisonResult:
+    """Resume a search, a calibration or a comparison that was interrupted or killed.
 
     The arguments that are not listed are those of `search`; None stands for the value that the
     study began with.
@@ -156,13 +157,13 @@ def resume(
         log: is called with each line of progress; None for silence.
 
     Returns:
-        The study of a search, or what a calibration found.
+        The study of a search, or what a calibration or a comparison found.
 
     Raises:
         ImbtuneError: no study there, one that another process searches, other data.
     """
     from imbtune.study.files import read_study
-    from imbtune.study.request import CALIBRATION
+    from imbtune.study.request import CALIBRATION, COMPARISON, SEARCH
 
     path = _study_path(study)
     given = {
@@ -177,13 +178,21 @@ def resume(
     changes = {key: value for key, value in given.items() if value is not None}
     check_log(log)
     check_options({**changes, "time_budget": time_budget})
-    if read_study(path)[0].purpose == CALIBRATION:
+    purpose = read_study(path)[0].purpose
+    if purpose != SEARCH:
         for option, value in (("--time-budget", time_budget), ("--trials", trials)):
             if value:
-                raise ConfigError(f"{option} {value:g}: {path} is a calibration: leave it out")
+                raise ConfigError(f"{option} {value:g}: {path} is a {purpose}: leave it out")
+    if purpose == CALIBRATION:
         from imbtune.tuning.calibration.run_calibration import resume_calibration
 
         return resume_calibration(path, changes, log or no_line)
+    if purpose == COMPARISON:
+        if pack:
+            raise ConfigError(f"--pack: {path} is a comparison: leave it out")
+        from imbtune.comparison.run_comparison import resume_comparison
+
+        return resume_comparison(path, changes, log or no_line)
 
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import resume_search
@@ -286,6 +295,78 @@ def train(
         skip_corrupt,
     )
     return TrainResult(given.out, given.config, runs)
+
+
+def compare(
+    space: str | Path | SearchSpace,
+    presets: str | Sequence[str] | None = None,
+    *,
+    study: str | Path | Study | Sequence[str | Path | Study] | None = None,
+    seeds: int = 5,
+    seed: int = 0,
+    reference: str | None = None,
+    name: str | None = None,
+    settings: Settings | None = None,
+    epochs: int | None = None,
+    gpus_per_trial: float | str | None = None,
+    cpus_per_trial: int | None = None,
+    max_concurrent: int | None = None,
+    address: str | None = None,
+    storage: str | Path = "runs",
+    data: str | Path | None = None,
+    skip_corrupt: bool = False,
+    log: Log | None = print_line,
+) -> ComparisonResult:
+    """Train presets and studies' winners on all training data, with the same seeds; test each once.
+
+    Each run does what `train` does, on Ray's workers; no model is kept. The arguments that are not
+    listed are those of `search`.
+
+    Args:
+        space: a name, the path of a file, or a space: its data and fixed settings are used.
+        presets: names, as a list or separated by commas; "all" for all presets that there are,
+            "none" for none. None for those that a search of the space starts with.
+        study: one or more studies whose winners are compared too.
+        seeds: runs of each configuration.
+        seed: the first of the seeds.
+        reference: the row that the others are tested against: a preset, or a study's name with
+            `-winner`. None for the best row.
+        name: of the comparison's study; None for the space's with -comparison.
+
+    Returns:
+        The result; its `table` is a pandas DataFrame.
+
+    Raises:
+        ImbtuneError: before anything starts; StudyError where all runs failed.
+    """
+    check_log(log)
+    check_whole("seeds", seeds, 1)
+    check_whole("seed", seed, 0)
+    names, studies = _preset_names(presets), _several_studies(study)
+    if reference is not None and not isinstance(reference, str):
+        raise ConfigError(f"--reference {reference!r}: give the name of a row")
+    request = search_request(
+        space,
+        name=name,
+        settings=settings,
+        epochs=epochs,
+        trials=1,  # counted below
+        seed=seed,
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
+        max_concurrent=max_concurrent,
+        address=address,
+        storage=storage,
+        data=given_path("data", data),
+        skip_corrupt=skip_corrupt,
+    )
+
+    from imbtune.comparison.run_comparison import run_comparison
+    from imbtune.study.request import COMPARISON_SUFFIX
+
+    request = replace(request, name=name or request.space.name + COMPARISON_SUFFIX)
+    every = range(seed, seed + seeds)
+    return run_comparison(request, names, studies, every, reference, log or no_line)
 
 
 def calibrate(
@@ -453,6 +534,27 @@ def registries() -> dict[str, Registry]:
     from imbtune.config.slots import registries as all_registries
 
     return {registry.slot: registry for registry in all_registries()}
+
+
+def _preset_names(presets: object) -> list[str] | None:
+    """The names in a list, or in text that separates them by commas."""
+    if presets is None:
+        return None
+    if isinstance(presets, str):
+        presets = [name.strip() for name in presets.split(",")]
+    if not isinstance(presets, Sequence) or not all(isinstance(name, str) for name in presets):
+        raise ConfigError(f"--presets {presets!r}: give names of presets, or all")
+    if not presets or "" in presets:
+        raise ConfigError(f"--presets {','.join(presets)!r}: it has an empty name: leave it out")
+    return list(presets)
+
+
+def _several_studies(study: object) -> list[str]:
+    """The folders or URIs of no study, one or several."""
+    if study is None:
+        return []
+    several = study if isinstance(study, Sequence) and not isinstance(study, str) else [study]
+    return [_study_path(each) for each in several]
 
 
 def _short(given: object) -> str:

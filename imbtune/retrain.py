@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,55 +22,18 @@ from imbtune.config.plugins import (
     with_imports,
 )
 from imbtune.config.train_config import TrainConfig
-from imbtune.data.load import DataSource, data_root, load
-from imbtune.data.splits import Splits, final_splits
+from imbtune.data.load import DataSource, data_root
+from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
+from imbtune.final_run import FinalRun, Progress, load_final_splits, train_seed
 from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.tables.schema import example_table
-from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.margins import example_margins
-from imbtune.training.evaluation.metrics import compute_metrics, recalls
-from imbtune.training.loop import train_epoch
-from imbtune.training.model import check_model_fits
-from imbtune.training.phases import whole_run
-from imbtune.training.plugin_checks import check_plugins
+from imbtune.training.evaluation.margins import Margins
 from imbtune.training.state import TrainState, pick_device
 
 PROGRESS_LINES = 10  # of one run
-
-
-@dataclass(frozen=True)
-class FinalRun:
-    """A final training with one seed.
-
-    Attributes:
-        seed: of the run.
-        metrics: on the test images, each in [0, 1]; None where undefined.
-        recall_K: recall of each class (K,); NaN for a class without test images.
-        confusion_KK: number of test images by their class (row) and the predicted class (column).
-        margins: mean margin of each class (K,) on training and test images, by name.
-        seconds: duration of the run.
-    """
-
-    seed: int
-    metrics: dict[str, float | None]
-    recall_K: list[float]
-    confusion_KK: list[list[int]]
-    margins: dict[str, list[float]]
-    seconds: float
-
-    def to_dict(self) -> dict[str, object]:
-        """The run's entry in `results.json`."""
-        return {
-            "seed": self.seed,
-            "figures": self.metrics,  # the key in existing files
-            "recall_K": self.recall_K,
-            "confusion_KK": self.confusion_KK,
-            "margins": self.margins,
-            "seconds": self.seconds,
-        }
 
 
 @dataclass(frozen=True)
@@ -141,12 +103,9 @@ def train_final(
         raise StudyError(f"--out {out} exists already and is not empty: give another folder")
     register(imports)
     data_source = DataSource(data_root(data), skip_corrupt)
-    dataset = load(config.data.name, config.data.knobs, data_source)
-    splits = final_splits(dataset, config.data.shared)
+    splits = load_final_splits(config, data_source, plugin_parts(config.flat().values()))
     device = pick_device()
     tensors = DeviceData(splits, device)
-    check_plugins(plugin_parts(config.flat().values()), splits)
-    check_model_fits(config, splits)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -181,46 +140,28 @@ def _train_seed(
     log: Log,
     imports: tuple[PluginModule, ...],
 ) -> FinalRun:
-    started = time.monotonic()
-    state = TrainState(config, data)
-    epochs = whole_run(config.epochs, config.schedule.shared)
-    every = max(1, len(epochs) // PROGRESS_LINES)
-    for done, epoch in enumerate(epochs, 1):
-        epoch_log = train_epoch(state, data, epoch)
-        if done % every == 0 and done < len(epochs):
-            log(f"seed {config.seed}: epoch {done}/{len(epochs)}, loss {epoch_log.loss:.3f}")
-    apply_posthoc(state, data, config.epochs)
-    confusion_KK = state.evaluate(data)
-    margins = _margins(state, data, out)
-    _save_model(out / f"model-seed{config.seed}.pt", config, splits, state, imports)
-    metrics = compute_metrics(confusion_KK, data.counts_K)
-    seconds = time.monotonic() - started
-    log(
-        f"seed {config.seed}: test balanced accuracy {metrics['balanced_accuracy']:.4f} "
-        f"({seconds:.0f} s)"
-    )
-    recall_K = recalls(confusion_KK).tolist()
-    return FinalRun(config.seed, metrics, recall_K, confusion_KK.tolist(), margins, seconds)
+    """Train and test one seed; write its margins and its model."""
+    trained = train_seed(config, data, lambda progress: _log_progress(progress, log))
+    run = trained.run
+    _write_margins(out, run.seed, trained.margins)
+    _save_model(out / f"model-seed{run.seed}.pt", config, splits, trained.state, imports)
+    score = run.metrics["balanced_accuracy"]
+    log(f"seed {run.seed}: test balanced accuracy {score:.4f} ({run.seconds:.0f} s)")
+    return run
 
 
-def _margins(state: TrainState, data: DeviceData, out: Path) -> dict[str, list[float]]:
-    """Write the margins of every example to a table; returns the mean of each class, by name."""
-    means: dict[str, list[float]] = {}
-    tables = []
-    for split, images, labels in [
-        ("train", data.train, data.labels_N),
-        ("test", data.held_out, data.held_out_labels_M),
-    ]:
-        margins = example_margins(state, data, images, labels)
-        tables.append(example_table(split, *margins))
-        class_means = margins.class_means(len(data.classes))
-        means |= {
-            f"{kind}_{split}": mean_K.tolist()
-            for kind, mean_K in zip(("margin", "probability_margin"), class_means, strict=True)
-        }
-    name = f"margins-seed{state.config.seed}.parquet"
-    Store(str(out)).write_table(name, pa.concat_tables(tables))
-    return means
+def _log_progress(progress: Progress, log: Log) -> None:
+    """Log a line after about every tenth of the run."""
+    trained, epochs = progress.trained, progress.epochs
+    if trained % max(1, epochs // PROGRESS_LINES) == 0 and trained < epochs:
+        seed, loss = progress.state.config.seed, progress.epoch_log.loss
+        log(f"seed {seed}: epoch {trained}/{epochs}, loss {loss:.3f}")
+
+
+def _write_margins(out: Path, seed: int, margins: dict[str, Margins]) -> None:
+    """Write the margins of every example to a table."""
+    tables = [example_table(split, *of_split) for split, of_split in margins.items()]
+    Store(str(out)).write_table(f"margins-seed{seed}.parquet", pa.concat_tables(tables))
 
 
 def _save_model(

@@ -1,17 +1,16 @@
-"""`imbtune`: the commands, and the place where expected errors become a single line."""
+"""`imbtune`: the commands and their options."""
 
 from __future__ import annotations
 
 import atexit
 import gc
-import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from imbtune import __version__
+from imbtune.cli.error_boundary import ErrorBoundary
 from imbtune.cli.options import (
     AddressOption,
     CalibrationOption,
@@ -25,39 +24,21 @@ from imbtune.cli.options import (
     GpusOption,
     NeverPruneOption,
     PackOption,
+    PresetsOption,
+    ReferenceOption,
     RungsOption,
     SamplerOption,
     SeedOption,
+    SeedsOption,
     SetOption,
     SkipOption,
     SpaceArgument,
     StorageOption,
     TimeOption,
     TrialsOption,
+    WinnersOption,
 )
-from imbtune.cli.settings import INTERRUPTED
-from imbtune.errors import ImbtuneError
 from imbtune.runtime import fewer_collections, limit_thread_spinning
-
-
-class ErrorBoundary(TyperGroup):
-    """Prints expected errors as one line, with exit code 2; a bug keeps its traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ImbtuneError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt as error:  # while trials run, Ray Tune handles it
-            print("interrupted", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from error
-        except Exception as error:
-            if not hasattr(error, "format_message"):  # typer's: a missing or unknown option
-                raise
-            print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
-            raise typer.Exit(2) from error
-
 
 app = typer.Typer(
     name="imbtune",
@@ -195,7 +176,7 @@ def resume(
         typer.Option(min=1, help="New total number of trials. Default: as the study was started."),
     ] = None,
 ) -> None:
-    """Resume a search or a calibration that was interrupted or killed."""
+    """Resume a search, a calibration or a comparison that was interrupted or killed."""
     from imbtune.cli.search import resume_command
 
     resume_command(**ctx.params)
@@ -302,6 +283,35 @@ def train(
         data=data,
         skip_corrupt=skip_corrupt,
     )
+
+
+@app.command()
+def compare(
+    ctx: typer.Context,
+    space: SpaceArgument,
+    presets: PresetsOption = None,
+    study: WinnersOption = None,
+    seeds: SeedsOption = 5,
+    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    reference: ReferenceOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the study. Default: name of the space with -comparison."),
+    ] = None,
+    epochs: EpochsOption = None,
+    gpus_per_trial: GpusOption = None,
+    cpus_per_trial: CpusOption = None,
+    max_concurrent: ConcurrentOption = None,
+    address: AddressOption = None,
+    storage: StorageOption = "runs",
+    data: DataOption = None,
+    skip_corrupt: SkipOption = False,
+    settings: SetOption = None,
+) -> None:
+    """Compare presets and studies' winners on the test set: mean ± deviation, ranks, tests."""
+    from imbtune.cli.compare import compare_command
+
+    compare_command(**ctx.params)
 
 
 @app.command()

@@ -119,3 +119,29 @@ FinalsOption = Annotated[
     ),
 ]
 FinalSeedsOption = Annotated[int, typer.Option(min=1, help="Number of fresh seeds per finalist.")]
+PresetsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Names of presets, separated by commas; all for all presets that there are; none. "
+        "Default: those that a search of the space starts with.",
+    ),
+]
+WinnersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH",
+        help="Compare the winner of this study too, e.g. runs/NAME. May be repeated.",
+    ),
+]
+SeedsOption = Annotated[
+    int, typer.Option(min=1, help="Number of runs of each configuration, with different seeds.")
+]
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The row that the others are tested against: a preset, or the name of a study with "
+        "-winner. Default: the best row.",
+    ),
+]

@@ -46,8 +46,10 @@ def resume_command(
     data: str | None,
     **options: object,
 ) -> None:
-    """Resume a search or a calibration, and print the result."""
+    """Resume a search, a calibration or a comparison, and print the result."""
     from imbtune.cli.calibrate import finish_calibration
+    from imbtune.cli.compare import finish_comparison
+    from imbtune.comparison.result import ComparisonResult
 
     ended = api.resume(
         study,
@@ -60,6 +62,8 @@ def resume_command(
     if isinstance(ended, Study):
         assert ended.outcome
         finish(ended.outcome)
+    elif isinstance(ended, ComparisonResult):
+        finish_comparison(ended)
     else:
         finish_calibration(ended)
 

@@ -23,11 +23,11 @@ from imbtune.spaces.space_file import parse_space
 from imbtune.storage import Store, join
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import TrialRecord
-from imbtune.study.request import SearchRequest
+from imbtune.study.request import COMPARISON, SearchRequest
 
 FILE = "study.yaml"
 READ = {  # the keys that are read from it, besides the request and the space
-    "data": {"train", "validation", "counts", "sha256"},
+    "data": {"train", "counts", "sha256"},
     "resources": {"cpus", "gpus", "concurrent"},
 }
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
@@ -74,7 +74,7 @@ def write_study(
         "resources": dict(resources),
         "data": {
             "train": len(splits.train),
-            "validation": len(splits.held_out),
+            "test" if request.purpose == COMPARISON else "validation": len(splits.held_out),
             "counts": splits.counts().tolist(),
             "classes": list(splits.classes),
             "sha256": splits.fingerprint(),
@@ -109,6 +109,8 @@ def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
         for section, keys in READ.items():
             if missing := keys - content[section].keys():
                 raise KeyError(f"{section}: {', '.join(sorted(missing))}")
+        held_out = "test" if content.get("purpose") == COMPARISON else "validation"
+        int(content["data"][held_out])
         folder = Path(path) if store.local else Path()
         space = parse_space(space_name, source, folder, store).pin(content["space"]["set"])
         request = SearchRequest.from_dict(space, options)
@@ -138,7 +140,11 @@ def change_trials(store: Store, content: Mapping[str, Any], trials: int, begun: 
 
 
 def check_purpose(request: SearchRequest, purpose: str) -> None:
-    """Raise StudyError unless the study is of this purpose: `search` or `calibration`."""
+    """Raise StudyError unless the study is a `search`, a `calibration` or a `comparison`.
+
+    Args:
+        purpose: one of the three.
+    """
     if request.purpose != purpose:
         raise StudyError(f"{request.path} is a {request.purpose}: give the folder of a {purpose}")
 

@@ -14,19 +14,21 @@ from imbtune.storage import Store, join
 
 AUTO = "auto"  # rungs: those that a calibration recommends; GPUs per trial: as measured
 EVERY = "every"  # rungs: all kinds, and nothing is stopped: a calibration's
-SEARCH, CALIBRATION = "search", "calibration"  # what a study is for
+TEST = "test"  # rungs: none, and each finished model is tested: a comparison's
+SEARCH, CALIBRATION, COMPARISON = "search", "calibration", "comparison"  # what a study is for
 FINALISTS, TRIALS_PER_FINALIST = 5, 10  # finals by default: 5, but at most one of ten trials
 CALIBRATION_SUFFIX = "-calibration"  # of the name of a calibration's study
+COMPARISON_SUFFIX = "-comparison"  # of the name of a comparison's study
 RENAMED = {"rescue": "never_prune"}  # fields by the name that older studies have on disk
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """The options of a search or a calibration; see `imbtune search --help`.
+    """The options of a search, a calibration or a comparison; see `imbtune search --help`.
 
     Attributes:
         space: with the settings that `--set` fixes.
-        trials: the total, presets included.
+        trials: the total, presets included; of a comparison, its runs.
         name: of the study; its folder is `storage`/`name`.
         seed: of the sampler and, with a trial's number, of every trial.
         gpus_per_trial: 1/n, a whole number, AUTO (measured first), or None for 0.25 where there
@@ -37,7 +39,7 @@ class SearchRequest:
         address: of a running Ray cluster; None for this machine.
         storage: folder or URI in which studies are.
         sampler: one of `imbtune.tuning.samplers.SAMPLERS`.
-        rungs: a kind of rung, `none`, or AUTO.
+        rungs: a kind of rung, `none`, AUTO, EVERY or TEST.
         never_prune: share of the stopped trials that run to the end, in [0, 1].
         finals: finalists; None for the default.
         final_seeds: fresh seeds per finalist.
@@ -90,7 +92,7 @@ class SearchRequest:
     @property
     def purpose(self) -> str:
         """What the study is for."""
-        return CALIBRATION if self.rungs == EVERY else SEARCH
+        return {EVERY: CALIBRATION, TEST: COMPARISON}.get(self.rungs, SEARCH)
 
     @property
     def runs(self) -> int:
@@ -101,7 +103,7 @@ class SearchRequest:
     def budgets(self) -> list[int]:
         """The rungs in epochs, rising to the full budget; only that without early stopping."""
         every = self.space.rungs.budgets(self.space.base().epochs)
-        return every[-1:] if self.rungs == "none" else every
+        return every[-1:] if self.rungs in ("none", TEST) else every
 
     @property
     def rungs_kind(self) -> str:

@@ -98,6 +98,8 @@ class Study:
         info, states = self.info, self.trials["state"].value_counts()
         if info.get("purpose") == "calibration":
             return f"Study({self.path!r}): a calibration of {info.get('trials')} trials"
+        if info.get("purpose") == "comparison":
+            return f"Study({self.path!r}): a comparison of {info.get('trials')} runs"
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
         found = f"{states.sum()} of {info.get('trials')} trials"
         return f"Study({self.path!r}): {found}" + (f" ({counts})" if counts else "")

@@ -1,4 +1,4 @@
-"""Prepares a search or a calibration: checks the options, loads the data, plans the resources."""
+"""Prepares a study's runs: checks the options, loads the data, plans the resources."""
 
 from __future__ import annotations
 
@@ -74,22 +74,30 @@ class Session:
 
 
 def check_request(request: SearchRequest) -> Splits:
-    """Check all options that can be checked before Ray starts, and load the data.
+    """Check all options of a search that can be checked before Ray starts, and load the data.
 
     Raises:
         ImbtuneError: an invalid option, or data that cannot be loaded.
     """
-    register(request.space.imports)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make_sampler(request.sampler, request.seed)
-    check_gpu_fraction(request.share or 0)
     check_wandb(request.wandb)
-    check_address(request.address)
+    check_machines(request)
     space = request.space
-    splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())
-    if not request.address:  # report missing CPUs or GPUs of this machine before Ray starts
+    return load_search_splits(space.base(), request.data_source(), space.plugin_parts())
+
+
+def check_machines(request: SearchRequest) -> None:
+    """Register the plugins, and check address and resources as far as is possible without Ray.
+
+    Raises:
+        ImbtuneError: an invalid option, or CPUs or GPUs that this machine does not have.
+    """
+    register(request.space.imports)
+    check_gpu_fraction(request.share or 0)
+    check_address(request.address)
+    if not request.address:
         _plan(request, [local_node()])
-    return splits
 
 
 def find_resources(request: SearchRequest, log: Log) -> Resources:

@@ -160,7 +160,7 @@ def test_a_calibration_and_what_follows_it(home: Path) -> None:
     assert outcome.found
     assert {report.kind for report in outcome.found.reports} == set(RUNG_KINDS)
     again = imbtune.resume(outcome.path, log=None)
-    assert not isinstance(again, Study)
+    assert isinstance(again, imbtune.CalibrationOutcome)
     assert again.found == outcome.found
     study = imbtune.load_study(outcome.path)
     assert repr(study) == "Study('runs/short-calibration'): a calibration of 8 trials"

@@ -12,7 +12,7 @@ with fewer_collections():
     from imbtune.data.splits import Splits
     from imbtune.tuning.messages import TrialSpec, TuneDict
     from imbtune.tuning.worker.gpu_memory import explain_out_of_memory
-    from imbtune.tuning.worker.trial_runner import TrialRunner, WorkerSettings, prepare
+    from imbtune.tuning.worker.trial_runner import WorkerSettings, prepare
 
 
 class TrialActor(tune.Trainable):
@@ -38,7 +38,7 @@ class TrialActor(tune.Trainable):
         """Begin another trial in the same process."""
         with explain_out_of_memory(self._worker.gpus):
             spec = TrialSpec.from_tune(new_config)
-            self._runner = TrialRunner(self._worker, self._data, self._node, spec)
+            self._runner = self._worker.runner(self._data, self._node, spec)
         return True
 
     def step(self) -> TuneDict:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -24,6 +25,13 @@ from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
 from imbtune.training.state import TrainState, pick_device
 from imbtune.tuning.messages import EpochReport, RungReport, TrialReport, TrialSpec
 from imbtune.tuning.worker.gpu_memory import limit_memory
+
+
+class Runner(Protocol):
+    """What a worker trains a trial with."""
+
+    def step(self) -> TrialReport:
+        """Train to the next report."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,10 @@ class WorkerSettings:
         if self.rungs == EVERY:
             return calibration_segments(self.budgets, *phases)
         return rung_segments(self.rungs, self.budgets, *phases)
+
+    def runner(self, data: DeviceData, node: str, spec: TrialSpec) -> Runner:
+        """What trains a trial: here, through its rungs."""
+        return TrialRunner(self, data, node, spec)
 
 
 def prepare(

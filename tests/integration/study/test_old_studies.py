@@ -86,5 +86,5 @@ def test_an_old_calibration_is_followed_and_is_whole(home: Path) -> None:
     )
     assert request.calibration and request.rungs in ("cooldown", "compressed", "prefix", "none")
     outcome = imbtune.resume(home / "runs/old-calibration")
-    assert not isinstance(outcome, imbtune.Study)
+    assert isinstance(outcome, imbtune.CalibrationOutcome)
     assert outcome.found and outcome.done == outcome.runs == 16

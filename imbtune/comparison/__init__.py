@@ -1,0 +1,1 @@
+"""`imbtune compare`: presets and studies' winners, trained and tested with the same seeds."""

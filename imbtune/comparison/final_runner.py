@@ -1,0 +1,96 @@
+"""What a worker does in a comparison: it trains one seed, writes checkpoints, and tests the model.
+
+The workers are those of a search (:mod:`imbtune.tuning.worker`). What is held out of their data are
+the test images here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from imbtune.config.train_config import TrainConfig
+from imbtune.final_run import FinalRun, Progress, train_seed
+from imbtune.storage import Store
+from imbtune.study.checkpoints import checkpoint_epochs, load_checkpoint, save_checkpoint
+from imbtune.training.device.device_data import DeviceData
+from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.worker.trial_runner import WorkerSettings
+
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a run, or one epoch if that takes longer
+
+
+@dataclass(frozen=True)
+class FinalReport(TrialReport):
+    """The only report of a run: it has ended.
+
+    Attributes:
+        run: its result on the test images.
+        images: image passes of the training.
+        threads: CPU threads, on which the last bits of a result depend.
+    """
+
+    run: FinalRun
+    images: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class FinalWorkerSettings(WorkerSettings):
+    """What is the same for all runs of a comparison.
+
+    Attributes:
+        checkpoint_seconds: between two checkpoints of a run.
+    """
+
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    def runner(self, data: DeviceData, node: str, spec: TrialSpec) -> FinalRunner:
+        """What trains a run."""
+        return FinalRunner(self, data, node, spec)
+
+
+class FinalRunner:
+    """Trains and tests one run, from its newest checkpoint if the study has one.
+
+    Args:
+        data: all training images and, held out, the test images.
+        node: Ray's ID of the machine, for the report.
+        spec: the run; its settings hold the seed.
+    """
+
+    def __init__(
+        self, worker: FinalWorkerSettings, data: DeviceData, node: str, spec: TrialSpec
+    ) -> None:
+        self._worker, self._data, self._node, self._number = worker, data, node, spec.number
+        self._config = TrainConfig.from_settings(spec.settings[0])
+        self._saved = time.monotonic()
+
+    def step(self) -> FinalReport:
+        """Train the run to its end, and test it."""
+        trained = train_seed(self._config, self._data, self._after_epoch, self._checkpoint())
+        return FinalReport(
+            epochs=(),
+            rung=(),
+            rung_index=None,
+            is_last=True,
+            node=self._node,
+            pid=os.getpid(),
+            run=trained.run,
+            images=trained.state.passes,
+            threads=self._worker.threads,
+        )
+
+    def _checkpoint(self) -> bytes | None:
+        """The newest checkpoint of the run that this machine can read."""
+        study = self._worker.checkpoints
+        epochs = checkpoint_epochs(Store(study), self._number) if study else 0
+        return load_checkpoint(study, self._number, epochs) if study and epochs else None
+
+    def _after_epoch(self, progress: Progress) -> None:
+        """Write a checkpoint if the last one is old enough."""
+        study, due = self._worker.checkpoints, self._saved + self._worker.checkpoint_seconds
+        if study and time.monotonic() >= due:
+            save_checkpoint(study, self._number, progress.trained, progress.checkpoint())
+            self._saved = time.monotonic()

@@ -1,0 +1,243 @@
+"""The table of a comparison as text: what each cell says, in Markdown, LaTeX and on a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imbtune.comparison.table import METRICS, ComparisonTable, TableRow
+from imbtune.spaces.search_space import SearchSpace
+
+DASH = "–"  # a cell without a value
+SMALLEST_P = 0.001  # smaller p-values are not printed in full
+
+# what Markdown or LaTeX would not print as it is
+MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~])")
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "–": "--",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says; `bold` for the best of its column."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The table in words.
+
+    Attributes:
+        title: one line.
+        headings: of the columns. The first column has names, the others numbers.
+        lines: a cell for each heading.
+        notes: what a reader must know to understand the numbers, a sentence or two each.
+    """
+
+    title: str
+    headings: Sequence[str]
+    lines: Sequence[Sequence[Cell]]
+    notes: Sequence[str]
+
+
+def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
+    """The cells of a table, in percent.
+
+    Args:
+        space: for the title, and for a note about settings that the user fixed.
+    """
+    metrics = [m for m in METRICS if _is_printed(table, m)]
+    origins = list(dict.fromkeys(f.origin for line in table.rows for f in line.published))
+    headings = ["method", *(m.replace("_", " ") for m in metrics), "rank", "mean rank"]
+    if table.reference:
+        headings += [f"points over {table.reference}", "p"]
+    headings += ["published"] if origins else []
+    best = {
+        m: max(value for line in table.rows if (value := line.means[m]) is not None)
+        for m in metrics
+    }
+    lines = []
+    for line in table.rows:
+        cells = [Cell(line.row.name)]
+        cells += [Cell(_mean(line, m), line.means[m] == best[m]) for m in metrics]
+        cells += [
+            Cell(DASH if line.rank is None else str(line.rank)),
+            Cell(DASH if line.mean_rank is None else f"{line.mean_rank:.1f}"),
+        ]
+        if table.reference:
+            cells += [Cell(_lead(line)), Cell(_p(line))]
+        if origins:
+            cited = [f"{f.percent:g} [{origins.index(f.origin) + 1}]" for f in line.published]
+            cells.append(Cell(", ".join(cited) or DASH))
+        lines.append(cells)
+    count = len(table.rows)
+    rows = f"{count} configurations" if count > 1 else "one configuration"
+    epochs = {line.row.settings["epochs"] for line in table.rows}
+    length = f", {epochs.pop()} epochs" if len(epochs) == 1 else ""
+    fixed = ", ".join(f"{k}={v}" for k, v in space.pinned.items() if k != "epochs")
+    notes = [
+        *_notes(table),
+        *([f"Fixed with --set: {fixed}."] if fixed else []),
+        *_sources(origins),
+    ]
+    title = f"{space.name}: {rows}, {_seeds(table.seeds)}{length}"
+    return Layout(title, headings, lines, notes)
+
+
+def markdown(layout: Layout) -> str:
+    """The table as a page of GitHub-flavoured Markdown."""
+    rows = [layout.headings, *([_bold_markdown(cell) for cell in line] for line in layout.lines)]
+    headings, *lines = ["| " + " | ".join(row) + " |" for row in _escaped(rows)]
+    rule = "|" + "|".join([" --- ", *[" ---: "] * (len(layout.headings) - 1)]) + "|"
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in layout.notes)
+    title = escape_markdown(layout.title)
+    return "\n".join([f"# {title}", "", headings, rule, *lines, "", notes, ""])
+
+
+def latex(layout: Layout, label: str) -> str:
+    """The table as a LaTeX float, for the package booktabs.
+
+    Args:
+        label: for `\\ref`.
+    """
+    columns = "l" + "r" * (len(layout.headings) - 1)
+    lines = [" & ".join(map(_bold_latex, line)) + r" \\" for line in layout.lines]
+    notes = [rf"    {escape_latex(note)}\par" for note in layout.notes]
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{escape_latex(layout.title)}}}",
+            rf"  \label{{tab:{re.sub(r'[^A-Za-z0-9.-]', '-', label)}}}",
+            rf"  \begin{{tabular}}{{{columns}}}",
+            r"    \toprule",
+            "    " + " & ".join(map(escape_latex, layout.headings)) + r" \\",
+            r"    \midrule",
+            *(f"    {line}" for line in lines),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"",
+            r"  \smallskip",
+            r"  \begin{minipage}{\linewidth}\footnotesize",
+            *notes,
+            r"  \end{minipage}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def escape_markdown(text: str) -> str:
+    """The text as Markdown prints it unchanged, in one line."""
+    return MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def escape_latex(text: str) -> str:
+    """The text as LaTeX prints it unchanged, in one line."""
+    return "".join(LATEX.get(char, char) for char in " ".join(text.split()))
+
+
+def _escaped(rows: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Headings are escaped here; cells are already."""
+    return [[escape_markdown(heading) for heading in rows[0]], *rows[1:]]
+
+
+def _bold_markdown(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    return f"**{text}**" if cell.bold else text
+
+
+def _bold_latex(cell: Cell) -> str:
+    text = re.sub(r"^-(?=\d)", "$-$", escape_latex(cell.text))  # a minus, not a hyphen
+    return rf"\textbf{{{text}}}" if cell.bold else text
+
+
+def _is_printed(table: ComparisonTable, metric: str) -> bool:
+    """Whether a metric has a column: macro F1 only as the objective, others where defined."""
+    if metric == "macro_f1" and table.objective != metric:
+        return False
+    return any(line.means[metric] is not None for line in table.rows)
+
+
+def _mean(line: TableRow, metric: str) -> str:
+    mean, std = line.means[metric], line.stds[metric]
+    if mean is None:
+        return DASH
+    return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
+
+
+def _lead(line: TableRow) -> str:
+    return DASH if line.test is None else f"{100 * line.test.lead:+.2f}"
+
+
+def _p(line: TableRow) -> str:
+    if line.test is None or line.test.p_holm is None:
+        return DASH
+    p = line.test.p_holm
+    return f"<{SMALLEST_P:g}" if p < SMALLEST_P else f"{p:.3f}"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seeds" if count > 1 else "one seed"
+
+
+def _notes(table: ComparisonTable) -> list[str]:
+    """What the numbers are."""
+    objective, reference = table.objective.replace("_", " "), table.reference
+    spread = ": mean ± sample standard deviation" if table.seeds > 1 else ""
+    notes = [
+        f"Test images, model of the last epoch, in percent{spread} over {_seeds(table.seeds)}. "
+        "many, medium, few: mean recall of the classes with over 100, 20 to 100 and under 20 "
+        f"training images. rank: by the mean {objective}; mean rank: by each seed's, averaged."
+    ]
+    tested = [line.test for line in table.rows if line.test]
+    if reference and tested and table.seeds > 1:
+        others = f"{len(tested)} tests" if len(tested) > 1 else "one test"
+        notes.append(
+            f"p: paired t-test of the {objective} against {reference} over the seeds, two-sided, "
+            f"Holm-corrected for {others}. It counts the variation between seeds only, not that "
+            "between samples of training or test images."
+            + ("" if table.chosen else f" {reference} was chosen as the best of the same runs, so ")
+            + ("" if table.chosen else "p is slightly too small.")
+        )
+    notes += [
+        f"{line.row.name}: {line.seeds} of {_seeds(table.seeds)}, so it is not ranked or tested."
+        for line in table.rows
+        if line.seeds < table.seeds
+    ]
+    return notes + _differences(table)
+
+
+def _differences(table: ComparisonTable) -> list[str]:
+    """A note for each setting of the training's size in which rows differ."""
+    notes = []
+    for key in ("model", "epochs", "batch_size"):
+        values = {line.row.name: line.row.settings[key] for line in table.rows}
+        if len(set(values.values())) > 1:
+            each = ", ".join(f"{name} {value}" for name, value in values.items())
+            notes.append(f"The rows differ in {key.replace('_', ' ')}: {each}.")
+    return notes
+
+
+def _sources(origins: Sequence[str]) -> list[str]:
+    """The numbered sources of the published figures."""
+    if not origins:
+        return []
+    first = (
+        "published: figures of other code, in its own setting. The best epoch on the test images "
+        "scores higher than the last epoch does."
+    )
+    return [first, *(f"[{i}] {origin}." for i, origin in enumerate(origins, 1))]

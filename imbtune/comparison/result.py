@@ -1,0 +1,134 @@
+"""The result of a comparison: its runs and its table, read from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+import pyarrow as pa
+
+from imbtune.comparison.layout import Layout, latex, lay_out, markdown
+from imbtune.comparison.rows import Comparison, Row
+from imbtune.comparison.table import ComparisonTable, make_table
+from imbtune.final_run import FinalRun
+from imbtune.spaces.search_space import SearchSpace
+from imbtune.storage import Store
+from imbtune.study.tables.schema import METRICS
+
+RUNS = "runs"  # the folder with a file for each finished run
+RunKey = tuple[str, int]  # a run: the name of its row, and its seed
+MARGINS = ("margin_train", "margin_test", "probability_margin_train", "probability_margin_test")
+
+RUN_SCHEMA = pa.schema(
+    [
+        ("row", pa.string()),  # the preset, or a study's name with -winner
+        ("preset", pa.string()),  # null for a winner
+        ("study", pa.string()),  # that it has won; null for a preset
+        ("trial", pa.int32()),  # its number in the study; null for a preset
+        ("seed", pa.int64()),
+        *METRICS,  # on the test images, after the last epoch
+        ("confusion", pa.list_(pa.list_(pa.int64()))),  # images by class and predicted class
+        *((name, pa.list_(pa.float64())) for name in MARGINS),  # mean margin of each class
+        ("images", pa.int64()),  # image passes of the training
+        ("seconds", pa.float64()),  # of the training and the test
+        ("threads", pa.int32()),  # CPU threads, on which the last bits depend
+        ("node", pa.string()),  # Ray's ID of the machine
+    ]
+)
+
+
+def run_file(row: str, seed: int) -> str:
+    """The name of a run's file in `runs/`."""
+    return f"{row}-seed{seed}.parquet"
+
+
+def run_row(row: Row, run: FinalRun, images: int, threads: int, node: str) -> pa.Table:
+    """The content of a run's file: one line."""
+    columns = {
+        **{"row": row.name, "preset": row.preset, "study": row.study, "trial": row.trial},
+        **{"seed": run.seed, **run.metrics, "recall": run.recall_K},
+        **{"confusion": run.confusion_KK, **run.margins, "seconds": run.seconds},
+        **{"images": images, "threads": threads, "node": node},
+    }
+    return pa.Table.from_pylist([columns], schema=RUN_SCHEMA)
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonResult:
+    """A comparison: presets and studies' winners, trained and tested with the same seeds.
+
+    Attributes:
+        path: its folder or URI.
+        comparison: what is compared.
+        space: with the settings of `--set`.
+        failures: the error of each run that failed in this call, by row and seed.
+    """
+
+    path: str
+    comparison: Comparison
+    space: SearchSpace
+    failures: Mapping[RunKey, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"ComparisonResult({self.path!r}): {self.done} of {len(self.comparison.runs)} runs of "
+            f"{len(self.comparison.rows)} configurations"
+        )
+
+    @property
+    def done(self) -> int:
+        """How many runs have finished."""
+        return len(Store(self.path).names(RUNS))
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether runs are left that have neither finished nor failed in this call."""
+        return self.done + len(self.failures) < len(self.comparison.runs)
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """A line for each finished run: metrics, recall, confusion matrix, margins, cost.
+
+        The columns are those of `runs/*.parquet`; metrics are in [0, 1].
+        """
+        store = Store(self.path)
+        table = store.table(RUNS) if store.names(RUNS) else RUN_SCHEMA.empty_table()
+        frame: pd.DataFrame = table.to_pandas()
+        return frame.sort_values(["row", "seed"], ignore_index=True)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A line for each configuration, best first: the columns of `table.parquet`.
+
+        For each metric its mean over the seeds, and `_std`, the sample standard deviation, both in
+        [0, 1]; ranks; the lead over `reference`, with p-values of the paired test; and published
+        figures.
+        """
+        frame: pd.DataFrame = self._table().arrow().to_pandas()
+        return frame
+
+    @property
+    def layout(self) -> Layout:
+        """The table in words."""
+        return lay_out(self._table(), self.space)
+
+    @property
+    def markdown(self) -> str:
+        """The table as a page of Markdown, as in `table.md`."""
+        return markdown(self.layout)
+
+    @property
+    def latex(self) -> str:
+        """The table in LaTeX, as in `table.tex`; it needs the package booktabs."""
+        return latex(self.layout, self.space.name)
+
+    def write_tables(self) -> None:
+        """Write `table.parquet`, `table.md` and `table.tex`."""
+        store = Store(self.path)
+        store.write_table("table.parquet", self._table().arrow())
+        store.write("table.md", self.markdown.encode())
+        store.write("table.tex", self.latex.encode())
+
+    def _table(self) -> ComparisonTable:
+        return make_table(self.comparison, self.runs, self.space.objective)

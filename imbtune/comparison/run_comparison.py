@@ -1,0 +1,200 @@
+"""`imbtune compare`: trains every row with every seed on Ray's workers, and writes the table.
+
+Each run is tested once, when its model is finished. A run is done when its file in `runs/` exists,
+so a resumed comparison trains the others, each from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from imbtune.comparison.final_runner import FinalReport, FinalWorkerSettings
+from imbtune.comparison.result import RUNS, ComparisonResult, RunKey, run_file, run_row
+from imbtune.comparison.rows import FILE, Comparison, make_comparison, read_comparison
+from imbtune.config.plugins import copy_sources, plugin_parts, register
+from imbtune.data.splits import Splits
+from imbtune.errors import StudyError
+from imbtune.final_run import load_final_splits
+from imbtune.progress import Log
+from imbtune.storage import Store
+from imbtune.study.checkpoints import delete_checkpoints
+from imbtune.study.files import (
+    check_no_study,
+    check_purpose,
+    check_same_data,
+    read_study,
+    write_study,
+)
+from imbtune.study.lock import study_lock
+from imbtune.study.request import COMPARISON, TEST, SearchRequest
+from imbtune.training.model import check_model_fits
+from imbtune.training.plugin_checks import check_plugins
+from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.forecast.gpu_share import settle_share
+from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.ray_tune import ListSearcher, TrialCallback, run_trials
+from imbtune.tuning.session import Session, check_machines, find_resources, new_store
+
+
+def run_comparison(
+    request: SearchRequest,
+    presets: Sequence[str] | None,
+    studies: Sequence[str],
+    seeds: Sequence[int],
+    reference: str | None,
+    log: Log,
+) -> ComparisonResult:
+    """Train and test presets and studies' winners with the same seeds, and write the table.
+
+    Args:
+        request: space, study and resources.
+        presets, studies, seeds, reference: as in
+            :func:`imbtune.comparison.rows.make_comparison`.
+
+    Raises:
+        ImbtuneError: before anything starts: an invalid option, data or resources.
+    """
+    comparison = make_comparison(request.space, presets, studies, seeds, reference)
+    request = replace(request, rungs=TEST, trials=len(comparison.runs))
+    store = new_store(request)
+    splits = _check(request, comparison)
+    with connected(request.address):
+        request = settle_share(request, splits, log)
+        session = Session(request, store, splits, find_resources(request, log), log)
+        store.create()
+        with study_lock(store):
+            check_no_study(store, request)
+            copy_sources(comparison.imports, store)
+            store.write(FILE, comparison.yaml().encode())
+            write_study(store, request, splits, vars(session.resources))
+            return _compare(session, comparison)
+
+
+def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> ComparisonResult:
+    """Resume a comparison that was interrupted, or in which runs failed.
+
+    A complete comparison is only read.
+
+    Args:
+        path: the comparison's folder or URI.
+        changes: as in :func:`imbtune.tuning.run_search.resume_search`.
+
+    Raises:
+        ImbtuneError: there is no comparison, another process is running it, or the data differs.
+    """
+    request, content = read_study(path)
+    check_purpose(request, COMPARISON)
+    request = replace(request, **changes)
+    store = Store(request.path)
+    with study_lock(store):
+        comparison = read_comparison(store)
+        result = ComparisonResult(path, comparison, request.space)
+        if result.done == len(comparison.runs):
+            result.write_tables()
+            return result
+        splits = _check(request, comparison)
+        check_same_data(content, splits)
+        with connected(request.address):
+            request = settle_share(request, splits, log)
+            resources = find_resources(request, log)
+            return _compare(Session(request, store, splits, resources, log), comparison)
+
+
+def _check(request: SearchRequest, comparison: Comparison) -> Splits:
+    """Check options and every row as far as is possible without Ray, and load the data."""
+    check_machines(request)
+    register(comparison.imports)
+    splits = load_final_splits(request.space.base(), request.data_source())
+    for row in comparison.rows:
+        config = row.config(comparison.seeds[0])
+        check_plugins(plugin_parts(config.flat().values()), splits)
+        check_model_fits(config, splits)
+    return splits
+
+
+def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
+    """Train the runs that are left; write the table when all runs have ended."""
+    request, store = session.request, session.store
+    result = ComparisonResult(store.path, comparison, request.space)
+    writer = RunWriter(store, comparison, session.log, result.done)
+    done = set(store.names(RUNS))
+    left = [
+        TrialSpec.single_run(number, row.config(seed).flat(), True, row.preset)
+        for number, (row, seed) in enumerate(comparison.runs)
+        if run_file(row.name, seed) not in done
+    ]
+    session.log(_headline(session, comparison))
+    for note in session.splits.notes:
+        session.log(note)
+    searcher = ListSearcher(left)
+    settings = _worker_settings(session, comparison)
+    run_trials(session.splits, settings, session.resources, searcher, len(left), writer)
+    result = replace(result, failures=writer.failures)
+    if not result.interrupted:
+        if not result.done:
+            key, error = next(iter(writer.failures.items()))
+            raise StudyError(
+                f"all runs of {store.path} failed (the first one, {key[0]} with seed {key[1]}: "
+                f"{error}): fix the cause, and resume it"
+            )
+        result.write_tables()
+    return result
+
+
+def _worker_settings(session: Session, comparison: Comparison) -> FinalWorkerSettings:
+    of_search = session.worker_settings("none", with_checkpoints=True)
+    return FinalWorkerSettings(**{**vars(of_search), "imports": comparison.imports})
+
+
+def _headline(session: Session, comparison: Comparison) -> str:
+    """The lines that a comparison prints before its first run."""
+    splits, resources = session.splits, session.resources
+    share = f"{resources.cpus} CPU" + (f" + {resources.gpus:g} GPU" if resources.gpus else "")
+    epochs = sorted({row.config(0).epochs for row in comparison.rows})
+    return (
+        f"{session.request.space.name}: {len(splits.train)} training and {len(splits.held_out)} "
+        f"test images, {len(splits.classes)} classes\n"
+        f"{len(comparison.rows)} configurations, {len(comparison.seeds)} seeds: "
+        f"{len(comparison.runs)} runs of {' or '.join(map(str, epochs))} epochs, "
+        f"{resources.concurrent} at a time on {share} each\n"
+    )
+
+
+class RunWriter(TrialCallback):
+    """Writes each run when it ends, and logs a line for it.
+
+    Args:
+        done: runs that the comparison has already.
+
+    Attributes:
+        failures: the errors of failed runs.
+    """
+
+    def __init__(self, store: Store, comparison: Comparison, log: Log, done: int) -> None:
+        self._store, self._comparison, self._log, self._ended = store, comparison, log, done
+        self.failures: dict[RunKey, str] = {}
+
+    def reported(self, spec: TrialSpec, report: TrialReport) -> None:
+        """Write the run's file; its checkpoint is then not needed any more."""
+        assert isinstance(report, FinalReport)
+        row, seed = self._comparison.runs[spec.number]
+        columns = run_row(row, report.run, report.images, report.threads, report.node)
+        self._store.write_table(f"{RUNS}/{run_file(row.name, seed)}", columns)
+        delete_checkpoints(self._store, spec.number)
+        score, seconds = report.run.metrics["balanced_accuracy"], report.run.seconds
+        self._line(spec, f"test balanced accuracy {score:.4f} ({seconds:.0f} s)")
+
+    def failed(self, spec: TrialSpec, error: str) -> None:
+        """Record a failed run; the others go on."""
+        row, seed = self._comparison.runs[spec.number]
+        self.failures[row.name, seed] = error
+        self._line(spec, f"failed: {error}")
+
+    def _line(self, spec: TrialSpec, text: str) -> None:
+        self._ended += 1
+        runs = self._comparison.runs
+        row, seed = runs[spec.number]
+        count = f"{self._ended:>{len(str(len(runs)))}}/{len(runs)}"
+        self._log(f"{count}  {row.name}, seed {seed}: {text}")

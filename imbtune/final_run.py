@@ -1,0 +1,177 @@
+"""One final run: a configuration is trained with one seed on all training data, and tested once.
+
+`imbtune train` (:mod:`imbtune.retrain`) and `imbtune compare` (:mod:`imbtune.comparison`) train
+their runs here.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from imbtune.config.train_config import TrainConfig
+from imbtune.data.load import DataSource, load
+from imbtune.data.splits import Splits, final_splits
+from imbtune.registry import Part
+from imbtune.training.apply_posthoc import apply_posthoc
+from imbtune.training.device.device_data import DeviceData
+from imbtune.training.evaluation.margins import Margins, example_margins
+from imbtune.training.evaluation.metrics import compute_metrics, recalls
+from imbtune.training.loop import EpochLog, train_epoch
+from imbtune.training.model import check_model_fits
+from imbtune.training.phases import whole_run
+from imbtune.training.plugin_checks import check_plugins
+from imbtune.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class FinalRun:
+    """A final training with one seed.
+
+    Attributes:
+        seed: of the run.
+        metrics: on the test images, each in [0, 1]; None where undefined.
+        recall_K: recall of each class (K,); NaN for a class without test images.
+        confusion_KK: number of test images by their class (row) and the predicted class (column).
+        margins: mean margin of each class (K,) on training and test images, by name.
+        seconds: duration of the run.
+    """
+
+    seed: int
+    metrics: dict[str, float | None]
+    recall_K: list[float]
+    confusion_KK: list[list[int]]
+    margins: dict[str, list[float]]
+    seconds: float
+
+    def to_dict(self) -> dict[str, object]:
+        """The run's entry in `results.json`."""
+        return {
+            "seed": self.seed,
+            "figures": self.metrics,  # the key in existing files
+            "recall_K": self.recall_K,
+            "confusion_KK": self.confusion_KK,
+            "margins": self.margins,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """A run after one of its epochs.
+
+    Attributes:
+        trained: epochs trained so far.
+        epochs: of the whole run.
+        epoch_log: of the last epoch; reading its loss waits for the device.
+        state: the model in training.
+        seconds: of training so far, those before an interruption included.
+    """
+
+    trained: int
+    epochs: int
+    epoch_log: EpochLog
+    state: TrainState
+    seconds: float
+
+    def checkpoint(self) -> bytes:
+        """The content of a checkpoint, from which :func:`train_seed` can continue the run."""
+        content = io.BytesIO()
+        state = self.state.snapshot()
+        torch.save({"trained": self.trained, "seconds": self.seconds, "state": state}, content)
+        return content.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedSeed:
+    """A finished run.
+
+    Attributes:
+        run: its result on the test images.
+        state: the finished model.
+        margins: of every example, by split: `train` and `test`.
+    """
+
+    run: FinalRun
+    state: TrainState
+    margins: dict[str, Margins]
+
+
+def load_final_splits(
+    config: TrainConfig, data_source: DataSource, plugins: Iterable[Part] = ()
+) -> Splits:
+    """Load all training images and the test images, and check that the network accepts them.
+
+    Args:
+        plugins: the user's parts, which are tried on the data.
+
+    Raises:
+        ImbtuneError: the data, the network or a plugin cannot be used.
+    """
+    dataset = load(config.data.name, config.data.knobs, data_source)
+    splits = final_splits(dataset, config.data.shared)
+    check_plugins(plugins, splits)
+    check_model_fits(config, splits)
+    return splits
+
+
+def train_seed(
+    config: TrainConfig,
+    data: DeviceData,
+    after_epoch: Callable[[Progress], None],
+    checkpoint: bytes | None = None,
+) -> TrainedSeed:
+    """Train a configuration with its seed, and test the finished model, once.
+
+    All random draws follow from the seed and the epoch, so a run that continues from a checkpoint
+    has the result of an uninterrupted one, to the last bit.
+
+    Args:
+        data: the training images and, held out, the test images.
+        after_epoch: is called after every epoch.
+        checkpoint: of the same run (:meth:`Progress.checkpoint`); None to begin it.
+    """
+    started = time.monotonic()
+    state, trained, seconds_before = TrainState(config, data), 0, 0.0
+    if checkpoint is not None:
+        saved = torch.load(io.BytesIO(checkpoint), map_location=data.device, weights_only=True)
+        state.restore(saved["state"])
+        trained, seconds_before = saved["trained"], saved["seconds"]
+
+    def seconds() -> float:
+        return seconds_before + time.monotonic() - started
+
+    epochs = whole_run(config.epochs, config.schedule.shared)
+    for done, epoch in enumerate(epochs[trained:], trained + 1):
+        epoch_log = train_epoch(state, data, epoch)
+        after_epoch(Progress(done, len(epochs), epoch_log, state, seconds()))
+    apply_posthoc(state, data, config.epochs)
+    confusion_KK = state.evaluate(data)
+    margins = {
+        "train": example_margins(state, data, data.train, data.labels_N),
+        "test": example_margins(state, data, data.held_out, data.held_out_labels_M),
+    }
+    run = FinalRun(
+        seed=config.seed,
+        metrics=compute_metrics(confusion_KK, data.counts_K),
+        recall_K=recalls(confusion_KK).tolist(),
+        confusion_KK=confusion_KK.tolist(),
+        margins=_class_means(margins, len(data.classes)),
+        seconds=seconds(),
+    )
+    return TrainedSeed(run, state, margins)
+
+
+def _class_means(margins: dict[str, Margins], classes: int) -> dict[str, list[float]]:
+    """The mean margin of each class (K,), by kind and split."""
+    return {
+        f"{kind}_{split}": mean_K.tolist()
+        for split, of_split in margins.items()
+        for kind, mean_K in zip(
+            ("margin", "probability_margin"), of_split.class_means(classes), strict=True
+        )
+    }
