@@ -34,14 +34,15 @@ def compare_command(
 
 def finish_comparison(result: ComparisonResult) -> None:
     """Print how a comparison ended, and exit with its code."""
+    from imbtune.comparison.result import TABLES
+
     console, runs = make_console(), len(result.comparison.runs)
     if result.interrupted:
         console.print(f"\nInterrupted after {result.done} of {runs} runs")
         _print_resume(console, result, "to resume it and train the runs that are left")
         raise typer.Exit(INTERRUPTED)
     print_layout(result.layout, console)
-    files = ", ".join(("table.md", "table.tex", "table.parquet"))
-    console.print(f"\nThe table: {files} in {result.path}", soft_wrap=True)
+    console.print(f"\nThe table: {', '.join(TABLES)} in {result.path}", soft_wrap=True)
     if result.failures:
         for (row, seed), error in result.failures.items():
             console.print(f"failed: {row}, seed {seed}: {error}", soft_wrap=True, markup=False)

@@ -18,8 +18,6 @@ from imbtune.training.device.device_data import DeviceData
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
-CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a run, or one epoch if that takes longer
-
 
 @dataclass(frozen=True)
 class FinalReport(TrialReport):
@@ -41,10 +39,11 @@ class FinalWorkerSettings(WorkerSettings):
     """What is the same for all runs of a comparison.
 
     Attributes:
-        checkpoint_seconds: between two checkpoints of a run.
+        checkpoint_seconds: at least so much time lies between two checkpoints of a run, which are
+            written between epochs.
     """
 
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    checkpoint_seconds: float = 60.0
 
     def runner(self, data: DeviceData, node: str, spec: TrialSpec) -> FinalRunner:
         """What trains a run."""

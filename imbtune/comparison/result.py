@@ -18,6 +18,7 @@ from imbtune.study.tables.schema import METRICS
 
 RUNS = "runs"  # the folder with a file for each finished run
 RunKey = tuple[str, int]  # a run: the name of its row, and its seed
+TABLES = ("table.md", "table.tex", "table.parquet")
 MARGINS = ("margin_train", "margin_test", "probability_margin_train", "probability_margin_test")
 
 RUN_SCHEMA = pa.schema(
@@ -123,8 +124,13 @@ class ComparisonResult:
         """The table in LaTeX, as in `table.tex`; it needs the package booktabs."""
         return latex(self.layout, self.space.name)
 
+    def has_tables(self) -> bool:
+        """Whether all files of the table have been written."""
+        store = Store(self.path)
+        return all(store.exists(name) for name in TABLES)
+
     def write_tables(self) -> None:
-        """Write `table.parquet`, `table.md` and `table.tex`."""
+        """Write the files of the table: `TABLES`."""
         store = Store(self.path)
         store.write_table("table.parquet", self._table().arrow())
         store.write("table.md", self.markdown.encode())

@@ -134,7 +134,7 @@ def make_comparison(
     names = [row.name for row in rows]
     if not rows:
         raise ConfigError(
-            f"nothing to compare: {space.name} has no presets: give --presets all, names of "
+            "nothing to compare, neither a preset nor a study: give --presets all, names of "
             "presets, or --study"
         )
     for name in names:

@@ -37,6 +37,8 @@ from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.ray_tune import ListSearcher, TrialCallback, run_trials
 from imbtune.tuning.session import Session, check_machines, find_resources, new_store
 
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a run; one epoch where that takes longer
+
 
 def run_comparison(
     request: SearchRequest,
@@ -92,7 +94,8 @@ def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> Compar
         comparison = read_comparison(store)
         result = ComparisonResult(path, comparison, request.space)
         if result.done == len(comparison.runs):
-            result.write_tables()
+            if not result.has_tables():  # it was killed just before it wrote them
+                result.write_tables()
             return result
         splits = _check(request, comparison)
         check_same_data(content, splits)
@@ -145,7 +148,8 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
 
 def _worker_settings(session: Session, comparison: Comparison) -> FinalWorkerSettings:
     of_search = session.worker_settings("none", with_checkpoints=True)
-    return FinalWorkerSettings(**{**vars(of_search), "imports": comparison.imports})
+    changes = {"imports": comparison.imports, "checkpoint_seconds": CHECKPOINT_SECONDS}
+    return FinalWorkerSettings(**{**vars(of_search), **changes})
 
 
 def _headline(session: Session, comparison: Comparison) -> str:
