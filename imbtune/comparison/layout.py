@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imbtune.comparison.table import METRICS, ComparisonTable, TableRow
+from imbtune.registry import Value
 from imbtune.spaces.search_space import SearchSpace
 
 DASH = "–"  # a cell without a value
@@ -225,10 +226,13 @@ def _differences(table: ComparisonTable) -> list[str]:
     """A note for each setting of the training's size in which rows differ."""
     notes = []
     for key in ("model", "epochs", "batch_size"):
-        values = {line.row.name: line.row.settings[key] for line in table.rows}
-        if len(set(values.values())) > 1:
-            each = ", ".join(f"{name} {value}" for name, value in values.items())
-            notes.append(f"The rows differ in {key.replace('_', ' ')}: {each}.")
+        names: dict[Value, list[str]] = {}
+        for line in table.rows:
+            names.setdefault(line.row.settings[key], []).append(line.row.name)
+        usual, *others = sorted(names, key=lambda value: -len(names[value]))
+        if others:
+            each = "; ".join(f"{value} in {', '.join(names[value])}" for value in others)
+            notes.append(f"{key.replace('_', ' ')}: {usual}, but {each}.")
     return notes
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 import yaml
 
+from imbtune.config.defaults import DEFAULTS
 from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins
 from imbtune.config.train_config import TrainConfig, active
 from imbtune.config.yaml_files import parse_yaml
@@ -156,21 +157,26 @@ def _chosen(space: SearchSpace, presets: Sequence[str] | None) -> list[str]:
     if list(presets) == [NONE]:
         return []
     if list(presets) == [ALL]:
-        return [name for name in PRESETS if not _contradiction(space, find_preset(name).settings)]
+        return [name for name in PRESETS if not _contradiction(space, _parts(name))]
     for name in presets:
         if name not in PRESETS:
             raise unknown("preset", name, [*PRESETS, ALL, NONE])
-        if key := _contradiction(space, find_preset(name).settings):
+        if key := _contradiction(space, _parts(name)):
             raise ConfigError(
                 f"--set {key}={space.pinned[key]} contradicts the preset '{name}': leave one out"
             )
     return list(presets)
 
 
-def _contradiction(space: SearchSpace, settings: Mapping[str, Value]) -> str | None:
-    """The first setting of `--set` that has another value in `settings`."""
+def _parts(preset: str) -> Mapping[str, Value]:
+    """The chosen parts of a preset, without their knobs."""
+    return {key: value for key, value in find_preset(preset).settings.items() if key in DEFAULTS}
+
+
+def _contradiction(space: SearchSpace, parts: Mapping[str, Value]) -> str | None:
+    """The first slot for which `--set` chooses another part."""
     pinned = space.pinned.items()
-    return next((key for key, value in pinned if settings.get(key, value) != value), None)
+    return next((key for key, value in pinned if parts.get(key, value) != value), None)
 
 
 def _preset_row(space: SearchSpace, name: str) -> Row:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from imbtune.comparison.paired_tests import PairedTest, mean_ranks, paired_tests, ranks_of_means
-from imbtune.comparison.published import PublishedFigure, figures_for
+from imbtune.comparison.published_figures import PublishedFigure, figures_for
 from imbtune.comparison.rows import Comparison, Row
 
 # in the order in which papers print them

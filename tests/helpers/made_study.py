@@ -26,7 +26,12 @@ SPACE: Mapping[str, Any] = {
     "train": {"epochs": 9, "model.width": 4},
     "rungs": {"eta": 3, "count": 2},
     "presets": ["erm", "drw"],
-    "knobs": {"mix": ["none", "mamix"], "mix.omega": None, "optimizer.lr": None},
+    "knobs": {
+        "mix": ["none", "mamix"],
+        "mix.omega": None,
+        "weights": ["none", "effective_number"],
+        "optimizer.lr": None,
+    },
 }
 SPLITS = make_splits([60, 20, 6, 1])
 SEEDS = (101, 102)

@@ -288,7 +288,8 @@ def test_a_space_in_python_is_the_space_of_the_same_file(tmp_path: Path) -> None
 def test_a_space_can_be_like_another(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(dict(SPACE)))
     found = imbtune.space("mine", tmp_path, like="base.yaml", knobs={"loss": ("ce", "ldam")})
-    assert [knob.key for knob in found.knobs] == ["mix", "loss", "mix.omega", "optimizer.lr"]
+    expected = ["mix", "weights", "loss", "mix.omega", "optimizer.lr"]
+    assert [knob.key for knob in found.knobs] == expected
     assert found.possible("loss") == ("ce", "ldam")
     assert imbtune.space("mine", like="digits-lt").base() == load_space("digits-lt").base()
 

@@ -130,7 +130,7 @@ def test_the_files_and_the_terminal_have_one_table(compared: tuple[Path, str]) -
     }
     (winner,) = [r for r in frame.to_dict("records") if r["row"] == "mine-winner"]
     assert (winner["study"], winner["trial"], winner["epochs"]) == ("runs/mine", 3, EPOCHS)
-    assert "The rows differ in model: " in output
+    assert "\nmodel: shy, but small_cnn in mine-winner.\n" in output
 
 
 def test_a_run_is_what_a_training_is(

@@ -136,6 +136,12 @@ def test_settings_that_the_user_fixed_are_named() -> None:
     assert layout.title.endswith("3 epochs") and "published" not in layout.headings
 
 
+def test_rows_that_train_differently_are_named() -> None:
+    runs = pd.DataFrame([run(row, 0, 0.5) for row in ("erm", "drw", "unimix")])
+    table = table_of(runs, presets=["erm", "drw", "unimix"], seeds=[0])
+    assert "batch size: 128, but 64 in unimix." in lay_out(table, SPACE).notes
+
+
 def test_a_small_p_is_not_printed_in_full() -> None:
     runs = RUNS.copy()
     runs.loc[runs["row"] == "cb", "balanced_accuracy"] = [0.1, 0.1301, 0.1]  # the same spread

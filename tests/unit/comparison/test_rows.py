@@ -78,9 +78,14 @@ def test_what_cannot_be_compared_is_refused(options: dict[str, Any], message: st
     assert str(error.value).startswith(message)
 
 
+def test_a_knob_that_is_fixed_replaces_the_presets_own() -> None:
+    row = compare(DIGITS.pin({"batch_size": 32}), ["unimix"]).rows[0]
+    assert row.settings["batch_size"] == 32
+
+
 def test_presets_that_a_setting_contradicts_are_left_out_of_all() -> None:
-    left = names(compare(DIGITS.pin({"mix": "mixup"}), ["all"]))
-    assert left == ["mixup", "mixup_drw"]
+    left = names(compare(DIGITS.pin({"mix": "mamix"}), ["all"]))
+    assert left == ["mamix", "mamix_drw"]
 
 
 # ---- winners -------------------------------------------------------------------------------------

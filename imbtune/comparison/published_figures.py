@@ -1,4 +1,4 @@
-"""Published figures of presets, with the setting in which each was measured (published.yaml)."""
+"""Published figures of presets, each with its setting (published_figures.yaml)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from imbtune.config.yaml_files import read_yaml
 from imbtune.registry import Value
 
-PATH = Path(__file__).with_name("published.yaml")
+PATH = Path(__file__).with_name("published_figures.yaml")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PublishedFigure:
 
 @functools.cache
 def published_figures() -> tuple[PublishedFigure, ...]:
-    """All figures of published.yaml, in its order."""
+    """All figures of published_figures.yaml, in its order."""
     content = read_yaml(PATH)
     return tuple(
         PublishedFigure(

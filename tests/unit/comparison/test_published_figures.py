@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from imbtune.comparison.published import PublishedFigure, figures_for, published_figures
+from imbtune.comparison.published_figures import PublishedFigure, figures_for, published_figures
 from imbtune.config.slots import SLOTS
 from imbtune.registry import Value
 from imbtune.spaces.presets import PRESETS
