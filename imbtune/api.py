@@ -301,7 +301,7 @@ def compare(
     space: str | Path | SearchSpace,
     presets: str | Sequence[str] | None = None,
     *,
-    study: str | Path | Study | Sequence[str | Path | Study] | None = None,
+    study: str | Path | Study | Sequence[str | Path | Study] | None = (),
     seeds: int = 5,
     seed: int = 0,
     reference: str | None = None,
@@ -343,6 +343,7 @@ def compare(
     check_whole("seeds", seeds, 1)
     check_whole("seed", seed, 0)
     names, studies = _preset_names(presets), _several_studies(study)
+    check_options({"reference": reference})
     if reference is not None and not isinstance(reference, str):
         raise ConfigError(f"--reference {reference!r}: give the name of a row")
     request = search_request(

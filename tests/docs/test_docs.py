@@ -91,6 +91,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SearchReques
     for function in (
         "retrain.train_final",
         "tuning.calibration.run_calibration.run_calibration",
+        "comparison.run_comparison.run_comparison",
         "tuning.forecast.forecast.forecast_search",
         "tuning.reproduce.repeat_trial",
     ):
@@ -169,7 +170,8 @@ def test_the_python_page_runs(tmp_path: Path) -> None:
     assert "unknown knob 'mix.alfa': did you mean 'mix.alpha'?" in out
     assert "the study runs/quick exists already" in out
     assert {path.name for path in (tmp_path / "runs").iterdir()} >= {
-        "quick", "tau", "digits-lt-ldam_drw", "mixup", "digits-lt-calibration", "logged", "silent"
+        "quick", "tau", "digits-lt-ldam_drw", "mixup", "digits-lt-calibration", "logged", "silent",
+        "digits-lt-comparison",
     }  # fmt: skip
 
 

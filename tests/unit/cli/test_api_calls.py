@@ -58,6 +58,15 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             **SPACE_ARGUMENTS,
         },
     ),
+    "compare": (
+        f"digits-lt --presets erm,cb --study runs/a --study runs/b --seeds 2 --reference cb "
+        f"--name n --gpus-per-trial 0.5 --address a {SPACE_OPTIONS}",
+        {
+            **{"space": "digits-lt", "presets": "erm,cb", "study": ["runs/a", "runs/b"]},
+            **{"seeds": 2, "reference": "cb", "name": "n", "gpus_per_trial": 0.5, "address": "a"},
+            **SPACE_ARGUMENTS,
+        },
+    ),
     "resume": (
         "runs/n --trials 7 --gpus-per-trial 0.5 --cpus-per-trial 2 --max-concurrent 4 --no-pack "
         "--address a --time-budget 30m --data d",
@@ -133,6 +142,7 @@ def test_defaults_are_those_of_the_api(name: str, monkeypatch: pytest.MonkeyPatc
 def test_no_command_does_the_work_itself() -> None:
     """The command line has no other way to start a search or a training."""
     forbidden = {"run_search", "resume_search", "run_calibration", "resume_calibration"}
+    forbidden |= {"run_comparison", "resume_comparison"}
     forbidden |= {"forecast_search", "train_final", "search_request", "from_settings"}
     for path in Path(imbtune.cli.__path__[0]).glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -19,7 +19,7 @@ from imbtune.config.slots import SLOTS, all_knobs
 from imbtune.errors import ConfigError
 from imbtune.spaces.presets import PRESETS
 
-COMMANDS = ("search", "plan", "resume", "calibrate", "train", "show")
+COMMANDS = ("search", "plan", "resume", "calibrate", "compare", "train", "show")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -92,6 +92,7 @@ ARGUMENTS = {  # that a command needs, besides the option that is tried
     "plan": ["digits-lt"],
     "resume": ["study"],
     "calibrate": ["digits-lt"],
+    "compare": ["digits-lt"],
     "train": ["--preset", "erm", "--space", "digits-lt"],
     "show": ["spaces"],
 }
@@ -118,7 +119,7 @@ def empty_arguments() -> list[tuple[str, ...]]:
 
 def test_paths_are_among_the_arguments_that_are_tried_empty() -> None:
     tried = {(line[0], line[-2]) for line in empty_arguments()}
-    commands = ("search", "plan", "resume", "calibrate", "train")
+    commands = ("search", "plan", "resume", "calibrate", "compare", "train")
     assert {("train", "--out"), *((name, "--data") for name in commands)} <= tried
 
 
@@ -187,6 +188,38 @@ def test_a_search_that_cannot_be_is_one_line_and_leaves_nothing(
     assert (code, out) == (2, "")
     assert err.startswith("error: " + line.replace("{here}", str(tmp_path)))
     assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+WRONG_COMPARISONS = [
+    ("digits-lt --presets mixup_drv", "unknown preset 'mixup_drv': did you mean 'mixup_drw'?"),
+    ("digits-lt --presets erm,", "--presets 'erm,': it has an empty name: leave it out"),
+    ("digits-lt --presets all,erm", "--presets all,erm: give 'all' alone"),
+    ("digits-lt --presets erm,erm", "'erm' is compared twice: give it once"),
+    ("digits-lt --presets none", "nothing to compare, neither a preset nor a study"),
+    ("digits-lt --study runs/none", "runs/none is not a study, it has no study.yaml"),
+    ("digits-lt --reference vs", "unknown row for --reference 'vs': "),
+    ("digits-lt --set mix=mixup --presets erm", "--set mix=mixup contradicts the preset 'erm'"),
+    ("digits-lt --set seed=7", "--set seed=7: give --seed"),
+    ("digits-lt --seeds 0", "Invalid value"),
+    ("digits-lt --gpus-per-trial 0.3", "--gpus-per-trial 0.3 is not possible, 3 trials"),
+    ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
+    ("digits-lt --name a/b", "--name 'a/b': use letters, digits"),
+    ("digits-lt --data nowhere", "no data folder nowhere"),
+    ("digits-lt --address local", "--address local is no cluster"),
+    ("digits-lt --set model=resnet31", "unknown model 'resnet31': did you mean 'resnet32'?"),
+    ("digits-lt --set data.ratio=1000", "data.ratio=1000 leaves class '7' without an image"),
+]
+
+
+@pytest.mark.parametrize(("args", "line"), WRONG_COMPARISONS)
+def test_a_comparison_that_cannot_be_is_one_line_and_leaves_nothing(
+    args: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = invoke("compare", *args.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {line}") and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
