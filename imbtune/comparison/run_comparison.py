@@ -50,10 +50,10 @@ def run_comparison(
 ) -> ComparisonResult:
     """Train and test presets and studies' winners with the same seeds, and write the table.
 
+    The arguments that are not listed are those of :func:`imbtune.comparison.rows.make_comparison`.
+
     Args:
         request: space, study and resources.
-        presets, studies, seeds, reference: as in
-            :func:`imbtune.comparison.rows.make_comparison`.
 
     Raises:
         ImbtuneError: before anything starts: an invalid option, data or resources.
