@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # it imports torch
     from imbtune.comparison.layout import Layout
     from imbtune.comparison.result import ComparisonResult
 
+FRAME = 3  # characters between two columns of a table
+
 
 def compare_command(
     space: str, *, settings: list[str] | None, gpus_per_trial: str | None, **options: object
@@ -51,15 +53,47 @@ def finish_comparison(result: ComparisonResult) -> None:
 
 
 def print_layout(layout: Layout, console: Console) -> None:
-    """The table and its notes on a terminal."""
-    table = Table(title=Text(layout.title))
-    for i, heading in enumerate(layout.headings):
-        table.add_column(Text(heading), justify="right" if i else "left", no_wrap=not i)
-    for line in layout.lines:
-        table.add_row(*(Text(cell.text, style="bold" if cell.bold else "") for cell in line))
-    console.print(table)
+    """The table and its notes on a terminal: below one another, columns that do not fit beside."""
+    for i, columns in enumerate(_blocks(layout, console.width)):
+        table = Table(title=None if i else Text(layout.title))
+        for column in columns:
+            heading = _short_lines(layout.headings[column])
+            table.add_column(Text(heading), justify="right" if column else "left", no_wrap=True)
+        for line in layout.lines:
+            cells = [line[column] for column in columns]
+            table.add_row(*(Text(_cell(c.text), style="bold" if c.bold else "") for c in cells))
+        console.print(table)
     for note in layout.notes:
         console.print(note, soft_wrap=True, markup=False)
+
+
+def _blocks(layout: Layout, width: int) -> list[list[int]]:
+    """The columns of each table that fits into `width` characters; all begin with the names."""
+    widths = [
+        max(map(len, (*_short_lines(heading).split("\n"), *_cell_lines(layout, column))))
+        for column, heading in enumerate(layout.headings)
+    ]
+    blocks = [[0]]
+    for column in range(1, len(widths)):
+        wanted = [*blocks[-1], column]
+        if len(blocks[-1]) > 1 and sum(widths[i] + FRAME for i in wanted) + 1 > width:
+            blocks.append([0])
+        blocks[-1].append(column)
+    return blocks
+
+
+def _cell_lines(layout: Layout, column: int) -> list[str]:
+    return [text for line in layout.lines for text in _cell(line[column].text).split("\n")]
+
+
+def _short_lines(heading: str) -> str:
+    """A heading with one word in each line."""
+    return heading.replace(" ", "\n")
+
+
+def _cell(text: str) -> str:
+    """A cell with one published figure in each line."""
+    return text.replace(", ", "\n")
 
 
 def _print_resume(console: Console, result: ComparisonResult, why: str) -> None:

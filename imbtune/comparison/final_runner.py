@@ -19,7 +19,7 @@ from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FinalReport(TrialReport):
     """The only report of a run: it has ended.
 

@@ -27,6 +27,7 @@ from imbtune.study.files import (
     read_study,
     write_study,
 )
+from imbtune.study.hints import resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.request import COMPARISON, TEST, SearchRequest
 from imbtune.training.model import check_model_fits
@@ -140,7 +141,7 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
             key, error = next(iter(writer.failures.items()))
             raise StudyError(
                 f"all runs of {store.path} failed (the first one, {key[0]} with seed {key[1]}: "
-                f"{error}): fix the cause, and resume it"
+                f"{error}): fix the cause, then run {resume_command(store.path)}"
             )
         result.write_tables()
     return result
