@@ -62,8 +62,10 @@ def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
     metrics = [m for m in METRICS if _is_printed(table, m)]
     origins = list(dict.fromkeys(f.origin for line in table.rows for f in line.published))
     headings = ["method", *(m.replace("_", " ") for m in metrics), "rank", "mean rank"]
-    if table.reference:
-        headings += [f"points over {table.reference}", "p"]
+    tests = [line.test for line in table.rows if line.test]
+    has_p = any(test.p is not None for test in tests)  # not with one seed
+    headings += [f"points over {table.reference}"] if tests else []
+    headings += ["p"] if has_p else []
     headings += ["published"] if origins else []
     best = {
         m: max(value for line in table.rows if (value := line.means[m]) is not None)
@@ -77,14 +79,13 @@ def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
             Cell(DASH if line.rank is None else str(line.rank)),
             Cell(DASH if line.mean_rank is None else f"{line.mean_rank:.1f}"),
         ]
-        if table.reference:
-            cells += [Cell(_lead(line)), Cell(_p(line))]
+        cells += [Cell(_lead(line))] if tests else []
+        cells += [Cell(_p(line))] if has_p else []
         if origins:
-            cited = [f"{f.percent:g} [{origins.index(f.origin) + 1}]" for f in line.published]
+            cited = [f"{f} [{origins.index(f.origin) + 1}]" for f in line.published]
             cells.append(Cell(", ".join(cited) or DASH))
         lines.append(cells)
-    count = len(table.rows)
-    rows = f"{count} configurations" if count > 1 else "one configuration"
+    rows = counted(len(table.rows), "configuration")
     epochs = {line.row.settings["epochs"] for line in table.rows}
     length = f", {epochs.pop()} epochs" if len(epochs) == 1 else ""
     fixed = ", ".join(f"{k}={v}" for k, v in space.pinned.items() if k != "epochs")
@@ -93,7 +94,7 @@ def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
         *([f"Fixed with --set: {fixed}."] if fixed else []),
         *_sources(origins),
     ]
-    title = f"{space.name}: {rows}, {_seeds(table.seeds)}{length}"
+    title = f"{space.name}: {rows}, {counted(table.seeds, 'seed')}{length}"
     return Layout(title, headings, lines, notes)
 
 
@@ -139,6 +140,11 @@ def latex(layout: Layout, label: str) -> str:
             "",
         ]
     )
+
+
+def counted(count: int, noun: str) -> str:
+    """`one seed`, `3 seeds`."""
+    return f"{count} {noun}s" if count > 1 else f"one {noun}"
 
 
 def escape_markdown(text: str) -> str:
@@ -191,22 +197,19 @@ def _p(line: TableRow) -> str:
     return f"<{SMALLEST_P:g}" if p < SMALLEST_P else f"{p:.3f}"
 
 
-def _seeds(count: int) -> str:
-    return f"{count} seeds" if count > 1 else "one seed"
-
-
 def _notes(table: ComparisonTable) -> list[str]:
     """What the numbers are."""
     objective, reference = table.objective.replace("_", " "), table.reference
     spread = ": mean ± sample standard deviation" if table.seeds > 1 else ""
+    seeds = counted(table.seeds, "seed")
     notes = [
-        f"Test images, model of the last epoch, in percent{spread} over {_seeds(table.seeds)}. "
+        f"Test images, model of the last epoch, in percent{spread} over {seeds}. "
         "many, medium, few: mean recall of the classes with over 100, 20 to 100 and under 20 "
         f"training images. rank: by the mean {objective}; mean rank: by each seed's, averaged."
     ]
     tested = [line.test for line in table.rows if line.test]
     if reference and tested and table.seeds > 1:
-        others = f"{len(tested)} tests" if len(tested) > 1 else "one test"
+        others = counted(len(tested), "test")
         notes.append(
             f"p: paired t-test of the {objective} against {reference} over the seeds, two-sided, "
             f"Holm-corrected for {others}. It counts the variation between seeds only, not that "
@@ -215,7 +218,7 @@ def _notes(table: ComparisonTable) -> list[str]:
             + ("" if table.chosen else "p is slightly too small.")
         )
     notes += [
-        f"{line.row.name}: {line.seeds} of {_seeds(table.seeds)}, so it is not ranked or tested."
+        f"{line.row.name}: {line.seeds} of {seeds}, so it is not ranked or tested."
         for line in table.rows
         if line.seeds < table.seeds
     ]

@@ -20,10 +20,11 @@ class PublishedFigure:
     Attributes:
         preset: the method.
         data: the settings of the data that it was measured on: name, profile, ratio, …
-        percent: the figure, as a number with the decimals of its source.
+        percent: the figure.
         metric: what was measured.
         epoch: which epoch's model was measured.
         seeds: over how many seeds.
+        decimals: of the figure, as its source prints it.
         training: network and epochs.
         title: the source. url: where it is.
     """
@@ -34,9 +35,13 @@ class PublishedFigure:
     metric: str
     epoch: str
     seeds: str
+    decimals: int
     training: str
     title: str
     url: str
+
+    def __str__(self) -> str:
+        return f"{self.percent:.{self.decimals}f}"
 
     @property
     def origin(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from imbtune.comparison.final_runner import FinalReport, FinalWorkerSettings
+from imbtune.comparison.layout import counted
 from imbtune.comparison.result import RUNS, ComparisonResult, RunKey, run_file, run_row
 from imbtune.comparison.rows import FILE, Comparison, make_comparison, read_comparison
 from imbtune.config.plugins import copy_sources, plugin_parts, register
@@ -161,8 +162,9 @@ def _headline(session: Session, comparison: Comparison) -> str:
     return (
         f"{session.request.space.name}: {len(splits.train)} training and {len(splits.held_out)} "
         f"test images, {len(splits.classes)} classes\n"
-        f"{len(comparison.rows)} configurations, {len(comparison.seeds)} seeds: "
-        f"{len(comparison.runs)} runs of {' or '.join(map(str, epochs))} epochs, "
+        f"{counted(len(comparison.rows), 'configuration')}, "
+        f"{counted(len(comparison.seeds), 'seed')}: {counted(len(comparison.runs), 'run')} of "
+        f"{' or '.join(map(str, epochs))} epochs, "
         f"{resources.concurrent} at a time on {share} each\n"
     )
 

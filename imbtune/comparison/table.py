@@ -168,5 +168,5 @@ def _columns(line: TableRow, reference: str | None) -> dict[str, object]:
         "lead_high": test and test.high,
         "p": test and test.p,
         "p_holm": test and test.p_holm,
-        "published": [vars(figure) for figure in line.published],
+        "published": [vars(figure) for figure in line.published],  # its fields of the schema
     }

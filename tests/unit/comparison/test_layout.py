@@ -142,6 +142,16 @@ def test_rows_that_train_differently_are_named() -> None:
     assert "batch size: 128, but 64 in unimix." in lay_out(table, SPACE).notes
 
 
+def test_columns_without_a_value_are_not_printed() -> None:
+    one_seed = lay_out(table_of(RUNS[RUNS["seed"] == 0], seeds=[0]), SPACE)
+    assert column(one_seed, "points over mixup_drw") == ["–", "-10.00", "-20.00"]
+    assert "p" not in one_seed.headings and one_seed.title.endswith("one seed, 200 epochs")
+    assert not any(note.startswith("p: ") for note in one_seed.notes)
+    alone = lay_out(table_of(RUNS.iloc[:3], presets=["erm"]), SPACE)
+    assert alone.headings[-2:] == ["mean rank", "published"]
+    assert alone.title == "cifar10-lt: one configuration, 3 seeds, 200 epochs"
+
+
 def test_a_small_p_is_not_printed_in_full() -> None:
     runs = RUNS.copy()
     runs.loc[runs["row"] == "cb", "balanced_accuracy"] = [0.1, 0.1301, 0.1]  # the same spread

@@ -56,6 +56,12 @@ def test_figures_of_other_data_are_not() -> None:
     assert percents("cifar10-lt", None) == []  # a study's winner
 
 
+def test_a_figure_is_printed_with_the_decimals_of_its_source() -> None:
+    settings = load_space("cifar100-lt").base().flat()
+    printed = [str(figure) for name in ("drw", "sam_drw") for figure in figures_for(settings, name)]
+    assert printed == ["40.40", "44.6"]
+
+
 def test_which_epoch_was_measured_is_said() -> None:
     (figure,) = figures_for(load_space("cifar10-lt").base().flat(), "mamix_drw")
     assert figure.origin == (
