@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from imbtune.comparison.paired_tests import DECIMALS
 from imbtune.comparison.table import METRICS, ComparisonTable, TableRow
 from imbtune.registry import Value
 from imbtune.spaces.search_space import SearchSpace
@@ -68,13 +69,15 @@ def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
     headings += ["p"] if has_p else []
     headings += ["published"] if origins else []
     best = {
-        m: max(value for line in table.rows if (value := line.means[m]) is not None)
+        m: max(
+            round(value, DECIMALS) for line in table.rows if (value := line.means[m]) is not None
+        )
         for m in metrics
     }
     lines = []
     for line in table.rows:
         cells = [Cell(line.row.name)]
-        cells += [Cell(_mean(line, m), line.means[m] == best[m]) for m in metrics]
+        cells += [Cell(_mean(line, m), _is_best(line.means[m], best[m])) for m in metrics]
         cells += [
             Cell(DASH if line.rank is None else str(line.rank)),
             Cell(DASH if line.mean_rank is None else f"{line.mean_rank:.1f}"),
@@ -177,6 +180,10 @@ def _is_printed(table: ComparisonTable, metric: str) -> bool:
     if metric == "macro_f1" and table.objective != metric:
         return False
     return any(line.means[metric] is not None for line in table.rows)
+
+
+def _is_best(mean: float | None, best: float) -> bool:
+    return mean is not None and round(mean, DECIMALS) == best
 
 
 def _mean(line: TableRow, metric: str) -> str:

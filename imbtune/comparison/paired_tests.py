@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from imbtune.study.evidence import student_interval, student_p
 
 Floats = NDArray[np.float64]
+DECIMALS = 12  # scores that differ less are equal: the order of a sum changes the last bits
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ def mean_ranks(scores_RS: Floats) -> Floats:
     """
     from scipy import stats  # inside: importing it takes a second
 
-    ranks_R: Floats = stats.rankdata(-scores_RS, method="average", axis=0).mean(1)
+    ranks_R: Floats = stats.rankdata(-scores_RS.round(DECIMALS), method="average", axis=0).mean(1)
     return ranks_R
 
 
 def ranks_of_means(scores_RS: Floats) -> list[int]:
     """The rank of each row's mean, (R,); 1 is the best. Equal means share the best of their
     ranks."""
-    means_R = scores_RS.mean(1)
+    means_R = scores_RS.mean(1).round(DECIMALS)
     return [1 + int((means_R > mean).sum()) for mean in means_R]
 
 
@@ -73,7 +74,7 @@ def paired_tests(scores_RS: Floats, reference: int) -> dict[int, PairedTest]:
     for i, scores_S in enumerate(scores_RS):
         if i == reference:
             continue
-        difference_S = scores_S - scores_RS[reference]
+        difference_S = (scores_S - scores_RS[reference]).round(DECIMALS)
         lead = float(difference_S.mean())
         error = float(difference_S.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else 0.0
         interval = student_interval(lead, error, seeds - 1)

@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from imbtune.comparison.paired_tests import PairedTest, mean_ranks, paired_tests, ranks_of_means
+from imbtune.comparison.paired_tests import (
+    DECIMALS,
+    PairedTest,
+    mean_ranks,
+    paired_tests,
+    ranks_of_means,
+)
 from imbtune.comparison.published_figures import PublishedFigure, figures_for
 from imbtune.comparison.rows import Comparison, Row
 
@@ -118,7 +124,7 @@ def make_table(comparison: Comparison, runs: pd.DataFrame, objective: str) -> Co
     reference = comparison.reference if comparison.reference in complete else None
     if complete:
         scores_RS = np.stack([by_row[name][objective].to_numpy() for name in complete])
-        best = complete[int(scores_RS.mean(1).argmax())]
+        best = complete[int(scores_RS.mean(1).round(DECIMALS).argmax())]
         reference = reference or (best if comparison.reference is None else None)
         both = zip(ranks_of_means(scores_RS), mean_ranks(scores_RS).tolist(), strict=True)
         ranks = dict(zip(complete, both, strict=True))
@@ -130,7 +136,7 @@ def make_table(comparison: Comparison, runs: pd.DataFrame, objective: str) -> Co
         for row in comparison.rows
         if len(by_row[row.name])
     ]
-    lines.sort(key=lambda line: -(line.means[objective] or 0.0))
+    lines.sort(key=lambda line: -round(line.means[objective] or 0.0, DECIMALS))
     chosen = comparison.reference is not None
     return ComparisonTable(lines, len(comparison.seeds), objective, reference, chosen)
 

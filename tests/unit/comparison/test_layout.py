@@ -68,6 +68,19 @@ def test_rows_are_ranked_by_their_means_and_tested_against_the_best() -> None:
     assert best.means["few"] is None and best.stds["few"] is None
 
 
+def test_equal_rows_are_all_the_best_in_the_given_order() -> None:
+    scores = {"erm": (0.1, 0.2, 0.3), "cb": (0.3, 0.2, 0.1), "drw": (0.0, 0.0, 0.0)}
+    runs = pd.DataFrame([run(row, i, s) for row, of in scores.items() for i, s in enumerate(of)])
+    table = table_of(runs, presets=list(scores))
+    assert [(line.row.name, line.rank) for line in table.rows] == [
+        ("erm", 1),
+        ("cb", 1),
+        ("drw", 3),
+    ]
+    assert table.reference == "erm"
+    assert [line[1].bold for line in lay_out(table, SPACE).lines] == [True, True, False]
+
+
 def test_a_given_reference_is_used() -> None:
     table = table_of(reference="cb")
     assert (table.reference, table.chosen) == ("cb", True)

@@ -23,6 +23,15 @@ def test_the_rank_of_the_mean_is_shared_by_equal_means() -> None:
     assert ranks_of_means(np.array([[0.5], [0.7], [0.5], [0.1]])) == [2, 1, 2, 4]
 
 
+def test_sums_in_another_order_are_equal_scores() -> None:
+    one, other = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]
+    assert sum(one) != sum(other)
+    scores_RS = np.array([one, other, [0.0, 0.0, 0.0]])
+    assert ranks_of_means(scores_RS) == [1, 1, 3]
+    summed_RS = np.array([[sum(one)], [sum(other)], [0.0]])
+    assert mean_ranks(summed_RS).tolist() == [1.5, 1.5, 3.0]
+
+
 def test_a_row_is_tested_as_scipy_tests_it() -> None:
     tests = paired_tests(SCORES_RS, reference=1)
     assert sorted(tests) == [0, 2]
