@@ -30,6 +30,8 @@ def test_sums_in_another_order_are_equal_scores() -> None:
     assert ranks_of_means(scores_RS) == [1, 1, 3]
     summed_RS = np.array([[sum(one)], [sum(other)], [0.0]])
     assert mean_ranks(summed_RS).tolist() == [1.5, 1.5, 3.0]
+    test = paired_tests(np.repeat(summed_RS, 3, axis=1), reference=0)[1]
+    assert (test.lead, test.p) == (0.0, 1.0)
 
 
 def test_a_row_is_tested_as_scipy_tests_it() -> None:
