@@ -62,12 +62,13 @@ def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
                 path = below / entry.name
                 if is_hidden(entry.name):
                     continue
-                if path.is_dir():
+                is_link = entry.is_symlink()
+                if path.is_dir() if is_link else entry.is_dir():
                     target = path.resolve()
                     if target not in entered:
                         entered.add(target)
                         waiting.append(path)
-                elif (entry.is_symlink() and not _is_circular(path)) or path.is_file():
+                elif not _is_circular(path) if is_link else entry.is_file():
                     yield path
 
 

@@ -11,7 +11,7 @@ from imbtune.data.file_walk import files_below, files_in, folders_in
 from imbtune.data.readers.image_index import is_image
 from imbtune.data.readers.labels import Labels
 from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
-from imbtune.data.readers.split_names import choose_splits, quoted, split_of
+from imbtune.data.readers.split_names import choose_splits, plural, quoted, split_of
 from imbtune.errors import DataError
 
 NAMED = 3  # files that a note names
@@ -34,6 +34,11 @@ def find_class_folders(root: Path) -> SourceData:
         return SourceData(split, None, _notes(passed_over, _images_in(root)))
     _check_others(root, [folder for folder in folders if folder not in splits])
     train, test, notes = choose_splits({folder.name: folder for folder in splits}, root)
+    if test and not folders_in(test):
+        raise DataError(
+            f"{test} has {plural(_images_in(test))}, but no folders: sort the images into a folder "
+            f"for each class, or move it away, then some of the training images are for testing"
+        )
     parts = [read_class_folders(folder) for folder in (train, test) if folder]
     _check_not_empty(*parts[0])
     passed_over = [path for _, paths in parts for path in paths]
@@ -53,10 +58,9 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     """
     folders = folders_in(root)
     if not folders:
-        count = len(_images_in(root))
         raise DataError(
-            f"{root} has no folders, {f'and {count:,} images' if count else 'and no images'}: it "
-            f"needs a folder of images for each class, or a CSV file with their labels beside it"
+            f"{root} has no folders, and {plural(_images_in(root))}: sort the images into a folder "
+            f"for each class, or list their labels in a CSV file beside it"
         )
     paths: list[Path] = []
     index: list[int] = []
@@ -106,7 +110,9 @@ def _check_not_empty(train: SourceSplit, passed_over: list[Path]) -> None:
     if empty := [name for name in labels.names if name not in labels.used()]:
         folder = Path(labels.place) / empty[0]
         others = [path for path in passed_over if path.is_relative_to(folder)]
-        about = f" ({len(others):,} files have other endings: {_named(others)})" if others else ""
+        about = (
+            f" ({plural(others, 'file')} with other endings: {_named(others)})" if others else ""
+        )
         raise DataError(
             f"{folder} is a class without images{about}: add images, or move the folder away"
         )
@@ -127,13 +133,12 @@ def _notes(passed_over: list[Path], loose: list[Path]) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
     if passed_over:
         notes += (
-            f"{len(passed_over):,} files are not read, since their endings are not those of "
-            f"images: {_named(passed_over)}",
+            f"not read, since no image that can be read has such an ending: "
+            f"{plural(passed_over, 'file')}, {_named(passed_over)}",
         )
     if loose:
         notes += (
-            f"{len(loose):,} images are not used, since they are in no folder of a class: "
-            f"{_named(loose)}",
+            f"not used, since not in the folder of a class: {plural(loose)}, {_named(loose)}",
         )
     return notes
 

@@ -22,16 +22,21 @@ from imbtune.errors import DataError
 ARROW_FILES = ("*.arrow", "*.json", "*/*.arrow", "*/*.json")
 
 
+def is_saved_dataset(root: Path) -> bool:
+    """Whether `save_to_disk` wrote the folder."""
+    return (root / "state.json").is_file() or (root / "dataset_dict.json").is_file()
+
+
 def find_saved_dataset(root: Path) -> SourceData | None:
     """The images of a folder that `save_to_disk` wrote; None where it is none.
 
     Raises:
         DataError: files are missing or broken, or a split has another name.
     """
+    if not is_saved_dataset(root):
+        return None
     if (root / "state.json").is_file():
         return SourceData(_read_split(root))
-    if not (root / "dataset_dict.json").is_file():
-        return None
     names = _read_json(root / "dataset_dict.json").get("splits", [])
     if other := [name for name in names if not split_of(str(name))]:
         raise DataError(

@@ -18,7 +18,7 @@ from imbtune.data.file_walk import files_in, folders_in
 from imbtune.data.readers.image_index import ImageIndex, is_image
 from imbtune.data.readers.labels import labels_from_texts
 from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
-from imbtune.data.readers.split_names import TEST, TRAIN, choose_splits, quoted, split_of
+from imbtune.data.readers.split_names import TEST, TRAIN, choose_splits, plural, quoted, split_of
 from imbtune.errors import DataError
 
 # Names of columns in lower case, letters alone; earlier ones take precedence
@@ -68,7 +68,7 @@ def find_label_tables(root: Path) -> SourceData | None:
     if not tables:
         return None
     index = ImageIndex(root)
-    if not any(_names_an_image(table, index) for table in tables.values()):
+    if not any(_names_an_image(table, index, name) for name, table in tables.items()):
         _check_not_needed(root, list(tables.values()))
         return None
     for name, table in tables.items():
@@ -97,7 +97,7 @@ def find_label_tables(root: Path) -> SourceData | None:
     unused = [path for path in index.paths if path not in listed]
     if unused:
         named = ", ".join(map(str, unused[:NAMED])) + ", …" * (len(unused) > NAMED)
-        notes += (f"{len(unused):,} images are not used, since no label is given: {named}",)
+        notes += (f"not used, since no CSV file has their label: {plural(unused)}, {named}",)
     return SourceData(splits[0], splits[1] if test else None, notes)
 
 
@@ -116,9 +116,10 @@ def _csv_files(folder: Path) -> list[Path]:
     return [path for path in files_in(folder) if path.suffix.lower() in (".csv", ".tsv")]
 
 
-def _names_an_image(table: Table, index: ImageIndex) -> bool:
-    rows = (table.rows or [])[:ROWS_TRIED]
-    return any(index.find(row.name, table.path.parent, None) for row in rows)
+def _names_an_image(table: Table, index: ImageIndex, name: str) -> bool:
+    """Whether one of the first rows names an image; `name` tells the split of the table."""
+    rows, folder = (table.rows or [])[:ROWS_TRIED], table.path.parent
+    return any(index.find(row.name, folder, split_of(row.split or name)) for row in rows)
 
 
 def _check_not_needed(root: Path, tables: list[Table]) -> None:

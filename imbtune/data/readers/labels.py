@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imbtune.data.images import Array, Ints
-from imbtune.data.readers.split_names import quoted
+from imbtune.data.readers.split_names import plural, quoted
 from imbtune.errors import DataError
 
 
@@ -58,7 +58,7 @@ def labels_from_numbers(values: Ints, place: str) -> Labels:
     """
     numbers, index = np.unique(values, return_inverse=True)
     if len(numbers) and numbers[0] < 0:
-        _refuse_negative(int(numbers[0]), int((values < 0).sum()), place)
+        _refuse_negative(values[values < 0], place)
     names = tuple(str(number) for number in numbers.tolist())
     return Labels(names, index.astype(np.int64), place, numbers=True)
 
@@ -72,7 +72,7 @@ def labels_from_positions(values: Ints, names: tuple[str, ...], place: str) -> L
     if len(set(names)) < len(names):
         raise DataError(f"{place} lists a class name twice: {quoted(names)}: name each class once")
     if len(values) and values.min() == -1:
-        _refuse_negative(-1, int((values < 0).sum()), place)
+        _refuse_negative(values[values < 0], place)
     if len(values) and (values.min() < 0 or values.max() >= len(names)):
         raise DataError(
             f"labels of {place} are from {values.min()} to {values.max()}, and it names "
@@ -144,7 +144,7 @@ def match_labels(
         if numbers and names != [str(k) for k in range(len(names))]:
             notes += (
                 f"{train[0].place} has the labels {quoted(names, 6)}, which are not all whole "
-                f"numbers from 0 on: the classes have these names; is the data of others missing?",
+                f"numbers from 0 on: the classes have these names (check that none is missing)",
             )
     used = {name for part in train for name in part.used()}
     if not classes and (empty := [name for name in names if name not in used]):
@@ -262,10 +262,10 @@ def _joined(labels: list[Ints]) -> Ints:
     return np.concatenate([np.empty(0, np.int64), *labels])
 
 
-def _refuse_negative(label: int, count: int, place: str) -> None:
+def _refuse_negative(values: Ints, place: str) -> None:
     raise DataError(
-        f"{place} has {count:,} images with the label {label}, which usually means that they have "
-        f"no label: leave these images out, or number the classes from 0"
+        f"{place} has {plural(values)} with the label {values[0]}, which usually means that there "
+        f"is no label: leave these images out, or number the classes from 0"
     )
 
 

@@ -168,8 +168,7 @@ def _check_shapes(path: Path, splits: list[_Split], images: list[Images]) -> Non
             for s, shape in zip(splits, shapes, strict=True)
         ]
         raise DataError(
-            f"in {path}, {' and '.join(names)} (channels, height, width): save images of one "
-            f"shape, or set data.size to crop all images to a square"
+            f"in {path}, {' and '.join(names)} (channels, height, width): save images of one shape"
         )
 
 

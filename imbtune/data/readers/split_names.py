@@ -7,7 +7,7 @@ Names are compared in lower case, and words such as "set" or "images" do not mat
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,6 +78,11 @@ def choose_splits(
         )
         return train, found[name], (note,)
     return train, None, ()
+
+
+def plural(items: Sized, noun: str = "image") -> str:
+    """How many items there are, as in `1 image` and `1,200 images`."""
+    return f"{len(items):,} {noun}{'s' * (len(items) != 1)}"
 
 
 def quoted(names: Iterable[object], most: int = 20) -> str:

@@ -17,7 +17,7 @@ from imbtune.data.dataset_registry import datasets
 from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.imbalance import SubsetSeed
 from imbtune.data.readers.folders import find_class_folders
-from imbtune.data.readers.hf_arrow import ARROW_FILES, find_saved_dataset
+from imbtune.data.readers.hf_arrow import ARROW_FILES, find_saved_dataset, is_saved_dataset
 from imbtune.data.readers.hf_parquet import SHARDS, check_no_others, find_shards, read_shards
 from imbtune.data.readers.label_tables import find_label_tables
 from imbtune.data.readers.npz import read_npz
@@ -55,6 +55,8 @@ def folder(
     """
     root = data_source.required_root("folder")
     data_source.root_folder("folder")
+    if is_saved_dataset(root) or find_shards(root)[0]:
+        raise DataError(f"{root} has a data set in Hugging Face files: set data.name=parquet")
     try:
         found = find_label_tables(root) or find_class_folders(root)
     except OSError as error:
