@@ -67,9 +67,9 @@ class FinalRun:
         return {
             "seed": self.seed,
             "figures": self.metrics,  # the key in existing files
-            "recall_K": self.recall_K,
+            "recall_K": _defined(self.recall_K),
             "confusion_KK": self.confusion_KK,
-            "margins": self.margins,
+            "margins": {kind: _defined(mean_K) for kind, mean_K in self.margins.items()},
             "seconds": self.seconds,
         }
 
@@ -221,6 +221,11 @@ def _margins(state: TrainState, data: DeviceData, out: Path) -> dict[str, list[f
     name = f"margins-seed{state.config.seed}.parquet"
     Store(str(out)).write_table(name, pa.concat_tables(tables))
     return means
+
+
+def _defined(values: list[float]) -> list[float | None]:
+    """The values with None in place of NaN, which JSON does not have."""
+    return [None if math.isnan(value) else value for value in values]
 
 
 def _save_model(

@@ -25,7 +25,8 @@ def find_class_folders(root: Path) -> SourceData:
     """
     folders = folders_in(root)
     splits = [folder for folder in folders if split_of(folder.name)]
-    if len(splits) < len(folders):  # a class may have such a name; its folder has no other folders
+    if len(splits) < len(folders) and len({split_of(folder.name) for folder in splits}) == 1:
+        # a single class may have such a name; its folder has no other folders
         splits = [folder for folder in splits if folders_in(folder)]
     if not splits:
         _check_classes(root, folders)
@@ -65,9 +66,10 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     paths: list[Path] = []
     index: list[int] = []
     passed_over: list[Path] = []
-    others = {folder.resolve() for folder in folders}
-    if len(others) < len(folders):
-        raise DataError(f"{root} has two folders of classes that are links to the same folder")
+    others: dict[Path, Path] = {}
+    for folder in folders:
+        if (other := others.setdefault(folder.resolve(), folder)) != folder:
+            raise DataError(f"{other} and {folder} are the same folder: remove one of the links")
     for k, folder in enumerate(folders):
         files = sorted(files_below(folder, others), key=str)
         images = [path for path in files if is_image(path)]

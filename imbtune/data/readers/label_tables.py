@@ -18,7 +18,15 @@ from imbtune.data.file_walk import files_in, folders_in
 from imbtune.data.readers.image_index import ImageIndex, is_image
 from imbtune.data.readers.labels import labels_from_texts
 from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
-from imbtune.data.readers.split_names import TEST, TRAIN, choose_splits, plural, quoted, split_of
+from imbtune.data.readers.split_names import (
+    TEST,
+    TRAIN,
+    choose_splits,
+    is_container,
+    plural,
+    quoted,
+    split_of,
+)
 from imbtune.errors import DataError
 
 # Names of columns in lower case, letters alone; earlier ones take precedence
@@ -103,13 +111,14 @@ def find_label_tables(root: Path) -> SourceData | None:
 
 def _tables(root: Path) -> dict[str, Table]:
     """The CSV files by the name that tells their split: in `root`, else in folders of splits."""
+    guess = not _has_class_folders(root)
     if found := _csv_files(root):
-        return {path.stem: _read_table(path) for path in found}
+        return {path.stem: _read_table(path, guess) for path in found}
     inner = {folder: _csv_files(folder) for folder in folders_in(root) if split_of(folder.name)}
     for folder, paths in inner.items():
         if len(paths) > 1:
             raise DataError(f"{folder} has {len(paths)} CSV files: keep the one with the labels")
-    return {folder.name: _read_table(paths[0]) for folder, paths in inner.items() if paths}
+    return {folder.name: _read_table(paths[0], guess) for folder, paths in inner.items() if paths}
 
 
 def _csv_files(folder: Path) -> list[Path]:
@@ -122,12 +131,19 @@ def _names_an_image(table: Table, index: ImageIndex, name: str) -> bool:
     return any(index.find(row.name, folder, split_of(row.split or name)) for row in rows)
 
 
+def _has_class_folders(root: Path) -> bool:
+    """Whether the folders look like classes, directly or in folders of splits."""
+    folders = folders_in(root)
+    for folder in folders:
+        if split_of(folder.name) and len(folders_in(folder)) > 1:
+            return True
+    classes = [f for f in folders if not split_of(f.name) and not is_container(f.name)]
+    return len(classes) > 1 and len(classes) == len(folders)
+
+
 def _check_not_needed(root: Path, tables: list[Table]) -> None:
     """DataError unless there are folders of classes, which give the labels, too."""
-    folders = folders_in(root)
-    if any(folders_in(folder) for folder in folders):
-        return
-    if len(folders) > 1 and not all(split_of(folder.name) for folder in folders):
+    if _has_class_folders(root):
         return
     table = tables[0]
     if table.rows is None:
@@ -136,7 +152,7 @@ def _check_not_needed(root: Path, tables: list[Table]) -> None:
             f"'label', or the images must be in one folder for each class"
         )
     raise DataError(
-        f"{table.path} lists {len(table.rows):,} images, and none is below {root}: check the "
+        f"{table.path} lists {plural(table.rows)}, and none is below {root}: check the "
         f"column of file names"
     )
 
@@ -203,8 +219,13 @@ def _images(
     return files_on_disk(paths, labels_from_texts(labels, str(table.path), numeric=True))
 
 
-def _read_table(path: Path) -> Table:
+def _read_table(path: Path, guess: bool) -> Table:
     """The rows of a CSV file, in UTF-8 or UTF-16, with any usual delimiter.
+
+    Args:
+        path: the file.
+        guess: of two columns, the name of one is enough to tell what both are, and there need not
+            be a header.
 
     Raises:
         DataError: it cannot be read, or rows are too short.
@@ -222,10 +243,10 @@ def _read_table(path: Path) -> Table:
     if not lines:
         return Table(path, (), None)
     header = [cell.strip() for cell in lines[0][1]]
-    if len(header) == 2 and is_image(Path(header[0])):  # no header
+    if guess and len(header) == 2 and is_image(Path(header[0])):  # no header
         places: tuple[int | None, ...] = (0, 1, None)
     else:
-        places, lines = _columns(header), lines[1:]
+        places, lines = _columns(header, guess), lines[1:]
     file, label, split = places
     if file is None or label is None:
         return Table(path, tuple(header), None)
@@ -241,7 +262,7 @@ def _read_table(path: Path) -> Table:
     return Table(path, tuple(header), rows, split is not None)
 
 
-def _columns(header: list[str]) -> tuple[int | None, int | None, int | None]:
+def _columns(header: list[str], guess: bool) -> tuple[int | None, int | None, int | None]:
     """The positions of the columns of file names, labels and splits; None where there is none."""
     keys = [re.sub(r"[^a-z]", "", name.casefold()) for name in header]
 
@@ -249,7 +270,9 @@ def _columns(header: list[str]) -> tuple[int | None, int | None, int | None]:
         return next((keys.index(name) for name in names if name in keys), None)
 
     file, label, split = find(FILE_COLUMNS), find(LABEL_COLUMNS), find(SPLIT_COLUMNS)
-    if len(header) == 2 and (file is None) != (label is None):  # the other one, whatever its name
+    if (
+        guess and len(header) == 2 and (file is None) != (label is None)
+    ):  # the other one, whatever its name
         file = 1 - label if label is not None else file
         label = 1 - file if label is None and file is not None else label
     return file, label, split

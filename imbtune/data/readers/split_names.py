@@ -27,10 +27,19 @@ ItemT = TypeVar("ItemT")
 
 def split_of(name: str) -> str | None:
     """The split that a name names: TRAIN, TEST, VALIDATION, or None for any other name."""
-    words = re.findall(r"[^\W\d_]+", name.casefold())
-    words = [re.sub(f"({OTHER_WORDS})$", "", word) for word in words]
-    kinds = {SPELLINGS.get(word) for word in words if word}
+    kinds = {SPELLINGS.get(word) for word in _words(name)}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def is_container(name: str) -> bool:
+    """Whether a folder's name says nothing about its images, as `images` or `data`."""
+    return not _words(name)
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case, without OTHER_WORDS."""
+    words = re.findall(r"[^\W\d_]+", name.casefold())
+    return [part for word in words if (part := re.sub(f"({OTHER_WORDS})$", "", word))]
 
 
 def choose_splits(

@@ -199,7 +199,10 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
         (TRAIN, "label 0.5", "whole numbers or strings"),
     ),
     "label is null": (shard(labels=label(3, None)), (TRAIN, "'label'", "has 1 null values")),
-    "label is negative": (shard(labels=label(3, -1)), (TRAIN, "1 images with the label -1", "no label")),
+    "label is negative": (
+        shard(labels=label(3, -1)),
+        (TRAIN, "1 images with the label -1", "no label"),
+    ),
     "label is too large": (shard(labels=label(3, 10)), ("from 0 to 10", "0 to 9")),
     "a class is missing": (
         shard(labels=[k % 9 for k in LABELS]),
