@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 from imbtune.data.decoding import ENDINGS, Decoder
 
 
-def save(image: Image.Image, path: Path, format: str | None = None, **options: object) -> Path:
+def save(image: Image.Image, path: Path, format: str | None = None, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, format, **options)
     return path
@@ -42,7 +43,7 @@ def test_transparent_pixels_are_laid_on_white(
     tmp_path: Path, mode: str, ending: str, channels: int
 ) -> None:
     image = icon().quantize(8) if mode == "P" else icon().convert(mode)
-    options: dict[str, object] = {"lossless": True} if ending == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if ending == "webp" else {}
     path = save(image, tmp_path / f"icon.{ending}", **options)
     decoded = Decoder(channels, 1, 3).decode(str(path))
     assert decoded.pixels.tolist() == [[[0, 153, 255]]] * channels

@@ -17,17 +17,24 @@ from imbtune.data.splits import Dataset
 FILE = encode(make_images([1], 4).array()[0])
 
 
-def write(folder: Path, *files: str) -> None:
+def write(folder: Path, *files: str) -> Path:
     """Image files, or of another ending any file."""
     for name in files:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(FILE)
+    return folder
 
 
-def write_classes(folder: Path, **sizes: int) -> None:
+def write_classes(folder: Path, **sizes: int) -> Path:
     for name, size in sizes.items():
         write(folder / name, *(f"{i}.png" for i in range(size)))
+    return folder
+
+
+def link(path: Path, target: str) -> Path:
+    path.symlink_to(target)
+    return path
 
 
 def sizes(dataset: Dataset) -> tuple[list[int], list[int]]:
@@ -79,9 +86,10 @@ def test_validation_folder_beside_a_test_set_is_not_used_and_named(tmp_path: Pat
 Make = Callable[[Path], object]
 
 
-def both(root: Path, *names: str) -> None:
+def both(root: Path, *names: str) -> Path:
     for name in names:
         write_classes(root / name, ape=3, bee=3)
+    return root
 
 
 UNCLEAR: dict[str, tuple[Make, tuple[str, ...]]] = {
@@ -111,7 +119,7 @@ UNCLEAR: dict[str, tuple[Make, tuple[str, ...]]] = {
         ("/test has 2 images, but no folders", "for each class", "move it away"),
     ),
     "empty test set": (
-        lambda root: (both(root, "train"), (root / "test" / "ape").mkdir(parents=True)),
+        lambda root: (both(root, "train"), write(root / "test" / "ape", "notes.txt")),
         ("/test is a split without images",),
     ),
     "flat splits": (
@@ -157,7 +165,7 @@ UNCLEAR: dict[str, tuple[Make, tuple[str, ...]]] = {
         ("/train has the classes 'Cat' and 'cat'", "only in case"),
     ),
     "links to one folder": (
-        lambda root: (both(root, "train"), (root / "train" / "kitty").symlink_to("ape")),
+        lambda root: (both(root, "train"), link(root / "train" / "kitty", "ape")),
         ("/train/ape and", "/train/kitty are the same folder"),
     ),
     "Parquet": (

@@ -201,7 +201,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "label is null": (shard(labels=label(3, None)), (TRAIN, "'label'", "has 1 null values")),
     "label is negative": (
         shard(labels=label(3, -1)),
-        (TRAIN, "1 images with the label -1", "no label"),
+        (TRAIN, "1 image with the label -1", "no label"),
     ),
     "label is too large": (shard(labels=label(3, 10)), ("from 0 to 10", "0 to 9")),
     "a class is missing": (

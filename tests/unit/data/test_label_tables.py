@@ -16,12 +16,13 @@ WORDS = ["ape", "bee", "cat", "ape", "bee", "cat", "ape", "bee", "cat", "ape", "
 IMAGES = make_images([12], 6, 3)
 
 
-def write_images(folder: Path, name: str = "{}.png", first: int = 0) -> None:
+def write_images(folder: Path, name: str = "{}.png", first: int = 0) -> Path:
     """Twelve images, of which each has other pixels."""
     for i, pixels in enumerate(IMAGES.array()[first:], first):
         path = folder / name.format(i)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(pixels))
+    return folder
 
 
 def write_csv(path: Path, header: str, row: str, words: list[str] = WORDS) -> None:
@@ -163,9 +164,10 @@ def test_other_csv_files_beside_folders_of_classes(tmp_path: Path) -> None:
     assert read("folder", tmp_path).classes == ("ape", "bee", "cat")
 
 
-def one(root: Path, text: str) -> None:
+def one(root: Path, text: str, name: str = "labels.csv") -> Path:
     write_images(root / "images")
-    (root / "labels.csv").write_text(text)
+    (root / name).write_text(text)
+    return root
 
 
 ROWS = "".join(f"{i}.png,{word}\n" for i, word in EXPECTED.items())
@@ -213,8 +215,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     ),
     "test without labels": (
         lambda root: (
-            one(root, f"filename,label\n{ROWS}"),
-            (root / "labels.csv").rename(root / "train.csv"),
+            one(root, f"filename,label\n{ROWS}", "train.csv"),
             (root / "test.csv").write_text("filename\n3.png\n"),
         ),
         ("test.csv has the columns 'filename', but no labels", "move the file away"),
@@ -228,16 +229,14 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     ),
     "in both splits": (
         lambda root: (
-            one(root, f"filename,label\n{ROWS}"),
-            (root / "labels.csv").rename(root / "train.csv"),
+            one(root, f"filename,label\n{ROWS}", "train.csv"),
             (root / "test.csv").write_text("filename,label\n3.png,ape\n"),
         ),
         ("test.csv, line 2: '3.png' is in the training and in the test set",),
     ),
     "test class": (
         lambda root: (
-            one(root, f"filename,label\n{ROWS[:-11]}"),
-            (root / "labels.csv").rename(root / "train.csv"),
+            one(root, f"filename,label\n{ROWS[:-11]}", "train.csv"),
             (root / "test.csv").write_text("filename,label\n11.png,dog\n"),
         ),
         ("class 'dog' of", "test.csv", "'ape', 'bee', 'cat', these have 'dog'"),

@@ -243,6 +243,61 @@ def test_arrays_are_cropped_and_split(tmp_path: Path) -> None:
     assert dataset.train.pixels.shape == (10, 3, 8, 8) and len(dataset.test) == 3
 
 
+def save(root: Path, **arrays: Any) -> Path:
+    path = root / "mine.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (("X_train", "Y_train"), ("X_test", "Y_test")),
+        (("train_images", "train_labels"), ("test_images", "test_labels")),
+        (("images", "labels"), ("x_val", "y_val")),
+        (("x", "y"), ("X_eval", "y_eval")),
+        (("train_data", "train_targets"), ("test_data", "test_targets")),
+    ],
+)
+def test_names_of_arrays(tmp_path: Path, train: tuple[str, str], test: tuple[str, str]) -> None:
+    arrays = {train[0]: RGB, train[1]: TRAIN.labels, test[0]: TEST.array(), test[1]: TEST.labels}
+    dataset = read("npz", save(tmp_path, **arrays))
+    assert same(dataset.train, TRAIN) and same(dataset.test, TEST)
+    told = [note for note in dataset.notes if "is the test set" in note]
+    assert len(told) == (test[0] == "x_val")
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
+    """MedMNIST has validation arrays; a user may have more."""
+    arrays = {
+        f"{split}_{kind}": RGB if kind == "images" else TRAIN.labels
+        for split in ("train", "val", "test")
+        for kind in ("images", "labels")
+    }
+    path = save(tmp_path, **arrays, notes=np.zeros(3), x_extra=RGB)
+    val, others = read("npz", path).notes
+    assert val.startswith(f"'val_images' of {path} is not used")
+    assert others == f"{path} has arrays that are not used: 'notes', 'x_extra'"
+
+
+def test_labels_are_matched_by_name_in_arrays(tmp_path: Path) -> None:
+    words = np.array(NAMES)[TRAIN.labels]
+    path = save(tmp_path, x_train=RGB, y_train=words, x_test=RGB[:2], y_test=["cat", "bee"])
+    dataset = read("npz", path)
+    assert dataset.test.labels.tolist() == [2, 1] and "('ape')" in dataset.notes[0]
+    path = save(tmp_path, x_train=RGB, y_train=words, x_test=RGB[:2], y_test=["cat", "dog"])
+    with raises_one_line(f"class 'dog' of 'y_test' of {path}", "'ape', 'bee', 'cat', these"):
+        read("npz", path)
+
+
+@pytest.mark.parametrize("base", [1, 10**12])
+def test_ids_are_the_names_of_classes(tmp_path: Path, base: int) -> None:
+    path = save(tmp_path, images=RGB, labels=TRAIN.labels * base + 1)
+    dataset = read("npz", path)
+    assert dataset.classes == tuple(str(k * base + 1) for k in range(3))
+    assert "not all whole numbers from 0 on" in dataset.notes[0] and str(path) in dataset.notes[0]
+
+
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "names": ({"a": RGB}, ("['a']", "x_train and y_train", "images and labels")),
     "signed floats": ({"images": RGB / 127.5 - 1}, ("'images'", "-", "floats in [0, 1]")),
@@ -261,6 +316,17 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"x_test": RGB[:1], "y_test": [7]},
         ("'y_test'", "class '7'", "a class without training images", "'0', '1', '2'"),
     ),
+    "other shape": (
+        {"x_test": RGB[:2, :, :9], "y_test": [0, 1]},
+        ("'images' has images of the shape (3, 16, 16)", "'x_test'", "(3, 9, 16)"),
+    ),
+    "other channels": (
+        {"x_test": RGB[:2, 0], "y_test": [0, 1]},
+        ("'x_test' has images of the shape (1, 16, 16)", "save images of one shape"),
+    ),
+    "two arrays": ({"x_train": RGB}, ("'images' and 'x_train'", "keep one")),
+    "no test labels": ({"X_test": RGB}, ("'X_test' without 'y_test'",)),
+    "transparent": ({"images": RGB[:, [0, 0, 0, 0]]}, ("1 or 3 channels",)),
     "one class": ({"labels": TRAIN.labels * 0}, ("only one class, '0'",)),
 }
 
