@@ -20,6 +20,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in TOOL_FOLDERS | TOOL_FILES
 
 
+def any_case(pattern: str) -> str:
+    """A glob pattern that matches in upper and lower case."""
+    return "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in pattern)
+
+
 def folders_in(root: Path) -> list[Path]:
     """The folders directly in `root`, sorted by name, without hidden ones.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imbtune.data.file_walk import is_hidden
+from imbtune.data.file_walk import any_case, is_hidden
 from imbtune.data.readers.hf_tables import find_columns, read_table
 from imbtune.data.readers.source_data import SourceSplit, joined
 from imbtune.data.readers.split_names import quoted, split_of
@@ -21,7 +21,8 @@ from imbtune.errors import DataError
 
 # Where the Hugging Face repositories of the known data sets keep their shards
 FOLDERS = ("", "data", "plain_text", "cifar100", "fashion_mnist", "cropped_digits")
-SHARDS = tuple(f"{folder}/*.parquet".lstrip("/") for folder in FOLDERS)  # where shards can be
+FILES = any_case("*.parquet")
+SHARDS = tuple(f"{folder}/{FILES}".lstrip("/") for folder in FOLDERS)  # where shards can be
 # A split's name, and then numbers and a hash, as in train-00000-of-00002-0a1b
 SHARD_NAME = re.compile(r"([a-z_-]+?)(?:[-_.]?(?:\d[0-9a-f]*|of|[0-9a-f]{4,}))*", re.IGNORECASE)
 
@@ -35,7 +36,7 @@ def find_shards(root: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     splits: dict[str, list[Path]] = {}
     others: list[Path] = []
     for folder in (root / name for name in FOLDERS):
-        for path in sorted(folder.glob("*.parquet")):
+        for path in sorted(folder.glob(FILES)):
             if is_hidden(path.name):
                 continue
             match = SHARD_NAME.fullmatch(path.stem)

@@ -15,6 +15,7 @@ from imbtune.data.cache import from_files
 from imbtune.data.data_source import DataSource
 from imbtune.data.dataset_registry import datasets
 from imbtune.data.encoded_images import TargetShape, decode_images
+from imbtune.data.file_walk import any_case, files_in
 from imbtune.data.imbalance import SubsetSeed
 from imbtune.data.readers.folders import find_class_folders
 from imbtune.data.readers.hf_arrow import ARROW_FILES, find_saved_dataset, is_saved_dataset
@@ -93,7 +94,7 @@ def parquet(
     help="your arrays: --data is a .npz file with x_train, y_train and maybe x_test, y_test",
     defaults={"profile": "as_is"},
 )
-@from_files("*.npz")
+@from_files(any_case("*.npz"))
 def npz(
     data_source: DataSource,
     *,
@@ -108,7 +109,7 @@ def npz(
     """
     path = data_source.required_root("npz")
     if path.is_dir():
-        found = sorted(path.glob("*.npz"))
+        found = [file for file in files_in(path) if file.suffix.lower() == ".npz"]
         if len(found) != 1:
             raise DataError(f"{path} has {len(found)} .npz files: set --data to one file")
         path = found[0]

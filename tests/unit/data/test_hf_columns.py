@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -150,6 +151,16 @@ def test_names_of_shards(tmp_path: Path, train: str, test: str) -> None:
         f"{Path(test).stem[:3]}" in note and "is the test set" in note for note in dataset.notes
     ]
     assert any(told) == (Path(test).stem[:3] in ("val", "Dev"))
+
+
+def test_endings_in_upper_case(tmp_path: Path) -> None:
+    path = write_split(tmp_path, "train", TRAIN)[0]
+    path.rename(tmp_path / "TRAIN.PARQUET")
+    assert len(read("parquet", tmp_path).train) == 7
+    np.savez(tmp_path / "mine.npz", images=TRAIN.array(), labels=TRAIN.labels)
+    (tmp_path / "mine.npz").rename(tmp_path / "MINE.NPZ")
+    (tmp_path / "._MINE.npz").write_text("what macOS leaves")
+    assert len(read("npz", tmp_path).train) == 7
 
 
 def test_validation_shards_beside_a_test_set_are_not_used_and_named(tmp_path: Path) -> None:

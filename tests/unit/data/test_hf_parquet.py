@@ -129,6 +129,15 @@ def test_class_names_of_another_data_set(tmp_path: Path, names: object) -> None:
         assert read("cifar10", tmp_path).classes == tuple("0123456789")
 
 
+def test_published_data_is_matched_by_name(tmp_path: Path) -> None:
+    names = [f"thing {k}" for k in range(10)]
+    write_shard(tmp_path / TRAIN, FILES, LABELS, names=names)
+    labels = (9 - TESTS.labels).tolist()
+    write_shard(tmp_path / TEST, encode_all(TESTS), labels, names=names[::-1])
+    dataset = read("cifar10", tmp_path)
+    assert dataset.classes == tuple(names) and same(dataset.test, TESTS)
+
+
 Break = Callable[[Path], object]
 
 
