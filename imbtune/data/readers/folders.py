@@ -38,7 +38,7 @@ def find_class_folders(root: Path) -> SourceData:
     if test and not folders_in(test):
         raise DataError(
             f"{test} has {plural(_images_in(test))}, but no folders: sort the images into a folder "
-            f"for each class, or move it away, then some of the training images are for testing"
+            f"for each class, or move it away to test on other images"
         )
     parts = [read_class_folders(folder) for folder in (train, test) if folder]
     _check_not_empty(*parts[0])
