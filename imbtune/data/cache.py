@@ -27,6 +27,7 @@ from PIL import __version__ as pillow_version
 
 from imbtune.data.cache_file import read_dataset, write_dataset
 from imbtune.data.data_source import DataSource, cache_folder, memory_limit
+from imbtune.data.file_walk import files_below, is_hidden
 from imbtune.data.images import EncodedPixels
 from imbtune.data.splits import Dataset
 from imbtune.registry import Value, knobs_of
@@ -102,14 +103,12 @@ def source_files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
         yield root
     for pattern in patterns:
         for found in sorted(root.glob(pattern)):
-            if found.name.startswith("."):
+            if is_hidden(found.name):
                 continue
-            if not found.is_dir():
+            if found.is_dir():
+                yield from files_below(found)
+            elif found.exists() or not found.is_symlink():  # not a link that leads nowhere
                 yield found
-                continue
-            for below, folders, names in os.walk(found, followlinks=True):
-                folders.sort()
-                yield from (Path(below) / n for n in sorted(names) if not n.startswith("."))
 
 
 def _entry_path(

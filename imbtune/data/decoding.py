@@ -1,13 +1,15 @@
 """Decode one image file to pixels.
 
-The EXIF orientation is applied, 16-bit grey is scaled to 8 bits, and grey and colour are converted
-as the data set needs. The same file gives the same pixels in any thread or process.
+The EXIF orientation is applied, transparent pixels are laid on white, 16-bit grey is scaled to
+8 bits, and grey and colour are converted as the data set needs. Of several frames, the first is
+used. The same file gives the same pixels in any thread or process.
 """
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +17,29 @@ from PIL import Image, ImageOps
 
 Bytes = NDArray[np.uint8]
 
-# Only formats that Pillow decodes itself; for others, such as EPS, it starts programs
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
-ENDINGS = (
-    *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"),
+Image.init()  # registers all formats
+# Formats that Pillow decodes itself; for others, such as EPS, it starts programs. Some builds and
+# versions of Pillow lack the last ones.
+FORMATS = tuple(
+    name
+    for name in (
+        *("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000"),
+        *("ICO", "ICNS", "DDS", "PSD", "SGI", "SUN", "QOI", "AVIF"),
+    )
+    if name in Image.OPEN
 )
+# Formats whose files do not start with a clear signature: read only where the ending names them
+FORMATS_BY_ENDING = {
+    *("TGA", "PCX", "DCX", "DIB", "XBM", "XPM", "MSP", "CUR", "BLP", "FLI", "GBR", "PIXAR", "FTEX"),
+}
+ENDINGS = tuple(
+    sorted(
+        ending
+        for ending, name in Image.registered_extensions().items()
+        if name in FORMATS or name in FORMATS_BY_ENDING
+    )
+)
+SEVERAL = ("MPO", "PSD")  # files with previews or layers beside the picture
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -29,6 +48,21 @@ class WrongSizeError(Exception):
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__(f"{width}×{height}")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image.
+
+    Args:
+        pixels: (C, H, W) uint8.
+        transparent: whether pixels were transparent, fully or partly.
+        animated: whether the file has several frames.
+    """
+
+    pixels: Bytes
+    transparent: bool
+    animated: bool
 
 
 @dataclass(frozen=True)
@@ -53,6 +87,10 @@ class Decoder:
         return self.channels, self.height, self.width
 
     def __call__(self, file: str | bytes) -> Bytes:
+        """The pixels of the file at a path, or of the content of a file; raises as `decode`."""
+        return self.decode(file).pixels
+
+    def decode(self, file: str | bytes) -> Decoded:
         """Decode the file at a path, or the content of a file.
 
         Raises:
@@ -60,16 +98,18 @@ class Decoder:
             Exception: Pillow cannot read the file; it raises all kinds of exceptions.
         """
         with open_image(file) as opened:
+            animated = opened.format not in SEVERAL and getattr(opened, "is_animated", False)
             if self.crop:  # faster: a JPEG is decoded at 1/2, 1/4 or 1/8, if still twice as large
                 opened.draft(opened.mode, (2 * self.width, 2 * self.height))
-            image = upright(opened)
+            image, transparent = on_white(upright(opened))
             image = to_8_bits(image).convert("L" if self.channels == 1 else "RGB")
         if image.size != (self.width, self.height):
             if not self.crop:
                 raise WrongSizeError(*image.size)
-            image = ImageOps.fit(image, (self.width, self.height), method=Image.Resampling.BILINEAR)
+            image = crop_to(image, self.width, self.height)
         pixels = np.asarray(image)
-        return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
+        pixels = pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
+        return Decoded(pixels, transparent, animated)
 
 
 def crop_to(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -81,7 +121,8 @@ def open_image(file: str | bytes) -> Image.Image:
     """Open an image, from a path or a file's content. Only its header is read."""
     if isinstance(file, bytes):
         return Image.open(io.BytesIO(file), formats=FORMATS)
-    return Image.open(file, formats=FORMATS)
+    named = Image.registered_extensions().get(PurePath(file).suffix.lower())
+    return Image.open(file, formats=(*FORMATS, *(FORMATS_BY_ENDING & {named})))
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -89,6 +130,30 @@ def upright(image: Image.Image) -> Image.Image:
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image
+
+
+def on_white(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The image without transparency, laid on white, and whether it had transparent pixels.
+
+    An image that is fully opaque is the same image; grey stays grey.
+    """
+    if not image.has_transparency_data:
+        return image, False
+    if image.mode.startswith("I"):  # 16-bit grey, of which one value is transparent
+        clear = np.asarray(image) == image.info["transparency"]
+        values = np.asarray(to_8_bits(image))
+        return Image.fromarray(np.where(clear, np.uint8(255), values)), bool(clear.any())
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 255:  # of a file with 16 bits per channel
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    grey = image.mode in GREY
+    if image.mode == "La":
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    transparent = bool(np.asarray(image.getchannel("A")).min() < 255)
+    if transparent:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if grey else "RGB"), transparent
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:

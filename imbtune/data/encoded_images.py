@@ -65,11 +65,20 @@ class TargetShape:
 
 
 @dataclass
-class _Faults:
-    """By index: why images cannot be read, and the sizes of images with a wrong size."""
+class _Findings:
+    """What was found while decoding, by index.
+
+    Args:
+        broken: why images cannot be read.
+        sizes: the sizes of images with a wrong size.
+        transparent: images with transparent pixels.
+        animated: images of which only the first frame is used.
+    """
 
     broken: dict[int, str] = field(default_factory=dict)
     sizes: dict[int, str] = field(default_factory=dict)
+    transparent: set[int] = field(default_factory=set)
+    animated: set[int] = field(default_factory=set)
 
 
 def decode_images(
@@ -91,19 +100,23 @@ def decode_images(
     joined = _join(splits)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # if a file is broken, decoding fails
-        faults = _Faults()
-        decoder = _decoder(joined, shape, faults)
+        findings = _Findings()
+        decoder = _decoder(joined, shape, findings)
         n = len(joined.labels)
         fits = n * int(np.prod(decoder.shape)) <= memory_limit()
         pixels = np.empty((n if fits else 0, *decoder.shape), np.uint8)
         digests = np.empty((0 if fits else n, 32), np.uint8)
-        _decode_all(joined, decoder, pixels if fits else None, digests, faults)
-    _check_sizes(joined, decoder, shape, faults)
-    notes = _check_broken(joined, faults, data_source)
+        _decode_all(joined, decoder, pixels if fits else None, digests, findings)
+    _check_sizes(joined, decoder, shape, findings)
+    notes = _check_broken(joined, findings, data_source)
+    notes += _describe(
+        joined, findings.transparent, "have transparent pixels and are laid on white"
+    )
+    notes += _describe(joined, findings.animated, "have several frames, of which the first is used")
     images, start = [], 0
     for split in splits:
         rows = np.arange(start, start + len(split.labels))
-        rows = rows[~np.isin(rows, list(faults.broken))]
+        rows = rows[~np.isin(rows, list(findings.broken))]
         start += len(split.labels)
         kept: Pixels = (
             _rows(pixels, rows) if fits else _still_encoded(joined, rows, decoder, digests)
@@ -132,8 +145,8 @@ def _join(splits: list[EncodedImages]) -> EncodedImages:
     return EncodedImages(files, splits[0].are_paths, labels, where)
 
 
-def _decoder(encoded: EncodedImages, shape: TargetShape, faults: _Faults) -> Decoder:
-    """The decoder for all images. Files whose header cannot be read are added to `faults`."""
+def _decoder(encoded: EncodedImages, shape: TargetShape, findings: _Findings) -> Decoder:
+    """The decoder for all images. Files whose header cannot be read are added to `findings`."""
     channels, size = shape.channels, shape.size
     if channels is None:
         grey = np.ones(len(encoded.labels), dtype=bool)
@@ -144,7 +157,7 @@ def _decoder(encoded: EncodedImages, shape: TargetShape, faults: _Faults) -> Dec
                     with open_image(encoded.file(i)) as image:
                         grey[i] = image.mode in GREY
                 except Exception as error:
-                    faults.broken[i] = _reason(error)
+                    findings.broken[i] = _reason(error)
 
         _in_blocks(find_colour, len(encoded.labels), threads=encoded.are_paths)
         channels = 1 if grey.all() else 3
@@ -166,27 +179,35 @@ def _first_size(encoded: EncodedImages) -> tuple[int, int]:
 
 
 def _decode_all(
-    encoded: EncodedImages, decoder: Decoder, pixels: Bytes | None, digests: Bytes, faults: _Faults
+    encoded: EncodedImages,
+    decoder: Decoder,
+    pixels: Bytes | None,
+    digests: Bytes,
+    findings: _Findings,
 ) -> None:
     """Decode every image into its row of `pixels`; where that is None, its digest into `digests`.
 
-    Images that cannot be decoded are added to `faults`.
+    Images that cannot be decoded are added to `findings`.
     """
 
     def decode(rows: Iterable[int]) -> None:
         for i in rows:
             try:
-                decoded = decoder(encoded.file(i))
+                decoded = decoder.decode(encoded.file(i))
             except WrongSizeError as error:
-                faults.sizes[i] = str(error)
+                findings.sizes[i] = str(error)
             except Exception as error:  # Pillow raises all kinds of exceptions for broken files
-                faults.broken[i] = _reason(error)
+                findings.broken[i] = _reason(error)
             else:
+                if decoded.transparent:
+                    findings.transparent.add(i)
+                if decoded.animated:
+                    findings.animated.add(i)
                 if pixels is None:
-                    content = hashlib.sha256(np.ascontiguousarray(decoded).data).digest()
+                    content = hashlib.sha256(np.ascontiguousarray(decoded.pixels).data).digest()
                     digests[i] = np.frombuffer(content, np.uint8)
                 else:
-                    pixels[i] = decoded
+                    pixels[i] = decoded.pixels
 
     large = decoder.crop or decoder.height * decoder.width >= THREADS_FROM
     _in_blocks(decode, len(encoded.labels), threads=large)
@@ -210,30 +231,30 @@ def _reason(error: Exception) -> str:
 
 
 def _check_sizes(
-    encoded: EncodedImages, decoder: Decoder, shape: TargetShape, faults: _Faults
+    encoded: EncodedImages, decoder: Decoder, shape: TargetShape, findings: _Findings
 ) -> None:
-    if not faults.sizes:
+    if not findings.sizes:
         return
-    i = min(faults.sizes)
+    i = min(findings.sizes)
     wanted = f"{decoder.width}×{decoder.height}"
     if shape.size:
         raise DataError(
-            f"{encoded.where(i)}: the image is {faults.sizes[i]}, not {wanted}: "
+            f"{encoded.where(i)}: the image is {findings.sizes[i]}, not {wanted}: "
             f"is it the right data set?"
         )
     raise DataError(
-        f"{encoded.where(i)} is {faults.sizes[i]} and others are {wanted}: set data.size to crop "
+        f"{encoded.where(i)} is {findings.sizes[i]} and others are {wanted}: set data.size to crop "
         f"all images to a square, for example data.size={decoder.height}"
     )
 
 
 def _check_broken(
-    encoded: EncodedImages, faults: _Faults, data_source: DataSource
+    encoded: EncodedImages, findings: _Findings, data_source: DataSource
 ) -> tuple[str, ...]:
-    if not faults.broken:
+    if not findings.broken:
         return ()
-    broken = sorted(faults.broken)
-    named = [f"{encoded.where(i)} ({faults.broken[i]})" for i in broken[:NAMED]]
+    broken = sorted(findings.broken)
+    named = [f"{encoded.where(i)} ({findings.broken[i]})" for i in broken[:NAMED]]
     named += ["…"] if len(broken) > NAMED else []
     what = f"{len(broken):,} of {len(encoded.labels):,} images cannot be read"
     if len(broken) == len(encoded.labels):
@@ -244,6 +265,14 @@ def _check_broken(
             f"with --skip-corrupt"
         )
     return (f"{what} and are left out: {'; '.join(named)}",)
+
+
+def _describe(encoded: EncodedImages, found: set[int], what: str) -> tuple[str, ...]:
+    """A note that counts and names the images found; none where there are none."""
+    if not found:
+        return ()
+    named = [encoded.where(i) for i in sorted(found)[:NAMED]] + ["…"] * (len(found) > NAMED)
+    return (f"{len(found):,} of {len(encoded.labels):,} images {what}: {', '.join(named)}",)
 
 
 def _rows(pixels: Bytes, rows: Ints) -> Bytes:

@@ -16,13 +16,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from imbtune.data.cache import cached
 from imbtune.data.data_source import DataSource, data_root, describe_size, memory_limit
 from imbtune.data.dataset_registry import datasets
 from imbtune.data.readers import published, user
+from imbtune.data.readers.split_names import quoted
 from imbtune.data.splits import Dataset, EncodedPixels
 from imbtune.errors import DataError
-from imbtune.registry import Value, knobs_of
+from imbtune.registry import Part, Value, knobs_of
 
 __all__ = ["DataSource", "data_root", "datasets", "load", "published", "user"]
 
@@ -46,13 +49,43 @@ def load(
     make, data_source = datasets[name].make, data_source or DataSource()
     declared = {key: value for key, value in (knobs or {}).items() if key in knobs_of(make)}
     dataset = cached(name, make, data_source, declared)
-    for part, images in (("training", dataset.train), ("test", dataset.test)):
-        counts = images.counts(len(dataset.classes))
-        empty = [k for k, count in enumerate(counts[: len(dataset.classes)]) if not count]
-        if empty or len(counts) > len(dataset.classes):
-            message = _describe_bad_labels(name, data_source.root, part, dataset.classes, empty)
-            raise DataError(message)
-    return replace(dataset, notes=(*dataset.notes, *_encoded_notes(dataset)))
+    notes = _check(datasets[name], dataset, data_source.root)
+    return replace(dataset, notes=(*dataset.notes, *notes, *_encoded_notes(dataset)))
+
+
+def _check(part: Part, dataset: Dataset, root: Path | None) -> tuple[str, ...]:
+    """Notes about classes without test images.
+
+    Raises:
+        DataError: labels that no class has, a class without training images, test images of
+            another shape; or a published data set without test images of a class.
+    """
+    where, classes = f"data set '{part.name}'" + (f" in {root}" if root else ""), dataset.classes
+    missing = {}
+    for kind, images in (("training", dataset.train), ("test", dataset.test)):
+        if not len(images):
+            raise DataError(f"{where} has no {kind} images: check the files")
+        if images.labels.min() < 0 or images.labels.max() >= len(classes):
+            raise DataError(
+                f"{where} has {kind} labels from {images.labels.min()} to {images.labels.max()}, "
+                f"outside of its {len(classes)} classes: check the files"
+            )
+        empty = np.flatnonzero(images.counts(len(classes)) == 0)
+        names = quoted((classes[k] for k in empty), NAMED)
+        missing[kind] = f"no {kind} image of {len(empty)} of its {len(classes)} classes ({names})"
+        if len(empty) and (kind == "training" or part.source):  # published data is complete
+            raise DataError(
+                f"{where} has {missing[kind]}: check the files, or leave those classes out"
+            )
+    shapes = [images.pixels.shape[1:] for images in (dataset.train, dataset.test)]
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"{where} has training images of the shape {shapes[0]} and test images of the shape "
+            f"{shapes[1]} (channels, height, width): make them alike"
+        )
+    if not len(empty):
+        return ()
+    return (f"there is {missing['test']}: metrics leave these classes out",)
 
 
 def _encoded_notes(dataset: Dataset) -> tuple[str, ...]:
@@ -65,19 +98,4 @@ def _encoded_notes(dataset: Dataset) -> tuple[str, ...]:
         f"{n:,} images would take {describe_size(size)} decoded, more than the limit of "
         f"{describe_size(memory_limit())}: they stay encoded and are decoded again in every epoch "
         f"($IMBTUNE_MEMORY sets the limit)",
-    )
-
-
-def _describe_bad_labels(
-    name: str, root: Path | None, part: str, classes: tuple[str, ...], empty: list[int]
-) -> str:
-    """The message for classes without images (`empty`), or for labels that no class has."""
-    where = f"data set '{name}'" + (f" in {root}" if root else "")
-    if not empty:
-        return f"{where} has {part} labels above its {len(classes)} classes: check the files"
-    names = ", ".join(f"'{classes[k]}'" for k in empty[:NAMED])
-    names += ", …" if len(empty) > NAMED else ""
-    return (
-        f"{where} has no {part} image of {len(empty)} of its {len(classes)} classes ({names}): "
-        f"check the files, or leave those classes out"
     )

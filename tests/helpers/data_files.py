@@ -120,6 +120,27 @@ def write_split(
     return paths
 
 
+def save_to_disk(
+    folder: Path, images: Images, names: Sequence[str], files: int = 1, stream: bool = True
+) -> None:
+    """What `datasets.Dataset.save_to_disk` writes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
+    cells = pa.array([{"bytes": file, "path": None} for file in encode_all(images)], IMAGE)
+    table = pa.table({"image": cells, "label": images.labels})
+    shards = []
+    for i in range(files):
+        name = f"data-{i:05d}-of-{files:05d}.arrow"
+        part = table.take(np.array_split(np.arange(len(table)), files)[i])
+        make = pa.ipc.new_stream if stream else pa.ipc.new_file
+        with make(str(folder / name), part.schema) as writer:
+            writer.write_table(part, max_chunksize=2)
+        shards.append({"filename": name})
+    state = {"_data_files": shards, "_fingerprint": "0", "_format_type": None, "_split": "train"}
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "dataset_info.json").write_text(json.dumps({"features": kinds, "splits": {}}))
+
+
 def write_cifar(
     root: Path,
     cifar: Any,

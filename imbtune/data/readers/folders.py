@@ -1,66 +1,151 @@
-"""Image files in one folder per class."""
+"""Image files in one folder per class, which may be in folders of the splits."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from imbtune.data.decoding import ENDINGS
-from imbtune.data.encoded_images import EncodedImages
+from imbtune.data.file_walk import files_below, files_in, folders_in
+from imbtune.data.readers.image_index import is_image
+from imbtune.data.readers.labels import Labels
+from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
+from imbtune.data.readers.split_names import choose_splits, plural, quoted, split_of
 from imbtune.errors import DataError
 
+NAMED = 3  # files that a note names
 
-def class_folders(root: Path) -> tuple[str, ...]:
-    """The sorted names of the folders in `root`, without hidden ones.
+
+def find_class_folders(root: Path) -> SourceData:
+    """The images of train/CLASS/ and test/CLASS/, or of CLASS/ alone.
 
     Raises:
-        DataError: `root` cannot be read.
+        DataError: there are no folders of classes, or folders whose meaning is not clear.
     """
-    try:
-        return tuple(
-            sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = folders_in(root)
+    splits = [folder for folder in folders if split_of(folder.name)]
+    if len(splits) < len(folders) and len({split_of(folder.name) for folder in splits}) == 1:
+        # a single class may have such a name; its folder has no other folders
+        splits = [folder for folder in splits if folders_in(folder)]
+    if not splits:
+        _check_classes(root, folders)
+        split, passed_over = read_class_folders(root)
+        _check_not_empty(split, passed_over)
+        return SourceData(split, None, _notes(passed_over, _images_in(root)))
+    _check_others(root, [folder for folder in folders if folder not in splits])
+    train, test, notes = choose_splits({folder.name: folder for folder in splits}, root)
+    if test and not folders_in(test):
+        raise DataError(
+            f"{test} has {plural(_images_in(test))}, but no folders: sort the images into a folder "
+            f"for each class, or move it away to test on other images"
         )
-    except OSError as error:
-        raise DataError(f"cannot read the folder {root} ({error.strerror}): check it") from error
+    parts = [read_class_folders(folder) for folder in (train, test) if folder]
+    _check_not_empty(*parts[0])
+    passed_over = [path for _, paths in parts for path in paths]
+    loose = [path for folder in (root, train, test) if folder for path in _images_in(folder)]
+    found = [split for split, _ in parts]
+    return SourceData(found[0], found[1] if test else None, notes + _notes(passed_over, loose))
 
 
-def list_folder(root: Path, classes: tuple[str, ...]) -> EncodedImages:
+def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     """The image files below root/CLASS/ for each class, sorted by path.
 
-    Args:
-        root: the folder with the folders of the classes.
-        classes: the names of these folders, in the order of the labels.
+    Returns:
+        The images, and the files that were passed over, since they have other endings.
 
     Raises:
-        DataError: `root` has a folder that is not one of the classes.
+        DataError: there is no folder of a class.
     """
-    if other := sorted(set(class_folders(root)) - set(classes)):
+    folders = folders_in(root)
+    if not folders:
         raise DataError(
-            f"{root / other[0]} is a class without training images: "
-            f"move it away, or add training images of it"
+            f"{root} has no folders, and {plural(_images_in(root))}: sort the images into a folder "
+            f"for each class, or list their labels in a CSV file beside it"
         )
-    paths, labels = [], []
-    for k, name in enumerate(classes):
-        found = image_files(root / name)
-        paths += found
-        labels += [k] * len(found)
-    return files_on_disk(paths, labels)
+    paths: list[Path] = []
+    index: list[int] = []
+    passed_over: list[Path] = []
+    others: dict[Path, Path] = {}
+    for folder in folders:
+        if (other := others.setdefault(folder.resolve(), folder)) != folder:
+            raise DataError(f"{other} and {folder} are the same folder: remove one of the links")
+    for k, folder in enumerate(folders):
+        files = sorted(files_below(folder, others), key=str)
+        images = [path for path in files if is_image(path)]
+        passed_over += [path for path in files if not is_image(path)]
+        paths += images
+        index += [k] * len(images)
+    names = tuple(folder.name for folder in folders)
+    labels = Labels(names, np.array(index, dtype=np.int64), str(root), folders=True)
+    return files_on_disk(paths, labels), passed_over
 
 
-def image_files(folder: Path) -> list[str]:
-    """The paths of all image files in the folder and below, sorted, without hidden files."""
-    return sorted(
-        str(Path(below) / name)
-        for below, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(ENDINGS) and not name.startswith(".")
-    )
+def _images_in(folder: Path) -> list[Path]:
+    """The image files directly in the folder."""
+    return [path for path in files_in(folder) if is_image(path)]
 
 
-def files_on_disk(paths: list[str], labels: list[int]) -> EncodedImages:
-    """Image files by their paths, with their labels."""
-    files = pa.array([os.fsencode(path) for path in paths], pa.large_binary())
-    return EncodedImages(files, True, np.array(labels, dtype=np.int64), lambda i: paths[i])
+def _check_classes(root: Path, folders: list[Path]) -> None:
+    """DataError if the folders do not look like classes.
+
+    They may be a folder around the data, or have folders of splits in them.
+    """
+    for folder in folders:
+        inner = folders_in(folder)
+        kinds = {split_of(path.name) for path in inner} - {None}
+        if len(folders) == 1 and (kinds or len(inner) > 1):
+            raise DataError(
+                f"{root} has only one folder, '{folder.name}', with the folders "
+                f"{quoted(path.name for path in inner)}: set --data to {folder}"
+            )
+        if len(kinds) > 1:
+            raise DataError(
+                f"{folder} has the folders {quoted(path.name for path in inner)}: put the folders "
+                f"of the classes into those of the splits, as in train/{folder.name}"
+            )
+
+
+def _check_not_empty(train: SourceSplit, passed_over: list[Path]) -> None:
+    """DataError if the folder of a class has no training images."""
+    (labels,) = train.labels
+    if empty := [name for name in labels.names if name not in labels.used()]:
+        folder = Path(labels.place) / empty[0]
+        others = [path for path in passed_over if path.is_relative_to(folder)]
+        about = (
+            f" ({plural(others, 'file')} with other endings: {_named(others)})" if others else ""
+        )
+        raise DataError(
+            f"{folder} is a class without images{about}: add images, or move the folder away"
+        )
+
+
+def _check_others(root: Path, others: list[Path]) -> None:
+    """DataError if a folder beside those of the splits has images."""
+    for folder in others:
+        if any(is_image(path) for path in files_below(folder)):
+            raise DataError(
+                f"{folder} is beside folders of splits, and its name is not that of a split "
+                f"(train, test, val, …): rename it, or move it away"
+            )
+
+
+def _notes(passed_over: list[Path], loose: list[Path]) -> tuple[str, ...]:
+    """Notes that count and name files that are not used."""
+    notes: tuple[str, ...] = ()
+    if passed_over:
+        notes += (
+            f"not read, since no image that can be read has such an ending: "
+            f"{plural(passed_over, 'file')}, {_named(passed_over)}",
+        )
+    if loose:
+        notes += (
+            f"not used, since not in the folder of a class: {plural(loose)}, {_named(loose)}",
+        )
+    return notes
+
+
+def _named(paths: Iterable[Path]) -> str:
+    """The first few paths."""
+    listed = [str(path) for path in paths]
+    return ", ".join(listed[:NAMED]) + (", …" if len(listed) > NAMED else "")

@@ -1,14 +1,18 @@
 """Images in one NumPy .npz file.
 
-The arrays of images and labels have one of the usual pairs of names (`PAIRS`, and `TEST_PAIRS` for
-a test set). Images are (N, H, W), (N, H, W, C) or (N, C, H, W), with 1 or 3 channels, and uint8 or
-floats in [0, 1]. Labels are whole numbers, or strings, which become classes in alphabetical order.
+The names of the arrays tell what they are, in any case: `x`, `images`, `data` or `pixels` are
+images, and `y`, `labels` or `targets` their labels, with the name of a split (`x_train`,
+`test_images`) or without one (`images` and `labels` are the training set). Images are (N, H, W),
+(N, H, W, C) or (N, C, H, W), with 1 or 3 channels, and uint8 or floats in [0, 1]. Labels are whole
+numbers, or strings, which become classes in alphabetical order.
 """
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +21,23 @@ from PIL import Image
 from imbtune.data.data_source import describe_size, memory_limit
 from imbtune.data.decoding import crop_to
 from imbtune.data.images import BLOCK, Array, Bytes, Images
+from imbtune.data.readers.labels import Labels, labels_from_array, match_labels
+from imbtune.data.readers.split_names import choose_splits, quoted, split_of
 from imbtune.errors import DataError
 
-PAIRS = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"))
-TEST_PAIRS = (("x_test", "y_test"), ("test_images", "test_labels"))
+IMAGES = ("x", "images", "image", "imgs", "data", "pixels")
+LABELS = ("y", "labels", "label", "targets", "target")
 
 
-def read_npz(path: Path, size: int) -> tuple[list[Images], tuple[str, ...]]:
+@dataclass(frozen=True)
+class _Split:
+    """The names of the arrays of one split; None where there is none."""
+
+    images: str | None = None
+    labels: str | None = None
+
+
+def read_npz(path: Path, size: int) -> tuple[list[Images], tuple[str, ...], tuple[str, ...]]:
     """Read the file.
 
     Args:
@@ -31,7 +45,8 @@ def read_npz(path: Path, size: int) -> tuple[list[Images], tuple[str, ...]]:
         size: scale and centre-crop the images to a square of this many pixels; 0 for no crop.
 
     Returns:
-        The training images and, if there are any, the test images; and the class names.
+        The training images and, if there are any, the test images; the class names; and notes for
+        the user.
 
     Raises:
         DataError: the file is not a .npz file, arrays are missing or have wrong shapes or values,
@@ -46,13 +61,9 @@ def read_npz(path: Path, size: int) -> tuple[list[Images], tuple[str, ...]]:
                 f"{describe_size(2 * limit)}: use Parquet or image files, which can stay encoded"
             )
         with np.load(path, allow_pickle=False) as arrays:
-            found = {
-                name: arrays[name]
-                for pair in (*PAIRS, *TEST_PAIRS)
-                for name in pair
-                if name in arrays
-            }
-            names = list(arrays)
+            train, test, notes = _choose(path, list(arrays))
+            chosen = [train] + ([test] if test else [])
+            found = [(arrays[str(s.images)], _flat(arrays[str(s.labels)])) for s in chosen]
     except (
         OSError,
         ValueError,
@@ -66,63 +77,81 @@ def read_npz(path: Path, size: int) -> tuple[list[Images], tuple[str, ...]]:
             f"{path} is not a complete .npz file ({error}): write it again with numpy.savez, and "
             f"string labels as dtype=str"
         ) from error
-    for one, other in (*PAIRS, *TEST_PAIRS):
-        if (one in found) != (other in found):
-            present, missing = (one, other) if one in found else (other, one)
-            raise DataError(f"{path} has '{present}' without '{missing}': save both, or neither")
-    pairs = [_find_pair(found, PAIRS), _find_pair(found, TEST_PAIRS)]
-    if not pairs[0]:
-        listed = ", or ".join(" and ".join(pair) for pair in PAIRS)
-        raise DataError(f"{path} has the arrays {names}: it needs {listed}")
-    classes = _classes(path, found[pairs[0][1]])
-    return [_images(path, pair, found, classes, size) for pair in pairs if pair], classes
+    labels = [_labels(path, s, y, len(x)) for s, (x, y) in zip(chosen, found, strict=True)]
+    classes, *numbers, more = match_labels(labels[:1], labels[1:])
+    images = [
+        Images(_pixels(path, str(s.images), x, size), index)
+        for s, (x, _), index in zip(chosen, found, numbers, strict=False)
+    ]
+    _check_shapes(path, chosen, images)
+    return images, classes, notes + more
 
 
-def _find_pair(
-    arrays: dict[str, Array], pairs: tuple[tuple[str, str], ...]
-) -> tuple[str, str] | None:
-    """The first pair of names that are both in `arrays`."""
-    return next((pair for pair in pairs if pair[0] in arrays and pair[1] in arrays), None)
-
-
-def _images(
-    path: Path, pair: tuple[str, str], arrays: dict[str, Array], classes: tuple[str, ...], size: int
-) -> Images:
-    """The images and labels of one pair of arrays, checked and converted."""
-    images, labels = arrays[pair[0]], _flat(arrays[pair[1]])
-    if len(images) != len(labels) or not len(labels):
+def _choose(path: Path, names: list[str]) -> tuple[_Split, _Split | None, tuple[str, ...]]:
+    """The arrays of the training and the test set, and notes for the user."""
+    splits: dict[str, _Split] = {}
+    others = []
+    for name in names:
+        split, is_labels = _meaning(name)
+        if split is None:
+            others.append(name)
+            continue
+        so_far = splits.get(split, _Split())
+        if other := so_far.labels if is_labels else so_far.images:
+            raise DataError(f"{path} has '{other}' and '{name}': keep one of the two arrays")
+        splits[split] = _Split(so_far.images, name) if is_labels else _Split(name, so_far.labels)
+    if not splits:
         raise DataError(
-            f"{path} has {len(images)} images in '{pair[0]}' and {len(labels)} labels in "
-            f"'{pair[1]}': save one label per image"
+            f"{path} has the arrays {names}: it needs x_train and y_train, or train_images and "
+            f"train_labels, or images and labels"
         )
-    pixels = _pixels(path, pair[0], images)
-    if size:
-        pixels = np.stack([_crop(image, size) for image in pixels])
-    if labels.dtype.kind in "iu":
-        numbers = labels.astype(np.int64)
-    else:
-        index = {name: k for k, name in enumerate(classes)}
-        numbers = np.array([index.get(_text(label), -1) for label in labels], dtype=np.int64)
-    if numbers.min() < 0 or numbers.max() >= len(classes):
-        wrong = labels[(numbers < 0) | (numbers >= len(classes))][0]
-        raise DataError(
-            f"'{pair[1]}' of {path} has the label {_text(wrong)}, which is not a training label: "
-            f"check the labels"
-        )
-    return Images(pixels, numbers)
+    for found in splits.values():
+        if not (found.images and found.labels):
+            present = found.images or found.labels or ""
+            raise DataError(
+                f"{path} has '{present}' without '{_partner(present)}': save both, or neither"
+            )
+
+    def describe(split: str) -> str:
+        return f"'{splits[split].images}' of {path}"
+
+    train, test, notes = choose_splits(splits, path, describe)
+    if others:
+        notes += (f"{path} has arrays that are not used: {quoted(others, 5)}",)
+    return train, test, notes
 
 
-def _classes(path: Path, labels: Array) -> tuple[str, ...]:
-    """The class names: the sorted strings, or the numbers from 0 to the largest label."""
-    labels = _flat(labels)
-    if labels.dtype.kind in "US":
-        return tuple(sorted({_text(label) for label in labels}))
-    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels) or labels.min() < 0:
+def _meaning(name: str) -> tuple[str | None, bool]:
+    """The split of an array, and whether it has the labels; None for an array that is neither."""
+    words = [word for word in re.split(r"[\W_]+", name.casefold()) if word]
+    kinds = [word for word in words if word in (*IMAGES, *LABELS)]
+    splits = [word for word in words if word not in (*IMAGES, *LABELS)]
+    if len(kinds) != 1 or len(splits) > 1:
+        return None, False
+    split = splits[0] if splits else "train"
+    return (split if split_of(split) else None), kinds[0] in LABELS
+
+
+def _partner(name: str) -> str:
+    """The usual name of the labels of an array of images, or the other way round."""
+    pairs = {"x": "y", "images": "labels", "image": "label", "data": "target", "imgs": "labels"}
+    pairs |= {"pixels": "labels"} | {"y": "x", "labels": "images", "label": "image"}
+    pairs |= {"target": "data", "targets": "data"}
+    kind = next(word for word in re.split(r"[\W_]+", name.casefold()) if word in pairs)
+    return re.sub(f"(?<![a-z]){kind}(?![a-z])", pairs[kind], name, flags=re.IGNORECASE)
+
+
+def _labels(path: Path, split: _Split, labels: Array, images: int) -> Labels:
+    """The labels of one split, checked."""
+    place = f"'{split.labels}' of {path}"
+    if labels.ndim != 1:
+        raise DataError(f"{place} has the shape {labels.shape}: save whole numbers, one per image")
+    if images != len(labels) or not len(labels):
         raise DataError(
-            f"the labels of {path} are {labels.dtype} of shape {labels.shape}: save whole "
-            f"numbers from 0 on, or strings, one per image"
+            f"{path} has {images} images in '{split.images}' and {len(labels)} labels in "
+            f"'{split.labels}': save one label per image"
         )
-    return tuple(str(k) for k in range(int(labels.max()) + 1))
+    return labels_from_array(labels, place)
 
 
 def _flat(labels: Array) -> Array:
@@ -130,12 +159,30 @@ def _flat(labels: Array) -> Array:
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
-def _text(label: object) -> str:
-    """A label as a string."""
-    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+def _check_shapes(path: Path, splits: list[_Split], images: list[Images]) -> None:
+    """DataError if test images have another shape than training images."""
+    shapes = [part.pixels.shape[1:] for part in images]
+    if len(shapes) == 2 and shapes[0] != shapes[1]:
+        names = [
+            f"'{s.images}' has images of the shape {shape}"
+            for s, shape in zip(splits, shapes, strict=True)
+        ]
+        raise DataError(
+            f"in {path}, {' and '.join(names)} (channels, height, width): save images of one shape"
+        )
 
 
-def _pixels(path: Path, name: str, images: Array) -> Bytes:
+def _pixels(path: Path, name: str, images: Array, size: int) -> Bytes:
+    """The images as (N, C, H, W) uint8, cropped to `size` if it is not 0.
+
+    Raises:
+        DataError: their shape, type or values are not valid.
+    """
+    pixels = _as_bytes(path, name, images)
+    return np.stack([_crop(image, size) for image in pixels]) if size else pixels
+
+
+def _as_bytes(path: Path, name: str, images: Array) -> Bytes:
     """The images as (N, C, H, W) uint8; DataError if their shape, type or values are not valid."""
     if images.ndim == 3:
         images = images[:, None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,13 @@ import numpy as np
 from imbtune.data.cache import from_files
 from imbtune.data.data_source import DataSource
 from imbtune.data.dataset_registry import datasets
-from imbtune.data.encoded_images import EncodedImages, TargetShape, decode_images
+from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.readers.download import fetch_archive, torchvision_data
-from imbtune.data.readers.folders import class_folders, files_on_disk, list_folder
+from imbtune.data.readers.folders import read_class_folders
 from imbtune.data.readers.hf_parquet import SHARDS, find_shards, read_shards
+from imbtune.data.readers.labels import labels_from_texts
+from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
+from imbtune.data.readers.split_names import TRAIN, choose_splits, split_of
 from imbtune.data.splits import Dataset, Images, Preprocessing
 from imbtune.errors import DataError
 
@@ -163,9 +167,8 @@ def cinic10(data_source: DataSource) -> Dataset:
     if dataset := _from_parquet("cinic10", data_source, 10, (3, 32), _CINIC_PREPROCESSING):
         return dataset
     root = _layout("cinic10", data_source, CINIC_ARCHIVE, "CINIC-10", ("train", "test"))
-    classes = class_folders(root / "train")
-    splits = [list_folder(root / split, classes) for split in ("train", "test")]
-    return _from_files(splits, classes, 10, (3, 32), _CINIC_PREPROCESSING, data_source)
+    source = SourceData(_class_folders(root / "train"), _class_folders(root / "test"))
+    return _from_source(source, 10, (3, 32), _CINIC_PREPROCESSING, data_source)
 
 
 @datasets.register(
@@ -183,10 +186,10 @@ def tiny_imagenet(data_source: DataSource) -> Dataset:
     root = _layout(
         "tiny_imagenet", data_source, TINY_ARCHIVE, "tiny-imagenet-200", ("train", "val")
     )
-    ids = class_folders(root / "train")
-    splits = [list_folder(root / "train", ids), _tiny_validation(root / "val", ids)]
-    names = _tiny_names(root / "words.txt", ids)
-    return _from_files(splits, names, 200, (3, 64), _TINY_PREPROCESSING, data_source)
+    train = _class_folders(root / "train")
+    source = SourceData(train, _tiny_validation(root / "val", train.labels[0].names))
+    dataset = _from_source(source, 200, (3, 64), _TINY_PREPROCESSING, data_source)
+    return replace(dataset, classes=_tiny_names(root / "words.txt", dataset.classes))
 
 
 def _from_parquet(
@@ -205,32 +208,39 @@ def _from_parquet(
         DataError: there is no test shard, or files are broken.
     """
     root = data_source.root_folder(name)
-    if root is None or not (shards := find_shards(root, "train")):
+    if root is None:
         return None
-    test = find_shards(root, "test", "validation", "valid")
+    shards, _ = find_shards(root)
+    if not any(split_of(split) == TRAIN for split in shards):
+        return None
+    train, test, _ = choose_splits(shards, root)
     if not test:
         raise DataError(f"no test-*.parquet in {root}: both train and test shards are needed")
-    (train, names), (held_out, _) = (read_shards(s, classes) for s in (shards, test))
-    return _from_files([train, held_out], names, classes, shape, preprocessing, data_source)
+    source = SourceData(read_shards(train), read_shards(test))
+    return _from_source(source, classes, shape, preprocessing, data_source)
 
 
-def _from_files(
-    splits: list[EncodedImages],
-    names: tuple[str, ...],
+def _from_source(
+    source: SourceData,
     classes: int,
     shape: tuple[int, int],
     preprocessing: Preprocessing,
     data_source: DataSource,
 ) -> Dataset:
     """The data set from the image files of its training and test split."""
-    if len(names) != classes:
-        raise DataError(
-            f"{data_source.root or 'the download'} has {len(names)} class folders, not "
-            f"{classes}: is it the right data set?"
-        )
+    splits, names, notes = source.matched(classes)
     channels, side = shape
-    (train, test), notes = decode_images(splits, TargetShape(channels, (side, side)), data_source)
-    return Dataset(train, test, names, preprocessing, notes)
+    (train, test), more = decode_images(splits, TargetShape(channels, (side, side)), data_source)
+    return Dataset(train, test, names, preprocessing, notes + more)
+
+
+def _class_folders(root: Path) -> SourceSplit:
+    """The images in folders of classes."""
+    try:
+        split, _ = read_class_folders(root)  # the archives have text files beside the images
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
+    return split
 
 
 def _layout(
@@ -247,25 +257,25 @@ def _layout(
     )
 
 
-def _tiny_validation(folder: Path, ids: tuple[str, ...]) -> EncodedImages:
+def _tiny_validation(folder: Path, ids: tuple[str, ...]) -> SourceSplit:
     """The validation images, with the labels of val_annotations.txt or, without it, in folders."""
     annotations = folder / "val_annotations.txt"
     if not annotations.is_file():
-        return list_folder(folder, ids)
-    paths, labels = [], []
+        return _class_folders(folder)
+    known, paths, labels = set(ids), [], []
     for line in _lines(annotations):
         name, _, rest = line.partition("\t")
         wordnet_id = rest.partition("\t")[0]
-        if wordnet_id not in ids:
+        if wordnet_id not in known:
             raise DataError(
                 f"{annotations} gives {name!r} the class {wordnet_id!r}, which is not in train/: "
                 f"get the file again"
             )
-        paths.append(str(folder / "images" / name))
-        labels.append(ids.index(wordnet_id))
+        paths.append(folder / "images" / name)
+        labels.append(wordnet_id)
     if not paths:
         raise DataError(f"{annotations} lists no images: get it again")
-    return files_on_disk(paths, labels)
+    return files_on_disk(paths, labels_from_texts(labels, str(annotations)))
 
 
 def _tiny_names(words: Path, ids: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The user's data: image folders, Hugging Face Parquet files, or a .npz file.
+"""The user's data: image folders, Hugging Face files, or a .npz file.
 
 The default profile is `as_is`. If there is no test set, the share `test_share` of each class of the
 training images becomes the test set, drawn with `subset_seed`.
@@ -14,16 +14,19 @@ import numpy as np
 from imbtune.data.cache import from_files
 from imbtune.data.data_source import DataSource
 from imbtune.data.dataset_registry import datasets
-from imbtune.data.encoded_images import EncodedImages, TargetShape, decode_images
+from imbtune.data.encoded_images import TargetShape, decode_images
+from imbtune.data.file_walk import any_case, files_in
 from imbtune.data.imbalance import SubsetSeed
-from imbtune.data.readers.folders import class_folders, list_folder
-from imbtune.data.readers.hf_parquet import SHARDS, find_shards, read_shards
+from imbtune.data.readers.folders import find_class_folders
+from imbtune.data.readers.hf_arrow import ARROW_FILES, find_saved_dataset, is_saved_dataset
+from imbtune.data.readers.hf_parquet import SHARDS, check_no_others, find_shards, read_shards
+from imbtune.data.readers.label_tables import find_label_tables
 from imbtune.data.readers.npz import read_npz
+from imbtune.data.readers.source_data import SourceData
+from imbtune.data.readers.split_names import choose_splits, quoted
 from imbtune.data.splits import Dataset, Images, Preprocessing, share_counts, standard_pad
 from imbtune.errors import DataError
 from imbtune.registry import Knob
-
-TEST_NAMES = ("test", "validation", "valid", "val")  # names of a test set; the first one counts
 
 Size = Annotated[
     int, Knob("scale and crop images to a square of this many pixels; 0: all have one size", 0)
@@ -35,7 +38,7 @@ TestShare = Annotated[
 
 @datasets.register(
     "folder",
-    help="your image files: --data has train/CLASS/ and test/CLASS/, or only CLASS/",
+    help="your image files: --data has train/CLASS/ and test/CLASS/, only CLASS/, or a CSV file",
     defaults={"profile": "as_is"},
 )
 @from_files("*")
@@ -46,29 +49,28 @@ def folder(
     test_share: TestShare = 0.2,
     subset_seed: SubsetSeed = 0,
 ) -> Dataset:
-    """Image files in one folder per class, or in folders below it.
+    """Image files with labels in CSV files, or in one folder per class or in folders below it.
 
     Raises:
-        DataError: there is no path, no folder of a class, or images cannot be read.
+        DataError: there is no path, labels are missing or unclear, or images cannot be read.
     """
     root = data_source.required_root("folder")
     data_source.root_folder("folder")
-    train, test, notes = _split_folders(root)
-    classes = class_folders(train)
-    if not classes:
-        raise DataError(f"{train} has no folders: it needs a folder of images for each class")
-    splits = [list_folder(train, classes)]
-    splits += [list_folder(test, classes)] if test else []
-    images, more = _decode(splits, size, data_source)
-    return _dataset(images, classes, notes + more, test_share, subset_seed)
+    if is_saved_dataset(root) or find_shards(root)[0]:
+        raise DataError(f"{root} has a data set in Hugging Face files: set data.name=parquet")
+    try:
+        found = find_label_tables(root) or find_class_folders(root)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
+    return _read(found, data_source, size, test_share, subset_seed)
 
 
 @datasets.register(
     "parquet",
-    help="your Hugging Face Parquet: --data has train-*.parquet and maybe test-*.parquet",
+    help="your Hugging Face data: --data has train-*.parquet, or is a folder of save_to_disk",
     defaults={"profile": "as_is"},
 )
-@from_files(*SHARDS)
+@from_files(*SHARDS, *ARROW_FILES)
 def parquet(
     data_source: DataSource,
     *,
@@ -76,22 +78,15 @@ def parquet(
     test_share: TestShare = 0.2,
     subset_seed: SubsetSeed = 0,
 ) -> Dataset:
-    """Encoded images in Parquet files, one or several per split.
+    """Encoded images in Parquet files, one or several per split, or in a saved data set.
 
     Raises:
         DataError: there is no path, no training shard, or files cannot be read.
     """
     root = data_source.required_root("parquet")
     data_source.root_folder("parquet")
-    shards = find_shards(root, "train")
-    if not shards:
-        raise DataError(f"no train-*.parquet in {root}: rename the files of the training set")
-    train, classes = read_shards(shards)
-    splits = [train]
-    if test := find_shards(root, *TEST_NAMES):
-        splits.append(read_shards(test, len(classes))[0])
-    images, notes = _decode(splits, size, data_source)
-    return _dataset(images, classes, notes, test_share, subset_seed)
+    found = find_saved_dataset(root) or _find_parquet(root)
+    return _read(found, data_source, size, test_share, subset_seed)
 
 
 @datasets.register(
@@ -99,7 +94,7 @@ def parquet(
     help="your arrays: --data is a .npz file with x_train, y_train and maybe x_test, y_test",
     defaults={"profile": "as_is"},
 )
-@from_files("*.npz")
+@from_files(any_case("*.npz"))
 def npz(
     data_source: DataSource,
     *,
@@ -114,51 +109,69 @@ def npz(
     """
     path = data_source.required_root("npz")
     if path.is_dir():
-        found = sorted(path.glob("*.npz"))
+        found = [file for file in files_in(path) if file.suffix.lower() == ".npz"]
         if len(found) != 1:
             raise DataError(f"{path} has {len(found)} .npz files: set --data to one file")
         path = found[0]
-    images, classes = read_npz(path, size)
-    return _dataset(images, classes, (), test_share, subset_seed)
+    images, classes, notes = read_npz(path, size)
+    return _dataset(images, classes, notes, str(path), test_share, subset_seed)
 
 
-def _split_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
-    """The folders of the training and the test images, and notes for the user.
+def _find_parquet(root: Path) -> SourceData:
+    """The images of the Parquet files."""
+    shards, others = find_shards(root)
+    if not shards:
+        has = f" (it has {quoted((path.name for path in others), 5)})" if others else ""
+        raise DataError(
+            f"no train-*.parquet in {root}{has}: rename the files of the training set, or set "
+            f"data.name to folder or npz"
+        )
+    check_no_others(others)
 
-    A folder `train` without folders in it is a class of that name.
-    """
-    train = root / "train"
-    if not train.is_dir() or not class_folders(train):
-        return root, None, ()
-    found = [name for name in TEST_NAMES if (root / name).is_dir()]
-    notes = tuple(
-        f"{root / name} is not used: validation images come from the training images"
-        for name in found[1:]
-    )
-    return train, root / found[0] if found else None, notes
+    def describe(split: str) -> Path:
+        return shards[split][0].parent / f"{split}*.parquet"
+
+    train, test, notes = choose_splits(shards, root, describe)
+    return SourceData(read_shards(train), read_shards(test) if test else None, notes)
 
 
-def _decode(
-    splits: list[EncodedImages], size: int, data_source: DataSource
-) -> tuple[list[Images], tuple[str, ...]]:
-    """The images of each split, and notes for the user; DataError if a split is empty."""
-    for split in splits:
-        if not len(split.labels):
-            raise DataError(f"{data_source.root} has a split without images: check the files")
-    return decode_images(splits, TargetShape(crop=size), data_source)
+def _read(
+    found: SourceData, data_source: DataSource, size: int, test_share: float, subset_seed: int
+) -> Dataset:
+    """The data set of the encoded images."""
+    splits, classes, notes = found.matched()
+    images, more = decode_images(splits, TargetShape(crop=size), data_source)
+    return _dataset(images, classes, notes + more, found.train.place, test_share, subset_seed)
 
 
 def _dataset(
     images: list[Images],
     classes: tuple[str, ...],
     notes: tuple[str, ...],
+    place: str,
     test_share: float,
     subset_seed: int,
 ) -> Dataset:
-    """The data set. Where `images` has no test images, some of the training images become them."""
+    """The data set. Where `images` has no test images, some of the training images become them.
+
+    Args:
+        images: the training images, and the test images if there are any.
+        classes: the names of the classes.
+        notes: messages for the user.
+        place: where the training images come from, for messages.
+        test_share: the share of each class for the test set.
+        subset_seed: of the choice of test images.
+
+    Raises:
+        DataError: there is one class only, or a class has too few images.
+    """
     if len(classes) < 2:
-        raise DataError(f"there is only one class, '{classes[0]}': a classifier needs two or more")
-    if len(images) == 1:
+        raise DataError(
+            f"{place} has only one class, '{classes[0]}': a classifier needs two or more"
+        )
+    has_test = len(images) > 1
+    _check_counts(images[0], classes, place, has_test)
+    if not has_test:
         images = split_off_test(images[0], classes, test_share, subset_seed)
         notes += (
             f"the data has no test set: {len(images[1]):,} images, {test_share:g} of each class, "
@@ -170,28 +183,40 @@ def _dataset(
     return Dataset(train, test, classes, preprocessing, notes)
 
 
+def _check_counts(train: Images, classes: tuple[str, ...], place: str, has_test: bool) -> None:
+    """DataError if a class has fewer images than training, validation and test need."""
+    needed = 2 if has_test else 3
+    counts = train.counts(len(classes)).tolist()
+    few = {name: n for name, n in zip(classes, counts, strict=True) if n < needed}
+    if not few:
+        return
+    name, count = next(iter(few.items()))
+    others = f", and so do {len(few) - 1:,} other classes" if len(few) > 1 else ""
+    uses = "training and validation" if has_test else "training, validation and test"
+    mend = "add images" if has_test else "add images, add a test set"
+    raise DataError(
+        f"class '{name}' has {count} image{'s' * (count != 1)} in {place}, but needs {needed}, "
+        f"one each for {uses}{others}: {mend}, or leave the class out"
+    )
+
+
 def split_off_test(
     images: Images, classes: tuple[str, ...], share: float, seed: int
 ) -> list[Images]:
-    """Training and test images: a share of each class, at least one image, is for testing.
+    """Training and test images: a share of each class is for testing.
+
+    It is at least one image, and at least two remain where there are three: one for training, one
+    for validation.
 
     Args:
-        images: all images.
-        classes: the names of the classes, for messages.
+        images: all images, of each class at least two.
+        classes: the names of the classes.
         share: the share, in [0, 1].
         seed: of the random choice.
-
-    Raises:
-        DataError: a class with fewer than two images.
     """
     available_K = images.counts(len(classes))
-    k = int(available_K.argmin())
-    if available_K[k] < 2:
-        raise DataError(
-            f"class '{classes[k]}' has {available_K[k]} image, but needs 2, since the data has "
-            f"no test set: add images, add a test set, or leave the class out"
-        )
+    counts_K = np.minimum(share_counts(share, available_K), np.maximum(available_K - 2, 1))
     is_test, rng = np.zeros(len(images), dtype=bool), np.random.default_rng(seed)
-    for k, n in enumerate(share_counts(share, available_K)):
+    for k, n in enumerate(counts_K):
         is_test[rng.permutation(np.flatnonzero(images.labels == k))[:n]] = True
     return [images.take(np.flatnonzero(~is_test)), images.take(np.flatnonzero(is_test))]

@@ -47,7 +47,8 @@ def compute_metrics(confusion_KK: Ints, counts_K: Ints) -> dict[str, float | Non
     """All metrics of an evaluation, each in [0, 1].
 
     Args:
-        confusion_KK: the confusion matrix; classes without images count only in `macro_f1`.
+        confusion_KK: the confusion matrix. Classes without held-out images have no recall and no
+            F1, so no mean includes them; images that are predicted as such a class are errors.
         counts_K: training images of each class.
 
     Returns:
@@ -55,9 +56,10 @@ def compute_metrics(confusion_KK: Ints, counts_K: Ints) -> dict[str, float | Non
         `macro_f1`, the mean F1 of the classes; `worst_class`, the smallest recall; `many`,
         `medium` and `few`, the mean recall of classes with more than 100, with 20 to 100 and with
         fewer than 20 training images (Liu et al. 2019, arXiv 1904.05160), None where there is no
-        such class.
+        such class with held-out images.
     """
     recall_K = recalls(confusion_KK)
+    defined_K = confusion_KK.sum(1) > 0
     hits_K = np.diag(confusion_KK)
     labelled_and_predicted_K = confusion_KK.sum(1) + confusion_KK.sum(0)
     f1_K = 2 * hits_K / np.maximum(labelled_and_predicted_K, 1)
@@ -67,11 +69,11 @@ def compute_metrics(confusion_KK: Ints, counts_K: Ints) -> dict[str, float | Non
         "few": counts_K < FEW,
     }
     return {
-        "balanced_accuracy": float(np.nanmean(recall_K)),
+        "balanced_accuracy": float(recall_K[defined_K].mean()),
         "accuracy": float(hits_K.sum() / confusion_KK.sum()),
-        "macro_f1": float(f1_K.mean()),
-        "worst_class": float(np.nanmin(recall_K)),
+        "macro_f1": float(f1_K[defined_K].mean()),
+        "worst_class": float(recall_K[defined_K].min()),
     } | {
-        name: float(np.nanmean(recall_K[members])) if members.any() else None
+        name: float(recall_K[members & defined_K].mean()) if (members & defined_K).any() else None
         for name, members in groups.items()
     }

@@ -20,6 +20,7 @@ from data_files import (
     open_folder,
     raises_one_line,
     same,
+    save_to_disk,
     unreadable,
     write_cifar,
     write_split,
@@ -166,6 +167,40 @@ def test_all_files_that_may_be_read_are_known(
     written = {path for path in root.rglob("*") if path.is_file()}
     never_read = {path for path in written if path.relative_to(root).parts[0] in NEVER_READ}
     assert set(cache.source_files(root, vars(datasets[name].make)["files"])) == written - never_read
+
+
+def write_csv(root: Path) -> None:
+    write_folder(root)
+    rows = [f"{path.relative_to(root)},{path.parts[-2]}" for path in sorted(root.rglob("*.png"))]
+    (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
+
+
+def write_saved(root: Path) -> None:
+    save_to_disk(root / "train", make_images([6, 4], 16, 3), ["a", "b"])
+    (root / "dataset_dict.json").write_text('{"splits": ["train"]}')
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("folder", write_csv),
+        ("parquet", write_saved),
+        ("parquet", lambda root: save_to_disk(root, make_images([6, 4], 16, 3), ["a", "b"])),
+    ],
+)
+def test_other_layouts_are_kept_too(
+    name: str, write: Callable[[Path], object], root: Path, made: list[str]
+) -> None:
+    """Until a file changes that was read."""
+    write(root)
+    first, second = (load(name, data_source=DataSource(root)) for _ in range(2))
+    assert equal(first, second) and made == [name]
+    for path in root.rglob("*"):
+        if path.is_file():
+            count = len(made)
+            os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**6))
+            load(name, data_source=DataSource(root))
+            assert len(made) == count + 1, path
 
 
 def change_time(root: Path) -> None:

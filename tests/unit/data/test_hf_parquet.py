@@ -32,6 +32,7 @@ from small_data import make_images
 from imbtune.data.data_source import DataSource
 from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.readers.hf_parquet import find_shards, read_shards
+from imbtune.data.readers.source_data import SourceData
 from imbtune.data.splits import Images
 from imbtune.errors import DataError
 
@@ -46,8 +47,9 @@ def read_images(
     root: Path, split: str, size: tuple[int, int], classes: int
 ) -> tuple[Images, tuple[str, ...]]:
     """One split alone, as RGB."""
-    source, names = read_shards(find_shards(root, split), classes)
-    (images,), _ = decode_images([source], TargetShape(3, size), DataSource(root))
+    shards, _ = find_shards(root)
+    sources, names, _ = SourceData(read_shards(shards[split])).matched(classes)
+    (images,), _ = decode_images(sources, TargetShape(3, size), DataSource(root))
     return images, names
 
 
@@ -121,12 +123,19 @@ def test_class_names_of_another_data_set(tmp_path: Path, names: object) -> None:
     write_shard(tmp_path / TRAIN, FILES, LABELS, names=names)
     write_split(tmp_path, "test", TESTS)
     if isinstance(names, (list, dict)) and names:
-        with raises_one_line(
-            tmp_path / TRAIN, f"names {len(names)} classes, not 10", "right data set"
-        ):
+        with raises_one_line(tmp_path / TRAIN, f"names {len(names)} classes", "from 0 to 9"):
             read("cifar10", tmp_path)
     else:
         assert read("cifar10", tmp_path).classes == tuple("0123456789")
+
+
+def test_published_data_is_matched_by_name(tmp_path: Path) -> None:
+    names = [f"thing {k}" for k in range(10)]
+    write_shard(tmp_path / TRAIN, FILES, LABELS, names=names)
+    labels = (9 - TESTS.labels).tolist()
+    write_shard(tmp_path / TEST, encode_all(TESTS), labels, names=names[::-1])
+    dataset = read("cifar10", tmp_path)
+    assert dataset.classes == tuple(names) and same(dataset.test, TESTS)
 
 
 Break = Callable[[Path], object]
@@ -173,7 +182,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "no image column": (columns(pic=CELLS, label=LABELS), (TRAIN, "['pic', 'label']", "'img'")),
     "no label column": (columns(img=CELLS, y=LABELS), (TRAIN, "['img', 'y']", "'label'")),
     "line break in a column": (columns(**{"a\nb": [1]}), (TRAIN, r"['a\nb']")),
-    "image is bytes": (columns(img=pa.array(FILES), label=LABELS), (TRAIN, "'img'", "binary")),
+    "image is text": (columns(img=["x.png"] * 20, label=LABELS), (TRAIN, "'img'", "string")),
     "image without bytes": (
         columns(img=[{"path": "x"}] * 20, label=LABELS),
         (TRAIN, "'img'", "struct<path: string>", "struct(bytes, path)"),
@@ -188,14 +197,21 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     ),
     "label is text": (
         columns(img=CELLS, label=["cat"] * 20),
-        (TRAIN, "'label'", "string", "whole numbers"),
+        (TEST, "a class without training images", "classes 'cat'", "'0', '1'"),
+    ),
+    "label is a list": (
+        columns(img=CELLS, label=[[1]] * 20),
+        (TRAIN, "'label'", "list<", "whole numbers or strings"),
     ),
     "label is a fraction": (
         columns(img=CELLS, label=[0.5] * 20),
-        (TRAIN, "'label'", "double", "whole numbers"),
+        (TRAIN, "label 0.5", "whole numbers or strings"),
     ),
     "label is null": (shard(labels=label(3, None)), (TRAIN, "'label'", "has 1 null values")),
-    "label is negative": (shard(labels=label(3, -1)), ("from -1 to 9", "0 to 9")),
+    "label is negative": (
+        shard(labels=label(3, -1)),
+        (TRAIN, "1 image with the label -1", "no label"),
+    ),
     "label is too large": (shard(labels=label(3, 10)), ("from 0 to 10", "0 to 9")),
     "a class is missing": (
         shard(labels=[k % 9 for k in LABELS]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ from small_data import make_images
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from imbtune.data.imbalance import Imbalance
-from imbtune.data.load import data_root, datasets
-from imbtune.data.splits import Images, final_splits
+from imbtune.data.load import DataSource, data_root, datasets
+from imbtune.data.splits import Dataset, Images, final_splits
 from imbtune.errors import ConfigError, DataError
 
 # Images of each class, 1,797 in all
@@ -219,6 +221,56 @@ def test_given_folder_is_never_downloaded_to(
     with pytest.raises(DataError):
         read("cifar10", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+MADE = Dataset(TRAIN, TEST, tuple(TEN), read("digits").preprocessing)
+WRONG_DATA: dict[str, tuple[Dataset, tuple[str, ...]]] = {
+    "shape": (
+        replace(MADE, test=Images(TEST.array()[:, :1], TEST.labels)),
+        ("training images of the shape (3, 32, 32)", "test images of the shape (1, 32, 32)"),
+    ),
+    "large label": (
+        replace(MADE, train=Images(TRAIN.pixels, TRAIN.labels * 10**12)),
+        ("training labels from 0 to 9000000000000", "outside of its 10 classes"),
+    ),
+    "negative label": (
+        replace(MADE, test=Images(TEST.pixels, TEST.labels - 1)),
+        ("test labels from -1 to 8", "outside of its 10 classes"),
+    ),
+    "training class": (
+        replace(MADE, train=Images(TRAIN.pixels, TRAIN.labels % 9)),
+        ("no training image of 1 of its 10 classes ('thing 9')", "check the files"),
+    ),
+    "no image": (replace(MADE, test=TEST.take(np.arange(0))), ("no test images",)),
+}
+
+
+@pytest.fixture
+def give() -> Iterator[Callable[[Dataset], None]]:
+    """Makes a loader of the user's, `mine`, return a data set."""
+
+    def give(dataset: Dataset) -> None:
+        @datasets.register("mine", help="a test's")
+        def mine(data_source: DataSource) -> Dataset:
+            assert data_source.root is None
+            return dataset
+
+    yield give
+    del datasets._parts["mine"]
+
+
+@pytest.mark.parametrize("what", WRONG_DATA)
+def test_data_of_a_users_loader_is_checked(what: str, give: Callable[[Dataset], None]) -> None:
+    dataset, parts = WRONG_DATA[what]
+    give(dataset)
+    with raises_one_line("data set 'mine' has", *parts):
+        read("mine")
+
+
+def test_test_set_of_a_users_loader_may_lack_a_class(give: Callable[[Dataset], None]) -> None:
+    give(replace(MADE, test=TEST.take(np.arange(8))))
+    (note,) = read("mine").notes
+    assert "no test image of 2 of its 10 classes ('thing 8', 'thing 9')" in note
 
 
 def test_labels_that_leave_out_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,10 +71,32 @@ def test_groups_are_many_over_100_medium_and_few_under_20(
 def test_a_class_without_held_out_images_is_left_out_of_recall() -> None:
     confusion_KK = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 2]])
     assert np.isnan(recalls(confusion_KK)[1])
-    figures = compute_metrics(confusion_KK, np.array([200, 10, 10]))
+    figures = compute_metrics(confusion_KK, np.array([200, 50, 10]))
+    assert figures["medium"] is None
+    assert figures["macro_f1"] == pytest.approx((6 / 9 + 4 / 6) / 2)
     assert figures["balanced_accuracy"] == pytest.approx((0.75 + 0.5) / 2)
     assert figures["worst_class"] == pytest.approx(0.5)
     assert figures["few"] == pytest.approx(0.5)
+
+
+@given(confusions(), st.data())
+def test_classes_without_held_out_images_do_not_count(
+    confusion_KK: Ints, data: st.DataObject
+) -> None:
+    """The metrics are those over the other classes; a prediction of such a class is an error."""
+    k = len(confusion_KK)
+    empty = data.draw(st.integers(0, k - 1))
+    confusion_KK[empty] = 0
+    others = [i for i in range(k) if i != empty]
+    labels, predicted = predictions(confusion_KK)
+    figures = compute_metrics(confusion_KK, np.where(np.arange(k) == empty, 5, 50))
+    recall_K = recall_score(labels, predicted, labels=others, average=None, zero_division=0)
+    f1 = f1_score(labels, predicted, labels=others, average="macro", zero_division=0)
+    assert np.isnan(recalls(confusion_KK)[empty]) and figures["few"] is None
+    assert figures["balanced_accuracy"] == pytest.approx(recall_K.mean())
+    assert figures["worst_class"] == pytest.approx(recall_K.min())
+    assert figures["macro_f1"] == pytest.approx(f1)
+    assert figures["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
 
 
 def test_every_objective_is_a_figure() -> None:

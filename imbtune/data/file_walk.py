@@ -1,0 +1,88 @@
+"""Files below a folder, without hidden ones, and without following links in circles."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# Made by operating systems and tools, lower case. Names that start with a dot are hidden, too.
+TOOL_FOLDERS = {
+    *("__macosx", "__pycache__", "@eadir", "@recycle", "@recently-snapshot", "#recycle"),
+    *("#snapshot", "$recycle.bin", "system volume information", "lost+found"),
+}
+TOOL_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether the user did not make the file or folder: hidden ones, and those of tools."""
+    return name.startswith(".") or name.lower() in TOOL_FOLDERS | TOOL_FILES
+
+
+def any_case(pattern: str) -> str:
+    """A glob pattern that matches in upper and lower case."""
+    return "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in pattern)
+
+
+def folders_in(root: Path) -> list[Path]:
+    """The folders directly in `root`, sorted by name, without hidden ones.
+
+    Raises:
+        OSError: `root` cannot be read.
+    """
+    return sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
+
+
+def files_in(root: Path) -> list[Path]:
+    """The files directly in `root`, sorted by name, without hidden ones.
+
+    Raises:
+        OSError: `root` cannot be read.
+    """
+    return sorted(p for p in root.iterdir() if p.is_file() and not is_hidden(p.name))
+
+
+def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
+    """All files in the folder and below, without hidden files and folders.
+
+    Links to folders are followed, but each folder is entered once, and never one that contains
+    `folder`: such a link would list the same files again and again. Links to files that lead
+    nowhere are listed, links that lead to themselves are not.
+
+    Args:
+        folder: where to start.
+        not_into: resolved paths of folders that links may not lead into.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    start = folder.resolve()
+    entered = {start, *start.parents, *not_into}
+    waiting = [folder]
+    while waiting:
+        below = waiting.pop()
+        with os.scandir(below) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = below / entry.name
+                if is_hidden(entry.name):
+                    continue
+                is_link = entry.is_symlink()
+                if path.is_dir() if is_link else entry.is_dir():
+                    target = path.resolve()
+                    if target not in entered:
+                        entered.add(target)
+                        waiting.append(path)
+                elif not _is_circular(path) if is_link else entry.is_file():
+                    yield path
+
+
+def _is_circular(link: Path) -> bool:
+    """Whether the link leads to itself."""
+    try:
+        link.resolve(strict=True)
+    except RuntimeError:  # up to Python 3.12
+        return True
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False

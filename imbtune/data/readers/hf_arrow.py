@@ -1,0 +1,96 @@
+"""Images in a folder that `save_to_disk` of the library `datasets` wrote.
+
+It has `state.json`, `dataset_info.json` and Arrow files; or `dataset_dict.json` and such a folder
+for each split. The library itself is not needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from imbtune.data.readers.hf_tables import read_table
+from imbtune.data.readers.source_data import SourceData, SourceSplit, joined
+from imbtune.data.readers.split_names import choose_splits, quoted, split_of
+from imbtune.errors import DataError
+
+# All files that are read
+ARROW_FILES = ("*.arrow", "*.json", "*/*.arrow", "*/*.json")
+
+
+def is_saved_dataset(root: Path) -> bool:
+    """Whether `save_to_disk` wrote the folder."""
+    return (root / "state.json").is_file() or (root / "dataset_dict.json").is_file()
+
+
+def find_saved_dataset(root: Path) -> SourceData | None:
+    """The images of a folder that `save_to_disk` wrote; None where it is none.
+
+    Raises:
+        DataError: files are missing or broken, or a split has another name.
+    """
+    if not is_saved_dataset(root):
+        return None
+    if (root / "state.json").is_file():
+        return SourceData(_read_split(root))
+    names = _read_json(root / "dataset_dict.json").get("splits", [])
+    if other := [name for name in names if not split_of(str(name))]:
+        raise DataError(
+            f"{root} has the splits {quoted(names)}, and {quoted(other)} is no name of a split "
+            f"(train, test, val, …): save the data set without it, or rename it"
+        )
+    train, test, notes = choose_splits({str(name): root / str(name) for name in names}, root)
+    return SourceData(_read_split(train), _read_split(test) if test else None, notes)
+
+
+def _read_split(folder: Path) -> SourceSplit:
+    """The images of a saved data set without splits."""
+    state = _read_json(folder / "state.json")
+    info = _read_json(folder / "dataset_info.json")
+    if state.get("_indices_data_files") or state.get("_indices_files"):
+        raise DataError(
+            f"{folder} has a selection of rows: call flatten_indices() and save it again"
+        )
+    paths = [folder / str(file["filename"]) for file in state.get("_data_files", [])]
+    if not paths:
+        raise DataError(f"{folder} is a split without images: save it again")
+    return joined([_read_arrow(path, info) for path in paths])
+
+
+def _read_arrow(path: Path, info: Mapping[str, Any]) -> SourceSplit:
+    """The images of one Arrow file, of which `info` describes the columns."""
+    try:
+        with pa.OSFile(str(path)) as source:
+            table = _table(source)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is not a complete Arrow file ({reason}): get it again") from error
+    if "features" in info:
+        about = json.dumps({"info": {"features": info["features"]}})
+        table = table.replace_schema_metadata({"huggingface": about})
+    return read_table(table, path)
+
+
+def _table(source: pa.NativeFile) -> pa.Table:
+    """The table of a stream, or of a file of Arrow's file format."""
+    try:
+        with pa.ipc.open_stream(source) as stream:
+            return stream.read_all()
+    except pa.ArrowInvalid:
+        source.seek(0)
+        with pa.ipc.open_file(source) as file:
+            return file.read_all()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path} ({error}): save the data set again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a description of a data set: save the data set again")
+    return content

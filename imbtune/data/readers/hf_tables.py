@@ -1,0 +1,140 @@
+"""Images and labels in the columns of a Hugging Face table, from Parquet or Arrow files.
+
+An image is an encoded file: a struct column with `bytes`, or a column of bytes. The columns are
+found by the features in the schema's metadata, and by their usual names. Labels are whole numbers,
+also as floats, with class names in the metadata or without; or strings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imbtune.data.readers.labels import Labels, labels_from_array, labels_from_positions
+from imbtune.data.readers.source_data import SourceSplit
+from imbtune.errors import DataError
+
+# Names of columns, in any case; earlier ones take precedence
+IMAGE_COLUMNS = ("img", "image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "content")
+LABEL_COLUMNS = (
+    *("label", "fine_label", "labels", "class", "class_name", "label_name", "category", "target"),
+    "cls",
+)
+
+JsonObject = Mapping[str, object]
+
+
+def find_columns(schema: pa.Schema, path: Path) -> tuple[str, str]:
+    """The names of the columns of images and labels.
+
+    Raises:
+        DataError: there are none.
+    """
+    features = _features(schema)
+
+    def find(names: tuple[str, ...], feature: str) -> str | None:
+        lower: dict[str, str] = {name.lower(): name for name in reversed(schema.names)}
+        if found := next((lower[name] for name in names if name in lower), None):
+            return found
+        typed: list[str] = [key for key in schema.names if _type_of(features.get(key)) == feature]
+        return typed[0] if len(typed) == 1 else None
+
+    image, label = find(IMAGE_COLUMNS, "Image"), find(LABEL_COLUMNS, "ClassLabel")
+    if image is None or label is None:
+        raise DataError(
+            f"{path} has the columns {schema.names}: it needs "
+            f"'{IMAGE_COLUMNS[0]}' (or '{IMAGE_COLUMNS[1]}') and '{LABEL_COLUMNS[0]}'"
+        )
+    return image, label
+
+
+def read_table(table: pa.Table, path: Path) -> SourceSplit:
+    """The images and labels of one file's table, which may have further columns.
+
+    Raises:
+        DataError: a column has the wrong type, a label is null, or there is no row.
+    """
+    image, label = find_columns(table.schema, path)
+    if not len(table):
+        raise DataError(f"{path} has no rows: get it again")
+    if nulls := table.column(label).null_count:
+        raise DataError(f"column '{label}' of {path} has {nulls} null values: get the file again")
+    files = _image_bytes(table.column(image), f"column '{image}' of {path}")
+    labels = _labels(table, label, path)
+    return SourceSplit(files, False, (labels,), lambda i: f"{path}, row {i}")
+
+
+def _image_bytes(column: pa.ChunkedArray, what: str) -> pa.LargeBinaryArray:
+    """The encoded files of a column; an empty one, which cannot be read, where there is none."""
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        if _holds_bytes(column.type.field("bytes").type):
+            return _filled(pc.struct_field(column, "bytes"))
+    elif _holds_bytes(column.type):
+        return _filled(column)
+    raise DataError(
+        f"{what} is {str(column.type)!r}: it must be bytes of image files, or struct(bytes, path)"
+    )
+
+
+def _filled(column: pa.ChunkedArray) -> pa.LargeBinaryArray:
+    return pc.fill_null(column.cast(pa.large_binary()), b"").combine_chunks()
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
+
+
+def _labels(table: pa.Table, label: str, path: Path) -> Labels:
+    """The labels of a column by name.
+
+    Raises:
+        DataError: a type that is no label, or a value that is not valid.
+    """
+    column, place = table.column(label), f"{path}"
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_integer(column.type):
+        values = column.to_numpy()
+        if names := _class_names(table.schema, label):
+            return labels_from_positions(values.astype(np.int64), names, place)
+        return labels_from_array(values, place)
+    kinds = (pa.types.is_floating, pa.types.is_boolean)
+    if any(is_kind(column.type) for is_kind in kinds):
+        return labels_from_array(column.to_numpy(), place)
+    texts = (pa.types.is_string, pa.types.is_large_string, _holds_bytes)
+    if any(is_kind(column.type) for is_kind in texts):
+        return labels_from_array(np.array(column.to_pylist(), dtype=object), place)
+    raise DataError(
+        f"column '{label}' of {path} is {column.type}: it must be whole numbers or strings"
+    )
+
+
+def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
+    """The class names in Hugging Face's metadata; empty if there are none."""
+    feature = _features(schema).get(label)
+    names = feature.get("names") if isinstance(feature, Mapping) else None
+    if not isinstance(names, list | dict):
+        return ()
+    return tuple(str(name) for name in names)
+
+
+def _features(schema: pa.Schema) -> JsonObject:
+    """Hugging Face's description of the columns; empty if there is none."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _type_of(feature: object) -> object:
+    return feature.get("_type") if isinstance(feature, Mapping) else None

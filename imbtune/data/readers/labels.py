@@ -1,0 +1,274 @@
+"""Labels as names of classes, so that they mean the same in every file of a data set.
+
+Files number their classes differently: the test set may lack a class, or list the classes in
+another order. So each reader gives its labels as :class:`Labels`, names with positions in them,
+and :func:`match_labels` joins them by name.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imbtune.data.images import Array, Ints
+from imbtune.data.readers.split_names import plural, quoted
+from imbtune.errors import DataError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one file or folder.
+
+    Args:
+        names: the names of classes, each once.
+        index: the position of each image's class in `names`, int64 (N,).
+        place: the file or folder, for messages.
+        listed: the file has a list of names, such as Hugging Face's ClassLabel, whose order counts
+            and which may name classes without images.
+        numbers: the names are the file's whole numbers, which can be positions in the list of
+            another file.
+        folders: each name is a folder in `place`.
+    """
+
+    names: tuple[str, ...]
+    index: Ints
+    place: str
+    listed: bool = False
+    numbers: bool = False
+    folders: bool = False
+
+    def used(self) -> list[str]:
+        """The names that have images, in their order."""
+        return [self.names[k] for k in np.unique(self.index)]
+
+    def describe(self, name: str) -> str:
+        """One class, for messages."""
+        return f"{self.place}/{name}" if self.folders else f"class '{name}' of {self.place}"
+
+
+def labels_from_numbers(values: Ints, place: str) -> Labels:
+    """Labels that are whole numbers: classes are named by them, in their order.
+
+    Raises:
+        DataError: a negative number.
+    """
+    numbers, index = np.unique(values, return_inverse=True)
+    if len(numbers) and numbers[0] < 0:
+        _refuse_negative(values[values < 0], place)
+    names = tuple(str(number) for number in numbers.tolist())
+    return Labels(names, index.astype(np.int64), place, numbers=True)
+
+
+def labels_from_positions(values: Ints, names: tuple[str, ...], place: str) -> Labels:
+    """Labels that are positions in a list of names.
+
+    Raises:
+        DataError: a name is in the list twice, or a label is no position.
+    """
+    if len(set(names)) < len(names):
+        raise DataError(f"{place} lists a class name twice: {quoted(names)}: name each class once")
+    if len(values) and values.min() == -1:
+        _refuse_negative(values[values < 0], place)
+    if len(values) and (values.min() < 0 or values.max() >= len(names)):
+        raise DataError(
+            f"labels of {place} are from {values.min()} to {values.max()}, and it names "
+            f"{len(names)} classes: they need labels from 0 to {len(names) - 1}"
+        )
+    return Labels(names, values.astype(np.int64), place, listed=True)
+
+
+def labels_from_texts(values: Sequence[str], place: str, numeric: bool = False) -> Labels:
+    """Labels that are strings: classes in alphabetical order.
+
+    Args:
+        values: the label of each image.
+        place: the file, for messages.
+        numeric: the file has no types, so strings that are all whole numbers are numbers.
+    """
+    names = sorted(set(values))
+    if numeric and all(re.fullmatch(r"[+-]?\d{1,18}(\.0*)?", name) for name in names):
+        numbers = [int(value.partition(".")[0]) for value in values]
+        return labels_from_numbers(np.array(numbers, dtype=np.int64), place)
+    position = {name: k for k, name in enumerate(names)}
+    index = np.array([position[value] for value in values], dtype=np.int64)
+    return Labels(tuple(names), index, place)
+
+
+def labels_from_array(values: Array, place: str) -> Labels:
+    """Labels of any type: whole numbers, also as floats or booleans, strings, or bytes.
+
+    Raises:
+        DataError: fractions, NaN, or another type.
+    """
+    if values.dtype.kind == "f":
+        wrong = values[~(np.abs(values) < 2**62) | (values != np.rint(values))]  # NaN is, too
+        if len(wrong):
+            raise DataError(
+                f"{place} has the label {wrong[0]:g}: save classes as whole numbers or strings"
+            )
+        values = values.astype(np.int64)
+    if values.dtype.kind in "iu":
+        return labels_from_numbers(values, place)
+    if values.dtype.kind in "bOUS":
+        return labels_from_texts([_text(value) for value in values.tolist()], place)
+    raise DataError(f"the labels of {place} are {values.dtype}: save whole numbers or strings")
+
+
+def match_labels(
+    train: Sequence[Labels], test: Sequence[Labels] = (), classes: int | None = None
+) -> tuple[tuple[str, ...], Ints, Ints, tuple[str, ...]]:
+    """The classes, which are those of the training images, and the labels as positions in them.
+
+    Args:
+        train: the labels of each file of the training set.
+        test: the labels of each file of the test set.
+        classes: the number of classes of a published data set. Then labels may be their numbers
+            from 0 on, and classes without images are not left out. None: any number.
+
+    Returns:
+        The names of the classes; training and test labels, int64; and notes for the user.
+
+    Raises:
+        DataError: a test image has a class without training images, two names differ only in
+            spelling, numbers cannot be matched with names, or there are not `classes` classes.
+    """
+    (train, test), notes = _named([list(train), list(test)], classes)
+    names = list(dict.fromkeys(name for part in train for name in part.names))
+    if not any(part.listed for part in train):
+        numbers = all(part.numbers for part in train)
+        names.sort(key=(lambda name: int(name)) if numbers else None)
+        if numbers and names != [str(k) for k in range(len(names))]:
+            notes += (
+                f"{train[0].place} has the labels {quoted(names, 6)}, which are not all whole "
+                f"numbers from 0 on: the classes have these names (check that none is missing)",
+            )
+    used = {name for part in train for name in part.used()}
+    if not classes and (empty := [name for name in names if name not in used]):
+        names = [name for name in names if name in used]
+        notes += (
+            f"{train[0].place} names classes without training images, which are left out: "
+            f"{quoted(empty)}",
+        )
+    positions = _positions(names, train[0])
+    train_labels = [_relabel(part, positions, train) for part in train]
+    test_labels = [_relabel(part, positions, train) for part in test]
+    if classes and len(names) != classes:
+        has = (
+            f"has {len(names)} class folders" if train[0].folders else f"names {len(names)} classes"
+        )
+        raise DataError(f"{train[0].place} {has}, not {classes}: is it the right data set?")
+    notes += _spelling_notes(names, positions, test)
+    return tuple(names), _joined(train_labels), _joined(test_labels), notes
+
+
+def _named(
+    splits: list[list[Labels]], classes: int | None
+) -> tuple[list[list[Labels]], tuple[str, ...]]:
+    """The labels, with numbers replaced by names where other files list the names.
+
+    Without a list, the numbers of a data set with a known number of classes are its names.
+
+    Raises:
+        DataError: the lists of the other files differ.
+    """
+    every = [part for split in splits for part in split]
+    listed = [part for part in every if part.listed]
+    numbered = [part for part in every if part.numbers]
+    if not numbered or not (listed or classes):
+        return splits, ()
+    names = listed[0].names if listed else tuple(str(k) for k in range(classes or 0))
+    if other := next((part for part in listed if part.names != names), None):
+        raise DataError(
+            f"{numbered[0].place} has numbers as labels, and the class names of other files differ "
+            f"({listed[0].place}: {quoted(names)}; {other.place}: {quoted(other.names)}): save "
+            f"the class names in every file"
+        )
+
+    def name(part: Labels) -> Labels:
+        if not part.numbers:
+            return part
+        values = np.array([min(int(number), 2**62) for number in part.names], dtype=np.int64)
+        return labels_from_positions(values[part.index], names, part.place)
+
+    named = [[name(part) for part in split] for split in splits]
+    if not listed:
+        return named, ()
+    note = (
+        f"{numbered[0].place} has numbers as labels and no class names: they are positions in the "
+        f"class names of {listed[0].place}"
+    )
+    return named, (note,)
+
+
+def _positions(names: list[str], part: Labels) -> dict[str, int]:
+    """The position of each name, by its key.
+
+    Raises:
+        DataError: two names have the same key.
+    """
+    positions: dict[str, int] = {}
+    for k, name in enumerate(names):
+        other = positions.setdefault(spelling_key(name), k)
+        if other != k:
+            raise DataError(
+                f"{part.place} has the classes '{names[other]}' and '{name}', which differ only "
+                f"in case, spaces or Unicode form: join them, or rename one"
+            )
+    return positions
+
+
+def spelling_key(name: str) -> str:
+    """What two spellings of one class name have in common.
+
+    The case of a single character counts: letters to be recognised are such classes.
+    """
+    name = unicodedata.normalize("NFC", name.strip())
+    return name.casefold() if len(name) > 1 else name
+
+
+def _relabel(part: Labels, positions: dict[str, int], train: Sequence[Labels]) -> Ints:
+    """The labels as positions in the classes; DataError for a class without training images."""
+    place = np.array([positions.get(spelling_key(name), -1) for name in part.names], np.int64)
+    labels = place[part.index] if len(part.index) else part.index
+    if len(labels) and labels.min() < 0:
+        name = part.names[int(part.index[labels.argmin()])]
+        trained = sorted({name for other in train for name in other.used()})
+        raise DataError(
+            f"{part.describe(name)} is a class without training images: training images have the "
+            f"classes {quoted(trained)}, these have {quoted(part.used())}: rename the classes, "
+            f"move the images away, or add training images"
+        )
+    return labels
+
+
+def _spelling_notes(
+    names: list[str], positions: dict[str, int], test: Sequence[Labels]
+) -> tuple[str, ...]:
+    """A note for each test class that the training set spells differently."""
+    other = {
+        name: part.describe(name) for part in test for name in part.used() if name not in names
+    }
+    return tuple(
+        f"{place} is taken for the class '{names[positions[spelling_key(name)]]}'"
+        for name, place in other.items()
+    )
+
+
+def _joined(labels: list[Ints]) -> Ints:
+    return np.concatenate([np.empty(0, np.int64), *labels])
+
+
+def _refuse_negative(values: Ints, place: str) -> None:
+    raise DataError(
+        f"{place} has {plural(values)} with the label {values[0]}, which usually means that there "
+        f"is no label: leave these images out, or number the classes from 0"
+    )
+
+
+def _text(value: object) -> str:
+    """A label as a string."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,101 @@
+"""What the name of a folder, a file or a column's value says about a split.
+
+Names are compared in lower case, and words such as "set" or "images" do not matter: `Train`,
+`training_set` and `train-images` are all the training set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import TypeVar
+
+from imbtune.errors import DataError
+
+TRAIN, TEST, VALIDATION = "training", "test", "validation"
+SPELLINGS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), VALIDATION),
+}
+# Words beside the split's own; also joined to it, as in `trainset`
+OTHER_WORDS = "dataset|data|set|split|images|image|imgs|img|labels|label|annotations|metadata|seg"
+
+ItemT = TypeVar("ItemT")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name names: TRAIN, TEST, VALIDATION, or None for any other name."""
+    kinds = {SPELLINGS.get(word) for word in _words(name)}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def is_container(name: str) -> bool:
+    """Whether a folder's name says nothing about its images, as `images` or `data`."""
+    return not _words(name)
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case, without OTHER_WORDS."""
+    words = re.findall(r"[^\W\d_]+", name.casefold())
+    return [part for word in words if (part := re.sub(f"({OTHER_WORDS})$", "", word))]
+
+
+def choose_splits(
+    found: Mapping[str, ItemT], place: Path, describe: Callable[[str], object] | None = None
+) -> tuple[ItemT, ItemT | None, tuple[str, ...]]:
+    """The training set, the test set and notes for the user.
+
+    Validation data is the test set where there is no other. Beside a test set it is not used:
+    imbtune takes validation images from the training images.
+
+    Args:
+        found: the data of each split by its name on disk. Every name names a split.
+        place: where the splits were found, for messages.
+        describe: the split of a name, for messages; None: its path in `place`.
+
+    Raises:
+        DataError: there is no training set, or two of one kind.
+    """
+    describe = describe or (lambda name: place / name)
+    by_kind: dict[str, list[str]] = {TRAIN: [], TEST: [], VALIDATION: []}
+    for name in found:
+        by_kind[split_of(name) or ""].append(name)
+    for kind, names in by_kind.items():
+        if len(names) > 1 and (kind != VALIDATION or not by_kind[TEST]):
+            raise DataError(
+                f"{place} has several {kind} sets, {quoted(names)}: join them, or move one away"
+            )
+    if not by_kind[TRAIN]:
+        raise DataError(
+            f"{place} has {quoted(found)}, but no training set: name the training data 'train'"
+        )
+    train = found[by_kind[TRAIN][0]]
+    if by_kind[TEST]:
+        notes = tuple(
+            f"{describe(name)} is not used: there is a test set, and validation images come from "
+            f"the training images"
+            for name in by_kind[VALIDATION]
+        )
+        return train, found[by_kind[TEST][0]], notes
+    if by_kind[VALIDATION]:
+        (name,) = by_kind[VALIDATION]
+        note = (
+            f"{describe(name)} is the test set, since there is no other; validation images come "
+            f"from the training images"
+        )
+        return train, found[name], (note,)
+    return train, None, ()
+
+
+def plural(items: Sized, noun: str = "image") -> str:
+    """How many items there are, as in `1 image` and `1,200 images`."""
+    return f"{len(items):,} {noun}{'s' * (len(items) != 1)}"
+
+
+def quoted(names: Iterable[object], most: int = 20) -> str:
+    """Names for a message: 'a', 'b' and, after `most` of them, how many there are."""
+    listed: Sequence[object] = list(names)
+    more = f", … ({len(listed):,} in all)" if len(listed) > most else ""
+    return ", ".join(f"'{name}'" for name in listed[:most]) + more

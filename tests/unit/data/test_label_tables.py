@@ -1,0 +1,266 @@
+"""Labels in CSV files beside images: what a row can look like, and what is told or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import encode, raises_one_line, read
+from small_data import make_images
+
+from imbtune.data.splits import Dataset, Images
+
+WORDS = ["ape", "bee", "cat", "ape", "bee", "cat", "ape", "bee", "cat", "ape", "ape", "bee"]
+IMAGES = make_images([12], 6, 3)
+
+
+def write_images(folder: Path, name: str = "{}.png", first: int = 0) -> Path:
+    """Twelve images, of which each has other pixels."""
+    for i, pixels in enumerate(IMAGES.array()[first:], first):
+        path = folder / name.format(i)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(pixels))
+    return folder
+
+
+def write_csv(path: Path, header: str, row: str, words: list[str] = WORDS) -> None:
+    """A row per image, from its number, `{i}`, and its class, `{word}`."""
+    rows = [row.format(i=i, word=word) for i, word in enumerate(words)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *rows] if header else rows) + "\n")
+
+
+def found(*parts: Images, classes: tuple[str, ...]) -> dict[int, str]:
+    """The class of each image, by the image's number."""
+    number = {pixels.tobytes(): i for i, pixels in enumerate(IMAGES.array())}
+    return {
+        number[pixels.tobytes()]: classes[k]
+        for images in parts
+        for pixels, k in zip(images.array(), images.labels, strict=True)
+    }
+
+
+def all_found(dataset: Dataset) -> dict[int, str]:
+    return found(dataset.train, dataset.test, classes=dataset.classes)
+
+
+EXPECTED = dict(enumerate(WORDS))
+
+
+@pytest.mark.parametrize(
+    ("images", "csv", "header", "row"),
+    [
+        ("images/{}.png", "labels.csv", "filename,label", "{i}.png,{word}"),
+        ("{}.png", "labels.csv", "filename,label", "{i}.png,{word}"),
+        ("images/{}.png", "labels.csv", "file_name,class", "images/{i}.png,{word}"),
+        ("images/{}.PNG", "labels.csv", "Image ID;Target", "images\\{i}.png;{word}"),
+        ("deep/er/{}.png", "Labels.TSV", "index\tPath\tlabel", "0\t./er/{i}.png\t{word}"),
+        ("img/{}.png", "y.csv", "id,breed", "{i},{word}"),
+        ("img/{}.png", "y.csv", "photo,label", "{i}.png,{word}"),
+        ("img/{}.png", "y.csv", "", "{i}.png,{word}"),
+        ("img/{}.png", "y.csv", '"image","label","by"', '"{i}.png","{word}","Ann, Bob"'),
+        ("img/{}.png", "y.csv", "path,label", "/home/ann/data/img/{i}.png, {word} "),
+        ("img/{}.png", "train.csv", "name,label", "{i}.png,{word}"),
+        ("train/{}.png", "train/labels.csv", "filename,label", "{i}.png,{word}"),
+        ("train/images/{}.png", "train/labels.csv", "filename,label", "{i}.png,{word}"),
+    ],
+)
+def test_rows_name_images_in_many_ways(
+    tmp_path: Path, images: str, csv: str, header: str, row: str
+) -> None:
+    write_images(tmp_path, images)
+    write_csv(tmp_path / csv, header, row)
+    dataset = read("folder", tmp_path)
+    assert dataset.classes == ("ape", "bee", "cat") and all_found(dataset) == EXPECTED
+    assert dataset.notes[0] == f"labels come from {tmp_path / csv}"
+    assert "the data has no test set" in dataset.notes[1] and len(dataset.notes) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_windows(tmp_path: Path, encoding: str) -> None:
+    write_images(tmp_path / "images", "é{}.png")
+    text = "filename,label\r\n" + "".join(f"e\u0301{i}.png,{w}\r\n" for i, w in EXPECTED.items())
+    (tmp_path / "labels.csv").write_bytes(text.encode(encoding))
+    assert all_found(read("folder", tmp_path)) == EXPECTED
+
+
+def test_numbers_are_in_their_order_and_match_in_all_files(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    write_csv(tmp_path / "train.csv", "filename,label", "{i}.png,{word}", ["10", "9", "0"] * 3)
+    (tmp_path / "test.csv").write_text("filename,label\n9.png,9.0\n10.png,10.0\n11.png,0.0\n")
+    dataset = read("folder", tmp_path)
+    assert dataset.classes == ("0", "9", "10")
+    assert dataset.test.labels.tolist() == [1, 2, 0]
+
+
+def test_a_file_for_each_split(tmp_path: Path) -> None:
+    """Files of the same name in both folders: each CSV file means its own."""
+    for split, first in (("Train", 0), ("Test", 6)):
+        write_images(tmp_path / split, first=first)
+        names = "".join(f"{i}.png,{WORDS[i]}\n" for i in range(first, 12 if first else 9))
+        (tmp_path / f"{split.lower()}_labels.csv").write_text(f"filename,label\n{names}")
+    dataset = read("folder", tmp_path)
+    train = found(dataset.train, classes=dataset.classes)
+    test = found(dataset.test, classes=dataset.classes)
+    assert train == {i: WORDS[i] for i in range(9)}
+    assert test == {i: WORDS[i] for i in range(6, 12)}
+    assert dataset.notes[0].endswith("train_labels.csv, " + str(tmp_path / "test_labels.csv"))
+    assert "not used, since no CSV file has their label: 3 images" in dataset.notes[1]
+
+
+def test_column_of_splits(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    splits = ["Train"] * 7 + ["val"] * 2 + ["TEST"] * 3
+    rows = [f"{i}.png,{WORDS[i]},{split}\n" for i, split in enumerate(splits)]
+    (tmp_path / "all.csv").write_text(
+        "filename,label,Split\n" + "".join(rows).replace("6.png,ape", "6.png,cat")
+    )
+    dataset = read("folder", tmp_path)
+    assert sorted(found(dataset.train, classes=dataset.classes)) == list(range(7))
+    assert sorted(found(dataset.test, classes=dataset.classes)) == [9, 10, 11]
+    _, val, missing = dataset.notes
+    assert val.startswith(f"the split 'val' of {tmp_path}/all.csv is not used")
+    assert "no test image of 1 of its 3 classes ('cat')" in missing
+
+
+def test_images_without_a_row_are_counted_and_named(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    write_csv(tmp_path / "labels.csv", "filename,label", "{i}.png,{word}", WORDS[:10])
+    dataset = read("folder", tmp_path)
+    assert sorted(all_found(dataset)) == list(range(10))
+    assert dataset.notes[1].endswith(
+        f": 2 images, {tmp_path}/images/10.png, {tmp_path}/images/11.png"
+    )
+
+
+def test_a_repeated_row_counts_once(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    write_csv(tmp_path / "labels.csv", "filename,label", "{i}.png,{word}\n{i}.png,{word}")
+    dataset = read("folder", tmp_path)
+    assert len(dataset.train) + len(dataset.test) == 12
+
+
+def test_missing_images_are_counted_and_can_be_skipped(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    (tmp_path / "images" / "4.png").unlink()
+    write_csv(tmp_path / "labels.csv", "filename,label", "images/{i}.png,{word}")
+    with raises_one_line("1 of 12 images", "images/4.png (No such file", "--skip-corrupt"):
+        read("folder", tmp_path)
+    dataset = read("folder", tmp_path, skip_corrupt=True)
+    assert all_found(dataset) == {i: word for i, word in EXPECTED.items() if i != 4}
+
+
+def test_other_csv_files_beside_folders_of_classes(tmp_path: Path) -> None:
+    for word in ("ape", "bee"):
+        write_images(tmp_path / word)
+    write_csv(tmp_path / "sizes.csv", "filename,width", "ape/{i}.png,6")
+    write_csv(tmp_path / "words.csv", "word,label", "{word},x")
+    dataset = read("folder", tmp_path)
+    assert dataset.classes == ("ape", "bee")
+    write_csv(tmp_path / "sizes.csv", "filename,label", "ape/{i}.png,{word}")
+    (tmp_path / "words.csv").unlink()
+    assert read("folder", tmp_path).classes == ("ape", "bee", "cat")
+
+
+def one(root: Path, text: str, name: str = "labels.csv") -> Path:
+    write_images(root / "images")
+    (root / name).write_text(text)
+    return root
+
+
+ROWS = "".join(f"{i}.png,{word}\n" for i, word in EXPECTED.items())
+WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "columns": (
+        lambda root: one(root, "a,b,c\n1,2,3\n"),
+        ("labels.csv has the columns 'a', 'b', 'c'", "'filename' and 'label'", "each class"),
+    ),
+    "one-hot": (
+        lambda root: one(root, "image,ape,bee\n0,0,1\n"),
+        ("has the columns 'image', 'ape', 'bee'",),
+    ),
+    "no file": (
+        lambda root: one(root, "filename,label\nx.png,ape\n"),
+        ("lists 1 image, and none is below", "column of file names"),
+    ),
+    "empty": (lambda root: one(root, "\n"), ("labels.csv has the columns", "'filename'")),
+    "no text": (
+        lambda root: (one(root, ""), (root / "labels.csv").write_bytes(b"filename,label\n1,\xe9")),
+        ("cannot read", "labels.csv", "UTF-8"),
+    ),
+    "no label": (
+        lambda root: one(root, f"filename,label\n{ROWS}3.png,\n"),
+        ("labels.csv, line 14: '3.png' has no label",),
+    ),
+    "two labels": (
+        lambda root: one(root, f"filename,label\n{ROWS}3.png,bee\n"),
+        ("line 14: '3.png' has the labels 'ape' and 'bee'", "exactly one"),
+    ),
+    "short row": (
+        lambda root: one(root, f"x,filename,label\n0,{ROWS}"),
+        ("line 3 has 2 columns, and the header has 3",),
+    ),
+    "unlabelled": (
+        lambda root: one(root, "filename,label\n0.png,-1\n1.png,0\n"),
+        ("labels.csv has 1 image with the label -1",),
+    ),
+    "unknown split": (
+        lambda root: one(root, "filename,label,split\n0.png,ape,train\n1.png,ape,fold1\n"),
+        ("line 3: the split 'fold1' is none of train, test, val",),
+    ),
+    "two of one name": (
+        lambda root: (one(root, f"filename,label\n{ROWS}"), write_images(root / "more")),
+        ("'0.png' of", "several files", "images/0.png", "more/0.png", "write their paths"),
+    ),
+    "test without labels": (
+        lambda root: (
+            one(root, f"filename,label\n{ROWS}", "train.csv"),
+            (root / "test.csv").write_text("filename\n3.png\n"),
+        ),
+        ("test.csv has the columns 'filename', but no labels", "move the file away"),
+    ),
+    "another file": (
+        lambda root: (
+            one(root, f"filename,label\n{ROWS}"),
+            (root / "sample_submission.csv").write_text("filename,label\n1.png,x"),
+        ),
+        ("labels.csv is one of 2 CSV files", "rename it, or move it away"),
+    ),
+    "in both splits": (
+        lambda root: (
+            one(root, f"filename,label\n{ROWS}", "train.csv"),
+            (root / "test.csv").write_text("filename,label\n3.png,ape\n"),
+        ),
+        ("test.csv, line 2: '3.png' is in the training and in the test set",),
+    ),
+    "test class": (
+        lambda root: (
+            one(root, f"filename,label\n{ROWS[:-11]}", "train.csv"),
+            (root / "test.csv").write_text("filename,label\n11.png,dog\n"),
+        ),
+        ("class 'dog' of", "test.csv", "'ape', 'bee', 'cat', these have 'dog'"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_files_that_cannot_be_used(tmp_path: Path, what: str) -> None:
+    make, parts = WRONG[what]
+    make(tmp_path)
+    with raises_one_line(tmp_path, *parts):
+        read("folder", tmp_path)
+
+
+def test_the_labels_are_those_of_the_same_images_in_folders(tmp_path: Path) -> None:
+    write_images(tmp_path / "csv" / "images")
+    write_csv(tmp_path / "csv" / "labels.csv", "filename,label", "{i}.png,{word}")
+    for i, word in EXPECTED.items():
+        path = tmp_path / "folders" / word / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(IMAGES.array()[i]))
+    csv, folders = (read("folder", tmp_path / name) for name in ("csv", "folders"))
+    assert all_found(csv) == all_found(folders) and csv.classes == folders.classes
+    assert np.array_equal(
+        csv.train.counts(3) + csv.test.counts(3), folders.train.counts(3) + folders.test.counts(3)
+    )
