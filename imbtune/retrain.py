@@ -25,7 +25,7 @@ from imbtune.config.plugins import (
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, data_root, load
 from imbtune.data.splits import Splits, final_splits
-from imbtune.errors import StudyError
+from imbtune.errors import DivergenceError, StudyError, diverging_at
 from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.tables.schema import example_table
@@ -136,6 +136,7 @@ def train_final(
     Raises:
         ImbtuneError: before anything is trained: the data or the model cannot be used, or `out` is
             not empty.
+        DivergenceError: a seed diverged; the files of the seeds before it stay.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StudyError(f"--out {out} exists already and is not empty: give another folder")
@@ -160,9 +161,13 @@ def train_final(
     )
     for note in splits.notes:
         log(note)
-    runs = []
+    runs: list[FinalRun] = []
     for seed in range(config.seed, config.seed + seeds):
-        runs.append(_train_seed(config.replace(seed=seed), splits, tensors, out, log, imports))
+        try:
+            run = _train_seed(config.replace(seed=seed), splits, tensors, out, log, imports)
+        except DivergenceError as error:
+            raise DivergenceError(_diverged(seed, error, config, out, runs)) from error
+        runs.append(run)
         _write_results(out, config, splits, runs, provenance, imports)
     return runs
 
@@ -171,6 +176,16 @@ def mean_and_std(runs: list[FinalRun], metric: str) -> tuple[float, float]:
     """Mean and sample standard deviation of a metric over seeds; the latter is NaN for one seed."""
     values = np.array([run.metrics[metric] for run in runs], dtype=float)
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _diverged(
+    seed: int, error: DivergenceError, config: TrainConfig, out: Path, runs: list[FinalRun]
+) -> str:
+    """The message for a seed that diverged: what, the way out, and what was trained before."""
+    rate = config.flat()["optimizer.lr"]
+    message = f"seed {seed}, {error}: give a lower rate than --set optimizer.lr={rate}"
+    seeds = ", ".join(str(run.seed) for run in runs)
+    return f"{message}; {out} has the models of seed {seeds}" if runs else message
 
 
 def _train_seed(
@@ -186,12 +201,15 @@ def _train_seed(
     epochs = whole_run(config.epochs, config.schedule.shared)
     every = max(1, len(epochs) // PROGRESS_LINES)
     for done, epoch in enumerate(epochs, 1):
-        epoch_log = train_epoch(state, data, epoch)
+        with diverging_at(f"epoch {done}"):
+            epoch_log = train_epoch(state, data, epoch)
+            epoch_log.check()
         if done % every == 0 and done < len(epochs):
             log(f"seed {config.seed}: epoch {done}/{len(epochs)}, loss {epoch_log.loss:.3f}")
-    apply_posthoc(state, data, config.epochs)
-    confusion_KK = state.evaluate(data)
-    margins = _margins(state, data, out)
+    with diverging_at(f"epoch {config.epochs}"):
+        apply_posthoc(state, data, config.epochs)
+        confusion_KK = state.evaluate(data)
+        margins = _margins(state, data, out)
     _save_model(out / f"model-seed{config.seed}.pt", config, splits, state, imports)
     metrics = compute_metrics(confusion_KK, data.counts_K)
     seconds = time.monotonic() - started

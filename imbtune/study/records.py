@@ -98,6 +98,7 @@ class TrialRecord:
         never_pruned: the budget at which ASHA would have stopped it, if it belongs to the sample
             of trials that run to the end to measure what stopping costs; else None.
         ended: in seconds since 1970 (UTC).
+        diverged: why it diverged, as in "epoch 12: the loss is not finite (nan)"; else None.
     """
 
     number: int
@@ -108,6 +109,7 @@ class TrialRecord:
     rungs: Sequence[RungRecord] = ()
     never_pruned: int | None = None
     ended: float = 0.0
+    diverged: str | None = None
 
     @property
     def score(self) -> float | None:
@@ -133,7 +135,7 @@ class TrialRecord:
         """Its row in the trials' table.
 
         Args:
-            error: the last line of its traceback, if it failed.
+            error: the last line of its traceback, if it failed by an exception.
         """
         last = self.rungs[-1] if self.rungs else None
         return {
@@ -152,7 +154,7 @@ class TrialRecord:
             "threads": last.threads if last else None,
             "node": last.node if last else None,
             "ended": dt.datetime.fromtimestamp(self.ended, tz=dt.UTC),
-            "error": error,
+            "error": error or self.diverged,
             **self.settings,
         }
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 
 from imbtune.data.splits import Splits
 from imbtune.tuning.cluster.resources import Resources
+from imbtune.tuning.common_failure import CommonFailure, last_line
 from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
 from imbtune.tuning.packing.ray_hosts import packed_trainable
 from imbtune.tuning.worker.ray_actor import TrialActor
@@ -112,7 +113,7 @@ class TrialCallback(Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
-        self.failed(TrialSpec.from_tune(trial.config), _last_line(trial))
+        self.failed(TrialSpec.from_tune(trial.config), last_line(trial))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
         self.stepped()
@@ -127,6 +128,7 @@ def run_trials(
     callback: TrialCallback,
     scheduler: TrialScheduler | None = None,
     time_budget: float | None = None,
+    common_failure: CommonFailure | None = None,
 ) -> None:
     """Train what the searcher suggests. Ray Tune's own files go to a temporary folder.
 
@@ -134,7 +136,10 @@ def run_trials(
         samples: the most that the searcher will suggest.
         scheduler: None to train everything to its end.
         time_budget: in seconds; None for no limit.
+        common_failure: stops all trials where each fails for one reason; None to train them all.
     """
+    watch = common_failure or CommonFailure(samples + 1)
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # `watch` prints each kind of error once
     with _temporary_folder() as folder, _trainable(splits, worker_settings, resources) as trainable:
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -150,7 +155,8 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="imbtune",
                 storage_path=folder,
-                callbacks=[callback],
+                callbacks=[watch, callback],
+                stop=common_failure,
                 verbose=0,
                 # it reports nothing; Ray's default in a notebook clears the cell's output
                 progress_reporter=tune.CLIReporter(),
@@ -176,9 +182,3 @@ def _trainable(
     return nullcontext(
         tune.with_parameters(TrialActor, splits=splits, worker_settings=worker_settings)
     )
-
-
-def _last_line(trial: Trial) -> str:
-    """The last line of the traceback that Tune has just written; `get_error` has none yet."""
-    lines = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines()
-    return lines[-1] if lines else "no error was recorded"

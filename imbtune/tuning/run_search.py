@@ -44,6 +44,7 @@ from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.calibration.follow import check_calibration
 from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.common_failure import CommonFailure
 from imbtune.tuning.finals import (
     FinalsWriter,
     final_runs,
@@ -211,6 +212,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
         session.log,
     )  # fmt: skip
     writer.sinks += _sinks(store, request, writer)
+    common_failure = CommonFailure(request.trials)
     try:
         run_trials(
             session.splits,
@@ -221,10 +223,12 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
             writer,
             scheduler,
             request.time_budget,
+            common_failure,
         )
     finally:
         records = trial_records(study, request.space, request.seed, scheduler.never_pruned)
-        writer.close([record for record in records if record.state == STOPPED])
+        writer.close(records)
+    common_failure.check(request.path)
     return records
 
 
