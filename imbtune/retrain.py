@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pyarrow as pa
 import torch
 import yaml
 
+from imbtune import strict_json
 from imbtune.config.plugins import (
     PluginModule,
     copy_sources,
@@ -291,4 +291,4 @@ def _write_results(
         "imports": describe(imports),
         "provenance": provenance,
     }
-    (out / "results.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    Store(str(out)).write("results.json", strict_json.dumps(content, indent=1).encode())

@@ -9,6 +9,7 @@ from typing import Any
 
 from imbtune.config.defaults import DEFAULTS
 from imbtune.registry import Value
+from imbtune.strict_json import nan_for_null, null_for_nan
 
 COMPLETE, PRUNED, FAIL, STOPPED = "COMPLETE", "PRUNED", "FAIL", "STOPPED"  # states of a trial
 ENDED = (COMPLETE, PRUNED)  # neither failed nor interrupted
@@ -62,7 +63,7 @@ class RungRecord:
             "budget": self.budget,
             "score": self.score,
             "images": self.images,
-            "figures": self.columns(),  # the key that studies on disk have
+            "figures": null_for_nan(self.columns()),  # the key that studies on disk have
             "node": self.node,
             "seconds": self.seconds,
             "threads": self.threads,
@@ -78,8 +79,8 @@ class RungRecord:
         columns = dict(entry["figures"])
         return cls(
             metrics={k: v for k, v in columns.items() if k != "recall" and k not in MARGINS},
-            recall_K=columns["recall"],
-            margins={name: columns[name] for name in MARGINS if name in columns},
+            recall_K=nan_for_null(columns["recall"]),
+            margins={name: nan_for_null(columns[name]) for name in MARGINS if name in columns},
             **{key: value for key, value in entry.items() if key != "figures"},
         )
 

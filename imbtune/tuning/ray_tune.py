@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -139,7 +140,9 @@ def run_trials(
         common_failure: stops all trials where each fails for one reason; None to train them all.
     """
     watch = common_failure or CommonFailure(samples + 1)
-    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # `watch` prints each kind of error once
+    # `watch` prints each kind of error once; without these, Ray prints it again for every trial
+    os.environ |= {"TUNE_PRINT_ALL_TRIAL_ERRORS": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     with _temporary_folder() as folder, _trainable(splits, worker_settings, resources) as trainable:
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),

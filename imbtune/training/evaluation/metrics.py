@@ -103,8 +103,8 @@ def compute_metrics(confusion_KK: Ints, counts_K: Ints) -> dict[str, float | Non
         By name: `balanced_accuracy`, the mean recall of the classes; `accuracy`, top-1;
         `macro_f1`, the mean F1 of the classes; `worst_class`, the smallest recall; `many`,
         `medium` and `few`, the mean recall of classes with more than 100, with 20 to 100 and with
-        fewer than 20 training images (Liu et al. 2019, arXiv 1904.05160), None where there is no
-        such class.
+        fewer than 20 training images (Liu et al. 2019, arXiv 1904.05160), None where no such class
+        has held-out images.
     """
     recall_K = recalls(confusion_KK)
     hits_K = np.diag(confusion_KK)
@@ -115,12 +115,13 @@ def compute_metrics(confusion_KK: Ints, counts_K: Ints) -> dict[str, float | Non
         "medium": (counts_K >= FEW) & (counts_K <= MANY),
         "few": counts_K < FEW,
     }
+    tested_K = ~np.isnan(recall_K)
     return {
         "balanced_accuracy": float(np.nanmean(recall_K)),
         "accuracy": float(hits_K.sum() / confusion_KK.sum()),
         "macro_f1": float(f1_K.mean()),
         "worst_class": float(np.nanmin(recall_K)),
     } | {
-        name: float(np.nanmean(recall_K[members])) if members.any() else None
+        name: float(np.nanmean(recall_K[members])) if (members & tested_K).any() else None
         for name, members in groups.items()
     }
