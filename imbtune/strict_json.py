@@ -1,4 +1,4 @@
-"""JSON that every reader accepts: NaN and infinity, which JSON does not have, are written as null."""
+"""JSON that every reader accepts: NaN and infinity, which it does not have, become null."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def dumps(
 
 
 def null_for_nan(content: object) -> object:
-    """The content with None for each float that is not finite, in mappings and lists of any depth."""
+    """The content with None for each float that is not finite, at any depth."""
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, Mapping):
