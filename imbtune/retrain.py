@@ -182,8 +182,8 @@ def _diverged(
     seed: int, error: DivergenceError, config: TrainConfig, out: Path, runs: list[FinalRun]
 ) -> str:
     """The message for a seed that diverged: what, the way out, and what was trained before."""
-    rate = config.flat()["optimizer.lr"]
-    message = f"seed {seed}, {error}: give a lower rate than --set optimizer.lr={rate}"
+    rate = float(config.flat()["optimizer.lr"])
+    message = f"seed {seed}, {error}: give a lower --set optimizer.lr (it is {rate:g})"
     seeds = ", ".join(str(run.seed) for run in runs)
     return f"{message}; {out} has the models of seed {seeds}" if runs else message
 

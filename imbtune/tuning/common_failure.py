@@ -14,12 +14,15 @@ from imbtune.errors import StudyError
 from imbtune.study.hints import resume_command
 from imbtune.tuning.messages import TrialReport, TuneDict
 
-ENOUGH = 5  # trials that fail for one reason while none has a score
+ENOUGH = 5  # trials that fail for one reason while no trial is healthy
 EXPECTED = "imbtune.errors."  # how the error of a trial begins that is not a bug
 
 
 class CommonFailure(Stopper, Callback):
     """Watches the trials of Ray Tune, and stops all of them where each fails for one reason.
+
+    It stops none as long as one is healthy: it has ended without failing, or it has been trained
+    for more epochs than every trial that failed.
 
     It also prints the traceback of an error that is a bug: once, not for each trial.
 
@@ -28,9 +31,10 @@ class CommonFailure(Stopper, Callback):
     """
 
     def __init__(self, trials: int) -> None:
-        self._enough, self._has_score = min(ENOUGH, trials), False
-        self._failed, self._first = 0, ""
+        self._enough, self._failed, self._first = min(ENOUGH, trials), 0, ""
         self._kinds: set[str] = set()
+        self._running: dict[str, int] = {}  # epochs that each running trial was trained for
+        self._ended_well, self._most_before_failing = False, 0
 
     def __call__(self, trial_id: str, result: TuneDict) -> bool:
         """Whether to stop this trial: never."""
@@ -38,7 +42,9 @@ class CommonFailure(Stopper, Callback):
 
     def stop_all(self) -> bool:
         """Whether to stop all trials."""
-        return self._failed >= self._enough and len(self._kinds) == 1 and not self._has_score
+        longest = max(self._running.values(), default=0)
+        is_healthy = self._ended_well or longest > self._most_before_failing
+        return self._failed >= self._enough and len(self._kinds) == 1 and not is_healthy
 
     def check(self, path: str) -> None:
         """Raise StudyError if the trials were stopped.
@@ -67,8 +73,8 @@ class CommonFailure(Stopper, Callback):
         result: TuneDict,
         **info: Any,
     ) -> None:
-        report = TrialReport.from_tune(result)
-        self._has_score |= bool(report.rung)
+        report, known = TrialReport.from_tune(result), self._running.get(trial.trial_id, 0)
+        self._running[trial.trial_id] = known + len(report.epochs)
         for reason in report.diverged.values():
             self._add("diverged", reason)
 
@@ -81,6 +87,20 @@ class CommonFailure(Stopper, Callback):
         if kind not in self._kinds and not error.startswith(EXPECTED):
             sys.stderr.write(traceback)
         self._add(kind, error)
+        self._end(trial)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        if TrialReport.from_tune(trial.last_result).has_failed:
+            self._end(trial)
+        else:
+            self._ended_well = True
+
+    def _end(self, trial: Trial) -> None:
+        """Note that a trial ended by failing."""
+        epochs = self._running.pop(trial.trial_id, 0)
+        self._most_before_failing = max(self._most_before_failing, epochs)
 
     def _add(self, kind: str, reason: str) -> None:
         self._failed += 1

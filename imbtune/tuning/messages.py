@@ -154,6 +154,11 @@ class TrialReport:
     pid: int
     diverged: Mapping[int, str] = field(default_factory=dict)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the trial, with all of its trunk, ended because it diverged."""
+        return self.is_last and bool(self.diverged) and not self.rung
+
     def to_tune(self, eta: int) -> TuneDict:
         """As the result of a Tune trial; a rung has the score of its best trial.
 

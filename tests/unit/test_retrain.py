@@ -55,8 +55,8 @@ def test_the_models_before_a_seed_that_diverges_stay(tmp_path: Path) -> None:
     with pytest.raises(DivergenceError) as error:
         train_final(config, 3, out, None, {}, lines.append)
     assert str(error.value) == (
-        "seed 4, epoch 2: the loss is not finite (nan): give a lower rate than --set "
-        f"optimizer.lr=0.1; {out} has the models of seed 3"
+        "seed 4, epoch 2: the loss is not finite (nan): give a lower --set optimizer.lr (it is "
+        f"0.1); {out} has the models of seed 3"
     )
     assert sorted(path.name for path in out.iterdir()) == [
         "config.yaml",

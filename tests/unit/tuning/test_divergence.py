@@ -30,7 +30,7 @@ from imbtune.study.records import FAIL, FinalRecord
 from imbtune.tuning.calibration.run_calibration import CalibrationWriter
 from imbtune.tuning.common_failure import CommonFailure
 from imbtune.tuning.finals import FinalsWriter
-from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
+from imbtune.tuning.messages import EpochReport, TrialReport, TrialSpec, TuneDict
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.packing.packed_worker import PackedWorker
 from imbtune.tuning.worker.trial_runner import TrialRunner, WorkerSettings
@@ -297,50 +297,78 @@ def test_a_calibration_run_that_diverges_is_a_failed_one(tmp_path: Path) -> None
 # ---- one reason for all ------------------------------------------------------------------------
 
 
-def ended(watch: CommonFailure, *, reason: str | None = None, score: float | None = None) -> None:
-    report = trial_report([] if score is None else [scored_rung(0, 3, score)], None, False)
-    report = replace(report, diverged={0: reason} if reason else {})
-    watch.on_trial_result(0, [], SimpleNamespace(), {"report": report})  # type: ignore[arg-type]
+def reported(watch: CommonFailure, number: int, epochs: int, *bad: str) -> None:
+    """A trial has been trained for so many more epochs; with a reason, it diverges and ends."""
+    epoch = EpochReport(number, 1, "trunk", 9, 0.1, 1.0, {}, [], 0.0)
+    report = replace(
+        trial_report([], None, bool(bad)),
+        epochs=[epoch] * epochs,
+        diverged=dict.fromkeys([number], *bad) if bad else {},
+    )
+    trial: Any = SimpleNamespace(trial_id=f"t{number}", last_result=report.to_tune(3))
+    watch.on_trial_result(0, [], trial, trial.last_result)
+    if bad:
+        watch.on_trial_complete(0, [], trial)
+
+
+def finished(watch: CommonFailure, number: int) -> None:
+    result = trial_report([scored_rung(number, 9, 0.5)], 2, True).to_tune(3)
+    trial: Any = SimpleNamespace(trial_id=f"t{number}", last_result=result)
+    watch.on_trial_result(0, [], trial, result)
+    watch.on_trial_complete(0, [], trial)
 
 
 def raised(watch: CommonFailure, folder: Path, error: str) -> None:
     file = folder / "error.txt"
     file.write_text(f"Traceback (most recent call last):\n  File x\n{error}\n")
-    trial: Any = SimpleNamespace(error_file=str(file))
+    trial: Any = SimpleNamespace(trial_id="t0", error_file=str(file))
     watch.on_trial_error(0, [], trial)
 
 
-def test_five_divergences_without_a_score_end_a_search() -> None:
+def test_five_divergences_and_no_healthy_trial_end_a_search() -> None:
+    """Also where each had a score at its first rung, and another trial is on its way."""
     watch = CommonFailure(17)
-    for epoch in range(1, 5):
-        ended(watch, reason=f"epoch {epoch}: the loss is not finite (nan)")
+    for number in range(4):
+        reported(watch, number, 3)
+        reported(watch, number, 0, f"epoch {number + 4}: the loss is not finite (nan)")
         assert not watch.stop_all()
         watch.check("runs/bad")
-    ended(watch, reason="epoch 5: the logits of 3 of 9 images are not finite")
+    reported(watch, 8, 3)
+    reported(watch, 4, 0, "epoch 1: the logits of 3 of 9 images are not finite")
     assert watch.stop_all()
-    with pytest.raises(
-        StudyError, match=r"all 5 trials of runs/bad .* \(epoch 1: the loss"
-    ) as info:
+    with pytest.raises(StudyError, match=r"all 5 trials of runs/bad .* \(epoch 4: the l") as error:
         watch.check("runs/bad")
-    assert "lower optimizer.lr" in str(info.value) and "resume runs/bad" in str(info.value)
+    assert "lower optimizer.lr" in str(error.value) and "resume runs/bad" in str(error.value)
 
 
 def test_a_short_search_ends_when_all_of_its_trials_have_failed() -> None:
     watch = CommonFailure(2)
-    ended(watch, reason=REASON)
+    reported(watch, 0, 0, REASON)
     assert not watch.stop_all()
-    ended(watch, reason=REASON)
+    reported(watch, 1, 0, REASON)
     assert watch.stop_all()
 
 
 @pytest.mark.parametrize("when", [0, 3, 5])
-def test_one_score_lets_a_search_go_on(when: int) -> None:
+@pytest.mark.parametrize("ends", [True, False])
+def test_one_healthy_trial_lets_a_search_go_on(when: int, ends: bool) -> None:
+    """One that has ended, or that has come further than all that failed."""
     watch = CommonFailure(17)
-    for i in range(8):
-        if i == when:
-            ended(watch, score=0.1)
-        ended(watch, reason=REASON)
+    for number in range(8):
+        if number == when:
+            finished(watch, 20) if ends else reported(watch, 20, 2)
+        reported(watch, number, 1, REASON)
     assert not watch.stop_all()
+
+
+def test_a_trial_that_came_far_and_failed_too_keeps_nothing_going() -> None:
+    watch = CommonFailure(17)
+    reported(watch, 20, 7)
+    for number in range(6):
+        reported(watch, number, 1, REASON)
+    assert not watch.stop_all()
+    reported(watch, 20, 0, REASON)
+    assert watch.stop_all()
 
 
 def test_the_same_exception_ends_a_search_and_is_printed_once(
