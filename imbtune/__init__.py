@@ -29,7 +29,14 @@ if TYPE_CHECKING:
         train,
     )
     from imbtune.config.train_config import TrainConfig
-    from imbtune.errors import ClusterError, ConfigError, DataError, ImbtuneError, StudyError
+    from imbtune.errors import (
+        ClusterError,
+        ConfigError,
+        DataError,
+        DivergenceError,
+        ImbtuneError,
+        StudyError,
+    )
     from imbtune.registry import Knob, Registry
     from imbtune.retrain import FinalRun, TrainResult
     from imbtune.spaces.search_space import SearchSpace
@@ -45,6 +52,7 @@ __all__ = [
     "ClusterError",
     "ConfigError",
     "DataError",
+    "DivergenceError",
     "Evidence",
     "FinalRun",
     "Forecast",
@@ -74,7 +82,7 @@ __all__ = [
 _MODULES = {  # of each public name
     "api": "calibrate load_study plan registries resume search space train",
     "config.train_config": "TrainConfig",
-    "errors": "ClusterError ConfigError DataError ImbtuneError StudyError",
+    "errors": "ClusterError ConfigError DataError DivergenceError ImbtuneError StudyError",
     "registry": "Knob Registry",
     "retrain": "FinalRun TrainResult",
     "spaces.search_space": "SearchSpace",
