@@ -27,11 +27,11 @@ class CommonFailure(Stopper, Callback):
     It also prints the traceback of an error that is a bug: once, not for each trial.
 
     Args:
-        trials: the most that there will be.
+        trials: the most that there will be; `ENOUGH` or fewer are all trained.
     """
 
     def __init__(self, trials: int) -> None:
-        self._enough, self._failed, self._first = min(ENOUGH, trials), 0, ""
+        self._can_stop, self._failed, self._first = trials > ENOUGH, 0, ""
         self._kinds: set[str] = set()
         self._running: dict[str, int] = {}  # epochs that each running trial was trained for
         self._ended_well, self._most_before_failing = False, 0
@@ -44,7 +44,8 @@ class CommonFailure(Stopper, Callback):
         """Whether to stop all trials."""
         longest = max(self._running.values(), default=0)
         is_healthy = self._ended_well or longest > self._most_before_failing
-        return self._failed >= self._enough and len(self._kinds) == 1 and not is_healthy
+        for_one_reason = self._failed >= ENOUGH and len(self._kinds) == 1
+        return self._can_stop and for_one_reason and not is_healthy
 
     def check(self, path: str) -> None:
         """Raise StudyError if the trials were stopped.

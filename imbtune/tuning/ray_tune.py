@@ -139,7 +139,7 @@ def run_trials(
         time_budget: in seconds; None for no limit.
         common_failure: stops all trials where each fails for one reason; None to train them all.
     """
-    watch = common_failure or CommonFailure(samples + 1)
+    watch = common_failure or CommonFailure(samples)
     # `watch` prints each kind of error once; without these, Ray prints it again for every trial
     os.environ |= {"TUNE_PRINT_ALL_TRIAL_ERRORS": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)

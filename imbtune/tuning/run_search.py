@@ -224,7 +224,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
         session.log,
     )  # fmt: skip
     writer.sinks += _sinks(store, request, writer)
-    common_failure = CommonFailure(request.trials)
+    common_failure = CommonFailure(request.trials - ended)
     try:
         run_trials(
             session.splits,

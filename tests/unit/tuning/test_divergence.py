@@ -341,12 +341,13 @@ def test_five_divergences_and_no_healthy_trial_end_a_search() -> None:
     assert "lower optimizer.lr" in str(error.value) and "resume runs/bad" in str(error.value)
 
 
-def test_a_short_search_ends_when_all_of_its_trials_have_failed() -> None:
-    watch = CommonFailure(2)
-    reported(watch, 0, 0, REASON)
+def test_a_short_search_trains_all_of_its_trials() -> None:
+    """Nothing would be left to resume."""
+    watch = CommonFailure(5)
+    for number in range(5):
+        reported(watch, number, 0, REASON)
     assert not watch.stop_all()
-    reported(watch, 1, 0, REASON)
-    assert watch.stop_all()
+    watch.check("runs/bad")
 
 
 @pytest.mark.parametrize("when", [0, 3, 5])
