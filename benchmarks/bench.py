@@ -50,7 +50,7 @@ def run(name: str, options: list[str]) -> bool:
         return False
     machine = here_and_now()
     RESULTS.mkdir(exist_ok=True)
-    content = json.dumps({"machine": machine, "figures": results}, indent=1)
+    content = json.dumps({"machine": machine, "figures": results}, indent=1, allow_nan=False)
     (RESULTS / f"{name}-{kind(machine)}.json").write_text(content + "\n", encoding="utf-8")
     return True
 

@@ -84,7 +84,7 @@ def main() -> None:
     elif options.one:
         print(one(data))
     else:
-        print(json.dumps(measure(options.repeats, data), indent=1))
+        print(json.dumps(measure(options.repeats, data), indent=1, allow_nan=False))
 
 
 if __name__ == "__main__":

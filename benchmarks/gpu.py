@@ -157,13 +157,13 @@ def row(preset: str, seed: int, epochs: int | None) -> dict[str, Any]:
     by_epoch = []
     for epoch in whole_run(config.epochs, config.schedule.shared):
         train_epoch(state, data, epoch)
-        by_epoch.append(state.confusion(data))
-    accuracies = [compute_metrics(c.cpu().numpy(), data.counts_K)["accuracy"] for c in by_epoch]
+        by_epoch.append(state.evaluation(data))
+    accuracies = [compute_metrics(e.confusion_KK, data.counts_K)["accuracy"] for e in by_epoch]
     return {
         "preset": preset,
         "seed": seed,
         "epochs": config.epochs,
-        "last": compute_metrics(by_epoch[-1].cpu().numpy(), data.counts_K),
+        "last": compute_metrics(by_epoch[-1].confusion_KK, data.counts_K),
         "best_epoch_on_test": max(a for a in accuracies if a is not None),
         "published_best_epoch": PUBLISHED[preset],
         "seconds": time.monotonic() - started,
@@ -219,7 +219,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
-        print(json.dumps(row(options.row[0], int(options.row[1]), options.epochs)))
+        found = row(options.row[0], int(options.row[1]), options.epochs)
+        print(json.dumps(found, allow_nan=False))
         return
     if options.subset:
         print(write_subset(options.subset, options.out))
@@ -235,7 +236,7 @@ def main() -> None:
         except Exception:  # the other parts must still run
             results[name] = {"error": traceback.format_exc()}
         results[f"{name}_seconds"] = round(time.monotonic() - started, 1)
-        text = json.dumps(results, indent=1)
+        text = json.dumps(results, indent=1, allow_nan=False)
         (options.out / "gpu.json").write_text(text + "\n", encoding="utf-8")
         print(f"{name}: {results[f'{name}_seconds']} s", file=sys.stderr)
     print(text)

@@ -326,7 +326,7 @@ def main() -> None:
     parser.add_argument("--loops", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     found = (loops if options.loops else measure)(options.pack, options.repeats)
-    print(json.dumps(found, indent=1))
+    print(json.dumps(found, indent=1, allow_nan=False))
 
 
 if __name__ == "__main__":

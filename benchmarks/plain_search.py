@@ -264,7 +264,7 @@ def main() -> None:
         "epochs": int(finished["training_iteration"].sum()),
         "best": float(finished["score"].max()),
     }
-    print(json.dumps(summary))
+    print(json.dumps(summary, allow_nan=False))
 
 
 if __name__ == "__main__":

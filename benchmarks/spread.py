@@ -59,4 +59,4 @@ def print_results(
     parser = argparse.ArgumentParser(description=description)
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    print(json.dumps(measure(**vars(parser.parse_args())), indent=1))
+    print(json.dumps(measure(**vars(parser.parse_args())), indent=1, allow_nan=False))

@@ -260,9 +260,10 @@ def main() -> None:
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(KINDS[options.one](options.model, options.precision)))
+        print(json.dumps(KINDS[options.one](options.model, options.precision), allow_nan=False))
     else:
-        print(json.dumps(measure(options.repeats, options.model, options.precision), indent=1))
+        found = measure(options.repeats, options.model, options.precision)
+        print(json.dumps(found, indent=1, allow_nan=False))
 
 
 if __name__ == "__main__":

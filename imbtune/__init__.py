@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     )
     from imbtune.comparison.result import ComparisonResult
     from imbtune.config.train_config import TrainConfig
-    from imbtune.errors import ClusterError, ConfigError, DataError, ImbtuneError, StudyError
+    from imbtune.errors import (
+        ClusterError,
+        ConfigError,
+        DataError,
+        DivergenceError,
+        ImbtuneError,
+        StudyError,
+    )
     from imbtune.final_run import FinalRun
     from imbtune.registry import Knob, Registry
     from imbtune.retrain import TrainResult
@@ -49,6 +56,7 @@ __all__ = [
     "ComparisonResult",
     "ConfigError",
     "DataError",
+    "DivergenceError",
     "Evidence",
     "FinalRun",
     "Forecast",
@@ -80,7 +88,7 @@ _MODULES = {  # of each public name
     "api": "calibrate compare load_study plan registries resume search space train",
     "comparison.result": "ComparisonResult",
     "config.train_config": "TrainConfig",
-    "errors": "ClusterError ConfigError DataError ImbtuneError StudyError",
+    "errors": "ClusterError ConfigError DataError DivergenceError ImbtuneError StudyError",
     "final_run": "FinalRun",
     "registry": "Knob Registry",
     "retrain": "TrainResult",

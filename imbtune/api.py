@@ -98,6 +98,7 @@ def search(
 
     Raises:
         ImbtuneError: before anything starts: the space, the data, the study's folder, resources.
+        StudyError: every trial failed for one reason; the study stays, and can be resumed.
     """
     check_log(log)
     request = search_request(
@@ -246,6 +247,7 @@ def train(
 
     Raises:
         ImbtuneError: before anything is trained: the configuration, the data, the folder.
+        DivergenceError: a seed diverged; the models of the seeds before it stay.
     """
     from imbtune import train_input
     from imbtune.config.train_config import TrainConfig

@@ -4,6 +4,7 @@
     ├── ConfigError     an unknown name, a value out of range, an impossible resource
     ├── DataError       a data set that is missing, broken or too small
     ├── StudyError      a study that exists already, or does not
+    ├── DivergenceError a training whose loss or logits are not finite
     └── ClusterError    a Ray cluster that cannot be reached
 
 The command line prints an ImbtuneError as one line and exits with 2. Any other exception is a bug
@@ -13,7 +14,8 @@ and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -38,6 +40,27 @@ class DataError(ImbtuneError):
 
 class StudyError(ImbtuneError):
     """A study that exists already, or one that does not exist."""
+
+
+class DivergenceError(ImbtuneError):
+    """A training that diverged: its loss or its logits are not finite.
+
+    The message says where and what, as in "epoch 12: the loss is not finite (nan)". In a search it
+    ends the trial as FAIL, and the search goes on.
+    """
+
+
+@contextmanager
+def diverging_at(when: str) -> Iterator[None]:
+    """Say in the message of a DivergenceError when it happened.
+
+    Args:
+        when: begins the message, such as "epoch 12".
+    """
+    try:
+        yield
+    except DivergenceError as error:
+        raise DivergenceError(f"{when}: {error}") from None
 
 
 class ClusterError(ImbtuneError):

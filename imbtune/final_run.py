@@ -16,6 +16,7 @@ import torch
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Splits, final_splits
+from imbtune.errors import diverging_at
 from imbtune.registry import Part
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
@@ -134,6 +135,9 @@ def train_seed(
         data: the training images and, held out, the test images.
         after_epoch: is called after every epoch.
         checkpoint: of the same run (:meth:`Progress.checkpoint`); None to begin it.
+
+    Raises:
+        DivergenceError: a loss or a logit is not finite; the message has the epoch.
     """
     started = time.monotonic()
     state, trained, seconds_before = TrainState(config, data), 0, 0.0
@@ -147,14 +151,17 @@ def train_seed(
 
     epochs = whole_run(config.epochs, config.schedule.shared)
     for done, epoch in enumerate(epochs[trained:], trained + 1):
-        epoch_log = train_epoch(state, data, epoch)
+        with diverging_at(f"epoch {done}"):
+            epoch_log = train_epoch(state, data, epoch)
+            epoch_log.check()
         after_epoch(Progress(done, len(epochs), epoch_log, state, seconds()))
-    apply_posthoc(state, data, config.epochs)
-    confusion_KK = state.evaluate(data)
-    margins = {
-        "train": example_margins(state, data, data.train, data.labels_N),
-        "test": example_margins(state, data, data.held_out, data.held_out_labels_M),
-    }
+    with diverging_at(f"epoch {config.epochs}"):
+        apply_posthoc(state, data, config.epochs)
+        confusion_KK = state.evaluate(data)
+        margins = {
+            "train": example_margins(state, data, data.train, data.labels_N),
+            "test": example_margins(state, data, data.held_out, data.held_out_labels_M),
+        }
     run = FinalRun(
         seed=config.seed,
         metrics=compute_metrics(confusion_KK, data.counts_K),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 import torch
 import yaml
 
+from imbtune import strict_json
 from imbtune.config.plugins import (
     PluginModule,
     copy_sources,
@@ -24,7 +24,7 @@ from imbtune.config.plugins import (
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, data_root
 from imbtune.data.splits import Splits
-from imbtune.errors import StudyError
+from imbtune.errors import DivergenceError, StudyError
 from imbtune.final_run import FinalRun, Progress, load_final_splits, train_seed
 from imbtune.progress import Log
 from imbtune.storage import Store
@@ -98,6 +98,7 @@ def train_final(
     Raises:
         ImbtuneError: before anything is trained: the data or the model cannot be used, or `out` is
             not empty.
+        DivergenceError: a seed diverged; the files of the seeds before it stay.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StudyError(f"--out {out} exists already and is not empty: give another folder")
@@ -119,9 +120,13 @@ def train_final(
     )
     for note in splits.notes:
         log(note)
-    runs = []
+    runs: list[FinalRun] = []
     for seed in range(config.seed, config.seed + seeds):
-        runs.append(_train_seed(config.replace(seed=seed), splits, tensors, out, log, imports))
+        try:
+            run = _train_seed(config.replace(seed=seed), splits, tensors, out, log, imports)
+        except DivergenceError as error:
+            raise DivergenceError(_diverged(seed, error, config, out, runs)) from error
+        runs.append(run)
         _write_results(out, config, splits, runs, provenance, imports)
     return runs
 
@@ -130,6 +135,16 @@ def mean_and_std(runs: list[FinalRun], metric: str) -> tuple[float, float]:
     """Mean and sample standard deviation of a metric over seeds; the latter is NaN for one seed."""
     values = np.array([run.metrics[metric] for run in runs], dtype=float)
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _diverged(
+    seed: int, error: DivergenceError, config: TrainConfig, out: Path, runs: list[FinalRun]
+) -> str:
+    """The message for a seed that diverged: what, the way out, and what was trained before."""
+    rate = float(config.flat()["optimizer.lr"])
+    message = f"seed {seed}, {error}: give a lower --set optimizer.lr (it is {rate:g})"
+    seeds = ", ".join(str(run.seed) for run in runs)
+    return f"{message}; {out} has the models of seed {seeds}" if runs else message
 
 
 def _train_seed(
@@ -214,4 +229,4 @@ def _write_results(
         "imports": describe(imports),
         "provenance": provenance,
     }
-    (out / "results.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    Store(str(out)).write("results.json", strict_json.dumps(content, indent=1).encode())

@@ -25,13 +25,14 @@ import torch
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import search_splits
+from imbtune.errors import DivergenceError
 from imbtune.seeds import trial_seed
 from imbtune.spaces.search_space import Rungs, SearchSpace
 from imbtune.spaces.space_file import load_space
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.phases import calibration_segments, rung_segments
-from imbtune.training.rungs import RungResult, train_through_rungs
+from imbtune.training.rungs import Diverged, RungResult, train_through_rungs
 
 RUNGS = Rungs(eta=3, count=4)
 
@@ -68,6 +69,8 @@ def run(task: tuple[str, Path | None, int, int, int]) -> tuple[list[Any], list[A
         segments = calibration_segments(budgets, phases)
     rungs, curves = [], []
     for result in train_through_rungs([config], data, segments):
+        if isinstance(result, Diverged):
+            raise DivergenceError(result.reason)
         row = {
             "config": number,
             "seed": seed,

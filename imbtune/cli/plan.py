@@ -62,8 +62,9 @@ def print_plan(forecast: Forecast, price: float | None, console: Console) -> Non
         f"{request.space.name}: {request.trials} trials on {_count(fleet.units, fleet.unit)}, "
         f"{trial.concurrent} at a time on {share} each\n"
         f"A trial trains {1 / per_pass.pass_seconds:,.0f} images per second, {speed.source} "
-        f"({1 / per_pass.high:,.0f} to {1 / per_pass.low:,.0f} by configuration)\n"
+        f"({1 / per_pass.high:,.0f} to {1 / per_pass.low:,.0f} by configuration)"
     )
+    console.print(*speed.size_lines, "", sep="\n", soft_wrap=True)
     rungs = Table(title=f"{request.rungs} rungs", title_justify="left")
     for heading in ("epochs", "trials that reach it", "share"):
         rungs.add_column(heading, justify="right")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune.storage import join
-from imbtune.study.evidence import Evidence, scores_by_trial
+from imbtune.study.evidence import Evidence, is_above, scores_by_trial
 from imbtune.study.hints import program, resume_command
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import (
@@ -45,9 +45,7 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         console.print(_table(outcome))
         console.print(_comparison(outcome))
     else:
-        console.print(
-            f"No trial was trained to the full budget. {outcome.path} has the results so far."
-        )
+        console.print(_no_winner(outcome), soft_wrap=True)
     left = len(states) < request.trials or STOPPED in states
     if left or outcome.interrupted:
         why = "Next" if outcome.interrupted else "The time budget is used up"
@@ -90,6 +88,24 @@ def stopping_line(outcome: SearchOutcome) -> str:
         f"{saved}; {len(never_pruned)} of {total} trials to be stopped ran to the end to measure "
         f"whether it loses good trials:\n  {verdict}. The best of them scored {best.score:.4f}, "
         f"{-100 * lead:+.2f} points compared with the best other trial."
+    )
+
+
+def _no_winner(outcome: SearchOutcome) -> str:
+    finished = [r for r in outcome.records if r.state == COMPLETE]
+    if not finished:
+        return f"No trial was trained to the full budget. {outcome.path} has the results so far."
+    best = max(finished, key=lambda r: r.score or 0.0)
+    if is_above(best.score or 0.0, outcome.chance):
+        return (
+            f"No winner: trial {best.number} has the best score, {best.score:.4f}, but its runs "
+            "with fresh seeds failed, or score no better than a model that predicts one class only "
+            f"({outcome.chance:.4f})."
+        )
+    return (
+        f"No winner: the best trial, {best.number}, scores {best.score:.4f}, no better than a "
+        f"model that predicts one class only ({outcome.chance:.4f}). Search with other settings, "
+        "more epochs or more images."
     )
 
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from imbtune.config.train_config import TrainConfig
+from imbtune.errors import DivergenceError
 from imbtune.final_run import FinalRun, Progress, train_seed
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs, load_checkpoint, save_checkpoint
@@ -24,12 +25,12 @@ class FinalReport(TrialReport):
     """The only report of a run: it has ended.
 
     Attributes:
-        run: its result on the test images.
+        run: its result on the test images; None where it diverged.
         images: image passes of the training.
         threads: CPU threads, on which the last bits of a result depend.
     """
 
-    run: FinalRun
+    run: FinalRun | None
     images: int
     threads: int
 
@@ -68,7 +69,13 @@ class FinalRunner:
 
     def step(self) -> FinalReport:
         """Train the run to its end, and test it."""
-        trained = train_seed(self._config, self._data, self._after_epoch, self._checkpoint())
+        try:
+            trained = train_seed(self._config, self._data, self._after_epoch, self._checkpoint())
+        except DivergenceError as error:
+            return self._report(None, 0, {self._number: str(error)})
+        return self._report(trained.run, trained.state.passes, {})
+
+    def _report(self, run: FinalRun | None, images: int, diverged: dict[int, str]) -> FinalReport:
         return FinalReport(
             epochs=(),
             rung=(),
@@ -76,8 +83,9 @@ class FinalRunner:
             is_last=True,
             node=self._node,
             pid=os.getpid(),
-            run=trained.run,
-            images=trained.state.passes,
+            diverged=diverged,
+            run=run,
+            images=images,
             threads=self._worker.threads,
         )
 

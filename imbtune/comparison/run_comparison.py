@@ -186,6 +186,9 @@ class RunWriter(TrialCallback):
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Write the run's file; its checkpoint is then not needed any more."""
         assert isinstance(report, FinalReport)
+        if report.run is None:
+            self.failed(spec, "; ".join(report.diverged.values()))
+            return
         row, seed = self._comparison.runs[spec.number]
         columns = run_row(row, report.run, report.images, report.threads, report.node)
         self._store.write_table(f"{RUNS}/{run_file(row.name, seed)}", columns)

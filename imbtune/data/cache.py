@@ -117,7 +117,8 @@ def _entry_path(
     """The file of the entry: one for each data set, root and values of the knobs."""
     values = {key: knob.default for key, knob in knobs_of(make).items()} | dict(knobs)
     root = str(data_source.root.resolve()) if data_source.root else None
-    key = hashlib.sha256(json.dumps([name, root, values], sort_keys=True).encode()).hexdigest()
+    content = json.dumps([name, root, values], sort_keys=True, allow_nan=False)
+    key = hashlib.sha256(content.encode()).hexdigest()
     return cache_folder("decoded") / f"{name}-{key[:16]}.images"
 
 

@@ -47,7 +47,7 @@ def write_dataset(path: Path, dataset: Dataset, about: Mapping[str, object]) -> 
         "parts": [_describe(images, arrays) for images in (dataset.train, dataset.test)],
         "arrays": [[str(array.dtype), array.shape, _checksums(array)] for array in arrays],
     }
-    content = json.dumps(header).encode()
+    content = json.dumps(header, allow_nan=False).encode()
     with path.open("wb") as file:
         file.write(HEAD.pack(MAGIC, len(content), zlib.crc32(content)) + content)
         for array in arrays:

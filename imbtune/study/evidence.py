@@ -91,7 +91,10 @@ def scores_by_trial(finals: Sequence[FinalRecord]) -> dict[int, Floats]:
 
 
 def decide(
-    finished: Mapping[int, float], presets: Collection[int], finals: Sequence[FinalRecord]
+    finished: Mapping[int, float],
+    presets: Collection[int],
+    finals: Sequence[FinalRecord],
+    chance: float | None = None,
 ) -> tuple[int | None, int | None]:
     """Choose the winner and the best preset: by their mean over the finals, or without finals by
     the score of the trial itself.
@@ -99,6 +102,8 @@ def decide(
     Args:
         finished: the score of each finished trial, by trial number.
         presets: numbers of the trials that are presets.
+        chance: the score of a model that predicts one class only; a winner has a better one. None
+            where any score may win.
 
     Returns:
         The trial numbers of the winner and of the best preset; None where there is none.
@@ -107,7 +112,13 @@ def decide(
     means = means or dict(finished)
     ranked = sorted(means, key=lambda number: (-means[number], number))
     best_presets = [number for number in ranked if number in presets]
-    return (ranked[0] if ranked else None), (best_presets[0] if best_presets else None)
+    has_winner = bool(ranked) and (chance is None or is_above(means[ranked[0]], chance))
+    return (ranked[0] if has_winner else None), (best_presets[0] if best_presets else None)
+
+
+def is_above(score: float, chance: float) -> bool:
+    """Whether a score is better than chance, by more than the rounding of a mean."""
+    return score > chance + 1e-9
 
 
 def evidence_of(

@@ -76,6 +76,7 @@ def write_study(
             "train": len(splits.train),
             "test" if request.purpose == COMPARISON else "validation": len(splits.held_out),
             "counts": splits.counts().tolist(),
+            "validation_counts": splits.held_out.counts(len(splits.classes)).tolist(),
             "classes": list(splits.classes),
             "sha256": splits.fingerprint(),
         },

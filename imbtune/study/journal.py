@@ -27,8 +27,10 @@ from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
 
 FILE = "journal.log"
-# User attributes of an Optuna trial. The details are a preset's settings that are not searched.
+# User attributes of an Optuna trial. The details are a preset's settings that are not searched;
+# `diverged` has the reason.
 PRESET, DETAILS, TRUNK, RUNG = "preset", "preset details", "trunk", "rung "
+DIVERGED = "diverged"
 STATES = {
     TrialState.COMPLETE: COMPLETE,
     TrialState.PRUNED: PRUNED,
@@ -165,11 +167,23 @@ def rungs_of(trial: FrozenTrial) -> list[RungRecord]:
     return sorted(found, key=lambda rung: rung.budget)
 
 
-def common_rungs(members: Sequence[FrozenTrial]) -> list[list[RungRecord]]:
-    """The rungs that all trials of a trunk have reached, rising; each with a record per trial."""
-    each = [{rung.budget: rung for rung in rungs_of(trial)} for trial in members]
-    budgets = sorted(set.intersection(*(set(rungs) for rungs in each)))
-    return [[rungs[budget] for rungs in each] for budget in budgets]
+def common_rungs(members: Sequence[FrozenTrial]) -> list[dict[int, RungRecord]]:
+    """The rungs that a trunk has reached, rising; each with its records by trial number.
+
+    A trunk has reached a rung when all of its trials have, except for those that diverged.
+    """
+    found: dict[int, dict[int, RungRecord]] = {}
+    for trial in members:
+        for rung in rungs_of(trial):
+            found.setdefault(rung.budget, {})[trial.number] = rung
+    healthy = {trial.number for trial in members if not reason_of(trial)}
+    return [records for _, records in sorted(found.items()) if healthy <= records.keys()]
+
+
+def reason_of(trial: FrozenTrial) -> str | None:
+    """Why a trial diverged, as in "epoch 12: the loss is not finite (nan)"; else None."""
+    reason: str | None = trial.user_attrs.get(DIVERGED)
+    return reason
 
 
 def trunk_of(trial: FrozenTrial) -> int:
@@ -222,6 +236,7 @@ def trial_record(
         rungs_of(trial),
         never_pruned.get(trunk),
         (trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()),
+        reason_of(trial),
     )
 
 
@@ -230,7 +245,8 @@ def recorded_rungs(study: Study) -> list[RecordedRung]:
     found = []
     for trunk, trials in trunks_of(study).items():
         preset = trials[0].user_attrs.get(PRESET)
-        for rungs in common_rungs(trials):
+        for records in common_rungs(trials):
+            rungs = list(records.values())
             best = max(rung.score for rung in rungs)
             found.append((rungs[-1].order, RecordedRung(trunk, preset, rungs[0].budget, best)))
     return [rung for _, rung in sorted(found, key=lambda pair: pair[0])]
@@ -244,15 +260,18 @@ def apply_pending_states(study: Study, stopped: Container[int], full_budget: int
         full_budget: epochs of a finished trial.
     """
     for trunk, members in trunks_of(study).items():
-        states = {trial.state for trial in members}
-        finished = [rungs for rungs in common_rungs(members) if rungs[0].budget == full_budget]
-        for i, trial in enumerate(members):
+        failed = any(t.state == TrialState.FAIL and not reason_of(t) for t in members)
+        scores = [
+            {number: rung.score for number, rung in records.items() if rung.budget == full_budget}
+            for records in common_rungs(members)[-1:]
+        ]
+        for trial in members:
             if trial.state != TrialState.RUNNING:
                 continue
-            if finished:
-                study.tell(trial.number, finished[0][i].score)
-            elif TrialState.FAIL in states:
+            if failed or reason_of(trial):
                 study.tell(trial.number, state=TrialState.FAIL)
+            elif scores and scores[0]:
+                study.tell(trial.number, scores[0][trial.number])
             elif trunk in stopped:
                 study.tell(trial.number, state=TrialState.PRUNED)
 

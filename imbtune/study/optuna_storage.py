@@ -46,7 +46,7 @@ class JournalFile(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries. A kill may leave only the first of them, and an incomplete last line."""
-        lines = (json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        lines = (json.dumps(log, separators=(",", ":"), allow_nan=False) + "\n" for log in logs)
         self._file.write("".join(lines).encode())
         self._file.flush()
 

@@ -19,7 +19,7 @@ class SearchOutcome:
         path: the study's folder or URI.
         records: its trials, by number.
         winner: the finalist with the best mean over fresh seeds; without finals, the finished
-            trial with the best score.
+            trial with the best score. None where it is not better than chance.
         baseline: the best preset, by the same measure.
         seconds: of this command.
         evidence: what the finals say of the winner; None without finals.
@@ -28,6 +28,7 @@ class SearchOutcome:
         dropped: finalists that lack a seed, because one of their runs failed.
         interrupted: whether it ended before all trials and finals were trained, other than by its
             time budget.
+        chance: the score of a model that predicts one class only.
     """
 
     request: SearchRequest
@@ -41,3 +42,4 @@ class SearchOutcome:
     finals: list[FinalRecord] = field(default_factory=list)
     dropped: Sequence[int] = ()
     interrupted: bool = False
+    chance: float = 0.0

@@ -9,6 +9,7 @@ from typing import Any
 
 from imbtune.config.defaults import DEFAULTS
 from imbtune.registry import Value
+from imbtune.strict_json import nan_for_null, null_for_nan
 
 COMPLETE, PRUNED, FAIL, STOPPED = "COMPLETE", "PRUNED", "FAIL", "STOPPED"  # states of a trial
 ENDED = (COMPLETE, PRUNED)  # neither failed nor interrupted
@@ -62,7 +63,7 @@ class RungRecord:
             "budget": self.budget,
             "score": self.score,
             "images": self.images,
-            "figures": self.columns(),  # the key that studies on disk have
+            "figures": null_for_nan(self.columns()),  # the key that studies on disk have
             "node": self.node,
             "seconds": self.seconds,
             "threads": self.threads,
@@ -78,8 +79,8 @@ class RungRecord:
         columns = dict(entry["figures"])
         return cls(
             metrics={k: v for k, v in columns.items() if k != "recall" and k not in MARGINS},
-            recall_K=columns["recall"],
-            margins={name: columns[name] for name in MARGINS if name in columns},
+            recall_K=nan_for_null(columns["recall"]),
+            margins={name: nan_for_null(columns[name]) for name in MARGINS if name in columns},
             **{key: value for key, value in entry.items() if key != "figures"},
         )
 
@@ -98,6 +99,7 @@ class TrialRecord:
         never_pruned: the budget at which ASHA would have stopped it, if it belongs to the sample
             of trials that run to the end to measure what stopping costs; else None.
         ended: in seconds since 1970 (UTC).
+        diverged: why it diverged, as in "epoch 12: the loss is not finite (nan)"; else None.
     """
 
     number: int
@@ -108,6 +110,7 @@ class TrialRecord:
     rungs: Sequence[RungRecord] = ()
     never_pruned: int | None = None
     ended: float = 0.0
+    diverged: str | None = None
 
     @property
     def score(self) -> float | None:
@@ -133,7 +136,7 @@ class TrialRecord:
         """Its row in the trials' table.
 
         Args:
-            error: the last line of its traceback, if it failed.
+            error: the last line of its traceback, if it failed by an exception.
         """
         last = self.rungs[-1] if self.rungs else None
         return {
@@ -152,7 +155,7 @@ class TrialRecord:
             "threads": last.threads if last else None,
             "node": last.node if last else None,
             "ended": dt.datetime.fromtimestamp(self.ended, tz=dt.UTC),
-            "error": error,
+            "error": error or self.diverged,
             **self.settings,
         }
 

@@ -17,7 +17,8 @@ from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import StudyError
 from imbtune.registry import Value
 from imbtune.storage import Store, join
-from imbtune.study.evidence import Evidence
+from imbtune.study.data_size import score_scale
+from imbtune.study.evidence import Evidence, is_above
 from imbtune.study.records import COMPLETE, summary
 from imbtune.study.tables.schema import EPOCHS, FINALS, METRICS, trial_schema
 
@@ -165,14 +166,17 @@ class Study:
         """The finished trial that `best.yaml` holds, or would hold.
 
         That is the winner; without finals it is the trial with the highest score of one run on the
-        validation images, which another seed may not repeat. None where no trial has finished.
+        validation images, which another seed may not repeat. None where no trial has finished with
+        a better score than chance, that of a model which predicts one class only.
         """
         if winner := self.winner:
             return winner
         trials = self.trials
         finished = trials[trials["state"] == COMPLETE]
         ranked = finished.sort_values(["score", "trial"], ascending=[False, True])
-        return None if ranked.empty else self.trial(int(ranked["trial"].iloc[0]))
+        if ranked.empty or not is_above(ranked["score"].iloc[0], self._chance()):
+            return None
+        return self.trial(int(ranked["trial"].iloc[0]))
 
     @property
     def optuna(self) -> optuna.Study:
@@ -244,6 +248,12 @@ class Study:
         if not valid:
             raise StudyError(f"{name} has no provenance of a search: restore it from a backup")
         return found
+
+    def _chance(self) -> float:
+        """The score of chance; below all scores for a study that did not record it."""
+        info = self.info
+        counts_K, objective = info["data"].get("validation_counts"), info["space"].get("objective")
+        return score_scale(objective, counts_K).chance if counts_K and objective else -1.0
 
     def _confirmed(self) -> dict[str, Any] | None:
         """What best.yaml says of the winner, if finals confirmed it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+from imbtune.errors import DivergenceError, diverging_at
 from imbtune.methods.losses import plain_cross_entropy
 from imbtune.methods.posthoc import Adjustment, Retraining
 from imbtune.registry import Value
@@ -30,12 +31,18 @@ def apply_posthoc(state: TrainState, data: DeviceData, budget: int) -> None:
 
     Raises:
         TypeError: the method returned no Adjustment, Retraining or None.
+        DivergenceError: the scale or bias of the logits, or the loss of the second stage, is not
+            finite.
     """
     model = state.model
     result = state.config.after.make(
         data.train_counts_K, model.head.norms(), state.methods.vectors.scale
     )
     if isinstance(result, Adjustment):
+        if not (result.scale_K.isfinite().all() and result.bias_K.isfinite().all()):
+            raise DivergenceError(
+                f"after={state.config.after.name}: the logits' scale or bias is not finite"
+            )
         model.scale_K.copy_(result.scale_K)
         model.bias_K.copy_(result.bias_K)
     elif isinstance(result, Retraining):
@@ -50,6 +57,7 @@ def apply_posthoc(state: TrainState, data: DeviceData, budget: int) -> None:
 def _retrain(state: TrainState, data: DeviceData, budget: int, stage: Retraining) -> None:
     """Train the head, the factors `scale_K`, or both, with the backbone frozen."""
     model, epochs = state.model, max(1, round(stage.share * budget))
+    name = state.config.after.name
     if stage.head == "new":
         seed_torch(state.config.seed, HEAD)
         model.head.reset_parameters()
@@ -70,7 +78,9 @@ def _retrain(state: TrainState, data: DeviceData, budget: int, stage: Retraining
     stage_state.optimizer = optimizer
     try:
         for i in range(epochs):
-            train_epoch(stage_state, data, Epoch(budget + i, budget, budget, 0.0, i, epochs))
+            with diverging_at(f"after={name}: epoch {i + 1} of the second stage"):
+                epoch = Epoch(budget + i, budget, budget, 0.0, i, epochs)
+                train_epoch(stage_state, data, epoch).check()
     finally:
         state.passes = stage_state.passes
         model.scale_K.requires_grad_(False)

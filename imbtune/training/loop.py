@@ -11,6 +11,7 @@ Shapes: B a batch, K classes, S steps of an epoch, N training images, D features
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from imbtune.config.train_config import TrainConfig
+from imbtune.errors import DivergenceError, diverging_at
 from imbtune.methods.image_generation import DeepSmote, M2m
 from imbtune.methods.losses import cloud_noise
 from imbtune.methods.mixing.blending import blend_images
@@ -30,6 +32,7 @@ from imbtune.training.cost.image_passes import epoch_passes, seed_config
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.device.neighbours import Neighbours
 from imbtune.training.epoch_plan import EpochPlan, draw_epoch
+from imbtune.training.evaluation.margins import example_margins
 from imbtune.training.generators.deepsmote import generate
 from imbtune.training.generators.deepsmote import passes as deepsmote_passes
 from imbtune.training.generators.m2m import translate
@@ -54,6 +57,16 @@ class EpochLog:
     def loss(self) -> float:
         """The mean loss of its steps. The first read synchronises with the device."""
         return self.losses_S.mean().item()
+
+    @property
+    def failure(self) -> str | None:
+        """What is wrong if the loss is not finite, in words; else None. Reads `loss`."""
+        return None if math.isfinite(self.loss) else f"the loss is not finite ({self.loss})"
+
+    def check(self) -> None:
+        """Raise DivergenceError if the loss is not finite."""
+        if self.failure:
+            raise DivergenceError(self.failure)
 
 
 def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> EpochLog:
@@ -198,7 +211,10 @@ def _seed_network(config: TrainConfig, data: DeviceData) -> TrainState:
     """M2m's seed network: `config` trained on the training images."""
     seed_state = TrainState(config, data)
     for epoch in whole_run(config.epochs, config.schedule.shared):
-        train_epoch(seed_state, data, epoch)
+        with diverging_at(f"generate=m2m: epoch {epoch.index + 1} of the seed network"):
+            train_epoch(seed_state, data, epoch).check()
+    with diverging_at("generate=m2m: the seed network"):
+        example_margins(seed_state, data, data.train, data.labels_N)  # checks the logits
     return seed_state
 
 

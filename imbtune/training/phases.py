@@ -241,6 +241,24 @@ def remaining_segments(segments: list[Segment], reached: int, trained: int = 0) 
     return remaining
 
 
+def without_variant(segments: Sequence[Segment], variant: int) -> list[Segment]:
+    """The segments that are left to train once a variant is no longer trained.
+
+    The trunk epochs of its segments go to the next segment on the same trunk; where there is none,
+    they are not trained.
+    """
+    left: list[Segment] = []
+    epochs: tuple[Epoch, ...] = ()
+    fresh = False
+    for segment in segments:
+        epochs = segment.epochs if segment.fresh else epochs + segment.epochs
+        fresh = fresh or segment.fresh
+        if segment.variant != variant:
+            left.append(replace(segment, epochs=epochs, fresh=fresh))
+            epochs, fresh = (), False
+    return left
+
+
 def _cooled_rung(
     rung: int, budget: int, full: int, variants: Sequence[Phases], variant: int, kind: str
 ) -> Segment:

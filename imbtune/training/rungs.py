@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from imbtune.config.train_config import TrainConfig
+from imbtune.errors import DivergenceError, diverging_at
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import ClassMargins, class_margins
+from imbtune.training.evaluation.metrics import Evaluation
 from imbtune.training.loop import EpochLog, train_epoch
-from imbtune.training.phases import Epoch, Segment
+from imbtune.training.phases import Epoch, Segment, without_variant
 from imbtune.training.run_methods import RunMethods
 from imbtune.training.state import TrainState
 
@@ -27,8 +27,8 @@ from imbtune.training.state import TrainState
 class EpochResult:
     """Loss and confusion matrix after one epoch.
 
-    Asynchronous on a GPU: the first read of `loss` or `confusion_KK` synchronises. Until then the
-    caller can launch an epoch of another trial.
+    Asynchronous on a GPU: the first read of `failure`, `loss` or `confusion_KK` synchronises. Until
+    then the caller can launch an epoch of another trial.
 
     Attributes:
         epoch: the epoch that was trained.
@@ -41,7 +41,15 @@ class EpochResult:
     segment: Segment
     log: EpochLog
     passes: int
-    _confusion: Tensor
+    _evaluation: Evaluation
+
+    @property
+    def failure(self) -> str | None:
+        """What is wrong if the loss or a logit is not finite, in words; else None.
+
+        Then training ends here: the next result is a :class:`Diverged`.
+        """
+        return self.log.failure or self._evaluation.failure
 
     @property
     def lr(self) -> float:
@@ -53,11 +61,14 @@ class EpochResult:
         """The mean training loss of the epoch's steps; the first read synchronises."""
         return self.log.loss
 
-    @cached_property
+    @property
     def confusion_KK(self) -> NDArray[np.int64]:
-        """The confusion matrix of the held-out images; the first read synchronises."""
-        confusion_KK: NDArray[np.int64] = self._confusion.cpu().numpy()
-        return confusion_KK
+        """The confusion matrix of the held-out images; the first read synchronises.
+
+        Raises:
+            DivergenceError: a logit is not finite.
+        """
+        return self._evaluation.confusion_KK
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ class RungResult:
 
     Attributes:
         segment: the segment that was trained.
+        following: the segment that is trained next; None at the end.
         confusion_KK: confusion matrix of the scored model on the held-out images.
         passes: image passes of the trial so far, forward and backward.
         branch_passes: image passes of the scored copy alone, post-hoc training included.
@@ -74,6 +86,7 @@ class RungResult:
     """
 
     segment: Segment
+    following: Segment | None
     confusion_KK: NDArray[np.int64]
     passes: int
     branch_passes: int
@@ -81,13 +94,40 @@ class RungResult:
     margins: ClassMargins | None = None
 
 
+@dataclass(frozen=True)
+class Diverged:
+    """A loss or logits that are not finite: some variants are not trained further.
+
+    Attributes:
+        segment: the segment that was trained.
+        following: the segment that is trained next; None at the end.
+        variants: indices of the variants: all of them on the trunk, one in a cool-down branch.
+        reason: when and what, as in "epoch 12: the loss is not finite (nan)".
+        branch_passes: image passes of a branch that diverged.
+        state: the trunk, without the branch; training continues from it.
+    """
+
+    segment: Segment
+    following: Segment | None
+    variants: Sequence[int]
+    reason: str
+    branch_passes: int
+    state: TrainState
+
+
+Result = EpochResult | RungResult | Diverged
+
+
 def train_through_rungs(
     variants: Sequence[TrainConfig],
     data: DeviceData,
     segments: Sequence[Segment],
     state: TrainState | None = None,
-) -> Iterator[EpochResult | RungResult]:
+) -> Iterator[Result]:
     """Train the segments of a trial; yield a result after every epoch and every segment.
+
+    A trunk that diverges ends the trial. A cool-down branch that diverges ends its own variant; the
+    other variants are trained further.
 
     Args:
         variants: the trial's configuration, or several that differ in cool-down-only settings
@@ -98,28 +138,45 @@ def train_through_rungs(
         state: the trunk to continue from; ignored where the first segment is `fresh`.
     """
     methods = [RunMethods.from_config(config, data.train_counts_K) for config in variants]
-    full_budget = segments[-1].budget
+    full_budget, left = segments[-1].budget, list(segments)
     passes_before = 0  # image passes of the states that `fresh` segments have replaced
-    for segment in segments:
+    while left:
+        segment, *left = left
         if state is None or segment.fresh:
             passes_before += state.passes if state else 0
             state = None  # frees its memory and its graphed model before the new state needs them
             state = TrainState(variants[0], data)
-        yield from _train_epochs(state, data, segment, segment.epochs, passes_before)
-        with state.temporarily(methods[segment.variant]):
-            trunk_passes = state.passes
-            yield from _train_epochs(state, data, segment, segment.branch, passes_before)
-            apply_posthoc(state, data, segment.budget)
-            margins = class_margins(state, data) if segment.budget == full_budget else None
-            confusion_KK = state.evaluate(data)
-        yield RungResult(
-            segment,
-            confusion_KK,
-            passes_before + state.passes,
-            state.passes - trunk_passes,
-            state,
-            margins,
-        )
+        try:
+            yield from _train_epochs(state, data, segment, segment.epochs, passes_before)
+        except DivergenceError as error:
+            yield Diverged(segment, None, range(len(variants)), str(error), 0, state)
+            return
+        trunk_passes = state.passes
+        try:
+            with state.temporarily(methods[segment.variant]):
+                yield from _train_epochs(state, data, segment, segment.branch, passes_before)
+                with diverging_at(f"epoch {segment.budget}"):
+                    margins, confusion_KK = _score(state, data, segment.budget, full_budget)
+        except DivergenceError as error:
+            left = without_variant(left, segment.variant)
+            branch_passes = state.passes - trunk_passes
+            yield Diverged(
+                segment, _first(left), [segment.variant], str(error), branch_passes, state
+            )
+        else:
+            yield RungResult(
+                segment,
+                _first(left),
+                confusion_KK,
+                passes_before + state.passes,
+                state.passes - trunk_passes,
+                state,
+                margins,
+            )
+
+
+def _first(segments: Sequence[Segment]) -> Segment | None:
+    return segments[0] if segments else None
 
 
 def _train_epochs(
@@ -129,7 +186,37 @@ def _train_epochs(
     epochs: Iterable[Epoch],
     passes_before: int,
 ) -> Iterator[EpochResult]:
+    """Train epochs.
+
+    Raises:
+        DivergenceError: the last result has a `failure`, or a generator of images diverged.
+    """
     for epoch in epochs:
-        log = train_epoch(state, data, epoch)
-        passes = passes_before + state.passes
-        yield EpochResult(epoch, segment, log, passes, state.confusion(data))
+        with diverging_at(_name(epoch)):
+            log = train_epoch(state, data, epoch)
+            passes = passes_before + state.passes
+            result = EpochResult(epoch, segment, log, passes, state.evaluation(data))
+            yield result
+            if result.failure:
+                raise DivergenceError(result.failure)
+
+
+def _name(epoch: Epoch) -> str:
+    """The epoch in words, from 1; for the cool-down of a lower rung also which one."""
+    rung = f" (cool-down of {epoch.budget} epochs)" if epoch.budget < epoch.full else ""
+    return f"epoch {epoch.index + 1}{rung}"
+
+
+def _score(
+    state: TrainState, data: DeviceData, budget: int, full_budget: int
+) -> tuple[ClassMargins | None, NDArray[np.int64]]:
+    """Apply the post-hoc method and score the model: its margins, at the full budget, and its
+    confusion matrix.
+
+    Raises:
+        DivergenceError: a logit, or the loss of the post-hoc method, is not finite.
+    """
+    apply_posthoc(state, data, budget)
+    confusion_KK = state.evaluate(data)
+    margins = class_margins(state, data) if budget == full_budget else None
+    return margins, confusion_KK

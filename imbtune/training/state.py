@@ -20,7 +20,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.methods.optimizers import Sharpness
 from imbtune.training.device.cuda_graphs import GraphedModel
 from imbtune.training.device.device_data import BLOCK, DeviceData
-from imbtune.training.evaluation.metrics import confusion
+from imbtune.training.evaluation.metrics import Evaluation, evaluate
 from imbtune.training.model import evaluating, new_model
 from imbtune.training.run_methods import RunMethods
 from imbtune.training.step import Batch, SharpnessAware, StepModel, channels_last, gradient
@@ -131,14 +131,17 @@ class TrainState:
             ]
         return torch.cat(blocks)
 
-    def confusion(self, data: DeviceData) -> Tensor:
-        """The confusion matrix (K, K) of the held-out images, on the device."""
-        return confusion(self.model, data, self.autocast)
+    def evaluation(self, data: DeviceData) -> Evaluation:
+        """The network's predictions of the held-out images; asynchronous on a GPU."""
+        return evaluate(self.model, data, self.autocast)
 
     def evaluate(self, data: DeviceData) -> NDArray[np.int64]:
-        """The confusion matrix (K, K) of the held-out images, on the host; synchronises."""
-        confusion_KK: NDArray[np.int64] = self.confusion(data).cpu().numpy()
-        return confusion_KK
+        """The confusion matrix (K, K) of the held-out images, on the host; synchronises.
+
+        Raises:
+            DivergenceError: a logit is not finite.
+        """
+        return self.evaluation(data).confusion_KK
 
     @contextmanager
     def temporarily(self, methods: RunMethods) -> Iterator[None]:

@@ -92,6 +92,8 @@ class FinalsWriter(TrialCallback):
             self._store.write_table(f"finals/{rung.trial}-{seed}.parquet", table)
             count = f"{len(self.finals):>{len(str(self._runs))}}/{self._runs}"
             self._log(f"final {count}  trial {rung.trial}  {rung.score:.3f}")
+        for reason in report.diverged.values():
+            self.failed(spec, reason)
 
 
 def known_finals(store: Store) -> list[FinalRecord]:

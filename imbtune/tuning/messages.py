@@ -8,7 +8,7 @@ Ray Tune passes dictionaries. Only this module makes and reads them: `to_tune`, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from imbtune.registry import Value
@@ -138,10 +138,12 @@ class TrialReport:
 
     Attributes:
         epochs: since the last report.
-        rung: one entry for each trial of the trunk; empty between rungs.
+        rung: one entry for each trial of the trunk that has not diverged; empty between rungs.
         rung_index: of the rung, from 0; None between rungs.
         is_last: whether nothing is left to train.
         node: Ray's ID of the machine. pid: of the worker process.
+        diverged: trials that diverged since the last report, with the reason by their number. The
+            other trials of the trunk go on.
     """
 
     epochs: Sequence[EpochReport]
@@ -150,6 +152,12 @@ class TrialReport:
     is_last: bool
     node: str
     pid: int
+    diverged: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the trial, with all of its trunk, ended because it diverged."""
+        return self.is_last and bool(self.diverged) and not self.rung
 
     def to_tune(self, eta: int) -> TuneDict:
         """As the result of a Tune trial; a rung has the score of its best trial.

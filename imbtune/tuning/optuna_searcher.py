@@ -11,7 +11,7 @@ written to it first. Ray Tune calls the searcher before its callbacks, so the wr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from optuna.study import Study
@@ -23,6 +23,7 @@ from imbtune.seeds import Purpose, derived_seed, trial_seed
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.study.journal import (
     DETAILS,
+    DIVERGED,
     PRESET,
     RUNG,
     TRUNK,
@@ -84,30 +85,40 @@ class OptunaSearcher(SpecSearcher):
             trunk = self._unfinished.pop(0)
         elif (trunk := self._begun) >= self._trials:
             return None
-        trials, configs = self._take(trunk)
-        self._running[trial_id] = trials
-        reached = common_rungs([self._frozen(trial) for trial in trials])
+        members, configs = self._take(trunk)
+        reached = common_rungs([self._frozen(member) for member in members])
+        left = [(t, c) for t, c in zip(members, configs, strict=True) if isinstance(t, Trial)]
+        trials = self._running[trial_id] = [trial for trial, _ in left]
+        last = [reached[-1][trial.number] for trial in trials] if reached else []
         return TrialSpec(
             number=trunk,
-            preset=trials[0].user_attrs.get(PRESET),
+            preset=members[0].user_attrs.get(PRESET),
             trials=[trial.number for trial in trials],
-            settings=[config.flat() for config in configs],
-            reached_budget=reached[-1][0].budget if reached else 0,
-            images=[rung.images for rung in reached[-1]] if reached else [0] * len(trials),
-            seconds=[rung.seconds for rung in reached[-1]] if reached else [0.0] * len(trials),
+            settings=[config.flat() for _, config in left],
+            reached_budget=last[0].budget if last else 0,
+            images=[rung.images for rung in last] or [0] * len(trials),
+            seconds=[rung.seconds for rung in last] or [0.0] * len(trials),
             trained_epochs=self._checkpoint_epochs(trunk) if reached else 0,
             without_rungs=False,
         )
 
     def on_trial_result(self, trial_id: str, result: TuneDict) -> None:
-        """Tell Optuna the scores of a rung, at their budget in epochs."""
-        for report in TrialReport.from_tune(result).rung:
-            trial = next(t for t in self._running[trial_id] if t.number == report.trial)
+        """Tell Optuna the scores of a rung, at their budget in epochs, and FAIL for what diverged.
+
+        A trial that diverges fails alone: the others of its trunk go on.
+        """
+        message, trials = TrialReport.from_tune(result), self._running[trial_id]
+        for report in message.rung:
+            trial = next(t for t in trials if t.number == report.trial)
             rung = _recorded(report, self._rungs_seen)
             if rung.budget not in self._frozen(trial).intermediate_values:  # killed in between
                 trial.report(rung.score, step=rung.budget)
             trial.set_user_attr(f"{RUNG}{rung.budget}", rung.to_journal())
             self._rungs_seen += 1
+        for trial in [t for t in trials if t.number in message.diverged]:
+            trial.set_user_attr(DIVERGED, message.diverged[trial.number])
+            self._study.tell(trial, state=TrialState.FAIL)
+            trials.remove(trial)
 
     def on_trial_complete(
         self, trial_id: str, result: TuneDict | None = None, error: bool = False
@@ -124,14 +135,16 @@ class OptunaSearcher(SpecSearcher):
             else:
                 self._study.tell(trial, state=TrialState.PRUNED)
 
-    def _take(self, trunk: int) -> tuple[list[Trial], list[TrainConfig]]:
+    def _take(self, trunk: int) -> tuple[list[Trial | FrozenTrial], list[TrainConfig]]:
         """The trials of a trunk, recorded or new, with their configurations.
+
+        A trial that diverged in an earlier process is a FrozenTrial.
 
         A killed search may leave a trunk with fewer trials than it should have, or a trial without
         all of its settings. What is missing is asked for here, with the seeds that it would have
         had.
         """
-        trials: list[Trial] = []
+        trials: list[Trial | FrozenTrial] = []
         configs: list[TrainConfig] = []
         seed = trial_seed(self._seed, trunk)
         for number in range(trunk, min(trunk + self._space.late_variants, self._trials)):
@@ -140,9 +153,12 @@ class OptunaSearcher(SpecSearcher):
                 known = one_trial(self._study, number)
                 if trunk_of(known) != trunk:
                     break  # the trunk has no further variant
-                trial = Trial(self._study, known._trial_id)
-                if not has_settings(self._space, known):
-                    draw_again(trial)
+                if known.state.is_finished():
+                    trial: Trial | FrozenTrial = known
+                else:
+                    trial = Trial(self._study, known._trial_id)
+                    if not has_settings(self._space, known):
+                        draw_again(trial)
             elif self._enqueue(number, trials, configs):
                 trial = self._study.ask()
                 self._begun += 1
@@ -152,7 +168,9 @@ class OptunaSearcher(SpecSearcher):
             configs.append(self._space.suggest(trial, seed, trial.user_attrs.get(DETAILS)))
         return trials, configs
 
-    def _enqueue(self, number: int, trials: list[Trial], configs: list[TrainConfig]) -> bool:
+    def _enqueue(
+        self, number: int, trials: Sequence[Trial | FrozenTrial], configs: list[TrainConfig]
+    ) -> bool:
         """Fix the parameters that the sampler must not choose.
 
         These are a preset's, or those that a variant shares with its trunk. False where the trunk
@@ -190,7 +208,7 @@ class OptunaSearcher(SpecSearcher):
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng(derived_seed(self._seed, number, Purpose.VARIANTS))
 
-    def _frozen(self, trial: Trial) -> FrozenTrial:
+    def _frozen(self, trial: Trial | FrozenTrial) -> FrozenTrial:
         return one_trial(self._study, trial.number)
 
 

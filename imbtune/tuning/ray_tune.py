@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -18,6 +19,7 @@ from ray.tune.search import Searcher
 
 from imbtune.data.splits import Splits
 from imbtune.tuning.cluster.resources import Resources
+from imbtune.tuning.common_failure import CommonFailure, last_line
 from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
 from imbtune.tuning.packing.ray_hosts import packed_trainable
 from imbtune.tuning.worker.ray_actor import TrialActor
@@ -112,7 +114,7 @@ class TrialCallback(Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
-        self.failed(TrialSpec.from_tune(trial.config), _last_line(trial))
+        self.failed(TrialSpec.from_tune(trial.config), last_line(trial))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
         self.stepped()
@@ -127,6 +129,7 @@ def run_trials(
     callback: TrialCallback,
     scheduler: TrialScheduler | None = None,
     time_budget: float | None = None,
+    common_failure: CommonFailure | None = None,
 ) -> None:
     """Train what the searcher suggests. Ray Tune's own files go to a temporary folder.
 
@@ -134,7 +137,12 @@ def run_trials(
         samples: the most that the searcher will suggest.
         scheduler: None to train everything to its end.
         time_budget: in seconds; None for no limit.
+        common_failure: stops all trials where each fails for one reason; None to train them all.
     """
+    watch = common_failure or CommonFailure(samples)
+    # `watch` prints each kind of error once; without these, Ray prints it again for every trial
+    os.environ |= {"TUNE_PRINT_ALL_TRIAL_ERRORS": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     with _temporary_folder() as folder, _trainable(splits, worker_settings, resources) as trainable:
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -150,7 +158,8 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="imbtune",
                 storage_path=folder,
-                callbacks=[callback],
+                callbacks=[watch, callback],
+                stop=common_failure,
                 verbose=0,
                 # it reports nothing; Ray's default in a notebook clears the cell's output
                 progress_reporter=tune.CLIReporter(),
@@ -176,9 +185,3 @@ def _trainable(
     return nullcontext(
         tune.with_parameters(TrialActor, splits=splits, worker_settings=worker_settings)
     )
-
-
-def _last_line(trial: Trial) -> str:
-    """The last line of the traceback that Tune has just written; `get_error` has none yet."""
-    lines = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines()
-    return lines[-1] if lines else "no error was recorded"

@@ -20,7 +20,7 @@ from imbtune.study.request import SEARCH, SearchRequest
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.phases import rung_segments
-from imbtune.training.rungs import RungResult, train_through_rungs
+from imbtune.training.rungs import Diverged, RungResult, train_through_rungs
 from imbtune.training.state import pick_device
 from imbtune.tuning.session import load_search_splits
 
@@ -69,13 +69,17 @@ def repeat_trial(path: str, number: int, data: str | None, log: Log) -> bool:
         )
     same = True
     for result in train_through_rungs([config], tensors, segments[: len(known)]):
+        if isinstance(result, Diverged):
+            log(f"this time the training diverged: {result.reason}")
+            return False
+        equal = True
         if isinstance(result, RungResult):
             budget = result.segment.budget
             score = compute_metrics(result.confusion_KK, tensors.counts_K)[space.objective]
             equal = score == known[budget]
             recorded_score = "as recorded" if equal else f"recorded was {known[budget]:.4f}"
             log(f"{budget:>4} epochs: {score:.4f}, {recorded_score}")
-        else:
+        elif not result.failure:
             epoch = result.epoch
             recorded = losses.get((epoch.phase, epoch.budget, epoch.index + 1))
             equal = recorded in (None, result.loss)  # rows of a killed search may be lost

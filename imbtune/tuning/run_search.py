@@ -17,7 +17,8 @@ from imbtune.progress import Log
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs
-from imbtune.study.evidence import decide, evidence_of
+from imbtune.study.data_size import score_scale
+from imbtune.study.evidence import decide, evidence_of, is_above
 from imbtune.study.files import (
     best_yaml,
     change_trials,
@@ -44,6 +45,7 @@ from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.calibration.follow import check_calibration
 from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.common_failure import CommonFailure
 from imbtune.tuning.finals import (
     FinalsWriter,
     final_runs,
@@ -110,7 +112,9 @@ def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutc
         if before.time_budget and not request.time_budget:
             log("This time the search has no time budget: give --time-budget to set one.")
         finals = known_finals(store)
-        if not _has_trials_left(request, records) and not _final_runs(request, records, finals):
+        if not _has_trials_left(request, records) and not _final_runs(
+            request, splits, records, finals
+        ):
             log(f"All {request.trials} trials and the finals of {request.path} are complete.")
             restore_tables(store, knob_types(request.space), records, request)
             return _outcome(request, store, splits, started, records, finals)
@@ -155,9 +159,10 @@ def _outcome(
     """Choose the winner, write best.yaml, and return how the search ended."""
     ended = [TrainConfig.from_settings(r.settings) for r in records if r.state in ENDED]
     by_number = {r.number: r for r in records if r.state == COMPLETE}
-    finished = {number: record.score or 0.0 for number, record in by_number.items()}
+    finished = {n: record.score or 0.0 for n, record in by_number.items() if n not in dropped}
     presets = [number for number, record in by_number.items() if record.preset]
-    winner, baseline = decide(finished, presets, finals)
+    chance = _chance(request, splits)
+    winner, baseline = decide(finished, presets, finals, chance)
     outcome = SearchOutcome(
         request,
         store.path,
@@ -170,10 +175,18 @@ def _outcome(
         finals=finals,
         dropped=dropped,
         interrupted=interrupted,
+        chance=chance,
     )
     if outcome.winner:
         store.write("best.yaml", best_yaml(request, outcome).encode())
+    elif not interrupted:
+        store.delete("best.yaml")  # of an earlier end, before more trials or finals
     return outcome
+
+
+def _chance(request: SearchRequest, splits: Splits) -> float:
+    counts_K = splits.held_out.counts(len(splits.classes))
+    return score_scale(request.space.objective, counts_K).chance
 
 
 def _has_trials_left(request: SearchRequest, records: Sequence[TrialRecord]) -> bool:
@@ -211,6 +224,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
         session.log,
     )  # fmt: skip
     writer.sinks += _sinks(store, request, writer)
+    common_failure = CommonFailure(request.trials - ended)
     try:
         run_trials(
             session.splits,
@@ -221,17 +235,25 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
             writer,
             scheduler,
             request.time_budget,
+            common_failure,
         )
     finally:
         records = trial_records(study, request.space, request.seed, scheduler.never_pruned)
-        writer.close([record for record in records if record.state == STOPPED])
+        writer.close(records)
+    common_failure.check(request.path)
     return records
 
 
 def _final_runs(
-    request: SearchRequest, records: list[TrialRecord], finals: list[FinalRecord]
+    request: SearchRequest,
+    splits: Splits,
+    records: list[TrialRecord],
+    finals: list[FinalRecord],
 ) -> list[TrialSpec]:
-    """The final runs that are left to train."""
+    """The final runs that are left to train; none where no trial is better than chance."""
+    chance = _chance(request, splits)
+    if not any(r.state == COMPLETE and is_above(r.score or 0.0, chance) for r in records):
+        return []
     chosen = finalists(records, request.finalists)
     return final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
 
@@ -245,7 +267,7 @@ def _finals(
         The numbers of the trials with a failed run, and whether the finals were interrupted.
     """
     request = session.request
-    runs = _final_runs(request, records, finals)
+    runs = _final_runs(request, session.splits, records, finals)
     if not runs:
         return [], False
     total, count = len(runs) + len(finals), len({run.number for run in runs})

@@ -16,6 +16,7 @@ from imbtune.errors import StudyError
 from imbtune.progress import Log
 from imbtune.registry import Part
 from imbtune.storage import Store
+from imbtune.study.data_size import data_size_lines
 from imbtune.study.files import check_no_study
 from imbtune.study.request import AUTO, EVERY, SEARCH, SearchRequest
 from imbtune.study.tables.wandb import check_wandb
@@ -159,6 +160,15 @@ def new_store(request: SearchRequest) -> Store:
     return store
 
 
+def size_lines(request: SearchRequest, splits: Splits) -> list[str]:
+    """What a user should know of the size of the data, in one or two lines."""
+    space, classes = request.space, splits.classes
+    validation_K = splits.held_out.counts(len(classes))
+    return data_size_lines(
+        space.objective, classes, splits.counts(), validation_K, space.base().batch_size
+    )
+
+
 def headline(request: SearchRequest, splits: Splits, resources: Resources) -> str:
     """The lines that a search or calibration prints before its first trial."""
     budgets = ", ".join(map(str, request.budgets))
@@ -173,9 +183,10 @@ def headline(request: SearchRequest, splits: Splits, resources: Resources) -> st
         f"{presets - request.trials} are left out.\n"
     )
     share = f"{resources.cpus} CPU" + (f" + {resources.gpus:g} GPU" if resources.gpus else "")
+    size = "\n".join(size_lines(request, splits))
     return (
         f"{request.space.name}: {len(splits.train)} training and {len(splits.held_out)} validation "
-        f"images, {len(splits.classes)} classes\n"
+        f"images, {len(splits.classes)} classes\n{size}\n"
         f"{trials}, {resources.concurrent} at a time on {share} each; {rungs} epochs\n"
         + (left_out if presets > request.trials else "")
     )

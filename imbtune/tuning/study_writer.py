@@ -17,7 +17,7 @@ from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
 from imbtune.study.checkpoints import delete_checkpoints
 from imbtune.study.journal import Journal, one_trial, trial_record
-from imbtune.study.records import WORDS, Row, TrialRecord, summary
+from imbtune.study.records import STOPPED, WORDS, Row, TrialRecord, summary
 from imbtune.study.tables.parquet import Sink
 from imbtune.tuning.messages import EpochReport, TrialReport, TrialSpec
 from imbtune.tuning.ray_tune import TrialCallback
@@ -88,11 +88,16 @@ class StudyWriter(TrialCallback):
                 sink.flush()
             self._flushed = time.monotonic()
 
-    def close(self, interrupted: list[TrialRecord]) -> None:
-        """End the search: rows for the trials that it interrupted, and a last flush."""
+    def close(self, records: list[TrialRecord]) -> None:
+        """End the search: rows for the trials that it interrupted, and a last flush.
+
+        Args:
+            records: all trials of the study. Of an interrupted trunk, some may have diverged.
+        """
         self._journal.sync()
-        for record in interrupted:
-            self._write(record)
+        for record in records:
+            if record.state == STOPPED or record.number in self.settings:
+                self._write(record)
         for sink in self.sinks:
             sink.close()
 
@@ -116,7 +121,8 @@ class StudyWriter(TrialCallback):
         score = "  –  " if record.score is None else f"{record.score:.3f}"
         reached = f"{score} at {record.budget:>3} epochs"
         name = record.preset or summary(record.settings)
-        tail = f"  {self._errors[record.number]}" if record.number in self._errors else ""
+        error = self._errors.get(record.number) or record.diverged
+        tail = f"  {error}" if error else ""
         count = f"{self._ended:>{width}}/{self._trials}"
         number = f"trial {record.number}".ljust(6 + width)
         return f"{count}  {number}  {WORDS[record.state]:<8}  {reached}  {name}{tail}"

@@ -12,7 +12,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.training.device.cuda_graphs import Run
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.phases import rung_segments
-from imbtune.training.rungs import RungResult, train_through_rungs
+from imbtune.training.rungs import Diverged, RungResult, train_through_rungs
 
 
 class InPlace:
@@ -41,6 +41,7 @@ def outcome(config: TrainConfig, data: DeviceData) -> list[Any]:
     path = rung_segments("cooldown", [2, config.epochs], config.schedule.shared)
     found: list[Any] = []
     for result in train_through_rungs([config], data, path):
+        assert not isinstance(result, Diverged), result.reason
         found.append(result.confusion_KK.tolist())
         if not isinstance(result, RungResult):
             found.append(result.loss)

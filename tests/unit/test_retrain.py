@@ -1,17 +1,90 @@
-"""What a final training writes to results.json."""
+"""What a final training writes, and what stays of it when a seed diverges."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from imbtune.retrain import FinalRun
+import pytest
+import torch
+from diverging import ONLY_SCORED, bad_parts
+from torch import Tensor
+
+from imbtune import strict_json
+from imbtune.config.train_config import TrainConfig
+from imbtune.errors import DivergenceError
+from imbtune.final_run import FinalRun
+from imbtune.methods.losses import LossFunction, losses
+from imbtune.retrain import train_final
+from imbtune.trained_model import load_model
+
+TINY: dict[str, Any] = {
+    "data": "digits",
+    "data.head": 20,
+    "data.ratio": 10.0,
+    "model.width": 2,
+    "epochs": 2,
+    "batch_size": 100,  # one step an epoch
+}
 
 
-def test_recall_of_a_class_without_test_images_is_null() -> None:
+@pytest.fixture
+def second_run_diverges() -> Iterator[None]:
+    """A loss that is nan from its fourth step on: in the second epoch of the second run."""
+    steps = []
+
+    @losses.register("breaks", help="for this test")
+    def breaks(counts_K: Tensor) -> LossFunction:
+        def loss(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+            steps.append(1)
+            factor = 1.0 if len(steps) < 4 else math.nan
+            return factor * torch.nn.functional.cross_entropy(logits_BK, labels_B, reduction="none")
+
+        return loss
+
+    with bad_parts():
+        yield
+    losses.remove("breaks")
+
+
+@pytest.mark.usefixtures("second_run_diverges")
+def test_the_models_before_a_seed_that_diverges_stay(tmp_path: Path) -> None:
+    config = TrainConfig.from_settings({**TINY, "loss": "breaks", "seed": 3})
+    out, lines = tmp_path / "final", list[str]()
+    with pytest.raises(DivergenceError) as error:
+        train_final(config, 3, out, None, {}, lines.append)
+    assert str(error.value) == (
+        "seed 4, epoch 2: the loss is not finite (nan): give a lower --set optimizer.lr (it is "
+        f"0.1); {out} has the models of seed 3"
+    )
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.yaml",
+        "margins-seed3.parquet",
+        "model-seed3.pt",
+        "results.json",
+    ]
+    results = json.loads((out / "results.json").read_text(), parse_constant=pytest.fail)
+    assert [run["seed"] for run in results["runs"]] == [3]
+    assert load_model(out / "model-seed3.pt").classes == [str(k) for k in range(10)]
+    assert not any("seed 4: test" in line for line in lines)
+
+
+@pytest.mark.usefixtures("second_run_diverges")
+def test_a_model_that_is_not_finite_is_never_tested(tmp_path: Path) -> None:
+    out = tmp_path / "final"
+    config = TrainConfig.from_settings({**TINY, **ONLY_SCORED})
+    with pytest.raises(DivergenceError, match="seed 0, epoch 2: after=bad_after: the logits'"):
+        train_final(config, 2, out, None, {}, lambda _: None)
+    assert list(out.iterdir()) == []
+
+
+def test_recall_of_a_class_without_test_images_is_null(tmp_path: Path) -> None:
     """JSON has no NaN."""
     means = {"margin_test": [0.5, math.nan], "margin_train": [0.5, 0.25]}
     run = FinalRun(0, {"few": None}, [0.5, math.nan], [[1, 1], [0, 0]], means, 1.5)
-    written = json.loads(json.dumps(run.to_dict(), allow_nan=False))
+    written = json.loads(strict_json.dumps(run.to_dict()))
     assert written["recall_K"] == [0.5, None]
     assert written["margins"] == {"margin_test": [0.5, None], "margin_train": [0.5, 0.25]}

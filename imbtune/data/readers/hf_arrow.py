@@ -70,7 +70,7 @@ def _read_arrow(path: Path, info: Mapping[str, Any]) -> SourceSplit:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is not a complete Arrow file ({reason}): get it again") from error
     if "features" in info:
-        about = json.dumps({"info": {"features": info["features"]}})
+        about = json.dumps({"info": {"features": info["features"]}}, allow_nan=False)
         table = table.replace_schema_metadata({"huggingface": about})
     return read_table(table, path)
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from imbtune import strict_json
 from imbtune.storage import Store
 from imbtune.study.tables.schema import EPOCHS, trial_schema
 
@@ -83,7 +84,7 @@ class _Table:
         self._rows.append(row)
         if path := self._lines_path():
             with path.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(row, default=dt.datetime.isoformat) + "\n")
+                lines.write(strict_json.dumps(row, default=_as_text) + "\n")
 
     def write(self) -> None:
         if self._rows:
@@ -124,7 +125,19 @@ def recover(store: Store, name: str, schema: pa.Schema) -> None:
         path.unlink()
 
 
+def _as_text(value: object) -> str:
+    assert isinstance(value, dt.datetime)
+    return value.isoformat()
+
+
 def _parsed(line: str, schema: pa.Schema) -> Row:
+    """A row that `append` wrote."""
     row = json.loads(line)
-    times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
-    return {**row, **{name: dt.datetime.fromisoformat(row[name]) for name in times}}
+    for field in schema:
+        value = row.get(field.name)
+        if pa.types.is_timestamp(field.type):
+            row[field.name] = dt.datetime.fromisoformat(value)
+        elif pa.types.is_list(field.type) and value is not None:  # of a number for each class
+            row[field.name] = strict_json.nan_for_null(value)
+    parsed: Row = row
+    return parsed

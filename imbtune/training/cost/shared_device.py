@@ -183,10 +183,10 @@ def _train_concurrently(
         launched = []
         for state, stream in runs:
             with torch.cuda.stream(stream):
-                launched.append((train_epoch(state, data, epoch), state.confusion(data)))
-        for (log, confusion), (_, stream) in zip(launched, runs, strict=True):
+                launched.append((train_epoch(state, data, epoch), state.evaluation(data)))
+        for (log, evaluation), (_, stream) in zip(launched, runs, strict=True):
             with torch.cuda.stream(stream):
-                _ = log.loss, confusion.cpu()
+                _ = log.loss, evaluation.failure  # reads both; a run may diverge, its time counts
 
     for _ in range(WARM_UP_EPOCHS):
         train()

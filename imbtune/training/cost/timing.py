@@ -129,7 +129,7 @@ def _time_epoch(state: TrainState, data: DeviceData) -> _Seconds:
     train_epoch(state, data, first_epoch(state.config))
     synchronise(data.device)
     trained = time.perf_counter()
-    state.evaluate(data)
+    _ = state.evaluation(data).failure  # waits for it
     return _Seconds(trained - started, time.perf_counter() - trained)
 
 

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imbtune.errors import DivergenceError
 from imbtune.training.device.device_data import BLOCK, DeviceData
 from imbtune.training.device.image_store import Resident, Streamed
 from imbtune.training.model import evaluating
@@ -87,6 +88,9 @@ def example_margins(
         data: normalises the pixels.
         images: uint8 images, augmented nowhere.
         labels_N: their classes, on the device.
+
+    Raises:
+        DivergenceError: a logit or a margin is not finite.
     """
     with evaluating(state.model), torch.no_grad():
         logits_NK = torch.cat(
@@ -94,6 +98,10 @@ def example_margins(
         )
     logits_NK = logits_NK * state.methods.vectors.scale
     logit_N, probability_N = margins_of(logits_NK, labels_N)
+    # a finite margin of an image with a logit that is not finite: -inf is never the largest
+    broken = int((~(logit_N.isfinite() & logits_NK.isfinite().all(1))).sum())
+    if broken:
+        raise DivergenceError(f"the logits of {broken} of {len(labels_N)} images are not finite")
     return Margins(
         labels_N.cpu().numpy(),
         logits_NK.argmax(1).cpu().numpy(),

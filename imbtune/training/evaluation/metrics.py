@@ -7,11 +7,15 @@ Shapes: K classes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from imbtune.errors import DivergenceError
 from imbtune.training.device.device_data import BLOCK, DeviceData
 from imbtune.training.model import evaluating
 
@@ -22,17 +26,62 @@ MANY, FEW = 100, 20
 OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "worst_class")
 
 
-def confusion(model: nn.Module, data: DeviceData, autocast: torch.autocast) -> Tensor:
-    """The confusion matrix (K, K) of the model on the held-out images, int64, on the device."""
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A model's predictions of the held-out images, counted on the device.
+
+    Asynchronous on a GPU: the first read of `failure` or `confusion_KK` synchronises, and copies
+    everything at once.
+
+    Args:
+        counts: int64 (K² + 1,) on the device: the confusion matrix row by row, then the number of
+            images with a logit that is not finite.
+        classes: K.
+    """
+
+    counts: Tensor
+    classes: int
+
+    @property
+    def failure(self) -> str | None:
+        """What is wrong if a logit is not finite, in words; else None."""
+        *counts, broken = self._on_host.tolist()
+        if not broken:
+            return None
+        return f"the logits of {broken} of {sum(counts)} images are not finite"
+
+    @property
+    def confusion_KK(self) -> Ints:
+        """The confusion matrix.
+
+        Raises:
+            DivergenceError: a logit is not finite, so that the matrix means nothing.
+        """
+        if self.failure:
+            raise DivergenceError(self.failure)
+        return self._on_host[:-1].reshape(self.classes, self.classes)
+
+    @cached_property
+    def _on_host(self) -> Ints:
+        counts: Ints = self.counts.cpu().numpy()
+        return counts
+
+
+def evaluate(model: nn.Module, data: DeviceData, autocast: torch.autocast) -> Evaluation:
+    """Evaluate the model on the held-out images; asynchronous on a GPU."""
     classes = len(data.classes)
     flat_KK = torch.zeros(classes * classes, dtype=torch.int64, device=data.device)
+    broken = torch.zeros(1, dtype=torch.int64, device=data.device)
     with evaluating(model), torch.inference_mode(), autocast:
         for pixels, labels in zip(
             data.held_out.in_order(BLOCK), data.held_out_labels_M.split(BLOCK), strict=True
         ):
-            predicted = model(data.normalise(pixels)).argmax(1)
-            flat_KK += torch.bincount(labels * classes + predicted, minlength=classes * classes)
-    return flat_KK.view(classes, classes)
+            logits_BK = model(data.normalise(pixels))
+            broken += (~logits_BK.isfinite()).any(1).sum()
+            flat_KK += torch.bincount(
+                labels * classes + logits_BK.argmax(1), minlength=classes * classes
+            )
+    return Evaluation(torch.cat([flat_KK, broken]), classes)
 
 
 def recalls(confusion_KK: Ints) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ channels, H and W pixels, Z latent dimensions, J neighbours.
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from imbtune.errors import DataError
+from imbtune.errors import DataError, DivergenceError
 from imbtune.methods.image_generation import DeepSmote
 from imbtune.training.device.neighbours import ROWS, nearest_members
 from imbtune.training.phases import steps_per_epoch
@@ -50,6 +51,7 @@ def generate(
 
     Raises:
         DataError: a class has no images.
+        DivergenceError: the autoencoder's loss, or a code or pixel that it gives, is not finite.
     """
     counts_K = torch.bincount(labels_N, minlength=classes).cpu().numpy()
     if not counts_K.all():
@@ -62,7 +64,13 @@ def generate(
     if not len(new_M):
         return images_NCHW[:0].clone(), new_M
     rng = np.random.default_rng(seed)
-    model, _ = train_autoencoder(spec, images_NCHW, labels_N, rng)
+    model, losses_E = train_autoencoder(spec, images_NCHW, labels_N, rng)
+    for epoch, loss in enumerate(losses_E.tolist(), 1):
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"generate=deepsmote: epoch {epoch} of the autoencoder: the loss is not finite "
+                f"({loss})"
+            )
     generated = [images_NCHW[:0]]
     for label in np.flatnonzero(missing_K):
         latents_NZ = encode(model, images_NCHW[labels_N == int(label)])
@@ -170,11 +178,20 @@ def encode(model: Autoencoder, images_NCHW: Tensor) -> Tensor:
 
 
 def decode(model: Autoencoder, latents_NZ: Tensor) -> Tensor:
-    """The uint8 images (N, C, H, W) of latent codes, without gradients."""
+    """The uint8 images (N, C, H, W) of latent codes, without gradients; synchronises.
+
+    Raises:
+        DivergenceError: a code or pixel is not finite: as a byte it would be any number.
+    """
+    made, is_finite = [], latents_NZ.isfinite().all()
     with torch.no_grad():
-        return torch.cat(
-            [(model.decoder(block) * 255).round().byte() for block in latents_NZ.split(BATCH)]
-        )
+        for block in latents_NZ.split(BATCH):
+            pixels_BCHW = model.decoder(block)
+            is_finite &= pixels_BCHW.isfinite().all()
+            made.append((pixels_BCHW * 255).round().byte())
+    if not is_finite:
+        raise DivergenceError("generate=deepsmote: the autoencoder's images are not finite")
+    return torch.cat(made)
 
 
 def smote(latents_NZ: Tensor, neighbours: int, total: int, rng: np.random.Generator) -> Tensor:

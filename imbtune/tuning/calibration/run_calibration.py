@@ -25,6 +25,7 @@ from imbtune.study.tables.schema import SCORES
 from imbtune.tuning.calibration.follow import FILE, basis_of, read_calibration
 from imbtune.tuning.calibration.rung_quality import Calibration, Score, calibrate, mean_costs
 from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.common_failure import CommonFailure
 from imbtune.tuning.forecast.gpu_share import settle_share
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.ray_tune import ListSearcher, TrialCallback, run_trials
@@ -118,8 +119,17 @@ def _calibrate(session: Session) -> CalibrationOutcome:
         session.log(note)
     if left:
         worker_settings = session.worker_settings(EVERY, with_checkpoints=False)
-        searcher = ListSearcher(left)
-        run_trials(session.splits, worker_settings, session.resources, searcher, len(left), writer)
+        common_failure = CommonFailure(len(left))
+        run_trials(
+            session.splits,
+            worker_settings,
+            session.resources,
+            ListSearcher(left),
+            len(left),
+            writer,
+            common_failure=common_failure,
+        )
+        common_failure.check(request.path)
     if len(writer.done) + len(writer.errors) < request.runs:
         return _outcome(request, store, None)
     _check_failed(request, writer.errors)
@@ -193,6 +203,10 @@ class CalibrationWriter(TrialCallback):
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Collect the scores of a rung; write the file of a run when it has ended."""
         number, seed = key = _key(spec)
+        for reason in report.diverged.values():
+            self._running.pop(key, None)
+            self.failed(spec, reason)
+            return
         mine = self._running.setdefault(key, [])
         mine += [Score(number, seed, rung.kind, rung.budget, rung.score) for rung in report.rung]
         if report.is_last:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
 from imbtune.registry import Value
 from imbtune.storage import Store
+from imbtune.study.data_size import data_size_lines
 from imbtune.study.files import read_study
 from imbtune.study.request import AUTO, SearchRequest
 from imbtune.training.cost.timing import Speed, measure_speed
@@ -30,7 +31,7 @@ from imbtune.tuning.cluster.resources import (
 )
 from imbtune.tuning.forecast.first_configs import draw_configs
 from imbtune.tuning.samplers import make_sampler
-from imbtune.tuning.session import load_search_splits
+from imbtune.tuning.session import load_search_splits, size_lines
 
 PRESETS, RANDOM = 2, 4  # how many presets and random configurations are measured
 
@@ -74,12 +75,15 @@ class TrialSpeed:
         counts_K: training images of each class (K,).
         held_out: number of validation images.
         source: where the speed comes from, in words.
+        size_lines: what a user should know of the size of the data; empty for a study that did not
+            record its validation images by class.
     """
 
     speed: Speed
     counts_K: NDArray[np.int64]
     held_out: int
     source: str
+    size_lines: Sequence[str] = ()
 
 
 def find_trial_speed(
@@ -115,7 +119,11 @@ def find_trial_speed(
     share = fleet.trial.gpus  # assume that sharing a GPU makes trials no faster in total
     together = min(on_gpus(Node(0, 1), share), fleet.trial.concurrent) if 0 < share < 1 else 1
     return fleet, TrialSpeed(
-        speed.shared(together), splits.counts(), len(splits.held_out), "measured on this machine"
+        speed.shared(together),
+        splits.counts(),
+        len(splits.held_out),
+        "measured on this machine",
+        size_lines(request, splits),
     )
 
 
@@ -185,8 +193,20 @@ def _speed_of_study(
     fleet = _fleet(request, gpus, cpus, Node(0, 0))
     data = content["data"]
     counts_K = np.array(data["counts"], dtype=np.int64)
-    speed = _recorded_speed(Store(path))
-    return fleet, TrialSpeed(speed, counts_K, int(data["validation"]), f"as recorded in {path}")
+    speed, space = _recorded_speed(Store(path)), request.space
+    lines = (
+        data_size_lines(
+            space.objective,
+            data["classes"],
+            counts_K,
+            data["validation_counts"],
+            space.base().batch_size,
+        )
+        if "validation_counts" in data
+        else ()
+    )
+    source = f"as recorded in {path}"
+    return fleet, TrialSpeed(speed, counts_K, int(data["validation"]), source, lines)
 
 
 def _check_alike(request: SearchRequest, before: SearchRequest, path: str) -> None:

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 
 import torch
 
-from imbtune.training.rungs import EpochResult, RungResult
+from imbtune.training.rungs import Result
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.worker.gpu_memory import explain_out_of_memory
 from imbtune.tuning.worker.trial_runner import TrialRunner
@@ -35,7 +35,7 @@ class WorkerSlot:
         self.stream: torch.cuda.Stream | None = None
         self.runner: TrialRunner | None = None
         self.requested: Future[TrialReport] | None = None
-        self._launched: EpochResult | RungResult | None = None
+        self._launched: Result | None = None
 
     def begin(self, runner: TrialRunner) -> None:
         """Take another trial."""

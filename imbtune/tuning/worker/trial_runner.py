@@ -21,10 +21,18 @@ from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import ClassMargins
 from imbtune.training.evaluation.metrics import compute_metrics, recalls
 from imbtune.training.phases import Segment, calibration_segments, remaining_segments, rung_segments
-from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
+from imbtune.training.rungs import (
+    Diverged,
+    EpochResult,
+    Result,
+    RungResult,
+    train_through_rungs,
+)
 from imbtune.training.state import TrainState, pick_device
 from imbtune.tuning.messages import EpochReport, RungReport, TrialReport, TrialSpec
 from imbtune.tuning.worker.gpu_memory import limit_memory
+
+RungKey = tuple[int, str]  # index and kind
 
 
 class Runner(Protocol):
@@ -102,7 +110,10 @@ class TrialRunner:
     ) -> None:
         variants = [TrainConfig.from_settings(settings) for settings in spec.settings]
         self._worker, self._data, self._node, self._spec = worker_settings, data, node, spec
-        self._scored: dict[tuple[int, str], list[RungReport]] = {}  # of rungs not yet complete
+        self._scored: dict[RungKey, dict[int, RungReport]] = {}  # by variant, of incomplete rungs
+        self._healthy = set(range(len(variants)))  # variants that have not diverged
+        self._diverged: dict[int, str] = {}  # by trial, not reported yet
+        self._again: RungResult | Diverged | None = None  # a result that completes another rung
         self._branch_passes = [0] * len(variants)  # image passes of each trial's own cool-downs
         self._checkpoint_due: TrainState | None = None  # written if the scheduler goes on
         self._is_first = True  # the first epoch is reported at once
@@ -116,10 +127,7 @@ class TrialRunner:
             content = load_checkpoint(worker_settings.checkpoints, spec.number, self._trained)
             state.restore(torch.load(io.BytesIO(content), weights_only=True))
         self._passes_before = state.passes if state else 0
-        self._segments = segments
-        self._results: Iterator[EpochResult | RungResult] = train_through_rungs(
-            variants, data, segments, state
-        )
+        self._results: Iterator[Result] = train_through_rungs(variants, data, segments, state)
 
     def begin_report(self) -> None:
         """Begin the next report: the scheduler lets the trial go on."""
@@ -127,20 +135,23 @@ class TrialRunner:
         self._epochs: list[EpochReport] = []
         self._started = self._clock = time.monotonic()
 
-    def launch(self) -> EpochResult | RungResult:
+    def launch(self) -> Result:
         """Train to the next result; on a GPU the work is only queued, in the current stream."""
-        result = next(self._results, None)
+        result, self._again = self._again or next(self._results, None), None
         if result is None:
             raise RuntimeError("a trial was continued after its last rung")
         return result
 
-    def read(self, result: EpochResult | RungResult) -> TrialReport | None:
+    def read(self, result: Result) -> TrialReport | None:
         """Wait for the result; a report at a complete rung or after `report_seconds`."""
         if isinstance(result, RungResult):
-            report, rung = self._rung(result), (result.segment.rung, result.segment.kind)
-            self._scored.setdefault(rung, []).append(report)
-            if len(self._scored[rung]) == len(self._spec.trials):
-                return self._rung_complete(result, self._scored.pop(rung))
+            rung, variant = (result.segment.rung, result.segment.kind), result.segment.variant
+            self._scored.setdefault(rung, {})[variant] = self._rung(result)
+            return self._complete(result)
+        if isinstance(result, Diverged):
+            self._drop(result)
+            return self._complete(result)
+        if result.failure:  # the next result says what it is the end of
             return None
         self._epochs.append(self._epoch(result))
         if self._is_first or time.monotonic() - self._started > self._worker.report_seconds:
@@ -158,13 +169,33 @@ class TrialRunner:
     def _report(
         self, rung: Sequence[RungReport], rung_index: int | None, is_last: bool
     ) -> TrialReport:
-        return TrialReport(self._epochs, rung, rung_index, is_last, self._node, os.getpid())
+        diverged, self._diverged = self._diverged, {}
+        return TrialReport(
+            self._epochs, rung, rung_index, is_last, self._node, os.getpid(), diverged
+        )
+
+    def _drop(self, result: Diverged) -> None:
+        """Note the trials that diverged; they are not waited for at any rung."""
+        for variant in self._healthy & set(result.variants):
+            self._diverged[self._spec.trials[variant]] = result.reason
+            self._branch_passes[variant] += result.branch_passes
+        self._healthy -= set(result.variants)
+        waiting = {
+            rung: {v: report for v, report in scored.items() if v in self._healthy}
+            for rung, scored in self._scored.items()
+        }
+        self._scored = {rung: scored for rung, scored in waiting.items() if scored}
+
+    @property
+    def _first(self) -> int:
+        """The first variant that has not diverged: the trunk's costs are counted for it."""
+        return min(self._healthy)
 
     def _count_seconds(self, result: EpochResult | RungResult) -> None:
         """The seconds since the last result are the variant's, or on the trunk the first one's."""
         now = time.monotonic()
         on_trunk = isinstance(result, EpochResult) and result.epoch not in result.segment.branch
-        self._seconds[0 if on_trunk else result.segment.variant] += now - self._clock
+        self._seconds[self._first if on_trunk else result.segment.variant] += now - self._clock
         self._clock = now
 
     def _epoch(self, result: EpochResult) -> EpochReport:
@@ -173,7 +204,7 @@ class TrialRunner:
         in_branch = epoch in result.segment.branch
         self._trained = self._trained if in_branch else epoch.index + 1
         return EpochReport(
-            trial=self._spec.trials[result.segment.variant if in_branch else 0],
+            trial=self._spec.trials[result.segment.variant] if in_branch else self._spec.number,
             epoch=epoch.index + 1,
             phase=epoch.phase,
             budget=epoch.budget,
@@ -190,7 +221,7 @@ class TrialRunner:
         self._count_seconds(result)
         self._branch_passes[variant] += result.branch_passes
         trunk = result.passes - self._passes_before - sum(self._branch_passes)
-        own = self._branch_passes[variant] + (0 if variant else trunk)
+        own = self._branch_passes[variant] + (trunk if variant == self._first else 0)
         score = metrics[self._worker.objective]
         assert score is not None, "an objective is defined for every confusion matrix"
         return RungReport(
@@ -207,12 +238,19 @@ class TrialRunner:
             threads=self._worker.threads,
         )
 
-    def _rung_complete(self, result: RungResult, scored: list[RungReport]) -> TrialReport:
-        segment = result.segment
-        following = self._segments[self._segments.index(segment) + 1 :][:1]
-        goes_on = bool(following) and not following[0].fresh and not self._scored
+    def _complete(self, result: RungResult | Diverged) -> TrialReport | None:
+        """The report of the rung that the result completes, or of a trial's end; else None."""
+        complete = [r for r, scored in self._scored.items() if self._healthy <= scored.keys()]
+        following = result.following
+        if not complete:
+            return None if following else self._report([], None, is_last=True)
+        rung, *others = complete
+        scored = self._scored.pop(rung)
+        self._again = result if others else None
+        goes_on = following is not None and not following.fresh and not self._scored
         self._checkpoint_due = result.state if goes_on else None
-        return self._report(scored, segment.rung, is_last=not following)
+        is_last = following is None and not others
+        return self._report([scored[v] for v in sorted(scored)], rung[0], is_last)
 
     def _save_checkpoint(self) -> None:
         """Write the trunk of the last rung, now that the scheduler lets the trial go on."""

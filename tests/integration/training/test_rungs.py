@@ -13,14 +13,14 @@ from short_runs import DATA, make_config, preset_config, trained
 from imbtune.config.train_config import TrainConfig
 from imbtune.spaces.presets import PRESETS
 from imbtune.training.phases import RUNG_KINDS, remaining_segments, rung_segments
-from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
+from imbtune.training.rungs import Diverged, EpochResult, RungResult, train_through_rungs
 from imbtune.training.state import TrainState
 
 
 def climbed(config: TrainConfig, kind: str, budgets: list[int]) -> list[EpochResult | RungResult]:
-    return list(
-        train_through_rungs([config], DATA, rung_segments(kind, budgets, config.schedule.shared))
-    )
+    path = rung_segments(kind, budgets, config.schedule.shared)
+    results = train_through_rungs([config], DATA, path)
+    return [result for result in results if not isinstance(result, Diverged)]
 
 
 def last_epochs(results: list[EpochResult | RungResult], count: int) -> list[tuple[Any, ...]]:

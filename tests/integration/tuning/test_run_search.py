@@ -225,3 +225,23 @@ def test_a_search_whose_trials_all_fail_says_why_and_exits_with_1(tmp_path: Path
     assert trials["state"].tolist() == ["FAIL", "FAIL"]
     assert "Expected more than 1 value per channel" in trials["error"][0]
     assert not (tmp_path / "runs/digits-lt/best.yaml").exists()
+
+
+@pytest.mark.slow
+def test_a_search_in_which_every_trial_diverges_stops_with_one_line(tmp_path: Path) -> None:
+    """The weights of every preset grow until they overflow; none of the trials has an end to wait
+    for."""
+    growing = ("optimizer.lr=10", "optimizer.weight_decay=1", "optimizer.momentum=0.999")
+    settings = [word for each in (*growing, "batch_size=10") for word in ("--set", each)]
+    done = run("search", "digits-lt", "--trials", "17", "--epochs", "6", *settings, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "ended failed, for one reason (epoch " in line
+    assert "not finite" in line and line.endswith("imbtune resume runs/digits-lt")
+    study = tmp_path / "runs/digits-lt"
+    trials = read_trials(study)
+    failed = trials[trials["state"] == "FAIL"]
+    assert 5 <= len(failed) < 17
+    assert failed["error"].str.match(r"epoch \d+.*not finite").all()
+    assert not (study / "best.yaml").exists()
+    assert np.isfinite(pd.read_parquet(study / "epochs")["loss"]).all()

@@ -35,11 +35,13 @@ RECORDS = [
 ]  # fmt: skip
 
 
-def outcome(records: list[TrialRecord], finals: list[FinalRecord], **more: Any) -> SearchOutcome:
+def outcome(
+    records: list[TrialRecord], finals: list[FinalRecord], chance: float = 0.0, **more: Any
+) -> SearchOutcome:
     finished = {r.number: r for r in records if r.state == "COMPLETE"}
     scores = {number: record.score or 0.0 for number, record in finished.items()}
     presets = [number for number, record in finished.items() if record.preset]
-    winner, preset = decide(scores, presets, finals)
+    winner, preset = decide(scores, presets, finals, chance)
     return SearchOutcome(
         REQUEST,
         "runs/s",
@@ -50,6 +52,7 @@ def outcome(records: list[TrialRecord], finals: list[FinalRecord], **more: Any) 
         evidence=evidence_of(finals, winner, preset),
         full_images=400,
         finals=finals,
+        chance=chance,
         **more,
     )
 
@@ -114,3 +117,16 @@ def test_trials_that_were_cut_off_or_failed_save_nothing() -> None:
 
 def test_without_a_stopped_trial_nothing_is_said() -> None:
     assert stopping_line(outcome(RECORDS[:3], [])) == ""
+
+
+def test_a_trial_at_chance_is_not_recommended() -> None:
+    text = printed(outcome(RECORDS, [], chance=0.8))
+    assert "No winner: the best trial, 1, scores 0.8000, no better than a model" in text
+    assert "Winner" not in text and "imbtune train" not in text
+
+
+def test_a_trial_whose_fresh_seeds_are_at_chance_is_not_recommended() -> None:
+    finals = [FinalRecord(1, 7, 0.1), FinalRecord(1, 8, 0.1)]
+    text = printed(outcome(RECORDS, finals, chance=0.1))
+    assert "No winner: trial 1 has the best score, 0.8000, but its runs with fresh seeds" in text
+    assert "imbtune train" not in text

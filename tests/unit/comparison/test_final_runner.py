@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from diverging import FROM_THE_FIRST, bad_parts
 from short_runs import DATA, everything, preset_config, same
 
 from imbtune.comparison.final_runner import FinalRunner, FinalWorkerSettings
@@ -68,7 +69,7 @@ def runner(folder: Path | None, seconds: float = 0.0, number: int = 5) -> FinalR
 def test_a_worker_writes_checkpoints_and_reports_once(tmp_path: Path) -> None:
     report = runner(tmp_path).step()
     assert report.is_last and (report.node, report.threads) == ("here", 2)
-    assert report.run.seed == 1 and report.images > 0
+    assert report.run and report.run.seed == 1 and report.images > 0
     assert "score" not in report.to_tune(3)  # nothing that a scheduler could compare
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5-3.pt"]
 
@@ -78,6 +79,16 @@ def test_no_checkpoint_is_written_before_its_time_or_without_a_folder(tmp_path: 
     runner(None).step()
     runner(tmp_path / "not here").step()  # a machine that does not see the study
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_diverges_is_reported_with_its_epoch() -> None:
+    settings = preset_config("erm", epochs=3).flat() | FROM_THE_FIRST
+    worker = FinalWorkerSettings("none", [3], 3, "balanced_accuracy", threads=2)
+    with bad_parts():
+        spec = TrialSpec.single_run(4, settings, True)
+        report = FinalRunner(worker, DATA, "here", spec).step()
+    assert report.run is None and report.is_last
+    assert report.diverged == {4: "epoch 1: the loss is not finite (nan)"}
 
 
 class CutError(Exception):
@@ -103,7 +114,8 @@ def test_a_worker_goes_on_from_the_newest_checkpoint_of_its_run(
     epochs: list[int] = []
     resumed = runner(tmp_path)
     monkeypatch.setattr(resumed, "_after_epoch", lambda progress: epochs.append(progress.trained))
-    assert figures(resumed.step().run) == figures(whole.run)
+    again = resumed.step()
+    assert again.run and whole.run and figures(again.run) == figures(whole.run)
     assert epochs == [3]
     other = runner(tmp_path, number=6)  # the checkpoint is not its own
     monkeypatch.setattr(other, "_after_epoch", lambda progress: epochs.append(progress.trained))

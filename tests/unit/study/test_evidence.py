@@ -82,6 +82,28 @@ def evidence(records: list[TrialRecord], finals: list[FinalRecord]) -> Evidence 
     )
 
 
+# ---- chance ------------------------------------------------------------------------------------
+
+
+def test_a_winner_is_better_than_chance() -> None:
+    """Of models that predict one class only none wins; the best preset is still named."""
+    tied = {0: 0.25, 1: 0.25, 2: 0.2}
+    assert decide(tied, [0], [], chance=0.25) == (None, 0)
+    assert decide(tied, [0], []) == (0, 0)
+    assert decide({**tied, 3: 0.26}, [0], [], chance=0.25) == (3, 0)
+
+
+def test_fresh_seeds_decide_whether_a_winner_is_better_than_chance() -> None:
+    finals = finals_of(t1=[0.1, 0.1, 0.1], t2=[0.1, 0.1, 0.09])
+    third = (0.1 + 0.1 + 0.1) / 3  # rounding is not better than chance
+    assert decide({1: 0.4, 2: 0.3}, [], finals, chance=third) == (None, None)
+    assert decide({1: 0.1, 2: 0.1}, [], finals_of(t1=[0.1, 0.2]), chance=0.1) == (1, None)
+
+
+def test_where_nothing_finished_nothing_wins() -> None:
+    assert decide({}, [], [], chance=0.1) == (None, None)
+
+
 # ---- figures -----------------------------------------------------------------------------------
 
 

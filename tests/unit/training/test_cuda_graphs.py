@@ -251,10 +251,10 @@ def test_an_epoch_waits_for_nothing_on_a_gpu(preset: str) -> None:
         train_epoch(state, data, epoch)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        log, confusion_KK = train_epoch(state, data, second), state.confusion(data)
+        log, evaluation = train_epoch(state, data, second), state.evaluation(data)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert math.isfinite(log.loss) and confusion_KK.sum() == 32
+    assert math.isfinite(log.loss) and evaluation.confusion_KK.sum() == 32
 
 
 @pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")

@@ -18,7 +18,7 @@ from imbtune.methods.lr_schedules import Phases
 from imbtune.methods.mixing.blending import Blend
 from imbtune.training.loop import batches, train_epoch
 from imbtune.training.phases import cooldown, rung_segments, trunk, whole_run
-from imbtune.training.rungs import EpochResult, RungResult, train_through_rungs
+from imbtune.training.rungs import Diverged, EpochResult, RungResult, train_through_rungs
 from imbtune.training.state import TrainState
 from imbtune.training.step import objective
 
@@ -158,9 +158,9 @@ def test_a_run_with_neighbours_in_features_is_decided_by_its_seed(mix: str) -> N
 
 
 def climbed(config: TrainConfig, kind: str, budgets: list[int]) -> list[EpochResult | RungResult]:
-    return list(
-        train_through_rungs([config], DATA, rung_segments(kind, budgets, config.schedule.shared))
-    )
+    path = rung_segments(kind, budgets, config.schedule.shared)
+    results = train_through_rungs([config], DATA, path)
+    return [result for result in results if not isinstance(result, Diverged)]
 
 
 def fingerprint(result: EpochResult | RungResult) -> list[list[float]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation import metrics as module
-from imbtune.training.evaluation.metrics import OBJECTIVES, compute_metrics, confusion, recalls
+from imbtune.training.evaluation.metrics import OBJECTIVES, compute_metrics, evaluate, recalls
 
 Ints = NDArray[np.int64]
 
@@ -128,7 +128,7 @@ def test_evaluation_counts_each_held_out_image_once(
     splits = make_splits([5, 4, 3], held=10)
     model = BrightnessModel()
     autocast = torch.autocast("cpu", enabled=False)
-    confusion_KK = confusion(model, DeviceData(splits, torch.device("cpu")), autocast).numpy()
+    confusion_KK = evaluate(model, DeviceData(splits, torch.device("cpu")), autocast).confusion_KK
     literal = np.zeros((3, 3), dtype=np.int64)
     for pixels, label in zip(splits.held_out.pixels, splits.held_out.labels, strict=True):
         level = (pixels / 255.0 - 0.5).mean() / 0.25

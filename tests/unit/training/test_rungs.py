@@ -42,6 +42,7 @@ def test_the_trunk_is_counted_once(kind: str, epochs: int) -> None:
     path = rung_segments(kind, [3, 9], *phases_of(configs))
     results = list(train_through_rungs(configs, DATA, path))
     assert sum(isinstance(r, EpochResult) for r in results) == epochs
+    assert isinstance(results[-1], RungResult)
     assert results[-1].passes == 60 * epochs  # 87 images: one step of 60
     tops = [r for r in results if isinstance(r, RungResult) and r.segment.budget == 9]
     assert {r.segment.variant: r.branch_passes for r in tops} == {0: 300, 1: 120, 2: 240}

@@ -1,0 +1,119 @@
+"""What a user is told of the size of a data set, against literal arithmetic and a simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_data import make_splits
+
+from imbtune.spaces.space_file import load_space, parse_space
+from imbtune.study.data_size import data_size_lines, score_scale
+from imbtune.study.request import SearchRequest
+from imbtune.training.evaluation.metrics import OBJECTIVES, compute_metrics
+from imbtune.tuning.session import size_lines
+
+COUNTS = st.lists(st.integers(1, 50), min_size=2, max_size=12)
+
+
+@given(COUNTS, st.sampled_from(OBJECTIVES))
+def test_chance_is_the_best_score_of_predicting_one_class(
+    counts: list[int], objective: str
+) -> None:
+    scores = []
+    for predicted in range(len(counts)):
+        confusion_KK = np.zeros((len(counts), len(counts)), dtype=np.int64)
+        confusion_KK[:, predicted] = counts
+        scores.append(compute_metrics(confusion_KK, np.array(counts))[objective])
+    assert score_scale(objective, counts).chance == pytest.approx(max(s or 0 for s in scores))
+
+
+@given(COUNTS, st.sampled_from(["balanced_accuracy", "accuracy", "worst_class"]))
+def test_one_image_of_the_smallest_class_moves_the_score_by_a_step(
+    counts: list[int], objective: str
+) -> None:
+    scale = score_scale(objective, counts)
+    confusion_KK = np.diag(counts)
+    before = compute_metrics(confusion_KK, np.array(counts))[objective]
+    wrong = scale.coarsest
+    confusion_KK[wrong, wrong] -= 1
+    confusion_KK[wrong, wrong - 1] += 1
+    after = compute_metrics(confusion_KK, np.array(counts))[objective]
+    assert before is not None and after is not None
+    assert before - after == pytest.approx(scale.step)
+    assert counts[wrong] == min(counts)
+
+
+@pytest.mark.parametrize("objective", ["balanced_accuracy", "accuracy"])
+def test_the_standard_error_is_that_of_scores_where_half_is_right(objective: str) -> None:
+    counts, rng = np.array([2, 5, 30]), np.random.default_rng(0)
+    hits = rng.binomial(counts, 0.5, (100_000, 3))
+    scores = hits.sum(1) / counts.sum() if objective == "accuracy" else (hits / counts).mean(1)
+    assert score_scale(objective, counts).error == pytest.approx(scores.std(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("counts", "chance", "step", "error", "coarsest"),
+    [
+        ([10, 5, 2, 1], 0.25, 0.25, 0.25 * (0.025 + 0.05 + 0.125 + 0.25) ** 0.5, 3),
+        ([30] * 10, 0.1, 1 / 300, (10 * 0.25 / 30) ** 0.5 / 10, 0),
+        ([4, 0, 1], 0.5, 0.5, 0.5 * (0.25 / 4 + 0.25) ** 0.5, 2),  # a class without images
+    ],
+)
+def test_literal_values_of_balanced_accuracy(
+    counts: list[int], chance: float, step: float, error: float, coarsest: int
+) -> None:
+    scale = score_scale("balanced_accuracy", counts)
+    values = (scale.chance, scale.step, scale.error)
+    assert values == pytest.approx((chance, step, error)) and scale.coarsest == coarsest
+
+
+def test_a_small_set_is_told_in_two_lines() -> None:
+    lines = data_size_lines("balanced_accuracy", list("abcx"), [9, 6, 3, 2], [4, 3, 2, 1], 64)
+    assert lines == [
+        "Images per class: 9 6 3 2 for training, 4 3 2 1 for validation; a model that predicts one "
+        "class only scores 0.25",
+        "Small data set: one validation image of class 'x' moves the score by 0.25, and one score "
+        "has a standard error of up to 0.18: trials that differ by less cannot be told apart; an "
+        "epoch has 1 step of 20 images: give more epochs or a smaller batch_size",
+    ]
+
+
+def test_a_large_set_takes_one_line() -> None:
+    classes = [str(k) for k in range(100)]
+    lines = data_size_lines("accuracy", classes, [500, *[5] * 99], [20] * 100, 64)
+    assert lines == [
+        "Images per class: 5 to 500 for training, 20 for validation; a model that predicts one "
+        "class only scores 0.01"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("validation", "batch", "warns"),
+    [
+        ([30] * 10, 64, False),  # digits-lt
+        ([200] * 10, 64, False),
+        ([1, *[30] * 9], 64, True),  # one class is coarse
+        ([30, 30], 64, True),  # two classes need more
+        ([200, 200], 64, False),
+        ([30] * 10, 276, True),  # a single step
+    ],
+)
+def test_only_a_small_set_has_a_warning(validation: list[int], batch: int, warns: bool) -> None:
+    names = [str(k) for k in range(len(validation))]
+    train = [276 // len(names)] * len(names)
+    lines = data_size_lines("balanced_accuracy", names, train, validation, batch)
+    assert len(lines) == 1 + warns
+    assert all("\n" not in line for line in lines)
+
+
+def test_a_search_is_told_of_its_own_data() -> None:
+    request = SearchRequest(load_space("digits-lt"), 5, "any")
+    (first, second) = size_lines(request, make_splits([60, 20, 6, 1], held=2))
+    assert first.startswith("Images per class: 60 20 6 1 for training, 2 for validation; ")
+    assert "one validation image of class 'class0' moves the score by 0.12" in second
+    assert "an epoch has 1 step of 64 images" in second
+    worst = parse_space("worst", {"data": {"name": "digits"}, "objective": "worst_class"})
+    first = size_lines(SearchRequest(worst, 5, "any"), make_splits([60, 20, 6, 1]))[0]
+    assert first.endswith("scores 0")
