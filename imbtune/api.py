@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imbtune.errors import ConfigError, check_path
+from imbtune.errors import ConfigError
+from imbtune.paths import path_or_uri
 from imbtune.progress import Log, no_line, print_line
 from imbtune.registry import Registry, Value
 from imbtune.search_options import (
@@ -277,7 +278,7 @@ def train(
             "study without finals is None: give study.best)"
         )
     elif isinstance(what, str | Path):
-        given = train_input.from_file(check_path("the configuration", what), replaced)
+        given = train_input.from_file(path_or_uri("the configuration", what), replaced)
     else:
         raise ConfigError(
             f"cannot train {_short(what)}: give a configuration file, a study, a trial or a "
@@ -568,4 +569,4 @@ def _short(given: object) -> str:
 
 def _study_path(study: object) -> str:
     """The folder or URI of a study that is given by it, or as a Study."""
-    return check_path("the study", getattr(study, "path", study))
+    return path_or_uri("the study", getattr(study, "path", study))

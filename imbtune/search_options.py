@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imbtune.errors import ConfigError, check_path, unknown
+from imbtune.errors import ConfigError, unknown
+from imbtune.paths import local_path, path_or_uri
 from imbtune.registry import Value
 
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
@@ -54,9 +55,9 @@ def search_request(
     from imbtune.training.phases import RUNG_KINDS
 
     check_options({"name": name, **options})
-    folder = check_path("--storage", storage)
+    folder = path_or_uri("--storage", storage)
     if calibration is not None:
-        calibration = check_path("--calibration", calibration)
+        calibration = path_or_uri("--calibration", calibration)
     pinned = checked_settings(settings, epochs)
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     loaded = loaded.pin(pinned)
@@ -117,8 +118,8 @@ def check_log(log: object) -> None:
 
 
 def given_path(option: str, value: object) -> Path | None:
-    """A path argument; ConfigError for an empty one, or for something that is no path."""
-    return None if value is None else Path(check_path(_flag(option), value))
+    """A path on this machine; ConfigError for an empty one, a URI, or something that is no path."""
+    return None if value is None else Path(local_path(_flag(option), value))
 
 
 def check_options(options: Mapping[str, Any]) -> None:

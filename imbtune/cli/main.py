@@ -38,6 +38,7 @@ from imbtune.cli.options import (
     TrialsOption,
     WinnersOption,
 )
+from imbtune.cli.output import never_fail
 from imbtune.runtime import fewer_collections, limit_thread_spinning
 
 app = typer.Typer(
@@ -330,6 +331,7 @@ def show(
 
 def main() -> None:
     """The entry point of the installed command."""
+    never_fail()
     atexit.register(gc.freeze)  # else a last garbage collection takes 0.8 s when torch is loaded
     limit_thread_spinning()
     with fewer_collections():

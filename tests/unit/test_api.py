@@ -271,7 +271,7 @@ def test_arguments_of_another_type() -> None:
 def test_no_study_there(tmp_path: Path) -> None:
     with raises_one_line("nowhere is not a study, it has no study.yaml", kind=StudyError):
         imbtune.load_study(tmp_path / "nowhere")
-    with raises_one_line("cannot use the storage foo://bar", kind=StudyError):
+    with raises_one_line("the study foo://bar: give a folder, s3://BUCKET/", kind=ConfigError):
         imbtune.load_study("foo://bar")
     with raises_one_line(f"{tmp_path} is not a study", kind=StudyError):
         imbtune.resume(tmp_path)

@@ -59,7 +59,7 @@ def test_a_killed_writer_loses_no_row_and_leaves_no_broken_file(tmp_path: Path) 
         assert len(rows) >= (place / "told").stat().st_size
         assert rows[-1] | {"epoch": 0, "time": rows[0]["time"]} == rows[0]
         assert rows[0]["time"] <= rows[-1]["time"]
-        assert not list(place.rglob(".part-*"))
+        assert not list(place.rglob(".*part-*"))
 
 
 def compact_again_and_again(place: str) -> None:

@@ -152,7 +152,7 @@ WRONG_SEARCHES = [
     ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
     ("digits-lt --time-budget soon", "--time-budget 'soon': give a time such as 90s, 30m or 2h"),
     ("digits-lt --name a/b", "--name 'a/b': use letters, digits"),
-    ("digits-lt --storage foo://x", "cannot use the storage foo://x/digits-lt"),
+    ("digits-lt --storage foo://x", "--storage foo://x: give a folder, s3://BUCKET/… or gs://"),
     ("digits-lt --data nowhere", "no data folder nowhere"),
     ("cifar10-lt --data .", "{here} has no complete cifar10"),
     ("digits-lt --set data.ratio=1000", "data.ratio=1000 leaves class '7' without an image"),
