@@ -59,6 +59,9 @@ def search(
     final_seeds: int = 3,
     time_budget: float | None = None,
     wandb: str = "off",
+    wandb_project: str | None = None,
+    wandb_entity: str | None = None,
+    wandb_tags: str | Sequence[str] | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     log: Log | None = print_line,
@@ -90,6 +93,9 @@ def search(
         final_seeds: fresh seeds per finalist.
         time_budget: end the trials after so many seconds; the finals come on top.
         wandb: off, offline or online.
+        wandb_project: of the runs in W&B; None for one named after the space.
+        wandb_entity: the user or team that the project belongs to; None for W&B's default.
+        wandb_tags: of every run: a list, or words with commas between them.
         data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
         skip_corrupt: go on without images that cannot be read.
         log: is called with each line of progress; None for silence.
@@ -122,6 +128,9 @@ def search(
         final_seeds=final_seeds,
         time_budget=time_budget,
         wandb=wandb,
+        wandb_project=wandb_project,
+        wandb_entity=wandb_entity,
+        wandb_tags=wandb_tags,
         data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )

@@ -94,6 +94,16 @@ def search(
     wandb: Annotated[
         str, typer.Option(help="Send results to Weights & Biases: off, offline or online.")
     ] = "off",
+    wandb_project: Annotated[
+        str | None, typer.Option(help="Project in W&B. Default: the name of the space.")
+    ] = None,
+    wandb_entity: Annotated[
+        str | None, typer.Option(help="User or team in W&B. Default: W&B's own default.")
+    ] = None,
+    wandb_tags: Annotated[
+        str | None,
+        typer.Option(metavar="TAG,TAG", help="Tags of every run in W&B, with commas between."),
+    ] = None,
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,

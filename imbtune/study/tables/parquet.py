@@ -20,7 +20,13 @@ from imbtune.storage import Store
 from imbtune.study.tables.schema import EPOCHS, trial_schema
 
 Row = Mapping[str, Any]
+Key = tuple[int, str, int, int]  # of a row of an epoch: trial, phase, budget, epoch
 MODES = ("off", "offline", "online")  # of W&B, which gets the same rows
+
+
+def epoch_key(row: Row) -> Key:
+    """What no two rows of the epochs' table share."""
+    return row["trial"], row["phase"], row["budget"], row["epoch"]
 
 
 class Sink(Protocol):

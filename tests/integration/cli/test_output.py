@@ -20,8 +20,12 @@ WITHOUT_A_READER = "2>&1 | { read -r line; }; exit ${PIPESTATUS[0]}"
     ids=["head", "closed"],
 )
 def test_a_search_goes_on_without_its_output(output: str, tmp_path: Path) -> None:
-    """With another encoding, too; and nothing of the study is written to a closed descriptor."""
-    environment = {**clean_environment(), "PYTHONIOENCODING": "ascii"}
+    """With another encoding, too, and with a temporary folder too deep for Ray's sockets.
+
+    Nothing of the study is written to a closed descriptor.
+    """
+    (deep := tmp_path / "deep" / ("x" * 90)).mkdir(parents=True)
+    environment = {**clean_environment(), "PYTHONIOENCODING": "ascii", "TMPDIR": str(deep)}
     command = ["bash", "-c", f"{SEARCH} {output}"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, timeout=300, check=False)
     assert done.returncode == 0
