@@ -17,7 +17,7 @@ from imbtune.study.checkpoints import checkpoint_epochs
 from imbtune.study.journal import FILE
 from imbtune.study.records import COMPLETE, STOPPED, TrialRecord
 from imbtune.study.request import SearchRequest
-from imbtune.study.tables.parquet import Key, epoch_key, recover
+from imbtune.study.tables.parquet import Key, Row, epoch_key, recover
 from imbtune.study.tables.schema import EPOCHS, trial_schema
 from imbtune.training.phases import remaining_segments, rung_segments
 
@@ -27,7 +27,7 @@ def restore_tables(
     knobs: Mapping[str, type],
     records: Sequence[TrialRecord],
     request: SearchRequest,
-) -> set[Key]:
+) -> list[Row]:
     """Make the tables of an interrupted study match its journal; a new study has none yet.
 
     Args:
@@ -35,7 +35,7 @@ def restore_tables(
         records: all trials in the journal.
 
     Returns:
-        The epochs of trials that may go on, as the table had them before: W&B has got them.
+        The rows of the epochs of interrupted trials, as the table had them before.
     """
     recover(store, "trials", trial_schema(knobs))
     recover(store, "epochs", EPOCHS)
@@ -44,7 +44,7 @@ def restore_tables(
         recorded = [(record.number, record.state) for record in records]
         written = sorted((row["trial"], row["state"]) for row in old)
         if written == recorded and all(record.state != STOPPED for record in records):
-            return set()
+            return []
         errors = {row["trial"]: row["error"] for row in old if row["error"]}
         rows = [
             record.row(errors.get(record.number)) for record in records if record.state != STOPPED
@@ -60,8 +60,10 @@ def restore_tables(
             keep.append(key not in seen)
             seen.add(key)
         store.replace_folder("epochs", table.filter(pa.array(keep, pa.bool_())).cast(EPOCHS))
-        return set(keys)
-    return set()
+        stopped = {n for r in records if r.state == STOPPED for n in (r.number, r.trunk)}
+        interrupted = pa.array([key[0] in stopped for key in keys], pa.bool_())
+        return list(table.filter(interrupted).to_pylist())
+    return []
 
 
 def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:

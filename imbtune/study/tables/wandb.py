@@ -5,7 +5,9 @@ a trial starts no further process. Offline runs are written to files, which `wan
 The package is imported only by a search that uses it: the import takes almost a second.
 
 A trial has one run, also in a search that is resumed: the run's ID follows from the study and the
-trial, and rows that W&B has got before are not sent again.
+trial. A killed process loses rows that W&B had not written or sent yet. So a resumed trial first
+brings its run up to the study's table: online those rows that W&B lacks, offline all of them, in a
+new file that takes the place of the old one.
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections import Counter
-from collections.abc import Collection, Mapping
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from imbtune.errors import ConfigError
 from imbtune.study.request import SearchRequest
-from imbtune.study.tables.parquet import Key, Row, epoch_key
+from imbtune.study.tables.parquet import Row, epoch_key
 
 LONGEST = 128  # characters of a project, a group, or a run's name
 LONGEST_TAG = 64
@@ -63,7 +66,7 @@ class WandbSink:
         folder: where W&B writes its files.
         configs: settings and preset by trial number. The search adds a trial's entry before its
             first row.
-        sent: the epochs that an earlier process has sent.
+        before: the rows of epochs of interrupted trials that the study had when it was resumed.
     """
 
     def __init__(
@@ -72,23 +75,25 @@ class WandbSink:
         study: Mapping[str, Any],
         folder: Path,
         configs: Mapping[int, Row],
-        sent: Collection[Key] = (),
+        before: Sequence[Row] = (),
     ) -> None:
         self._name = str(study.get("name", request.name))
         identity = f"{self._name} {study.get('started')} {request.seed}"
         self._id = hashlib.sha256(identity.encode()).hexdigest()[:12]
         self._request, self._folder, self._configs = request, folder, configs
-        self._sent, self._steps = set(sent), Counter(key[0] for key in sent)
+        self._known = {epoch_key(row) for row in before}
+        self._before: dict[int, list[Row]] = defaultdict(list)
+        for row in before:
+            self._before[row["trial"]].append(row)
+        self._steps: Counter[int] = Counter()
         self._runs: dict[int, Any] = {}
+        self._old: dict[int, list[Path]] = {}  # folders that the run's own one replaces
 
     def epoch(self, row: Row) -> None:
-        """Send an epoch, unless an earlier process has."""
-        key, number = epoch_key(row), row["trial"]
-        if key not in self._sent:
-            self._sent.add(key)
-            # the step goes on where the earlier process ended; W&B would begin at 0 in every file
-            self._run(number).log(_values(row), step=self._steps[number])
-            self._steps[number] += 1
+        """Send an epoch; not where it is trained again, since the study had its row before."""
+        self._run(row["trial"])  # sends the rows from before, if there are any
+        if epoch_key(row) not in self._known:
+            self._send(row)
 
     def trial(self, row: Row) -> None:
         """Send how a trial ended, and end its run."""
@@ -97,23 +102,22 @@ class WandbSink:
             return
         run = self._run(number)
         run.summary.update(_values(row) | {"state": row["state"]})
-        run.finish(exit_code=int(row["state"] in ("FAIL", "STOPPED")))
-        del self._runs[number]
+        self._finish(number, exit_code=int(row["state"] in ("FAIL", "STOPPED")))
 
     def flush(self) -> None:
         """Does nothing: W&B sends rows by itself."""
 
     def close(self) -> None:
         """End the runs that are left, with exit code 1."""
-        for run in self._runs.values():
-            run.finish(exit_code=1)
-        self._runs.clear()
+        for number in list(self._runs):
+            self._finish(number, exit_code=1)
 
     def _run(self, number: int) -> Any:
         if number not in self._runs:
             import wandb
 
             suffix = f"-{number}"
+            old = self._files(number)
             self._runs[number] = wandb.init(
                 project=project_of(self._request),
                 entity=self._request.wandb_entity,
@@ -128,7 +132,29 @@ class WandbSink:
                 reinit="create_new",
                 settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
             )
+            self._old[number] = [
+                path for path in old if path != Path(self._runs[number].dir).parent
+            ]
+            for row in self._before[number]:
+                self._send(row)
         return self._runs[number]
+
+    def _send(self, row: Row) -> None:
+        """Send a row as the next step of its run, unless the run has that step already."""
+        run, step = self._runs[row["trial"]], self._steps[row["trial"]]
+        self._steps[row["trial"]] += 1
+        if step >= run.starting_step:  # above 0 in a run that W&B resumes online
+            run.log(_values(row), step=step)
+
+    def _finish(self, number: int, exit_code: int) -> None:
+        """End a run; its file now has all that older offline files of the trial have."""
+        self._runs.pop(number).finish(exit_code=exit_code)
+        for folder in self._old.pop(number):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _files(self, number: int) -> list[Path]:
+        """The folders with offline files of a trial."""
+        return list(self._folder.glob(f"wandb/offline-run-*-{self._id}-{number}"))
 
 
 def _check_names(request: SearchRequest) -> None:

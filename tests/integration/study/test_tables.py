@@ -21,7 +21,7 @@ from wandb.proto import wandb_internal_pb2 as pb
 import imbtune
 from imbtune.search_options import search_request
 from imbtune.storage import Store, join
-from imbtune.study.tables.parquet import ParquetSink, epoch_key, recover
+from imbtune.study.tables.parquet import ParquetSink, recover
 from imbtune.study.tables.schema import EPOCHS
 from imbtune.study.tables.wandb import WandbSink, check_wandb
 
@@ -135,9 +135,9 @@ def whole_run_of(path: Path) -> list[Any]:
 
 
 def runs_in(folder: Path) -> list[dict[str, Any]]:
-    """What each .wandb file below a folder says of its run, in the order of time."""
+    """What each .wandb file below a folder says of its run, by the runs' names."""
     found = []
-    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=os.path.getctime):
+    for path in folder.glob("wandb/offline-run-*/run-*.wandb"):
         records = whole_run_of(path)
         (run,) = [r.run for r in records if r.HasField("run")]
         history = [r.history.item for r in records if r.HasField("history")]
@@ -153,7 +153,7 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
                 "end": end,
             }
         )
-    return found
+    return sorted(found, key=lambda run: str(run["name"]))
 
 
 def test_wandb_has_one_run_a_trial_and_no_row_twice(
@@ -172,31 +172,35 @@ def test_wandb_has_one_run_a_trial_and_no_row_twice(
     )
     study = {"name": "study", "started": "2026-01-01T00:00:00Z"}
     configs = {0: {"mix": "mamix"}, 1: {"mix": "none"}}
-    first = WandbSink(request, study, tmp_path / "before", configs)
+    first = WandbSink(request, study, tmp_path, configs)
     rows = [epoch_row(trial, epoch) for epoch in range(3) for trial in (0, 1)]
     for row in rows:
         first.epoch(row)
     first.trial(trial_row(0))
     first.trial({**trial_row(1), "state": "STOPPED"})
     first.close()
-    sent = {epoch_key(row) for row in rows}
+    before = runs_in(tmp_path)
+    for path in tmp_path.glob("wandb/offline-run-*"):  # runs of one second would share a folder
+        path.rename(path.with_name(f"offline-run-20260101_000000-{path.name.split('-', 3)[3]}"))
+    rows = [*rows, epoch_row(1, 3)]  # W&B may lack what it was told last before a kill
     renamed = replace(request, name="another")
-    second = WandbSink(renamed, study, tmp_path / "after", {1: configs[1]}, sent)
-    for epoch in range(1, 5):  # two of them again
+    second = WandbSink(renamed, study, tmp_path, {1: configs[1]}, rows)
+    for epoch in range(1, 6):  # some of them again
         second.epoch(epoch_row(1, epoch))
     second.trial({**trial_row(0), "state": "STOPPED"})  # not begun again in this process
     second.trial({**trial_row(1), "state": "FAIL"})
     second.close()
-    before, after = runs_in(tmp_path / "before"), runs_in(tmp_path / "after")
+    after = runs_in(tmp_path)
     assert [(run["name"], run["end"]) for run in before] == [("study-0", 0), ("study-1", 1)]
-    assert [(run["name"], run["end"]) for run in after] == [("study-1", 1)]
-    assert before[0]["id"] != before[1]["id"] == after[0]["id"]
+    assert [(run["name"], run["end"]) for run in after] == [("study-0", 0), ("study-1", 1)]
+    assert [run["id"] for run in after] == [run["id"] for run in before]
+    assert before[0]["id"] != before[1]["id"]
     assert {tuple(map(str, run["place"])) for run in before + after} == {
         ("team", "tails", "study", "['night', 'a b']")
     }
     assert before[0]["config"]["mix"] == '"mamix"'
     assert before[1]["epochs"] == [(0, 0, 1.5), (1, 1, 1.5), (2, 2, 1.5)]
-    assert after[0]["epochs"] == [(3, 3, 1.5), (4, 4, 1.5)]
+    assert after[1]["epochs"] == [(n, n, 1.5) for n in range(6)]
     other = WandbSink(request, {**study, "started": "2026-01-02T00:00:00Z"}, tmp_path, configs)
     assert other._id != first._id  # a later study of the same name has runs of its own
 
