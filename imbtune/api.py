@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imbtune.errors import ConfigError, check_path
+from imbtune.errors import ConfigError
+from imbtune.paths import path_or_uri
 from imbtune.progress import Log, no_line, print_line
 from imbtune.registry import Registry, Value
 from imbtune.search_options import (
@@ -58,6 +59,9 @@ def search(
     final_seeds: int = 3,
     time_budget: float | None = None,
     wandb: str = "off",
+    wandb_project: str | None = None,
+    wandb_entity: str | None = None,
+    wandb_tags: str | Sequence[str] | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     log: Log | None = print_line,
@@ -89,6 +93,9 @@ def search(
         final_seeds: fresh seeds per finalist.
         time_budget: end the trials after so many seconds; the finals come on top.
         wandb: off, offline or online.
+        wandb_project: of the runs in W&B; None for one named after the space.
+        wandb_entity: the user or team that the project belongs to; None for W&B's default.
+        wandb_tags: of every run: a list, or words with commas between them.
         data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
         skip_corrupt: go on without images that cannot be read.
         log: is called with each line of progress; None for silence.
@@ -122,6 +129,9 @@ def search(
         final_seeds=final_seeds,
         time_budget=time_budget,
         wandb=wandb,
+        wandb_project=wandb_project,
+        wandb_entity=wandb_entity,
+        wandb_tags=wandb_tags,
         data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )
@@ -279,7 +289,7 @@ def train(
             "study without finals is None: give study.best)"
         )
     elif isinstance(what, str | Path):
-        given = train_input.from_file(check_path("the configuration", what), replaced)
+        given = train_input.from_file(path_or_uri("the configuration", what), replaced)
     else:
         raise ConfigError(
             f"cannot train {_short(what)}: give a configuration file, a study, a trial or a "
@@ -570,4 +580,4 @@ def _short(given: object) -> str:
 
 def _study_path(study: object) -> str:
     """The folder or URI of a study that is given by it, or as a Study."""
-    return check_path("the study", getattr(study, "path", study))
+    return path_or_uri("the study", getattr(study, "path", study))

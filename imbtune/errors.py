@@ -16,7 +16,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 
 class ImbtuneError(Exception):
@@ -80,19 +79,3 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> ConfigError:
         return ConfigError(f"unknown {kind} '{name}': did you mean '{near[0]}'?")
     listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
     return ConfigError(f"unknown {kind} '{name}': choose one of {listed}")
-
-
-def check_path(what: str, value: object) -> str:
-    """The path or URI that a user gives, as text.
-
-    Args:
-        what: the option or thing that it is given for, for the message.
-
-    Raises:
-        ConfigError: an empty one, which a shell makes of an unset variable, or no path at all.
-    """
-    if not isinstance(value, str | Path):
-        raise ConfigError(f"{what} {value!r}: give a path")
-    if value == "":
-        raise ConfigError(f"{what} '': it is empty: give a value, or leave it out")
-    return str(value)

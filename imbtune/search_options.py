@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imbtune.errors import ConfigError, check_path, unknown
+from imbtune.errors import ConfigError, unknown
+from imbtune.paths import local_path, path_or_uri
 from imbtune.registry import Value
 
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
@@ -34,6 +35,7 @@ def search_request(
     rungs: str = "cooldown",
     calibration: str | Path | None = None,
     storage: str | Path = "runs",
+    wandb_tags: str | Sequence[str] | None = None,
     **options: Any,
 ) -> SearchRequest:
     """The options of a search as a checked request.
@@ -42,6 +44,7 @@ def search_request(
         space: a name, the path of a file, or a space.
         settings: are fixed in the space.
         epochs: is fixed in the space.
+        wandb_tags: a list, or a text with commas between the tags.
         options: the other fields of the request.
 
     Raises:
@@ -54,9 +57,9 @@ def search_request(
     from imbtune.training.phases import RUNG_KINDS
 
     check_options({"name": name, **options})
-    folder = check_path("--storage", storage)
+    folder, tags = path_or_uri("--storage", storage), _tags(wandb_tags)
     if calibration is not None:
-        calibration = check_path("--calibration", calibration)
+        calibration = path_or_uri("--calibration", calibration)
     pinned = checked_settings(settings, epochs)
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     loaded = loaded.pin(pinned)
@@ -70,7 +73,13 @@ def search_request(
         )
     typed = "" if isinstance(space, SearchSpace) else str(space)
     request = SearchRequest(
-        loaded, name=study_name, rungs=rungs, storage=folder, typed=typed, **options
+        loaded,
+        name=study_name,
+        rungs=rungs,
+        storage=folder,
+        typed=typed,
+        wandb_tags=tags,
+        **options,
     )
     for option, value, choices in (
         ("--rungs", request.rungs, (*RUNG_KINDS, "none", AUTO)),
@@ -117,8 +126,8 @@ def check_log(log: object) -> None:
 
 
 def given_path(option: str, value: object) -> Path | None:
-    """A path argument; ConfigError for an empty one, or for something that is no path."""
-    return None if value is None else Path(check_path(_flag(option), value))
+    """A path on this machine; ConfigError for an empty one, a URI, or something that is no path."""
+    return None if value is None else Path(local_path(_flag(option), value))
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -129,6 +138,9 @@ def check_options(options: Mapping[str, Any]) -> None:
     for option, least in LEAST.items():
         if option in options:
             check_whole(option, options[option], least, optional=option in OPTIONAL)
+    for option in ("wandb_project", "wandb_entity"):
+        if not isinstance(options.get(option), str | None):
+            raise ConfigError(f"{_flag(option)} {options[option]!r}: give a name")
     address = options.get("address")
     if address is not None and not isinstance(address, str):
         raise ConfigError(f"--address {address!r}: give auto or HEAD:6379")
@@ -143,6 +155,20 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"--gpus-per-trial {gpus!r}: give 1/n such as 0.25, a whole number, or auto"
         )
+
+
+def _tags(tags: object) -> list[str]:
+    """The tags of a list, or of a text with commas between them; none for None.
+
+    Raises:
+        ConfigError: something else, or an empty tag.
+    """
+    found = tags.split(",") if isinstance(tags, str) else [] if tags is None else tags
+    if not isinstance(found, Sequence) or not all(isinstance(tag, str) for tag in found):
+        raise ConfigError(f"--wandb-tags {tags!r}: give words with commas between them")
+    if not all(tag.strip() for tag in found):
+        raise ConfigError(f"--wandb-tags {tags!r}: a tag is empty: give a value, or leave it out")
+    return [tag.strip() for tag in found]
 
 
 def check_whole(option: str, value: object, least: int, optional: bool = False) -> None:

@@ -1,7 +1,8 @@
 """A study's folder: local, or under an S3 or GCS prefix, through pyarrow's file systems.
 
-No reader sees a file that is written in part. Local files are written under a hidden name and then
-renamed; in a bucket an object appears when its upload is complete.
+No reader sees a file that is written in part, and a folder of Parquet files has nothing else in it
+at any moment. Local files are written under a hidden name and then renamed; in a bucket an object
+appears when its upload is complete.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import ctypes
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,11 +19,14 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from imbtune.errors import StudyError
+from imbtune.paths import is_uri, parse
+
+READS = 20  # of a table whose files another process replaces meanwhile
 
 
 def join(path: str, name: str) -> str:
     """The path of `name` in a folder or URI. A URI's options (`?region=…`) stay at the end."""
-    if "://" not in path:
+    if not is_uri(path):
         return str(Path(path) / name)
     address, question, options = path.partition("?")
     return f"{address.rstrip('/')}/{name}{question}{options}"
@@ -37,21 +40,19 @@ class Store:
             options, as in `s3://bucket/name?endpoint_override=http://minio:9000&region=us-east-1`.
 
     Raises:
-        StudyError: pyarrow cannot use the URI.
+        StudyError: it is another kind of URI, or pyarrow cannot use it.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self.local = Path(path) if "://" not in path else None
-        if self.local:
-            self.fs, self.root = pafs.LocalFileSystem(), str(self.local.absolute())
-            return
         try:
-            self.fs, self.root = pafs.FileSystem.from_uri(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StudyError(
-                f"cannot use the storage {path} ({error}): use a folder, s3:// or gs://"
-            ) from error
+            self.path = parse(path)
+            self.local = None if is_uri(self.path) else Path(self.path)
+            if self.local:
+                self.fs, self.root = pafs.LocalFileSystem(), str(self.local.absolute())
+            else:
+                self.fs, self.root = pafs.FileSystem.from_uri(self.path)
+        except (ValueError, OSError, pa.ArrowException) as error:
+            raise StudyError(f"cannot use the storage {path}: {error}") from error
 
     def is_empty(self) -> bool:
         """Whether the folder is missing or has no files; StudyError if it cannot be reached."""
@@ -74,21 +75,33 @@ class Store:
 
     def write(self, name: str, content: bytes) -> None:
         """Write the file `name` in one step. An existing file of that name is replaced."""
-        with self._replacing(name) as path, self.fs.open_output_stream(path) as stream:
+        target = f"{self.root}/{name}"
+        folder, _, leaf = target.rpartition("/")
+        written = f"{folder}/.{leaf}.tmp" if self.local else target
+        if self.local:
+            os.makedirs(folder, exist_ok=True)
+        with self.fs.open_output_stream(written) as stream:
             stream.write(content)
+        if self.local:
+            os.replace(written, target)
 
     def write_table(self, name: str, table: pa.Table) -> None:
-        """Write the Parquet file `name` in one step."""
-        with self._replacing(name) as path:
-            pq.write_table(table, path, filesystem=self.fs, compression="zstd")
+        """Write the Parquet file `name` in one step.
 
-    def new_folder(self, name: str, part: str, table: pa.Table) -> None:
-        """Create a folder with its first Parquet file, `part`, in one step on a local disk."""
+        On a local disk its folder has no hidden file meanwhile, since not every reader of Parquet
+        passes over such files, and the folder appears together with its first file.
+        """
         if not self.local:
-            self.write_table(f"{name}/{part}", table)
+            self._write_parquet(f"{self.root}/{name}", table)
             return
-        self.write_table(f".{name}.new/{part}", table)
-        os.replace(self.local / f".{name}.new", self.local / name)
+        folder, _, part = name.rpartition("/")
+        if folder and not (self.local / folder).exists():
+            os.replace(self._new_folder(folder, part, table), self.local / folder)
+            return
+        os.makedirs(self.root, exist_ok=True)
+        hidden = self.local / f".{name.replace('/', '-')}.tmp"
+        self._write_parquet(str(hidden.absolute()), table)
+        os.replace(hidden, self.local / name)
 
     def read(self, name: str) -> bytes:
         """The content of a file."""
@@ -115,38 +128,59 @@ class Store:
     def table(self, folder: str) -> pa.Table:
         """All rows of the Parquet files in a folder, in the order of the files' names.
 
+        Some or all files may be gone between the listing of the folder and the reading, because
+        another process replaces the folder: then the folder is read again.
+
         Raises:
-            StudyError: a file is broken.
+            StudyError: a file is broken, or there is none.
         """
-        try:
-            return pq.read_table(f"{self.root}/{folder}", filesystem=self.fs)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StudyError(
-                f"cannot read the table {join(self.path, folder)} ({error}): restore it from a copy"
-            ) from error
+        reason: Exception = FileNotFoundError("it has no files")
+        for _ in range(READS):
+            try:
+                table = pq.read_table(f"{self.root}/{folder}", filesystem=self.fs)
+                if table.num_columns:  # pyarrow finds none where it finds no file
+                    return table
+            except FileNotFoundError as error:
+                reason = error
+            except (pa.ArrowInvalid, OSError) as error:
+                reason = error
+                break
+        raise StudyError(
+            f"cannot read the table {join(self.path, folder)} ({reason}): restore it from a copy"
+        ) from reason
 
     def replace_folder(self, name: str, table: pa.Table) -> None:
         """Replace the Parquet files of a folder by one file with the rows of `table`.
 
         On a local disk this is one atomic step: the folder is exchanged for a new one. Where that
-        is not possible (a bucket, a system without renameat2), the new file is written before the
+        is not possible (a bucket, some network file systems), the new file is written before the
         old ones are deleted, so that a reader in between sees rows twice.
         """
+        if self.local:
+            new = self._new_folder(name, "all.parquet", table)
+            exchanged = _exchange(new, self.local / name)
+            shutil.rmtree(new)
+            if exchanged:
+                return
+        parts = self.names(name)
+        merged = next(n for i in itertools.count() if (n := f"all-{i}.parquet") not in parts)
+        self.write_table(f"{name}/{merged}", table)
+        for part in parts:
+            self.delete(f"{name}/{part}")
+
+    def remove_leftovers(self, folder: str) -> None:
+        """Remove the hidden files of a folder that a killed process has left."""
         if not self.local:
-            parts = self.names(name)
-            merged = next(n for i in itertools.count() if (n := f"all-{i}.parquet") not in parts)
-            self.write_table(f"{name}/{merged}", table)
-            for part in parts:
-                self.delete(f"{name}/{part}")
             return
-        new = self.local / f".{name}.new"
-        self.write_table(f".{name}.new/all.parquet", table)
-        _exchange(new, self.local / name)
-        shutil.rmtree(new)
+        shutil.rmtree(self.local / f".{folder}.new", ignore_errors=True)
+        # in the folder itself: earlier versions wrote them there
+        for path in (*self.local.glob(f".{folder}-*.tmp"), *self.local.glob(f"{folder}/.*.tmp")):
+            path.unlink()
 
     def check_writable(self) -> None:
         """StudyError if the folder could not be created. Creates nothing."""
         if not self.local:
+            self._check_bucket()
             return
         existing = next(
             p for p in (self.local.absolute(), *self.local.absolute().parents) if p.exists()
@@ -154,23 +188,32 @@ class Store:
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise StudyError(f"cannot write to {existing}: use another folder with --storage")
 
-    @contextlib.contextmanager
-    def _replacing(self, name: str) -> Iterator[str]:
-        """Yields the path to write `name` to; at the end the file gets its name."""
-        target = f"{self.root}/{name}"
-        if not self.local:
-            yield target
-            return
-        folder, _, leaf = target.rpartition("/")
-        os.makedirs(folder, exist_ok=True)
-        hidden = f"{folder}/.{leaf}.tmp"
-        yield hidden
-        os.replace(hidden, target)
+    def _check_bucket(self) -> None:
+        bucket = self.root.partition("/")[0]
+        try:
+            missing = self.fs.get_file_info(bucket).type == pafs.FileType.NotFound
+        except OSError as error:
+            raise StudyError(f"cannot reach the storage {self.path}: {error}") from error
+        if missing and "allow_bucket_creation" not in self.path:
+            raise StudyError(f"there is no bucket {bucket}: create it, or give another --storage")
+
+    def _new_folder(self, name: str, part: str, table: pa.Table) -> Path:
+        """A hidden folder beside the folder `name`, with one Parquet file."""
+        assert self.local
+        new = self.local / f".{name}.new"
+        shutil.rmtree(new, ignore_errors=True)  # a killed process may have left files in it
+        os.makedirs(new)
+        self._write_parquet(str((new / part).absolute()), table)
+        return new
+
+    def _write_parquet(self, path: str, table: pa.Table) -> None:
+        pq.write_table(table, path, filesystem=self.fs, compression="zstd")
 
 
-def _exchange(one: Path, other: Path) -> None:
-    """Exchange two folders atomically; does nothing on a system without renameat2."""
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders atomically; False where the system or the file system cannot."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
-    if renameat2:
-        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE (renameat2(2))
-        renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange)
+    if not renameat2:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE (renameat2(2))
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)

@@ -21,6 +21,7 @@ from imbtune.data.augment import normalise
 from imbtune.errors import ConfigError, ImbtuneError, StudyError
 from imbtune.methods.losses import MarginSoftmax
 from imbtune.models.networks import Classifier
+from imbtune.paths import local_path
 from imbtune.storage import Store
 from imbtune.training.model import new_model
 
@@ -151,9 +152,7 @@ def load_model(path: str | Path, seed: int | None = None) -> TrainedModel:
         StudyError: no model there.
         ConfigError: a file that is no model of imbtune's.
     """
-    if not isinstance(path, str | Path) or not str(path) or "://" in str(path):
-        raise ConfigError(f"no model at {path!r}: give a file or folder on this machine")
-    file = _find(Path(path), seed)
+    file = _find(Path(local_path("the model", path)), seed)
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)
         load_plugins(saved.get("imports"), Store(str(file.parent)))

@@ -38,6 +38,7 @@ from imbtune.cli.options import (
     TrialsOption,
     WinnersOption,
 )
+from imbtune.cli.output import never_fail
 from imbtune.runtime import fewer_collections, limit_thread_spinning
 
 app = typer.Typer(
@@ -93,6 +94,16 @@ def search(
     wandb: Annotated[
         str, typer.Option(help="Send results to Weights & Biases: off, offline or online.")
     ] = "off",
+    wandb_project: Annotated[
+        str | None, typer.Option(help="Project in W&B. Default: the name of the space.")
+    ] = None,
+    wandb_entity: Annotated[
+        str | None, typer.Option(help="User or team in W&B. Default: W&B's own default.")
+    ] = None,
+    wandb_tags: Annotated[
+        str | None,
+        typer.Option(metavar="TAG,TAG", help="Tags of every run in W&B, with commas between."),
+    ] = None,
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
@@ -330,6 +341,7 @@ def show(
 
 def main() -> None:
     """The entry point of the installed command."""
+    never_fail()
     atexit.register(gc.freeze)  # else a last garbage collection takes 0.8 s when torch is loaded
     limit_thread_spinning()
     with fewer_collections():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -51,6 +52,11 @@ def parse_share(text: str | None) -> float | str | None:
 
 
 def make_console() -> Console:
-    """The terminal, or a wide page where the output is a file or a pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+    """The terminal, or a wide page where the output is a file or a pipe.
+
+    Names are printed as they are: `[red]` is no colour, and `:x:` no picture.
+    """
+    width = None if Console(file=sys.stdout).is_terminal else PIPE_WIDTH
+    return Console(  # the file is given, since rich asks only a given one for its encoding
+        file=sys.stdout, width=width, highlight=False, markup=False, emoji=False
+    )

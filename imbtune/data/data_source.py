@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imbtune.errors import DataError
+from imbtune.paths import local_path
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 UNITS |= {f"{unit}I": 1024**i for i, unit in enumerate("KMGT", 1)}
@@ -46,8 +47,11 @@ def data_root(path: Path | None) -> Path | None:
 
     Raises:
         DataError: the path is neither a readable folder nor a readable file.
+        ConfigError: `$IMBTUNE_DATA` is not a path on this machine.
     """
-    chosen = path or (Path(env) if (env := os.environ.get("IMBTUNE_DATA")) else None)
+    chosen = path
+    if not chosen and (given := os.environ.get("IMBTUNE_DATA")):
+        chosen = Path(local_path("$IMBTUNE_DATA", given))
     if chosen is None:
         return None
     try:
@@ -68,7 +72,7 @@ def data_root(path: Path | None) -> Path | None:
 def cache_folder(name: str) -> Path:
     """The folder `name` of the cache: in $IMBTUNE_CACHE, else in the user's cache folder."""
     if cache := os.environ.get("IMBTUNE_CACHE"):
-        return Path(cache).absolute() / name
+        return Path(local_path("$IMBTUNE_CACHE", cache)).absolute() / name
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "imbtune" / name
 

@@ -31,7 +31,8 @@ from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins, wi
 from imbtune.config.slots import SLOTS, check_knob, find_knob
 from imbtune.config.train_config import PLAIN, TrainConfig, flatten
 from imbtune.config.yaml_files import read_yaml
-from imbtune.errors import ConfigError, check_path, unknown
+from imbtune.errors import ConfigError, unknown
+from imbtune.paths import local_path
 from imbtune.registry import DeclaredKnob, describe_range
 from imbtune.spaces.search_space import Rungs, SearchedKnob, SearchSpace, check_setting
 from imbtune.storage import Store
@@ -70,7 +71,7 @@ def load_space(name_or_path: str | Path) -> SearchSpace:
     Raises:
         ConfigError: there is no such space, or it has an invalid field, setting or knob.
     """
-    path = _find(check_path("the space", name_or_path), Path())
+    path = _find(local_path("the space", name_or_path), Path())
     content = read_yaml(path)
     try:
         return parse_space(path.stem, content, path.parent)

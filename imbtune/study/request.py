@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -45,6 +45,9 @@ class SearchRequest:
         final_seeds: fresh seeds per finalist.
         time_budget: of the trials, in seconds; None for no limit.
         wandb: `off`, `offline` or `online`.
+        wandb_project: of the runs in W&B; None for one named after the space.
+        wandb_entity: the user or team of the project; None for W&B's default.
+        wandb_tags: of every run.
         data: folder or file of the data set; None for $IMBTUNE_DATA, or a download.
         skip_corrupt: go on without images that cannot be read.
         typed: the space's name or path as the user gave it, for commands that are printed.
@@ -69,6 +72,9 @@ class SearchRequest:
     final_seeds: int = 3
     time_budget: float | None = None
     wandb: str = "off"
+    wandb_project: str | None = None
+    wandb_entity: str | None = None
+    wandb_tags: list[str] = field(default_factory=list)
     data: Path | None = None
     skip_corrupt: bool = False
     typed: str = ""

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import torch
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.errors import StudyError, check_path
+from imbtune.errors import StudyError
+from imbtune.paths import local_path, path_or_uri
 from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.files import check_purpose, check_same_data, read_study
@@ -42,9 +43,10 @@ def repeat_trial(path: str, number: int, data: str | None, log: Log) -> bool:
         ConfigError: an empty path.
         StudyError: there is no such study or trial, the trial reached no rung, or the data differs.
     """
-    given = None if data is None else Path(check_path("--data", data))
+    path = path_or_uri("the study", path)
+    given = None if data is None else Path(local_path("--data", data))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    request, content = read_study(check_path("the study", path))
+    request, content = read_study(path)
     check_purpose(request, SEARCH)
     request = replace(request, data=given or request.data)
     record = _find_trial(path, number, request)

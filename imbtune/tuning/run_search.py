@@ -38,7 +38,7 @@ from imbtune.study.journal import (
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import COMPLETE, ENDED, STOPPED, FinalRecord, TrialRecord
 from imbtune.study.request import SEARCH, SearchRequest
-from imbtune.study.tables.parquet import ParquetSink, Sink
+from imbtune.study.tables.parquet import ParquetSink, Row, Sink
 from imbtune.study.tables.recover import check_tables, restore_tables
 from imbtune.study.tables.wandb import WandbSink
 from imbtune.training.cost.image_passes import run_passes
@@ -206,7 +206,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     """Run trials until the study has their total number; returns all trials of the study."""
     request, store, study = session.request, session.store, journal.study
     scheduler, before = _restore(request, study)
-    restore_tables(store, knob_types(request.space), before, request)
+    interrupted = restore_tables(store, knob_types(request.space), before, request)
     if not _has_trials_left(request, before):
         return before
     searcher = OptunaSearcher(
@@ -223,7 +223,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
         journal, store, request.space, request.seed, request.trials, ended, scheduler.never_pruned,
         session.log,
     )  # fmt: skip
-    writer.sinks += _sinks(store, request, writer)
+    writer.sinks += _sinks(store, request, writer, interrupted)
     common_failure = CommonFailure(request.trials - ended)
     try:
         run_trials(
@@ -283,13 +283,14 @@ def _finals(
     return sorted(set(writer.failures)), len(finals) + len(writer.failures) < total
 
 
-def _sinks(store: Store, request: SearchRequest, writer: StudyWriter) -> list[Sink]:
+def _sinks(
+    store: Store, request: SearchRequest, writer: StudyWriter, interrupted: Sequence[Row]
+) -> list[Sink]:
     sinks: list[Sink] = [ParquetSink(store, knob_types(request.space))]
     if request.wandb != "off":
         folder = store.local or Path.cwd()
-        sinks.append(
-            WandbSink(request.space.name, request.name, request.wandb, folder, writer.settings)
-        )
+        _, study = read_study(store.path)
+        sinks.append(WandbSink(request, study, folder, writer.settings, interrupted))
     return sinks
 
 

@@ -82,7 +82,7 @@ def check_request(request: SearchRequest) -> Splits:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make_sampler(request.sampler, request.seed)
-    check_wandb(request.wandb)
+    check_wandb(request)
     check_machines(request)
     space = request.space
     return load_search_splits(space.base(), request.data_source(), space.plugin_parts())

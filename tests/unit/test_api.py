@@ -271,7 +271,7 @@ def test_arguments_of_another_type() -> None:
 def test_no_study_there(tmp_path: Path) -> None:
     with raises_one_line("nowhere is not a study, it has no study.yaml", kind=StudyError):
         imbtune.load_study(tmp_path / "nowhere")
-    with raises_one_line("cannot use the storage foo://bar", kind=StudyError):
+    with raises_one_line("the study foo://bar: give a folder, s3://BUCKET/", kind=ConfigError):
         imbtune.load_study("foo://bar")
     with raises_one_line(f"{tmp_path} is not a study", kind=StudyError):
         imbtune.resume(tmp_path)
@@ -334,6 +334,10 @@ WRONG_OPTIONS = [
     ({"name": ".hidden"}, "--name '.hidden'"),
     ({"rungs": "prefixes"}, "unknown value for --rungs 'prefixes': did you mean 'prefix'?"),
     ({"wandb": "on"}, "unknown value for --wandb 'on'"),
+    ({"wandb_project": 3}, "--wandb-project 3: give a name"),
+    ({"wandb_entity": ["e"]}, "--wandb-entity ['e']: give a name"),
+    ({"wandb_tags": 3}, "--wandb-tags 3: give words with commas between them"),
+    ({"wandb_tags": ["a", 3]}, "--wandb-tags ['a', 3]: give words with commas"),
     ({"calibration": "c"}, "--calibration c goes with --rungs auto"),
     ({"settings": {"seed": 3}}, "--set seed=3: give --seed"),
     ({"settings": {"mix.alfa": 3}}, "unknown knob 'mix.alfa': did you mean 'mix.alpha'?"),

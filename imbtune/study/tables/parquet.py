@@ -1,9 +1,9 @@
 """Streams rows to Parquet while a search runs, each row exactly once.
 
 Rows are buffered in memory and written as a new part file every few seconds; a part file is never
-changed. In a local folder each row is also appended immediately to a hidden JSON Lines file beside
-the parts, from which :func:`recover` restores the rows that a killed search had only buffered. In a
-bucket these rows are lost.
+changed. In a local study each row is also appended immediately to a hidden JSON Lines file in the
+study's folder, from which :func:`recover` restores the rows that a killed search had only buffered.
+In a bucket these rows are lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from imbtune.storage import Store
 from imbtune.study.tables.schema import EPOCHS, trial_schema
 
 Row = Mapping[str, Any]
+Key = tuple[int, str, int, int]  # of a row of an epoch: trial, phase, budget, epoch
 MODES = ("off", "offline", "online")  # of W&B, which gets the same rows
+
+
+def epoch_key(row: Row) -> Key:
+    """What no two rows of the epochs' table share."""
+    return row["trial"], row["phase"], row["budget"], row["epoch"]
 
 
 class Sink(Protocol):
@@ -77,7 +83,7 @@ class _Table:
         self._store, self._name, self._schema = store, name, schema
         self._parts = len(store.names(name))  # number of the next part; earlier ones stay as is
         if not self._parts:  # an empty first part, so that readers find the columns immediately
-            store.new_folder(name, "part-000000.parquet", pa.Table.from_pylist([], schema=schema))
+            store.write_table(f"{name}/part-000000.parquet", schema.empty_table())
             self._parts = 1
 
     def append(self, row: Row) -> None:
@@ -104,8 +110,8 @@ class _Table:
 
     def _lines_path(self) -> Path | None:
         """The JSON Lines file with the rows of the next part; None in a bucket."""
-        folder = self._store.local and self._store.local / self._name
-        return folder / f".part-{self._parts:06d}.jsonl" if folder else None
+        folder = self._store.local
+        return folder / f".{self._name}-part-{self._parts:06d}.jsonl" if folder else None
 
 
 def recover(store: Store, name: str, schema: pa.Schema) -> None:
@@ -116,13 +122,16 @@ def recover(store: Store, name: str, schema: pa.Schema) -> None:
     """
     if not store.local:
         return
-    for path in sorted((store.local / name).glob(".part-*.jsonl")):
-        part = f"{path.stem[1:]}.parquet"
+    written = [*store.local.glob(f".{name}-part-*.jsonl")]
+    written += (store.local / name).glob(".part-*.jsonl")  # where earlier versions wrote them
+    for path in sorted(written):
+        part = f"part-{path.stem.rpartition('-')[2]}.parquet"
         if part not in store.names(name):  # else the search was killed after writing the part
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             rows = [_parsed(line, schema) for line in lines if line.endswith("\n")]
             store.write_table(f"{name}/{part}", pa.Table.from_pylist(rows, schema=schema))
         path.unlink()
+    store.remove_leftovers(name)
 
 
 def _as_text(value: object) -> str:

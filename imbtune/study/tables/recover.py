@@ -17,11 +17,9 @@ from imbtune.study.checkpoints import checkpoint_epochs
 from imbtune.study.journal import FILE
 from imbtune.study.records import COMPLETE, STOPPED, TrialRecord
 from imbtune.study.request import SearchRequest
-from imbtune.study.tables.parquet import recover
+from imbtune.study.tables.parquet import Key, Row, epoch_key, recover
 from imbtune.study.tables.schema import EPOCHS, trial_schema
 from imbtune.training.phases import remaining_segments, rung_segments
-
-Key = tuple[int, str, int, int]  # trial, phase, budget, epoch
 
 
 def restore_tables(
@@ -29,12 +27,15 @@ def restore_tables(
     knobs: Mapping[str, type],
     records: Sequence[TrialRecord],
     request: SearchRequest,
-) -> None:
+) -> list[Row]:
     """Make the tables of an interrupted study match its journal; a new study has none yet.
 
     Args:
         knobs: the type of every setting that a trial of the study may have.
         records: all trials in the journal.
+
+    Returns:
+        The rows of the epochs of interrupted trials, as the table had them before.
     """
     recover(store, "trials", trial_schema(knobs))
     recover(store, "epochs", EPOCHS)
@@ -43,7 +44,7 @@ def restore_tables(
         recorded = [(record.number, record.state) for record in records]
         written = sorted((row["trial"], row["state"]) for row in old)
         if written == recorded and all(record.state != STOPPED for record in records):
-            return
+            return []
         errors = {row["trial"]: row["error"] for row in old if row["error"]}
         rows = [
             record.row(errors.get(record.number)) for record in records if record.state != STOPPED
@@ -52,15 +53,17 @@ def restore_tables(
         store.replace_folder("trials", pa.Table.from_pylist(rows, schema=schema))
     if store.exists("epochs"):
         table = store.table("epochs")
-        keys = zip(
-            *(table[name].to_pylist() for name in ("trial", "phase", "budget", "epoch")),
-            strict=True,
-        )
+        rows = table.select(["trial", "phase", "budget", "epoch"]).to_pylist()
+        keys = [epoch_key(row) for row in rows]
         keep, seen = [], epochs_to_repeat(store, records, request)
         for key in keys:
             keep.append(key not in seen)
             seen.add(key)
         store.replace_folder("epochs", table.filter(pa.array(keep, pa.bool_())).cast(EPOCHS))
+        stopped = {n for r in records if r.state == STOPPED for n in (r.number, r.trunk)}
+        interrupted = pa.array([key[0] in stopped for key in keys], pa.bool_())
+        return list(table.filter(interrupted).to_pylist())
+    return []
 
 
 def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:

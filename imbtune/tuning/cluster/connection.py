@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 from ray.exceptions import AuthenticationError
@@ -20,6 +21,9 @@ from imbtune.tuning.cluster.resources import Node
 
 CONNECT_SECONDS = 10  # time limit for a TCP connection to the head node
 STATUS_SECONDS = 15  # time limit for `ray status`, which takes about one second on a cluster
+SOCKET_PATH = 107  # bytes of a Unix socket's path at most (unix(7))
+SESSION = "session_2026-01-01_00-00-00_000000_"  # the folder of a Ray session, before its process
+SHORT_FOLDER = "/tmp"
 
 
 def local_node() -> Node:
@@ -85,14 +89,15 @@ def connected(address: str | None) -> Iterator[None]:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             node = local_node()
-            ray.init(
-                address="local",
-                num_cpus=node.cpus,
-                num_gpus=node.gpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _short_temporary_folder():
+                ray.init(
+                    address="local",
+                    num_cpus=node.cpus,
+                    num_gpus=node.gpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
     except (AuthenticationError, OSError, ValueError) as error:
         raise _unreachable(address, error) from error
     try:
@@ -100,6 +105,35 @@ def connected(address: str | None) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """Let Ray and its workers use /tmp where the path of the temporary folder is too long or empty.
+
+    The system limits the path of a socket, and Ray's are deep inside that folder.
+
+    Raises:
+        ClusterError: it is too long, and nothing can be written to /tmp.
+    """
+    longest = SOCKET_PATH - len(f"/ray/{SESSION}{os.getpid()}/sockets/plasma_store")
+    given = {name: os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ}
+    replaced = {
+        name: folder
+        for name, folder in given.items()
+        if not folder or len(os.fsencode(Path(folder).absolute())) > longest
+    }
+    if any(replaced.values()) and not os.access(SHORT_FOLDER, os.W_OK | os.X_OK):
+        name, folder = next(iter(replaced.items()))
+        raise ClusterError(
+            f"${name} {folder} is too long for the sockets of Ray: set it to a folder of at most "
+            f"{longest} bytes"
+        )
+    os.environ.update(dict.fromkeys(replaced, SHORT_FOLDER))
+    try:
+        yield
+    finally:
+        os.environ.update(replaced)
 
 
 @contextmanager
@@ -154,6 +188,11 @@ def _unreachable(address: str | None, error: Exception) -> ClusterError:
             "~/.ray/auth_token from its head node or set RAY_AUTH_TOKEN"
         )
     reason = str(error.__cause__ or error).strip().partition("\n")[0]
+    if address is None:
+        return ClusterError(
+            f"cannot start Ray on this machine ({reason}): check that its temporary folder can be "
+            "written and has space, or set RAY_TMPDIR to another one"
+        )
     return ClusterError(
         f"cannot connect to a Ray cluster at {address!r} ({reason}): start one with `ray start "
         "--head`, add this machine to it with `ray start --address`, or leave --address out"

@@ -84,7 +84,7 @@ def check_whole(study: Path, trials: int) -> None:
         for budget, score in zip(row["rung_budgets"], row["rung_scores"], strict=True):
             assert mine[mine["budget"] == budget]["balanced_accuracy"].iloc[-1] == score
     assert not list((study / "checkpoints").glob("*"))
-    assert not list(study.rglob(".part-*"))
+    assert not list(study.rglob(".*part-*"))
 
 
 def cut(search: subprocess.Popen[str], after: float, how: signal.Signals) -> str | None:

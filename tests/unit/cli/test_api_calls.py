@@ -32,10 +32,12 @@ SEARCH_ARGUMENTS: dict[str, Any] = {
 COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "search": (
         f"digits-lt --trials 7 --name n --gpus-per-trial auto --pack --address a --wandb offline "
+        f"--wandb-project p --wandb-entity e --wandb-tags x,y "
         f"--time-budget 2m {SPACE_OPTIONS} {SEARCH_OPTIONS}",
         {
             **{"space": "digits-lt", "trials": 7, "name": "n", "gpus_per_trial": "auto"},
             **{"pack": True, "address": "a", "wandb": "offline", "time_budget": 120.0},
+            **{"wandb_project": "p", "wandb_entity": "e", "wandb_tags": "x,y"},
             **SPACE_ARGUMENTS,
             **SEARCH_ARGUMENTS,
         },

@@ -1,14 +1,19 @@
-"""The check of a cluster's address, before `ray.init` is called with it."""
+"""The check of a cluster's address and of the temporary folder, before `ray.init` is called."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from ray._common.utils import get_default_ray_temp_dir
+from ray._private.utils import validate_socket_filepath
 from ray.scripts.scripts import cli
 from typer.testing import CliRunner
 
 from imbtune.cli.main import app
+from imbtune.errors import ClusterError
+from imbtune.tuning.cluster import connection
 
 
 def test_ray_has_the_status_command() -> None:
@@ -32,3 +37,43 @@ def test_what_cannot_run_is_said_in_one_line(
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+LONG = "/tmp/" + "x" * 60
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({}, {}),
+        ({"TMPDIR": "/var/tmp"}, {"TMPDIR": "/var/tmp"}),
+        ({"TMPDIR": LONG}, {"TMPDIR": "/tmp"}),
+        ({"TMPDIR": ""}, {"TMPDIR": "/tmp"}),
+        ({"TMPDIR": "/tmp/" + "ü" * 20}, {"TMPDIR": "/tmp"}),
+        ({"RAY_TMPDIR": LONG, "TMPDIR": "/var/tmp"}, {"RAY_TMPDIR": "/tmp", "TMPDIR": "/var/tmp"}),
+        ({"RAY_TMPDIR": "/var/tmp", "TMPDIR": LONG}, {"RAY_TMPDIR": "/var/tmp", "TMPDIR": "/tmp"}),
+    ],
+)
+def test_a_temporary_folder_too_long_for_sockets_is_not_used(
+    given: dict[str, str], used: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TMPDIR", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with connection._short_temporary_folder():
+        assert {name: os.environ[name] for name in given} == used
+        longest = len(get_default_ray_temp_dir())
+    assert {name: os.environ[name] for name in given} == given
+    validate_socket_filepath("x" * longest + f"/{connection.SESSION}1234567/sockets/plasma_store")
+
+
+def test_no_short_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", LONG)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(connection, "SHORT_FOLDER", str(tmp_path / "missing"))
+    with (
+        pytest.raises(ClusterError, match=r"^\$TMPDIR /tmp/x+ is too long for the sockets of Ray"),
+        connection._short_temporary_folder(),
+    ):
+        pass

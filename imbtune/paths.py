@@ -1,0 +1,123 @@
+"""The paths and URIs that a user gives: each is understood, or refused before anything starts.
+
+A study may be in a local folder or in a bucket; a data set, a model and a space file are local.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from imbtune.errors import ConfigError
+
+BUCKETS = {"s3": "s3", "gs": "gs", "gcs": "gs"}  # schemes of buckets, as pyarrow names them
+# Without a slash after the colon, only these are taken for a scheme: a folder may be called `a:b`
+SCHEMES = {*BUCKETS, "s3a", "s3n", "file", "http", "https", "hdfs", "abfs", "abfss", "az", "wasbs"}
+ALLOWED = "give a folder, s3://BUCKET/… or gs://BUCKET/…"
+
+
+def path_or_uri(what: str, value: object) -> str:
+    """The folder or the bucket's URI that a user gives, as a path or URI that every module reads.
+
+    `~` and `~user` become the home folder, `file:///a%20b` becomes `/a b`, and `S3://` `s3://`.
+
+    Args:
+        what: the option or thing that it is given for, for the message.
+
+    Raises:
+        ConfigError: an empty one, which a shell makes of an unset variable; a bucket without a
+            name; another scheme; a user that does not exist; no path at all.
+    """
+    if not isinstance(value, str | Path):
+        raise ConfigError(f"{what} {value!r}: give a path")
+    text = str(value)
+    try:
+        return parse(text)
+    except ValueError as error:
+        shown = text if text.strip() and text.isprintable() else repr(text)
+        hint = " (as text: a Path has no two slashes)" if isinstance(value, Path) else ""
+        raise ConfigError(f"{what} {shown}: {error}{hint}") from error
+
+
+def local_path(what: str, value: object) -> str:
+    """As :func:`path_or_uri`, for a folder or file that must be on this machine.
+
+    Raises:
+        ConfigError: as there; also for a bucket.
+    """
+    path = path_or_uri(what, value)
+    if is_uri(path):
+        raise ConfigError(f"{what} {path}: it is read and written on this machine: give a path")
+    return path
+
+
+def is_uri(path: str) -> bool:
+    """Whether a parsed path is in a bucket."""
+    return "://" in path
+
+
+def parse(text: str) -> str:
+    """A path or URI in the form of :func:`path_or_uri`; parsing it again changes nothing.
+
+    Raises:
+        ValueError: it cannot be used; the message says why, and what to give.
+    """
+    _check_characters(text)
+    scheme, colon, rest = text.partition(":")
+    name = scheme.lower()
+    is_name = bool(re.fullmatch(r"[a-z][a-z0-9+.-]*", name))
+    if colon and is_name and (rest.startswith("/") or name in SCHEMES):
+        if name == "file":
+            return parse(str(Path("/", _file_path(rest))))
+        return _bucket_uri(name, rest)
+    if "://" in text:
+        raise ValueError(ALLOWED)
+    if text.startswith("~"):
+        found = os.path.expanduser(text)  # noqa: PTH111 — Path raises where there is no such user
+        if found == text:
+            raise ValueError(f"there is no user {text[1:].partition('/')[0]!r}: {ALLOWED}")
+        return found
+    plain = str(Path(text))  # without the ./ that makes `./~a` and `./s3:a` folders
+    return str(Path(plain).absolute()) if plain != text and re.match(r"~|[^/]+:", plain) else text
+
+
+def _bucket_uri(scheme: str, rest: str) -> str:
+    if scheme not in BUCKETS:
+        raise ValueError(ALLOWED)
+    if not rest.startswith("//"):
+        raise ValueError(f"a bucket is written {scheme}://BUCKET/…")
+    address, question, options = rest[2:].partition("?")
+    bucket, *folders = address.rstrip("/").split("/")
+    if not bucket.rpartition("@")[2].strip():
+        raise ValueError(f"it names no bucket: give {scheme}://BUCKET/…")
+    if "" in folders:
+        raise ValueError("a folder in it has no name: leave out the second slash")
+    if "#" in address:
+        raise ValueError("'#' ends a URI: write %23, or give another name")
+    return f"{BUCKETS[scheme]}://{address}{question}{options}"
+
+
+def _file_path(rest: str) -> str:
+    """The path in the URI `file:REST`."""
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        rest = slash + path if host in ("", "localhost") else ""
+    if not rest.strip("/") or not rest.startswith("/") or re.search(r"[?#]", rest):
+        raise ValueError("it names no folder: give file:///FOLDER, or the plain path")
+    path = unquote(rest, errors="strict")
+    _check_characters(path)
+    return path
+
+
+def _check_characters(text: str) -> None:
+    """ValueError for no characters, or for some that a file system or YAML cannot hold."""
+    if not text.strip():
+        raise ValueError("it is empty: give a value, or leave it out")
+    if "\0" in text:
+        raise ValueError("a path cannot have a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it is not UTF-8 text: give another path") from error
