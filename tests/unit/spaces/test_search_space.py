@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,8 @@ def test_rungs_of_the_paper_budget() -> None:
         ({"presets": "erm"}, "presets: 'erm': give a list"),
         (
             {"presets": ["mixup"], "knobs": {"mix": ["none"]}},
-            "mix=mixup is not in the space's range: none",
+            "presets: 'mixup' is outside the space: it has mix=mixup, the space's range is none: "
+            "leave mixup out of presets, or widen the space",
         ),
         ({"presets": [["erm"]]}, "presets: [['erm']]: give a list of preset names"),
         ({"knobs": {3: None}}, "unknown knob '3'"),
@@ -256,3 +258,95 @@ def test_a_space_from_a_path_and_its_file_in_the_error(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="unknown space 'digit-lt': did you mean 'digits-lt'"):
         load_space("digit-lt")
+
+
+def trained_from(space: SearchSpace, params: Mapping[str, Any]) -> TrainConfig:
+    return space.suggest(optuna.trial.FixedTrial(dict(params)), 0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *[{"like": name} for name in list_spaces()],
+        {"knobs": {"mix": ["none", "mixup"]}},
+        {"train": {"mix": "mamix"}, "knobs": {"mix.omega": None, "loss": ["ce", "ldam"]}},
+        {"like": "digits-lt-all", "knobs": {"loss": ["ce"], "after": ["none"]}},
+    ],
+)
+def test_a_presets_trial_trains_the_preset(content: Any) -> None:
+    """A preset whose loss the space does not search would be trained with the space's loss."""
+    space = parse_space("s", content)
+    assert space.presets()
+    for name, params in space.presets().items():
+        trained = trained_from(space, params).flat()
+        assert trained == pytest.approx(space.preset(name).flat() | {"seed": 0})
+
+
+INHERITED = ["erm", "drw", "ldam_drw", "smote", "mixup_drw", "remix_drw", "mamix_drw"]
+
+
+@pytest.mark.parametrize(
+    ("narrower", "presets"),
+    [
+        ({}, INHERITED),
+        ({"knobs": {"loss": ["ce"]}}, [p for p in INHERITED if p != "ldam_drw"]),
+        ({"knobs": {"weights.schedule": ["always"]}}, ["erm", "smote"]),
+        ({"knobs": {"mix": ["none", "mixup"]}}, ["erm", "drw", "ldam_drw", "mixup_drw"]),
+        ({"knobs": {"optimizer.lr": {"low": 0.001, "high": 0.01}}}, []),
+    ],
+)
+def test_inherited_presets_outside_a_narrower_space_are_left_out(
+    narrower: Any, presets: list[str]
+) -> None:
+    space = parse_space("s", {"like": "digits-lt", **narrower})
+    assert list(space.presets()) == presets
+    again = parse_space("s", space.source)  # as a study has it, which has no `like`
+    assert list(again.presets()) == presets
+
+
+def test_a_space_like_a_narrower_one_inherits_what_is_left(tmp_path: Path) -> None:
+    (tmp_path / "narrow.yaml").write_text("like: digits-lt\nknobs: {loss: [ce]}\n")
+    wider = {"like": "narrow.yaml", "knobs": {"loss": ["ce", "ldam"]}}
+    assert list(parse_space("s", wider, tmp_path).presets()) == INHERITED
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            {"like": "digits-lt", "presets": ["erm", "ldam_drw"], "knobs": {"loss": ["ce"]}},
+            "presets: 'ldam_drw' is outside the space: it has loss=ldam, the space's range is ce: "
+            "leave ldam_drw out of presets, or widen the space",
+        ),
+        (
+            {"presets": ["ldam"], "knobs": {"mix": ["none"]}},
+            "presets: 'ldam' is outside the space: it has loss=ldam, the space has ce: leave ldam "
+            "out of presets, or widen the space",
+        ),
+        (
+            {"train": {"mix": "mamix"}, "presets": ["erm"], "knobs": {"mix.omega": None}},
+            "presets: 'erm' is outside the space: it has mix=none, the space has mamix: leave erm "
+            "out of presets, or widen the space",
+        ),
+    ],
+)
+def test_an_own_preset_outside_the_space_is_one_line(content: Any, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_space("s", content)
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("knobs:\n  mix: [none]\n  loss: [ce]\n  mix: [mixup]\n", "'mix' is given twice (lines 2 "),
+        ("knobs: {loss: [ce], loss: [ldam]}\n", "'loss' is given twice (lines 1 and 1)"),
+        ("about: a\nknobs: {loss: [ce]}\nabout: b\n", "'about' is given twice (lines 1 and 3)"),
+    ],
+)
+def test_a_field_given_twice_is_refused(text: str, line: str, tmp_path: Path) -> None:
+    """YAML itself would keep the last one without a word."""
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_space(tmp_path / "mine.yaml")
+    assert line in str(caught.value) and str(caught.value).endswith(": give it once")
