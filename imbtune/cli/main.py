@@ -175,6 +175,14 @@ def resume(
         int | None,
         typer.Option(min=1, help="New total number of trials. Default: as the study was started."),
     ] = None,
+    finals: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="New number of the best trials that are trained again with fresh seeds, besides "
+            "the best preset. Default: as the study was started.",
+        ),
+    ] = None,
 ) -> None:
     """Resume a search, a calibration or a comparison that was interrupted or killed."""
     from imbtune.cli.search import resume_command
@@ -218,7 +226,10 @@ def calibrate(
 def train(
     config: Annotated[
         str | None,
-        typer.Argument(help="Path or URI of a configuration file, such as a study's best.yaml."),
+        typer.Argument(
+            help="Folder or URI of a study, whose winner (best.yaml) is trained, or path of a "
+            "configuration file."
+        ),
     ] = None,
     trial: Annotated[
         tuple[str, int] | None,
@@ -254,6 +265,14 @@ def train(
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines",
+            help="Train the study's best preset and erm (plain cross-entropy) too, with the same "
+            "seeds, data and epochs, and print all in one table.",
+        ),
+    ] = False,
 ) -> None:
     """Train a configuration on all training data, and test each model once, at the end."""
     if trial:
@@ -267,6 +286,7 @@ def train(
             "--epochs": epochs,
             "--out": out,
             "--seeds": seeds > 1,
+            "--baselines": baselines,
         }
         repeat_command(*trial, data, refused=[name for name, given in others.items() if given])
         return
@@ -282,6 +302,7 @@ def train(
         out=out,
         data=data,
         skip_corrupt=skip_corrupt,
+        baselines=baselines,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import textwrap
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -51,6 +53,18 @@ def parse_share(text: str | None) -> float | str | None:
 
 
 def make_console() -> Console:
-    """The terminal, or a wide page where the output is a file or a pipe."""
+    """The terminal, or a wide page where the output is a file or a pipe; $COLUMNS overrides."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return Console(width=PIPE_WIDTH, highlight=False)
+
+
+def fill(text: str, console: Console) -> str:
+    """The text with lines no longer than the console's; what is continued is indented."""
+    lines = text.splitlines()
+    return "\n".join(
+        textwrap.fill(line, console.width, subsequent_indent=" " * (indent + 2))
+        for line in lines
+        for indent in [len(line) - len(line.lstrip())]
+    )

@@ -183,7 +183,7 @@ def _without_presets_outside(space: SearchSpace) -> SearchSpace:
     """
     if space.preset_names is None:
         return space
-    inside = tuple(name for name in space.preset_names if space.contains_preset(name))
+    inside = tuple(name for name in space.preset_names if space.contains(name))
     return replace(space, preset_names=inside, source={**space.source, "presets": list(inside)})
 
 

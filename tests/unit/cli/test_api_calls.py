@@ -68,21 +68,22 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "resume": (
-        "runs/n --trials 7 --gpus-per-trial 0.5 --cpus-per-trial 2 --max-concurrent 4 --no-pack "
-        "--address a --time-budget 30m --data d",
+        "runs/n --trials 7 --finals 3 --gpus-per-trial 0.5 --cpus-per-trial 2 --max-concurrent 4 "
+        "--no-pack --address a --time-budget 30m --data d",
         {
-            **{"study": "runs/n", "trials": 7, "gpus_per_trial": 0.5, "cpus_per_trial": 2},
+            **{"study": "runs/n", "trials": 7, "finals": 3},
+            **{"gpus_per_trial": 0.5, "cpus_per_trial": 2},
             **{"max_concurrent": 4, "pack": False, "address": "a", "time_budget": 1800.0},
             "data": "d",
         },
     ),
     "train": (
         "best.yaml --preset erm --space digits-lt --seeds 5 --epochs 9 --out o --data d "
-        "--skip-corrupt --set mix=mamix",
+        "--skip-corrupt --set mix=mamix --baselines",
         {
             **{"what": "best.yaml", "preset": "erm", "space": "digits-lt", "seeds": 5},
             **{"epochs": 9, "out": "o", "data": "d", "skip_corrupt": True},
-            "settings": {"mix": "mamix"},
+            **{"settings": {"mix": "mamix"}, "baselines": True},
         },
     ),
 }
