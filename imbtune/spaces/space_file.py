@@ -89,7 +89,7 @@ def parse_space(
     Args:
         name: of the space.
         folder: the file's folder.
-        modules: where the modules of its `imports` are; None for `folder`.
+        modules: of a study's space, where the modules of its `imports` are; None for `folder`.
 
     Raises:
         ConfigError: an invalid field, setting or knob.
@@ -126,7 +126,7 @@ def parse_space(
     )
     _check_fixed_slots(space, chosen)
     space.base()
-    if has_own_presets:
+    if has_own_presets and modules is None:
         space.presets()  # raises for one that is outside
         return space
     return _without_presets_outside(space)
@@ -179,7 +179,8 @@ def _resolve(
 def _without_presets_outside(space: SearchSpace) -> SearchSpace:
     """The space without the presets of its list that it does not contain.
 
-    The list is that of another space, which this one may narrow.
+    The list is that of another space, which this one may narrow, or that of a study, which an
+    earlier version of imbtune with other presets may have searched.
     """
     if space.preset_names is None:
         return space

@@ -16,6 +16,7 @@ from imbtune.errors import ConfigError
 from imbtune.methods.posthoc import posthoc_methods
 from imbtune.spaces.search_space import Rungs, SearchSpace
 from imbtune.spaces.space_file import list_spaces, load_space, parse_space
+from imbtune.storage import Store
 
 SHIPPED = (
     *("cifar10-lt", "cifar100-lt", "cinic10-lt", "digits-lt-all"),
@@ -326,3 +327,9 @@ def test_a_field_given_twice_is_refused(text: str, line: str, tmp_path: Path) ->
     with pytest.raises(ConfigError) as caught:
         load_space(tmp_path / "mine.yaml")
     assert line in str(caught.value) and str(caught.value).endswith(": give it once")
+
+
+def test_a_study_with_a_preset_outside_its_space_is_read(tmp_path: Path) -> None:
+    """An earlier version has searched it, in which the preset had other settings."""
+    content = {"presets": ["erm", "ldam"], "knobs": {"mix": ["none"]}}
+    assert list(parse_space("s", content, modules=Store(str(tmp_path))).presets()) == ["erm"]
