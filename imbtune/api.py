@@ -43,6 +43,7 @@ def search(
     name: str | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
+    objective: str | None = None,
     seed: int = 0,
     gpus_per_trial: float | str | None = None,
     cpus_per_trial: int | None = None,
@@ -70,6 +71,8 @@ def search(
         name: of the study; None for the space's.
         settings: fix settings, as `{"mix": "mamix", "data.ratio": 50}`.
         epochs: of the full budget; None for the space's.
+        objective: the metric to maximise: balanced_accuracy, accuracy, macro_f1 or worst_class;
+            None for the space's.
         seed: of the sampler and of every trial.
         gpus_per_trial: 1/n, a whole number, or "auto": measured first. None for 0.25 where there
             are GPUs.
@@ -105,6 +108,7 @@ def search(
         name=name,
         settings=settings,
         epochs=epochs,
+        objective=objective,
         rungs=rungs,
         calibration=calibration,
         trials=trials,
@@ -396,6 +400,7 @@ def calibrate(
     name: str | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
+    objective: str | None = None,
     seed: int = 0,
     gpus_per_trial: float | str | None = None,
     cpus_per_trial: int | None = None,
@@ -426,6 +431,7 @@ def calibrate(
         name=name,
         settings=settings,
         epochs=epochs,
+        objective=objective,
         trials=trials,
         seed=seed,
         gpus_per_trial=gpus_per_trial,
@@ -454,6 +460,7 @@ def plan(
     study: str | Path | Study | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
+    objective: str | None = None,
     seed: int = 0,
     gpus_per_trial: float | None = None,
     cpus_per_trial: int | None = None,
@@ -490,6 +497,7 @@ def plan(
         space,
         settings=settings,
         epochs=epochs,
+        objective=objective,
         rungs=rungs,
         calibration=calibration,
         trials=trials,

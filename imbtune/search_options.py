@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ def search_request(
     name: str | None = None,
     settings: Mapping[str, Value] | None = None,
     epochs: int | None = None,
+    objective: str | None = None,
     rungs: str = "cooldown",
     calibration: str | Path | None = None,
     storage: str | Path = "runs",
@@ -42,6 +44,7 @@ def search_request(
         space: a name, the path of a file, or a space.
         settings: are fixed in the space.
         epochs: is fixed in the space.
+        objective: replaces the space's.
         options: the other fields of the request.
 
     Raises:
@@ -60,6 +63,8 @@ def search_request(
     pinned = checked_settings(settings, epochs)
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     loaded = loaded.pin(pinned)
+    if objective is not None:
+        loaded = _with_objective(loaded, objective)
     study_name = name or loaded.name
     named = isinstance(study_name, str) and re.fullmatch(r"[\w.-]+", study_name)
     if not named or study_name.startswith("."):
@@ -70,8 +75,9 @@ def search_request(
         )
     typed = "" if isinstance(space, SearchSpace) else str(space)
     request = SearchRequest(
-        loaded, name=study_name, rungs=rungs, storage=folder, typed=typed, **options
-    )
+        loaded, name=study_name, rungs=rungs, storage=folder, objective=objective, typed=typed,
+        **options,
+    )  # fmt: skip
     for option, value, choices in (
         ("--rungs", request.rungs, (*RUNG_KINDS, "none", AUTO)),
         ("--wandb", request.wandb, MODES),
@@ -93,6 +99,16 @@ def search_request(
     return request
 
 
+def _with_objective(space: SearchSpace, objective: object) -> SearchSpace:
+    """The space with another objective, also in the file that a study keeps of it."""
+    from imbtune.training.evaluation.metrics import OBJECTIVES
+
+    if objective not in OBJECTIVES:
+        raise unknown("value for --objective", objective, OBJECTIVES)
+    source = {**space.source, "objective": objective}
+    return replace(space, objective=str(objective), source=source)
+
+
 def checked_settings(settings: object, epochs: object) -> dict[str, Value]:
     """The settings that are fixed, the epochs among them.
 
@@ -106,6 +122,8 @@ def checked_settings(settings: object, epochs: object) -> dict[str, Value]:
         found.update(settings)
     check_whole("epochs", epochs, 1, optional=True)
     if epochs is not None:
+        if "epochs" in found:
+            raise ConfigError(f"--epochs {epochs} and --set epochs={found['epochs']}: give one")
         found["epochs"] = epochs
     return found
 

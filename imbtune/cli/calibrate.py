@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -85,6 +86,13 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
         console.print(f"Caution: {caution}.", soft_wrap=True)
     usual = request.space.name + CALIBRATION_SUFFIX
     named = None if request.name == usual else request.name
-    command = space_command("search", request, rungs=AUTO, calibration=named)
+    name = replace(request, name=request.space.name).free_name()
+    command = space_command(
+        "search",
+        request,
+        name=None if name == request.space.name else name,
+        rungs=AUTO,
+        calibration=named,
+    )
     console.print("\nNext: search with the recommended rungs:")
     console.print(f"  {command}", soft_wrap=True)

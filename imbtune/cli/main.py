@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from imbtune import __version__
-from imbtune.cli.error_boundary import ErrorBoundary
+from imbtune.cli.error_boundary import Commands, ErrorBoundary
 from imbtune.cli.options import (
     AddressOption,
     CalibrationOption,
@@ -23,6 +23,7 @@ from imbtune.cli.options import (
     FixedGpusOption,
     GpusOption,
     NeverPruneOption,
+    ObjectiveOption,
     PackOption,
     PresetsOption,
     ReferenceOption,
@@ -40,7 +41,7 @@ from imbtune.cli.options import (
 )
 from imbtune.runtime import fewer_collections, limit_thread_spinning
 
-app = typer.Typer(
+app = Commands(
     name="imbtune",
     cls=ErrorBoundary,
     no_args_is_help=True,
@@ -56,6 +57,8 @@ class Topic(StrEnum):
     DATASETS = "datasets"
     METHODS = "methods"
     KNOBS = "knobs"
+    PRESETS = "presets"
+    OBJECTIVES = "objectives"
 
 
 @app.callback(invoke_without_command=True)
@@ -77,6 +80,7 @@ def search(
     ] = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = None,
+    objective: ObjectiveOption = None,
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
@@ -133,6 +137,7 @@ def plan(
     ] = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = None,
+    objective: ObjectiveOption = None,
     gpus_per_trial: FixedGpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
@@ -206,6 +211,7 @@ def calibrate(
         int, typer.Option(min=0, help="Seed of the configurations and of every run.")
     ] = 0,
     epochs: EpochsOption = None,
+    objective: ObjectiveOption = None,
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
@@ -343,7 +349,7 @@ def show(
         typer.Option(help="A space; the plugins that it imports are listed too."),
     ] = None,
 ) -> None:
-    """List spaces, datasets, methods or knobs, with ranges, defaults and papers."""
+    """List spaces, datasets, methods, knobs, presets or objectives, with ranges and papers."""
     from imbtune.cli.show import show_command
 
     show_command(topic.value, space)

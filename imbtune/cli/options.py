@@ -33,6 +33,13 @@ SpaceArgument = Annotated[
 EpochsOption = Annotated[
     int | None, typer.Option(min=1, help="Full budget of a trial in epochs. Default: the space's.")
 ]
+ObjectiveOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Metric to maximise, on the validation images (see imbtune show objectives). "
+        "Default: the space's, which is balanced_accuracy if it names none."
+    ),
+]
 GpusOption = Annotated[
     str | None,
     typer.Option(

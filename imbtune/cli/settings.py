@@ -25,7 +25,12 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Value]:
         key, equals, value = pair.partition("=")
         if not equals or not key or not value:
             raise ConfigError(f"--set {pair}: give KNOB=VALUE, such as mix=mamix")
-        found[key.strip()] = parse_value(value)
+        key = key.strip()
+        if key in found:
+            raise ConfigError(
+                f"--set {key} is given twice, as {found[key]} and {value.strip()}: give it once"
+            )
+        found[key] = parse_value(value)
     return found
 
 
@@ -55,9 +60,12 @@ def parse_share(text: str | None) -> float | str | None:
 def make_console() -> Console:
     """The terminal, or a wide page where the output is a file or a pipe; $COLUMNS overrides."""
     console = Console(highlight=False)
-    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
-        return console
-    return Console(width=PIPE_WIDTH, highlight=False)
+    return console if has_width(console) else Console(width=PIPE_WIDTH, highlight=False)
+
+
+def has_width(console: Console) -> bool:
+    """Whether lines have a largest length: those of a terminal, or by $COLUMNS."""
+    return console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
 
 
 def fill(text: str, console: Console) -> str:

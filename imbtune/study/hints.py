@@ -16,6 +16,7 @@ from imbtune.study.request import SearchRequest
 
 # fields of a request that another command on the same data and machines needs too
 SHARED = (
+    "objective",
     "storage",
     "data",
     "skip_corrupt",

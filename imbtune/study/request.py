@@ -47,6 +47,8 @@ class SearchRequest:
         wandb: `off`, `offline` or `online`.
         data: folder or file of the data set; None for $IMBTUNE_DATA, or a download.
         skip_corrupt: go on without images that cannot be read.
+        objective: the metric that the user gave instead of the space's, which `space` has too; or
+            None.
         typed: the space's name or path as the user gave it, for commands that are printed.
         calibration: the one that the rungs follow: its `place`, the `sha256` of its file, the
             fingerprint of its `data`, and what else `differs`.
@@ -71,6 +73,7 @@ class SearchRequest:
     wandb: str = "off"
     data: Path | None = None
     skip_corrupt: bool = False
+    objective: str | None = None
     typed: str = ""
     calibration: Mapping[str, str] | None = None
 

@@ -15,12 +15,18 @@ from imbtune import api
 from imbtune.errors import ConfigError
 
 SPACE_OPTIONS = (
-    "--seed 3 --epochs 9 --cpus-per-trial 2 --max-concurrent 4 --storage there --data d "
-    "--skip-corrupt --set mix=mamix --set data.ratio=20"
+    "--seed 3 --epochs 9 --objective macro_f1 --cpus-per-trial 2 --max-concurrent 4 "
+    "--storage there --data d --skip-corrupt --set mix=mamix --set data.ratio=20"
 )
 SPACE_ARGUMENTS: dict[str, Any] = {
-    **{"seed": 3, "epochs": 9, "cpus_per_trial": 2, "max_concurrent": 4, "storage": "there"},
-    **{"data": "d", "skip_corrupt": True, "settings": {"mix": "mamix", "data.ratio": 20}},
+    **{"seed": 3, "epochs": 9, "objective": "macro_f1", "cpus_per_trial": 2},
+    **{
+        "max_concurrent": 4,
+        "storage": "there",
+        "data": "d",
+        "skip_corrupt": True,
+        "settings": {"mix": "mamix", "data.ratio": 20},
+    },
 }
 SEARCH_OPTIONS = (
     "--sampler random --rungs auto --calibration c --never-prune 0.5 --finals 2 --final-seeds 4"
