@@ -13,8 +13,10 @@ from imbtune import __version__
 from imbtune.cli.error_boundary import Commands, ErrorBoundary
 from imbtune.cli.options import (
     AddressOption,
+    BaselinesOption,
     CalibrationOption,
     ConcurrentOption,
+    ConfigArgument,
     CpusOption,
     DataOption,
     EpochsOption,
@@ -22,6 +24,7 @@ from imbtune.cli.options import (
     FinalsOption,
     FixedGpusOption,
     GpusOption,
+    MoreFinalsOption,
     NeverPruneOption,
     ObjectiveOption,
     PackOption,
@@ -180,14 +183,7 @@ def resume(
         int | None,
         typer.Option(min=1, help="New total number of trials. Default: as the study was started."),
     ] = None,
-    finals: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="New number of the best trials that are trained again with fresh seeds, besides "
-            "the best preset. Default: as the study was started.",
-        ),
-    ] = None,
+    finals: MoreFinalsOption = None,
 ) -> None:
     """Resume a search, a calibration or a comparison that was interrupted or killed."""
     from imbtune.cli.search import resume_command
@@ -230,13 +226,7 @@ def calibrate(
 
 @app.command()
 def train(
-    config: Annotated[
-        str | None,
-        typer.Argument(
-            help="Folder or URI of a study, whose winner (best.yaml) is trained, or path of a "
-            "configuration file."
-        ),
-    ] = None,
+    config: ConfigArgument = None,
     trial: Annotated[
         tuple[str, int] | None,
         typer.Option(
@@ -271,14 +261,7 @@ def train(
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
-    baselines: Annotated[
-        bool,
-        typer.Option(
-            "--baselines",
-            help="Train the study's best preset and erm (plain cross-entropy) too, with the same "
-            "seeds, data and epochs, and print all in one table.",
-        ),
-    ] = False,
+    baselines: BaselinesOption = False,
 ) -> None:
     """Train a configuration on all training data, and test each model once, at the end."""
     if trial:

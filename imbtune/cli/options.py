@@ -152,3 +152,26 @@ ReferenceOption = Annotated[
         "-winner. Default: the best row.",
     ),
 ]
+ConfigArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="Folder or URI of a study, whose winner (best.yaml) is trained, or path of a "
+        "configuration file."
+    ),
+]
+BaselinesOption = Annotated[
+    bool,
+    typer.Option(
+        "--baselines",
+        help="Train the study's best preset and erm (plain cross-entropy) too, with the same "
+        "seeds, data and epochs, and print all in one table.",
+    ),
+]
+MoreFinalsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="New number of the best trials that are trained again with fresh seeds, besides "
+        "the best preset. Default: as the study was started.",
+    ),
+]

@@ -188,6 +188,9 @@ NOT_RUN = {
     "imbtune search fashion_mnist-lt": "downloads Fashion-MNIST",
     "imbtune search xrays.yaml --data /data/xrays": "needs a folder of images",
     "imbtune search cifar10-lt --trials 200 --address auto --name two-machines": "needs a cluster",
+    "imbtune compare cifar10-lt --presets all --seeds 5 --gpus-per-trial auto": "needs CIFAR-10",
+    "imbtune compare cifar10-lt --presets erm,mixup_drw,mamix_drw --reference mixup_drw --name "
+    "three": "needs CIFAR-10",
 }
 
 
@@ -203,7 +206,9 @@ def quick(command: str) -> list[str]:
             words[i] = str(min(int(words[i]), most))
     if verb in ("search", "calibrate") and "mine.yaml" not in words:  # that one is small
         words += ["--epochs", "3"] + ([] if "--trials" in words else ["--trials", "8"])
-    if verb == "train" and "--preset" in words:
+    if verb == "compare":
+        words += ["--seeds", "2"] if "--seeds" not in words else []
+    if verb == "compare" or (verb == "train" and "--preset" in words):
         words += ["--epochs", "3"]
     if verb == "plan" and "--study" not in words:
         words += ["--study", "runs/digits-lt"]  # instead of measuring for half a minute
@@ -290,7 +295,7 @@ def test_the_python_page_runs(walked: Walked) -> None:
     assert "the study runs/quick exists already" in out
     assert {path.name for path in (walked.folder / "runs").iterdir()} >= {
         "quick", "tau", "digits-lt-ldam_drw", "mixup", "quick-calibration", "logged", "silent",
-        "digits-lt-comparison",
+        "quick-comparison",
     }  # fmt: skip
 
 
