@@ -15,11 +15,11 @@ from imbtune import api
 from imbtune.errors import ConfigError
 
 SPACE_OPTIONS = (
-    "--seed 3 --epochs 9 --objective macro_f1 --cpus-per-trial 2 --max-concurrent 4 "
+    "--seed 3 --epochs 9 --cpus-per-trial 2 --max-concurrent 4 "
     "--storage there --data d --skip-corrupt --set mix=mamix --set data.ratio=20"
 )
 SPACE_ARGUMENTS: dict[str, Any] = {
-    **{"seed": 3, "epochs": 9, "objective": "macro_f1", "cpus_per_trial": 2},
+    **{"seed": 3, "epochs": 9, "cpus_per_trial": 2},
     **{
         "max_concurrent": 4,
         "storage": "there",
@@ -28,10 +28,9 @@ SPACE_ARGUMENTS: dict[str, Any] = {
         "settings": {"mix": "mamix", "data.ratio": 20},
     },
 }
-SEARCH_OPTIONS = (
-    "--sampler random --rungs auto --calibration c --never-prune 0.5 --finals 2 --final-seeds 4"
-)
+SEARCH_OPTIONS = "--objective macro_f1 --sampler random --rungs auto --calibration c --never-prune 0.5 --finals 2 --final-seeds 4"
 SEARCH_ARGUMENTS: dict[str, Any] = {
+    "objective": "macro_f1",
     **{"sampler": "random", "rungs": "auto", "calibration": "c", "never_prune": 0.5},
     **{"finals": 2, "final_seeds": 4},
 }
@@ -57,10 +56,11 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "calibrate": (
-        f"digits-lt --trials 9 --name n --gpus-per-trial 0.5 --pack --address a {SPACE_OPTIONS}",
+        f"digits-lt --trials 9 --name n --gpus-per-trial 0.5 --pack --address a "
+        f"--objective macro_f1 {SPACE_OPTIONS}",
         {
             **{"space": "digits-lt", "trials": 9, "name": "n", "gpus_per_trial": 0.5},
-            **{"pack": True, "address": "a"},
+            **{"pack": True, "address": "a", "objective": "macro_f1"},
             **SPACE_ARGUMENTS,
         },
     ),
