@@ -28,7 +28,10 @@ SPACE_ARGUMENTS: dict[str, Any] = {
         "settings": {"mix": "mamix", "data.ratio": 20},
     },
 }
-SEARCH_OPTIONS = "--objective macro_f1 --sampler random --rungs auto --calibration c --never-prune 0.5 --finals 2 --final-seeds 4"
+SEARCH_OPTIONS = (
+    "--objective macro_f1 "
+    "--sampler random --rungs auto --calibration c --never-prune 0.5 --finals 2 --final-seeds 4"
+)
 SEARCH_ARGUMENTS: dict[str, Any] = {
     "objective": "macro_f1",
     **{"sampler": "random", "rungs": "auto", "calibration": "c", "never_prune": 0.5},
