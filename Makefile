@@ -1,4 +1,5 @@
 # make search    a real search on real data, in a new virtual environment
+#                TORCH=cpu, for any of these, installs PyTorch without CUDA libraries (.venv: 2 GB, not 6.3)
 # make test      everything that is checked before a change lands
 # make test-unit the tests that start no Ray and no command: about a minute
 # make docs      the documentation as a site in site/; needs neither torch nor, once installed, a network
@@ -8,11 +9,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# cpu: PyTorch without CUDA libraries; empty: what PyPI has, which on Linux is PyTorch with them
+TORCH ?=
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+ifneq ($(filter-out cpu,$(TORCH)),)
+$(error TORCH=$(TORCH): give TORCH=cpu, or leave it out)
+endif
 
 .PHONY: search test test-unit test-all test-lowest check format docs bench clean
 
 search: $(VENV)/.installed
-	$(BIN)/imbtune search digits-lt --trials 30 $(ARGS)
+	$(BIN)/imbtune search digits-lt $(if $(findstring --trials,$(ARGS)),,--trials 30) $(ARGS)
 
 # Files of tests in two processes: most wait for Ray to start. A single test: ARGS="-n 0 -k NAME"
 test: check
@@ -54,6 +61,13 @@ $(VENV)/.created:
 	touch $@
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.created
+ifeq ($(TORCH),cpu)
+	@echo "Installing imbtune and PyTorch for the CPU alone into $(VENV): about 2 GB, some minutes"
+	$(BIN)/python -m pip install --quiet --index-url $(CPU_INDEX) torch torchvision
+else
+	@echo "Installing imbtune and PyTorch into $(VENV): some minutes; on Linux about 6.3 GB, with CUDA"
+	@echo "libraries. Without a GPU, stop here (Ctrl-C) and type: make $(MAKECMDGOALS) TORCH=cpu"
+endif
 	$(BIN)/python -m pip install --quiet -e .
 	touch $@
 

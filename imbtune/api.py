@@ -44,6 +44,7 @@ def search(
     name: str | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
+    objective: str | None = None,
     seed: int = 0,
     gpus_per_trial: float | str | None = None,
     cpus_per_trial: int | None = None,
@@ -74,6 +75,8 @@ def search(
         name: of the study; None for the space's.
         settings: fix settings, as `{"mix": "mamix", "data.ratio": 50}`.
         epochs: of the full budget; None for the space's.
+        objective: the metric to maximise: balanced_accuracy, accuracy, macro_f1 or worst_class;
+            None for the space's.
         seed: of the sampler and of every trial.
         gpus_per_trial: 1/n, a whole number, or "auto": measured first. None for 0.25 where there
             are GPUs.
@@ -113,6 +116,7 @@ def search(
         name=name,
         settings=settings,
         epochs=epochs,
+        objective=objective,
         rungs=rungs,
         calibration=calibration,
         trials=trials,
@@ -147,6 +151,7 @@ def resume(
     study: str | Path | Study,
     *,
     trials: int | None = None,
+    finals: int | None = None,
     gpus_per_trial: float | str | None = None,
     cpus_per_trial: int | None = None,
     max_concurrent: int | None = None,
@@ -164,6 +169,7 @@ def resume(
     Args:
         study: its folder or URI.
         trials: another total of trials; None for the one that it began with.
+        finals: another number of finalists; None for the one that it began with.
         time_budget: as in `search`; None for no limit, whatever the study began with.
         log: is called with each line of progress; None for silence.
 
@@ -179,6 +185,7 @@ def resume(
     path = _study_path(study)
     given = {
         "trials": trials,
+        "finals": finals,
         "gpus_per_trial": gpus_per_trial,
         "cpus_per_trial": cpus_per_trial,
         "max_concurrent": max_concurrent,
@@ -191,8 +198,9 @@ def resume(
     check_options({**changes, "time_budget": time_budget})
     purpose = read_study(path)[0].purpose
     if purpose != SEARCH:
-        for option, value in (("--time-budget", time_budget), ("--trials", trials)):
-            if value:
+        refused = {"--time-budget": time_budget, "--trials": trials, "--finals": finals}
+        for option, value in refused.items():
+            if value is not None:
                 raise ConfigError(f"{option} {value:g}: {path} is a {purpose}: leave it out")
     if purpose == CALIBRATION:
         from imbtune.tuning.calibration.run_calibration import resume_calibration
@@ -237,12 +245,13 @@ def train(
     out: str | Path | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
+    baselines: bool = False,
     log: Log | None = print_line,
 ) -> TrainResult:
     """Train a configuration on all training data, and test it once per seed, at the end.
 
     Args:
-        what: a configuration file (a study's best.yaml), a study (its best.yaml), a trial of one
+        what: a study or its folder (its best.yaml), a configuration file, a trial of a study
             (`study.winner`), or a TrainConfig (`TrainConfig.from_settings({"mix": "mamix"})`).
             None with `preset`.
         preset: a baseline from the literature, with the data and fixed settings of `space`.
@@ -253,7 +262,12 @@ def train(
         out: the folder for models and results; None for one beside the configuration.
         data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
         skip_corrupt: go on without images that cannot be read.
+        baselines: train the study's best preset and `erm` as well, with the same seeds, data and
+            epochs, into folders inside `out`.
         log: is called with each line of progress; None for silence.
+
+    Returns:
+        What was trained, with the metrics on the test images.
 
     Raises:
         ImbtuneError: before anything is trained: the configuration, the data, the folder.
@@ -280,33 +294,42 @@ def train(
     elif isinstance(what, Trial):
         given = train_input.from_trial(what, replaced)
     elif isinstance(what, Study):
-        from imbtune.storage import join
-
-        given = train_input.from_file(join(what.path, "best.yaml"), replaced)
+        given = train_input.from_study(what.path, replaced)
     elif what is None:
         raise ConfigError(
             "nothing to train: give a configuration file, or --preset and --space (the winner of a "
             "study without finals is None: give study.best)"
         )
     elif isinstance(what, str | Path):
-        given = train_input.from_file(path_or_uri("the configuration", what), replaced)
+        given = train_input.from_path(path_or_uri("the configuration", what), replaced)
     else:
         raise ConfigError(
             f"cannot train {_short(what)}: give a configuration file, a study, a trial or a "
             "TrainConfig"
         )
     given = train_input.with_out(given, given_path("out", out))
-    runs = train_final(
-        given.config,
-        seeds,
-        given.out,
-        given_path("data", data),
-        given.provenance,
-        log or no_line,
-        given.imports,
-        skip_corrupt,
-    )
-    return TrainResult(given.out, given.config, runs)
+    folder = given_path("data", data)
+
+    def trained(one: train_input.TrainInput) -> TrainResult:
+        runs = train_final(
+            one.config,
+            seeds,
+            one.out,
+            folder,
+            one.provenance,
+            log or no_line,
+            one.imports,
+            skip_corrupt,
+        )
+        return TrainResult(one.out, one.config, runs)
+
+    others = train_input.baselines_of(given, replaced) if baselines else {}
+    result = trained(given)
+    found: dict[str, TrainResult] = {}
+    for name, other in others.items():
+        (log or no_line)(f"Baseline {name}:")
+        found[name] = trained(other)
+    return replace(result, baselines=found)
 
 
 def compare(
@@ -389,6 +412,7 @@ def calibrate(
     name: str | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
+    objective: str | None = None,
     seed: int = 0,
     gpus_per_trial: float | str | None = None,
     cpus_per_trial: int | None = None,
@@ -419,6 +443,7 @@ def calibrate(
         name=name,
         settings=settings,
         epochs=epochs,
+        objective=objective,
         trials=trials,
         seed=seed,
         gpus_per_trial=gpus_per_trial,
@@ -447,6 +472,7 @@ def plan(
     study: str | Path | Study | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
+    objective: str | None = None,
     seed: int = 0,
     gpus_per_trial: float | None = None,
     cpus_per_trial: int | None = None,
@@ -483,6 +509,7 @@ def plan(
         space,
         settings=settings,
         epochs=epochs,
+        objective=objective,
         rungs=rungs,
         calibration=calibration,
         trials=trials,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from imbtune.errors import DivergenceError, StudyError
 from imbtune.final_run import FinalRun, Progress, load_final_splits, train_seed
 from imbtune.progress import Log
 from imbtune.storage import Store
+from imbtune.study.hints import free_folder
 from imbtune.study.tables.schema import example_table
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import Margins
@@ -44,11 +46,14 @@ class TrainResult:
         path: the folder with the models, `config.yaml` and `results.json`.
         config: with the first seed.
         runs: one per seed.
+        baselines: the same of the best preset and of `erm`, by the preset's name, if they were
+            trained too.
     """
 
     path: Path
     config: TrainConfig
     runs: list[FinalRun]
+    baselines: Mapping[str, TrainResult] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, tuple[float, float]]:
@@ -101,7 +106,10 @@ def train_final(
         DivergenceError: a seed diverged; the files of the seeds before it stay.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StudyError(f"--out {out} exists already and is not empty: give another folder")
+        raise StudyError(
+            f"--out {out} exists already and is not empty: give another folder, such as --out "
+            f"{free_folder(out)}, or delete it"
+        )
     register(imports)
     data_source = DataSource(data_root(data), skip_corrupt)
     splits = load_final_splits(config, data_source, plugin_parts(config.flat().values()))

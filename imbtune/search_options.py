@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ def search_request(
     name: str | None = None,
     settings: Mapping[str, Value] | None = None,
     epochs: int | None = None,
+    objective: str | None = None,
     rungs: str = "cooldown",
     calibration: str | Path | None = None,
     storage: str | Path = "runs",
@@ -44,6 +46,7 @@ def search_request(
         space: a name, the path of a file, or a space.
         settings: are fixed in the space.
         epochs: is fixed in the space.
+        objective: replaces the space's.
         wandb_tags: a list, or a text with commas between the tags.
         options: the other fields of the request.
 
@@ -63,6 +66,8 @@ def search_request(
     pinned = checked_settings(settings, epochs)
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     loaded = loaded.pin(pinned)
+    if objective is not None:
+        loaded = _with_objective(loaded, objective)
     study_name = name or loaded.name
     named = isinstance(study_name, str) and re.fullmatch(r"[\w.-]+", study_name)
     if not named or study_name.startswith("."):
@@ -77,6 +82,7 @@ def search_request(
         name=study_name,
         rungs=rungs,
         storage=folder,
+        objective=objective,
         typed=typed,
         wandb_tags=tags,
         **options,
@@ -102,6 +108,16 @@ def search_request(
     return request
 
 
+def _with_objective(space: SearchSpace, objective: object) -> SearchSpace:
+    """The space with another objective, also in the file that a study keeps of it."""
+    from imbtune.training.evaluation.metrics import OBJECTIVES
+
+    if objective not in OBJECTIVES:
+        raise unknown("value for --objective", objective, OBJECTIVES)
+    source = {**space.source, "objective": objective}
+    return replace(space, objective=str(objective), source=source)
+
+
 def checked_settings(settings: object, epochs: object) -> dict[str, Value]:
     """The settings that are fixed, the epochs among them.
 
@@ -115,6 +131,8 @@ def checked_settings(settings: object, epochs: object) -> dict[str, Value]:
         found.update(settings)
     check_whole("epochs", epochs, 1, optional=True)
     if epochs is not None:
+        if "epochs" in found:
+            raise ConfigError(f"--epochs {epochs} and --set epochs={found['epochs']}: give one")
         found["epochs"] = epochs
     return found
 

@@ -12,12 +12,19 @@ from imbtune.config.slots import check_knob
 from imbtune.config.train_config import TrainConfig, active, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.errors import ConfigError
+from imbtune.spaces.presets import find_preset
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store, join
+from imbtune.study.files import FILE, read_study
+from imbtune.study.request import CALIBRATION
 from imbtune.study.view import Study, Trial
 
 Settings = Mapping[str, Any]
+
+ERM = "erm"  # the preset of plain cross-entropy
+METHOD = find_preset(ERM).settings.keys() | {"optimizer", "schedule"}  # slots of a method
+SAME = ("data", "epochs", "seed")  # of a baseline as of the winner
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,51 @@ class TrainInput:
         imports: modules with the user's plugins that it uses.
         provenance: where the configuration comes from, for `results.json`.
         out: folder for the results, unless the user gives another one.
+        study: folder or URI of the study that it comes from, or None.
     """
 
     config: TrainConfig
     imports: tuple[PluginModule, ...]
     provenance: dict[str, Any]
     out: Path
+    study: str | None = None
+
+
+def from_path(path: str, settings: Settings) -> TrainInput:
+    """A configuration file, or the winner of a study that is given by its folder or URI.
+
+    Args:
+        path: of the file or the study.
+        settings: replace those of the file.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    store = Store(path)
+    if store.exists(FILE):
+        return from_study(path, settings)
+    if store.local and store.local.is_dir():
+        raise ConfigError(
+            f"{path} is a folder without a {FILE}: give a study's folder, or a configuration file"
+        )
+    return from_file(path, settings)
+
+
+def from_study(study: str, settings: Settings) -> TrainInput:
+    """The best.yaml of a study.
+
+    Args:
+        study: its folder or URI.
+        settings: replace those of the winner.
+
+    Raises:
+        ConfigError: the study has none.
+    """
+    if not Store(study).exists("best.yaml"):
+        calibration = Study(study).info.get("purpose") == CALIBRATION
+        why = "it is a calibration" if calibration else "no trial has finished yet"
+        raise ConfigError(f"{study} has no best.yaml, because {why}: give a study with a winner")
+    return from_file(join(study, "best.yaml"), settings)
 
 
 def from_file(path: str, settings: Settings) -> TrainInput:
@@ -60,9 +106,11 @@ def from_file(path: str, settings: Settings) -> TrainInput:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     config = _with_settings(own, settings)
-    return TrainInput(
-        config, imports, {"file": path, "set": dict(settings), **provenance}, _beside(path)
-    )
+    origin = {"file": path, "set": dict(settings), **provenance}
+    study = str(provenance["study"]) if "study" in provenance else None
+    if folder.exists(FILE):  # it is where the file is, also if it was moved or renamed
+        study = folder.path
+    return TrainInput(config, imports, origin, default_out(path), study)
 
 
 def from_trial(trial: Trial, settings: Settings) -> TrainInput:
@@ -80,7 +128,7 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
     config = _with_settings({**trial.settings, "seed": 0}, settings)
     provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings)}
     out = _study_folder(trial.study) / f"trial-{trial.number}"
-    return TrainInput(config, imports, provenance, out)
+    return TrainInput(config, imports, provenance, out, trial.study)
 
 
 def from_preset(preset: str, space: str | Path | SearchSpace, settings: Settings) -> TrainInput:
@@ -110,6 +158,38 @@ def from_config(config: TrainConfig, settings: Settings) -> TrainInput:
     changed = _with_settings(config.flat(), settings)
     imports = loaded_plugins() if plugin_parts(changed.flat().values()) else ()
     return TrainInput(changed, imports, {"set": dict(settings)}, Path("runs/trained"))
+
+
+def baselines_of(given: TrainInput, settings: Settings) -> dict[str, TrainInput]:
+    """The best preset of a configuration's study and `erm`, on the same data, by their names.
+
+    A preset that is the configuration itself is left out. The results go into folders inside those
+    of the configuration.
+
+    Args:
+        given: the configuration.
+        settings: of the user; those that do not belong to a method are those of the presets too.
+
+    Raises:
+        ConfigError: the configuration does not come from a study.
+        StudyError: its study is missing or damaged.
+    """
+    if given.study is None:
+        raise ConfigError(
+            "--baselines trains the best preset of a study: give the study's folder, such as "
+            "runs/NAME, or its best.yaml"
+        )
+    space = read_study(given.study)[0].space
+    best = (Study(given.study).best_provenance() or {}).get("best_preset")
+    own = {key: v for key, v in settings.items() if key.partition(".")[0] not in METHOD}
+    own |= {k: v for k, v in given.config.flat().items() if k.partition(".")[0] in SAME}
+    found = {}
+    for name in dict.fromkeys([*([best["preset"]] if best else []), ERM]):
+        config = _with_settings(space.preset(name).flat(), own)
+        if config != given.config:
+            provenance = {"preset": name, "study": given.study, "set": own}
+            found[name] = TrainInput(config, given.imports, provenance, given.out / name)
+    return found
 
 
 def check_has_knobs(config: TrainConfig, settings: Settings) -> None:
@@ -144,8 +224,11 @@ def _read(path: str) -> tuple[Store, Any]:
         raise ConfigError(f"cannot read {path}: {error}") from error
 
 
-def _beside(path: str) -> Path:
-    """The default folder for results: `runs/NAME/best` for `runs/NAME/best.yaml`."""
+def default_out(path: str) -> Path:
+    """The folder for results of a configuration file, unless the user gives another one.
+
+    It is `runs/NAME/best` for `runs/NAME/best.yaml`, also where that is in a bucket.
+    """
     if "://" in path:
         return Path("runs") / f"{path.partition('?')[0].rsplit('/', 2)[1]}-best"
     file = Path(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune import api
-from imbtune.cli.settings import INTERRUPTED, make_console, parse_settings, parse_share
+from imbtune.cli.settings import INTERRUPTED, fill, make_console, parse_settings, parse_share
 from imbtune.study.hints import resume_command, space_command
 from imbtune.study.request import AUTO, CALIBRATION_SUFFIX, SearchRequest
 
@@ -49,8 +50,9 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
     from imbtune.tuning.calibration.rung_quality import cautions, format_rho
 
     table = Table(title=f"{found.trials} trials of {found.full_budget} epochs, two seeds each")
-    for heading in ("rungs", "epochs", "Spearman's ρ", "90 % interval", "best third found", "cost"):
-        table.add_column(heading, justify="left" if heading == "rungs" else "right")
+    headings = ("rungs", "epochs", "ρ", "90 % interval", "best third\nfound", "cost of\na trial")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "rungs" else "right", no_wrap=True)
     for report in found.reports:
         table.add_row(
             report.kind,
@@ -58,13 +60,21 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
             format_rho(report.rho),
             f"{format_rho(report.low)} to {format_rho(report.high)}",
             f"{report.recall:.0%}",
-            f"{report.cost:.2f} runs",
+            f"{report.cost:.2f}",
         )
     table.add_section()
     floor = f"{format_rho(found.floor_low)} to {format_rho(found.floor_high)}"
     table.add_row("(noise floor)", str(found.full_budget), format_rho(found.floor), floor, "", "")
     table.add_row("(by chance)", "", "0.00", "", f"{found.chance:.0%}", "")
     console.print(table)
+    console.print(
+        fill(
+            "ρ: Spearman's rank correlation with the full run of the other seed\n"
+            "cost of a trial: in full runs, on average, if a search has the rungs of this kind "
+            "from this one on",
+            console,
+        )
+    )
     if failed := request.trials - found.trials:
         console.print(f"{failed} of {request.trials} trials failed and are left out.")
     console.print(
@@ -76,6 +86,13 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
         console.print(f"Caution: {caution}.", soft_wrap=True)
     usual = request.space.name + CALIBRATION_SUFFIX
     named = None if request.name == usual else request.name
-    command = space_command("search", request, rungs=AUTO, calibration=named)
+    name = replace(request, name=request.space.name).free_name()
+    command = space_command(
+        "search",
+        request,
+        name=None if name == request.space.name else name,
+        rungs=AUTO,
+        calibration=named,
+    )
     console.print("\nNext: search with the recommended rungs:")
     console.print(f"  {command}", soft_wrap=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from imbtune.cli.settings import INTERRUPTED
-from imbtune.errors import ImbtuneError
+from imbtune.errors import ConfigError, ImbtuneError
 
 
 class ErrorBoundary(TyperGroup):
@@ -29,3 +30,42 @@ class ErrorBoundary(TyperGroup):
                 raise
             print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
             raise typer.Exit(2) from error
+
+
+class OnceCommand(TyperCommand):
+    """Refuses an option that is given twice, of which typer would use the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        parser = self.make_parser(ctx)
+        options = [p for p in self.get_params(ctx) if isinstance(p, TyperOption)]
+        single = [option for option in options if not option.multiple]
+        for option in single:  # registered again, the parser collects all of its values
+            for names, value in ((option.opts, True), (option.secondary_opts, False)):
+                if names and option.is_flag:
+                    parser.add_option(
+                        obj=option, opts=names, dest=option.name, action="append_const", const=value
+                    )
+                elif names:
+                    parser.add_option(
+                        obj=option, opts=names, dest=option.name, action="append",
+                        nargs=option.nargs,
+                    )  # fmt: skip
+        given, _, _ = parser.parse_args(args=list(args))
+        for option in single:
+            values = given.get(str(option.name))
+            if isinstance(values, list) and len(values) > 1:
+                shown = " and ".join(map(_shown, values))
+                times = f"given {len(values)} times" + ("" if option.is_flag else f", as {shown}")
+                raise ConfigError(f"{option.opts[0]} is {times}: give it once")
+        return super().parse_args(ctx, args)
+
+
+class Commands(typer.Typer):
+    """An application whose commands refuse options that are given twice."""
+
+    def command(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        return super().command(*args, **{"cls": OnceCommand, **options})
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value) or "''"

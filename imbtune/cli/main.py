@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from imbtune import __version__
-from imbtune.cli.error_boundary import ErrorBoundary
+from imbtune.cli.error_boundary import Commands, ErrorBoundary
 from imbtune.cli.options import (
     AddressOption,
+    BaselinesOption,
     CalibrationOption,
     ConcurrentOption,
+    ConfigArgument,
     CpusOption,
     DataOption,
     EpochsOption,
@@ -22,7 +24,9 @@ from imbtune.cli.options import (
     FinalsOption,
     FixedGpusOption,
     GpusOption,
+    MoreFinalsOption,
     NeverPruneOption,
+    ObjectiveOption,
     PackOption,
     PresetsOption,
     ReferenceOption,
@@ -41,7 +45,7 @@ from imbtune.cli.options import (
 from imbtune.cli.output import never_fail
 from imbtune.runtime import fewer_collections, limit_thread_spinning
 
-app = typer.Typer(
+app = Commands(
     name="imbtune",
     cls=ErrorBoundary,
     no_args_is_help=True,
@@ -57,6 +61,8 @@ class Topic(StrEnum):
     DATASETS = "datasets"
     METHODS = "methods"
     KNOBS = "knobs"
+    PRESETS = "presets"
+    OBJECTIVES = "objectives"
 
 
 @app.callback(invoke_without_command=True)
@@ -78,6 +84,7 @@ def search(
     ] = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = None,
+    objective: ObjectiveOption = None,
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
@@ -144,6 +151,7 @@ def plan(
     ] = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = None,
+    objective: ObjectiveOption = None,
     gpus_per_trial: FixedGpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
@@ -186,6 +194,7 @@ def resume(
         int | None,
         typer.Option(min=1, help="New total number of trials. Default: as the study was started."),
     ] = None,
+    finals: MoreFinalsOption = None,
 ) -> None:
     """Resume a search, a calibration or a comparison that was interrupted or killed."""
     from imbtune.cli.search import resume_command
@@ -209,6 +218,7 @@ def calibrate(
         int, typer.Option(min=0, help="Seed of the configurations and of every run.")
     ] = 0,
     epochs: EpochsOption = None,
+    objective: ObjectiveOption = None,
     gpus_per_trial: GpusOption = None,
     cpus_per_trial: CpusOption = None,
     max_concurrent: ConcurrentOption = None,
@@ -227,10 +237,7 @@ def calibrate(
 
 @app.command()
 def train(
-    config: Annotated[
-        str | None,
-        typer.Argument(help="Path or URI of a configuration file, such as a study's best.yaml."),
-    ] = None,
+    config: ConfigArgument = None,
     trial: Annotated[
         tuple[str, int] | None,
         typer.Option(
@@ -265,6 +272,7 @@ def train(
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
+    baselines: BaselinesOption = False,
 ) -> None:
     """Train a configuration on all training data, and test each model once, at the end."""
     if trial:
@@ -278,6 +286,7 @@ def train(
             "--epochs": epochs,
             "--out": out,
             "--seeds": seeds > 1,
+            "--baselines": baselines,
         }
         repeat_command(*trial, data, refused=[name for name, given in others.items() if given])
         return
@@ -293,6 +302,7 @@ def train(
         out=out,
         data=data,
         skip_corrupt=skip_corrupt,
+        baselines=baselines,
     )
 
 
@@ -333,7 +343,7 @@ def show(
         typer.Option(help="A space; the plugins that it imports are listed too."),
     ] = None,
 ) -> None:
-    """List spaces, datasets, methods or knobs, with ranges, defaults and papers."""
+    """List spaces, datasets, methods, knobs, presets or objectives, with ranges and papers."""
     from imbtune.cli.show import show_command
 
     show_command(topic.value, space)

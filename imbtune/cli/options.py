@@ -33,6 +33,13 @@ SpaceArgument = Annotated[
 EpochsOption = Annotated[
     int | None, typer.Option(min=1, help="Full budget of a trial in epochs. Default: the space's.")
 ]
+ObjectiveOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Metric to maximise, on the validation images (see imbtune show objectives). "
+        "Default: the space's, which is balanced_accuracy if it names none."
+    ),
+]
 GpusOption = Annotated[
     str | None,
     typer.Option(
@@ -143,5 +150,28 @@ ReferenceOption = Annotated[
         metavar="NAME",
         help="The row that the others are tested against: a preset, or the name of a study with "
         "-winner. Default: the best row.",
+    ),
+]
+ConfigArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="Folder or URI of a study, whose winner (best.yaml) is trained, or path of a "
+        "configuration file."
+    ),
+]
+BaselinesOption = Annotated[
+    bool,
+    typer.Option(
+        "--baselines",
+        help="Train the study's best preset and erm (plain cross-entropy) too, with the same "
+        "seeds, data and epochs, and print all in one table.",
+    ),
+]
+MoreFinalsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="New number of the best trials that are trained again with fresh seeds, besides "
+        "the best preset. Default: as the study was started.",
     ),
 ]

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from imbtune import api
 from imbtune.cli.settings import make_console, parse_settings, parse_share
+from imbtune.errors import StudyError
 from imbtune.study.hints import space_command
 from imbtune.study.request import SearchRequest
 
@@ -117,14 +118,19 @@ def as_planned(request: SearchRequest, fleet: Fleet) -> SearchRequest:
 
 
 def search_line(request: SearchRequest, options: Mapping[str, object]) -> str:
-    """The command of the search.
+    """The command of the search, with a name that no study has.
 
     Args:
         options: of the plan command; those in `PRINTED` are added where they are not the defaults.
     """
+    try:
+        name = request.free_name()
+    except StudyError:  # the storage cannot be reached from here
+        name = request.name
+    named = {} if name == request.name else {"name": name}
     defaults = {field.name: field.default for field in fields(SearchRequest)}
     given = {name: str(options[name]) for name in PRINTED if options[name] != defaults[name]}
-    return space_command("search", request, trials=str(request.trials), **given)
+    return space_command("search", request, trials=str(request.trials), **named, **given)
 
 
 def duration(seconds: float) -> str:

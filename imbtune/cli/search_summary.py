@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from imbtune.cli.settings import fill
+from imbtune.registry import Value
 from imbtune.storage import join
 from imbtune.study.evidence import Evidence, is_above, scores_by_trial
-from imbtune.study.hints import program, resume_command
+from imbtune.study.hints import free_folder, program, resume_command
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import (
     COMPLETE,
@@ -21,8 +25,10 @@ from imbtune.study.records import (
     TrialRecord,
     summary,
 )
+from imbtune.study.request import FINALISTS
+from imbtune.train_input import default_out
 
-SHOWN = 5  # trials in the table
+SHOWN = 5  # trials in the table, if there are no more finalists
 
 
 def print_outcome(outcome: SearchOutcome, console: Console) -> None:
@@ -33,7 +39,7 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     done = f"{len(states)} of {request.trials} trials in {outcome.seconds:.0f} s: {counts}"
     console.print(f"\n{'Interrupted after ' if outcome.interrupted else ''}{done}")
     if stopping := stopping_line(outcome):
-        console.print(stopping)
+        console.print(fill(stopping, console))
     if outcome.dropped:
         numbers = ", ".join(map(str, outcome.dropped))
         console.print(
@@ -43,7 +49,8 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         )
     if outcome.winner:
         console.print(_table(outcome))
-        console.print(_comparison(outcome))
+        console.print(fill(_how_to_read(outcome), console))
+        console.print(fill(_comparison(outcome), console))
     else:
         console.print(_no_winner(outcome), soft_wrap=True)
     left = len(states) < request.trials or STOPPED in states
@@ -51,14 +58,21 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         why = "Next" if outcome.interrupted else "The time budget is used up"
         console.print(f"\n{why}: to resume the search:")
         console.print(f"  {resume_command(outcome.path)}", soft_wrap=True)
-    if outcome.interrupted:
+    if outcome.interrupted or not outcome.winner:
         return
-    if outcome.winner:
-        best = shlex.quote(join(outcome.path, "best.yaml"))
-        options = f" --data {shlex.quote(str(request.data))}" if request.data else ""
-        options += " --skip-corrupt" if request.skip_corrupt else ""
-        console.print("\nNext: train it on all training data and test it once, with fresh seeds:")
-        console.print(f"  {program()} train {best} --seeds 5{options}", soft_wrap=True)
+    if not outcome.evidence:
+        finals = min(FINALISTS, states.count(COMPLETE))
+        console.print("\nNext: confirm it, by training the best trials again with fresh seeds:")
+        console.print(f"  {resume_command(outcome.path, finals=finals)}", soft_wrap=True)
+    best = join(outcome.path, "best.yaml")
+    out = default_out(best)
+    words = [program(), "train", best, "--seeds", "5"]
+    words += [] if free_folder(out) == out else ["--out", str(free_folder(out))]
+    words += ["--data", str(request.data)] if request.data else []
+    words += ["--skip-corrupt"] if request.skip_corrupt else []
+    console.print("\nNext: train it on all training data and test it once, with fresh seeds:")
+    console.print(f"  {shlex.join(words)}", soft_wrap=True)
+    console.print("To train the best preset and plain cross-entropy as well: add --baselines")
 
 
 def stopping_line(outcome: SearchOutcome) -> str:
@@ -73,21 +87,23 @@ def stopping_line(outcome: SearchOutcome) -> str:
     if not (stopped and others and outcome.full_images):
         return ""
     share = sum(r.images for r in outcome.records if r.state in ENDED) / outcome.full_images
-    saved = f"Early stopping: {share:.0%} of the image passes that full runs of all trials take"
-    if not never_pruned:
-        return f"{saved}; no trial was exempted from it to measure whether it lost good trials."
-    best = max(never_pruned, key=lambda r: r.score or 0.0)
-    lead = max(r.score or 0.0 for r in others) - (best.score or 0.0)
-    verdict = (
-        "none of them is the best trial"
-        if lead >= 0
-        else f"early stopping would have lost trial {best.number}, the best one"
+    saved = f"{1 - share:.0%}" if share < 1 else "none"
+    text = (
+        f"Early stopping saved {saved} of the training: the trials took {share:.0%} of the image "
+        "passes that full runs of all of them take.\n"
     )
-    total = len(stopped) + len(never_pruned)
+    if not never_pruned:
+        return f"{text}  No trial was exempted from it, to see whether it loses good ones."
+    best = max(never_pruned, key=lambda r: r.score or 0.0)
+    gain = 100 * ((best.score or 0.0) - max(r.score or 0.0 for r in others))
+    count = len(never_pruned)
+    exempted = f"{count} other trial{'s' * (count > 1)} that it would have stopped ran to the end"
+    which = f"trial {best.number}" if count == 1 else f"the best of them, trial {best.number},"
+    verdict = "it would have lost the best trial" if gain > 0 else "it lost no better trial"
     return (
-        f"{saved}; {len(never_pruned)} of {total} trials to be stopped ran to the end to measure "
-        f"whether it loses good trials:\n  {verdict}. The best of them scored {best.score:.4f}, "
-        f"{-100 * lead:+.2f} points compared with the best other trial."
+        f"{text}  To see whether it loses good trials, {exempted}: {verdict}. Of one run each, "
+        f"{which} scored {best.score:.4f}, {gain:+.2f} points compared with the best of the "
+        "trials that it let finish."
     )
 
 
@@ -112,41 +128,84 @@ def _no_winner(outcome: SearchOutcome) -> str:
 def _table(outcome: SearchOutcome) -> Table:
     finals = scores_by_trial(outcome.finals)
     table = Table(
-        title=f"best finished trials, by {outcome.request.space.objective} on validation images"
+        title=f"best finished trials, by {outcome.request.space.objective} on validation images",
+        box=box.SIMPLE_HEAD,  # without vertical lines, the configurations fit into 80 columns
     )
     table.add_column("trial", justify="right")
     if finals:
         seeds = len(next(iter(finals.values())))
-        table.add_column(f"mean{' ± std' * (seeds > 1)} of {_fresh(seeds)}", justify="right")
-    for heading in ("score", "worst class", "lr"):
-        table.add_column(heading, justify="right")
-    table.add_column("configuration")
-    for record in _ranked(outcome)[:SHOWN]:
+        heading = f"mean{' ± std' * (seeds > 1)} of\n{_fresh(seeds)}"
+        table.add_column(heading, justify="right", min_width=len(_mean_and_std(np.zeros(seeds))))
+    for heading in ("score,\none run", "worst\nclass"):
+        table.add_column(heading, justify="right", min_width=len("0.0000"))
+    table.add_column("configuration", overflow="fold")
+    shown = _shown(outcome)
+    for record, configuration in zip(shown, _told_apart(shown), strict=True):
         cells = [str(record.number)]
         if finals:
             scores = finals.get(record.number)
             cells.append("" if scores is None else _mean_and_std(scores))
-        cells += [
-            f"{record.score:.4f}",
-            f"{record.metrics['worst_class']:.4f}",
-            f"{record.settings['optimizer.lr']:.3g}",
-        ]
-        table.add_row(*cells, _describe(record))
+        cells += [f"{record.score:.4f}", f"{record.metrics['worst_class']:.4f}"]
+        table.add_row(*cells, configuration)
     return table
 
 
-def _ranked(outcome: SearchOutcome) -> list[TrialRecord]:
-    """Finished trials, best first: finalists by their mean, then the others by their score. The
-    best preset is always among the first `SHOWN`."""
+def _shown(outcome: SearchOutcome) -> list[TrialRecord]:
+    """The trials of the table: all finalists by their mean, then others by their score.
+
+    The trial with the highest score and the best preset are always among them.
+    """
     finals = {trial: s.mean() for trial, s in scores_by_trial(outcome.finals).items()}
     finished = [r for r in outcome.records if r.state == COMPLETE]
-    ranked = sorted(
-        finished,
-        key=lambda r: (r.number not in finals, -finals.get(r.number, 0), -(r.score or 0)),
+    by_score = sorted(finished, key=lambda r: (-(r.score or 0), r.number))
+    finalists = sorted(
+        (r for r in finished if r.number in finals), key=lambda r: (-finals[r.number], r.number)
     )
-    if outcome.baseline and outcome.baseline not in ranked[:SHOWN]:
-        ranked.insert(SHOWN - 1, outcome.baseline)
-    return ranked
+    rows = finalists + [r for r in by_score if r.number not in finals]
+    needed = {*finals, by_score[0].number, *([outcome.baseline.number] if outcome.baseline else [])}
+    fill = max(0, SHOWN - len(needed))
+    for record in [r for r in rows if r.number not in needed][:fill]:
+        needed.add(record.number)
+    return [r for r in rows if r.number in needed]
+
+
+def _told_apart(records: Sequence[TrialRecord]) -> list[str]:
+    """Each trial in a few words, and the knobs in which it differs from those of the same words."""
+    texts = [_describe(record) for record in records]
+    found = []
+    for record, text in zip(records, texts, strict=True):
+        alike = [r for r, other in zip(records, texts, strict=True) if other == text]
+        keys = dict.fromkeys(key for r in alike for key in r.settings)
+        differ = [k for k in keys if len({r.settings.get(k) for r in alike}) > 1 and k != "seed"]
+        differ = differ or (["seed"] if len(alike) > 1 else [])
+        values = [
+            f"{key}={_value(record.settings[key], [r.settings.get(key) for r in alike])}"
+            for key in differ
+            if key in record.settings
+        ]
+        found.append(": ".join([text, ", ".join(values)]) if values else text)
+    return found
+
+
+def _value(value: Value, others: Sequence[Value | None]) -> str:
+    """A number with three significant digits, or all if it would look like another one."""
+    if not isinstance(value, float):
+        return str(value)
+    short = {f"{other:.3g}" for other in {*others} if isinstance(other, float)}
+    distinct = len({other for other in others if isinstance(other, float)})
+    return f"{value:.3g}" if len(short) == distinct else str(value)
+
+
+def _how_to_read(outcome: SearchOutcome) -> str:
+    """Which number of the table to report."""
+    if not outcome.evidence:
+        return "score: of one run, on the validation images."
+    several = outcome.evidence.seeds > 1
+    honest = "mean of the fresh seeds" if several else "score with the fresh seed"
+    return (
+        "score: of one run, by which the finalists were chosen, so it is partly luck. Of this "
+        f"search, report the {honest}; best of all, the test set (the next command)."
+    )
 
 
 def _fresh(seeds: int) -> str:
@@ -163,28 +222,43 @@ def _comparison(outcome: SearchOutcome) -> str:
     assert winner and winner.score is not None
     evidence = outcome.evidence
     lead = f"\nWinner: trial {winner.number}, {_describe(winner)}: "
-    lead += _interval(evidence) if evidence else f"{winner.score:.4f}"
+    lead += _interval(evidence) if evidence else f"{winner.score:.4f} in one run"
+    after = "" if evidence else f"\n        {_not_confirmed(outcome)}"
     if not baseline or baseline.score is None:
         why = "the space has no preset"
         if outcome.request.space.presets():
             finished = any(r.preset and r.state == COMPLETE for r in outcome.records)
             why = "the finals of the best preset failed" if finished else "no preset finished"
-        return f"{lead}; {why}, so there is no baseline to compare it with."
+        return f"{lead}; {why}, so there is no baseline to compare it with.{after}"
     if baseline is winner:
-        return f"{lead}; no other trial is better than this preset."
+        return f"{lead}; no other trial is better than this preset.{after}"
     if evidence and evidence.lead is not None:
         return f"{lead},\n        {_lead(evidence, str(baseline.preset))}"
     gain = 100 * (winner.score - baseline.score)
     return (
         f"{lead},\n        {gain:+.2f} points over the best preset, "
         f"'{baseline.preset}' at {baseline.score:.4f} (one run each, on the validation images)."
+        f"{after}"
     )
+
+
+def _not_confirmed(outcome: SearchOutcome) -> str:
+    """Why a winner without finals may not be the best."""
+    finished = sum(record.state == COMPLETE for record in outcome.records)
+    text = "Not confirmed: no trial was trained again with fresh seeds, and the highest of "
+    text += f"{finished} scores is partly luck." if finished > 1 else "one score says little."
+    if outcome.interrupted and outcome.request.finalists:
+        text += " The resumed search does it at its end."
+    return text
 
 
 def _interval(evidence: Evidence) -> str:
     if evidence.low is None:
         return f"{evidence.mean:.4f} with a fresh seed"
-    return f"{evidence.mean:.4f} (95 % interval {evidence.low:.4f} to {evidence.high:.4f})"
+    return (
+        f"{evidence.mean:.4f}, the mean of {_fresh(evidence.seeds)} (95 % interval "
+        f"{evidence.low:.4f} to {evidence.high:.4f})"
+    )
 
 
 def _lead(evidence: Evidence, preset: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -24,7 +26,12 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Value]:
         key, equals, value = pair.partition("=")
         if not equals or not key or not value:
             raise ConfigError(f"--set {pair}: give KNOB=VALUE, such as mix=mamix")
-        found[key.strip()] = parse_value(value)
+        key = key.strip()
+        if key in found:
+            raise ConfigError(
+                f"--set {key} is given twice, as {found[key]} and {value.strip()}: give it once"
+            )
+        found[key] = parse_value(value)
     return found
 
 
@@ -52,11 +59,26 @@ def parse_share(text: str | None) -> float | str | None:
 
 
 def make_console() -> Console:
-    """The terminal, or a wide page where the output is a file or a pipe.
+    """The terminal, or a wide page where the output is a file or a pipe; $COLUMNS overrides.
 
     Names are printed as they are: `[red]` is no colour, and `:x:` no picture.
     """
-    width = None if Console(file=sys.stdout).is_terminal else PIPE_WIDTH
+    width = None if has_width(Console(file=sys.stdout)) else PIPE_WIDTH
     return Console(  # the file is given, since rich asks only a given one for its encoding
         file=sys.stdout, width=width, highlight=False, markup=False, emoji=False
+    )
+
+
+def has_width(console: Console) -> bool:
+    """Whether lines have a largest length: those of a terminal, or by $COLUMNS."""
+    return console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+
+
+def fill(text: str, console: Console) -> str:
+    """The text with lines no longer than the console's; what is continued is indented."""
+    lines = text.splitlines()
+    return "\n".join(
+        textwrap.fill(line, console.width, subsequent_indent=" " * (indent + 2))
+        for line in lines
+        for indent in [len(line) - len(line.lstrip())]
     )

@@ -1,12 +1,17 @@
-"""`imbtune show`: lists spaces, data sets, methods and knobs, as the registries have them."""
+"""`imbtune show`: lists spaces, data sets, methods, knobs, …, as the registries have them."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import make_console
+from imbtune.cli.settings import has_width, make_console
 from imbtune.config.slots import SLOTS
 from imbtune.registry import DeclaredKnob, Part, Registry, describe_range
 from imbtune.spaces.presets import PRESETS
@@ -14,75 +19,144 @@ from imbtune.spaces.presets import PRESETS
 if TYPE_CHECKING:
     from imbtune.spaces.search_space import SearchSpace
 
+PROSE = 24  # columns that a column of sentences needs to be read well
+
+
+@dataclass
+class Listing:
+    """Rows with a heading for each column; empty cells are left out where it is no table."""
+
+    title: str
+    headings: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+
+    def width(self) -> int:
+        """Columns of a terminal that a table needs so that no word is cut."""
+        columns = [[*column] for column in zip(self.headings, *self.rows, strict=True)]
+        return sum(self._column(cells, i) for i, cells in enumerate(columns)) + 3 * len(columns) + 1
+
+    def _column(self, cells: Sequence[str], index: int) -> int:
+        if index == 0:
+            return max(map(cell_len, cells))
+        words = [word for cell in cells for word in cell.split()]
+        return max(min(PROSE, max(map(cell_len, cells))), *map(cell_len, words))
+
+    def print(self, console: Console) -> None:
+        """Print a table; on a terminal too narrow for it, each row as a paragraph."""
+        if self.width() > console.width:
+            if has_width(console):
+                self._print_paragraphs(console)
+                return
+            console = Console(width=self.width(), highlight=False)  # a file has lines of any length
+        table = Table(title=self.title, title_justify="left")
+        for i, heading in enumerate(self.headings):
+            table.add_column(heading, no_wrap=i == 0)
+        for row in self.rows:
+            table.add_row(*row)
+        console.print(table)
+
+    def _print_paragraphs(self, console: Console) -> None:
+        console.print(_wrapped(self.title, console, ""), style="bold", markup=False)
+        for name, *cells in self.rows:
+            console.print(f"  {name}", style="bold", soft_wrap=True, markup=False)
+            for heading, cell in zip(self.headings[1:], cells, strict=True):
+                if cell:
+                    text = _wrapped(f"{heading}: {cell}", console, "    ")
+                    console.print(text, soft_wrap=True, markup=False)
+        console.print()
+
 
 def show_command(topic: str, space: str | None) -> None:
     """Print one topic.
 
     Args:
-        topic: spaces, datasets, methods or knobs.
+        topic: spaces, datasets, methods, knobs, presets or objectives.
         space: a space file whose plugins are listed too, or None.
     """
     from imbtune.spaces.space_file import list_spaces, load_space
 
     spaces = [load_space(space)] if space is not None else []
-    tables = {"datasets": _datasets, "methods": _methods, "knobs": _knobs}
     console = make_console()
     if topic == "spaces":
         shipped = [load_space(name) for name in list_spaces() if name != space]
-        console.print(_spaces(spaces + shipped))
+        _spaces(spaces + shipped).print(console)
         return
-    for table in tables[topic]():
-        console.print(table)
+    listings = {
+        "datasets": _datasets,
+        "methods": _methods,
+        "knobs": _knobs,
+        "presets": _presets,
+        "objectives": _objectives,
+    }
+    for listing in listings[topic]():
+        listing.print(console)
 
 
-def _spaces(spaces: list[SearchSpace]) -> Table:
-    table = _table("spaces", "name", "about", "epochs", "rungs", "knobs", "presets")
+def _spaces(spaces: list[SearchSpace]) -> Listing:
+    found = Listing("spaces", ("name", "about", "epochs", "rungs", "knobs", "presets"))
     for space in spaces:
         epochs = space.base().epochs
         rungs = " ".join(map(str, space.rungs.budgets(epochs)))
         presets, knobs = " ".join(space.presets()), str(len(space.knobs))
-        table.add_row(space.name, space.about, str(epochs), rungs, knobs, presets)
-    return table
+        found.rows.append((space.name, space.about, str(epochs), rungs, knobs, presets))
+    return found
 
 
-def _datasets() -> list[Table]:
+def _datasets() -> list[Listing]:
     registry = SLOTS["data"]
     return [_parts(registry, "datasets"), _shared(registry, "settings of every data set")]
 
 
-def _methods() -> list[Table]:
-    tables = []
+def _methods() -> list[Listing]:
+    found = []
     for slot, registry in SLOTS.items():
         if slot != "data":
-            tables.append(_parts(registry, f"{slot}: {registry.help}"))
+            found.append(_parts(registry, f"{slot}: {registry.help}"))
         product = "+".join(part.slot for part in registry.components)
         for part in registry.components:
             title = f"{slot}, {part.slot}: {part.help} (any combination {product} is a {slot})"
-            tables.append(_parts(part, title))
+            found.append(_parts(part, title))
+    return [*found, *_presets()]
+
+
+def _presets() -> list[Listing]:
     title = "presets: imbtune train --preset NAME --space SPACE"
-    presets = _table(title, "name", "description", "source")
-    for name, preset in PRESETS.items():
-        presets.add_row(name, preset.help, preset.source)
-    return [*tables, presets]
+    rows = [(name, preset.help, preset.source) for name, preset in PRESETS.items()]
+    return [Listing(title, ("name", "description", "source"), [*rows])]
 
 
-def _knobs() -> list[Table]:
+def _objectives() -> list[Listing]:
+    from imbtune.training.evaluation.metrics import GROUPS, METRICS, OBJECTIVES
+
+    columns = ("name", "what it is")
+    objectives = [(name, METRICS[name]) for name in OBJECTIVES]
+    others = [(name, METRICS[name]) for name in GROUPS]
+    title = "objectives: imbtune search SPACE --objective NAME, or objective: NAME in a space"
+    return [
+        Listing(title, columns, [*objectives]),
+        Listing("other metrics (empty where there is no such class)", columns, [*others]),
+    ]
+
+
+def _knobs() -> list[Listing]:
     columns = ("knob", "default", "range", "search range", "part", "description", "source")
-    table = _table("knobs", *columns)
+    found = Listing("knobs", columns)
     for slot, registry in SLOTS.items():
         for name in registry.knobs():
             for parameter, owners in _owners(registry, name).items():
                 shared = name in registry.shared_knobs
-                table.add_row(
-                    f"{slot}.{name}",
-                    str(parameter.default),
-                    describe_range(parameter.knob),
-                    _search_range(parameter),
-                    "all" if shared else " ".join(entry.name for entry in owners),
-                    parameter.knob.help,
-                    parameter.knob.source or ("" if shared else owners[0].source),
+                found.rows.append(
+                    (
+                        f"{slot}.{name}",
+                        str(parameter.default),
+                        describe_range(parameter.knob),
+                        _search_range(parameter),
+                        "all" if shared else " ".join(entry.name for entry in owners),
+                        parameter.knob.help,
+                        parameter.knob.source or ("" if shared else owners[0].source),
+                    )
                 )
-    return [table]
+    return [found]
 
 
 def _owners(registry: Registry, name: str) -> dict[DeclaredKnob, list[Part]]:
@@ -101,29 +175,36 @@ def _search_range(parameter: DeclaredKnob) -> str:
     return f"{knob.search[0]:g} to {knob.search[1]:g}{scale}"
 
 
-def _parts(registry: Registry, title: str) -> Table:
-    table = _table(title, "name", "description", "knobs", "source")
+def _parts(registry: Registry, title: str) -> Listing:
+    found = Listing(title, ("name", "description", "knobs", "source"))
     for entry in registry:
         own = [name for name in entry.knobs if name not in registry.shared_knobs]
-        table.add_row(entry.name, entry.help, " ".join(own), entry.source)
-    return table
+        found.rows.append((entry.name, entry.help, " ".join(own), entry.source))
+    return found
 
 
-def _shared(registry: Registry, title: str) -> Table:
-    table = _table(title, "setting", "default", "range", "description", "source")
+def _shared(registry: Registry, title: str) -> Listing:
+    found = Listing(title, ("setting", "default", "range", "description", "source"))
     for name, parameter in registry.shared_knobs.items():
-        table.add_row(
-            f"{registry.slot}.{name}",
-            str(parameter.default),
-            describe_range(parameter.knob),
-            parameter.knob.help,
-            parameter.knob.source,
+        found.rows.append(
+            (
+                f"{registry.slot}.{name}",
+                str(parameter.default),
+                describe_range(parameter.knob),
+                parameter.knob.help,
+                parameter.knob.source,
+            )
         )
-    return table
+    return found
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, no_wrap=i == 0)
-    return table
+def _wrapped(text: str, console: Console, indent: str) -> str:
+    """The text in lines that the console holds; words longer than a line are not cut."""
+    return textwrap.fill(
+        text,
+        console.width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

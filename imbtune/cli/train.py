@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from imbtune import api
@@ -11,6 +12,7 @@ from imbtune.errors import ConfigError
 from imbtune.progress import print_line
 from imbtune.retrain import TrainResult
 from imbtune.runtime import keep_freed_memory
+from imbtune.training.evaluation.metrics import GROUPS, METRICS
 
 
 def train_command(
@@ -24,6 +26,7 @@ def train_command(
     out: str | None,
     data: str | None,
     skip_corrupt: bool,
+    baselines: bool,
 ) -> None:
     """Train, test once per seed, and print mean ± standard deviation."""
     keep_freed_memory()
@@ -37,9 +40,9 @@ def train_command(
         out=out,
         data=data,
         skip_corrupt=skip_corrupt,
+        baselines=baselines,
     )
-    make_console().print(_table(result))
-    print(f"Models, configuration and results are in {result.path}")
+    print_result(result, make_console())
 
 
 def repeat_command(study: str, number: int, data: str | None, refused: list[str]) -> None:
@@ -68,12 +71,26 @@ def repeat_command(study: str, number: int, data: str | None, refused: list[str]
     raise typer.Exit(1)
 
 
-def _table(result: TrainResult) -> Table:
+def print_result(result: TrainResult, console: Console) -> None:
+    """Print the metrics on the test images, with a column for each baseline."""
     several = len(result.runs) > 1
     seeds = f"{len(result.runs)} seeds" if several else "one seed"
     table = Table(title=f"test set, last epoch, {seeds}")
     table.add_column("metric")
-    table.add_column("mean ± std" if several else "value", justify="right")
-    for metric, (mean, std) in result.metrics.items():
-        table.add_row(metric, f"{mean:.4f} ± {std:.4f}" if several else f"{mean:.4f}")
-    return table
+    value = "mean ± std" if several else "value"
+    columns = {result.path.name: result.metrics} if result.baselines else {value: result.metrics}
+    columns |= {name: other.metrics for name, other in result.baselines.items()}
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for metric in result.metrics:
+        cells = [metrics[metric] for metrics in columns.values()]
+        table.add_row(metric, *(f"{m:.4f} ± {s:.4f}" if several else f"{m:.4f}" for m, s in cells))
+    console.print(table)
+    groups = [name for name in GROUPS if name in result.metrics]
+    if groups:
+        console.print("\n".join(f"{name}: {METRICS[name]}" for name in groups))
+    if result.baselines:
+        console.print(f"{result.path.name}: the trained configuration; others: presets")
+    print(f"Models, configuration and results are in {result.path}")
+    for name, other in result.baselines.items():
+        print(f"  of {name}: {other.path}")

@@ -67,14 +67,17 @@ class SearchedKnob:
             return 1 - trial.suggest_float(name, 1 - self.high, 1 - self.low, log=True)
         return trial.suggest_float(name, self.low, self.high, log=log)
 
+    def contains(self, value: Value) -> bool:
+        """Whether the knob can have this value."""
+        return value in self.choices if self.choices else self.low <= float(value) <= self.high
+
     def to_optuna(self, value: Value) -> Value:
         """The value of the Optuna parameter for a value of the knob.
 
         Raises:
             ConfigError: the value is outside the range.
         """
-        inside = value in self.choices if self.choices else self.low <= float(value) <= self.high
-        if not inside:
+        if not self.contains(value):
             raise ConfigError(f"{self.key}={value} is not in the space's range: {self.describe()}")
         return 1 - float(value) if self.scale == "complement" else value
 
@@ -182,7 +185,14 @@ class SearchSpace:
         values, params = self.preset(name).flat(), {}
         for knob in self.knobs:
             if knob.key not in self.pinned and _acts(knob.key, values):
-                params[knob.optuna_name] = knob.to_optuna(values[knob.key])
+                value = values[knob.key]
+                if not knob.contains(value):
+                    raise ConfigError(
+                        f"preset '{name}' is not inside the space: it needs {knob.key}={value}, "
+                        f"the space's range is {knob.describe()}: leave the preset out, or widen "
+                        "the range"
+                    )
+                params[knob.optuna_name] = knob.to_optuna(value)
         searched = {knob.key for knob in self.knobs} - set(self.pinned)
         fixed = {**DEFAULTS, **self.fixed, **self.pinned}
         for key, needed in self._preset_settings(name).items():
@@ -193,6 +203,19 @@ class SearchSpace:
                     f"has {key}={fixed[key]}: leave the preset out, or search {key}"
                 )
         return params
+
+    def contains(self, preset: str) -> bool:
+        """Whether a preset is inside the space.
+
+        Raises:
+            ConfigError: there is no preset of this name.
+        """
+        find_preset(preset)
+        try:
+            self.preset_params(preset)
+        except ConfigError:
+            return False
+        return True
 
     def presets(self) -> dict[str, dict[str, Value]]:
         """The presets that a search starts with: their Optuna parameters by name.

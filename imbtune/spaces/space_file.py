@@ -17,11 +17,14 @@ A knob is suggested only where it acts: `mix.omega` only if the chosen mixing me
 
 `like: cifar10-lt` inherits from another space, given by name or by a path relative to this file: a
 field that this file has replaces the inherited one; `train` and `knobs` are merged entry by entry.
+Inherited presets that are outside the new space are left out; those that this file lists itself
+must be inside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +90,12 @@ def parse_space(
     Args:
         name: of the space.
         folder: the file's folder.
-        modules: where the modules of its `imports` are; None for `folder`.
+        modules: of a study's space, where the modules of its `imports` are; None for `folder`.
 
     Raises:
         ConfigError: an invalid field, setting or knob.
     """
+    has_own_presets = isinstance(content, Mapping) and "presets" in content
     content, imports = _resolve(content, folder, (), modules)
     fixed = flatten({"data": content.get("data") or {}, **_mapping(content, "train")})
     knobs = _mapping(content, "knobs")
@@ -123,8 +127,10 @@ def parse_space(
     )
     _check_fixed_slots(space, chosen)
     space.base()
-    space.presets()
-    return space
+    if has_own_presets and modules is None:
+        space.presets()  # raises for one that is outside
+        return space
+    return _without_presets_outside(space)
 
 
 def _find(name_or_path: str, folder: Path) -> Path:
@@ -169,6 +175,18 @@ def _resolve(
         name: {**_mapping(base, name), **_mapping(content, name)} for name in ("train", "knobs")
     }
     return {**base, **content, **merged}, merge_plugins(base_imports, imports)
+
+
+def _without_presets_outside(space: SearchSpace) -> SearchSpace:
+    """The space without the presets of its list that it does not contain.
+
+    The list is that of another space, which this one may narrow, or that of a study, which an
+    earlier version of imbtune with other presets may have searched.
+    """
+    if space.preset_names is None:
+        return space
+    inside = tuple(name for name in space.preset_names if space.contains(name))
+    return replace(space, preset_names=inside, source={**space.source, "presets": list(inside)})
 
 
 def _check_fixed_slots(space: SearchSpace, chosen: Mapping[str, object]) -> None:

@@ -21,6 +21,7 @@ from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
 from imbtune.spaces.space_file import parse_space
 from imbtune.storage import Store, join
+from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import TrialRecord
 from imbtune.study.request import COMPARISON, SearchRequest
@@ -38,7 +39,8 @@ def check_no_study(store: Store, request: SearchRequest) -> None:
     if store.exists(FILE):
         raise StudyError(
             f"the study {request.path} exists already: give another name, such as "
-            f"--name {request.free_name()}"
+            f"--name {request.free_name()}, continue it with {resume_command(request.path)}, or "
+            "delete it"
         )
 
 
@@ -123,21 +125,18 @@ def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
         ) from error
 
 
-def change_trials(store: Store, content: Mapping[str, Any], trials: int, begun: int) -> None:
-    """Write another total of trials to study.yaml.
+def change_options(store: Store, content: Mapping[str, Any], request: SearchRequest) -> None:
+    """Write the total of trials and the number of finalists to study.yaml, if they are others.
 
     Args:
-        begun: trials that the study has started.
-
-    Raises:
-        StudyError: `trials` is less than `begun`.
+        content: of study.yaml.
+        request: with the new numbers.
     """
-    if trials < begun:
-        raise StudyError(
-            f"--trials {trials}: {begun} trials have started already: give {begun} or more"
-        )
-    options = {**content["request"], "trials": trials}
-    store.write(FILE, _yaml({**content, "trials": trials, "request": options}).encode())
+    changes = {"trials": request.trials, "finals": request.finals}
+    options = {**content["request"], **changes}
+    if options != content["request"]:
+        changed = {**content, "trials": request.trials, "request": options}
+        store.write(FILE, _yaml(changed).encode())
 
 
 def check_purpose(request: SearchRequest, purpose: str) -> None:
@@ -177,9 +176,13 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
         "finals": evidence.to_dict() if evidence else None,
         "versions": versions(),
     }
-    measure = "mean score over fresh seeds" if evidence else "validation score"
+    measure = "mean score over fresh seeds" if evidence else "validation score of one run"
+    doubt = (
+        "" if evidence else "# To confirm it with fresh seeds: imbtune resume STUDY --finals 5\n"
+    )
     return (
         f"# The best finished trial of {outcome.path}, by its {measure}.\n"
+        f"{doubt}"
         "# To train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
         + _yaml(with_imports(config.nested(), request.space.imports) | {"provenance": provenance})
     )

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import yaml
 
+from imbtune.storage import Store
 from imbtune.study.request import SearchRequest
 
 # fields of a request that another command on the same data and machines needs too
 SHARED = (
+    "objective",
     "storage",
     "data",
     "skip_corrupt",
@@ -57,9 +59,20 @@ def space_command(verb: str, request: SearchRequest, **more: str | None) -> str:
     return shlex.join(words)
 
 
-def resume_command(path: str) -> str:
-    """`imbtune resume` for a study, quoted for a shell. All options are in the study itself."""
-    return shlex.join([program(), "resume", path])
+def resume_command(path: str, finals: int | None = None) -> str:
+    """`imbtune resume` for a study, quoted for a shell. All options are in the study itself.
+
+    Args:
+        finals: another number of finalists; None for the study's.
+    """
+    more = [] if finals is None else ["--finals", str(finals)]
+    return shlex.join([program(), "resume", path, *more])
+
+
+def free_folder(folder: Path) -> Path:
+    """The folder, or the first of FOLDER-2, FOLDER-3, … that is empty or does not exist."""
+    names = (f"{folder.name}-{i}" if i > 1 else folder.name for i in range(1, 10**6))
+    return next(p for p in map(folder.with_name, names) if Store(str(p)).is_empty())
 
 
 def _as_yaml(value: object) -> str:

@@ -50,6 +50,8 @@ class SearchRequest:
         wandb_tags: of every run.
         data: folder or file of the data set; None for $IMBTUNE_DATA, or a download.
         skip_corrupt: go on without images that cannot be read.
+        objective: the metric that the user gave instead of the space's, which `space` has too; or
+            None.
         typed: the space's name or path as the user gave it, for commands that are printed.
         calibration: the one that the rungs follow: its `place`, the `sha256` of its file, the
             fingerprint of its `data`, and what else `differs`.
@@ -77,6 +79,7 @@ class SearchRequest:
     wandb_tags: list[str] = field(default_factory=list)
     data: Path | None = None
     skip_corrupt: bool = False
+    objective: str | None = None
     typed: str = ""
     calibration: Mapping[str, str] | None = None
 

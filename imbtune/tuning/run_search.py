@@ -13,6 +13,7 @@ from optuna.study import Study
 from imbtune.config.slots import SLOTS
 from imbtune.config.train_config import PLAIN, TrainConfig
 from imbtune.data.splits import Splits
+from imbtune.errors import StudyError
 from imbtune.progress import Log
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
@@ -21,7 +22,7 @@ from imbtune.study.data_size import score_scale
 from imbtune.study.evidence import decide, evidence_of, is_above
 from imbtune.study.files import (
     best_yaml,
-    change_trials,
+    change_options,
     check_purpose,
     check_same_data,
     read_study,
@@ -89,8 +90,8 @@ def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutc
 
     Args:
         path: the study's folder or URI.
-        changes: new values for fields of the request: resources, address, data, time_budget, or
-            `trials`, a new total.
+        changes: new values for fields of the request: resources, address, data, time_budget,
+            `trials` (a new total) or `finals`.
 
     Raises:
         ImbtuneError: there is no study, another process is searching it, the data differs, the
@@ -107,8 +108,12 @@ def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutc
         check_same_data(content, splits)
         _, records = _restore(request, journal.study)
         check_tables(store, records)
-        if request.trials != before.trials:
-            change_trials(store, content, request.trials, begun=len(records))
+        if request.trials < len(records):
+            raise StudyError(
+                f"--trials {request.trials}: {len(records)} trials have started already: give "
+                f"{len(records)} or more"
+            )
+        change_options(store, content, request)
         if before.time_budget and not request.time_budget:
             log("This time the search has no time budget: give --time-budget to set one.")
         finals = known_finals(store)

@@ -8,13 +8,14 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import typer
 from command import run
+from made_study import make_study
 from typer.testing import CliRunner
 
 import imbtune
@@ -26,7 +27,8 @@ from imbtune.study.request import SearchRequest
 ROOT = Path(__file__).resolve().parents[2]
 OWN_PARTS = ROOT / "docs" / "own-parts.md"
 OWN_KNOBS = ("loss.reach", "mix.sharpness", "model.width", "data.noise")
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+DOCS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def code_blocks(path: Path, *languages: str) -> list[str]:
@@ -35,13 +37,46 @@ def code_blocks(path: Path, *languages: str) -> list[str]:
     return [block for language, block in fenced if language in languages]
 
 
-def commands_of(path: Path) -> list[str]:
-    """Every line of a code block that starts with `imbtune`, without its comment."""
+@dataclass(frozen=True)
+class Step:
+    """What a reader does at one place of a page: save a file, type a command, or run Python."""
+
+    kind: str  # file, command or python
+    text: str
+    name: str = ""  # of the file
+
+
+def steps_of(path: Path) -> list[Step]:
+    """The code blocks of a page from top to bottom.
+
+    A block whose first line is `# NAME.yaml` or `# NAME.py` is a file; the line may go on with a
+    command that uses it (`# NAME.yaml:  imbtune …`).
+    """
     found = []
-    for block in code_blocks(path, "bash", "sh", ""):
-        lines = block.replace("\\\n", " ").splitlines()
-        found += [line.split(" #")[0].strip() for line in lines if line.startswith("imbtune ")]
+    text = path.read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        named = re.match(
+            r"# ([\w.-]+\.(?:yaml|py))(?::\s+(imbtune .*))?$", block.partition("\n")[0]
+        )
+        if named:
+            found.append(Step("file", block, named[1]))
+            found += [Step("command", named[2])] if named[2] else []
+        elif language == "python":
+            found.append(Step("python", block))
+        elif language in ("bash", "sh", ""):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [
+                Step("command", line.split(" #")[0].strip())
+                for line in lines
+                if line.startswith(("imbtune ", "make "))
+            ]
     return found
+
+
+def commands_of(path: Path) -> list[str]:
+    """Every command of a page, in its order."""
+    steps = [step for step in steps_of(path) if step.kind == "command"]
+    return [step.text for step in steps if step.text.startswith("imbtune ")]
 
 
 def commands() -> list[str]:
@@ -56,16 +91,28 @@ STUDIES = ("digits-lt", "mine")  # that the commands train from
 
 
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SearchRequest]:
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """A folder as a reader of the docs has it, in which no command runs anything.
 
     Returns:
-        The requests of the searches that commands ask for.
+        What the commands would make: the kind (search, calibrate, train), and the folder.
     """
-    searches: list[SearchRequest] = []
+    made: list[tuple[str, str]] = []
 
     def take_search(request: SearchRequest, log: object) -> None:
-        searches.append(request)
+        made.append(("search", request.path))
+        raise typer.Exit
+
+    def take_calibration(request: SearchRequest, log: object) -> None:
+        made.append(("calibrate", request.path))
+        raise typer.Exit
+
+    def take_comparison(request: SearchRequest, *given: object, **options: object) -> None:
+        made.append(("compare", request.path))
+        raise typer.Exit
+
+    def take_training(config: object, seeds: int, out: Path, *given: object) -> None:
+        made.append(("train", str(out)))
         raise typer.Exit
 
     def take(*given: object, **options: object) -> None:
@@ -76,49 +123,201 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SearchReques
         raise typer.Exit
 
     monkeypatch.chdir(tmp_path)
-    write_own_parts(tmp_path)
+    for path in DOCS:
+        for step in steps_of(path):
+            if step.kind == "file":
+                (tmp_path / step.name).write_text(step.text, encoding="utf-8")
     for name in STUDIES:
-        study = tmp_path / "runs" / name
-        study.mkdir(parents=True)
-        (study / "best.yaml").write_text(load_space("digits-lt").preset("mamix_drw").yaml())
+        make_study(f"runs/{name}").close()
     resume = inspect.signature(api.resume)
     monkeypatch.setattr("imbtune.api.resume", take_resume)  # there is no such study to read
     monkeypatch.setattr("imbtune.tuning.run_search.run_search", take_search)
+    monkeypatch.setattr(
+        "imbtune.tuning.calibration.run_calibration.run_calibration", take_calibration
+    )
     monkeypatch.setattr(  # a command before it made the calibration
         "imbtune.tuning.calibration.follow.with_calibration",
         lambda request, _calibration: replace(request, rungs="none"),
     )
-    for function in (
-        "retrain.train_final",
-        "tuning.calibration.run_calibration.run_calibration",
-        "comparison.run_comparison.run_comparison",
-        "tuning.forecast.forecast.forecast_search",
-        "tuning.reproduce.repeat_trial",
-    ):
+    monkeypatch.setattr("imbtune.retrain.train_final", take_training)
+    monkeypatch.setattr("imbtune.comparison.run_comparison.run_comparison", take_comparison)
+    for function in ("tuning.forecast.forecast.forecast_search", "tuning.reproduce.repeat_trial"):
         monkeypatch.setattr(f"imbtune.{function}", take)
-    return searches
+    return made
 
 
 @pytest.mark.parametrize("command", commands())
-def test_imbtune_takes_the_commands_of_the_docs(command: str, reader: list[SearchRequest]) -> None:
+def test_imbtune_takes_the_commands_of_the_docs(
+    command: str, reader: list[tuple[str, str]]
+) -> None:
     """Parsed by the command line, and their options checked; only the run itself is left out."""
     result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
-    assert bool(reader) == command.startswith("imbtune search")
+    verb = command.split()[1]
+    makes = verb in ("search", "calibrate", "compare") or (
+        verb == "train" and "--trial" not in command
+    )
+    assert [kind for kind, _ in reader] == ([verb] if makes else [])
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
-def test_no_two_searches_of_a_page_make_the_same_study(
-    path: Path, reader: list[SearchRequest]
-) -> None:
-    """A reader who types all commands of a page gets no 'the study exists already'."""
-    for command in sorted(set(commands_of(path))):
-        if command.startswith("imbtune search"):
+def test_no_two_commands_of_the_docs_make_the_same_folder(reader: list[tuple[str, str]]) -> None:
+    """A reader who types all commands of all pages gets no 'exists already'."""
+    for path in DOCS:
+        for command in commands_of(path):
             CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
-    studies = [request.path for request in reader]
-    if path.name == "README.md":
-        studies.append("runs/digits-lt")  # of `make search`
-    assert len(set(studies)) == len(studies), sorted(studies)
+    folders = [folder for _, folder in reader] + ["runs/digits-lt"]  # of `make search`
+    assert [folder for folder in folders if folders.count(folder) > 1] == []
+
+
+# Commands that `walk` does not run, each with the reason
+NOT_RUN = {
+    "make test": "it runs these tests",
+    "imbtune search cifar10-lt --trials 200 --gpus-per-trial auto": "downloads CIFAR-10",
+    "imbtune search cifar10-lt --trials 200 --address auto --storage s3://bucket/studies": (
+        "needs a cluster and a bucket"
+    ),
+    "imbtune search cifar10-lt --trials 50 --set data.ratio=50 --set mix=mamix --name only-mamix": (
+        "downloads CIFAR-10"
+    ),
+    "imbtune search parts.yaml --data FOLDER --trials 100": "needs a folder of images",
+    "imbtune search cifar10-50.yaml --trials 100": "downloads CIFAR-10",
+    "imbtune plan cifar10-lt --trials 10000 --gpus 64 --price 2.5 --study runs/cifar10-lt": (
+        "needs a study of CIFAR-10"
+    ),
+    "imbtune search svhn-lt --data /data/svhn": "needs SVHN",
+    "imbtune search fashion_mnist-lt": "downloads Fashion-MNIST",
+    "imbtune search xrays.yaml --data /data/xrays": "needs a folder of images",
+    "imbtune search cifar10-lt --trials 200 --address auto --name two-machines": "needs a cluster",
+    "imbtune compare cifar10-lt --presets all --seeds 5 --gpus-per-trial auto": "needs CIFAR-10",
+    "imbtune compare cifar10-lt --presets erm,mixup_drw,mamix_drw --reference mixup_drw --name "
+    "three": "needs CIFAR-10",
+}
+
+
+def quick(command: str) -> list[str]:
+    """The words of a command, with fewer trials, epochs and seeds than a reader gives."""
+    if command == "make search":  # what it does after the installation; a page speaks of trial 17
+        return ["search", "digits-lt", "--trials", "18", "--epochs", "3"]
+    words = shlex.split(command)[1:]
+    verb = words[0]
+    for option, most in (("--trials", 8), ("--seeds", 2)):
+        if option in words and verb != "plan":
+            i = words.index(option) + 1
+            words[i] = str(min(int(words[i]), most))
+    if verb in ("search", "calibrate") and "mine.yaml" not in words:  # that one is small
+        words += ["--epochs", "3"] + ([] if "--trials" in words else ["--trials", "8"])
+    if verb == "compare":
+        words += ["--seeds", "2"] if "--seeds" not in words else []
+    if verb == "compare" or (verb == "train" and "--preset" in words):
+        words += ["--epochs", "3"]
+    if verb == "plan" and "--study" not in words:
+        words += ["--study", "runs/digits-lt"]  # instead of measuring for half a minute
+    return words
+
+
+def walk(path: Path, folder: Path) -> dict[str, str]:
+    """Do everything that a page says, from top to bottom, as a reader does.
+
+    Returns:
+        What the commands printed, and under "python" what the blocks of Python did.
+    """
+    printed: dict[str, str] = {}
+    waiting: list[str] = []  # blocks of Python without a command in between are one process
+
+    def run_waiting() -> None:
+        if waiting:
+            printed["python"] = printed.get("python", "") + run_python("\n".join(waiting), folder)
+            waiting.clear()
+
+    for step in steps_of(path):
+        if step.kind == "python":
+            waiting.append(step.text)
+            continue
+        run_waiting()
+        if step.kind == "file":
+            (folder / step.name).write_text(step.text, encoding="utf-8")
+        elif step.text not in NOT_RUN:
+            done = run(*quick(step.text), cwd=folder)
+            assert done.returncode == 0, f"{step.text}: {done.stderr}"
+            printed[step.text] = done.stdout
+    run_waiting()
+    return printed
+
+
+def test_every_command_that_is_not_run_is_one_of_the_docs() -> None:
+    typed = {step.text for path in DOCS for step in steps_of(path) if step.kind == "command"}
+    assert NOT_RUN.keys() <= typed
+    ran = [c for c in typed - NOT_RUN.keys() if c.startswith("make ")]
+    assert ran == ["make search"]
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Walked:
+    return Walked(tmp_path_factory.mktemp("reader"))
+
+
+class Walked:
+    """The pages that were walked through so far, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._printed: dict[Path, dict[str, str]] = {}
+
+    def printed(self, path: Path) -> dict[str, str]:
+        """What a page printed; the README comes before any other page."""
+        for page in (README, path):
+            if page not in self._printed:
+                self._printed[page] = walk(page, self.folder)
+        return self._printed[path]
+
+
+def test_all_commands_of_the_readme_run_in_order(walked: Walked) -> None:
+    """From `make search` on, in one folder; the commands that they print as next run, too."""
+    printed = walked.printed(README)
+    assert "Winner: trial" in printed["make search"]
+    baselines = printed["imbtune train runs/digits-lt --seeds 5 --baselines"]
+    assert re.search(r"metric +┃ +best ┃.* erm ┃", baselines)
+    plan = printed["imbtune plan digits-lt --trials 1000"]
+    suggested = shlex.split(plan.partition("Next: run this search:\n")[2])
+    assert suggested[1:3] == ["search", "digits-lt"] and "digits-lt-2" in suggested
+    next_command = printed["make search"].partition("fresh seeds:\n")[2].splitlines()[0]
+    again = run(*shlex.split(next_command)[1:], cwd=walked.folder)  # was walked through already
+    assert again.returncode == 2 and "--out runs/digits-lt/best-2, or delete it" in again.stderr
+    assert re.search(r"\['\d'(, '\d'){15}\]", printed["python"])
+    assert (walked.folder / "runs/from-python/best.yaml").exists()
+
+
+def test_the_python_page_runs(walked: Walked) -> None:
+    """All of its blocks, in order, in one process: a small search, and what follows it."""
+    out = walked.printed(ROOT / "docs" / "python.md")["python"]
+    assert "Study('runs/quick'): 12 of 12 trials (" in out
+    assert "unknown knob 'mix.alfa': did you mean 'mix.alpha'?" in out
+    assert "the study runs/quick exists already" in out
+    assert {path.name for path in (walked.folder / "runs").iterdir()} >= {
+        "quick", "tau", "digits-lt-ldam_drw", "mixup", "quick-calibration", "logged", "silent",
+        "quick-comparison",
+    }  # fmt: skip
+
+
+def test_the_example_of_own_parts_runs(walked: Walked) -> None:
+    """Its file and space, its commands in order, and its model in a fresh process."""
+    printed = walked.printed(OWN_PARTS)
+    knobs = printed["imbtune show knobs --space mine.yaml"]
+    assert [name for name in OWN_KNOBS if f" {name} " not in knobs] == []
+    trials = pd.read_parquet(walked.folder / "runs/mine/trials")
+    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
+    used = trials[(trials["loss"] == "rank_margin") & (trials["mix"] == "shuffle+linear+sharp")]
+    assert len(used) and used[["loss.reach", "mix.sharpness", "model.width"]].notna().all(axis=None)
+    assert printed["python"] == "['0°', '30°', '60°', '90°', '120°', '150°'] Linear\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({path.name for path in DOCS} - {"README.md"}))
+def test_all_commands_of_a_page_run_in_order(name: str, walked: Walked) -> None:
+    """After the README and all pages before it, in the same folder."""
+    path = ROOT / "docs" / name
+    printed = walked.printed(path)
+    assert printed.keys() >= {*commands_of(path)} - NOT_RUN.keys()
 
 
 def test_the_spaces_in_the_readme_are_spaces(tmp_path: Path) -> None:
@@ -132,9 +331,8 @@ def test_the_spaces_in_the_readme_are_spaces(tmp_path: Path) -> None:
     assert {"erm", "drw", "ldam_drw", "mixup_drw", "mamix_drw"} <= set(space.presets())
 
 
-def run_blocks(path: Path, cwd: Path) -> str:
-    """What the document's Python prints, run from top to bottom in a process of its own."""
-    code = "\n".join(code_blocks(path, "python"))
+def run_python(code: str, cwd: Path) -> str:
+    """What Python code prints in a process of its own."""
     command = [sys.executable, "-W", "error", "-c", code]
     environment = os.environ | {"GOMP_SPINCOUNT": "1000"}  # the machine may be busy
     done = subprocess.run(
@@ -144,65 +342,10 @@ def run_blocks(path: Path, cwd: Path) -> str:
     return done.stdout
 
 
-def test_the_python_in_the_readme_runs(tmp_path: Path) -> None:
-    """After a real, short search and training, as a reader would have done them."""
-    searched = run(*["search", "digits-lt", "--trials", "2", "--epochs", "3"], cwd=tmp_path)
-    assert searched.returncode == 0, searched.stderr
-    trained = run("train", "runs/digits-lt/best.yaml", cwd=tmp_path)
-    assert trained.returncode == 0, trained.stderr
-    out = run_blocks(ROOT / "README.md", tmp_path)
-    assert "none" in out
-    assert re.search(r"\['\d'(, '\d'){15}\]", out)
-
-
-def write_own_parts(folder: Path) -> None:
-    """The files that docs/own-parts.md shows, under the names in their first lines."""
-    blocks = code_blocks(OWN_PARTS, "python")[:1] + code_blocks(OWN_PARTS, "yaml")
-    for block in blocks:
-        name = block.partition("\n")[0].removeprefix("# ")
-        (folder / name).write_text(block, encoding="utf-8")
-
-
-def test_the_python_page_runs(tmp_path: Path) -> None:
-    """All of its blocks, in order, in one process: a small search, and what follows it."""
-    out = run_blocks(ROOT / "docs" / "python.md", tmp_path)
-    assert "Study('runs/quick'): 12 of 12 trials (" in out
-    assert "unknown knob 'mix.alfa': did you mean 'mix.alpha'?" in out
-    assert "the study runs/quick exists already" in out
-    assert {path.name for path in (tmp_path / "runs").iterdir()} >= {
-        "quick", "tau", "digits-lt-ldam_drw", "mixup", "digits-lt-calibration", "logged", "silent",
-        "digits-lt-comparison",
-    }  # fmt: skip
-
-
 def test_the_python_page_names_everything_public() -> None:
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     public = [name for name in imbtune.__all__ if not name.startswith("_")]
     assert [name for name in public if not re.search(rf"\b{name}\b", text)] == []
-
-
-def test_the_example_of_own_parts_runs(tmp_path: Path) -> None:
-    """Its file and space, its commands in order, and its model in a fresh process."""
-    write_own_parts(tmp_path)
-    printed = []
-    for command in commands_of(OWN_PARTS):
-        done = run(*shlex.split(command)[1:], cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout)
-    assert [name for name in OWN_KNOBS if f" {name} " not in printed[0]] == []
-    trials = pd.read_parquet(tmp_path / "runs/mine/trials")
-    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
-    used = trials[(trials["loss"] == "rank_margin") & (trials["mix"] == "shuffle+linear+sharp")]
-    assert len(used) and used[["loss.reach", "mix.sharpness", "model.width"]].notna().all(axis=None)
-    (model,) = code_blocks(OWN_PARTS, "python")[1:]
-    assert "load_model" in model
-    out = subprocess.run(
-        [sys.executable, "-c", model], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (out.returncode, out.stdout) == (
-        0,
-        "['0°', '30°', '60°', '90°', '120°', '150°'] Linear\n",
-    ), out.stderr
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
@@ -226,3 +369,33 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert {"search", "test"} <= set(targets)
     for target in targets:
         assert f"\n{target}:" in makefile
+
+
+def make_lines(*words: str) -> str:
+    """What `make` would run in a folder without an environment."""
+    done = subprocess.run(
+        ["make", "-n", *words, "VENV=/nowhere/venv"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout if done.returncode == 0 else done.stderr
+
+
+def test_make_installs_the_cpu_only_pytorch_when_asked() -> None:
+    line = "pip install --quiet --index-url https://download.pytorch.org/whl/cpu torch torchvision"
+    for target in ("search", "test"):
+        found = make_lines(target, "TORCH=cpu")
+        assert found.index(line) < found.index("pip install --quiet -e .")
+        assert "about 2 GB" in found
+        usual = make_lines(target)
+        assert "download.pytorch.org" not in usual
+        assert "6.3 GB" in usual and f"make {target} TORCH=cpu" in usual
+    assert "TORCH=gpu: give TORCH=cpu, or leave it out" in make_lines("search", "TORCH=gpu")
+    readme = README.read_text(encoding="utf-8")
+    assert "make search TORCH=cpu" in readme and "6.3 GB" in readme
+    assert "pip install --index-url https://download.pytorch.org/whl/cpu torch" in readme
+
+
+def test_make_search_takes_another_number_of_trials() -> None:
+    """`imbtune` refuses an option that is given twice."""
+    assert "search digits-lt --trials 30 --name again" in make_lines("search", "ARGS=--name again")
+    assert make_lines("search", "ARGS=--trials 5").count("--trials") == 1

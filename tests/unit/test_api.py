@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from imbtune.config.slots import SLOTS, registries
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
 from imbtune.search_options import search_request
-from imbtune.spaces.space_file import load_space
+from imbtune.spaces.space_file import load_space, parse_space
 from imbtune.study.view import PLAIN_SETTINGS, Study
 
 HEAVY = ("torch", "ray", "optuna", "pandas", "numpy", "pyarrow", "yaml", "scipy", "sklearn")
@@ -434,18 +435,79 @@ def test_a_study_and_its_file_and_its_winner_are_one_configuration(trained_study
     found = [
         train(trained_study, settings=SMALL),
         train("runs/tiny/best.yaml", settings=SMALL, out="file"),
+        train("runs/tiny", settings=SMALL, out="study"),
         train(Path("runs/tiny/best.yaml"), settings=SMALL, out=Path("path")),
         train(trained_study.winner, settings=SMALL, out="winner"),
     ]
-    assert [str(result.path) for result in found] == ["runs/tiny/best", "file", "path", "winner"]
-    with raises_one_line("--out runs/tiny/best exists already and is not empty", kind=StudyError):
+    assert [str(result.path) for result in found] == [
+        *("runs/tiny/best", "file", "study", "path", "winner")
+    ]
+    line = "--out runs/tiny/best exists already and is not empty: give another folder, such as "
+    with raises_one_line(f"{line}--out runs/tiny/best-2, or delete it", kind=StudyError):
         train(trained_study.winner, settings=SMALL)  # its folder is that of best.yaml, too
     assert all(result.config == found[0].config for result in found)
     assert all(result.runs[0].metrics == found[0].runs[0].metrics for result in found)
     assert found[0].config.seed == 0
     assert found[0].config.mix.knobs["omega"] == 0.5
     assert results(found[0])["provenance"]["winner"]["trial"] == 3
-    assert results(found[3])["provenance"] == results(found[0])["provenance"]
+    assert results(found[4])["provenance"] == results(found[0])["provenance"]
+
+
+def test_baselines_are_the_best_preset_and_erm_with_the_same_seeds_data_and_epochs(
+    trained_study: Study,
+) -> None:
+    """The best preset of this study is drw; its erm is a trial, too."""
+    assert trained_study.baseline and trained_study.baseline.preset == "drw"
+    settings = {key: value for key, value in SMALL.items() if key != "epochs"} | {"after": "crt"}
+    result = train("runs/tiny", settings=settings, epochs=2, seeds=2, baselines=True)
+    assert [*result.baselines] == ["drw", "erm"]
+    for name, other in result.baselines.items():
+        assert other.path == result.path / name == Path("runs/tiny/best") / name
+        assert results(other)["data_sha256"] == results(result)["data_sha256"]
+        assert [run.seed for run in other.runs] == [run.seed for run in result.runs] == [0, 1]
+        assert other.config.epochs == result.config.epochs == 2
+        assert other.config.model == result.config.model  # width 4
+        assert (result.config.after.name, other.config.after.name) == ("crt", "none")
+        alone = parse_space("tiny", SPACE).pin(settings | {"epochs": 2, "after": "none"})
+        assert other.config == alone.preset(name)
+        assert results(other)["provenance"]["preset"] == name
+    assert (result.path / "model-seed0.pt").exists() and not result.baselines["erm"].baselines
+
+
+def test_a_preset_that_won_is_not_its_own_baseline() -> None:
+    make_study("runs/tiny", finals={0: (0.9, 0.9), 1: (0.5, 0.5)}).close()
+    study = imbtune.load_study("runs/tiny")
+    assert study.winner and study.winner.preset == "erm"
+    found = train(study, settings=SMALL, baselines=True)
+    assert found.baselines == {}
+
+
+def test_baselines_of_something_that_is_no_winner(trained_study: Study) -> None:
+    config = TrainConfig.from_settings(SMALL)
+    Path("plain.yaml").write_text(config.yaml())
+    for what in (config, "plain.yaml"):
+        with raises_one_line("--baselines trains the best preset of a study", kind=ConfigError):
+            train(what, baselines=True, out="o")
+    with raises_one_line("--baselines trains the best preset of a study", kind=ConfigError):
+        train(preset="drw", space="digits-lt", baselines=True)
+    shutil.copy("runs/tiny/best.yaml", "copy.yaml")  # it names its study
+    assert [*train("copy.yaml", settings=SMALL, baselines=True).baselines] == ["drw", "erm"]
+    shutil.rmtree("runs/tiny")
+    with raises_one_line("runs/tiny is not a study", kind=StudyError):
+        train("copy.yaml", settings=SMALL, baselines=True, out="o")
+    assert not Path("o").exists()
+
+
+def test_a_folder_without_a_winner_is_one_line() -> None:
+    Path("runs/empty").mkdir(parents=True)
+    with raises_one_line("runs/empty is a folder without a study.yaml: give a", kind=ConfigError):
+        train("runs/empty")
+    make_study("runs/tiny", best=False).close()
+    line = "runs/tiny has no best.yaml, because no trial has finished yet: give a study with"
+    with raises_one_line(line, kind=ConfigError):
+        train("runs/tiny")
+    with raises_one_line(line, kind=ConfigError):
+        train(imbtune.load_study("runs/tiny"))
 
 
 def test_a_configuration_made_in_python() -> None:

@@ -23,7 +23,17 @@ Ints = NDArray[np.int64]
 # many-shot: more than 100 training images, few-shot: fewer than 20 (Liu et al. 2019, 1904.05160)
 MANY, FEW = 100, 20
 
-OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "worst_class")
+METRICS = {
+    "balanced_accuracy": "mean recall of the classes",
+    "accuracy": "share of the images that are classified correctly (top-1)",
+    "macro_f1": "mean F1 score of the classes",
+    "worst_class": "smallest recall of a class",
+    "many": f"mean recall of the classes with more than {MANY} training images",
+    "medium": f"mean recall of the classes with {FEW} to {MANY} training images",
+    "few": f"mean recall of the classes with fewer than {FEW} training images",
+}
+GROUPS = ("many", "medium", "few")  # undefined where no class is of that size
+OBJECTIVES = tuple(name for name in METRICS if name not in GROUPS)
 
 
 @dataclass(frozen=True, eq=False)

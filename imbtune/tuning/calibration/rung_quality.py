@@ -24,7 +24,6 @@ Made = TypeVar("Made")
 CostsOf = Callable[[list[int]], Mapping[tuple[str, int], float]]
 
 USABLE = 0.7  # a rung is usable if its ρ is at least this share of the noise floor
-SIMILAR = 1.25  # kinds that cost at most this factor more than the cheapest are equally cheap
 AGREE = 0.5  # with a lower ρ between two full runs, configurations cannot be told apart
 
 
@@ -49,8 +48,8 @@ class RungQuality:
         rho: Spearman's ρ with the truth, in [-1, 1].
         low, high: bootstrapped 90 % interval of `rho`.
         recall: share of the truly best third of the trials that is among the rung's best third.
-        cost: epochs that a trial has trained when the rung is scored, divided by those of a full
-            run.
+        cost: mean epochs that a trial trains in a search with rungs of this kind from this one on,
+            divided by those of a full run.
     """
 
     kind: str
@@ -202,7 +201,7 @@ def calibrate(
     trials = sorted(set.intersection(*(set(column) for column in columns.values())))
     values = {key: np.array([column[t] for t in trials]) for key, column in columns.items()}
     truth, again = values[1, "top", full], values[0, "top", full]
-    every = costs(sorted({budget for _, _, budget in values}))
+    budgets = sorted({budget for _, _, budget in values})
     reports = [
         RungQuality(
             kind,
@@ -210,7 +209,7 @@ def calibrate(
             spearman(values[0, kind, budget], truth),
             *interval(values[0, kind, budget], truth),
             recall_of_best(values[0, kind, budget], truth, best_third(len(trials))),
-            every[kind, budget],
+            trial_cost(kind, budgets[budgets.index(budget) :], costs, eta),
         )
         for _, kind, budget in sorted(values)
         if kind != "top"
@@ -223,38 +222,45 @@ def calibrate(
         *interval(again, truth),
         float(np.sqrt(np.mean((again - truth) ** 2) / 2)),
         reports,
-        advise(reports, costs, full, floor, eta),
+        advise(reports, full, floor, eta),
         basis,
     )
 
 
-def advise(
-    reports: Sequence[RungQuality], costs: CostsOf, full: int, floor: float, eta: int
-) -> Advice:
-    """Recommend rungs for a search.
-
-    A rung is usable if its ρ is at least 0.7 of the noise floor, and the interval of its ρ lies
-    above 0. A kind of rung is used from the lowest rung on from which all of its rungs are usable.
-    Its cost is the mean cost of a trial with these rungs, when 1/η of the trials go on after each
-    rung. Among the kinds that cost at most 1.25 times as much as the cheapest, the kind with the
-    highest mean ρ is recommended.
+def trial_cost(kind: str, budgets: Sequence[int], costs: CostsOf, eta: int) -> float:
+    """Mean epochs of a trial, divided by those of a full run, if 1/η go on after each rung.
 
     Args:
-        reports: of all rungs below the full budget, by kind and rising budget.
+        kind: of the rungs.
+        budgets: of the rungs that a search uses, in epochs, rising to the full budget.
         costs: :func:`mean_costs` of the configurations, as a function of the budgets.
+        eta: η, the reduction factor.
+    """
+    shares = costs([*budgets])
+    steps = np.diff([0.0, *(shares[kind, budget] for budget in budgets)])
+    return float(sum(step / eta**i for i, step in enumerate(steps)))
+
+
+def advise(reports: Sequence[RungQuality], full: int, floor: float, eta: int) -> Advice:
+    """Recommend rungs for a search, by the rows of the table that is printed.
+
+    A rung is usable if its ρ is at least 0.7 of the noise floor, the interval of its ρ lies above
+    0, and all higher rungs of its kind are usable. The lowest budget at which some kind is usable
+    is recommended, and among the kinds that are usable there the one with the highest ρ. Where two
+    have the same ρ, to the two decimals that are printed, it is the one that costs less.
+
+    Args:
+        reports: of all rungs below the full budget.
         full: the full budget in epochs.
         floor: ρ between two full runs.
         eta: η, the reduction factor.
     """
-    found = []
-    for kind in sorted({report.kind for report in reports}):
-        used = _usable([report for report in reports if report.kind == kind], floor)
-        if used:
-            budgets = [*(report.budget for report in used), full]
-            shares = costs(budgets)
-            steps = np.diff([0.0, *(shares[kind, budget] for budget in budgets)])
-            found.append((float(sum(step / eta**i for i, step in enumerate(steps))), used))
-    if not found:
+    usable = [
+        report
+        for kind in sorted({report.kind for report in reports})
+        for report in _usable([report for report in reports if report.kind == kind], floor)
+    ]
+    if not usable:
         why = (
             f"no rung is proven to predict the finished model: none reaches {USABLE:g} of the ρ "
             f"between two full runs, which is {floor:.2f}"
@@ -263,27 +269,27 @@ def advise(
             f"(ρ {format_rho(floor)})"
         )
         return Advice("none", eta, 1, full, why)
-    least = min(cost for cost, _ in found)
-    cost, used = max(
-        (pair for pair in found if pair[0] <= SIMILAR * least),
-        key=lambda pair: float(np.mean([report.rho for report in pair[1]])),
-    )
+    start = min(report.budget for report in usable)
+    first = [report for report in usable if report.budget == start]
+    best = min(first, key=lambda report: (-round(report.rho, 2), report.cost))
+    others = "" if len(first) == 1 else ", the highest of the usable kinds"
     why = (
-        f"these rungs predict the finished model (ρ {used[0].rho:.2f} at {used[0].budget} epochs, "
-        f"compared with {floor:.2f} between two full runs), and a trial costs {cost:.2f} full runs "
-        "on average"
+        f"these rungs predict the finished model (ρ {best.rho:.2f} at {start} epochs{others}; "
+        f"{floor:.2f} between two full runs), and a trial costs {best.cost:.2f} full runs on "
+        "average"
     )
-    return Advice(used[0].kind, eta, len(used) + 1, used[0].budget, why)
+    count = sum(report.kind == best.kind for report in usable) + 1
+    return Advice(best.kind, eta, count, start, why)
 
 
 def _usable(rungs: Sequence[RungQuality], floor: float) -> list[RungQuality]:
     """The longest run of usable rungs that ends with the highest one.
 
     Args:
-        rungs: of one kind, by rising budget.
+        rungs: of one kind.
     """
     used: list[RungQuality] = []
-    for report in reversed(rungs):
+    for report in sorted(rungs, key=lambda report: -report.budget):
         if not (floor > 0 and report.rho >= USABLE * floor and report.low > 0):
             break
         used.insert(0, report)

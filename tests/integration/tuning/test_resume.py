@@ -194,8 +194,11 @@ def test_a_finished_study_needs_no_ray(straight: Path, capsys: pytest.CaptureFix
 
 def test_more_trials_go_on_where_a_finished_study_ended(straight: Path, tmp_path: Path) -> None:
     study = Path(shutil.copytree(straight, tmp_path / "runs/straight"))
-    done = run("resume", "runs/straight", "--trials", "16", cwd=tmp_path)
+    done = run("resume", "runs/straight", "--trials", "16", "--finals", "3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    finished = read(study, "trials").query("state == 'COMPLETE'").sort_values("score")
+    assert set(finished["trial"].tail(3)) <= set(read(study, "finals")["trial"])
+    assert read_study(str(study))[0].finals == 3
     check_whole(study, 16)
     kept = ["trial", "state", "score", "rung_scores"]
     before, after = (read(folder, "trials")[kept] for folder in (straight, study))

@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import load
 from imbtune.spaces.space_file import load_space
+from imbtune.study.hints import program
 from imbtune.trained_model import load_model
 
 
@@ -155,7 +156,8 @@ def test_nothing_is_overwritten(searched: tuple[Path, str]) -> None:
     again = run("search", "digits-lt", "--name", "first", cwd=study.parents[1])
     assert again.returncode == 2
     assert again.stderr == (
-        "error: the study runs/first exists already: give another name, such as --name first-2\n"
+        "error: the study runs/first exists already: give another name, such as --name first-2, "
+        f"continue it with {program()} resume runs/first, or delete it\n"
     )
     twice = run("train", "runs/first/best.yaml", "--out", "runs/first", cwd=study.parents[1])
     assert twice.returncode == 2

@@ -15,17 +15,25 @@ from imbtune import api
 from imbtune.errors import ConfigError
 
 SPACE_OPTIONS = (
-    "--seed 3 --epochs 9 --cpus-per-trial 2 --max-concurrent 4 --storage there --data d "
-    "--skip-corrupt --set mix=mamix --set data.ratio=20"
+    "--seed 3 --epochs 9 --cpus-per-trial 2 --max-concurrent 4 "
+    "--storage there --data d --skip-corrupt --set mix=mamix --set data.ratio=20"
 )
 SPACE_ARGUMENTS: dict[str, Any] = {
-    **{"seed": 3, "epochs": 9, "cpus_per_trial": 2, "max_concurrent": 4, "storage": "there"},
-    **{"data": "d", "skip_corrupt": True, "settings": {"mix": "mamix", "data.ratio": 20}},
+    **{"seed": 3, "epochs": 9, "cpus_per_trial": 2},
+    **{
+        "max_concurrent": 4,
+        "storage": "there",
+        "data": "d",
+        "skip_corrupt": True,
+        "settings": {"mix": "mamix", "data.ratio": 20},
+    },
 }
 SEARCH_OPTIONS = (
+    "--objective macro_f1 "
     "--sampler random --rungs auto --calibration c --never-prune 0.5 --finals 2 --final-seeds 4"
 )
 SEARCH_ARGUMENTS: dict[str, Any] = {
+    "objective": "macro_f1",
     **{"sampler": "random", "rungs": "auto", "calibration": "c", "never_prune": 0.5},
     **{"finals": 2, "final_seeds": 4},
 }
@@ -53,10 +61,11 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "calibrate": (
-        f"digits-lt --trials 9 --name n --gpus-per-trial 0.5 --pack --address a {SPACE_OPTIONS}",
+        f"digits-lt --trials 9 --name n --gpus-per-trial 0.5 --pack --address a "
+        f"--objective macro_f1 {SPACE_OPTIONS}",
         {
             **{"space": "digits-lt", "trials": 9, "name": "n", "gpus_per_trial": 0.5},
-            **{"pack": True, "address": "a"},
+            **{"pack": True, "address": "a", "objective": "macro_f1"},
             **SPACE_ARGUMENTS,
         },
     ),
@@ -70,21 +79,22 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "resume": (
-        "runs/n --trials 7 --gpus-per-trial 0.5 --cpus-per-trial 2 --max-concurrent 4 --no-pack "
-        "--address a --time-budget 30m --data d",
+        "runs/n --trials 7 --finals 3 --gpus-per-trial 0.5 --cpus-per-trial 2 --max-concurrent 4 "
+        "--no-pack --address a --time-budget 30m --data d",
         {
-            **{"study": "runs/n", "trials": 7, "gpus_per_trial": 0.5, "cpus_per_trial": 2},
+            **{"study": "runs/n", "trials": 7, "finals": 3},
+            **{"gpus_per_trial": 0.5, "cpus_per_trial": 2},
             **{"max_concurrent": 4, "pack": False, "address": "a", "time_budget": 1800.0},
             "data": "d",
         },
     ),
     "train": (
         "best.yaml --preset erm --space digits-lt --seeds 5 --epochs 9 --out o --data d "
-        "--skip-corrupt --set mix=mamix",
+        "--skip-corrupt --set mix=mamix --baselines",
         {
             **{"what": "best.yaml", "preset": "erm", "space": "digits-lt", "seeds": 5},
             **{"epochs": 9, "out": "o", "data": "d", "skip_corrupt": True},
-            "settings": {"mix": "mamix"},
+            **{"settings": {"mix": "mamix"}, "baselines": True},
         },
     ),
 }

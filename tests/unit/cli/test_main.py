@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
 import typer.models
 from command import invoke
+from rich.cells import cell_len
 
 from imbtune import __version__
-from imbtune.cli.main import app
+from imbtune.cli.error_boundary import OnceCommand
+from imbtune.cli.main import Topic, app
 from imbtune.cli.settings import parse_duration, parse_settings
 from imbtune.config.slots import SLOTS, all_knobs
 from imbtune.errors import ConfigError
 from imbtune.spaces.presets import PRESETS
+from imbtune.training.evaluation.metrics import OBJECTIVES
 
 COMMANDS = ("search", "plan", "resume", "calibrate", "compare", "train", "show")
 
@@ -314,3 +319,74 @@ def test_settings_are_read_as_yaml_reads_them() -> None:
         "optimizer.nesterov": True,
         "epochs": 3,
     }
+
+
+DOUBLED = [
+    ("train --preset mixup --preset mamix", "--preset is given 2 times, as mixup and mamix"),
+    ("train --trial a 1 --trial b 2", "--trial is given 2 times, as a 1 and b 2"),
+    ("search digits-lt --epochs 3 --epochs=4", "--epochs is given 2 times, as 3 and 4"),
+    ("search digits-lt --name a --name a", "--name is given 2 times, as a and a"),
+    ("search digits-lt --pack --no-pack", "--pack is given 2 times"),
+    ("search digits-lt --skip-corrupt --skip-corrupt", "--skip-corrupt is given 2 times"),
+    ("resume runs/s --trials 3 --trials 4 --trials 5", "--trials is given 3 times, as 3 and 4 and"),
+    ("plan digits-lt --seed 1 --seed 2", "--seed is given 2 times, as 1 and 2"),
+    ("calibrate digits-lt --data a --data b", "--data is given 2 times, as a and b"),
+    ("show spaces --space a --space b", "--space is given 2 times, as a and b"),
+    ("search digits-lt --set mix=mamix --set mix=none", "--set mix is given twice, as mamix and "),
+    ("train --preset erm --set after=crt --set after=lws", "--set after is given twice"),
+    ("search digits-lt --epochs 3 --set epochs=4", "--epochs 3 and --set epochs=4: give one"),
+    ("train a.yaml --epochs 3 --set epochs=3", "--epochs 3 and --set epochs=3: give one"),
+]
+
+
+@pytest.mark.parametrize(("args", "line"), DOUBLED)
+def test_an_option_given_twice_is_never_the_last_one_in_silence(
+    args: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = invoke(*args.split())
+    assert (code, out) == (2, "") and err.startswith(f"error: {line}") and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_option_that_takes_one_value_is_checked() -> None:
+    """No command is left out, whoever adds it."""
+    for command in app.registered_commands:
+        assert command.cls is not None and issubclass(command.cls, OnceCommand)
+
+
+@pytest.mark.parametrize("topic", list(Topic))
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_listings_are_whole_on_a_narrow_terminal(
+    topic: Topic, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line is longer, and every word of a cell is there uncut: rich cuts what does not fit."""
+    wide = words_of(topic, 1000, monkeypatch)[0]
+    words, lines = words_of(topic, width, monkeypatch)
+    assert [line for line in lines if cell_len(line) > width] == []
+    assert wide - words == Counter()
+
+
+def words_of(
+    topic: Topic, width: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Counter[str], list[str]]:
+    """The words of the rows that `imbtune show` prints, without headings, and its lines."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = invoke("show", topic.value)
+    assert code == 0
+    headings = [line for line in out.splitlines() if "┃" in line]
+    rows = [line for line in out.splitlines() if line not in headings]
+    return Counter(re.findall(r"[^\s│┃━─┏┡└┓┩┘┳╇┴]+", "\n".join(rows))), out.splitlines()
+
+
+def test_show_objectives_defines_every_metric() -> None:
+    out = " ".join(invoke("show", "objectives")[1].split())
+    assert all(f"│ {name} " in out for name in OBJECTIVES)
+    assert "mean recall of the classes with more than 100 training images" in out
+    assert "mean recall of the classes with 20 to 100 training images" in out
+    assert "mean recall of the classes with fewer than 20 training images" in out
+
+
+def test_show_presets_names_every_preset() -> None:
+    out = invoke("show", "presets")[1]
+    assert [name for name in PRESETS if f"│ {name} " not in out] == []

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from scripted import rung_record, tiny_space
 
@@ -57,8 +62,8 @@ def outcome(
     )
 
 
-def printed(found: SearchOutcome) -> str:
-    console = Console(width=120)
+def printed(found: SearchOutcome, width: int = 120) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
         print_outcome(found, console)
     return capture.get()
@@ -71,14 +76,18 @@ def finals(seeds: int, *trials: int) -> list[FinalRecord]:
 def test_a_whole_search_says_what_to_do_with_its_winner() -> None:
     text = printed(outcome(RECORDS, finals(3, 0, 1)))
     assert text.startswith("\n4 of 4 trials in 9 s: 3 finished, 1 stopped\n")
-    assert "mean ± std of 3 fresh seeds" in text
+    assert "mean ± std of" in text and "3 fresh seeds" in text
     assert "Winner: trial 1" in text and "+10.00 points over the best preset, 'erm'" in text
     assert "train runs/s/best.yaml --seeds 5" in text and RESUME not in text
 
 
 def test_one_fresh_seed_is_one() -> None:
     text = printed(outcome(RECORDS, finals(1, 0, 1)))
-    assert "mean of 1 fresh seed " in text and "fresh seeds" not in text.partition("Next:")[0]
+    assert (
+        "mean of" in text
+        and "1 fresh seed " in text
+        and "fresh seeds" not in text.partition("Next:")[0]
+    )
     assert "one fresh seed each" in text and "std" not in text
 
 
@@ -100,14 +109,149 @@ def test_a_search_that_ended_early_says_how_it_goes_on(interrupted: bool) -> Non
     assert ("best.yaml" in text) != interrupted
 
 
-def test_early_stopping_is_held_against_whole_runs() -> None:
-    line = stopping_line(outcome(RECORDS, []))
-    assert "80% of the image passes" in line and "1 of 2 trials to be stopped ran" in line
-    assert "none of them is the best trial. The best of them scored 0.7000, -10.00 points" in line
-    best = [RECORDS[0], replace(RECORDS[1], never_pruned=2), *RECORDS[2:]]
-    assert "lost trial 1, the best one. The best of them scored 0.8000, +30.00 points" in (
-        stopping_line(outcome(best, []))
+def test_early_stopping_says_what_it_saved_and_whether_it_lost_a_good_trial() -> None:
+    assert stopping_line(outcome(RECORDS, [])) == (
+        "Early stopping saved 20% of the training: the trials took 80% of the image passes that "
+        "full runs of all of them take.\n"
+        "  To see whether it loses good trials, 1 other trial that it would have stopped ran to "
+        "the end: it lost no better trial. Of one run each, trial 2 scored 0.7000, -10.00 points "
+        "compared with the best of the trials that it let finish."
     )
+    best = [RECORDS[0], *(replace(r, never_pruned=2) for r in RECORDS[1:3]), RECORDS[3]]
+    line = stopping_line(outcome(best, []))
+    assert (
+        "2 other trials that it would have stopped ran to the end: it would have lost the " in line
+    )
+    assert line.endswith(
+        "the best of them, trial 1, scored 0.8000, +30.00 points compared with the best of the "
+        "trials that it let finish."
+    )
+
+
+def test_the_number_of_stopped_trials_is_that_of_the_first_line() -> None:
+    """Trials that ran to the end to check early stopping are not counted as stopped anywhere."""
+    text = printed(outcome(RECORDS, []))
+    assert "3 finished, 1 stopped" in text
+    assert not re.search(r"of \d+ trials to be stopped", text)
+
+
+def test_early_stopping_that_saves_nothing_says_so() -> None:
+    dear = [replace(r, rungs=[replace(r.rungs[0], images=200)]) for r in RECORDS]
+    line = stopping_line(outcome(dear, []))
+    assert line.startswith("Early stopping saved none of the training: the trials took 200% of")
+
+
+def rows(found: SearchOutcome, width: int = 120) -> list[str]:
+    """The lines of the table below its heading, each from its trial's number on."""
+    lines = "\n".join(table_lines(printed(found, width)))
+    return [line.strip() for line in lines.splitlines() if re.match(r"\s+\d", line)]
+
+
+def numbers(found: SearchOutcome) -> list[int]:
+    return [int(row.split()[0]) for row in rows(found)]
+
+
+def many(scores: Sequence[float], preset: int = 0) -> list[TrialRecord]:
+    return [record(n, s, preset="erm" if n == preset else None) for n, s in enumerate(scores)]
+
+
+def test_all_finalists_and_the_best_score_are_in_the_table() -> None:
+    """Trial 8 has the highest score but no finals (its trunk had two finalists, or a run failed);
+    the preset, trial 0, has the lowest of all."""
+    records = many([0.1, 0.61, 0.62, 0.63, 0.64, 0.65, 0.66, 0.67, 0.99])
+    found = outcome(records, finals(3, 0, 1, 2, 3, 4, 5))
+    assert numbers(found) == [5, 4, 3, 2, 1, 0, 8]
+    found = outcome(records, finals(3, 0, 1))
+    assert numbers(found) == [1, 0, 8, 7, 6]
+    assert numbers(outcome(records, [])) == [8, 7, 6, 5, 0]
+
+
+@given(st.data())
+def test_the_table_holds_what_the_text_speaks_of(data: st.DataObject) -> None:
+    scores = data.draw(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=14))
+    trials = range(len(scores))
+    records = many(scores, data.draw(st.sampled_from([*trials, -1])))
+    some = sorted(data.draw(st.sets(st.sampled_from(trials))))
+    found = outcome(records, finals(2, *some))
+    shown = numbers(found)
+    assert found.winner and found.winner.number == shown[0]
+    assert {*some, scores.index(max(scores))} <= set(shown)
+    assert found.baseline is None or found.baseline.number in shown
+    assert len(shown) == len(set(shown)) >= min(5, len(scores))
+
+
+def test_rows_that_look_the_same_show_the_knobs_in_which_they_differ() -> None:
+    def mamix(number: int, **knobs: float) -> TrialRecord:
+        named = {f"mix.{name}": value for name, value in knobs.items()}
+        settings = TrainConfig.from_settings({"mix": "mamix", "seed": number, **named}).flat()
+        return record(number, 0.5 - number / 100, settings=settings)
+
+    records = [mamix(0, omega=0.25), mamix(1, omega=0.5, alpha=2), record(2, 0.3)]
+    assert [row.partition(" mamix")[2] for row in rows(outcome(records, []))[:2]] == [
+        ": mix.alpha=1, mix.omega=0.25",
+        ": mix.alpha=2, mix.omega=0.5",
+    ]
+    assert rows(outcome(records, []))[2].endswith(" cross-entropy")
+    close = [mamix(0, omega=0.25), mamix(1, omega=0.25001)]
+    assert [row.partition("mix.omega=")[2] for row in rows(outcome(close, []))] == [
+        "0.25",
+        "0.25001",
+    ]
+    twins = [mamix(3), mamix(4)]
+    assert [row.partition(" mamix: ")[2] for row in rows(outcome(twins, []))] == [
+        "seed=3",
+        "seed=4",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_no_number_or_knob_is_cut_on_a_narrow_terminal(width: int) -> None:
+    knobs = {"mix": "any_class_knn+linear+margin_aware", "optimizer.weight_decay": 0.000531}
+    settings = [
+        TrainConfig.from_settings({**knobs, "optimizer.lr": lr}).flat() for lr in (0.1, 0.2)
+    ]
+    records = [record(n, 0.5, settings=s) for n, s in enumerate(settings)]
+    text = printed(outcome(records, finals(3, 0, 1)), width)
+    for whole in ("0.6100 ± 0.0100", "any_class_knn+linear+margin_aware", "optimizer.lr=0.2"):
+        assert whole in text
+    assert "…" not in text and all(len(line) <= width for line in table_lines(text))
+
+
+def table_lines(text: str) -> list[str]:
+    return text.partition("best finished trials")[2].partition("score:")[0].splitlines()
+
+
+def test_the_figure_to_report_is_named() -> None:
+    text = " ".join(printed(outcome(RECORDS, finals(3, 0, 1))).split())
+    assert "score: of one run, by which the finalists were chosen, so it is partly luck." in text
+    assert "report the mean of the fresh seeds" in text
+    assert "0.6100, the mean of 3 fresh seeds (95 % interval" in text
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_winner_without_finals_is_not_confirmed(interrupted: bool) -> None:
+    text = " ".join(printed(outcome(RECORDS, [], interrupted=interrupted)).split())
+    assert "Winner: trial 1" in text and "0.8000 in one run" in text
+    assert (
+        "Not confirmed: no trial was trained again with fresh seeds, and the highest of 3 scores "
+        "is partly luck." in text
+    )
+    assert ("resume runs/s --finals 3" in text) == (not interrupted)
+    confirmed = printed(outcome(RECORDS, finals(3, 0, 1)))
+    assert "Not confirmed" not in confirmed and "--finals" not in confirmed
+
+
+def test_the_next_command_has_a_free_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The models of an earlier winner are in the usual one, after a search that got more trials."""
+    monkeypatch.chdir(tmp_path)
+    found = outcome(RECORDS, finals(3, 0, 1))
+    assert "train runs/s/best.yaml --seeds 5\n" in printed(found)
+    for i, name in enumerate(["best", "best-2"]):
+        (tmp_path / "runs/s" / name).mkdir(parents=True)
+        (tmp_path / "runs/s" / name / "model-seed0.pt").touch()
+        assert f"best.yaml --seeds 5 --out runs/s/best-{i + 2}\n" in printed(found)
 
 
 def test_trials_that_were_cut_off_or_failed_save_nothing() -> None:

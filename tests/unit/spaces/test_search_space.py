@@ -16,6 +16,7 @@ from imbtune.errors import ConfigError
 from imbtune.methods.posthoc import posthoc_methods
 from imbtune.spaces.search_space import Rungs, SearchSpace
 from imbtune.spaces.space_file import list_spaces, load_space, parse_space
+from imbtune.storage import Store
 
 SHIPPED = (
     *("cifar10-lt", "cifar100-lt", "cinic10-lt", "digits-lt-all"),
@@ -219,7 +220,7 @@ def test_rungs_of_the_paper_budget() -> None:
         ({"presets": "erm"}, "presets: 'erm': give a list"),
         (
             {"presets": ["mixup"], "knobs": {"mix": ["none"]}},
-            "mix=mixup is not in the space's range: none",
+            "preset 'mixup' is not inside the space: it needs mix=mixup, the space's range is none",
         ),
         ({"presets": [["erm"]]}, "presets: [['erm']]: give a list of preset names"),
         ({"knobs": {3: None}}, "unknown knob '3'"),
@@ -256,3 +257,79 @@ def test_a_space_from_a_path_and_its_file_in_the_error(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="unknown space 'digit-lt': did you mean 'digits-lt'"):
         load_space("digit-lt")
+
+
+INHERITED = ["erm", "drw", "ldam_drw", "smote", "mixup_drw", "remix_drw", "mamix_drw"]
+
+
+@pytest.mark.parametrize(
+    ("narrower", "presets"),
+    [
+        ({}, INHERITED),
+        ({"knobs": {"loss": ["ce"]}}, [p for p in INHERITED if p != "ldam_drw"]),
+        ({"knobs": {"weights.schedule": ["always"]}}, ["erm", "smote"]),
+        ({"knobs": {"mix": ["none", "mixup"]}}, ["erm", "drw", "ldam_drw", "mixup_drw"]),
+        ({"knobs": {"optimizer.lr": {"low": 0.001, "high": 0.01}}}, []),
+    ],
+)
+def test_inherited_presets_outside_a_narrower_space_are_left_out(
+    narrower: Any, presets: list[str]
+) -> None:
+    space = parse_space("s", {"like": "digits-lt", **narrower})
+    assert list(space.presets()) == presets
+    again = parse_space("s", space.source)  # as a study has it, which has no `like`
+    assert list(again.presets()) == presets
+
+
+def test_a_space_like_a_narrower_one_inherits_what_is_left(tmp_path: Path) -> None:
+    (tmp_path / "narrow.yaml").write_text("like: digits-lt\nknobs: {loss: [ce]}\n")
+    wider = {"like": "narrow.yaml", "knobs": {"loss": ["ce", "ldam"]}}
+    assert list(parse_space("s", wider, tmp_path).presets()) == INHERITED
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            {"like": "digits-lt", "presets": ["erm", "ldam_drw"], "knobs": {"loss": ["ce"]}},
+            "preset 'ldam_drw' is not inside the space: it needs loss=ldam, the space's range is "
+            "ce: leave the preset out, or widen the range",
+        ),
+        (
+            {"presets": ["ldam"], "knobs": {"mix": ["none"]}},
+            "preset 'ldam' is not inside the space: it needs loss=ldam, the space has loss=ce: "
+            "leave the preset out, or search loss",
+        ),
+        (
+            {"train": {"mix": "mamix"}, "presets": ["erm"], "knobs": {"mix.omega": None}},
+            "preset 'erm' is not inside the space: it needs mix=none, the space has mix=mamix: "
+            "leave the preset out, or search mix",
+        ),
+    ],
+)
+def test_an_own_preset_outside_the_space_is_one_line(content: Any, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_space("s", content)
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("knobs:\n  mix: [none]\n  loss: [ce]\n  mix: [mixup]\n", "'mix' is given twice (lines 2 "),
+        ("knobs: {loss: [ce], loss: [ldam]}\n", "'loss' is given twice (lines 1 and 1)"),
+        ("about: a\nknobs: {loss: [ce]}\nabout: b\n", "'about' is given twice (lines 1 and 3)"),
+    ],
+)
+def test_a_field_given_twice_is_refused(text: str, line: str, tmp_path: Path) -> None:
+    """YAML itself would keep the last one without a word."""
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_space(tmp_path / "mine.yaml")
+    assert line in str(caught.value) and str(caught.value).endswith(": give it once")
+
+
+def test_a_study_with_a_preset_outside_its_space_is_read(tmp_path: Path) -> None:
+    """An earlier version has searched it, in which the preset had other settings."""
+    content = {"presets": ["erm", "ldam"], "knobs": {"mix": ["none"]}}
+    assert list(parse_space("s", content, modules=Store(str(tmp_path))).presets()) == ["erm"]

@@ -1,0 +1,48 @@
+"""What a training says at its end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from imbtune.cli.train import print_result
+from imbtune.config.train_config import TrainConfig
+from imbtune.final_run import FinalRun
+from imbtune.retrain import TrainResult
+
+METRICS = {"balanced_accuracy": 0.5, "worst_class": 0.1, "many": None, "medium": 0.4, "few": 0.3}
+
+
+def result(path: str, lead: float) -> TrainResult:
+    def metrics(seed: int) -> dict[str, float | None]:
+        return {k: v and v + lead + seed / 50 for k, v in METRICS.items()}
+
+    runs = [FinalRun(seed, metrics(seed), [], [], {}, 1.0) for seed in (0, 1)]
+    return TrainResult(Path(path), TrainConfig.from_settings({}), runs)
+
+
+def printed(found: TrainResult) -> str:
+    console = Console(width=80)
+    with console.capture() as capture:
+        print_result(found, console)
+    return capture.get()
+
+
+def test_a_winner_and_its_baselines_stand_in_one_table() -> None:
+    others = {name: result(f"runs/s/best/{name}", 0.0) for name in ("mamix_drw", "erm")}
+    text = printed(replace(result("runs/s/best", 0.1), baselines=others))
+    (heading,) = (line for line in text.splitlines() if "metric" in line)
+    assert [cell.strip() for cell in heading.strip("┃").split("┃")] == [
+        *("metric", "best", "mamix_drw", "erm")
+    ]
+    (row,) = (line for line in text.splitlines() if "balanced_accuracy" in line)
+    assert row.count("0.6100 ± 0.0141") == 1 and row.count("0.5100 ± 0.0141") == 2
+    assert "…" not in text and "many" not in text
+
+
+def test_the_groups_of_classes_are_explained() -> None:
+    text = printed(result("runs/s/best", 0.0))
+    assert "medium: mean recall of the classes with 20 to 100 training images" in text
+    assert "few: mean recall of the classes with fewer than 20 training images" in text
