@@ -39,14 +39,14 @@ if TYPE_CHECKING:
         ImbtuneError,
         StudyError,
     )
-    from imbtune.final_run import FinalRun
+    from imbtune.final_training.final_run import FinalRun
+    from imbtune.final_training.retrain import TrainResult
+    from imbtune.final_training.trained_model import TrainedModel, load_model
     from imbtune.registry import Knob, Registry
-    from imbtune.retrain import TrainResult
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.evidence import Evidence
     from imbtune.study.outcome import SearchOutcome
     from imbtune.study.view import Study, Trial
-    from imbtune.trained_model import TrainedModel, load_model
     from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
     from imbtune.tuning.forecast.forecast import Forecast
 
@@ -89,14 +89,14 @@ _MODULES = {  # of each public name
     "comparison.result": "ComparisonResult",
     "config.train_config": "TrainConfig",
     "errors": "ClusterError ConfigError DataError DivergenceError ImbtuneError StudyError",
-    "final_run": "FinalRun",
+    "final_training.final_run": "FinalRun",
     "registry": "Knob Registry",
-    "retrain": "TrainResult",
+    "final_training.retrain": "TrainResult",
     "spaces.search_space": "SearchSpace",
     "study.evidence": "Evidence",
     "study.outcome": "SearchOutcome",
     "study.view": "Study Trial",
-    "trained_model": "TrainedModel load_model",
+    "final_training.trained_model": "TrainedModel load_model",
     "tuning.calibration.run_calibration": "CalibrationOutcome",
     "tuning.forecast.forecast": "Forecast",
 }

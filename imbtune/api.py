@@ -28,7 +28,7 @@ from imbtune.search_options import search_request as search_request
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.comparison.result import ComparisonResult
     from imbtune.config.train_config import TrainConfig
-    from imbtune.retrain import TrainResult
+    from imbtune.final_training.retrain import TrainResult
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.view import Study, Trial
     from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
@@ -273,9 +273,9 @@ def train(
         ImbtuneError: before anything is trained: the configuration, the data, the folder.
         DivergenceError: a seed diverged; the models of the seeds before it stay.
     """
-    from imbtune import train_input
     from imbtune.config.train_config import TrainConfig
-    from imbtune.retrain import TrainResult, train_final
+    from imbtune.final_training import train_input
+    from imbtune.final_training.retrain import TrainResult, train_final
     from imbtune.study.view import Study, Trial
 
     check_whole("seeds", seeds, 1)

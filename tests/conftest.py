@@ -58,9 +58,10 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 
 @pytest.fixture(autouse=True)
-def _no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's own data folder must not reach a test."""
-    monkeypatch.delenv("IMBTUNE_DATA", raising=False)
+def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's data folder and terminal width must not reach a test; xdist sets the latter."""
+    for name in ("IMBTUNE_DATA", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune.cli.settings import fill
+from imbtune.final_training.train_input import default_out
 from imbtune.registry import Value
 from imbtune.storage import join
 from imbtune.study.evidence import Evidence, is_above, scores_by_trial
@@ -26,7 +27,6 @@ from imbtune.study.records import (
     summary,
 )
 from imbtune.study.request import FINALISTS
-from imbtune.train_input import default_out
 
 SHOWN = 5  # trials in the table, if there are no more finalists
 

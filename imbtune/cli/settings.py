@@ -58,12 +58,16 @@ def parse_share(text: str | None) -> float | str | None:
         ) from error
 
 
-def make_console() -> Console:
+def make_console(width: int | None = None) -> Console:
     """The terminal, or a wide page where the output is a file or a pipe; $COLUMNS overrides.
 
     Names are printed as they are: `[red]` is no colour, and `:x:` no picture.
+
+    Args:
+        width: instead of the terminal's or the page's.
     """
-    width = None if has_width(Console(file=sys.stdout)) else PIPE_WIDTH
+    if width is None and not has_width(Console(file=sys.stdout)):
+        width = PIPE_WIDTH
     return Console(  # the file is given, since rich asks only a given one for its encoding
         file=sys.stdout, width=width, highlight=False, markup=False, emoji=False
     )

@@ -47,7 +47,7 @@ class Listing:
             if has_width(console):
                 self._print_paragraphs(console)
                 return
-            console = Console(width=self.width(), highlight=False)  # a file has lines of any length
+            console = make_console(self.width())  # a file has lines of any length
         table = Table(title=self.title, title_justify="left")
         for i, heading in enumerate(self.headings):
             table.add_column(heading, no_wrap=i == 0)
@@ -56,13 +56,13 @@ class Listing:
         console.print(table)
 
     def _print_paragraphs(self, console: Console) -> None:
-        console.print(_wrapped(self.title, console, ""), style="bold", markup=False)
+        console.print(_wrapped(self.title, console, ""), style="bold")
         for name, *cells in self.rows:
-            console.print(f"  {name}", style="bold", soft_wrap=True, markup=False)
+            console.print(f"  {name}", style="bold", soft_wrap=True)
             for heading, cell in zip(self.headings[1:], cells, strict=True):
                 if cell:
                     text = _wrapped(f"{heading}: {cell}", console, "    ")
-                    console.print(text, soft_wrap=True, markup=False)
+                    console.print(text, soft_wrap=True)
         console.print()
 
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from imbtune import api
 from imbtune.cli.settings import make_console, parse_settings
 from imbtune.errors import ConfigError
+from imbtune.final_training.retrain import TrainResult
 from imbtune.progress import print_line
-from imbtune.retrain import TrainResult
 from imbtune.runtime import keep_freed_memory
 from imbtune.training.evaluation.metrics import GROUPS, METRICS
 

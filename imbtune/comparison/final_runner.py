@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import DivergenceError
-from imbtune.final_run import FinalRun, Progress, train_seed
+from imbtune.final_training.final_run import FinalRun, Progress, train_seed
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs, load_checkpoint, save_checkpoint
 from imbtune.training.device.device_data import DeviceData

@@ -11,7 +11,7 @@ import pyarrow as pa
 from imbtune.comparison.layout import Layout, latex, lay_out, markdown
 from imbtune.comparison.rows import Comparison, Row
 from imbtune.comparison.table import ComparisonTable, make_table
-from imbtune.final_run import FinalRun
+from imbtune.final_training.final_run import FinalRun
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
 from imbtune.study.tables.schema import METRICS

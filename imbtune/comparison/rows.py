@@ -17,13 +17,13 @@ from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins
 from imbtune.config.train_config import TrainConfig, active
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ConfigError, StudyError, unknown
+from imbtune.final_training.train_input import from_file
 from imbtune.registry import Value
 from imbtune.spaces.presets import PRESETS, find_preset
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
 from imbtune.study.files import check_purpose, read_study
 from imbtune.study.request import SEARCH, SearchRequest
-from imbtune.train_input import from_file
 
 FILE = "comparison.yaml"
 ALL, NONE = "all", "none"  # values of --presets besides names

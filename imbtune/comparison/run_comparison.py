@@ -17,7 +17,7 @@ from imbtune.comparison.rows import FILE, Comparison, make_comparison, read_comp
 from imbtune.config.plugins import copy_sources, plugin_parts, register
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
-from imbtune.final_run import load_final_splits
+from imbtune.final_training.final_run import load_final_splits
 from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.checkpoints import delete_checkpoints

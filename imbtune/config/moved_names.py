@@ -20,7 +20,7 @@ MODULES = {  # old: current
     "imbtune.data.own": "imbtune.data.readers.user",
     "imbtune.data.profiles": "imbtune.data.imbalance",
     "imbtune.data.reading": "imbtune.data.data_source",
-    "imbtune.final": "imbtune.retrain",
+    "imbtune.final": "imbtune.final_training.retrain",
     "imbtune.methods.blending": "imbtune.methods.mixing.blending",
     "imbtune.methods.finishing": "imbtune.methods.posthoc",
     "imbtune.methods.generating": "imbtune.methods.image_generation",
@@ -30,7 +30,10 @@ MODULES = {  # old: current
     "imbtune.methods.schedules": "imbtune.methods.lr_schedules",
     "imbtune.methods.weighting": "imbtune.methods.class_weights",
     "imbtune.presets": "imbtune.spaces.presets",
+    "imbtune.retrain": "imbtune.final_training.retrain",
     "imbtune.slots": "imbtune.config.slots",
+    "imbtune.train_input": "imbtune.final_training.train_input",
+    "imbtune.trained_model": "imbtune.final_training.trained_model",
 }
 NAMES = {  # (old module, old name): (current module, current name)
     ("imbtune.config", "Choice"): ("imbtune.config.train_config", "ChosenPart"),

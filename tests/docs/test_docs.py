@@ -139,7 +139,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, s
         "imbtune.tuning.calibration.follow.with_calibration",
         lambda request, _calibration: replace(request, rungs="none"),
     )
-    monkeypatch.setattr("imbtune.retrain.train_final", take_training)
+    monkeypatch.setattr("imbtune.final_training.retrain.train_final", take_training)
     monkeypatch.setattr("imbtune.comparison.run_comparison.run_comparison", take_comparison)
     for function in ("tuning.forecast.forecast.forecast_search", "tuning.reproduce.repeat_trial"):
         monkeypatch.setattr(f"imbtune.{function}", take)

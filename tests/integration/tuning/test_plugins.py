@@ -14,14 +14,14 @@ import yaml
 from command import run
 from plugin_files import write_space
 
-from imbtune import train_input
 from imbtune.config import plugins
 from imbtune.config.plugins import copy_sources
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
+from imbtune.final_training import train_input
+from imbtune.final_training.trained_model import load_model
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store, join
-from imbtune.trained_model import load_model
 
 
 def test_a_file_comes_with_its_source_to_a_process_that_does_not_have_it(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
     assert given.config.flat()["mix.sharpness"] == best["mix"]["sharpness"]
     assert [module.source for module in given.imports] == [source]
     code = """
-from imbtune.trained_model import load_model
+from imbtune.final_training.trained_model import load_model
 model = load_model("moved/best/model-seed0.pt")
 print(type(model.network.backbone).__name__, type(model.network.backbone).__module__)
 """

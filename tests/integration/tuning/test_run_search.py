@@ -19,9 +19,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import load
+from imbtune.final_training.trained_model import load_model
 from imbtune.spaces.space_file import load_space
 from imbtune.study.hints import program
-from imbtune.trained_model import load_model
 
 
 def read_trials(study: Path) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from imbtune.cli.train import print_result
 from imbtune.config.train_config import TrainConfig
-from imbtune.final_run import FinalRun
-from imbtune.retrain import TrainResult
+from imbtune.final_training.final_run import FinalRun
+from imbtune.final_training.retrain import TrainResult
 
 METRICS = {"balanced_accuracy": 0.5, "worst_class": 0.1, "many": None, "medium": 0.4, "few": 0.3}
 

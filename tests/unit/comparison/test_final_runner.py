@@ -10,7 +10,7 @@ from diverging import FROM_THE_FIRST, bad_parts
 from short_runs import DATA, everything, preset_config, same
 
 from imbtune.comparison.final_runner import FinalRunner, FinalWorkerSettings
-from imbtune.final_run import FinalRun, Progress, train_seed
+from imbtune.final_training.final_run import FinalRun, Progress, train_seed
 from imbtune.tuning.messages import TrialSpec
 
 # what a state in training may hold: momentum, DRW, a head trained anew, generated images, SAM

@@ -14,7 +14,6 @@ from plugin_files import HEAD, MODEL, RULE, SPACE, loss, write_space
 from small_data import make_splits
 from typer.testing import CliRunner
 
-from imbtune import train_input
 from imbtune.cli.main import app
 from imbtune.config.plugins import (
     PluginModule,
@@ -27,6 +26,7 @@ from imbtune.config.plugins import (
 from imbtune.config.slots import SLOTS, all_knobs, registries
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
+from imbtune.final_training import train_input
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.training.device.device_data import DeviceData

@@ -20,8 +20,8 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.data_source import DataSource
 from imbtune.data.load import load
 from imbtune.data.splits import final_splits
-from imbtune.retrain import train_final
-from imbtune.trained_model import load_model
+from imbtune.final_training.retrain import train_final
+from imbtune.final_training.trained_model import load_model
 from imbtune.training import loop
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData

@@ -1,7 +1,7 @@
 """One final run: a configuration is trained with one seed on all training data, and tested once.
 
-`imbtune train` (:mod:`imbtune.retrain`) and `imbtune compare` (:mod:`imbtune.comparison`) train
-their runs here.
+`imbtune train` (:mod:`.retrain`) and `imbtune compare` (:mod:`imbtune.comparison`) train their runs
+here.
 """
 
 from __future__ import annotations

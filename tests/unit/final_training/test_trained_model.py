@@ -17,8 +17,8 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import final_splits
 from imbtune.errors import ConfigError, StudyError
+from imbtune.final_training.trained_model import TrainedModel, load_model
 from imbtune.spaces.presets import PRESETS
-from imbtune.trained_model import TrainedModel, load_model
 
 Bytes = NDArray[np.uint8]
 

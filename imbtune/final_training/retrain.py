@@ -26,7 +26,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, data_root
 from imbtune.data.splits import Splits
 from imbtune.errors import DivergenceError, StudyError
-from imbtune.final_run import FinalRun, Progress, load_final_splits, train_seed
+from imbtune.final_training.final_run import FinalRun, Progress, load_final_splits, train_seed
 from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.hints import free_folder

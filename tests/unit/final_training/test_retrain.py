@@ -16,10 +16,10 @@ from torch import Tensor
 from imbtune import strict_json
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import DivergenceError
-from imbtune.final_run import FinalRun
+from imbtune.final_training.final_run import FinalRun
+from imbtune.final_training.retrain import train_final
+from imbtune.final_training.trained_model import load_model
 from imbtune.methods.losses import LossFunction, losses
-from imbtune.retrain import train_final
-from imbtune.trained_model import load_model
 
 TINY: dict[str, Any] = {
     "data": "digits",
