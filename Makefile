@@ -23,13 +23,13 @@ search: $(VENV)/.installed
 
 # Files of tests in two processes: most wait for Ray to start. A single test: ARGS="-n 0 -k NAME"
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 test-unit: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 tests/unit $(ARGS)
 
 test-all: check
-	$(BIN)/pytest -n 2 --dist loadfile -m "" $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile -m "" $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

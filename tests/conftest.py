@@ -22,6 +22,7 @@ from imbtune.config.slots import registries
 from imbtune.training.device.device_data import DeviceData
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.pop("COLUMNS", None)  # xdist sets it, which would narrow what commands print
 torch.set_num_threads(1)  # networks this small only lose time to threads
 settings.register_profile("imbtune", deadline=None)  # no test is timed
 settings.load_profile("imbtune")
@@ -59,9 +60,8 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's data folder and terminal width must not reach a test; xdist sets the latter."""
-    for name in ("IMBTUNE_DATA", "COLUMNS"):
-        monkeypatch.delenv(name, raising=False)
+    """The user's data folder must not reach a test."""
+    monkeypatch.delenv("IMBTUNE_DATA", raising=False)
 
 
 @pytest.fixture

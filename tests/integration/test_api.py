@@ -27,6 +27,7 @@ from imbtune.training.phases import RUNG_KINDS
 from imbtune.tuning import ray_tune as imbtune_tune
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.cluster.resources import Resources
+from imbtune.tuning.messages import TrialReport
 
 ONE_AT_A_TIME = "--cpus-per-trial 1 --max-concurrent 1"
 OF_THE_MACHINE = ("seconds", "ended", "time", "node")
@@ -260,7 +261,8 @@ def test_ray_tune_tells_the_searcher_before_it_calls_callbacks(
         def step(self) -> dict[str, Any]:
             if self.config["number"] == BROKEN and self.iteration == 1:
                 raise ValueError("on purpose")
-            return {"score": 0.5, "done": self.iteration == 1}
+            report = TrialReport((), (), None, self.iteration == 1, "here", 1)
+            return {**report.to_tune(3), "score": 0.5, "done": self.iteration == 1}
 
     events: list[Event] = []
     monkeypatch.setattr(imbtune_tune, "_trainable", lambda *_: nullcontext(Scripted))

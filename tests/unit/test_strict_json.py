@@ -99,7 +99,7 @@ def test_a_row_that_a_killed_search_buffered_keeps_its_nan(tmp_path: Path) -> No
         "time": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     }  # fmt: skip
     sink.epoch(row)
-    (line,) = (tmp_path / "epochs").glob(".part-*.jsonl")
+    (line,) = tmp_path.glob(".epochs-part-*.jsonl")
     assert strict(line.read_text())["recall"] == [0.5, None]
     recover(store, "epochs", EPOCHS)
     (read,) = store.table("epochs").to_pylist()

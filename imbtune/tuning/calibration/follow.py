@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from imbtune.config.plugins import describe
+from imbtune.config.slots import SLOTS, find_knob
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError
@@ -60,8 +61,9 @@ def with_calibration(request: SearchRequest, given: str | None = None) -> Search
     _check_complete(request, path)
     found = read_calibration(path, request)
     here = basis_of(request.space, found.basis.data)
+    calibrated = _with_new_knobs(found.basis.settings, here.settings)
     for key, value in here.settings.items():
-        known = found.basis.settings.get(key)
+        known = calibrated.get(key)
         if known != value:
             raise ConfigError(
                 f"--rungs auto: the calibration in {path} has {key}={known}, this search has "
@@ -71,7 +73,7 @@ def with_calibration(request: SearchRequest, given: str | None = None) -> Search
         "place": path,
         "sha256": hashlib.sha256(Store(path).read(FILE)).hexdigest(),
         "data": found.basis.data,
-        "differs": describe_differences(found.basis.knobs, here.knobs),
+        "differs": describe_differences(_with_new_knobs(found.basis.knobs, here.knobs), here.knobs),
     }
     rungs = Rungs(found.advice.eta, found.advice.count)
     source = {**request.space.source, "rungs": vars(rungs)}
@@ -134,6 +136,22 @@ def describe_differences(calibrated: Mapping[str, object], searched: Mapping[str
     ]
     more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []
     return ", ".join(named[:NAMED] + more)
+
+
+def _with_new_knobs(
+    calibrated: Mapping[str, object], searched: Mapping[str, object]
+) -> dict[str, object]:
+    """The calibration's settings, with the defaults of knobs that its version did not have.
+
+    A knob that the search has and the calibration has not, though both have the same part, is one
+    that was added to imbtune since.
+    """
+    defaults: dict[str, object] = {}
+    for key in searched.keys() - calibrated.keys():
+        slot, dot, _ = key.partition(".")
+        if dot and slot in SLOTS and calibrated.get(slot) == searched.get(slot):
+            defaults[key] = find_knob(key).default
+    return {**calibrated, **defaults}
 
 
 def _check_complete(request: SearchRequest, path: str) -> None:
