@@ -106,33 +106,43 @@ def trials(deadline: float) -> dict[str, Any]:
     return found
 
 
-def rows(deadline: float) -> list[dict[str, Any]]:
-    """The rows that were finished before the deadline, seed by seed."""
+def rows(deadline: float) -> dict[str, Any]:
+    """The rows that were finished before the deadline, seed by seed, and how many were not.
+
+    Raises:
+        RuntimeError: a row failed; the message has the end of its output.
+    """
     if data_root(None) is None:
         raise FileNotFoundError("set $IMBTUNE_DATA to a folder with CIFAR-10")
     waiting = [(preset, seed) for seed in range(5) for preset in PRESETS]
     running: list[subprocess.Popen[str]] = []
     results: list[dict[str, Any]] = []
+    failed = ""
     longest = 0.0
     while waiting or running:
         left = deadline - time.monotonic()
-        while waiting and len(running) < AT_ONCE and left > 1.2 * longest:
+        while waiting and not failed and len(running) < AT_ONCE and left > 1.2 * longest:
             preset, seed = waiting.pop(0)
             command = [sys.executable, __file__, "--row", preset, str(seed)]
-            running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            pipe = subprocess.PIPE
+            running.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
         for process in [p for p in running if p.poll() is not None]:
             running.remove(process)
-            output = process.communicate()[0]
-            if process.returncode == 0:
-                results.append(json.loads(output.splitlines()[-1]))
-                longest = max(longest, results[-1]["seconds"])
+            output, errors = process.communicate()
+            if process.returncode:
+                failed = errors[-2000:]
+                continue
+            results.append(json.loads(output.splitlines()[-1]))
+            longest = max(longest, results[-1]["seconds"])
         if left <= 0 or not running:
             break
         time.sleep(0.2)
     for process in running:
         process.kill()
         process.communicate()
-    return results
+    if failed and not results:
+        raise RuntimeError(f"a row failed: {failed}")
+    return {"finished": results, "cut_off": len(running), "error": failed or None}
 
 
 # ---- one row -------------------------------------------------------------------------------------
@@ -214,7 +224,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("gpu"))
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--subset", type=Path, metavar="FOLDER", help="write the .npz file")
+    parser.add_argument("--subset", type=Path, metavar="FOLDER", help="write the subset")
     parser.add_argument("--row", nargs=2, metavar=("PRESET", "SEED"), help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -278,7 +278,7 @@ def train(
     from imbtune.final_training.retrain import TrainResult, train_final
     from imbtune.study.view import Study, Trial
 
-    check_whole("seeds", seeds, 1)
+    check_whole("seeds", seeds, 1, most=1000)
     check_log(log)
     replaced = checked_settings(settings, epochs)
     if preset is not None:
@@ -297,8 +297,8 @@ def train(
         given = train_input.from_study(what.path, replaced)
     elif what is None:
         raise ConfigError(
-            "nothing to train: give a configuration file, or --preset and --space (the winner of a "
-            "study without finals is None: give study.best)"
+            "nothing to train: give a configuration file, or --preset and --space (study.winner is "
+            "None without finals: give study.best)"
         )
     elif isinstance(what, str | Path):
         given = train_input.from_path(path_or_uri("the configuration", what), replaced)
@@ -375,7 +375,7 @@ def compare(
         ImbtuneError: before anything starts; StudyError where all runs failed.
     """
     check_log(log)
-    check_whole("seeds", seeds, 1)
+    check_whole("seeds", seeds, 1, most=1000)
     check_whole("seed", seed, 0)
     names, studies = _preset_names(presets), _several_studies(study)
     check_options({"reference": reference})

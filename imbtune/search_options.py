@@ -71,6 +71,11 @@ def search_request(
     study_name = name or loaded.name
     named = isinstance(study_name, str) and re.fullmatch(r"[\w.-]+", study_name)
     if not named or study_name.startswith("."):
+        if name is None:
+            raise ConfigError(
+                f"the space's name {study_name!r}, which names the study: rename the file, with "
+                "letters, digits, '-', '_' and '.'"
+            )
         raise ConfigError(f"--name {study_name!r}: use letters, digits, '-', '_' and '.'")
     if "seed" in pinned:
         raise ConfigError(
@@ -189,16 +194,20 @@ def _tags(tags: object) -> list[str]:
     return [tag.strip() for tag in found]
 
 
-def check_whole(option: str, value: object, least: int, optional: bool = False) -> None:
-    """ConfigError for a value that is no whole number from `least` on.
+def check_whole(
+    option: str, value: object, least: int, optional: bool = False, most: int | None = None
+) -> None:
+    """ConfigError for a value that is no whole number from `least` to `most`.
 
     Args:
         optional: None is accepted, too.
+        most: None for no bound.
     """
     if optional and value is None:
         return
-    if type(value) is not int or value < least:  # a bool is an int too
-        raise ConfigError(f"{_flag(option)} {value!r}: give a whole number from {least} on")
+    if type(value) is not int or value < least or (most is not None and value > most):
+        end = "on" if most is None else f"to {most}"
+        raise ConfigError(f"{_flag(option)} {value!r}: give a whole number from {least} {end}")
 
 
 def _is_number(value: object) -> bool:

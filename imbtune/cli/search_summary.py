@@ -72,7 +72,19 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     words += ["--skip-corrupt"] if request.skip_corrupt else []
     console.print("\nNext: train it on all training data and test it once, with fresh seeds:")
     console.print(f"  {shlex.join(words)}", soft_wrap=True)
-    console.print("To train the best preset and plain cross-entropy as well: add --baselines")
+    if others := _baselines(outcome):
+        console.print(f"To train {others} as well: add --baselines")
+
+
+def _baselines(outcome: SearchOutcome) -> str:
+    """What `imbtune train --baselines` trains beside the winner; empty if nothing."""
+    winner, best = outcome.winner, outcome.baseline
+    kinds = []
+    if best is not None and best is not winner and best.preset != "erm":
+        kinds.append("the best preset")
+    if winner is None or winner.preset != "erm":
+        kinds.append("plain cross-entropy")
+    return " and ".join(kinds)
 
 
 def stopping_line(outcome: SearchOutcome) -> str:
@@ -90,14 +102,17 @@ def stopping_line(outcome: SearchOutcome) -> str:
     saved = f"{1 - share:.0%}" if share < 1 else "none"
     text = (
         f"Early stopping saved {saved} of the training: the trials took {share:.0%} of the image "
-        "passes that full runs of all of them take.\n"
+        "passes that full runs of all trials that did not fail take.\n"
     )
     if not never_pruned:
-        return f"{text}  No trial was exempted from it, to see whether it loses good ones."
+        return (
+            f"{text}  No stopped trial was trained to the end anyway, so this search does not show "
+            "whether early stopping lost a good one."
+        )
     best = max(never_pruned, key=lambda r: r.score or 0.0)
     gain = 100 * ((best.score or 0.0) - max(r.score or 0.0 for r in others))
     count = len(never_pruned)
-    exempted = f"{count} other trial{'s' * (count > 1)} that it would have stopped ran to the end"
+    exempted = f"{count} trial{'s' * (count > 1)} that it would have stopped ran to the end"
     which = f"trial {best.number}" if count == 1 else f"the best of them, trial {best.number},"
     verdict = "it would have lost the best trial" if gain > 0 else "it lost no better trial"
     return (
@@ -183,7 +198,7 @@ def _told_apart(records: Sequence[TrialRecord]) -> list[str]:
             for key in differ
             if key in record.settings
         ]
-        found.append(": ".join([text, ", ".join(values)]) if values else text)
+        found.append(": ".join([text, " ".join(values)]) if values else text)
     return found
 
 
@@ -221,11 +236,12 @@ def _comparison(outcome: SearchOutcome) -> str:
     winner, baseline = outcome.winner, outcome.baseline
     assert winner and winner.score is not None
     evidence = outcome.evidence
-    lead = f"\nWinner: trial {winner.number}, {_describe(winner)}: "
+    lead = f"\nWinner: trial {winner.number}, {_describe(winner)}"
+    lead += f" ({knobs}): " if (knobs := _searched_knobs(outcome, winner)) else ": "
     lead += _interval(evidence) if evidence else f"{winner.score:.4f} in one run"
     after = "" if evidence else f"\n        {_not_confirmed(outcome)}"
     if not baseline or baseline.score is None:
-        why = "the space has no preset"
+        why = "no preset lies inside the space"
         if outcome.request.space.presets():
             finished = any(r.preset and r.state == COMPLETE for r in outcome.records)
             why = "the finals of the best preset failed" if finished else "no preset finished"
@@ -240,6 +256,15 @@ def _comparison(outcome: SearchOutcome) -> str:
         f"'{baseline.preset}' at {baseline.score:.4f} (one run each, on the validation images)."
         f"{after}"
     )
+
+
+def _searched_knobs(outcome: SearchOutcome, record: TrialRecord) -> str:
+    """The values of the searched knobs of a trial; empty for a preset, whose values are its own."""
+    keys = [knob.key for knob in outcome.request.space.knobs if "." in knob.key]
+    values = {key: record.settings[key] for key in keys if key in record.settings}
+    if record.preset:
+        return ""
+    return " ".join(f"{key}={_value(value, [value])}" for key, value in values.items())
 
 
 def _not_confirmed(outcome: SearchOutcome) -> str:

@@ -144,7 +144,7 @@ def _knobs() -> list[Listing]:
     for slot, registry in SLOTS.items():
         for name in registry.knobs():
             for parameter, owners in _owners(registry, name).items():
-                shared = name in registry.shared_knobs
+                shared = registry.shared_knobs.get(name) == parameter
                 found.rows.append(
                     (
                         f"{slot}.{name}",

@@ -90,7 +90,10 @@ def print_result(result: TrainResult, console: Console) -> None:
     if groups:
         console.print("\n".join(f"{name}: {METRICS[name]}" for name in groups))
     if result.baselines:
-        console.print(f"{result.path.name}: the trained configuration; others: presets")
+        console.print(
+            f"{result.path.name}: the trained configuration; others: presets, with its seeds, data "
+            "and epochs, and without its other settings"
+        )
     print(f"Models, configuration and results are in {result.path}")
     for name, other in result.baselines.items():
         print(f"  of {name}: {other.path}")

@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass
 
 import yaml
 
-from imbtune.config.defaults import DEFAULTS
 from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins
 from imbtune.config.train_config import TrainConfig, active
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ConfigError, StudyError, unknown
 from imbtune.final_training.train_input import from_file
 from imbtune.registry import Value
-from imbtune.spaces.presets import PRESETS, find_preset
+from imbtune.spaces.presets import PRESETS
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
 from imbtune.study.files import check_purpose, read_study
@@ -157,20 +156,15 @@ def _chosen(space: SearchSpace, presets: Sequence[str] | None) -> list[str]:
     if list(presets) == [NONE]:
         return []
     if list(presets) == [ALL]:
-        return [name for name in PRESETS if not _contradiction(space, _parts(name))]
+        return [name for name in PRESETS if not space.contradiction(name)]
     for name in presets:
         if name not in PRESETS:
             raise unknown("preset", name, [*PRESETS, ALL, NONE])
-        if key := _contradiction(space, _parts(name)):
+        if key := space.contradiction(name):
             raise ConfigError(
                 f"--set {key}={space.pinned[key]} contradicts the preset '{name}': leave one out"
             )
     return list(presets)
-
-
-def _parts(preset: str) -> Mapping[str, Value]:
-    """The chosen parts of a preset, without their knobs."""
-    return {key: value for key, value in find_preset(preset).settings.items() if key in DEFAULTS}
 
 
 def _contradiction(space: SearchSpace, parts: Mapping[str, Value]) -> str | None:

@@ -17,7 +17,8 @@ from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store, join
 from imbtune.study.files import FILE, read_study
-from imbtune.study.request import CALIBRATION
+from imbtune.study.records import COMPLETE
+from imbtune.study.request import SEARCH
 from imbtune.study.view import Study, Trial
 
 Settings = Mapping[str, Any]
@@ -77,8 +78,16 @@ def from_study(study: str, settings: Settings) -> TrainInput:
         ConfigError: the study has none.
     """
     if not Store(study).exists("best.yaml"):
-        calibration = Study(study).info.get("purpose") == CALIBRATION
-        why = "it is a calibration" if calibration else "no trial has finished yet"
+        purpose = Study(study).info.get("purpose", SEARCH)
+        why = f"it is a {purpose}"
+        if purpose == SEARCH:
+            finished = (Study(study).trials["state"] == COMPLETE).any()
+            why = (
+                "its search has not ended, or no trial is better than a model that predicts one "
+                "class only"
+                if finished
+                else "no trial has finished yet"
+            )
         raise ConfigError(f"{study} has no best.yaml, because {why}: give a study with a winner")
     return from_file(join(study, "best.yaml"), settings)
 

@@ -31,6 +31,15 @@ class GenerateOptions:
             cooldown_only_choices=("deferred",),
         ),
     ] = "deferred"
+    start: Annotated[
+        float,
+        Knob(
+            "share of the cool-down after which deferred images are used",
+            0,
+            0.99,
+            cooldown_only=True,
+        ),
+    ] = 0.0
     seed: Annotated[
         int,
         Knob("seed of the generated images and of the helper network; not the training seed", 0),

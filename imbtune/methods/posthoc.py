@@ -45,6 +45,7 @@ class Retraining:
         head_lr: the head's learning rate as a multiple of `lr`, which the factors have.
         loss: of the stage; None is cross-entropy at the scale of the first stage's loss.
         mixup: mix the batches by Mixup with λ ~ U(0, 1).
+        rate_by_epoch: the learning rate changes between epochs only, as in the authors' code.
         batch_norm: `frozen`, or `adapting`: batches are normalised by their own statistics, and
             the running statistics follow them.
     """
@@ -56,6 +57,7 @@ class Retraining:
     head_lr: float = 1.0
     loss: MarginSoftmax | None = None
     mixup: bool = False
+    rate_by_epoch: bool = False
     batch_norm: Literal["frozen", "adapting"] = "frozen"
 
 
@@ -152,7 +154,7 @@ def gcl_retraining(
     γ = 1, half of the noise, and a peak rate of a fiftieth of the run's 0.1.
     """
     loss = gcl_second_stage(counts_K, noise=noise, scale=stage_scale, margin=margin, gamma=gamma)
-    return Retraining("kept", share, lr, loss=loss, mixup=True)
+    return Retraining("kept", share, lr, loss=loss, mixup=True, rate_by_epoch=True)
 
 
 @posthoc_methods.register(
@@ -187,5 +189,6 @@ def mislas_retraining(
         factors=True,
         head_lr=head_lr,
         loss=loss._replace(scale=scale),
+        rate_by_epoch=True,
         batch_norm="adapting" if shift_bn else "frozen",
     )

@@ -159,7 +159,13 @@ _OTHERS: dict[str, Preset] = {
         {"cifar100": {"loss.smooth_head": 0.4, "loss.smooth_tail": 0.1}},
     ),
     "cumulative": Preset(
-        {"weights": "inverse", "weights.schedule": "cumulative", **_BY_BATCH},
+        {
+            "weights": "inverse",
+            "weights.power": 1.2,
+            "weights.schedule": "cumulative",
+            "batch_size": 64,
+            **_BY_BATCH,
+        },
         "GLMC's growing class weights alone: no second head, mixed views or contrastive loss",
         "Du et al. 2023, arXiv 2305.08661",
     ),
@@ -182,7 +188,9 @@ _OTHERS: dict[str, Preset] = {
     "m2m": Preset(
         {"generate": "m2m"},
         "translates frequent-class images into rare classes, in the cool-down",
-        "arXiv 2004.00431",
+        "Kim et al. 2020, arXiv 2004.00431",
+        # the reference package's 300 epochs, of which 250 are trained before
+        {data: {"generate.start": 2 / 3} for data in ("cifar100", "tiny_imagenet")},
     ),
     "sam_drw": Preset(
         _DRW | {"optimizer": "sam", "optimizer.rho": 0.5},
@@ -191,7 +199,7 @@ _OTHERS: dict[str, Preset] = {
         {"cifar100": {"optimizer.rho": 0.8}},
     ),
     "imbsam": Preset(
-        {"optimizer": "imbsam", "optimizer.below": 20},
+        {"optimizer": "imbsam", "optimizer.below": 20, "batch_size": 64},
         "sharpness-aware minimisation for the rare classes",
         "arXiv 2308.07815",
     ),
@@ -241,6 +249,16 @@ PRESETS = {
         _BASES | dict(_with_drw(name, base) for name, base in _BASES.items()) | _OTHERS
     ).items()
 }
+
+
+METHOD_SLOTS = tuple(_PLAIN)  # the slots that define a method
+# Knobs of these slots that belong to the setting: where in the schedule a method begins
+SETTING_KNOBS = ("weights.start", "generate.start")
+
+
+def defines_method(key: str) -> bool:
+    """Whether a setting (`mix`, `mix.omega`) is a method's, not one of data or schedule."""
+    return key.partition(".")[0] in METHOD_SLOTS and key not in SETTING_KNOBS
 
 
 def find_preset(name: str) -> Preset:

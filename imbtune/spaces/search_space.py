@@ -16,7 +16,7 @@ from imbtune.config.slots import SLOTS, check_knob, find_knob
 from imbtune.config.train_config import PLAIN, TrainConfig, active, is_active
 from imbtune.errors import ConfigError, unknown
 from imbtune.registry import Part, Value
-from imbtune.spaces.presets import PRESETS, find_preset
+from imbtune.spaces.presets import PRESETS, defines_method, find_preset
 
 
 class Suggests(Protocol):
@@ -156,9 +156,22 @@ class SearchSpace:
         return TrainConfig.from_settings(active({**self.fixed, **self.pinned}))
 
     def preset(self, name: str) -> TrainConfig:
-        """A preset's configuration, with the fixed settings of this space."""
-        settings = {**self.fixed, **self._preset_settings(name), **self.pinned}
+        """A preset's configuration, with the fixed settings of this space.
+
+        Knobs of the method are the preset's or its parts' own, whatever the space has fixed.
+        """
+        kept = {key: value for key, value in self.fixed.items() if not defines_method(key)}
+        settings = {**kept, **self._preset_settings(name), **self.pinned}
         return TrainConfig.from_settings(active(settings))
+
+    def contradiction(self, preset: str) -> str | None:
+        """The first setting of `--set` with which a preset would be another method, or None."""
+        own = SearchSpace(**{**vars(self), "pinned": {}}).preset(preset).flat()
+        named = self._preset_settings(preset)
+        for key, value in self.pinned.items():
+            if (key in named or defines_method(key)) and own.get(key, value) != value:
+                return key
+        return None
 
     def preset_details(self, name: str) -> dict[str, Value]:
         """A preset's settings that this space neither searches nor has fixed by `--set`.
@@ -166,10 +179,11 @@ class SearchSpace:
         They are the method's own, such as the divisor of its weighted loss, so a search can hold
         presets that differ in them. Slots are not among them.
         """
-        searched = {knob.key for knob in self.knobs}
+        own, searched = self.preset(name).flat(), {knob.key for knob in self.knobs}
+        fixed = {key: own[key] for key in self.fixed if defines_method(key) and key in own}
         return {
             key: value
-            for key, value in self._preset_settings(name).items()
+            for key, value in {**fixed, **self._preset_settings(name)}.items()
             if key not in DEFAULTS and key not in searched and key not in self.pinned
         }
 
@@ -193,11 +207,12 @@ class SearchSpace:
                         "the range"
                     )
                 params[knob.optuna_name] = knob.to_optuna(value)
+        if key := self.contradiction(name):
+            raise ConfigError(f"--set {key}={self.pinned[key]} contradicts the preset '{name}'")
         searched = {knob.key for knob in self.knobs} - set(self.pinned)
         fixed = {**DEFAULTS, **self.fixed, **self.pinned}
         for key, needed in self._preset_settings(name).items():
-            is_fixed = key in self.pinned or (key in DEFAULTS and key not in searched)
-            if is_fixed and fixed[key] != needed:
+            if key in DEFAULTS and key not in searched and fixed[key] != needed:
                 raise ConfigError(
                     f"preset '{name}' is not inside the space: it needs {key}={needed}, the space "
                     f"has {key}={fixed[key]}: leave the preset out, or search {key}"
@@ -225,13 +240,10 @@ class SearchSpace:
         """
         found = {}
         for name in self.preset_names if self.preset_names is not None else PRESETS:
-            contradicted = any(
-                self.pinned.get(k, v) != v for k, v in find_preset(name).settings.items()
-            )
             try:
                 found[name] = self.preset_params(name)
             except ConfigError:
-                if self.preset_names is not None and not contradicted and not self.pinned:
+                if self.preset_names is not None and not self.pinned:
                     raise
         return found
 

@@ -142,7 +142,9 @@ def _find(name_or_path: str, folder: Path) -> Path:
     if path.is_dir():
         raise ConfigError(f"the space {path} is a folder: give the path of a YAML file")
     if not path.is_file():
-        raise unknown("space", name_or_path, [*shipped, "or the path of a YAML file"])
+        raise ConfigError(
+            f"{unknown('space', name_or_path, shipped)}; or give the path of a YAML file"
+        )
     return path
 
 
@@ -234,7 +236,8 @@ def _parse_knob(
         values = tuple(check_setting(key, value) for value in spec)
         return SearchedKnob(key, type(values[0]), choices=values)
     if key in DEFAULTS:
-        raise ConfigError(f"{key}: {spec!r}: give a list of choices, such as [{DEFAULTS[key]}]")
+        example = spec if isinstance(spec, str) else DEFAULTS[key]
+        raise ConfigError(f"{key}: {spec!r}: give a list of choices, such as [{example}]")
     parameter = PLAIN[key] if key in PLAIN else find_knob(key, chosen)
     if spec is None:
         _check_one_range(key, knobs)

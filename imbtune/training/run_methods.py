@@ -41,6 +41,7 @@ class RunMethods:
             class (K,), or to None where every image is drawn once.
         decay: maps the completed share of the cool-down in [0, 1] to a factor of the learning rate.
         peak_lr: the learning rate of the trunk.
+        rate_by_epoch: in the cool-down, the learning rate is that of the epoch's start.
     """
 
     config: TrainConfig
@@ -55,6 +56,7 @@ class RunMethods:
     sampler: Callable[[Ints, float], Floats | None]
     decay: Callable[[float], float]
     peak_lr: float
+    rate_by_epoch: bool = False
 
     @classmethod
     def from_config(cls, config: TrainConfig, counts_K: Tensor) -> RunMethods:
@@ -87,12 +89,18 @@ class RunMethods:
 
     def generates_in(self, epoch: Epoch) -> bool:
         """Whether generated images are used in an epoch."""
-        always = self.generator_options.schedule == "always"
-        return self.generator is not None and bool(always or epoch.cooldown_epochs)
+        options = self.generator_options
+        begun = epoch.cooldown_epochs and epoch.cooldown_index >= round(
+            options.start * epoch.cooldown_epochs
+        )
+        return self.generator is not None and bool(options.schedule == "always" or begun)
 
     def learning_rates(self, epoch: Epoch, steps: int) -> Floats:
         """The learning rate of each step, (S,): peak rate × warm-up factor × decay factor."""
-        decay_S = np.array([self.decay(share) for share in epoch.cooldown_done(steps)])
+        shares_S = epoch.cooldown_done(steps)
+        if self.rate_by_epoch and epoch.cooldown_epochs:
+            shares_S = np.full(steps, epoch.cooldown_index / epoch.cooldown_epochs)
+        decay_S = np.array([self.decay(share) for share in shares_S])
         by_epoch = self.config.schedule.shared.warmup_by == "epoch"
         rates_S: Floats = self.peak_lr * epoch.warmup_done(steps, by_epoch) * decay_S
         return rates_S

@@ -379,7 +379,7 @@ def test_numbers_are_checked_where_no_request_is_made(made: Study) -> None:
         imbtune.calibrate("digits-lt", trials=5)
     with raises_one_line("--gpus 0: give a whole number from 1 on", kind=ConfigError):
         imbtune.plan("digits-lt", gpus=0)
-    with raises_one_line("--seeds 0: give a whole number from 1 on", kind=ConfigError):
+    with raises_one_line("--seeds 0: give a whole number from 1 to 1000", kind=ConfigError):
         imbtune.train(made, seeds=0)
 
 
@@ -503,7 +503,7 @@ def test_a_folder_without_a_winner_is_one_line() -> None:
     with raises_one_line("runs/empty is a folder without a study.yaml: give a", kind=ConfigError):
         train("runs/empty")
     make_study("runs/tiny", best=False).close()
-    line = "runs/tiny has no best.yaml, because no trial has finished yet: give a study with"
+    line = "runs/tiny has no best.yaml, because its search has not ended, or no trial is better"
     with raises_one_line(line, kind=ConfigError):
         train("runs/tiny")
     with raises_one_line(line, kind=ConfigError):

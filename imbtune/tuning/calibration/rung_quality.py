@@ -262,8 +262,8 @@ def advise(reports: Sequence[RungQuality], full: int, floor: float, eta: int) ->
     ]
     if not usable:
         why = (
-            f"no rung is proven to predict the finished model: none reaches {USABLE:g} of the ρ "
-            f"between two full runs, which is {floor:.2f}"
+            f"no rung is proven to predict the finished model: none reaches ρ = "
+            f"{USABLE * floor:.2f}, i.e. {USABLE:g} of the {floor:.2f} between two full runs"
             if floor > 0
             else "the scores of two full runs of the same configurations do not correlate "
             f"(ρ {format_rho(floor)})"

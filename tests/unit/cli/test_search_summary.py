@@ -112,16 +112,14 @@ def test_a_search_that_ended_early_says_how_it_goes_on(interrupted: bool) -> Non
 def test_early_stopping_says_what_it_saved_and_whether_it_lost_a_good_trial() -> None:
     assert stopping_line(outcome(RECORDS, [])) == (
         "Early stopping saved 20% of the training: the trials took 80% of the image passes that "
-        "full runs of all of them take.\n"
-        "  To see whether it loses good trials, 1 other trial that it would have stopped ran to "
+        "full runs of all trials that did not fail take.\n"
+        "  To see whether it loses good trials, 1 trial that it would have stopped ran to "
         "the end: it lost no better trial. Of one run each, trial 2 scored 0.7000, -10.00 points "
         "compared with the best of the trials that it let finish."
     )
     best = [RECORDS[0], *(replace(r, never_pruned=2) for r in RECORDS[1:3]), RECORDS[3]]
     line = stopping_line(outcome(best, []))
-    assert (
-        "2 other trials that it would have stopped ran to the end: it would have lost the " in line
-    )
+    assert "2 trials that it would have stopped ran to the end: it would have lost the " in line
     assert line.endswith(
         "the best of them, trial 1, scored 0.8000, +30.00 points compared with the best of the "
         "trials that it let finish."
@@ -188,8 +186,8 @@ def test_rows_that_look_the_same_show_the_knobs_in_which_they_differ() -> None:
 
     records = [mamix(0, omega=0.25), mamix(1, omega=0.5, alpha=2), record(2, 0.3)]
     assert [row.partition(" mamix")[2] for row in rows(outcome(records, []))[:2]] == [
-        ": mix.alpha=1, mix.omega=0.25",
-        ": mix.alpha=2, mix.omega=0.5",
+        ": mix.alpha=1 mix.omega=0.25",
+        ": mix.alpha=2 mix.omega=0.5",
     ]
     assert rows(outcome(records, []))[2].endswith(" cross-entropy")
     close = [mamix(0, omega=0.25), mamix(1, omega=0.25001)]

@@ -78,9 +78,24 @@ def test_what_cannot_be_compared_is_refused(options: dict[str, Any], message: st
     assert str(error.value).startswith(message)
 
 
-def test_a_knob_that_is_fixed_replaces_the_presets_own() -> None:
-    row = compare(DIGITS.pin({"batch_size": 32}), ["unimix"]).rows[0]
-    assert row.settings["batch_size"] == 32
+@pytest.mark.parametrize(
+    ("settings", "preset"),
+    [
+        ({"batch_size": 32}, "unimix"),
+        ({"weights.reduction": "mean"}, "ldam_drw"),
+        ({"mix.omega": 0.0}, "mamix_drw"),
+        ({"weights.beta": 0.5}, "drw"),
+    ],
+)
+def test_a_knob_that_makes_a_preset_another_method_is_refused(
+    settings: dict[str, Any], preset: str
+) -> None:
+    space = DIGITS.pin(settings)
+    with pytest.raises(ConfigError, match=f"contradicts the preset '{preset}': leave one out"):
+        compare(space, [preset])
+    rows = names(compare(space, ["all"]))
+    assert preset not in rows and "erm" in rows
+    assert preset not in space.presets()
 
 
 def test_presets_that_a_setting_contradicts_are_left_out_of_all() -> None:

@@ -157,11 +157,12 @@ SOURCES: dict[str, Source] = {
         },
         {"cifar100": {"loss.smooth_head": 0.4, "loss.smooth_tail": 0.1}},
     ),
-    # ynu-yangpeng/GLMC: 1/n_k^label_weighting with label_weighting 1, averaged over the batch
+    # ynu-yangpeng/GLMC README: --label_weighting 1.2 -b 64; 1/n_k^1.2, averaged over the batch
     "cumulative": Source(
         {
             "weights": "inverse",
-            "weights.power": 1.0,
+            "weights.power": 1.2,
+            "batch_size": 64,
             "weights.schedule": "cumulative",
             "weights.reduction": "mean",
         }
@@ -176,8 +177,15 @@ SOURCES: dict[str, Source] = {
         },
         {"cifar100": {"optimizer.rho": 0.8}},
     ),
-    # cool-xuan/Imbalanced_SAM scripts/train.py: --eta 20 --rho 0.05
-    "imbsam": Source({"optimizer": "imbsam", "optimizer.below": 20, "optimizer.rho": 0.05}),
+    # cool-xuan/Imbalanced_SAM scripts/train.py: --eta 20 --rho 0.05 --batch_size 64
+    "imbsam": Source(
+        {
+            "optimizer": "imbsam",
+            "optimizer.below": 20,
+            "optimizer.rho": 0.05,
+            "batch_size": 64,
+        }
+    ),
     # orparask/VS-Loss README: --gamma 0.2 --tau 1.2 on CIFAR-10-LT; defaults of train.py elsewhere
     "vs": Source(
         {"loss": "vs", "loss.slope": 0.3, "loss.tau": 1.0},
@@ -194,7 +202,9 @@ SOURCES: dict[str, Source] = {
             "generate.gamma": 0.9,
             "generate.step_size": 0.1,
             "generate.steps": 10,
-        }
+        },
+        # warm: 250 of 300 in config_cifar100.yaml and config_tiny200.yaml of imbalanced-DL
+        {data: {"generate.start": 2 / 3} for data in ("cifar100", "tiny_imagenet")},
     ),
     # deepsmote/config/config.py of ntucllab/imbalanced-DL; the classifier of Dablain et al. has
     # balanced data from its first epoch

@@ -149,8 +149,10 @@ def test_a_wrong_fraction_or_milestone_is_one_line(written: str) -> None:
 
 
 def test_a_pinned_setting_is_fixed_for_trials_and_presets() -> None:
-    space = load_space("cifar10-lt").pin({"mix": "mamix", "mix.omega": 0.5, "optimizer.lr": 0.05})
-    assert list(space.presets()) == ["mamix_drw"]
+    known = load_space("cifar10-lt").pin({"mix": "mamix", "optimizer.lr": 0.05})
+    assert list(known.presets()) == ["mamix_drw"]
+    space = known.pin({"mix.omega": 0.5})
+    assert list(space.presets()) == []  # with another ω it is not the published method
     for params, config in sample(space, 20):
         assert config.mix.knobs["omega"] == 0.5
         assert config.optimizer.knobs["lr"] == 0.05
@@ -333,3 +335,22 @@ def test_a_study_with_a_preset_outside_its_space_is_read(tmp_path: Path) -> None
     """An earlier version has searched it, in which the preset had other settings."""
     content = {"presets": ["erm", "ldam"], "knobs": {"mix": ["none"]}}
     assert list(parse_space("s", content, modules=Store(str(tmp_path))).presets()) == ["erm"]
+
+
+def test_a_presets_method_is_its_own_whatever_a_space_fixes() -> None:
+    """Settings of data, network and schedule are the space's, and where the weights begin."""
+    fixed = {"mix": "mamix", "mix.omega": 1.0, "mix.alpha": 0.3, "weights.start": 0.5}
+    content = {
+        "train": {**fixed, "epochs": 30, "weights": "effective_number", "weights.beta": 0.5},
+        "knobs": {"optimizer.lr": {"low": 0.01, "high": 0.5, "scale": "log"}},
+    }
+    space = parse_space("s", content)
+    config = space.preset("mamix_drw")
+    flat = config.flat()
+    assert (flat["mix.omega"], flat["mix.alpha"], flat["weights.beta"]) == (0.25, 1.0, 0.9999)
+    assert (flat["weights.start"], config.epochs) == (0.5, 30)
+    assert space.base().flat()["mix.omega"] == 1.0
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    study.enqueue_trial(space.preset_params("mamix_drw"))
+    trained = space.suggest(study.ask(), 0, space.preset_details("mamix_drw"))
+    assert trained == config

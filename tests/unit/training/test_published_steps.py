@@ -11,7 +11,9 @@ kaidic/LDAM-DRW (DRW, LDAM-DRW), naver-ai/cmo (CMO with DRW).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -255,3 +257,15 @@ def test_a_second_stage_starts_from_the_first_stages_head(preset: str) -> None:
     torch.testing.assert_close(frozen.model.head.weight, before)
     apply_posthoc(state, DATA, 2)
     assert not torch.equal(state.model.head.weight, before)
+
+
+def test_second_stages_keep_the_rate_of_an_epoch() -> None:
+    """`adjust_learning_rate` of MiSLAS: lr · ½(1 + cos(epoch/num_epochs·π)), set once an epoch."""
+    config = published_config("mislas", 200).replace(epochs=1)
+    methods = TrainState(config, DATA).methods
+    stage = replace(methods, rate_by_epoch=True, decay=lambda p: (1 + math.cos(math.pi * p)) / 2)
+    for index in range(10):
+        epoch = Epoch(200 + index, 200, 200, 0.0, index, 10)
+        rates = stage.learning_rates(epoch, 3).tolist()
+        expected = 0.1 * 0.5 * (1 + math.cos(index / 10 * math.pi))
+        assert rates == pytest.approx([expected] * 3)

@@ -316,7 +316,8 @@ def test_a_rung_whose_interval_holds_0_is_not_advised() -> None:
     found = with_reports(0.9, [rung])
     assert found.advice.rungs == "none"
     assert (
-        "no rung is proven to predict the finished model: none reaches 0.7 of" in found.advice.why
+        "no rung is proven to predict the finished model: none reaches ρ = 0.63, i.e. 0.7 of"
+        in found.advice.why
     )
     (caution,) = cautions(found)
     assert "the intervals of prefix at 9 epochs allow it" in caution
