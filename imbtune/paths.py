@@ -117,7 +117,14 @@ def _check_characters(text: str) -> None:
         raise ValueError("it is empty: give a value, or leave it out")
     if "\0" in text:
         raise ValueError("a path cannot have a NUL character")
+    if not is_utf8(text):
+        raise ValueError("it is not UTF-8 text: give another path")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text has no bytes of a file name that are not UTF-8."""
     try:
         text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("it is not UTF-8 text: give another path") from error
+    except UnicodeEncodeError:
+        return False
+    return True

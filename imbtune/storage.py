@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from imbtune.errors import StudyError
-from imbtune.paths import is_uri, parse
+from imbtune.paths import is_uri, is_utf8, parse
 
 READS = 20  # of a table whose files another process replaces meanwhile
 
@@ -49,6 +49,10 @@ class Store:
             self.local = None if is_uri(self.path) else Path(self.path)
             if self.local:
                 self.fs, self.root = pafs.LocalFileSystem(), str(self.local.absolute())
+                if not is_utf8(self.root):
+                    raise ValueError(
+                        "the current folder's name is not UTF-8 text: start in another folder"
+                    )
             else:
                 self.fs, self.root = pafs.FileSystem.from_uri(self.path)
         except (ValueError, OSError, pa.ArrowException) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from command import invoke
 
 import imbtune
 from imbtune.data.data_source import cache_folder, data_root
-from imbtune.errors import ConfigError, ImbtuneError
+from imbtune.errors import ConfigError, ImbtuneError, StudyError
 from imbtune.paths import local_path, path_or_uri
 from imbtune.storage import Store, join
 
@@ -204,3 +205,14 @@ def test_a_study_by_its_file_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", str(tmp_path))
     for given in (f"file://{tmp_path}/a%20b", "~/a b"):
         assert imbtune.load_study(given).path == str(tmp_path / "a b")
+
+
+def test_a_current_folder_that_is_not_utf8_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = os.fsencode(tmp_path) + b"/q\xff"
+    os.mkdir(folder)  # noqa: PTH102 — bytes
+    monkeypatch.chdir(os.fsdecode(folder))
+    with pytest.raises(StudyError, match=r"current folder's name is not UTF-8 text: start in"):
+        Store("runs")
+    assert os.listdir(folder) == []  # noqa: PTH208 — bytes
