@@ -11,7 +11,13 @@ from imbtune.data.file_walk import files_below, files_in, folders_in
 from imbtune.data.readers.image_index import is_image
 from imbtune.data.readers.labels import Labels
 from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
-from imbtune.data.readers.split_names import choose_splits, plural, quoted, split_of
+from imbtune.data.readers.split_names import (
+    choose_splits,
+    plural,
+    quoted,
+    split_of,
+    splits_within,
+)
 from imbtune.errors import DataError
 
 NAMED = 3  # files that a note names
@@ -104,6 +110,34 @@ def _check_classes(root: Path, folders: list[Path]) -> None:
                 f"{folder} has the folders {quoted(path.name for path in inner)}: put the folders "
                 f"of the classes into those of the splits, as in train/{folder.name}"
             )
+    if len(folders) > 1 and _look_like_splits(folders):
+        raise DataError(
+            f"{root} has the folders {quoted(folder.name for folder in folders)}, which look like "
+            f"splits: rename them to train and test, or, if they are classes, move them into a "
+            f"folder named train"
+        )
+
+
+def _look_like_splits(folders: list[Path]) -> bool:
+    """Whether the folders seem to be splits, although their names are not those of splits.
+
+    Either their names have words such as `train` and `test` in them, or all of them have the same
+    folders with images. A class may be a `bullet_train`, so such words count where every folder has
+    one, or where those that have one have folders in them.
+    """
+    named = [folder for folder in folders if splits_within(folder.name)]
+    deep = [folder for folder in named if len(folders_in(folder)) > 1]
+    for some in (named if len(named) == len(folders) else [], deep):
+        if len({kind for folder in some for kind in splits_within(folder.name)}) > 1:
+            return True
+    names = [{path.name for path in folders_in(folder)} for folder in folders]
+    if len(names[0]) < 2 or any(other != names[0] for other in names):
+        return False
+    return all(
+        any(is_image(path) for path in files_below(inner))
+        for folder in folders
+        for inner in folders_in(folder)
+    )
 
 
 def _check_not_empty(train: SourceSplit, passed_over: list[Path]) -> None:

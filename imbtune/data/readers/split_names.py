@@ -31,6 +31,13 @@ def split_of(name: str) -> str | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
+def splits_within(name: str) -> set[str]:
+    """The splits that words in a name name, as in `x_train`, `TrainA` or `test_real`."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
+    found = {SPELLINGS.get(word) for word in (*re.findall(r"[^\W\d_]+", spaced), *_words(name))}
+    return {kind for kind in found if kind}
+
+
 def is_container(name: str) -> bool:
     """Whether a folder's name says nothing about its images, as `images` or `data`."""
     return not _words(name)

@@ -92,6 +92,36 @@ def both(root: Path, *names: str) -> Path:
     return root
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        *("trn tst", "TrainA TestA", "x_train x_test", "mydata_train mydata_test", "fold1 fold2"),
+        *("pets-train pets-test", "train_real test_real", "trainval holdout", "a_train a_val b"),
+    ],
+)
+def test_folders_that_look_like_splits_are_no_classes(tmp_path: Path, names: str) -> None:
+    first, *_ = both(tmp_path, *names.split()).iterdir()
+    with raises_one_line(tmp_path, f"'{first.name}'", "look like splits", "train and test"):
+        read("folder", tmp_path)
+
+
+def test_images_in_folders_named_like_splits_are_no_classes(tmp_path: Path) -> None:
+    with raises_one_line("'x_test', 'x_train', which look like splits"):
+        read("folder", write_classes(tmp_path, x_train=4, x_test=4))
+
+
+def test_classes_may_have_words_of_splits_in_their_names(tmp_path: Path) -> None:
+    write_classes(tmp_path, bullet_train=3, test_tube=3, ape=3)
+    assert read("folder", tmp_path).classes == ("ape", "bullet_train", "test_tube")
+
+
+def test_classes_with_the_same_folders_are_read_in_train(tmp_path: Path) -> None:
+    for name in ("left", "right"):
+        write_classes(tmp_path / "train" / "ape", **{name: 3})
+        write_classes(tmp_path / "train" / "bee", **{name: 3})
+    assert read("folder", tmp_path).classes == ("ape", "bee")
+
+
 UNCLEAR: dict[str, tuple[Make, tuple[str, ...]]] = {
     "another folder": (
         lambda root: both(root, "train", "test", "extra"),
