@@ -37,13 +37,15 @@ def find_saved_dataset(root: Path) -> SourceData | None:
         return None
     if (root / "state.json").is_file():
         return SourceData(_read_split(root))
-    names = _read_json(root / "dataset_dict.json").get("splits", [])
-    if other := [name for name in names if not split_of(str(name))]:
+    names = _read_json(root / "dataset_dict.json").get("splits")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{root / 'dataset_dict.json'} lists no splits: save the data set again")
+    if other := [name for name in names if not split_of(name)]:
         raise DataError(
             f"{root} has the splits {quoted(names)}, and {quoted(other)} is no name of a split "
             f"(train, test, val, …): save the data set without it, or rename it"
         )
-    train, test, notes = choose_splits({str(name): root / str(name) for name in names}, root)
+    train, test, notes = choose_splits({name: root / name for name in names}, root)
     return SourceData(_read_split(train), _read_split(test) if test else None, notes)
 
 
@@ -55,10 +57,19 @@ def _read_split(folder: Path) -> SourceSplit:
         raise DataError(
             f"{folder} has a selection of rows: call flatten_indices() and save it again"
         )
-    paths = [folder / str(file["filename"]) for file in state.get("_data_files", [])]
-    if not paths:
+    files = state.get("_data_files", [])
+    if files == []:
         raise DataError(f"{folder} is a split without images: save it again")
+    names = [file.get("filename") if isinstance(file, dict) else None for file in _items(files)]
+    paths = [folder / name for name in names if isinstance(name, str)]
+    if not paths or len(paths) < len(names):
+        raise DataError(f"{folder / 'state.json'} does not name its files: save the data set again")
     return joined([_read_arrow(path, info) for path in paths])
+
+
+def _items(value: object) -> list[object]:
+    """The items of a JSON list; none of another value."""
+    return value if isinstance(value, list) else []
 
 
 def _read_arrow(path: Path, info: Mapping[str, Any]) -> SourceSplit:

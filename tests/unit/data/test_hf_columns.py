@@ -226,6 +226,11 @@ def test_saved_splits_are_matched_by_name(tmp_path: Path) -> None:
         read("folder", tmp_path)
 
 
+def json_value(name: str, key: str, value: str) -> Callable[[Path], object]:
+    """Write a JSON file with one key."""
+    return lambda root: (root / name).write_text(f'{{"{key}": {value}}}')
+
+
 SAVED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "unknown split": (
         lambda root: (root / "dataset_dict.json").write_text('{"splits": ["train", "extra"]}'),
@@ -249,6 +254,20 @@ SAVED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         lambda root: (root / "train" / "state.json").write_text("{}"),
         ("train is a split without images",),
     ),
+    **{
+        f"splits are {value}": (
+            json_value("dataset_dict.json", "splits", value),
+            ("dataset_dict.json lists no splits",),
+        )
+        for value in ("null", "3", '"train"', '{"train": 1}', "[null]", "[[]]")
+    },
+    **{
+        f"files are {value}": (
+            json_value("train/state.json", "_data_files", value),
+            ("train/state.json does not name its files",),
+        )
+        for value in ("null", "3", '"x"', '["x"]', '[{"x": 1}]', '[{"filename": 3}]', "[null]")
+    },
     "a selection": (
         lambda root: (root / "train" / "state.json").write_text('{"_indices_data_files": [{}]}'),
         ("flatten_indices()",),
