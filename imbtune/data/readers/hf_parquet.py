@@ -73,7 +73,7 @@ def read_shards(shards: list[Path]) -> SourceSplit:
 
 
 def _check_shards(shards: list[Path]) -> None:
-    """DataError unless there are as many shards as their names say (`-of-00002`)."""
+    """DataError unless there is each of the shards that their names count (`00001-of-00002`)."""
     for path in shards:
         total = re.search(r"-of-(\d+)", path.stem)
         if total and int(total[1]) != len(shards):
@@ -81,6 +81,17 @@ def _check_shards(shards: list[Path]) -> None:
                 f"{path} is one of {int(total[1])} shards, and its folder has {len(shards)}: "
                 f"get the missing ones, or move other files away"
             )
+    numbers = [re.search(r"(\d+)-of-\d+", path.stem) for path in shards]
+    if not any(numbers):
+        return
+    found = {int(number[1]) for number in numbers if number}
+    if missing := sorted(set(range(len(shards))) - found):
+        if found == set(range(1, len(shards) + 1)):
+            return
+        raise DataError(
+            f"{shards[0].parent} has {len(shards)} shards such as {shards[0].name}, and shard "
+            f"{missing[0]} is missing: get it, and move second copies away"
+        )
 
 
 def _read_shard(path: Path) -> SourceSplit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import tempfile
 import zlib
@@ -234,6 +235,13 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "a shard is missing": (
         lambda f: (f / TRAIN).rename(f / "train-00000-of-00003.parquet"),
         ("train-00000-of-00003.parquet", "one of 3 shards", "has 1", "get the missing ones"),
+    ),
+    "a second copy instead of a shard": (
+        lambda f: [
+            shutil.copy(f / TRAIN, f / "train-00000-of-00002-abcdef12.parquet"),
+            (f / TRAIN).rename(f / "train-00000-of-00002.parquet"),
+        ],
+        ("2 shards such as train-00000-of-00002", "shard 1 is missing", "second copies away"),
     ),
     "a second copy": (
         lambda f: write_shard(f / "train-00000-of-00001-0a1b.parquet", FILES, LABELS),
