@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import unicodedata
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
@@ -40,16 +42,20 @@ class ImageIndex:
             folder: the folder of the file that has the name; relative paths start there.
             split: the image's split. It decides between files of the same name.
 
+        A name with folders stands for a file in folders of these names only.
+
         Raises:
             DataError: several files have that name.
         """
-        parts = [_key(part) for part in PurePosixPath(name.replace("\\", "/")).parts]
+        path_of_name = posixpath.normpath(name.replace("\\", "/")) if name else "."
+        parts = [_key(part) for part in PurePosixPath(path_of_name).parts if part != ".."]
         found = self._by_name.get(parts[-1], []) if parts else []
-        if len(found) > 1:  # those with that very path, that end of a path, in a split's folder
-            wanted = folder / name.replace("\\", "/")
-            found = [path for path in found if path == wanted] or found
-            ends = [[_key(part) for part in path.parts[-len(parts) :]] for path in found]
-            found = [path for path, end in zip(found, ends, strict=True) if end == parts] or found
+        wanted = os.path.normpath(folder / path_of_name)
+        if here := [path for path in found if os.path.normpath(path) == wanted]:
+            return here[0]
+        found = [path for path in found if self._has_folders(path, parts[:-1])]
+        if len(found) > 1:  # those with that very name, in a split's folder
+            found = [path for path in found if _key(path.name) == parts[-1]] or found
             found = [path for path in found if split in self._splits(path)] or found
         if len(found) > 1:
             raise DataError(
@@ -57,6 +63,17 @@ class ImageIndex:
                 f"write their paths"
             )
         return found[0] if found else None
+
+    def _has_folders(self, path: Path, folders: list[str]) -> bool:
+        """Whether the path of an image ends in these folders.
+
+        An absolute path, maybe of another computer, must end in the path below the root instead.
+        """
+        own = [_key(part) for part in path.parts[:-1]]
+        if folders and (folders[0] == "/" or folders[0].endswith(":")):
+            own = [_key(part) for part in path.relative_to(self.root).parts[:-1]]
+            return not own or folders[-len(own) :] == own
+        return not folders or own[-len(folders) :] == folders
 
     def _splits(self, path: Path) -> set[str | None]:
         """The splits that the folders of a file name."""

@@ -36,9 +36,13 @@ FILE_COLUMNS = (
 )
 LABEL_COLUMNS = (
     *("label", "labels", "class", "classname", "labelname", "category", "target", "classid"),
-    *("labelid", "diagnosis", "y"),
+    *("labelid", "diagnosis", "dx", "y"),
 )
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "phase", "dataset")
+# Words in the names of folders that are numbered parts of a data set
+PART_WORDS = frozenset(
+    ("part", "batch", "fold", "chunk", "shard", "folder", "images", "image", "imgs", "img", "data")
+)
 ROWS_TRIED = 100  # rows of which one must name an image, for a file to be taken for labels
 NAMED = 3  # images that a note names
 
@@ -138,7 +142,14 @@ def _has_class_folders(root: Path) -> bool:
         if split_of(folder.name) and len(folders_in(folder)) > 1:
             return True
     classes = [f for f in folders if not split_of(f.name) and not is_container(f.name)]
-    return len(classes) > 1 and len(classes) == len(folders)
+    return len(classes) > 1 and len(classes) == len(folders) and not _are_parts(classes)
+
+
+def _are_parts(folders: list[Path]) -> bool:
+    """Whether folders are numbered parts of one set of images, as `images_part_1`, `batch2`."""
+    names = {re.sub(r"\d+", "", folder.name.casefold()) for folder in folders}
+    words = re.findall(r"[^\W_]+", names.pop())
+    return not names and not PART_WORDS.isdisjoint(words)
 
 
 def _check_not_needed(root: Path, tables: list[Table]) -> None:

@@ -152,6 +152,46 @@ def test_missing_images_are_counted_and_can_be_skipped(tmp_path: Path) -> None:
     assert all_found(dataset) == {i: word for i, word in EXPECTED.items() if i != 4}
 
 
+def test_a_row_with_folders_names_no_file_in_other_folders(tmp_path: Path) -> None:
+    write_images(tmp_path / "other")
+    write_csv(tmp_path / "labels.csv", "filename,label", "cats/{i}.png,{word}")
+    with raises_one_line("labels.csv lists 12 images, and none is below"):
+        read("folder", tmp_path)
+
+
+def test_a_missing_test_image_is_not_taken_from_the_training_images(tmp_path: Path) -> None:
+    write_images(tmp_path / "train")
+    write_csv(tmp_path / "train.csv", "filename,label", "train/{i}.png,{word}", WORDS[:8])
+    (tmp_path / "test.csv").write_text("filename,label\ntest/8.png,cat\n")
+    with raises_one_line("1 of 9 images", "test/8.png (No such file"):
+        read("folder", tmp_path)
+
+
+@pytest.mark.parametrize("row", ["{i},{word}", "img\\{i},{word}", "C:\\x\\img\\{i}.png,{word}"])
+def test_folders_decide_between_files_of_one_name(tmp_path: Path, row: str) -> None:
+    write_images(tmp_path / "img")
+    if "\\" in row:
+        write_images(tmp_path / "more")
+    write_csv(tmp_path / "y.csv", "id,label", row)
+    assert all_found(read("folder", tmp_path)) == EXPECTED
+
+
+@pytest.mark.parametrize("header", ["lesion,image_id,dx", "image,diag"])
+@pytest.mark.parametrize("part", ["HAM10000_images_part_{}", "part_{}", "batch{}", "images_00{}"])
+def test_folders_that_are_parts_are_no_classes(tmp_path: Path, header: str, part: str) -> None:
+    for k, name in enumerate((part.format(1), part.format(2))):
+        for i in range(6 * k, 6 * k + 6):
+            path = tmp_path / name / f"{i}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(encode(IMAGES.array()[i]))
+    row = "x,{i},{word}" if "lesion" in header else "{i},{word}"
+    write_csv(tmp_path / "metadata.csv", header, row)
+    assert all_found(read("folder", tmp_path)) == EXPECTED
+    write_csv(tmp_path / "metadata.csv", "x,image_id,what", "x,{i},{word}")
+    with raises_one_line("metadata.csv has the columns", "it needs 'filename' and 'label'"):
+        read("folder", tmp_path)
+
+
 def test_other_csv_files_beside_folders_of_classes(tmp_path: Path) -> None:
     for word in ("ape", "bee"):
         write_images(tmp_path / word)
