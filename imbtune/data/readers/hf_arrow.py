@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from imbtune.data.readers.hf_tables import read_table
 from imbtune.data.readers.source_data import SourceData, SourceSplit, joined
-from imbtune.data.readers.split_names import choose_splits, quoted, split_of
+from imbtune.data.readers.split_names import TRAIN, choose_splits, quoted, split_of
 from imbtune.errors import DataError
 
 # All files that are read
@@ -36,7 +36,7 @@ def find_saved_dataset(root: Path) -> SourceData | None:
     if not is_saved_dataset(root):
         return None
     if (root / "state.json").is_file():
-        return SourceData(_read_split(root))
+        return SourceData(_read_split(root, TRAIN))
     names = _read_json(root / "dataset_dict.json").get("splits")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{root / 'dataset_dict.json'} lists no splits: save the data set again")
@@ -46,11 +46,12 @@ def find_saved_dataset(root: Path) -> SourceData | None:
             f"(train, test, val, …): save the data set without it, or rename it"
         )
     train, test, notes = choose_splits({name: root / name for name in names}, root)
-    return SourceData(_read_split(train), _read_split(test) if test else None, notes)
+    splits = [_read_split(path, split_of(path.name) or "") for path in (train, test) if path]
+    return SourceData(splits[0], splits[1] if test else None, notes)
 
 
-def _read_split(folder: Path) -> SourceSplit:
-    """The images of a saved data set without splits."""
+def _read_split(folder: Path, split: str) -> SourceSplit:
+    """The images of one split, or of a saved data set without splits."""
     state = _read_json(folder / "state.json")
     info = _read_json(folder / "dataset_info.json")
     if state.get("_indices_data_files") or state.get("_indices_files"):
@@ -64,7 +65,7 @@ def _read_split(folder: Path) -> SourceSplit:
     paths = [folder / name for name in names if isinstance(name, str)]
     if not paths or len(paths) < len(names):
         raise DataError(f"{folder / 'state.json'} does not name its files: save the data set again")
-    return joined([_read_arrow(path, info) for path in paths])
+    return joined([_read_arrow(path, info, split) for path in paths])
 
 
 def _items(value: object) -> list[object]:
@@ -72,7 +73,7 @@ def _items(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _read_arrow(path: Path, info: Mapping[str, Any]) -> SourceSplit:
+def _read_arrow(path: Path, info: Mapping[str, Any], split: str) -> SourceSplit:
     """The images of one Arrow file, of which `info` describes the columns."""
     try:
         with pa.OSFile(str(path)) as source:
@@ -83,7 +84,7 @@ def _read_arrow(path: Path, info: Mapping[str, Any]) -> SourceSplit:
     if "features" in info:
         about = json.dumps({"info": {"features": info["features"]}}, allow_nan=False)
         table = table.replace_schema_metadata({"huggingface": about})
-    return read_table(table, path)
+    return read_table(table, path, split)
 
 
 def _table(source: pa.NativeFile) -> pa.Table:

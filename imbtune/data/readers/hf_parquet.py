@@ -13,10 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imbtune.data.file_walk import any_case, is_hidden
-from imbtune.data.readers.hf_tables import find_columns, read_table
+from imbtune.data.file_walk import any_case, files_below, is_hidden
+from imbtune.data.readers.hf_tables import find_columns, read_table, split_columns
 from imbtune.data.readers.source_data import SourceSplit, joined
-from imbtune.data.readers.split_names import quoted, split_of
+from imbtune.data.readers.split_names import TRAIN, quoted, split_of
 from imbtune.errors import DataError
 
 # Where the Hugging Face repositories of the known data sets keep their shards
@@ -50,6 +50,28 @@ def find_shards(root: Path) -> tuple[dict[str, list[Path]], list[Path]]:
                     f"{shards[0]} and {path} are two {match[1]} sets: move one of them away"
                 )
     return splits, others
+
+
+def _split_in(path: Path) -> str | None:
+    """The split that the name of a shard names."""
+    match = SHARD_NAME.fullmatch(path.stem)
+    return split_of(match[1]) if match else None
+
+
+def check_no_files_below(root: Path) -> None:
+    """DataError if there are files of splits in folders that are not read.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    read = {root / name for name in FOLDERS}
+    for path in files_below(root):
+        is_split = _split_in(path) or split_of(path.parent.name)
+        if path.suffix.lower() == ".parquet" and path.parent not in read and is_split:
+            raise DataError(
+                f"{path} would not be used, since it is neither in {root} nor in its data: move it "
+                f"to the files of the other splits, or away"
+            )
 
 
 def check_no_others(others: Iterable[Path]) -> None:
@@ -97,8 +119,10 @@ def _check_shards(shards: list[Path]) -> None:
 def _read_shard(path: Path) -> SourceSplit:
     """The encoded images of one shard and their labels."""
     try:
-        columns = list(find_columns(pq.read_schema(path), path))
-        return read_table(pq.read_table(path, columns=columns), path)
+        schema = pq.read_schema(path)
+        columns = [*find_columns(schema, path), *split_columns(schema)]
+        split = _split_in(path) or TRAIN
+        return read_table(pq.read_table(path, columns=columns), path, split)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from imbtune.data.readers.labels import Labels, labels_from_array, labels_from_positions
 from imbtune.data.readers.source_data import SourceSplit
+from imbtune.data.readers.split_names import SPLIT_COLUMNS, TRAIN, quoted, split_of
 from imbtune.errors import DataError
 
 # Names of columns, in any case; earlier ones take precedence
@@ -53,12 +54,29 @@ def find_columns(schema: pa.Schema, path: Path) -> tuple[str, str]:
     return image, label
 
 
-def read_table(table: pa.Table, path: Path) -> SourceSplit:
+def split_columns(schema: pa.Schema) -> list[str]:
+    """The columns of text whose names say that they hold the split of each image."""
+    names = [name for name in schema.names if name.strip().lower() in SPLIT_COLUMNS]
+    return [
+        name
+        for name in names
+        if schema.names.count(name) == 1 and _is_text(schema.field(name).type)
+    ]
+
+
+def read_table(table: pa.Table, path: Path, split: str = TRAIN) -> SourceSplit:
     """The images and labels of one file's table, which may have further columns.
 
+    Args:
+        table: the rows of the file.
+        path: the file.
+        split: the split that it is used for.
+
     Raises:
-        DataError: a column has the wrong type, a label is null, or there is no row.
+        DataError: a column has the wrong type, a label is null, there is no row, or a column says
+            that rows are in another split.
     """
+    _check_split(table, path, split)
     image, label = find_columns(table.schema, path)
     if not len(table):
         raise DataError(f"{path} has no rows: get it again")
@@ -67,6 +85,29 @@ def read_table(table: pa.Table, path: Path) -> SourceSplit:
     files = _image_bytes(table.column(image), f"column '{image}' of {path}")
     labels = _labels(table, label, path)
     return SourceSplit(files, False, (labels,), lambda i: f"{path}, row {i}")
+
+
+def _check_split(table: pa.Table, path: Path, split: str) -> None:
+    """DataError if a column of splits has another split than that of the file."""
+    for name in split_columns(table.schema):
+        values = [_decoded(value) for value in pc.unique(table.column(name)).to_pylist()]
+        others = [value for value in values if split_of(value) not in (None, split)]
+        if others:
+            raise DataError(
+                f"{path} is read as the {split} set, and its column '{name}' has {quoted(others)}: "
+                f"save a file for each split, or remove the column"
+            )
+
+
+def _decoded(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether values are strings or bytes, maybe in a dictionary."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or _holds_bytes(kind)
 
 
 def _image_bytes(column: pa.ChunkedArray, what: str) -> pa.LargeBinaryArray:

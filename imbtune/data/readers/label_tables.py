@@ -19,6 +19,7 @@ from imbtune.data.readers.image_index import ImageIndex, is_image
 from imbtune.data.readers.labels import labels_from_texts
 from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
 from imbtune.data.readers.split_names import (
+    SPLIT_COLUMNS,
     TEST,
     TRAIN,
     choose_splits,
@@ -38,7 +39,6 @@ LABEL_COLUMNS = (
     *("label", "labels", "class", "classname", "labelname", "category", "target", "classid"),
     *("labelid", "diagnosis", "dx", "y"),
 )
-SPLIT_COLUMNS = ("split", "subset", "set", "partition", "phase", "dataset")
 # Words in the names of folders that are numbered parts of a data set
 PART_WORDS = frozenset(
     ("part", "batch", "fold", "chunk", "shard", "folder", "images", "image", "imgs", "img", "data")

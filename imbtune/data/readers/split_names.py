@@ -22,6 +22,9 @@ SPELLINGS = {
 # Words beside the split's own; also joined to it, as in `trainset`
 OTHER_WORDS = "dataset|data|set|split|images|image|imgs|img|labels|label|annotations|metadata|seg"
 
+# Names of columns that hold the split of each image, in lower case
+SPLIT_COLUMNS = ("split", "subset", "set", "partition", "phase", "dataset")
+
 ItemT = TypeVar("ItemT")
 
 

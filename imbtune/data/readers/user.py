@@ -19,7 +19,13 @@ from imbtune.data.file_walk import any_case, files_in
 from imbtune.data.imbalance import SubsetSeed
 from imbtune.data.readers.folders import find_class_folders
 from imbtune.data.readers.hf_arrow import ARROW_FILES, find_saved_dataset, is_saved_dataset
-from imbtune.data.readers.hf_parquet import SHARDS, check_no_others, find_shards, read_shards
+from imbtune.data.readers.hf_parquet import (
+    SHARDS,
+    check_no_files_below,
+    check_no_others,
+    find_shards,
+    read_shards,
+)
 from imbtune.data.readers.label_tables import find_label_tables
 from imbtune.data.readers.npz import read_npz
 from imbtune.data.readers.source_data import SourceData
@@ -70,7 +76,7 @@ def folder(
     help="your Hugging Face data: --data has train-*.parquet, or is a folder of save_to_disk",
     defaults={"profile": "as_is"},
 )
-@from_files(*SHARDS, *ARROW_FILES)
+@from_files(*SHARDS, *ARROW_FILES, f"**/{any_case('*.parquet')}")
 def parquet(
     data_source: DataSource,
     *,
@@ -127,6 +133,10 @@ def _find_parquet(root: Path) -> SourceData:
             f"data.name to folder or npz"
         )
     check_no_others(others)
+    try:
+        check_no_files_below(root)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
 
     def describe(split: str) -> Path:
         return shards[split][0].parent / f"{split}*.parquet"

@@ -258,6 +258,31 @@ def test_broken_data_is_one_line(folder: Path, what: str) -> None:
         read("cifar10", folder)
 
 
+@pytest.mark.parametrize("name", ["split", "Subset", "partition"])
+def test_a_column_of_other_splits_is_refused(folder: Path, name: str) -> None:
+    def write(*splits: str) -> None:
+        values = list(splits) * (20 // len(splits))
+        write_columns(folder / TRAIN, {"img": CELLS, "label": LABELS, name: values})
+
+    write("train", "test")
+    with raises_one_line(folder / TRAIN, "training set", f"column '{name}' has 'test'", "each"):
+        read("parquet", folder)
+    write("Training", "batch 1")
+    assert same(read("parquet", folder).train, IMAGES)
+
+
+@pytest.mark.parametrize(
+    "other", ["sub/test.parquet", "test/0000.parquet", "data/more/val.parquet"]
+)
+def test_shards_in_folders_that_are_not_read_are_named(folder: Path, other: str) -> None:
+    write_split(folder / "runs", "metrics", TESTS)
+    assert same(read("parquet", folder).test, TESTS)
+    (folder / other).parent.mkdir(parents=True)
+    write_shard(folder / other, FILES, LABELS)
+    with raises_one_line(folder / other, "would not be used", "or away"):
+        read("parquet", folder)
+
+
 def test_row_is_counted_within_its_shard(tmp_path: Path) -> None:
     write_shard(tmp_path / "train-00000-of-00002.parquet", FILES, LABELS)
     write_shard(tmp_path / "train-00001-of-00002.parquet", swap(4, b""), LABELS)
