@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from imbtune.data.data_source import describe_size, memory_limit
 from imbtune.data.decoding import crop_to
 from imbtune.data.images import BLOCK, Array, Bytes, Images
 from imbtune.data.readers.labels import Labels, labels_from_array, match_labels
-from imbtune.data.readers.split_names import choose_splits, quoted, split_of
+from imbtune.data.readers.split_names import choose_splits, quoted, split_of, splits_within
 from imbtune.errors import DataError
 
 IMAGES = ("x", "images", "image", "imgs", "data", "pixels")
@@ -63,6 +64,7 @@ def read_npz(path: Path, size: int) -> tuple[list[Images], tuple[str, ...], tupl
         with np.load(path, allow_pickle=False) as arrays:
             train, test, notes = _choose(path, list(arrays))
             chosen = [train] + ([test] if test else [])
+            _check_others(path, arrays, {name for s in chosen for name in (s.images, s.labels)})
             found = [(arrays[str(s.images)], _flat(arrays[str(s.labels)])) for s in chosen]
     except (
         OSError,
@@ -119,6 +121,20 @@ def _choose(path: Path, names: list[str]) -> tuple[_Split, _Split | None, tuple[
     if others:
         notes += (f"{path} has arrays that are not used: {quoted(others, 5)}",)
     return train, test, notes
+
+
+def _check_others(path: Path, arrays: Mapping[str, Array], used: set[str | None]) -> None:
+    """DataError if an array of images has a name that is not that of a split."""
+    for name in arrays:
+        words = re.split(r"[\W_]+", name.casefold())
+        known = _meaning(name)[0] or name in used
+        is_named = any(word in IMAGES for word in words) or splits_within(name)
+        glued = re.search("train|test|val", name.casefold())  # as in `xtest`
+        if not known and (is_named or glued) and arrays[name].ndim in (3, 4):
+            raise DataError(
+                f"{path} has images in '{name}', whose name is not that of a split (train, test, "
+                f"val, …): rename the array, as in x_test, or save the file without it"
+            )
 
 
 def _meaning(name: str) -> tuple[str | None, bool]:

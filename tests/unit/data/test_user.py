@@ -274,10 +274,10 @@ def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
         for split in ("train", "val", "test")
         for kind in ("images", "labels")
     }
-    path = save(tmp_path, **arrays, notes=np.zeros(3), x_extra=RGB)
+    path = save(tmp_path, **arrays, notes=np.zeros(3), class_labels=np.zeros(3))
     val, others = read("npz", path).notes
     assert val.startswith(f"'val_images' of {path} is not used")
-    assert others == f"{path} has arrays that are not used: 'notes', 'x_extra'"
+    assert others == f"{path} has arrays that are not used: 'notes', 'class_labels'"
 
 
 def test_labels_are_matched_by_name_in_arrays(tmp_path: Path) -> None:
@@ -324,6 +324,10 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"x_test": RGB[:2, 0], "y_test": [0, 1]},
         ("'x_test' has images of the shape (1, 16, 16)", "save images of one shape"),
     ),
+    **{
+        name: ({name: RGB}, (f"has images in '{name}'", "rename the array, as in x_test"))
+        for name in ("x_holdout", "images_unseen", "x_test_2nd", "xtest", "testX", "X_trainval")
+    },
     "two arrays": ({"x_train": RGB}, ("'images' and 'x_train'", "keep one")),
     "no test labels": ({"X_test": RGB}, ("'X_test' without 'y_test'",)),
     "transparent": ({"images": RGB[:, [0, 0, 0, 0]]}, ("1 or 3 channels",)),
