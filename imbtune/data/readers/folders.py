@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from imbtune.data.file_walk import files_below, files_in, folders_in
-from imbtune.data.readers.image_index import is_image
+from imbtune.data.readers.image_index import identity, is_image
 from imbtune.data.readers.labels import Labels
 from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
 from imbtune.data.readers.split_names import (
@@ -51,6 +51,8 @@ def find_class_folders(root: Path) -> SourceData:
     passed_over = [path for _, paths in parts for path in paths]
     loose = [path for folder in (root, train, test) if folder for path in _images_in(folder)]
     found = [split for split, _ in parts]
+    if test:
+        _check_apart(*found)
     return SourceData(found[0], found[1] if test else None, notes + _notes(passed_over, loose))
 
 
@@ -71,6 +73,7 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
         )
     paths: list[Path] = []
     index: list[int] = []
+    seen: dict[Hashable, tuple[Path, int]] = {}
     passed_over: list[Path] = []
     others: dict[Path, Path] = {}
     for folder in folders:
@@ -80,8 +83,18 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
         files = sorted(files_below(folder, others), key=str)
         images = [path for path in files if is_image(path)]
         passed_over += [path for path in files if not is_image(path)]
-        paths += images
-        index += [k] * len(images)
+        images.sort(key=Path.is_symlink)  # an image rather than a link to it
+        once = []
+        for path in images:
+            first, label = seen.setdefault(identity(path), (path, k))
+            if label != k:
+                raise DataError(
+                    f"{first} and {path} are the same file, in two classes: remove one of the links"
+                )
+            if first == path:
+                once.append(path)
+        paths += sorted(once, key=str)
+        index += [k] * len(once)
     names = tuple(folder.name for folder in folders)
     labels = Labels(names, np.array(index, dtype=np.int64), str(root), folders=True)
     return files_on_disk(paths, labels), passed_over
@@ -152,6 +165,19 @@ def _check_not_empty(train: SourceSplit, passed_over: list[Path]) -> None:
         raise DataError(
             f"{folder} is a class without images{about}: add images, or move the folder away"
         )
+
+
+def _check_apart(train: SourceSplit, test: SourceSplit) -> None:
+    """DataError if a test image is a training image by a link."""
+    trained = {
+        identity(path): path for path in map(Path, map(train.where, range(len(train.files))))
+    }
+    for i in range(len(test.files)):
+        if other := trained.get(identity(Path(test.where(i)))):
+            raise DataError(
+                f"{test.where(i)} is the training image {other}: a test image must not be one, so "
+                f"replace the link"
+            )
 
 
 def _check_others(root: Path, others: list[Path]) -> None:

@@ -6,6 +6,7 @@ import os
 import posixpath
 import unicodedata
 from collections import defaultdict
+from collections.abc import Hashable
 from pathlib import Path, PurePosixPath
 
 from imbtune.data.decoding import ENDINGS
@@ -17,6 +18,15 @@ from imbtune.errors import DataError
 def is_image(path: Path) -> bool:
     """Whether the file has an ending of an image format."""
     return path.suffix.lower() in ENDINGS
+
+
+def identity(path: Path) -> Hashable:
+    """A key that all links to one file share; the path itself where there is no file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a null byte
+        return path
+    return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
 
 
 class ImageIndex:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from imbtune.data.file_walk import files_in, folders_in
-from imbtune.data.readers.image_index import ImageIndex, is_image
+from imbtune.data.readers.image_index import ImageIndex, identity, is_image
 from imbtune.data.readers.labels import labels_from_texts
 from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
 from imbtune.data.readers.split_names import (
@@ -96,7 +96,7 @@ def find_label_tables(root: Path) -> SourceData | None:
             )
     train, test, notes = _choose(root, tables)
     chosen = [train] + ([test] if test else [])
-    splits, seen = [], dict[Path, tuple[str, Table]]()
+    splits, seen = [], dict[Hashable, tuple[str, Table]]()
     for part, kind in zip(chosen, (TRAIN, TEST), strict=False):
         splits.append(_images(part, kind, index, seen))
     files = ", ".join(dict.fromkeys(str(part.path) for part in chosen))
@@ -188,7 +188,7 @@ def _choose(root: Path, tables: Mapping[str, Table]) -> tuple[Table, Table | Non
 
 
 def _images(
-    table: Table, kind: str, index: ImageIndex, seen: dict[Path, tuple[str, Table]]
+    table: Table, kind: str, index: ImageIndex, seen: dict[Hashable, tuple[str, Table]]
 ) -> SourceSplit:
     """The images of a table, in the order of its rows; a repeated row counts once.
 
@@ -211,8 +211,9 @@ def _images(
             )
         # a file that is not there is reported later, as an image that cannot be read
         path = index.find(row.name, folder, kind) or folder / row.name
-        if path in seen:
-            label, other = seen[path]
+        key = identity(path)  # a link to an image is the same image
+        if key in seen:
+            label, other = seen[key]
             if other is not table:
                 raise DataError(
                     f"{table.path}, line {row.line}: '{row.name}' is in the training and in the "
@@ -224,7 +225,7 @@ def _images(
                     f"'{row.label}': an image needs exactly one"
                 )
             continue
-        seen[path] = row.label, table
+        seen[key] = row.label, table
         paths.append(path)
         labels.append(row.label)
     return files_on_disk(paths, labels_from_texts(labels, str(table.path), numeric=True))

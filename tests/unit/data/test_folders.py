@@ -243,8 +243,36 @@ def test_links_never_count_an_image_twice(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "back").symlink_to(ape)
     (ape / "link.png").symlink_to(tmp_path / "elsewhere" / "0.png")
     dataset = read("folder", tmp_path / "data")
-    assert (np.array(sizes(dataset)).sum(0)).tolist() == [4 + 3 + 1, 4]
+    assert (np.array(sizes(dataset)).sum(0)).tolist() == [4 + 3, 4]
     assert len(list(files_below(tmp_path))) == 4 + 1 + 4 + 3
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_an_image_has_one_class_and_one_split(tmp_path: Path, hard: bool) -> None:
+    both(tmp_path, "train", "test")
+    ape = tmp_path / "train" / "ape" / "0.png"
+    same, other, test = (
+        tmp_path / name / "x.png" for name in ("train/ape/more", "train/bee", "test/ape")
+    )
+    same.parent.mkdir()
+    same.hardlink_to(ape) if hard else same.symlink_to(ape)
+    assert sizes(read("folder", tmp_path)) == ([3, 3], [3, 3])
+    test.hardlink_to(ape) if hard else test.symlink_to(ape)
+    with raises_one_line(test, "is the training image", ape):
+        read("folder", tmp_path)
+    test.rename(other)
+    with raises_one_line(ape, other, "same file, in two classes"):
+        read("folder", tmp_path)
+
+
+@pytest.mark.parametrize("inner", ["", "bee"])
+def test_a_test_set_that_links_to_the_training_set_is_refused(tmp_path: Path, inner: str) -> None:
+    both(tmp_path, "train")
+    if inner:
+        write_classes(tmp_path / "test", ape=2)
+    (tmp_path / "test" / inner).symlink_to(tmp_path / "train" / inner)
+    with raises_one_line(tmp_path / "test", "is the training image"):
+        read("folder", tmp_path)
 
 
 def test_a_class_may_be_a_link(tmp_path: Path) -> None:

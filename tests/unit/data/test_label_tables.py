@@ -211,6 +211,14 @@ def one(root: Path, text: str, name: str = "labels.csv") -> Path:
 
 
 ROWS = "".join(f"{i}.png,{word}\n" for i, word in EXPECTED.items())
+
+
+def link_to_an_image(root: Path) -> None:
+    """A row of its own for a link to an image."""
+    one(root, f"filename,label\n{ROWS}x.png,bee\n")
+    (root / "x.png").symlink_to("images/3.png")
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "columns": (
         lambda root: one(root, "a,b,c\n1,2,3\n"),
@@ -266,6 +274,10 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
             (root / "sample_submission.csv").write_text("filename,label\n1.png,x"),
         ),
         ("labels.csv is one of 2 CSV files", "rename it, or move it away"),
+    ),
+    "a link with another label": (
+        link_to_an_image,
+        ("line 14: 'x.png' has the labels 'ape' and 'bee'",),
     ),
     "in both splits": (
         lambda root: (
