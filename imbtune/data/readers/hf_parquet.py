@@ -69,8 +69,8 @@ def check_no_files_below(root: Path) -> None:
         is_split = _split_in(path) or split_of(path.parent.name)
         if path.suffix.lower() == ".parquet" and path.parent not in read and is_split:
             raise DataError(
-                f"{path} would not be used, since it is neither in {root} nor in its data: move it "
-                f"to the files of the other splits, or away"
+                f"{path} would not be used, since it is neither in {root} nor in "
+                f"{root / 'data'}: move it to the files of the other splits, or away"
             )
 
 
