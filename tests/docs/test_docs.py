@@ -287,6 +287,7 @@ def test_all_commands_of_the_readme_run_in_order(walked: Walked) -> None:
     assert (walked.folder / "runs/from-python/best.yaml").exists()
 
 
+@pytest.mark.slow
 def test_the_python_page_runs(walked: Walked) -> None:
     """All of its blocks, in order, in one process: a small search, and what follows it."""
     out = walked.printed(ROOT / "docs" / "python.md")["python"]
