@@ -16,9 +16,9 @@ from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins
 from imbtune.config.train_config import TrainConfig, active
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ConfigError, StudyError, unknown
-from imbtune.final_training.train_input import from_file
+from imbtune.final_training.train_input import from_study
 from imbtune.registry import Value
-from imbtune.spaces.presets import PRESETS
+from imbtune.spaces.presets import PRESETS, defines_method
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
 from imbtune.study.files import check_purpose, read_study
@@ -27,7 +27,6 @@ from imbtune.study.request import SEARCH, SearchRequest
 FILE = "comparison.yaml"
 ALL, NONE = "all", "none"  # values of --presets besides names
 WINNER_SUFFIX = "-winner"  # of the name of a winner's row
-METHOD = ("mix", "generate", "loss", "weights", "sampler", "after")  # slots that define a method
 
 
 @dataclass(frozen=True)
@@ -167,12 +166,6 @@ def _chosen(space: SearchSpace, presets: Sequence[str] | None) -> list[str]:
     return list(presets)
 
 
-def _contradiction(space: SearchSpace, parts: Mapping[str, Value]) -> str | None:
-    """The first slot for which `--set` chooses another part."""
-    pinned = space.pinned.items()
-    return next((key for key, value in pinned if parts.get(key, value) != value), None)
-
-
 def _preset_row(space: SearchSpace, name: str) -> Row:
     return Row(name, name, None, None, space.preset(name).flat())
 
@@ -185,16 +178,14 @@ def _winner_row(space: SearchSpace, path: str) -> tuple[Row, tuple[PluginModule,
     """
     request, _ = read_study(path)
     check_purpose(request, SEARCH)
-    best = join(request.path, "best.yaml")
-    if not Store(request.path).exists("best.yaml"):
-        raise StudyError(f"--study {path} has no winner yet, there is no {best}: finish the search")
-    given = from_file(best, {})
+    given = from_study(request.path, {})
     own = given.config.flat()
-    if key := _contradiction(space, {slot: own[slot] for slot in METHOD}):
-        raise ConfigError(
-            f"--set {key}={space.pinned[key]} contradicts the winner of {path}, which has "
-            f"{key}={own[key]}: leave one out"
-        )
+    for key, value in space.pinned.items():
+        if defines_method(key) and own.get(key, value) != value:
+            raise ConfigError(
+                f"--set {key}={value} contradicts the winner of {path}, which has "
+                f"{key}={own[key]}: leave one out"
+            )
     config = TrainConfig.from_settings(active({**own, **space.pinned}))
     _check_same_data(config, space, path)
     winner = given.provenance.get("winner")

@@ -33,11 +33,10 @@ from imbtune.study.lock import study_lock
 from imbtune.study.request import COMPARISON, TEST, SearchRequest
 from imbtune.training.model import check_model_fits
 from imbtune.training.plugin_checks import check_plugins
-from imbtune.tuning.cluster.connection import connected
-from imbtune.tuning.forecast.gpu_share import settle_share
+from imbtune.tuning.connected_session import connected_session
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.ray_tune import ListSearcher, TrialCallback, run_trials
-from imbtune.tuning.session import Session, check_machines, find_resources, new_store
+from imbtune.tuning.session import Session, check_machines, new_store
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a run; one epoch where that takes longer
 
@@ -64,9 +63,8 @@ def run_comparison(
     request = replace(request, rungs=TEST, trials=len(comparison.runs))
     store = new_store(request)
     splits = _check(request, comparison)
-    with connected(request.address):
-        request = settle_share(request, splits, log)
-        session = Session(request, store, splits, find_resources(request, log), log)
+    with connected_session(request, store, splits, log) as session:
+        request = session.request
         store.create()
         with study_lock(store):
             check_no_study(store, request)
@@ -101,10 +99,8 @@ def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> Compar
             return result
         splits = _check(request, comparison)
         check_same_data(content, splits)
-        with connected(request.address):
-            request = settle_share(request, splits, log)
-            resources = find_resources(request, log)
-            return _compare(Session(request, store, splits, resources, log), comparison)
+        with connected_session(request, store, splits, log) as session:
+            return _compare(session, comparison)
 
 
 def _check(request: SearchRequest, comparison: Comparison) -> Splits:

@@ -12,19 +12,17 @@ from imbtune.config.slots import check_knob
 from imbtune.config.train_config import TrainConfig, active, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.errors import ConfigError
-from imbtune.spaces.presets import find_preset
+from imbtune.spaces.presets import METHOD_SLOTS
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store, join
 from imbtune.study.files import FILE, read_study
-from imbtune.study.records import COMPLETE
-from imbtune.study.request import SEARCH
 from imbtune.study.view import Study, Trial
 
 Settings = Mapping[str, Any]
 
 ERM = "erm"  # the preset of plain cross-entropy
-METHOD = find_preset(ERM).settings.keys() | {"optimizer", "schedule"}  # slots of a method
+OWN = {*METHOD_SLOTS, "optimizer", "schedule"}  # slots in which a baseline keeps its own settings
 SAME = ("data", "epochs", "seed")  # of a baseline as of the winner
 
 
@@ -78,16 +76,7 @@ def from_study(study: str, settings: Settings) -> TrainInput:
         ConfigError: the study has none.
     """
     if not Store(study).exists("best.yaml"):
-        purpose = Study(study).info.get("purpose", SEARCH)
-        why = f"it is a {purpose}"
-        if purpose == SEARCH:
-            finished = (Study(study).trials["state"] == COMPLETE).any()
-            why = (
-                "its search has not ended, or no trial is better than a model that predicts one "
-                "class only"
-                if finished
-                else "no trial has finished yet"
-            )
+        why = Study(study).why_no_best()
         raise ConfigError(f"{study} has no best.yaml, because {why}: give a study with a winner")
     return from_file(join(study, "best.yaml"), settings)
 
@@ -190,7 +179,7 @@ def baselines_of(given: TrainInput, settings: Settings) -> dict[str, TrainInput]
         )
     space = read_study(given.study)[0].space
     best = (Study(given.study).best_provenance() or {}).get("best_preset")
-    own = {key: v for key, v in settings.items() if key.partition(".")[0] not in METHOD}
+    own = {key: v for key, v in settings.items() if key.partition(".")[0] not in OWN}
     own |= {k: v for k, v in given.config.flat().items() if k.partition(".")[0] in SAME}
     found = {}
     for name in dict.fromkeys([*([best["preset"]] if best else []), ERM]):

@@ -3,7 +3,7 @@
     about: Long-tailed CIFAR-10
     imports: [my_losses]                      # modules with your plugins
     data: {name: cifar10, profile: exp, ratio: 100}
-    train: {model: resnet32, epochs: 200}     # fixed settings; presets use them for searched knobs
+    train: {model: resnet32, epochs: 200}     # fixed; presets take them, but for their method
     objective: balanced_accuracy
     rungs: {eta: 3, count: 3}
     late_variants: 4                          # trials per trunk, with different cool-down settings

@@ -226,6 +226,18 @@ class Study:
             rungs=dict(zip(row["rung_budgets"], row["rung_scores"], strict=True)),
         )
 
+    def why_no_best(self) -> str:
+        """Why the study has no `best.yaml`, in words that follow "because"."""
+        purpose = self.info.get("purpose", "search")
+        if purpose != "search":
+            return f"it is a {purpose}"
+        if not (self.trials["state"] == COMPLETE).any():
+            return "no trial has finished yet"
+        return (
+            "its search has not ended, or no trial is better than a model that predicts one class "
+            "only"
+        )
+
     def best_provenance(self) -> dict[str, Any] | None:
         """What best.yaml says of its trial and of the finals; None without them.
 

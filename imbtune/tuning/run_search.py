@@ -45,8 +45,8 @@ from imbtune.study.tables.wandb import WandbSink
 from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.calibration.follow import check_calibration
-from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.common_failure import CommonFailure
+from imbtune.tuning.connected_session import connected_session
 from imbtune.tuning.finals import (
     FinalsWriter,
     final_runs,
@@ -54,11 +54,10 @@ from imbtune.tuning.finals import (
     fresh_seeds,
     known_finals,
 )
-from imbtune.tuning.forecast.gpu_share import settle_share
 from imbtune.tuning.messages import TrialSpec
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.ray_tune import ListSearcher, run_trials
-from imbtune.tuning.session import Session, check_request, find_resources, headline, new_store
+from imbtune.tuning.session import Session, check_request, headline, new_store
 from imbtune.tuning.study_writer import StudyWriter
 
 
@@ -73,16 +72,15 @@ def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
     store = new_store(request)
     splits = check_request(request)
     check_calibration(request, splits, log)
-    with connected(request.address):
-        request = settle_share(request, splits, log)
-        resources = find_resources(request, log)
+    with connected_session(request, store, splits, log, started) as session:
+        request, resources = session.request, session.resources
         store.create()
         with open_journal(store, request.name) as journal:
             write_study(store, request, splits, vars(resources))
             log(headline(request, splits, resources))
             for note in splits.notes:
                 log(note)
-            return _search(Session(request, store, splits, resources, log, started), journal)
+            return _search(session, journal)
 
 
 def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutcome:
@@ -123,11 +121,8 @@ def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutc
             log(f"All {request.trials} trials and the finals of {request.path} are complete.")
             restore_tables(store, knob_types(request.space), records, request)
             return _outcome(request, store, splits, started, records, finals)
-        with connected(request.address):
-            request = settle_share(request, splits, log)
-            resources = find_resources(request, log)
-            log(headline(request, splits, resources))
-            session = Session(request, store, splits, resources, log, started)
+        with connected_session(request, store, splits, log, started) as session:
+            log(headline(session.request, splits, session.resources))
             return _search(session, journal)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import optuna
 
@@ -51,7 +50,7 @@ class Session:
     splits: Splits
     resources: Resources
     log: Log
-    started: float = field(default_factory=time.monotonic)
+    started: float
 
     def worker_settings(self, rungs: str, with_checkpoints: bool) -> WorkerSettings:
         """The settings of the workers.

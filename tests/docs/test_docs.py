@@ -300,6 +300,7 @@ def test_the_python_page_runs(walked: Walked) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_example_of_own_parts_runs(walked: Walked) -> None:
     """Its file and space, its commands in order, and its model in a fresh process."""
     printed = walked.printed(OWN_PARTS)

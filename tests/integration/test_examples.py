@@ -77,6 +77,7 @@ def test_the_outputs_that_are_committed_are_whole_and_name_no_machine() -> None:
     assert NOTEBOOK.stat().st_size < 200_000
 
 
+@pytest.mark.slow
 def test_the_script(tmp_path: Path) -> None:
     """Its functions with a search that takes moments: 10 trials of 2 epochs."""
     code = f"""

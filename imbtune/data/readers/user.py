@@ -203,10 +203,10 @@ def _check_counts(train: Images, classes: tuple[str, ...], place: str, has_test:
     name, count = next(iter(few.items()))
     others = f", and so do {len(few) - 1:,} other classes" if len(few) > 1 else ""
     uses = "training and validation" if has_test else "training, validation and test"
-    mend = "add images" if has_test else "add images, add a test set"
+    more = "add images" if has_test else "add images, add a test set"
     raise DataError(
         f"class '{name}' has {count} image{'s' * (count != 1)} in {place}, but needs {needed}, "
-        f"one each for {uses}{others}: {mend}, or leave the class out"
+        f"one each for {uses}{others}: {more}, or leave the class out"
     )
 
 

@@ -24,13 +24,12 @@ from imbtune.study.request import CALIBRATION, EVERY, SearchRequest
 from imbtune.study.tables.schema import SCORES
 from imbtune.tuning.calibration.follow import FILE, basis_of, read_calibration
 from imbtune.tuning.calibration.rung_quality import Calibration, Score, calibrate, mean_costs
-from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.common_failure import CommonFailure
-from imbtune.tuning.forecast.gpu_share import settle_share
+from imbtune.tuning.connected_session import connected_session
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.ray_tune import ListSearcher, TrialCallback, run_trials
 from imbtune.tuning.samplers import make_sampler
-from imbtune.tuning.session import Session, check_request, find_resources, headline, new_store
+from imbtune.tuning.session import Session, check_request, headline, new_store
 
 SCORES_FOLDER = "scores"
 # Trials without a failed run that a calibration needs: at least 6, and at least this share of all
@@ -72,9 +71,8 @@ def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
     store = new_store(request)
     _check_rungs(request)
     splits = check_request(request)
-    with connected(request.address):
-        request = settle_share(request, splits, log)
-        session = Session(request, store, splits, find_resources(request, log), log)
+    with connected_session(request, store, splits, log) as session:
+        request = session.request
         store.create()
         with study_lock(store):
             write_study(store, request, splits, vars(session.resources))
@@ -102,10 +100,8 @@ def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> Calib
             return _outcome(request, store, read_calibration(path, request))
         splits = check_request(request)
         check_same_data(content, splits)
-        with connected(request.address):
-            request = settle_share(request, splits, log)
-            resources = find_resources(request, log)
-            return _calibrate(Session(request, store, splits, resources, log))
+        with connected_session(request, store, splits, log) as session:
+            return _calibrate(session)
 
 
 def _calibrate(session: Session) -> CalibrationOutcome:

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from contenders import ALL
 from recorded_table import write_table
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     write_table(tmp_path)
     options = f"--recorded {tmp_path} --replays 2 --workers 1 8 --jobs 1 --figure {tmp_path}/f.png"

@@ -214,6 +214,7 @@ def test_a_node_that_dies_costs_its_trial_only(cluster: Cluster, tmp_path: Path)
     assert trials["node"].nunique() == 4
 
 
+@pytest.mark.slow
 def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_path: Path) -> None:
     """Eight trials may run; one GPU takes four, side by side until the search is interrupted."""
     args = (

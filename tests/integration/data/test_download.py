@@ -86,11 +86,11 @@ def test_server_that_fails(site: Site, cache: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("reply", [cut, changed])
-def test_broken_download_has_a_mend_of_its_own(site: Site, cache: Path, reply: Reply) -> None:
+def test_broken_download_has_a_fix_of_its_own(site: Site, cache: Path, reply: Reply) -> None:
     site.reply = reply
     with raises_one_line("download of cifar10", cache, "broken", "delete", "--data") as caught:
         read("cifar10")
-    assert "parquet" not in str(caught.value)  # the mend of a wrong --data folder
+    assert "parquet" not in str(caught.value)  # the fix of a wrong --data folder
     site.reply = whole
     assert same(read("cifar10").train, TRAIN)
 

@@ -75,6 +75,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study
 
 
+@pytest.mark.slow  # packs are experimental and off
 def test_a_worker_that_dies_fails_its_trials_alone(study: Path) -> None:
     trials = read(study, "trials").sort_values("trial").reset_index()
     assert trials["trial"].tolist() == list(range(7))
@@ -85,6 +86,7 @@ def test_a_worker_that_dies_fails_its_trials_alone(study: Path) -> None:
     assert yaml.safe_load((study / "study.yaml").read_text())["request"]["pack"] is True
 
 
+@pytest.mark.slow
 def test_packed_trials_score_as_they_do_alone(study: Path) -> None:
     """Every epoch and rung, to the last bit, on the pack's threads: one for each of its trials."""
     trials = read(study, "trials")

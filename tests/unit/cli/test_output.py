@@ -37,8 +37,15 @@ def test_a_reader_that_has_gone(pipe: tuple[int, TextIO]) -> None:
 
 
 def test_a_full_disk() -> None:
-    with Path("/dev/full").open("w") as stream:
-        print("lost", file=lenient(stream, stream.fileno()), flush=True)
+    """What an ordinary stream raises on it, a lenient one takes."""
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        with pytest.raises(OSError, match="No space left"):
+            full.write(b"lost")
+        stream = io.TextIOWrapper(full, encoding="utf-8")
+        output = lenient(stream, full.fileno())
+        assert output.write("lost") == 4
+        output.flush()
+        assert output.write("and more") == 8
 
 
 def test_a_full_pipe_that_does_not_block_is_waited_for(pipe: tuple[int, TextIO]) -> None:
@@ -59,8 +66,10 @@ def test_a_full_pipe_that_does_not_block_is_waited_for(pipe: tuple[int, TextIO])
 
 
 def test_a_command_started_without_the_descriptor() -> None:
+    """Its output goes nowhere, and takes every character."""
     with lenient(None, 1) as output:
-        print(LINE, file=output, flush=True)
+        assert output.name == os.devnull
+        assert output.write(LINE) == len(LINE)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_a_winner_for_other_images_is_refused(study: str) -> None:
 
 def test_a_study_without_a_winner_is_refused(tmp_path: Path) -> None:
     make_study(str(tmp_path / "young"), best=False)
-    with pytest.raises(StudyError, match="has no winner yet"):
+    with pytest.raises(ConfigError, match=r"young has no best\.yaml, because its search has not"):
         compare(TINY, None, [str(tmp_path / "young")])
 
 

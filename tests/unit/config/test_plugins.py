@@ -257,7 +257,7 @@ WRONG_FILES = [
 
 
 @pytest.mark.parametrize(("source", "line"), WRONG_FILES, ids=lambda value: str(value)[:50])
-def test_a_file_that_fails_is_one_line_and_can_be_mended(
+def test_a_file_that_fails_is_one_line_and_can_be_repaired(
     source: str, line: str, tmp_path: Path
 ) -> None:
     before = registered()

@@ -107,7 +107,7 @@ def test_a_product_of_mixing_parts_has_the_knobs_of_all_three() -> None:
         ({"precision": "fp8"}, "unknown value for precision 'fp8'"),
     ],
 )
-def test_what_cannot_be_is_one_line_with_the_mend(wrong: dict[str, Any], line: str) -> None:
+def test_what_cannot_be_is_one_line_with_the_fix(wrong: dict[str, Any], line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_settings(wrong)
     assert str(caught.value).startswith(line)

@@ -174,13 +174,13 @@ def test_large_head_is_refused_with_a_head_that_works() -> None:
     available = np.array([40, 50, 30])
     with raises_one_line("class '0' has 40 images", "41", "data.head") as caught:
         profile_counts(Imbalance("exp", ratio=4, head=41), available)
-    mend = re.search(r"data\.head to at most (\d+)", str(caught.value))
-    assert mend
-    assert profile_counts(Imbalance("exp", 4, int(mend[1])), available)[0] == int(mend[1])
+    fix = re.search(r"data\.head to at most (\d+)", str(caught.value))
+    assert fix
+    assert profile_counts(Imbalance("exp", 4, int(fix[1])), available)[0] == int(fix[1])
 
 
 @pytest.mark.parametrize(
-    ("knob", "value", "mend"),
+    ("knob", "value", "fix"),
     [
         ("data.ratio", 0.5, "at least 1"),
         ("data.ratio", float("nan"), "at least 1"),
@@ -195,6 +195,6 @@ def test_large_head_is_refused_with_a_head_that_works() -> None:
         ("data.augment", "strong", "none, shift, shift_flip, standard"),
     ],
 )
-def test_values_that_cannot_be(knob: str, value: object, mend: str) -> None:
-    with raises_one_line(knob, value, mend, kind=ConfigError):
+def test_values_that_cannot_be(knob: str, value: object, fix: str) -> None:
+    with raises_one_line(knob, value, fix, kind=ConfigError):
         TrainConfig.from_settings({knob: value})

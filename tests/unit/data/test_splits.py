@@ -172,8 +172,8 @@ def test_validation_that_eats_a_class_is_refused_with_a_size_that_works() -> Non
         for size in (12, 30, 1000):
             with raises_one_line(f"data.val_per_class={size}", "class 'class") as caught:
                 splits(dataset, dataclasses.replace(imbalance, val_per_class=size))
-            mend = re.search(r"use at most (\d+)", str(caught.value))
-            assert mend and int(mend[1]) == 11
+            fix = re.search(r"use at most (\d+)", str(caught.value))
+            assert fix and int(fix[1]) == 11
         assert splits(dataset, dataclasses.replace(imbalance, val_per_class=11)).counts().min() >= 1
 
 

@@ -199,7 +199,7 @@ def test_parquet_without_names_has_numbers(tmp_path: Path) -> None:
         read("parquet", tmp_path)
 
 
-def test_sizes_that_differ_name_two_and_the_mend(tmp_path: Path) -> None:
+def test_sizes_that_differ_name_two_and_the_fix(tmp_path: Path) -> None:
     files = [*encode_all(TRAIN), encode(TRAIN.array()[0][:, :, :9])]
     write_shard(tmp_path / "train.parquet", files, [*TRAIN.labels.tolist(), 0])
     with raises_one_line("train.parquet, row 13 is 9×16", "others are 16×16", "data.size=16"):

@@ -148,7 +148,7 @@ def test_settle_ends_what_was_decided_and_no_more(study: optuna.Study) -> None:
 # ---- the file ----------------------------------------------------------------------------------
 
 
-def test_half_a_line_and_a_stale_lock_are_mended(tmp_path: Path) -> None:
+def test_half_a_line_and_a_stale_lock_are_repaired(tmp_path: Path) -> None:
     store, file = Store(str(tmp_path)), tmp_path / FILE
     with open_journal(store, "s") as journal:
         ScriptedSearch(journal.study, tiny_space(), 4).run()
@@ -158,7 +158,7 @@ def test_half_a_line_and_a_stale_lock_are_mended(tmp_path: Path) -> None:
     assert JournalFileSymlinkLock(str(file)).acquire()
     assert list(tmp_path.glob(f"{FILE}.lock*"))
     assert [told(trial) for trial in read_trials(store, "s")] == before
-    assert file.read_bytes() != whole  # to read is not to mend
+    assert file.read_bytes() != whole  # to read is not to fix
     with open_journal(store, "s") as journal:
         assert [told(trial) for trial in journal.study.trials] == before
         assert not list(tmp_path.glob(f"{FILE}.lock*"))

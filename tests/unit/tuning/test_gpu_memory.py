@@ -41,7 +41,7 @@ def test_a_trial_on_a_cpu_or_on_whole_gpus_has_no_limit(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("gpus", [1 / n for n in range(2, 33)])
-def test_the_mend_for_a_full_share_is_the_next_larger_share(gpus: float) -> None:
+def test_the_fix_for_a_full_share_is_the_next_larger_share(gpus: float) -> None:
     with pytest.raises(ConfigError, match="out of memory") as caught, explain_out_of_memory(gpus):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
     said = str(caught.value).partition("--gpus-per-trial ")[2]

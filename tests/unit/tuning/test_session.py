@@ -12,7 +12,7 @@ from imbtune.errors import StudyError
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.request import SearchRequest
-from imbtune.tuning import run_search
+from imbtune.tuning import connected_session, run_search
 from imbtune.tuning.calibration import run_calibration
 from imbtune.tuning.cluster.resources import Resources
 from imbtune.tuning.run_search import resume_search
@@ -43,9 +43,9 @@ def test_a_study_that_came_while_a_search_began_stays(
         return request
 
     module = run_search if begin == "run_search" else run_calibration
-    monkeypatch.setattr(module, "connected", lambda _: nullcontext())
-    monkeypatch.setattr(module, "settle_share", other_search)
-    monkeypatch.setattr(module, "find_resources", lambda *_: Resources(1, 0.0, 1))
+    monkeypatch.setattr(connected_session, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(connected_session, "settle_share", other_search)
+    monkeypatch.setattr(connected_session, "find_resources", lambda *_: Resources(1, 0.0, 1))
     with pytest.raises(StudyError, match="exists already: give another name, such as --name cut-2"):
         getattr(module, begin)(request, print)
     assert store.read("study.yaml") == b"another"

@@ -1,0 +1,34 @@
+"""Connects to Ray, and settles what each trial gets of the machine or cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from imbtune.data.splits import Splits
+from imbtune.progress import Log
+from imbtune.storage import Store
+from imbtune.study.request import SearchRequest
+from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.forecast.gpu_share import settle_share
+from imbtune.tuning.session import Session, find_resources
+
+
+@contextmanager
+def connected_session(
+    request: SearchRequest, store: Store, splits: Splits, log: Log, started: float | None = None
+) -> Iterator[Session]:
+    """Connect to Ray, or start it; settle the trials' share of the machine; disconnect on exit.
+
+    Args:
+        started: when the command began, in seconds of the monotonic clock; None for now.
+
+    Raises:
+        ImbtuneError: no cluster at the address, or resources that it does not have.
+    """
+    started = time.monotonic() if started is None else started
+    with connected(request.address):
+        request = settle_share(request, splits, log)
+        resources = find_resources(request, log)
+        yield Session(request, store, splits, resources, log, started)
