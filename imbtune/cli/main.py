@@ -166,7 +166,7 @@ def plan(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
-    """Forecast a search: its time, GPU hours, price, and how many trials reach each rung."""
+    """Forecast a search: time, GPU hours, price. Also how many trials reach each rung."""
     from imbtune.cli.plan import plan_command
 
     plan_command(**ctx.params)
@@ -196,7 +196,7 @@ def resume(
     ] = None,
     finals: MoreFinalsOption = None,
 ) -> None:
-    """Resume a search, a calibration or a comparison that was interrupted or killed."""
+    """Resume an interrupted or killed study. A search, a calibration or a comparison."""
     from imbtune.cli.search import resume_command
 
     resume_command(**ctx.params)
@@ -229,7 +229,7 @@ def calibrate(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
-    """Measure how well each rung predicts the finished model, for search --rungs auto."""
+    """Measure how well rungs predict finished models. For search --rungs auto."""
     from imbtune.cli.calibrate import calibrate_command
 
     calibrate_command(**ctx.params)
@@ -274,7 +274,7 @@ def train(
     settings: SetOption = None,
     baselines: BaselinesOption = False,
 ) -> None:
-    """Train a configuration on all training data, and test each model once, at the end."""
+    """Train a configuration, and test it once per seed. Trains on all training data."""
     if trial:
         from imbtune.cli.train import repeat_command
 
@@ -329,7 +329,7 @@ def compare(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
 ) -> None:
-    """Compare presets and studies' winners on the test set: mean ± deviation, ranks, tests."""
+    """Compare presets and winners on the test set. Mean ± deviation over seeds, ranks, tests."""
     from imbtune.cli.compare import compare_command
 
     compare_command(**ctx.params)
@@ -343,7 +343,7 @@ def show(
         typer.Option(help="A space; the plugins that it imports are listed too."),
     ] = None,
 ) -> None:
-    """List spaces, datasets, methods, knobs, presets or objectives, with ranges and papers."""
+    """List spaces, methods, knobs, presets and more. With ranges, defaults and papers."""
     from imbtune.cli.show import show_command
 
     show_command(topic.value, space)

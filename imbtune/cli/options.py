@@ -11,8 +11,9 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        help="Folder of the data set (in its own layout or as Hugging Face Parquet), or a .npz "
-        "file. Default: $IMBTUNE_DATA; if that is not set, the data set is downloaded.",
+        help="Folder of the data set (its makers' layout, a folder per class, images with a CSV, "
+        "Hugging Face Parquet or a saved data set), or a .npz file. Default: $IMBTUNE_DATA; if "
+        "that is not set, the data set is downloaded.",
         show_default=False,
     ),
 ]

@@ -106,7 +106,7 @@ class Rungs:
         return sorted({max(1, round(epochs / self.eta**k)) for k in range(self.count)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchSpace:
     """A validated search space.
 
@@ -135,6 +135,11 @@ class SearchSpace:
     imports: tuple[PluginModule, ...] = ()
     late_variants: int = 1
     source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        pinned = f", set: {dict(self.pinned)}" if self.pinned else ""
+        knobs = f"{len(self.knobs)} searched knob{'s' * (len(self.knobs) != 1)}"
+        return f"SearchSpace({self.name!r}): {knobs}{pinned}"
 
     def suggest(
         self, trial: Suggests, seed: int, details: Mapping[str, Value] | None = None

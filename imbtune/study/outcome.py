@@ -10,7 +10,7 @@ from imbtune.study.records import FinalRecord, TrialRecord
 from imbtune.study.request import SearchRequest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchOutcome:
     """How a search ended.
 
@@ -43,3 +43,9 @@ class SearchOutcome:
     dropped: Sequence[int] = ()
     interrupted: bool = False
     chance: float = 0.0
+
+    def __repr__(self) -> str:
+        winner = "no winner" if self.winner is None else f"winner: trial {self.winner.number}"
+        end = ", interrupted" if self.interrupted else ""
+        trials = f"{len(self.records)} of {self.request.trials} trials"
+        return f"SearchOutcome({self.path!r}): {trials}, {winner}{end}"

@@ -22,7 +22,11 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
 from imbtune.search_options import search_request
 from imbtune.spaces.space_file import load_space, parse_space
+from imbtune.study.request import SearchRequest
 from imbtune.study.view import PLAIN_SETTINGS, Study
+from imbtune.tuning.cluster.resources import Resources
+from imbtune.tuning.forecast.forecast import Plan
+from imbtune.tuning.forecast.trial_speed import Fleet
 
 HEAVY = ("torch", "ray", "optuna", "pandas", "numpy", "pyarrow", "yaml", "scipy", "sklearn")
 LIGHT_MODULES = 100  # Python itself has about 60 when it starts
@@ -591,3 +595,21 @@ def test_a_folder_that_is_there_is_not_overwritten(trained_study: Study) -> None
     train(trained_study, settings=SMALL)
     with raises_one_line("runs/tiny/best exists already", kind=StudyError):
         train(trained_study, settings=SMALL)
+
+
+def test_what_a_notebook_shows_is_one_short_line() -> None:
+    """Of each result and of a space: its name, how far it is, and what came out."""
+    space = imbtune.space("mine", data={"name": "digits"}, knobs={"mix": ["none", "mixup"]})
+    pinned = space.pin({"epochs": 9})
+    assert repr(pinned) == "SearchSpace('mine'): 1 searched knob, set: {'epochs': 9}"
+    request = SearchRequest(space, 12, "mine")
+    outcome = imbtune.SearchOutcome(request, "runs/mine", [], None, None, 1.5, interrupted=True)
+    assert repr(outcome) == "SearchOutcome('runs/mine'): 0 of 12 trials, no winner, interrupted"
+    calibrated = imbtune.CalibrationOutcome(request, "runs/mine", 3, 24, None)
+    assert repr(calibrated) == "CalibrationOutcome('runs/mine'): 3 of 24 runs, no result yet"
+    cost = Plan({3: 12, 9: 4}, 7200.0, 600.0, 9000.0, 6, 0.5)
+    fleet = Fleet(0, 4, Resources(1, 0.0, 4))
+    forecast = imbtune.Forecast(request, fleet, None, cost)  # type: ignore[arg-type]
+    assert repr(forecast) == (
+        "Forecast('mine', 12 trials): 2 h, 8 CPU hours; trials per rung: 12 at 3, 4 at 9 epochs"
+    )

@@ -38,7 +38,7 @@ MIN_TRIALS, MIN_SHARE = 6, 0.75
 Key = tuple[int, int]  # a run: its trial, and 0 or 1 for the first or second seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CalibrationOutcome:
     """How a calibration ended.
 
@@ -55,6 +55,10 @@ class CalibrationOutcome:
     done: int
     runs: int
     found: Calibration | None
+
+    def __repr__(self) -> str:
+        rungs = "no result yet" if self.found is None else f"rungs: {self.found.advice.rungs}"
+        return f"CalibrationOutcome({self.path!r}): {self.done} of {self.runs} runs, {rungs}"
 
 
 def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:

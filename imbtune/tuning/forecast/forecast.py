@@ -64,7 +64,7 @@ class Plan:
     share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast:
     """The forecast of a search.
 
@@ -84,6 +84,14 @@ class Forecast:
     def machine_hours(self) -> float:
         """GPU hours, or CPU hours without GPUs: all of them, from the first trial to the end."""
         return self.plan.seconds / 3600 * self.fleet.units
+
+    def __repr__(self) -> str:
+        rungs = ", ".join(f"{n} at {budget}" for budget, n in self.plan.reached.items())
+        hours = f"{self.machine_hours:.3g} {'GPU' if self.fleet.gpus else 'CPU'} hours"
+        return (
+            f"Forecast({self.request.space.name!r}, {self.request.trials} trials): "
+            f"{self.plan.seconds / 3600:.3g} h, {hours}; trials per rung: {rungs} epochs"
+        )
 
 
 def forecast_search(
