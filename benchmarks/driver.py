@@ -23,7 +23,6 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from ray import tune
-from ray.tune import Callback
 from spread import Results, Row, print_results, quartiles
 
 from imbtune.data.splits import Images, Preprocessing, Splits
@@ -33,10 +32,11 @@ from imbtune.storage import Store
 from imbtune.study.journal import open_journal
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.tuning import optuna_searcher as searching
-from imbtune.tuning import ray_tune as tune_run
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.cluster.resources import Resources
+from imbtune.tuning.execution import run_trials as tune_run
+from imbtune.tuning.execution.events import FailureLimits
 from imbtune.tuning.forecast.simulate import Event, Step, simulate
 from imbtune.tuning.messages import (
     SCORE,
@@ -197,7 +197,7 @@ def search(trials: int, sampler: str, run: Callable[..., None]) -> Results:
             searcher = OptunaSearcher(journal.study, space, trials, SEED, budgets[-1], sampler)
             scheduler = RungScheduler(budgets, space.rungs.eta, seed=SEED)
             recorder = StudyWriter(
-                journal, store, space, SEED, trials, 0, scheduler.never_pruned, meter.ended
+                journal, store, space, SEED, trials, 0, scheduler.never_pruned, meter.ended, {}
             )
             recorder.sinks.append(ParquetSink(store, knob_types(space)))
             run(space, searcher, scheduler, recorder, trials)
@@ -219,7 +219,7 @@ def simulated(
         for i in range(trials):
             config = searcher.suggest(f"t{i}")
             running[i] = SimpleNamespace(trial_id=f"t{i}", config=config)
-            recorder.on_trial_start(0, [], running[i])
+            recorder.started(TrialSpec.from_tune(config))
             yield config
 
     def steps(config: TuneDict) -> list[Step]:
@@ -232,14 +232,15 @@ def simulated(
             del running[event.trial]
 
 
-def _tell(event: Event, trial: Any, searcher: OptunaSearcher, recorder: Callback) -> None:
+def _tell(event: Event, trial: Any, searcher: OptunaSearcher, recorder: StudyWriter) -> None:
+    spec = TrialSpec.from_tune(trial.config)
     if not event.ended:
         searcher.on_trial_result(trial.trial_id, event.result)
-    recorder.on_trial_result(0, [], trial, event.result)
+    recorder.reported(spec, TrialReport.from_tune(event.result))
     if event.ended:
         searcher.on_trial_complete(trial.trial_id, event.result)
-        recorder.on_trial_complete(0, [], trial)
-    recorder.on_step_end(0, [])
+        recorder.completed(spec)
+    recorder.stepped()
 
 
 def tuned(
@@ -257,7 +258,9 @@ def tuned(
     )
     with connected(None), patch.object(tune_run, "TrialActor", InstantActor):
         at_once = Resources(1, 0, ACTORS)
-        tune_run.run_trials(splits, worker_settings, at_once, searcher, trials, recorder, scheduler)
+        tune_run.run_trials(
+            splits, worker_settings, at_once, searcher, trials, recorder, FailureLimits(), scheduler
+        )
 
 
 # ---- results -------------------------------------------------------------------------------------

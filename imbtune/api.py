@@ -63,6 +63,8 @@ def search(
     wandb_project: str | None = None,
     wandb_entity: str | None = None,
     wandb_tags: str | Sequence[str] | None = None,
+    max_failures: int = 3,
+    trial_timeout: float | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     log: Log | None = print_line,
@@ -95,6 +97,10 @@ def search(
             preset; None for 5, or a tenth of the trials if that is less.
         final_seeds: fresh seeds per finalist.
         time_budget: end the trials after so many seconds; the finals come on top.
+        max_failures: how many workers in a row a trial may lose, with their process or machine,
+            without reaching another rung; it goes on from its last rung on another worker.
+        trial_timeout: end a worker that reports nothing for so many seconds; its trial goes on
+            once. None for 1800, or ten times the longest silence of a trial, if that is more.
         wandb: off, offline or online.
         wandb_project: of the runs in W&B; None for one named after the space.
         wandb_entity: the user or team that the project belongs to; None for W&B's default.
@@ -136,6 +142,8 @@ def search(
         wandb_project=wandb_project,
         wandb_entity=wandb_entity,
         wandb_tags=wandb_tags,
+        max_failures=max_failures,
+        trial_timeout=trial_timeout,
         data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )
@@ -158,6 +166,9 @@ def resume(
     pack: bool | None = None,
     address: str | None = None,
     time_budget: float | None = None,
+    max_failures: int | None = None,
+    trial_timeout: float | None = None,
+    retry_failed: bool = False,
     data: str | Path | None = None,
     log: Log | None = print_line,
 ) -> Study | CalibrationOutcome | ComparisonResult:
@@ -171,6 +182,8 @@ def resume(
         trials: another total of trials; None for the one that it began with.
         finals: another number of finalists; None for the one that it began with.
         time_budget: as in `search`; None for no limit, whatever the study began with.
+        retry_failed: train the failed trials of a search again, as new trials, which add to its
+            total. Failed runs of calibrations, comparisons and finals are always trained again.
         log: is called with each line of progress; None for silence.
 
     Returns:
@@ -191,6 +204,8 @@ def resume(
         "max_concurrent": max_concurrent,
         "pack": pack,
         "address": address,
+        "max_failures": max_failures,
+        "trial_timeout": trial_timeout,
         "data": given_path("data", data),
     }
     changes = {key: value for key, value in given.items() if value is not None}
@@ -202,6 +217,11 @@ def resume(
         for option, value in refused.items():
             if value is not None:
                 raise ConfigError(f"{option} {value:g}: {path} is a {purpose}: leave it out")
+        if retry_failed:
+            raise ConfigError(
+                f"--retry-failed: {path} is a {purpose}, whose failed runs are always trained "
+                "again: leave it out"
+            )
     if purpose == CALIBRATION:
         from imbtune.tuning.calibration.run_calibration import resume_calibration
 
@@ -216,7 +236,9 @@ def resume(
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import resume_search
 
-    outcome = resume_search(path, {**changes, "time_budget": time_budget}, log or no_line)
+    outcome = resume_search(
+        path, {**changes, "time_budget": time_budget}, log or no_line, retry_failed
+    )
     return Study(outcome.path, outcome)
 
 
@@ -348,6 +370,7 @@ def compare(
     max_concurrent: int | None = None,
     address: str | None = None,
     storage: str | Path = "runs",
+    max_failures: int = 3,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     log: Log | None = print_line,
@@ -393,6 +416,7 @@ def compare(
         max_concurrent=max_concurrent,
         address=address,
         storage=storage,
+        max_failures=max_failures,
         data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )
@@ -420,6 +444,8 @@ def calibrate(
     pack: bool = False,
     address: str | None = None,
     storage: str | Path = "runs",
+    max_failures: int = 3,
+    trial_timeout: float | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     log: Log | None = print_line,
@@ -452,6 +478,8 @@ def calibrate(
         pack=pack,
         address=address,
         storage=storage,
+        max_failures=max_failures,
+        trial_timeout=trial_timeout,
         data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )

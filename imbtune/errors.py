@@ -17,6 +17,9 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+EXPECTED = 2  # exit code of a command that an expected failure ends
+INTERRUPTED = 130  # exit code of a command that Ctrl-C ends
+
 
 class ImbtuneError(Exception):
     """The base class of all expected failures.
@@ -64,6 +67,11 @@ def diverging_at(when: str) -> Iterator[None]:
 
 class ClusterError(ImbtuneError):
     """A Ray cluster that cannot be reached."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's text, or its kind where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> ConfigError:

@@ -22,6 +22,7 @@ LEAST = {  # of options that are whole numbers
     "cpus_per_trial": 1,
     "max_concurrent": 1,
     "finals": 0,
+    "max_failures": 0,
     "final_seeds": 1,
 }
 OPTIONAL = ("cpus_per_trial", "max_concurrent", "finals")  # of these, None is a value
@@ -170,9 +171,10 @@ def check_options(options: Mapping[str, Any]) -> None:
     share = options.get("never_prune", 0.0)
     if not _is_number(share) or not 0 <= share <= 1:
         raise ConfigError(f"--never-prune {share!r}: give a share from 0 to 1")
-    seconds = options.get("time_budget")
-    if seconds is not None and not (_is_number(seconds) and seconds > 0):
-        raise ConfigError(f"--time-budget {seconds!r}: give a number of seconds above 0")
+    for option in ("time_budget", "trial_timeout"):
+        seconds = options.get(option)
+        if seconds is not None and not (_is_number(seconds) and seconds > 0):
+            raise ConfigError(f"{_flag(option)} {seconds!r}: give a number of seconds above 0")
     gpus = options.get("gpus_per_trial")
     if gpus not in (None, "auto") and not _is_number(gpus):
         raise ConfigError(

@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune import api
-from imbtune.cli.settings import INTERRUPTED, fill, make_console, parse_settings, parse_share
+from imbtune.cli.settings import (
+    fill,
+    make_console,
+    parse_duration,
+    parse_settings,
+    parse_share,
+)
+from imbtune.errors import INTERRUPTED
 from imbtune.study.hints import resume_command, space_command
 from imbtune.study.request import AUTO, CALIBRATION_SUFFIX, SearchRequest
 
@@ -20,7 +27,12 @@ if TYPE_CHECKING:  # Ray takes seconds to import
 
 
 def calibrate_command(
-    space: str, *, settings: list[str] | None, gpus_per_trial: str | None, **options: object
+    space: str,
+    *,
+    settings: list[str] | None,
+    gpus_per_trial: str | None,
+    trial_timeout: str | None,
+    **options: object,
 ) -> None:
     """Calibrate, and print how well the rungs predict; `options` are those of the API."""
     finish_calibration(
@@ -28,6 +40,7 @@ def calibrate_command(
             space,
             settings=parse_settings(settings or []),
             gpus_per_trial=parse_share(gpus_per_trial),
+            trial_timeout=parse_duration(trial_timeout, "--trial-timeout"),
             **options,  # type: ignore[arg-type]
         )
     )

@@ -10,7 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from imbtune import api
-from imbtune.cli.settings import INTERRUPTED, make_console, parse_settings, parse_share
+from imbtune.cli.settings import (
+    make_console,
+    parse_settings,
+    parse_share,
+)
+from imbtune.errors import INTERRUPTED
 from imbtune.study.hints import resume_command
 
 if TYPE_CHECKING:  # it imports torch
@@ -21,7 +26,11 @@ FRAME = 3  # characters between two columns of a table
 
 
 def compare_command(
-    space: str, *, settings: list[str] | None, gpus_per_trial: str | None, **options: object
+    space: str,
+    *,
+    settings: list[str] | None,
+    gpus_per_trial: str | None,
+    **options: object,
 ) -> None:
     """Compare, and print the table; `options` are those of the API."""
     finish_comparison(

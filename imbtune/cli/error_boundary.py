@@ -9,8 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from imbtune.cli.settings import INTERRUPTED
-from imbtune.errors import ConfigError, ImbtuneError
+from imbtune.errors import EXPECTED, INTERRUPTED, ConfigError, ImbtuneError
 
 
 class ErrorBoundary(TyperGroup):
@@ -21,7 +20,7 @@ class ErrorBoundary(TyperGroup):
             return super().invoke(ctx)
         except ImbtuneError as error:
             print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(2) from error
+            raise typer.Exit(EXPECTED) from error
         except KeyboardInterrupt as error:  # while trials run, Ray Tune handles it
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from error
@@ -29,7 +28,7 @@ class ErrorBoundary(TyperGroup):
             if not hasattr(error, "format_message"):  # typer's: a missing or unknown option
                 raise
             print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
-            raise typer.Exit(2) from error
+            raise typer.Exit(EXPECTED) from error
 
 
 class OnceCommand(TyperCommand):

@@ -24,6 +24,7 @@ from imbtune.cli.options import (
     FinalsOption,
     FixedGpusOption,
     GpusOption,
+    MaxFailuresOption,
     MoreFinalsOption,
     NeverPruneOption,
     ObjectiveOption,
@@ -40,6 +41,7 @@ from imbtune.cli.options import (
     StorageOption,
     TimeOption,
     TrialsOption,
+    TrialTimeoutOption,
     WinnersOption,
 )
 from imbtune.cli.output import never_fail
@@ -111,6 +113,8 @@ def search(
         str | None,
         typer.Option(metavar="TAG,TAG", help="Tags of every run in W&B, with commas between."),
     ] = None,
+    max_failures: MaxFailuresOption = 3,
+    trial_timeout: TrialTimeoutOption = None,
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
@@ -189,6 +193,17 @@ def resume(
     ] = None,
     address: AddressOption = None,
     time_budget: TimeOption = None,
+    max_failures: Annotated[
+        int | None,
+        typer.Option(min=0, help="As in search. Default: as the study was started."),
+    ] = None,
+    trial_timeout: TrialTimeoutOption = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Train the failed trials again, as new trials of the study."
+        ),
+    ] = False,
     data: DataOption = None,
     trials: Annotated[
         int | None,
@@ -225,6 +240,8 @@ def calibrate(
     pack: PackOption = False,
     address: AddressOption = None,
     storage: StorageOption = "runs",
+    max_failures: MaxFailuresOption = 3,
+    trial_timeout: TrialTimeoutOption = None,
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
@@ -325,6 +342,7 @@ def compare(
     max_concurrent: ConcurrentOption = None,
     address: AddressOption = None,
     storage: StorageOption = "runs",
+    max_failures: MaxFailuresOption = 3,
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,

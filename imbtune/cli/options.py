@@ -90,6 +90,22 @@ TimeOption = Annotated[
         help="End the trials after this time, e.g. 90s, 30m or 2h. Finals are trained after that.",
     ),
 ]
+MaxFailuresOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="How many workers in a row a trial may lose, with their process or machine, without "
+        "reaching another rung. It goes on from its last rung on another worker.",
+    ),
+]
+TrialTimeoutOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="End a worker that reports nothing for this time, e.g. 90s or 10m; its trial goes on "
+        "once. Default: 30m, or ten times the longest silence of a trial, if that is more.",
+    ),
+]
 TrialsOption = Annotated[int, typer.Option(min=1, help="Number of trials, including presets.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sampler and of every trial.")]
 SamplerOption = Annotated[

@@ -7,12 +7,12 @@ import typer
 from imbtune import api
 from imbtune.cli.search_summary import print_outcome
 from imbtune.cli.settings import (
-    INTERRUPTED,
     make_console,
     parse_duration,
     parse_settings,
     parse_share,
 )
+from imbtune.errors import INTERRUPTED
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.view import Study
 
@@ -23,6 +23,7 @@ def search_command(
     settings: list[str] | None,
     gpus_per_trial: str | None,
     time_budget: str | None,
+    trial_timeout: str | None,
     **options: object,
 ) -> None:
     """Search, and print the result; `options` are those of `imbtune.search`."""
@@ -31,6 +32,7 @@ def search_command(
         settings=parse_settings(settings or []),
         gpus_per_trial=parse_share(gpus_per_trial),
         time_budget=parse_duration(time_budget),
+        trial_timeout=parse_duration(trial_timeout, "--trial-timeout"),
         **options,  # type: ignore[arg-type]
     )
     assert study.outcome
@@ -42,6 +44,7 @@ def resume_command(
     *,
     gpus_per_trial: str | None,
     time_budget: str | None,
+    trial_timeout: str | None,
     address: str | None,
     data: str | None,
     **options: object,
@@ -55,6 +58,7 @@ def resume_command(
         study,
         gpus_per_trial=parse_share(gpus_per_trial),
         time_budget=parse_duration(time_budget),
+        trial_timeout=parse_duration(trial_timeout, "--trial-timeout"),
         address=address,
         data=data,
         **options,  # type: ignore[arg-type]

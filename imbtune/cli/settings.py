@@ -14,7 +14,6 @@ from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError
 from imbtune.registry import Value
 
-INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 PIPE_WIDTH = 160  # columns of a table that is written to a file or a pipe
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -35,14 +34,14 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Value]:
     return found
 
 
-def parse_duration(text: str | None) -> float | None:
+def parse_duration(text: str | None, option: str = "--time-budget") -> float | None:
     """`90s`, `30m`, `2h` or plain seconds, in seconds; None where it is not given."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     seconds = float(match[1]) * SECONDS[match[2]] if match else 0
     if seconds <= 0:
-        raise ConfigError(f"--time-budget {text!r}: give a time such as 90s, 30m or 2h")
+        raise ConfigError(f"{option} {text!r}: give a time such as 90s, 30m or 2h")
     return seconds
 
 

@@ -6,6 +6,7 @@ so a resumed comparison trains the others, each from its newest checkpoint.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,8 +35,11 @@ from imbtune.study.request import COMPARISON, TEST, SearchRequest
 from imbtune.training.model import check_model_fits
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.tuning.connected_session import connected_session
+from imbtune.tuning.execution.events import TrialCallback
+from imbtune.tuning.execution.failures import Failure
+from imbtune.tuning.execution.run_trials import run_trials
+from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
-from imbtune.tuning.ray_tune import ListSearcher, TrialCallback, run_trials
 from imbtune.tuning.session import Session, check_machines, new_store
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a run; one epoch where that takes longer
@@ -131,7 +135,8 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
         session.log(note)
     searcher = ListSearcher(left)
     settings = _worker_settings(session, comparison)
-    run_trials(session.splits, settings, session.resources, searcher, len(left), writer)
+    limits = replace(session.limits, trial_timeout=math.inf)  # a run reports only its end
+    run_trials(session.splits, settings, session.resources, searcher, len(left), writer, limits)
     result = replace(result, failures=writer.failures)
     if not result.interrupted:
         if not result.done:
@@ -183,7 +188,7 @@ class RunWriter(TrialCallback):
         """Write the run's file; its checkpoint is then not needed any more."""
         assert isinstance(report, FinalReport)
         if report.run is None:
-            self.failed(spec, "; ".join(report.diverged.values()))
+            self.failed(spec, Failure("; ".join(report.diverged.values())))
             return
         row, seed = self._comparison.runs[spec.number]
         columns = run_row(row, report.run, report.images, report.threads, report.node)
@@ -192,11 +197,18 @@ class RunWriter(TrialCallback):
         score, seconds = report.run.metrics["balanced_accuracy"], report.run.seconds
         self._line(spec, f"test balanced accuracy {score:.4f} ({seconds:.0f} s)")
 
-    def failed(self, spec: TrialSpec, error: str) -> None:
+    def failed(self, spec: TrialSpec, failure: Failure) -> None:
         """Record a failed run; the others go on."""
         row, seed = self._comparison.runs[spec.number]
-        self.failures[row.name, seed] = error
-        self._line(spec, f"failed: {error}")
+        self.failures[row.name, seed] = failure.reason
+        self._line(spec, f"failed: {failure.reason}")
+
+    def lost(self, spec: TrialSpec, reason: str) -> None:
+        """Say that the run goes on from its last checkpoint."""
+        row, seed = self._comparison.runs[spec.number]
+        self._log(
+            f"{row.name}, seed {seed} lost its worker ({reason}): another one goes on with it"
+        )
 
     def _line(self, spec: TrialSpec, text: str) -> None:
         self._ended += 1

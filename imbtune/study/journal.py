@@ -28,9 +28,9 @@ from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, T
 
 FILE = "journal.log"
 # User attributes of an Optuna trial. The details are a preset's settings that are not searched;
-# `diverged` has the reason.
+# `diverged` and `error` have the reason in one line.
 PRESET, DETAILS, TRUNK, RUNG = "preset", "preset details", "trunk", "rung "
-DIVERGED = "diverged"
+DIVERGED, ERROR, RETRY_OF = "diverged", "error", "retry of"
 STATES = {
     TrialState.COMPLETE: COMPLETE,
     TrialState.PRUNED: PRUNED,
@@ -237,7 +237,24 @@ def trial_record(
         never_pruned.get(trunk),
         (trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()),
         reason_of(trial),
+        trial.user_attrs.get(ERROR),
     )
+
+
+def enqueue_failed(study: Study) -> int:
+    """Enqueue the failed trials once more, as new trials; returns how many.
+
+    A trial that diverged is left out, since its configuration is the reason; and so is one that has
+    been enqueued again before.
+    """
+    trials = study.get_trials(deepcopy=False)
+    again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    failed = [t for t in trials if t.state == TrialState.FAIL and not reason_of(t)]
+    failed = [trial for trial in failed if trial.number not in again]
+    for trial in failed:
+        marks = {name: v for name, v in trial.user_attrs.items() if name in (PRESET, DETAILS)}
+        study.enqueue_trial(trial.params, user_attrs={**marks, RETRY_OF: trial.number})
+    return len(failed)
 
 
 def recorded_rungs(study: Study) -> list[RecordedRung]:

@@ -100,6 +100,8 @@ class TrialRecord:
             of trials that run to the end to measure what stopping costs; else None.
         ended: in seconds since 1970 (UTC).
         diverged: why it diverged, as in "epoch 12: the loss is not finite (nan)"; else None.
+        error: why it failed, if it raised an exception or its worker was lost too often, in one
+            line; else None. None in studies of imbtune 0.2 and before, whose tables have it.
     """
 
     number: int
@@ -111,6 +113,7 @@ class TrialRecord:
     never_pruned: int | None = None
     ended: float = 0.0
     diverged: str | None = None
+    error: str | None = None
 
     @property
     def score(self) -> float | None:
@@ -132,12 +135,8 @@ class TrialRecord:
         """All metrics at the highest rung reached."""
         return self.rungs[-1].metrics if self.rungs else {}
 
-    def row(self, error: str | None) -> Row:
-        """Its row in the trials' table.
-
-        Args:
-            error: the last line of its traceback, if it failed by an exception.
-        """
+    def row(self) -> Row:
+        """Its row in the trials' table."""
         last = self.rungs[-1] if self.rungs else None
         return {
             "trial": self.number,
@@ -155,7 +154,7 @@ class TrialRecord:
             "threads": last.threads if last else None,
             "node": last.node if last else None,
             "ended": dt.datetime.fromtimestamp(self.ended, tz=dt.UTC),
-            "error": error or self.diverged,
+            "error": self.error or self.diverged,
             **self.settings,
         }
 

@@ -44,6 +44,10 @@ class SearchRequest:
         finals: finalists; None for the default.
         final_seeds: fresh seeds per finalist.
         time_budget: of the trials, in seconds; None for no limit.
+        max_failures: how many workers in a row a trial may lose, with their process or machine,
+            without reaching another rung.
+        trial_timeout: seconds without a report after which a trial's worker is ended; None for
+            30 minutes, or ten times the longest silence of any trial, if that is more.
         wandb: `off`, `offline` or `online`.
         wandb_project: of the runs in W&B; None for one named after the space.
         wandb_entity: the user or team of the project; None for W&B's default.
@@ -73,6 +77,8 @@ class SearchRequest:
     finals: int | None = None
     final_seeds: int = 3
     time_budget: float | None = None
+    max_failures: int = 3
+    trial_timeout: float | None = None
     wandb: str = "off"
     wandb_project: str | None = None
     wandb_entity: str | None = None

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from imbtune.data.splits import Splits
 from imbtune.progress import Log
 from imbtune.storage import Store
+from imbtune.study.hints import resume_command
 from imbtune.study.request import SearchRequest
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.forecast.gpu_share import settle_share
@@ -28,7 +29,7 @@ def connected_session(
         ImbtuneError: no cluster at the address, or resources that it does not have.
     """
     started = time.monotonic() if started is None else started
-    with connected(request.address):
+    with connected(request.address, f"continue with {resume_command(request.path)}"):
         request = settle_share(request, splits, log)
         resources = find_resources(request, log)
         yield Session(request, store, splits, resources, log, started)

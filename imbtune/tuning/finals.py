@@ -15,8 +15,9 @@ from imbtune.seeds import Purpose, derived_seed
 from imbtune.storage import Store
 from imbtune.study.records import COMPLETE, FinalRecord, TrialRecord
 from imbtune.study.tables.schema import FINALS
+from imbtune.tuning.execution.events import TrialCallback
+from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.messages import TrialReport, TrialSpec
-from imbtune.tuning.ray_tune import TrialCallback
 
 PER_TRUNK = 2  # finalists at most, since trials on one trunk are similar
 
@@ -71,10 +72,14 @@ class FinalsWriter(TrialCallback):
         self._store, self.finals, self._runs, self._log = store, done, runs, log
         self.failures: list[int] = []
 
-    def failed(self, spec: TrialSpec, error: str) -> None:
+    def failed(self, spec: TrialSpec, failure: Failure) -> None:
         """Note a run that failed; the others go on."""
         self.failures.append(spec.number)
-        self._log(f"final of trial {spec.number} failed: {error}")
+        self._log(f"final of trial {spec.number} failed: {failure.reason}")
+
+    def lost(self, spec: TrialSpec, reason: str) -> None:
+        """Say that the run is trained again."""
+        self._log(f"final of trial {spec.number} lost its worker ({reason}): it is trained again")
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Write the score of a run that has ended."""
@@ -93,7 +98,7 @@ class FinalsWriter(TrialCallback):
             count = f"{len(self.finals):>{len(str(self._runs))}}/{self._runs}"
             self._log(f"final {count}  trial {rung.trial}  {rung.score:.3f}")
         for reason in report.diverged.values():
-            self.failed(spec, reason)
+            self.failed(spec, Failure(reason))
 
 
 def known_finals(store: Store) -> list[FinalRecord]:

@@ -144,6 +144,7 @@ class TrialReport:
         node: Ray's ID of the machine. pid: of the worker process.
         diverged: trials that diverged since the last report, with the reason by their number. The
             other trials of the trunk go on.
+        warnings: of something that went wrong and does not change the result, in one line each.
     """
 
     epochs: Sequence[EpochReport]
@@ -153,6 +154,7 @@ class TrialReport:
     node: str
     pid: int
     diverged: Mapping[int, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     @property
     def has_failed(self) -> bool:

@@ -24,6 +24,7 @@ from imbtune.spaces.search_space import SearchSpace
 from imbtune.study.journal import (
     DETAILS,
     DIVERGED,
+    ERROR,
     PRESET,
     RUNG,
     TRUNK,
@@ -34,8 +35,8 @@ from imbtune.study.journal import (
 )
 from imbtune.study.records import RungRecord
 from imbtune.tuning.cooldown_variants import draw_again, has_settings, variant_params
-from imbtune.tuning.messages import RungReport, TrialReport, TrialSpec, TuneDict
-from imbtune.tuning.ray_tune import SpecSearcher
+from imbtune.tuning.execution.spec_searcher import SpecSearcher
+from imbtune.tuning.messages import RungReport, TrialReport, TrialSpec
 from imbtune.tuning.samplers import make_sampler
 
 
@@ -70,16 +71,17 @@ class OptunaSearcher(SpecSearcher):
         self._checkpoint_epochs = checkpoint_epochs
         self._study, self._space, self._seed, self._sampler = study, space, seed, sampler
         self._trials, self._full_budget = trials, full_budget
-        self._running: dict[str, list[Trial]] = {}
+        self._running: dict[int, list[Trial]] = {}  # by trunk
         self._presets = space.presets()
         known = study.get_trials(deepcopy=False)
         self._begun = sum(t.state != TrialState.WAITING for t in known)
-        self._is_enqueued = len(known) > self._begun  # by a search that was killed while asking
+        # by a search that was killed while asking, or failed trials that are tried again
+        self._enqueued = len(known) - self._begun
         self._used_presets = {t.user_attrs.get(PRESET) for t in known}
         self._rungs_seen = max((r.order for t in known for r in rungs_of(t)), default=-1) + 1
         self._unfinished = sorted({trunk_of(t) for t in known if t.state == TrialState.RUNNING})
 
-    def next_spec(self, trial_id: str) -> TrialSpec | None:
+    def next_spec(self) -> TrialSpec | None:
         """The next trunk: an interrupted one first, then a new one."""
         if self._unfinished:
             trunk = self._unfinished.pop(0)
@@ -88,7 +90,7 @@ class OptunaSearcher(SpecSearcher):
         members, configs = self._take(trunk)
         reached = common_rungs([self._frozen(member) for member in members])
         left = [(t, c) for t, c in zip(members, configs, strict=True) if isinstance(t, Trial)]
-        trials = self._running[trial_id] = [trial for trial, _ in left]
+        trials = self._running[trunk] = [trial for trial, _ in left]
         last = [reached[-1][trial.number] for trial in trials] if reached else []
         return TrialSpec(
             number=trunk,
@@ -102,38 +104,43 @@ class OptunaSearcher(SpecSearcher):
             without_rungs=False,
         )
 
-    def on_trial_result(self, trial_id: str, result: TuneDict) -> None:
+    def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Tell Optuna the scores of a rung, at their budget in epochs, and FAIL for what diverged.
 
         A trial that diverges fails alone: the others of its trunk go on.
         """
-        message, trials = TrialReport.from_tune(result), self._running[trial_id]
-        for report in message.rung:
-            trial = next(t for t in trials if t.number == report.trial)
-            rung = _recorded(report, self._rungs_seen)
+        trials = self._running[spec.number]
+        for scored in report.rung:
+            trial = next(t for t in trials if t.number == scored.trial)
+            rung = _recorded(scored, self._rungs_seen)
             if rung.budget not in self._frozen(trial).intermediate_values:  # killed in between
                 trial.report(rung.score, step=rung.budget)
             trial.set_user_attr(f"{RUNG}{rung.budget}", rung.to_journal())
             self._rungs_seen += 1
-        for trial in [t for t in trials if t.number in message.diverged]:
-            trial.set_user_attr(DIVERGED, message.diverged[trial.number])
+        for trial in [t for t in trials if t.number in report.diverged]:
+            trial.set_user_attr(DIVERGED, report.diverged[trial.number])
             self._study.tell(trial, state=TrialState.FAIL)
             trials.remove(trial)
 
-    def on_trial_complete(
-        self, trial_id: str, result: TuneDict | None = None, error: bool = False
-    ) -> None:
-        """Tell Optuna how each trial of a trunk ended: COMPLETE, PRUNED or FAIL."""
-        if result and not error:  # the result that ends a trial comes here alone
-            self.on_trial_result(trial_id, result)
-        for trial in self._running.pop(trial_id):
+    def completed(self, spec: TrialSpec) -> None:
+        """Tell Optuna how each trial of a trunk ended: COMPLETE or PRUNED."""
+        for trial in self._running.pop(spec.number):
             rungs = rungs_of(self._frozen(trial))
-            if error or not rungs:
-                self._study.tell(trial, state=TrialState.FAIL)
-            elif rungs[-1].budget == self._full_budget:
+            if rungs and rungs[-1].budget == self._full_budget:
                 self._study.tell(trial, rungs[-1].score)
             else:
-                self._study.tell(trial, state=TrialState.PRUNED)
+                self._study.tell(trial, state=TrialState.PRUNED if rungs else TrialState.FAIL)
+
+    def again(self, spec: TrialSpec) -> None:
+        """Suggest a trunk again whose worker was lost, like one of an interrupted search."""
+        del self._running[spec.number]
+        self._unfinished.insert(0, spec.number)
+
+    def failed(self, spec: TrialSpec, error: str) -> None:
+        """Tell Optuna FAIL, and record why."""
+        for trial in self._running.pop(spec.number):
+            trial.set_user_attr(ERROR, error)
+            self._study.tell(trial, state=TrialState.FAIL)
 
     def _take(self, trunk: int) -> tuple[list[Trial | FrozenTrial], list[TrainConfig]]:
         """The trials of a trunk, recorded or new, with their configurations.
@@ -176,8 +183,11 @@ class OptunaSearcher(SpecSearcher):
         These are a preset's, or those that a variant shares with its trunk. False where the trunk
         has no further variant.
         """
-        if self._is_enqueued:
-            self._is_enqueued = False
+        if self._enqueued:
+            waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))[0]
+            if trials and trunk_of(waiting) != trials[0].number:
+                return False
+            self._enqueued -= 1
             return True
         presets = [name for name in self._presets if name not in self._used_presets]
         if not trials:

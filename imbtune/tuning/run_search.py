@@ -32,6 +32,7 @@ from imbtune.study.journal import (
     Journal,
     apply_pending_states,
     check_journal,
+    enqueue_failed,
     open_journal,
     recorded_rungs,
     trial_records,
@@ -40,13 +41,15 @@ from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import COMPLETE, ENDED, STOPPED, FinalRecord, TrialRecord
 from imbtune.study.request import SEARCH, SearchRequest
 from imbtune.study.tables.parquet import ParquetSink, Row, Sink
-from imbtune.study.tables.recover import check_tables, restore_tables
+from imbtune.study.tables.recover import check_tables, recorded_epochs, restore_tables
 from imbtune.study.tables.wandb import WandbSink
 from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.calibration.follow import check_calibration
-from imbtune.tuning.common_failure import CommonFailure
 from imbtune.tuning.connected_session import connected_session
+from imbtune.tuning.execution.common_failure import CommonFailure
+from imbtune.tuning.execution.run_trials import run_trials
+from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.finals import (
     FinalsWriter,
     final_runs,
@@ -56,7 +59,6 @@ from imbtune.tuning.finals import (
 )
 from imbtune.tuning.messages import TrialSpec
 from imbtune.tuning.optuna_searcher import OptunaSearcher
-from imbtune.tuning.ray_tune import ListSearcher, run_trials
 from imbtune.tuning.session import Session, check_request, headline, new_store
 from imbtune.tuning.study_writer import StudyWriter
 
@@ -83,13 +85,16 @@ def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
             return _search(session, journal)
 
 
-def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutcome:
+def resume_search(
+    path: str, changes: Mapping[str, Any], log: Log, retry_failed: bool = False
+) -> SearchOutcome:
     """Resume an interrupted search. Ray starts only if trials or finals are left to train.
 
     Args:
         path: the study's folder or URI.
         changes: new values for fields of the request: resources, address, data, time_budget,
             `trials` (a new total) or `finals`.
+        retry_failed: train the failed trials again, as new trials that add to the total.
 
     Raises:
         ImbtuneError: there is no study, another process is searching it, the data differs, the
@@ -111,6 +116,12 @@ def resume_search(path: str, changes: Mapping[str, Any], log: Log) -> SearchOutc
                 f"--trials {request.trials}: {len(records)} trials have started already: give "
                 f"{len(records)} or more"
             )
+        if retry_failed:
+            enqueued = enqueue_failed(journal.study)
+            request = replace(request, trials=request.trials + enqueued)
+            log(f"{enqueued} failed trial{'s' * (enqueued != 1)} to train again.")
+        # also those that a command that was killed had enqueued
+        request = replace(request, trials=max(request.trials, len(journal.study.get_trials(False))))
         change_options(store, content, request)
         if before.time_budget and not request.time_budget:
             log("This time the search has no time budget: give --time-budget to set one.")
@@ -221,7 +232,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     ended = sum(record.state != STOPPED for record in before)
     writer = StudyWriter(
         journal, store, request.space, request.seed, request.trials, ended, scheduler.never_pruned,
-        session.log,
+        session.log, recorded_epochs(store, before),
     )  # fmt: skip
     writer.sinks += _sinks(store, request, writer, interrupted)
     common_failure = CommonFailure(request.trials - ended)
@@ -233,6 +244,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
             searcher,
             request.trials,
             writer,
+            session.limits,
             scheduler,
             request.time_budget,
             common_failure,
@@ -279,7 +291,15 @@ def _finals(
     writer = FinalsWriter(session.store, finals, total, session.log)
     worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=False)
     searcher = ListSearcher(runs)
-    run_trials(session.splits, worker_settings, session.resources, searcher, len(runs), writer)
+    run_trials(
+        session.splits,
+        worker_settings,
+        session.resources,
+        searcher,
+        len(runs),
+        writer,
+        session.limits,
+    )
     return sorted(set(writer.failures)), len(finals) + len(writer.failures) < total
 
 

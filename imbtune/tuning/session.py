@@ -28,6 +28,7 @@ from imbtune.tuning.cluster.resources import (
     check_gpu_fraction,
     plan_resources,
 )
+from imbtune.tuning.execution.events import FailureLimits
 from imbtune.tuning.samplers import make_sampler
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
@@ -51,6 +52,11 @@ class Session:
     resources: Resources
     log: Log
     started: float
+
+    @property
+    def limits(self) -> FailureLimits:
+        """How often a trial is trained again whose worker was lost."""
+        return FailureLimits(self.request.max_failures, self.request.trial_timeout)
 
     def worker_settings(self, rungs: str, with_checkpoints: bool) -> WorkerSettings:
         """The settings of the workers.

@@ -18,9 +18,10 @@ from imbtune.storage import Store
 from imbtune.study.checkpoints import delete_checkpoints
 from imbtune.study.journal import Journal, one_trial, trial_record
 from imbtune.study.records import STOPPED, WORDS, Row, TrialRecord, summary
-from imbtune.study.tables.parquet import Sink
+from imbtune.study.tables.parquet import Key, Sink, epoch_key
+from imbtune.tuning.execution.events import TrialCallback
+from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.messages import EpochReport, TrialReport, TrialSpec
-from imbtune.tuning.ray_tune import TrialCallback
 
 FLUSH_SECONDS = 5.0  # between two writes of the rows, and two syncs of the journal
 
@@ -33,6 +34,7 @@ class StudyWriter(TrialCallback):
         ended: how many had ended before this process.
         never_pruned: of the scheduler (:class:`imbtune.tuning.asha.RungScheduler`).
         log: is called with a line for the user.
+        epochs: the rows that the epochs' table has of each interrupted trunk.
 
     Attributes:
         sinks: where rows go.
@@ -49,11 +51,13 @@ class StudyWriter(TrialCallback):
         ended: int,
         never_pruned: Mapping[int, int],
         log: Log,
+        epochs: Mapping[int, set[Key]],
     ) -> None:
         self.sinks: list[Sink] = []
         self.settings: dict[int, Mapping[str, Value | None]] = {}
-        self._errors: dict[int, str] = {}
         self._nodes: dict[int, str] = {}
+        self._epochs = dict(epochs)  # sent rows of the running trunks
+        self._warned: set[str] = set()
         self._journal, self._store, self._space, self._seed = journal, store, space, seed
         self._flushed = time.monotonic()
         self._trials, self._ended, self._never_pruned, self._log = trials, ended, never_pruned, log
@@ -64,21 +68,30 @@ class StudyWriter(TrialCallback):
             self.settings[number] = {**settings, "preset": spec.preset}
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
-        """Send the epochs' rows."""
+        """Send the epochs' rows, except for epochs that a lost worker had reported already."""
         self._nodes |= dict.fromkeys(spec.trials, report.node)
-        for epoch in report.epochs:
-            for sink in self.sinks:
-                sink.epoch(epoch_row(epoch))
+        sent = self._epochs.setdefault(spec.number, set())
+        for row in map(epoch_row, report.epochs):
+            if epoch_key(row) not in sent:
+                sent.add(epoch_key(row))
+                for sink in self.sinks:
+                    sink.epoch(row)
+        for warning in set(report.warnings) - self._warned:
+            self._warned.add(warning)
+            self._log(f"trial {spec.number}: {warning}")
         self.stepped()
 
     def completed(self, spec: TrialSpec) -> None:
         """Send the trials' rows."""
         self._end(spec)
 
-    def failed(self, spec: TrialSpec, error: str) -> None:
+    def failed(self, spec: TrialSpec, failure: Failure) -> None:
         """Send the trials' rows, with the error; the search goes on."""
-        self._errors |= dict.fromkeys(spec.trials, error)
         self._end(spec)
+
+    def lost(self, spec: TrialSpec, reason: str) -> None:
+        """Say that the trial is trained again from its last rung."""
+        self._log(f"trial {spec.number} lost its worker ({reason}): another one goes on with it")
 
     def stepped(self) -> None:
         """Write rows every few seconds."""
@@ -102,13 +115,14 @@ class StudyWriter(TrialCallback):
             sink.close()
 
     def _end(self, spec: TrialSpec) -> None:
+        self._epochs.pop(spec.number, None)
         for number in spec.trials:
             frozen = one_trial(self._journal.study, number)
             self._write(trial_record(frozen, self._space, self._seed, self._never_pruned))
         delete_checkpoints(self._store, spec.number)
 
     def _write(self, record: TrialRecord) -> None:
-        row = record.row(self._errors.get(record.number))
+        row = record.row()
         row["node"] = self._nodes.get(record.number, row["node"])  # known before the first rung
         for sink in self.sinks:
             sink.trial(row)
@@ -121,7 +135,7 @@ class StudyWriter(TrialCallback):
         score = "  –  " if record.score is None else f"{record.score:.3f}"
         reached = f"{score} at {record.budget:>3} epochs"
         name = record.preset or summary(record.settings)
-        error = self._errors.get(record.number) or record.diverged
+        error = record.error or record.diverged
         tail = f"  {error}" if error else ""
         count = f"{self._ended:>{width}}/{self._trials}"
         number = f"trial {record.number}".ljust(6 + width)

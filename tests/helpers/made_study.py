@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -96,7 +97,9 @@ def make_study(
         store.write("space.yaml", f"imports: [{', '.join(imports)}]\n{content}".encode())
     sink = ParquetSink(store, knob_types(space))
     for each in records:
-        sink.trial(each.row("ValueError: bad" if each.state == FAIL else None))
+        sink.trial(
+            dataclasses.replace(each, error="ValueError: bad" if each.state == FAIL else None).row()
+        )
         for epoch in range(1, each.budget + 1):
             sink.epoch(epoch_row(each.number, epoch))
     sink.flush()

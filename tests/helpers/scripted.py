@@ -86,9 +86,10 @@ class ScriptedSearch:
     def _fill(self) -> bool:
         while len(self._running) < self.concurrent:
             name = f"t{len(self.given)}"
-            spec = self.searcher.next_spec(name)
-            if spec is None:
+            suggested = self.searcher.suggest(name)
+            if suggested is None or suggested == OptunaSearcher.FINISHED:
                 break
+            spec = TrialSpec.from_tune(suggested)
             self.given.append(spec)
             self._running[name] = SimpleNamespace(
                 trial_id=name, config=spec.to_tune(), spec=spec, reached=spec.reached_budget
@@ -103,6 +104,7 @@ class ScriptedSearch:
         budget = trial.reached = BUDGETS[rung]
         if FAILS in spec.trials and rung == 1:
             self.searcher.on_trial_complete(name, None, error=True)
+            self.searcher.give_up(name, "ValueError: bad")
             del self._running[name]
             return
         result = rung_result(spec, budget)
@@ -122,9 +124,7 @@ def next_specs(searcher: OptunaSearcher, count: int) -> list[TrialSpec]:
 
 def next_spec(searcher: OptunaSearcher, i: int) -> TrialSpec:
     """The next spec of a search that has one left; asked for as t{i}."""
-    spec = searcher.next_spec(f"t{i}")
-    assert spec
-    return spec
+    return TrialSpec.from_tune(searcher.suggest(f"t{i}"))
 
 
 def rung_result(spec: TrialSpec, budget: int, scored: int | None = None) -> TuneDict:

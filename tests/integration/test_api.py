@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ import pytest
 from command import in_new_process, run
 from made_study import RECORDS, make_study
 from ray import tune
-from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import Searcher
 
 import imbtune
 from imbtune.data.load import DataSource, load
@@ -24,10 +22,13 @@ from imbtune.errors import StudyError
 from imbtune.storage import join
 from imbtune.study.view import Study
 from imbtune.training.phases import RUNG_KINDS
-from imbtune.tuning import ray_tune as imbtune_tune
 from imbtune.tuning.cluster.connection import connected
 from imbtune.tuning.cluster.resources import Resources
-from imbtune.tuning.messages import TrialReport
+from imbtune.tuning.execution import run_trials as imbtune_tune
+from imbtune.tuning.execution.events import FailureLimits, TrialCallback
+from imbtune.tuning.execution.failures import Failure
+from imbtune.tuning.execution.spec_searcher import ListSearcher
+from imbtune.tuning.messages import TrialReport, TrialSpec
 
 ONE_AT_A_TIME = "--cpus-per-trial 1 --max-concurrent 1"
 OF_THE_MACHINE = ("seconds", "ended", "time", "node")
@@ -187,46 +188,36 @@ Event = tuple[str, str, int]  # who is told what, of which trial
 STOPPED, BROKEN = 1, 2  # trials that the scheduler stops, and that fail
 
 
-class Told(Searcher):
+class Told(ListSearcher):
     """Three trials; notes what it is told."""
 
     def __init__(self, events: list[Event]) -> None:
-        super().__init__(metric="score", mode="max")
-        self.events, self.names = events, list[str]()
+        super().__init__(TrialSpec.single_run(n, {}, without_rungs=False) for n in range(3))
+        self.events = events
 
-    def suggest(self, trial_id: str) -> Any:
-        if len(self.names) == 3:
-            return Searcher.FINISHED
-        self.names.append(trial_id)
-        return {"number": len(self.names) - 1}
+    def reported(self, spec: TrialSpec, report: TrialReport) -> None:
+        self.events.append(("searcher", "result", spec.number))
 
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        self.events.append(("searcher", "result", self.names.index(trial_id)))
+    def completed(self, spec: TrialSpec) -> None:
+        self.events.append(("searcher", "complete", spec.number))
 
-    def on_trial_complete(
-        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
-    ) -> None:
-        what = "error" if error else "complete"
-        self.events.append(("searcher", what, self.names.index(trial_id)))
-
-    def save(self, checkpoint_path: str) -> None: ...
-    def restore(self, checkpoint_path: str) -> None: ...
+    def failed(self, spec: TrialSpec, error: str) -> None:
+        assert error == "ValueError: on purpose"
+        self.events.append(("searcher", "error", spec.number))
 
 
-class TellingCallback(Callback):
+class TellingCallback(TrialCallback):
     def __init__(self, events: list[Event]) -> None:
         self.events = events
 
-    def on_trial_result(
-        self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
-    ) -> None:
-        self.events.append(("callback", "result", trial.config["number"]))
+    def reported(self, spec: TrialSpec, report: TrialReport) -> None:
+        self.events.append(("callback", "result", spec.number))
 
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        self.events.append(("callback", "complete", trial.config["number"]))
+    def completed(self, spec: TrialSpec) -> None:
+        self.events.append(("callback", "complete", spec.number))
 
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        self.events.append(("callback", "error", trial.config["number"]))
+    def failed(self, spec: TrialSpec, failure: Failure) -> None:
+        self.events.append(("callback", "error", spec.number))
 
 
 class TellingScheduler(FIFOScheduler):
@@ -237,7 +228,7 @@ class TellingScheduler(FIFOScheduler):
         self.events = events
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:
-        number = trial.config["number"]
+        number = TrialSpec.from_tune(trial.config).number
         self.events.append(("scheduler", "result", number))
         return str(self.STOP if number == STOPPED else self.CONTINUE)
 
@@ -259,7 +250,7 @@ def test_ray_tune_tells_the_searcher_before_it_calls_callbacks(
             return True
 
         def step(self) -> dict[str, Any]:
-            if self.config["number"] == BROKEN and self.iteration == 1:
+            if TrialSpec.from_tune(self.config).number == BROKEN and self.iteration == 1:
                 raise ValueError("on purpose")
             report = TrialReport((), (), None, self.iteration == 1, "here", 1)
             return {**report.to_tune(3), "score": 0.5, "done": self.iteration == 1}
@@ -269,14 +260,13 @@ def test_ray_tune_tells_the_searcher_before_it_calls_callbacks(
     with connected(None):
         imbtune_tune.run_trials(
             None, None, Resources(1, 0, 1), Told(events), 3,  # type: ignore[arg-type]
-            TellingCallback(events), TellingScheduler(events),  # type: ignore[arg-type]
+            TellingCallback(events), FailureLimits(), TellingScheduler(events),
         )  # fmt: skip
     told = {n: [f"{who}: {what}" for who, what, number in events if number == n] for n in range(3)}
     goes_on = ["scheduler: result", "searcher: result", "callback: result"]
-    assert told[0] == [*goes_on, "callback: result", "searcher: complete", "callback: complete"]
-    assert told[STOPPED] == [
-        "scheduler: result", "callback: result", "searcher: complete", "callback: complete",
-    ]  # fmt: skip
+    end = ["callback: result", "searcher: result", "searcher: complete", "callback: complete"]
+    assert told[0] == [*goes_on, *end]
+    assert told[STOPPED] == ["scheduler: result", *end]
     assert told[BROKEN] == [*goes_on, "searcher: error", "callback: error"]
 
 

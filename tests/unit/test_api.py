@@ -211,7 +211,7 @@ def test_a_study_that_is_being_written(tmp_path: Path) -> None:
     study = imbtune.load_study(tmp_path / "tiny")
     assert study.trials["trial"].tolist() == [0, 1]
     assert study.best == study.trial(1)
-    sink.trial(RECORDS[2].row(None))
+    sink.trial(RECORDS[2].row())
     assert len(study.trials) == 2  # rows go out every few seconds
     sink.flush()
     assert study.trials["trial"].tolist() == [0, 1, 2]

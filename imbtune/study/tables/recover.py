@@ -7,6 +7,7 @@ table. Rows of epochs that will be trained again are removed from the epochs' ta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -47,7 +48,9 @@ def restore_tables(
             return []
         errors = {row["trial"]: row["error"] for row in old if row["error"]}
         rows = [
-            record.row(errors.get(record.number)) for record in records if record.state != STOPPED
+            replace(record, error=record.error or errors.get(record.number)).row()
+            for record in records
+            if record.state != STOPPED
         ]
         schema = trial_schema(knobs)
         store.replace_folder("trials", pa.Table.from_pylist(rows, schema=schema))
@@ -64,6 +67,18 @@ def restore_tables(
         interrupted = pa.array([key[0] in stopped for key in keys], pa.bool_())
         return list(table.filter(interrupted).to_pylist())
     return []
+
+
+def recorded_epochs(store: Store, records: Sequence[TrialRecord]) -> dict[int, set[Key]]:
+    """The rows that the epochs' table has of each interrupted trunk, by the trunk's number."""
+    trunks = {record.number: record.trunk for record in records if record.state == STOPPED}
+    found: dict[int, set[Key]] = {}
+    if trunks and store.exists("epochs"):
+        columns = store.table("epochs").select(["trial", "phase", "budget", "epoch"])
+        for row in columns.to_pylist():
+            if row["trial"] in trunks:
+                found.setdefault(trunks[row["trial"]], set()).add(epoch_key(row))
+    return found
 
 
 def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:

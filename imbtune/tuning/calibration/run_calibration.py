@@ -24,10 +24,13 @@ from imbtune.study.request import CALIBRATION, EVERY, SearchRequest
 from imbtune.study.tables.schema import SCORES
 from imbtune.tuning.calibration.follow import FILE, basis_of, read_calibration
 from imbtune.tuning.calibration.rung_quality import Calibration, Score, calibrate, mean_costs
-from imbtune.tuning.common_failure import CommonFailure
 from imbtune.tuning.connected_session import connected_session
+from imbtune.tuning.execution.common_failure import CommonFailure
+from imbtune.tuning.execution.events import TrialCallback
+from imbtune.tuning.execution.failures import Failure
+from imbtune.tuning.execution.run_trials import run_trials
+from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
-from imbtune.tuning.ray_tune import ListSearcher, TrialCallback, run_trials
 from imbtune.tuning.samplers import make_sampler
 from imbtune.tuning.session import Session, check_request, headline, new_store
 
@@ -127,6 +130,7 @@ def _calibrate(session: Session) -> CalibrationOutcome:
             ListSearcher(left),
             len(left),
             writer,
+            session.limits,
             common_failure=common_failure,
         )
         common_failure.check(request.path)
@@ -205,7 +209,7 @@ class CalibrationWriter(TrialCallback):
         number, seed = key = _key(spec)
         for reason in report.diverged.values():
             self._running.pop(key, None)
-            self.failed(spec, reason)
+            self.failed(spec, Failure(reason))
             return
         mine = self._running.setdefault(key, [])
         mine += [Score(number, seed, rung.kind, rung.budget, rung.score) for rung in report.rung]
@@ -216,11 +220,19 @@ class CalibrationWriter(TrialCallback):
             self.done.add(key)
             self._line(key, f"{mine[-1].score:.3f}  {summary(self._configs[number].flat())}")
 
-    def failed(self, spec: TrialSpec, error: str) -> None:
+    def failed(self, spec: TrialSpec, failure: Failure) -> None:
         """Record a failed run; its trial is left out of the result."""
         key = _key(spec)
-        self.errors[key] = error
-        self._line(key, f"failed: {error}")
+        self.errors[key] = failure.reason
+        self._line(key, f"failed: {failure.reason}")
+
+    def lost(self, spec: TrialSpec, reason: str) -> None:
+        """Forget the scores of a run that is trained again."""
+        key = _key(spec)
+        self._running.pop(key, None)
+        self._log(
+            f"trial {key[0]}, seed {'AB'[key[1]]} lost its worker ({reason}): it is trained again"
+        )
 
     def _line(self, key: Key, text: str) -> None:
         runs = 2 * len(self._configs)

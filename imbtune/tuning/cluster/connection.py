@@ -12,11 +12,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
+import psutil
 import ray
-from ray.exceptions import AuthenticationError
 
 from imbtune.errors import ClusterError
+from imbtune.tuning.cluster.ray_processes import start_ray, stop_ray, watched
 from imbtune.tuning.cluster.resources import Node
 
 CONNECT_SECONDS = 10  # time limit for a TCP connection to the head node
@@ -65,11 +67,12 @@ def check_address(address: str | None) -> None:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, hint: str = "start it again") -> Iterator[None]:
     """Start Ray on this machine, or connect to the cluster at `address`; disconnect at the end.
 
     Args:
         address: `HOST:PORT` of the head node, `auto`, or None for this machine.
+        hint: what to do if Ray is lost meanwhile, which ends this process.
 
     Raises:
         ClusterError: no Ray cluster answers, or it refuses the connection.
@@ -81,30 +84,42 @@ def connected(address: str | None) -> Iterator[None]:
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     # Tune need not save all trials every few seconds: a search is resumed from its study's journal
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # execution/interrupts.py has one
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    try:
-        if address:
-            _check_answers(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            node = local_node()
-            with _short_temporary_folder():
-                ray.init(
-                    address="local",
-                    num_cpus=node.cpus,
-                    num_gpus=node.gpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-    except (AuthenticationError, OSError, ValueError) as error:
-        raise _unreachable(address, error) from error
-    try:
-        with _interrupt_on_terminate():
-            yield
-    finally:
-        ray.shutdown()
+    processes: list[psutil.Process] = []
+    with _interrupt_on_terminate():
+        try:
+            if address:
+                _check_answers(address)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                node = local_node()
+                with _short_temporary_folder():
+                    processes = start_ray(
+                        num_cpus=node.cpus,
+                        num_gpus=node.gpus,
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                    )
+        except Exception as error:  # Ray raises many kinds, among them a plain Exception
+            raise _unreachable(address, error) from error
+        try:
+            with _interrupt_on_terminate(), _without_ray_messages(), watched(processes, hint):
+                yield
+        finally:
+            stop_ray(processes)
+
+
+@contextmanager
+def _without_ray_messages() -> Iterator[None]:
+    """Keep Ray's messages about lost workers off the terminal: a search says what it does then.
+
+    Ray prints them from a thread of its own, whatever its logging level is.
+    """
+    with patch.object(ray._private.worker, "print_to_stdstream", lambda *_, **__: None):
+        yield
 
 
 @contextmanager
@@ -140,7 +155,7 @@ def _short_temporary_folder() -> Iterator[None]:
 def _interrupt_on_terminate() -> Iterator[None]:
     """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written.
 
-    The handler that `ray.init` installs would end the process immediately.
+    `ray.init` installs a handler that would end the process immediately.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

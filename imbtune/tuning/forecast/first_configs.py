@@ -23,7 +23,7 @@ def draw_configs(request: SearchRequest) -> list[tuple[str | None, list[TrainCon
     full = request.budgets[-1]
     searcher = OptunaSearcher(study, request.space, drawn, request.seed, full, "random")
     found: list[tuple[str | None, list[TrainConfig]]] = []
-    while spec := searcher.next_spec(f"t{len(found)}"):
+    while spec := searcher.next_spec():
         variants = [TrainConfig.from_settings(settings) for settings in spec.settings]
         found.append((spec.preset, variants))
     return found

@@ -30,9 +30,13 @@ class TrialActor(tune.Trainable):
         # an actor without GPU resources could see the GPUs all the same
         has_gpu = bool(context.get_accelerator_ids()["GPU"])
         self._worker, self._node = worker_settings, context.get_node_id()
-        with explain_out_of_memory(worker_settings.gpus):
-            self._data = prepare(splits, worker_settings, has_gpu)
-        self.reset_config(config)
+        self._error: Exception | None = None
+        try:
+            with explain_out_of_memory(worker_settings.gpus):
+                self._data = prepare(splits, worker_settings, has_gpu)
+            self.reset_config(config)
+        except Exception as error:  # raised here, it would look like a worker that died
+            self._error = error
 
     def reset_config(self, new_config: TuneDict) -> bool:
         """Begin another trial in the same process."""
@@ -43,5 +47,7 @@ class TrialActor(tune.Trainable):
 
     def step(self) -> TuneDict:
         """Train to the next report: the epochs since the last one, and a rung if one is reached."""
+        if self._error:
+            raise self._error
         with explain_out_of_memory(self._worker.gpus):
             return self._runner.step().to_tune(self._worker.eta)

@@ -14,6 +14,7 @@ import torch
 from imbtune.config.plugins import PluginModule, register
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
+from imbtune.errors import StudyError, first_line
 from imbtune.runtime import keep_freed_memory
 from imbtune.study.checkpoints import load_checkpoint, save_checkpoint
 from imbtune.study.request import EVERY
@@ -118,14 +119,12 @@ class TrialRunner:
         self._checkpoint_due: TrainState | None = None  # written if the scheduler goes on
         self._is_first = True  # the first epoch is reported at once
         self._seconds = list(spec.seconds)
-        self._trained = spec.trained_epochs
-        state, segments = None, worker_settings.segments(variants, spec.without_rungs)
+        self._warnings: list[str] = []
+        state = self._load_checkpoint(variants[0]) if spec.trained_epochs else None
+        self._trained = spec.trained_epochs if state else 0
+        segments = worker_settings.segments(variants, spec.without_rungs)
         if spec.reached_budget:
             segments = remaining_segments(segments, spec.reached_budget, self._trained)
-        if self._trained and worker_settings.checkpoints:
-            state = TrainState(variants[0], data)
-            content = load_checkpoint(worker_settings.checkpoints, spec.number, self._trained)
-            state.restore(torch.load(io.BytesIO(content), weights_only=True))
         self._passes_before = state.passes if state else 0
         self._results: Iterator[Result] = train_through_rungs(variants, data, segments, state)
 
@@ -170,8 +169,9 @@ class TrialRunner:
         self, rung: Sequence[RungReport], rung_index: int | None, is_last: bool
     ) -> TrialReport:
         diverged, self._diverged = self._diverged, {}
+        warnings, self._warnings = self._warnings, []
         return TrialReport(
-            self._epochs, rung, rung_index, is_last, self._node, os.getpid(), diverged
+            self._epochs, rung, rung_index, is_last, self._node, os.getpid(), diverged, warnings
         )
 
     def _drop(self, result: Diverged) -> None:
@@ -252,13 +252,37 @@ class TrialRunner:
         is_last = following is None and not others
         return self._report([scored[v] for v in sorted(scored)], rung[0], is_last)
 
+    def _load_checkpoint(self, config: TrainConfig) -> TrainState | None:
+        """The trunk in the checkpoint; None where it cannot be read: it is trained again."""
+        if not self._worker.checkpoints:
+            return None
+        state = TrainState(config, self._data)
+        try:
+            content = load_checkpoint(
+                self._worker.checkpoints, self._spec.number, self._spec.trained_epochs
+            )
+            state.restore(torch.load(io.BytesIO(content), weights_only=True))
+        except Exception as error:  # torch raises many kinds for a damaged file
+            self._warnings.append(
+                f"its checkpoint cannot be read ({first_line(error)}): it is trained from its "
+                "start, and reaches the same scores"
+            )
+            return None
+        return state
+
     def _save_checkpoint(self) -> None:
         """Write the trunk of the last rung, now that the scheduler lets the trial go on."""
         if self._checkpoint_due and self._worker.checkpoints:
             content = io.BytesIO()
             torch.save(self._checkpoint_due.snapshot(), content)
             study, number = self._worker.checkpoints, self._spec.number
-            save_checkpoint(study, number, self._trained, content.getvalue())
+            try:
+                save_checkpoint(study, number, self._trained, content.getvalue())
+            except (OSError, StudyError) as error:
+                self._warnings.append(
+                    f"its checkpoint cannot be written ({first_line(error)}): a resumed search "
+                    "would train it from its start"
+                )
         self._checkpoint_due = None
 
 

@@ -73,6 +73,7 @@ def test_the_records_of_every_state(study: optuna.Study) -> None:
     searcher.on_trial_complete("t1", rung_result(given[1], 1))
     searcher.on_trial_result("t2", rung_result(given[2], 1))
     searcher.on_trial_complete("t2", None, error=True)
+    searcher.give_up("t2", "ValueError: bad")
     searcher.on_trial_result("t3", rung_result(given[3], 1))
     half = study.ask()
     half.suggest_categorical("mix", ["none", "mixup", "mamix"])

@@ -28,7 +28,8 @@ from imbtune.study.journal import (
 )
 from imbtune.study.records import FAIL, FinalRecord
 from imbtune.tuning.calibration.run_calibration import CalibrationWriter
-from imbtune.tuning.common_failure import CommonFailure
+from imbtune.tuning.execution.common_failure import CommonFailure
+from imbtune.tuning.execution.failures import failure_of
 from imbtune.tuning.finals import FinalsWriter
 from imbtune.tuning.messages import EpochReport, TrialReport, TrialSpec, TuneDict
 from imbtune.tuning.optuna_searcher import OptunaSearcher
@@ -183,7 +184,7 @@ def test_optuna_has_it_as_failed_with_the_reason(study: optuna.Study) -> None:
     assert states_of(study) == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL]
     record = trial_record(study.trials[2], tiny_space(late=3, presets=[]), 1, {})
     assert (record.state, record.budget, record.diverged) == (FAIL, 1, REASON)
-    assert record.row(None)["error"] == REASON
+    assert record.row()["error"] == REASON
 
 
 def test_a_trunk_that_diverges_fails_whole_without_an_exception(study: optuna.Study) -> None:
@@ -234,7 +235,7 @@ def test_a_search_that_is_killed_goes_on_with_the_healthy_variants(
         assert (again.number, again.trials, again.reached_budget) == (0, [0, 2], 3)
         assert again.settings == [spec.settings[0], spec.settings[2]]
         assert again.images == [300, 300]
-        assert searcher.next_spec("t1") is None  # all three trials have begun
+        assert searcher.next_spec() is None  # all three trials have begun
         searcher.on_trial_complete("t0", message(again, 9, bad=(), is_last=True))
         assert states_of(journal.study) == [TrialState.COMPLETE, fail, TrialState.COMPLETE]
 
@@ -258,6 +259,7 @@ def test_the_next_trials_do_not_depend_on_a_trial_that_diverged(study: optuna.St
     same = new_searcher(other, trials=6)
     next_spec(same, 0)
     same.on_trial_complete("t0", None, error=True)
+    same.give_up("t0", "ValueError: bad")
     assert next_spec(searcher, 1).settings == next_spec(same, 1).settings
 
 
@@ -305,24 +307,25 @@ def reported(watch: CommonFailure, number: int, epochs: int, *bad: str) -> None:
         epochs=[epoch] * epochs,
         diverged=dict.fromkeys([number], *bad) if bad else {},
     )
-    trial: Any = SimpleNamespace(trial_id=f"t{number}", last_result=report.to_tune(3))
-    watch.on_trial_result(0, [], trial, trial.last_result)
+    watch.reported(single(number), report)
     if bad:
-        watch.on_trial_complete(0, [], trial)
+        watch.completed(single(number))
 
 
 def finished(watch: CommonFailure, number: int) -> None:
-    result = trial_report([scored_rung(number, 9, 0.5)], 2, True).to_tune(3)
-    trial: Any = SimpleNamespace(trial_id=f"t{number}", last_result=result)
-    watch.on_trial_result(0, [], trial, result)
-    watch.on_trial_complete(0, [], trial)
+    watch.reported(single(number), trial_report([scored_rung(number, 9, 0.5)], 2, True))
+    watch.completed(single(number))
+
+
+def single(number: int) -> TrialSpec:
+    return TrialSpec.single_run(number, {}, without_rungs=False)
 
 
 def raised(watch: CommonFailure, folder: Path, error: str) -> None:
     file = folder / "error.txt"
     file.write_text(f"Traceback (most recent call last):\n  File x\n{error}\n")
     trial: Any = SimpleNamespace(trial_id="t0", error_file=str(file))
-    watch.on_trial_error(0, [], trial)
+    watch.failed(single(0), failure_of(trial))
 
 
 def test_five_divergences_and_no_healthy_trial_end_a_search() -> None:

@@ -240,7 +240,7 @@ def put_study(place: Path, request: SearchRequest, resources: Resources, rows: i
             rungs = [replace(rung_record(0, 9, 0.5, images), seconds=seconds)]
         config = request.space.base().flat()
         record = TrialRecord(number, number, None, COMPLETE, config, rungs)
-        sink.trial(record.row(None))
+        sink.trial(record.row())
     sink.close()
     return str(place)
 

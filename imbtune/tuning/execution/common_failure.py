@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
-from typing import Any
 
-from ray.tune import Callback, Stopper
-from ray.tune.experiment import Trial
+from ray.tune import Stopper
 
 from imbtune.errors import StudyError
 from imbtune.study.hints import resume_command
-from imbtune.tuning.messages import TrialReport, TuneDict
+from imbtune.tuning.execution.events import TrialCallback
+from imbtune.tuning.execution.failures import Failure
+from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
 
 ENOUGH = 5  # trials that fail for one reason while no trial is healthy
-EXPECTED = "imbtune.errors."  # how the error of a trial begins that is not a bug
 
 
-class CommonFailure(Stopper, Callback):
+class CommonFailure(Stopper, TrialCallback):
     """Watches the trials of Ray Tune, and stops all of them where each fails for one reason.
 
     It stops none as long as one is healthy: it has ended without failing, or it has been trained
@@ -33,8 +31,11 @@ class CommonFailure(Stopper, Callback):
     def __init__(self, trials: int) -> None:
         self._can_stop, self._failed, self._first = trials > ENOUGH, 0, ""
         self._kinds: set[str] = set()
-        self._running: dict[str, int] = {}  # epochs that each running trial was trained for
+        self._running: dict[int, int] = {}  # epochs that each running trial was trained for
         self._ended_well, self._most_before_failing = False, 0
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()  # Tune pickles what a Tuner holds, but nothing reads it
 
     def __call__(self, trial_id: str, result: TuneDict) -> bool:
         """Whether to stop this trial: never."""
@@ -66,50 +67,32 @@ class CommonFailure(Stopper, Callback):
             f"({self._first}): {fix}"
         )
 
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: TuneDict,
-        **info: Any,
-    ) -> None:
-        report, known = TrialReport.from_tune(result), self._running.get(trial.trial_id, 0)
-        self._running[trial.trial_id] = known + len(report.epochs)
+    def reported(self, spec: TrialSpec, report: TrialReport) -> None:
+        """Count the trial's epochs, and its trials that diverged."""
+        self._running[spec.number] = self._running.get(spec.number, 0) + len(report.epochs)
         for reason in report.diverged.values():
             self._add("diverged", reason)
+        if report.has_failed:
+            self._end(spec)
 
-    def on_trial_error(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        traceback = Path(trial.error_file).read_text(encoding="utf-8")
-        error = last_line(trial)
-        kind = re.sub(r"\d+", "0", error)  # the same reason with another number is the same
-        if kind not in self._kinds and not error.startswith(EXPECTED):
-            sys.stderr.write(traceback)
-        self._add(kind, error)
-        self._end(trial)
+    def completed(self, spec: TrialSpec) -> None:
+        """Note that a trial ended well; one that diverged has been counted already."""
+        self._ended_well |= spec.number in self._running
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        if TrialReport.from_tune(trial.last_result).has_failed:
-            self._end(trial)
-        else:
-            self._ended_well = True
+    def failed(self, spec: TrialSpec, failure: Failure) -> None:
+        """Count the failure, and print its traceback if it is the first of its kind."""
+        kind = re.sub(r"\d+", "0", failure.reason)  # with another number it is the same reason
+        if kind not in self._kinds and failure.traceback:
+            sys.stderr.write(failure.traceback)
+        self._add(kind, failure.reason)
+        self._end(spec)
 
-    def _end(self, trial: Trial) -> None:
+    def _end(self, spec: TrialSpec) -> None:
         """Note that a trial ended by failing."""
-        epochs = self._running.pop(trial.trial_id, 0)
+        epochs = self._running.pop(spec.number, 0)
         self._most_before_failing = max(self._most_before_failing, epochs)
 
     def _add(self, kind: str, reason: str) -> None:
         self._failed += 1
         self._first = self._first or reason
         self._kinds.add(kind)
-
-
-def last_line(trial: Trial) -> str:
-    """The last line of the traceback that Tune has just written; `get_error` has none yet."""
-    lines = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines()
-    return lines[-1] if lines else "no error was recorded"

@@ -1,0 +1,135 @@
+"""Ray's processes on this machine: they outlive a SIGTERM to the whole group, and are watched.
+
+systemd, Slurm and a shell send a signal to all processes of a command. The driver ends its search
+in order, which takes Ray. So Ray's own processes hold the signal back, and end when the driver
+does: the kernel kills them where it is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import ray
+
+from imbtune.errors import EXPECTED, ClusterError
+
+ESSENTIAL = ("gcs_server", "raylet")  # without one of them, nothing can be trained
+HEAD_SECONDS = 45.0  # without an answer of a cluster's head; after 60 Ray aborts the process
+CONNECT_SECONDS = 5.0
+
+
+def start_ray(**options: Any) -> list[psutil.Process]:
+    """Start Ray on this machine; returns its processes.
+
+    Args:
+        options: of `ray.init`.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # new processes inherit it
+    try:
+        ray.init(address="local", **options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    return [child for child in psutil.Process().children() if _is_running(child)]
+
+
+def stop_ray(processes: list[psutil.Process]) -> None:
+    """Disconnect, and end the processes that were started here; none for a cluster's.
+
+    `ray.shutdown` sends each of them a SIGTERM, and waits a second for it. Since they hold it back,
+    they are killed as soon as this process has disconnected.
+    """
+    ours = [each for process in processes for each in (process, *_children(process))]
+
+    def kill() -> None:
+        while ray.is_initialized():
+            time.sleep(0.01)
+        for process in ours:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    if ours:
+        killer.start()
+    ray.shutdown()
+    if ours:
+        killer.join()
+
+
+@contextlib.contextmanager
+def watched(processes: list[psutil.Process], hint: str) -> Iterator[None]:
+    """End this process with one line if Ray is lost meanwhile.
+
+    Without its head process Ray would wait for a minute, and then abort this process with a
+    traceback of its own. All that a search has recorded is on the disk at any moment.
+
+    Args:
+        processes: of Ray, where it was started here; none for a cluster's.
+        hint: what to do, for the end of the line.
+    """
+    over = threading.Event()
+    lost = (
+        _local_loss(processes) if processes else _head_loss(ray.get_runtime_context().gcs_address)
+    )
+
+    def watch() -> None:
+        while not over.wait(1.0):
+            if reason := lost():
+                sys.stdout.flush()
+                print(f"error: {ClusterError(f'{reason}: {hint}')}", file=sys.stderr, flush=True)
+                os._exit(EXPECTED)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _local_loss(processes: list[psutil.Process]) -> Callable[[], str | None]:
+    essential = {process: process.name() for process in processes if process.name() in ESSENTIAL}
+
+    def lost() -> str | None:
+        gone = [name for process, name in essential.items() if not _is_running(process)]
+        return f"a process of Ray, {gone[0]}, has ended" if gone else None
+
+    return lost
+
+
+def _head_loss(address: str) -> Callable[[], str | None]:
+    host, _, port = address.rpartition(":")
+    answered = time.monotonic()
+
+    def lost() -> str | None:
+        nonlocal answered
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+            answered = time.monotonic()
+        except OSError:
+            if time.monotonic() - answered > HEAD_SECONDS:
+                return f"the head of the Ray cluster at {address} does not answer any more"
+        return None
+
+    return lost
+
+
+def _is_running(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return list(process.children(recursive=True))
+    return []

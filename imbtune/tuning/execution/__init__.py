@@ -1,0 +1,1 @@
+"""Trials run by Ray Tune: what is suggested, what happens to it, and what a failure means."""

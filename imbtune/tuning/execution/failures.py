@@ -1,0 +1,86 @@
+"""Why a trial ended with an error: its own fault, or that of the machine it ran on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray import cloudpickle
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    RaySystemError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+    WorkerCrashedError,
+)
+from ray.tune.experiment import Trial
+
+EXPECTED = "imbtune.errors."  # how the error of a trial begins that is not a bug
+LOST = (
+    ActorPlacementGroupRemoved,
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    RaySystemError,
+    RuntimeEnvSetupError,
+    WorkerCrashedError,
+)
+CAUSES = (  # what Ray's text about a lost worker says, and what we say
+    (r"running low on memory|memory usage threshold", "the machine's memory was nearly full"),
+    (r"node (has )?(died|was terminated)|node is dead|drain|preempt", "its machine is gone"),
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial failed.
+
+    Attributes:
+        reason: in one line.
+        traceback: where it is a bug; else empty.
+    """
+
+    reason: str
+    traceback: str = ""
+
+
+def failure_of(trial: Trial) -> Failure:
+    """The failure of a trial that raised an exception."""
+    text = Path(trial.error_file).read_text(encoding="utf-8")  # `get_error` has none yet
+    lines = text.strip().splitlines()
+    reason = lines[-1] if lines else "no error was recorded"
+    return Failure(reason, "" if reason.startswith(EXPECTED) else text)
+
+
+def lost_worker(trial: Trial) -> str | None:
+    """Why the worker of a failed trial was lost; None where the trial itself raised an exception.
+
+    An exception that the trial raises arrives as a RayTaskError. What is in `LOST` is Ray's: the
+    process ended, its machine is gone, or what it needed of the object store is.
+    """
+    text, file = Path(trial.error_file).read_text(encoding="utf-8"), trial.pickled_error_file
+    if file:  # else Ray has neither a task nor an actor to name
+        try:
+            error = cloudpickle.loads(Path(file).read_bytes())
+        except Exception:  # an exception of a class that only the worker has
+            return None
+        while isinstance(error, RayTaskError):
+            error = error.cause
+        if not isinstance(error, LOST):
+            return None
+    for pattern, words in CAUSES:
+        if re.search(pattern, text, re.IGNORECASE):
+            return words
+    return "its process ended"

@@ -1,0 +1,71 @@
+"""Ctrl-C and SIGTERM while trials run: the first ends them in order, the second at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from ray.tune import Stopper
+
+from imbtune.errors import INTERRUPTED
+from imbtune.tuning.messages import TuneDict
+
+ORDERLY_SECONDS = 30.0  # after the first signal, until the process is ended
+
+
+class Interrupts(Stopper):
+    """Ends all trials of Ray Tune when this process gets SIGINT (Ctrl-C).
+
+    Used as a context. A second SIGINT ends the process at once, and so does an orderly end that
+    takes too long, as without a cluster's head: what the study has is on the disk at any moment.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: Any = None
+        self._timer: threading.Timer | None = None
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()  # Tune pickles what a Tuner holds, but nothing reads it
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def __call__(self, trial_id: str, result: TuneDict) -> bool:
+        """Whether to stop this trial: never."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to stop all trials."""
+        return self._asked
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            _end()
+        self._asked = True
+        print(
+            "\ninterrupted: the trials are ended (Ctrl-C again ends at once; nothing is lost)",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._timer = threading.Timer(ORDERLY_SECONDS, _end)
+        self._timer.daemon = True
+        self._timer.start()
+
+
+def _end() -> None:
+    print("ended; imbtune resume goes on with the study", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
