@@ -6,7 +6,7 @@ has the same events ahead of it as one that is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,7 +58,11 @@ def score_of(number: int, budget: int, settings: Mapping[str, Any]) -> float:
 
 
 class ScriptedSearch:
-    """A search, new or resumed, as far as `run` takes it."""
+    """A search, new or resumed, as far as `run` takes it.
+
+    Args:
+        loses: whether the worker is lost that trains a trial to its next rung.
+    """
 
     def __init__(
         self,
@@ -68,7 +72,9 @@ class ScriptedSearch:
         sampler: str = "random",
         concurrent: int = 2,
         never_prune: float = 0.3,
+        loses: Callable[[], bool] = bool,
     ) -> None:
+        self._loses = loses
         self.study, self.concurrent = study, concurrent
         self.scheduler = RungScheduler(BUDGETS, ETA, never_prune, SEED)
         self.stopped = self.scheduler.replay(recorded_rungs(study))
@@ -100,6 +106,11 @@ class ScriptedSearch:
     def _advance(self, trial: Any) -> None:
         """Train to the next rung, and tell everyone as Ray Tune does."""
         spec, name = trial.spec, trial.trial_id
+        if self._loses():
+            self.searcher.on_trial_complete(name, None, error=True)
+            self.searcher.train_again(name)
+            del self._running[name]
+            return
         rung = BUDGETS.index(trial.reached) + 1 if trial.reached else 0
         budget = trial.reached = BUDGETS[rung]
         if FAILS in spec.trials and rung == 1:
