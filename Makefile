@@ -3,6 +3,7 @@
 # make test      everything that is checked before a change lands
 # make test-unit the tests that start no Ray and no command: about a minute
 # make docs      the documentation as a site in site/; needs neither torch nor, once installed, a network
+# make chaos   random failures in real searches; needs root. ARGS="--faults 20 --kinds here"
 # make bench     all benchmarks, 30 to 50 minutes; writes a section of docs/benchmarks.md.
 #                One alone: make bench ARGS="step --repeats 9"; CIFAR-10: ARGS="--data FOLDER"
 PYTHON ?= python3
@@ -16,7 +17,7 @@ ifneq ($(filter-out cpu,$(TORCH)),)
 $(error TORCH=$(TORCH): give TORCH=cpu, or leave it out)
 endif
 
-.PHONY: search test test-unit test-all test-lowest check format docs bench clean
+.PHONY: search test test-unit test-all test-lowest chaos check format docs bench clean
 
 search: $(VENV)/.installed
 	$(BIN)/imbtune search digits-lt $(if $(findstring --trials,$(ARGS)),,--trials 30) $(ARGS)
@@ -47,6 +48,9 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python tests/chaos/chaos.py $(ARGS)
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 test-lowest:

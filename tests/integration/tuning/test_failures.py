@@ -1,0 +1,174 @@
+"""Real kills of workers, of Ray's processes and of the command: what is lost, and what goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from command import descendants, run, start
+
+WORKER = "ray::ResourceTrainable"
+SEARCH = "search digits-lt --trials 3 --epochs 9 --seed 3 --max-concurrent 1 --cpus-per-trial 1"
+FINALS = "--finals 1 --final-seeds 2"
+CLOCK = ["seconds", "ended", "node"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study of a search without failures."""
+    folder = tmp_path_factory.mktemp("whole")
+    ended = run(*f"{SEARCH} {FINALS}".split(), cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    return folder / "runs" / "digits-lt"
+
+
+def check_same(study: Path, whole: Path) -> None:
+    """The same trials, epochs, finals and winner, to the last bit."""
+    for table, clock in (("trials", CLOCK), ("epochs", ["time"]), ("finals", [])):
+        frames = [pd.read_parquet(each / table).drop(columns=clock) for each in (study, whole)]
+        keys = [key for key in ("trial", "seed", "phase", "budget", "epoch") if key in frames[0]]
+        one, other = (frame.sort_values(keys).reset_index(drop=True) for frame in frames)
+        pd.testing.assert_frame_equal(one, other)
+    best = [re.sub(r"study: .*", "", (each / "best.yaml").read_text()) for each in (study, whole)]
+    assert best[0] == best[1]
+
+
+def named(pid: int, name: str) -> list[int]:
+    """The processes below `pid` with this in their title."""
+    return [child for child, title in descendants(pid).items() if name in title]
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not found():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def searching(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The same search, when its first trial is trained."""
+    process = start(*f"{SEARCH} {FINALS}".split(), cwd=tmp_path)
+    try:
+        wait_for(lambda: named(process.pid, f"{WORKER}.train"), process)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_search_goes_on_where_its_workers_are_killed(
+    searching: subprocess.Popen[str], tmp_path: Path, whole: Path
+) -> None:
+    """One while trials run, one in the finals."""
+    assert searching.stdout
+    os.kill(named(searching.pid, WORKER)[0], signal.SIGKILL)
+    said = []
+    for line in searching.stdout:
+        said.append(line)
+        if line.startswith("final 1/"):
+            os.kill(named(searching.pid, WORKER)[0], signal.SIGKILL)
+    output = "".join(said)
+    assert searching.wait() == 0, output
+    assert "trial 0 lost its worker (its process ended): another one goes on with it" in output
+    assert output.count("lost its worker") == 2 and "Traceback" not in output
+    check_same(tmp_path / "runs" / "digits-lt", whole)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_ended(tmp_path: Path, whole: Path) -> None:
+    """Also one that a signal has stopped, which cannot answer."""
+    process = start(*f"{SEARCH} {FINALS} --trial-timeout 8s".split(), cwd=tmp_path)
+    wait_for(lambda: named(process.pid, f"{WORKER}.train"), process)
+    os.kill(named(process.pid, WORKER)[0], signal.SIGSTOP)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert "trial 0 lost its worker (it reported nothing for 8 s)" in output
+    check_same(tmp_path / "runs" / "digits-lt", whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_without_ray_the_search_ends_with_one_line(
+    name: str, searching: subprocess.Popen[str]
+) -> None:
+    (killed,) = [
+        pid
+        for pid in named(searching.pid, f"/{name}")
+        if Path(f"/proc/{pid}/comm").read_text().strip() == name
+    ]
+    os.kill(killed, signal.SIGKILL)
+    output, _ = searching.communicate(timeout=20)
+    assert searching.returncode == 2
+    assert output.splitlines()[-1].startswith(f"error: a process of Ray, {name}, has ended: ")
+    assert "imbtune resume runs/digits-lt" in output and "Traceback" not in output
+
+
+def test_a_sigterm_to_all_processes_ends_the_search_in_order(
+    searching: subprocess.Popen[str], tmp_path: Path, whole: Path
+) -> None:
+    """As systemd and Slurm send it. What is left is trained by resume."""
+    for pid in [*descendants(searching.pid), searching.pid]:
+        os.kill(pid, signal.SIGTERM)
+    output, _ = searching.communicate(timeout=60)
+    assert searching.returncode == 130, output
+    assert "Next: to resume the search:" in output and "Traceback" not in output
+    resumed = run("resume", "runs/digits-lt", *["--max-concurrent", "1"], cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    check_same(tmp_path / "runs" / "digits-lt", whole)
+
+
+@pytest.mark.slow
+def test_the_second_interrupt_ends_the_search_at_once(
+    searching: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    searching.send_signal(signal.SIGINT)
+    assert searching.stdout
+    said = []
+    for line in searching.stdout:
+        said.append(line)
+        if "interrupted: " in line:
+            searching.send_signal(signal.SIGINT)
+    assert searching.wait() == 130
+    output = "".join(said)
+    assert "Traceback" not in output and (tmp_path / "runs/digits-lt/journal.log").exists()
+    assert said[-1].startswith(("ended; ", "  imbtune resume")) or "imbtune resume" in said[-1]
+
+
+@pytest.mark.slow
+def test_failed_trials_are_trained_again_when_asked(tmp_path: Path) -> None:
+    """A part that fails in workers until it is mended: its trial comes again, as a new one."""
+    (tmp_path / "mine.py").write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from torch import Tensor\n"
+        "from imbtune.methods.losses import MarginSoftmax, ce, losses\n\n"
+        "@losses.register('mine', help='cross-entropy, once it is mended')\n"
+        "def mine(counts_K: Tensor) -> MarginSoftmax:\n"
+        f"    if 'worker' in sys.argv[0] and not Path({str(tmp_path / 'mended')!r}).exists():\n"
+        "        raise RuntimeError('not mended')\n"
+        "    return ce(counts_K)\n"
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "imports: [mine]\ndata: {name: digits}\ntrain: {epochs: 3, loss: mine}\n"
+        "knobs: {optimizer.lr: {low: 0.05, high: 0.1}}\n"
+    )
+    ended = run(*["search", "mine.yaml", "--trials", "2", "--finals", "0"], cwd=tmp_path)
+    assert ended.returncode == 1 and "RuntimeError: not mended" in ended.stdout, ended.stderr
+    (tmp_path / "mended").touch()
+    again = run("resume", "runs/mine", "--retry-failed", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "2 failed trials to train again." in again.stdout
+    rows = pd.read_parquet(tmp_path / "runs" / "mine" / "trials").sort_values("trial")
+    assert list(rows["state"]) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert list(rows["error"][:2]) == ["RuntimeError: not mended"] * 2
+    assert list(rows["optimizer.lr"][:2]) == list(rows["optimizer.lr"][2:])
+    resumed = run("resume", "runs/mine", "--retry-failed", cwd=tmp_path)
+    assert "0 failed trials" in resumed.stdout and "All 4 trials" in resumed.stdout
