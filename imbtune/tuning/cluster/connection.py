@@ -18,7 +18,7 @@ import psutil
 import ray
 
 from imbtune.errors import ClusterError
-from imbtune.tuning.cluster.ray_processes import start_ray, stop_ray, watched
+from imbtune.tuning.cluster.ray_processes import sigterm_held_back, start_ray, stop_ray, watched
 from imbtune.tuning.cluster.resources import Node
 
 CONNECT_SECONDS = 10  # time limit for a TCP connection to the head node
@@ -92,7 +92,8 @@ def connected(address: str | None, hint: str = "start it again") -> Iterator[Non
         try:
             if address:
                 _check_answers(address)
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+                with sigterm_held_back():
+                    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 node = local_node()
                 with _short_temporary_folder():
@@ -106,7 +107,7 @@ def connected(address: str | None, hint: str = "start it again") -> Iterator[Non
         except Exception as error:  # Ray raises many kinds, among them a plain Exception
             raise _unreachable(address, error) from error
         try:
-            with _interrupt_on_terminate(), _without_ray_messages(), watched(processes, hint):
+            with _without_ray_messages(), watched(processes, hint):
                 yield
         finally:
             stop_ray(processes)
@@ -153,10 +154,7 @@ def _short_temporary_folder() -> Iterator[None]:
 
 @contextmanager
 def _interrupt_on_terminate() -> Iterator[None]:
-    """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written.
-
-    `ray.init` installs a handler that would end the process immediately.
-    """
+    """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

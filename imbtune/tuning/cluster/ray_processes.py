@@ -33,12 +33,26 @@ def start_ray(**options: Any) -> list[psutil.Process]:
     Args:
         options: of `ray.init`.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # new processes inherit it
-    try:
+    before = set(psutil.Process().children())
+    with sigterm_held_back():
         ray.init(address="local", **options)
+    return [each for each in psutil.Process().children() if each not in before]
+
+
+@contextlib.contextmanager
+def sigterm_held_back() -> Iterator[None]:
+    """Take a SIGTERM only after the block; processes that it starts never take one.
+
+    The handler stays as it was: `ray.init` installs one that would end the process immediately.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
     finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    return [child for child in psutil.Process().children() if _is_running(child)]
 
 
 def stop_ray(processes: list[psutil.Process]) -> None:
