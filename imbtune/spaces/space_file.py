@@ -34,6 +34,7 @@ from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins, wi
 from imbtune.config.slots import SLOTS, check_knob, find_knob
 from imbtune.config.train_config import PLAIN, TrainConfig, flatten
 from imbtune.config.yaml_files import read_yaml
+from imbtune.credentials import CredentialsError, check_no_credentials
 from imbtune.errors import ConfigError, unknown
 from imbtune.paths import local_path
 from imbtune.registry import DeclaredKnob, describe_range
@@ -167,6 +168,10 @@ def _resolve(
     like = content.get("like")
     if like is None:
         return content, imports
+    try:
+        check_no_credentials(str(like))
+    except CredentialsError as error:
+        raise ConfigError(f"like: {error}") from error
     path = _find(str(like), folder).resolve()
     if path in seen:
         raise ConfigError(

@@ -17,6 +17,7 @@ from imbtune import __version__
 from imbtune.config.plugins import copy_sources, describe, with_imports
 from imbtune.config.train_config import TrainConfig
 from imbtune.config.yaml_files import parse_yaml
+from imbtune.credentials import without_credentials
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
 from imbtune.spaces.space_file import parse_space
@@ -64,7 +65,7 @@ def write_study(
         "name": request.name,
         "purpose": request.purpose,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *without_credentials(sys.argv[1:])]),
         "seed": request.seed,
         "trials": request.trials,
         "sampler": request.sampler,

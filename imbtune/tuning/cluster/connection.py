@@ -17,6 +17,7 @@ from unittest.mock import patch
 import psutil
 import ray
 
+from imbtune.credentials import has_credentials
 from imbtune.errors import ClusterError
 from imbtune.tuning.cluster.ray_processes import start_ray, stop_ray, watched
 from imbtune.tuning.cluster.resources import Node
@@ -54,9 +55,15 @@ def check_address(address: str | None) -> None:
     """Check the form of an address; nothing is connected.
 
     Raises:
-        ClusterError: `local`, or an address of Ray Client. Through Ray Client, Tune would run the
-            search on the head node, where the study's folder and the data may not exist.
+        ClusterError: `local`, an address with a password or token, which the message does not
+            repeat, or one of Ray Client. Through Ray Client, Tune would run the search on the head
+            node, where the study's folder and the data may not exist.
     """
+    if address and ("@" in address or has_credentials(address)):
+        raise ClusterError(
+            "--address has a user, a password or a token in it, which would be written into the "
+            "study: give HOST:PORT, and the token in $RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        )
     if address == "local":
         raise ClusterError("--address local is no cluster: leave --address out to use this machine")
     if address and "://" in address:
