@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -19,6 +19,7 @@ import ray
 
 from imbtune.credentials import has_credentials
 from imbtune.errors import ClusterError
+from imbtune.tuning.cluster.local_ray import LONGEST, private_ray
 from imbtune.tuning.cluster.ray_processes import start_ray, stop_ray, watched
 from imbtune.tuning.cluster.resources import Node
 
@@ -95,7 +96,7 @@ def connected(address: str | None, hint: str = "start it again") -> Iterator[Non
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     processes: list[psutil.Process] = []
-    with _interrupt_on_terminate():
+    with _interrupt_on_terminate(), ExitStack() as stack:
         try:
             if address:
                 _check_answers(address)
@@ -103,7 +104,9 @@ def connected(address: str | None, hint: str = "start it again") -> Iterator[Non
             else:
                 node = local_node()
                 with _short_temporary_folder():
+                    folder = stack.enter_context(private_ray())  # until Ray has ended
                     processes = start_ray(
+                        _temp_dir=folder,
                         num_cpus=node.cpus,
                         num_gpus=node.gpus,
                         include_dashboard=False,
@@ -138,7 +141,7 @@ def _short_temporary_folder() -> Iterator[None]:
     Raises:
         ClusterError: it is too long, and nothing can be written to /tmp.
     """
-    longest = SOCKET_PATH - len(f"/ray/{SESSION}{os.getpid()}/sockets/plasma_store")
+    longest = SOCKET_PATH - len(f"{LONGEST}/{SESSION}{os.getpid()}/sockets/plasma_store")
     given = {name: os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ}
     replaced = {
         name: folder
