@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.comparison.result import ComparisonResult
     from imbtune.config.train_config import TrainConfig
     from imbtune.final_training.retrain import TrainResult
+    from imbtune.final_training.train_input import TrainInput
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.view import Study, Trial
     from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
@@ -170,6 +171,7 @@ def resume(
     trial_timeout: float | None = None,
     retry_failed: bool = False,
     data: str | Path | None = None,
+    trust: bool = False,
     log: Log | None = print_line,
 ) -> Study | CalibrationOutcome | ComparisonResult:
     """Resume a search, a calibration or a comparison that was interrupted or killed.
@@ -184,15 +186,19 @@ def resume(
         time_budget: as in `search`; None for no limit, whatever the study began with.
         retry_failed: train the failed trials of a search again, as new trials, which add to its
             total. Failed runs of calibrations, comparisons and finals are always trained again.
+        trust: run modules of the study that this user has not run before. Read them first: they can
+            do whatever this user can.
         log: is called with each line of progress; None for silence.
 
     Returns:
         The study of a search, or what a calibration or a comparison found.
 
     Raises:
-        ImbtuneError: no study there, one that another process searches, other data.
+        ImbtuneError: no study there, one that another process searches, other data, modules that
+            this user has not run before.
     """
-    from imbtune.study.files import read_study
+    from imbtune.config.trust import consent
+    from imbtune.study.files import purpose_of, read_content
     from imbtune.study.request import CALIBRATION, COMPARISON, SEARCH
 
     path = _study_path(study)
@@ -211,7 +217,7 @@ def resume(
     changes = {key: value for key, value in given.items() if value is not None}
     check_log(log)
     check_options({**changes, "time_budget": time_budget})
-    purpose = read_study(path)[0].purpose
+    purpose = purpose_of(read_content(path))
     if purpose != SEARCH:
         refused = {"--time-budget": time_budget, "--trials": trials, "--finals": finals}
         for option, value in refused.items():
@@ -225,20 +231,23 @@ def resume(
     if purpose == CALIBRATION:
         from imbtune.tuning.calibration.run_calibration import resume_calibration
 
-        return resume_calibration(path, changes, log or no_line)
+        with consent(trust):
+            return resume_calibration(path, changes, log or no_line)
     if purpose == COMPARISON:
         if pack:
             raise ConfigError(f"--pack: {path} is a comparison: leave it out")
         from imbtune.comparison.run_comparison import resume_comparison
 
-        return resume_comparison(path, changes, log or no_line)
+        with consent(trust):
+            return resume_comparison(path, changes, log or no_line)
 
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import resume_search
 
-    outcome = resume_search(
-        path, {**changes, "time_budget": time_budget}, log or no_line, retry_failed
-    )
+    with consent(trust):
+        outcome = resume_search(
+            path, {**changes, "time_budget": time_budget}, log or no_line, retry_failed
+        )
     return Study(outcome.path, outcome)
 
 
@@ -268,6 +277,7 @@ def train(
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     baselines: bool = False,
+    trust: bool = False,
     log: Log | None = print_line,
 ) -> TrainResult:
     """Train a configuration on all training data, and test it once per seed, at the end.
@@ -286,50 +296,30 @@ def train(
         skip_corrupt: go on without images that cannot be read.
         baselines: train the study's best preset and `erm` as well, with the same seeds, data and
             epochs, into folders inside `out`.
+        trust: run modules beside the configuration that this user has not run before. Read them
+            first: they can do whatever this user can.
         log: is called with each line of progress; None for silence.
 
     Returns:
         What was trained, with the metrics on the test images.
 
     Raises:
-        ImbtuneError: before anything is trained: the configuration, the data, the folder.
+        ImbtuneError: before anything is trained: the configuration, the data, the folder, modules
+            that this user has not run before.
         DivergenceError: a seed diverged; the models of the seeds before it stay.
     """
-    from imbtune.config.train_config import TrainConfig
+    from imbtune.config.trust import consent
     from imbtune.final_training import train_input
     from imbtune.final_training.retrain import TrainResult, train_final
-    from imbtune.study.view import Study, Trial
 
     check_whole("seeds", seeds, 1, most=1000)
     check_log(log)
     replaced = checked_settings(settings, epochs)
-    if preset is not None:
-        if what is not None:
-            raise ConfigError(f"{_short(what)} and --preset {preset}: give one of them")
-        if space is None:
-            raise ConfigError(f"--preset {preset} needs --space: the data to train it on")
-        given = train_input.from_preset(preset, space, replaced)
-    elif space is not None:
-        raise ConfigError(f"--space {_short(space)} goes with --preset: a file names its own data")
-    elif isinstance(what, TrainConfig):
-        given = train_input.from_config(what, replaced)
-    elif isinstance(what, Trial):
-        given = train_input.from_trial(what, replaced)
-    elif isinstance(what, Study):
-        given = train_input.from_study(what.path, replaced)
-    elif what is None:
-        raise ConfigError(
-            "nothing to train: give a configuration file, or --preset and --space (study.winner is "
-            "None without finals: give study.best)"
+    with consent(trust):
+        given = train_input.with_out(
+            _train_input(what, preset, space, replaced), given_path("out", out)
         )
-    elif isinstance(what, str | Path):
-        given = train_input.from_path(path_or_uri("the configuration", what), replaced)
-    else:
-        raise ConfigError(
-            f"cannot train {_short(what)}: give a configuration file, a study, a trial or a "
-            "TrainConfig"
-        )
-    given = train_input.with_out(given, given_path("out", out))
+        others = train_input.baselines_of(given, replaced) if baselines else {}
     folder = given_path("data", data)
 
     def trained(one: train_input.TrainInput) -> TrainResult:
@@ -345,13 +335,46 @@ def train(
         )
         return TrainResult(one.out, one.config, runs)
 
-    others = train_input.baselines_of(given, replaced) if baselines else {}
     result = trained(given)
     found: dict[str, TrainResult] = {}
     for name, other in others.items():
         (log or no_line)(f"Baseline {name}:")
         found[name] = trained(other)
     return replace(result, baselines=found)
+
+
+def _train_input(
+    what: object, preset: str | None, space: str | Path | SearchSpace | None, replaced: Settings
+) -> TrainInput:
+    """The configuration that :func:`train` is asked for."""
+    from imbtune.config.train_config import TrainConfig
+    from imbtune.final_training import train_input
+    from imbtune.study.view import Study, Trial
+
+    if preset is not None:
+        if what is not None:
+            raise ConfigError(f"{_short(what)} and --preset {preset}: give one of them")
+        if space is None:
+            raise ConfigError(f"--preset {preset} needs --space: the data to train it on")
+        return train_input.from_preset(preset, space, replaced)
+    if space is not None:
+        raise ConfigError(f"--space {_short(space)} goes with --preset: a file names its own data")
+    if isinstance(what, TrainConfig):
+        return train_input.from_config(what, replaced)
+    if isinstance(what, Trial):
+        return train_input.from_trial(what, replaced)
+    if isinstance(what, Study):
+        return train_input.from_study(what.path, replaced)
+    if what is None:
+        raise ConfigError(
+            "nothing to train: give a configuration file, or --preset and --space (study.winner is "
+            "None without finals: give study.best)"
+        )
+    if isinstance(what, str | Path):
+        return train_input.from_path(path_or_uri("the configuration", what), replaced)
+    raise ConfigError(
+        f"cannot train {_short(what)}: give a configuration file, a study, a trial or a TrainConfig"
+    )
 
 
 def compare(
@@ -373,6 +396,7 @@ def compare(
     max_failures: int = 3,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
+    trust: bool = False,
     log: Log | None = print_line,
 ) -> ComparisonResult:
     """Train presets and studies' winners on all training data, with the same seeds; test each once.
@@ -390,6 +414,8 @@ def compare(
         reference: the row that the others are tested against: a preset, or a study's name with
             `-winner`. None for the best row.
         name: of the comparison's study; None for the space's with -comparison.
+        trust: run modules of the studies that this user has not run before. Read them first: they
+            can do whatever this user can.
 
     Returns:
         The result; its `table` is a pandas DataFrame.
@@ -422,11 +448,13 @@ def compare(
     )
 
     from imbtune.comparison.run_comparison import run_comparison
+    from imbtune.config.trust import consent
     from imbtune.study.request import COMPARISON_SUFFIX
 
     request = replace(request, name=name or request.space.name + COMPARISON_SUFFIX)
     every = range(seed, seed + seeds)
-    return run_comparison(request, names, studies, every, reference, log or no_line)
+    with consent(trust):
+        return run_comparison(request, names, studies, every, reference, log or no_line)
 
 
 def calibrate(

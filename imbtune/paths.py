@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from imbtune.credentials import CredentialsError, check_no_credentials
 from imbtune.errors import ConfigError
 
 BUCKETS = {"s3": "s3", "gs": "gs", "gcs": "gs"}  # schemes of buckets, as pyarrow names them
@@ -28,13 +29,16 @@ def path_or_uri(what: str, value: object) -> str:
 
     Raises:
         ConfigError: an empty one, which a shell makes of an unset variable; a bucket without a
-            name; another scheme; a user that does not exist; no path at all.
+            name; another scheme; a key or a password in it, which the message does not repeat; a
+            user that does not exist; no path at all.
     """
     if not isinstance(value, str | Path):
         raise ConfigError(f"{what} {value!r}: give a path")
     text = str(value)
     try:
         return parse(text)
+    except CredentialsError as error:
+        raise ConfigError(f"{what}: {error}") from error
     except ValueError as error:
         shown = text if text.strip() and text.isprintable() else repr(text)
         hint = " (as text: a Path has no two slashes)" if isinstance(value, Path) else ""
@@ -65,6 +69,7 @@ def parse(text: str) -> str:
         ValueError: it cannot be used; the message says why, and what to give.
     """
     _check_characters(text)
+    check_no_credentials(text)
     scheme, colon, rest = text.partition(":")
     name = scheme.lower()
     is_name = bool(re.fullmatch(r"[a-z][a-z0-9+.-]*", name))

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from imbtune.credentials import CredentialsError
 from imbtune.errors import StudyError
 from imbtune.paths import is_uri, is_utf8, parse
 
@@ -40,7 +41,7 @@ class Store:
             options, as in `s3://bucket/name?endpoint_override=http://minio:9000&region=us-east-1`.
 
     Raises:
-        StudyError: it is another kind of URI, or pyarrow cannot use it.
+        StudyError: it is another kind of URI, it has a key in it, or pyarrow cannot use it.
     """
 
     def __init__(self, path: str) -> None:
@@ -55,8 +56,11 @@ class Store:
                     )
             else:
                 self.fs, self.root = pafs.FileSystem.from_uri(self.path)
+        except CredentialsError as error:
+            raise StudyError(f"the storage: {error}") from error
         except (ValueError, OSError, pa.ArrowException) as error:
-            raise StudyError(f"cannot use the storage {path}: {error}") from error
+            address = path.partition("?")[0]
+            raise StudyError(f"cannot use the storage {address}: {error}") from error
 
     def is_empty(self) -> bool:
         """Whether the folder is missing or has no files; StudyError if it cannot be reached."""

@@ -51,10 +51,12 @@ def _no_own_parts_stay() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing of a test stays in the user's cache; large real data is decoded once in all tests."""
+    """Nothing of a test stays in the user's cache or list of trusted modules; large real data is
+    decoded once in all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("IMBTUNE_CACHE", raising=False)
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
 
 

@@ -14,6 +14,7 @@ from imbtune.cli.settings import (
     make_console,
     parse_settings,
     parse_share,
+    with_trust,
 )
 from imbtune.errors import INTERRUPTED
 from imbtune.study.hints import resume_command
@@ -30,17 +31,22 @@ def compare_command(
     *,
     settings: list[str] | None,
     gpus_per_trial: str | None,
+    trust: bool,
     **options: object,
 ) -> None:
     """Compare, and print the table; `options` are those of the API."""
-    finish_comparison(
-        api.compare(
+    fixed, share = parse_settings(settings or []), parse_share(gpus_per_trial)
+    result = with_trust(
+        lambda: api.compare(
             space,
-            settings=parse_settings(settings or []),
-            gpus_per_trial=parse_share(gpus_per_trial),
+            settings=fixed,
+            gpus_per_trial=share,
+            trust=trust,
             **options,  # type: ignore[arg-type]
-        )
+        ),
+        trust,
     )
+    finish_comparison(result)
 
 
 def finish_comparison(result: ComparisonResult) -> None:

@@ -9,14 +9,22 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from imbtune.credentials import CredentialsError, check_no_credentials
 from imbtune.errors import EXPECTED, INTERRUPTED, ConfigError, ImbtuneError
+
+_WORDS = "imbtune.words"  # in a context: the command line
 
 
 class ErrorBoundary(TyperGroup):
     """Prints expected errors as one line, with exit code 2; a bug keeps its traceback."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_WORDS] = list(args)  # before options are taken out of them
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
+            _check_words(ctx.meta[_WORDS])
             return super().invoke(ctx)
         except ImbtuneError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -64,6 +72,19 @@ class Commands(typer.Typer):
 
     def command(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         return super().command(*args, **{"cls": OnceCommand, **options})
+
+
+def _check_words(words: list[str]) -> None:
+    """ConfigError for a word with a key or a password, which any later message might repeat."""
+    for before, word in zip(("", *words), words, strict=False):
+        option, equals, _ = word.partition("=")
+        named = option if word.startswith("--") and equals else before
+        try:
+            check_no_credentials(word)
+            check_no_credentials(word.partition("=")[2])
+        except CredentialsError as error:
+            what = named if named.startswith("--") else "an argument"
+            raise ConfigError(f"{what}: {error}") from error
 
 
 def _shown(value: object) -> str:

@@ -42,6 +42,7 @@ from imbtune.cli.options import (
     TimeOption,
     TrialsOption,
     TrialTimeoutOption,
+    TrustOption,
     WinnersOption,
 )
 from imbtune.cli.output import never_fail
@@ -210,6 +211,7 @@ def resume(
         typer.Option(min=1, help="New total number of trials. Default: as the study was started."),
     ] = None,
     finals: MoreFinalsOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Resume an interrupted or killed study. A search, a calibration or a comparison."""
     from imbtune.cli.search import resume_command
@@ -290,6 +292,7 @@ def train(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
     baselines: BaselinesOption = False,
+    trust: TrustOption = False,
 ) -> None:
     """Train a configuration, and test it once per seed. Trains on all training data."""
     if trial:
@@ -305,7 +308,8 @@ def train(
             "--seeds": seeds > 1,
             "--baselines": baselines,
         }
-        repeat_command(*trial, data, refused=[name for name, given in others.items() if given])
+        refused = [name for name, given in others.items() if given]
+        repeat_command(*trial, data, trust, refused)
         return
     from imbtune.cli.train import train_command
 
@@ -320,6 +324,7 @@ def train(
         data=data,
         skip_corrupt=skip_corrupt,
         baselines=baselines,
+        trust=trust,
     )
 
 
@@ -346,6 +351,7 @@ def compare(
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Compare presets and winners on the test set. Mean ± deviation over seeds, ranks, tests."""
     from imbtune.cli.compare import compare_command
@@ -360,11 +366,12 @@ def show(
         str | None,
         typer.Option(help="A space; the plugins that it imports are listed too."),
     ] = None,
+    trust: TrustOption = False,
 ) -> None:
     """List spaces, methods, knobs, presets and more. With ranges, defaults and papers."""
     from imbtune.cli.show import show_command
 
-    show_command(topic.value, space)
+    show_command(topic.value, space, trust)
 
 
 def main() -> None:

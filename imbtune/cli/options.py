@@ -169,6 +169,14 @@ ReferenceOption = Annotated[
         "-winner. Default: the best row.",
     ),
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run Python modules in the given folder that you have not run before. Read them "
+        "first: they can do whatever you can (see docs/security.md).",
+    ),
+]
 ConfigArgument = Annotated[
     str | None,
     typer.Argument(

@@ -11,6 +11,7 @@ from imbtune.cli.settings import (
     parse_duration,
     parse_settings,
     parse_share,
+    with_trust,
 )
 from imbtune.errors import INTERRUPTED
 from imbtune.study.outcome import SearchOutcome
@@ -47,6 +48,7 @@ def resume_command(
     trial_timeout: str | None,
     address: str | None,
     data: str | None,
+    trust: bool,
     **options: object,
 ) -> None:
     """Resume a search, a calibration or a comparison, and print the result."""
@@ -54,14 +56,20 @@ def resume_command(
     from imbtune.cli.compare import finish_comparison
     from imbtune.comparison.result import ComparisonResult
 
-    ended = api.resume(
-        study,
-        gpus_per_trial=parse_share(gpus_per_trial),
-        time_budget=parse_duration(time_budget),
-        trial_timeout=parse_duration(trial_timeout, "--trial-timeout"),
-        address=address,
-        data=data,
-        **options,  # type: ignore[arg-type]
+    share, budget = parse_share(gpus_per_trial), parse_duration(time_budget)
+    timeout = parse_duration(trial_timeout, "--trial-timeout")
+    ended = with_trust(
+        lambda: api.resume(
+            study,
+            gpus_per_trial=share,
+            time_budget=budget,
+            trial_timeout=timeout,
+            address=address,
+            data=data,
+            trust=trust,
+            **options,  # type: ignore[arg-type]
+        ),
+        trust,
     )
     if isinstance(ended, Study):
         assert ended.outcome

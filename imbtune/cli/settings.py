@@ -1,4 +1,4 @@
-"""Shared by commands: reads `KNOB=VALUE`, durations and GPUs per trial; makes the console."""
+"""Shared by commands: reads `KNOB=VALUE`, durations and GPUs; asks; makes the console."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from rich.console import Console
 
+from imbtune.config.trust import UntrustedError, consent
+from imbtune.config.trust import trust as trust_modules
 from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError
 from imbtune.registry import Value
+
+T = TypeVar("T")
 
 PIPE_WIDTH = 160  # columns of a table that is written to a file or a pipe
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -32,6 +37,31 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Value]:
             )
         found[key] = parse_value(value)
     return found
+
+
+def with_trust(action: Callable[[], T], trust: bool) -> T:
+    """What `action` returns, after the user was asked about modules that are not trusted yet.
+
+    Args:
+        trust: whether such modules may run; None are asked about, then.
+
+    Raises:
+        UntrustedError: the user said no, or there is no terminal to ask on.
+    """
+    while True:
+        try:
+            with consent(trust):
+                return action()
+        except UntrustedError as error:
+            if trust or not (sys.stdin.isatty() and sys.stderr.isatty()):
+                raise
+            for module in error.modules:
+                print(f"  {module.path or f'{module.name} (installed)'}", file=sys.stderr)
+            question = "These modules would run, and can do whatever you can. Run them? [y/N] "
+            print(question, end="", file=sys.stderr, flush=True)
+            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+                raise
+            trust_modules(error.modules)
 
 
 def parse_duration(text: str | None, option: str = "--time-budget") -> float | None:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import has_width, make_console
+from imbtune.cli.settings import has_width, make_console, with_trust
 from imbtune.config.slots import SLOTS
 from imbtune.registry import DeclaredKnob, Part, Registry, describe_range
 from imbtune.spaces.presets import PRESETS
@@ -66,16 +66,19 @@ class Listing:
         console.print()
 
 
-def show_command(topic: str, space: str | None) -> None:
+def show_command(topic: str, space: str | None, trust: bool = False) -> None:
     """Print one topic.
 
     Args:
         topic: spaces, datasets, methods, knobs, presets or objectives.
         space: a space file whose plugins are listed too, or None.
+        trust: whether its plugins may run if this user has not run them before.
     """
     from imbtune.spaces.space_file import list_spaces, load_space
 
-    spaces = [load_space(space)] if space is not None else []
+    spaces = []
+    if space is not None:
+        spaces = [with_trust(lambda: load_space(space, trusted=False), trust)]
     console = make_console()
     if topic == "spaces":
         shipped = [load_space(name) for name in list_spaces() if name != space]

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune import api
-from imbtune.cli.settings import make_console, parse_settings
+from imbtune.cli.settings import make_console, parse_settings, with_trust
 from imbtune.errors import ConfigError
 from imbtune.final_training.retrain import TrainResult
 from imbtune.progress import print_line
@@ -27,30 +27,39 @@ def train_command(
     data: str | None,
     skip_corrupt: bool,
     baselines: bool,
+    trust: bool,
 ) -> None:
     """Train, test once per seed, and print mean ± standard deviation."""
     keep_freed_memory()
-    result = api.train(
-        config,
-        settings=parse_settings(settings or []),
-        preset=preset,
-        space=space,
-        seeds=seeds,
-        epochs=epochs,
-        out=out,
-        data=data,
-        skip_corrupt=skip_corrupt,
-        baselines=baselines,
+    replaced = parse_settings(settings or [])
+    result = with_trust(
+        lambda: api.train(
+            config,
+            settings=replaced,
+            preset=preset,
+            space=space,
+            seeds=seeds,
+            epochs=epochs,
+            out=out,
+            data=data,
+            skip_corrupt=skip_corrupt,
+            baselines=baselines,
+            trust=trust,
+        ),
+        trust,
     )
     print_result(result, make_console())
 
 
-def repeat_command(study: str, number: int, data: str | None, refused: list[str]) -> None:
+def repeat_command(
+    study: str, number: int, data: str | None, trust: bool, refused: list[str]
+) -> None:
     """`imbtune train --trial`: train a trial again, and compare it with the study's record.
 
     Exits with code 1 where a loss or score differs.
 
     Args:
+        trust: whether modules of the study may run that this user has not run before.
         refused: other options that were given, which would change the trial.
     """
     if refused:
@@ -61,7 +70,7 @@ def repeat_command(study: str, number: int, data: str | None, refused: list[str]
 
     from imbtune.tuning.reproduce import repeat_trial
 
-    if repeat_trial(study, number, data, print_line):
+    if with_trust(lambda: repeat_trial(study, number, data, print_line), trust):
         print("Every loss and score equals the recorded one, to the last bit.")
         return
     print(

@@ -25,9 +25,11 @@ from pathlib import Path
 from types import ModuleType
 
 from imbtune.config.moved_names import with_current_names
-from imbtune.config.slots import SLOTS, registries
+from imbtune.config.part_conflicts import check_part
+from imbtune.config.slots import registries
+from imbtune.config.trust import check_trusted, trust
 from imbtune.errors import ConfigError
-from imbtune.registry import Part, Registry, knobs_of, same_kind
+from imbtune.registry import Part, Registry
 from imbtune.storage import Store, join
 
 
@@ -49,19 +51,44 @@ class PluginModule:
 _loaded: dict[str, tuple[PluginModule, list[tuple[Registry, str]]]] = {}  # module and its parts
 
 
-def load_plugins(names: object, folder: Store) -> tuple[PluginModule, ...]:
+def load_plugins(
+    names: object, folder: Store, *, trusted: bool = False
+) -> tuple[PluginModule, ...]:
     """Find the plugins, run them, and register their parts.
 
     Args:
         names: the content of `imports`.
         folder: where plugin files are looked for; other modules must be installed.
+        trusted: whether they run even if this user has not run them before.
 
     Raises:
         ConfigError: `names` is not a list of module names, a module is missing, or it fails.
+        UntrustedError: this user has neither run a module before nor consented.
     """
-    modules = tuple(_find(name, folder) for name in _check_names(names))
+    checked = _check_names(names)
+    if not trusted:  # to find a module of a package is to run the package
+        _check_trusted([PluginModule(name) for name in checked if "." in name], folder)
+    modules = tuple(_find(name, folder) for name in checked)
+    if not trusted:
+        _check_trusted(modules, folder)
     register(modules)
     return modules
+
+
+def _check_trusted(modules: Iterable[PluginModule], folder: Store) -> None:
+    """UntrustedError for a module that has not run in this process, and may not."""
+    check_trusted([module for module in modules if not _has_run(module)], folder.path)
+
+
+def _has_run(module: PluginModule) -> bool:
+    """Whether the module has run in this process, for imbtune or for the user's program."""
+    if module.name in _loaded:
+        return _loaded[module.name][0].source == module.source
+    present = sys.modules.get(module.name)
+    if present is None or module.source is None:
+        return present is not None
+    path = getattr(present, "__file__", None)
+    return bool(path) and Path(str(path)).read_bytes() == module.source
 
 
 def register(modules: Iterable[PluginModule]) -> None:
@@ -108,7 +135,9 @@ def merge_plugins(
 
 
 def copy_sources(modules: Iterable[PluginModule], folder: Store) -> None:
-    """Copy the plugin files into `folder`, where `imports` finds them."""
+    """Copy the plugin files into `folder`, where `imports` finds them; this user trusts them."""
+    modules = tuple(modules)
+    trust(modules)
     for module in modules:
         if module.source is not None:
             folder.write(f"{module.name}.py", module.source)
@@ -248,7 +277,7 @@ def _load(module: PluginModule) -> None:
         else:
             _run(module.name, module.path, module.source)
         for registry, name in _added(before):
-            _check_part(registry, registry[name])
+            check_part(registry, registry[name])
     except (Exception, SystemExit) as error:
         reason = _describe_failure(module.name, module.path, error)
         for registry, name in _added(before):
@@ -284,43 +313,6 @@ def _run(name: str, path: str, source: bytes) -> None:
     module.__file__ = path
     sys.modules[name] = module  # dataclasses and pickle look a class's module up there
     exec(code, module.__dict__)
-
-
-def _check_part(registry: Registry, part: Part) -> None:
-    """Check a plugin's part for conflicts with other parts.
-
-    Raises:
-        ConfigError: its name is that of another part, or a knob has the name of another knob with
-            which it is used together, or of a knob of the same slot with another type or range.
-    """
-    if registry.resolve(part.name):
-        raise ConfigError(f"{registry.slot} '{part.name}' exists already: rename yours")
-    own = knobs_of(part.make)
-    if registry is not SLOTS["data"]:  # a data set may take the values of shared knobs
-        _check_free(registry, part, own.keys() & registry.shared_knobs, registry.slot)
-    for slot in SLOTS.values():
-        if registry not in slot.components:
-            continue
-        _check_free(registry, part, own.keys() & slot.shared_knobs, slot.slot)
-        for component in slot.components:
-            if component is not registry:
-                _check_free(registry, part, own.keys() & component.knobs(), component.slot)
-    for name in own:
-        for other in registry.parts_with(name):
-            if other is not part and not same_kind(own[name], other.knobs[name]):
-                raise ConfigError(
-                    f"the knob '{name}' of {registry.slot} '{part.name}' has another type or "
-                    f"range than that of '{other.name}': give it the same, or another name"
-                )
-
-
-def _check_free(registry: Registry, part: Part, taken: set[str], slot: str) -> None:
-    """ConfigError if any of the part's knob names is `taken` by a knob of `slot`."""
-    for name in taken:
-        raise ConfigError(
-            f"the knob '{name}' of {registry.slot} '{part.name}' has the name of a {slot} knob: "
-            "rename it"
-        )
 
 
 def _describe_failure(name: str, path: str, error: BaseException) -> str:

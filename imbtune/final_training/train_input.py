@@ -12,6 +12,7 @@ from imbtune.config.slots import check_knob
 from imbtune.config.train_config import TrainConfig, active, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.errors import ConfigError
+from imbtune.paths import path_or_uri
 from imbtune.spaces.presets import METHOD_SLOTS
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
@@ -104,10 +105,12 @@ def from_file(path: str, settings: Settings) -> TrainInput:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     config = _with_settings(own, settings)
-    origin = {"file": path, "set": dict(settings), **provenance}
     study = str(provenance["study"]) if "study" in provenance else None
     if folder.exists(FILE):  # it is where the file is, also if it was moved or renamed
         study = folder.path
+    if study is not None:  # refused with a key in it, as earlier versions recorded it
+        provenance["study"] = study = path_or_uri(f"{path}: provenance: study", study)
+    origin = {"file": path, "set": dict(settings), **provenance}
     return TrainInput(config, imports, origin, default_out(path), study)
 
 

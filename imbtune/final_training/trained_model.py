@@ -17,6 +17,7 @@ from torch import Tensor
 
 from imbtune.config.plugins import load_plugins
 from imbtune.config.train_config import TrainConfig
+from imbtune.config.trust import consent
 from imbtune.data.augment import normalise
 from imbtune.errors import ConfigError, ImbtuneError, StudyError
 from imbtune.methods.losses import MarginSoftmax
@@ -138,24 +139,28 @@ class TrainedModel:
         )
 
 
-def load_model(path: str | Path, seed: int | None = None) -> TrainedModel:
+def load_model(path: str | Path, seed: int | None = None, *, trust: bool = False) -> TrainedModel:
     """A model that `imbtune train` wrote.
 
-    Where it was trained with plugins of the user's, the Python files beside it are run, or their
-    modules imported; so load only models from people you trust.
+    Where it was trained with plugins, the Python files beside it are run, or their modules
+    imported: those that this user has run before, others with `trust` alone.
 
     Args:
         path: a model file (`model-seed0.pt`), or the folder with the files of one or more seeds.
         seed: of the file in a folder; None for the lowest.
+        trust: run plugins that this user has not run before. Read them first: they can do
+            whatever this user can.
 
     Raises:
         StudyError: no model there.
+        UntrustedError: it has plugins that may not run.
         ConfigError: a file that is no model of imbtune's.
     """
     file = _find(Path(local_path("the model", path)), seed)
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)
-        load_plugins(saved.get("imports"), Store(str(file.parent)))
+        with consent(trust):
+            load_plugins(saved.get("imports"), Store(str(file.parent)))
         config = TrainConfig.from_settings(saved["settings"])
         network = new_model(config, len(saved["mean"]), len(saved["classes"]))
         network.load_state_dict(saved["state_dict"])

@@ -34,6 +34,7 @@ from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins, wi
 from imbtune.config.slots import SLOTS, check_knob, find_knob
 from imbtune.config.train_config import PLAIN, TrainConfig, flatten
 from imbtune.config.yaml_files import read_yaml
+from imbtune.credentials import CredentialsError, check_no_credentials
 from imbtune.errors import ConfigError, unknown
 from imbtune.paths import local_path
 from imbtune.registry import DeclaredKnob, describe_range
@@ -53,6 +54,7 @@ FIELDS = (
     "presets",
     "knobs",
 )
+STUDY = "study.yaml"  # the file that makes a folder a study
 RESOLVED = ("like", "imports")  # fields that are replaced when a file is resolved
 SCALES = ("linear", "log", "complement")
 
@@ -65,25 +67,33 @@ def list_spaces() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_space(name_or_path: str | Path) -> SearchSpace:
-    """Load a space.
+def load_space(name_or_path: str | Path, *, trusted: bool = True) -> SearchSpace:
+    """Load a space, and run the modules in its `imports`.
 
     Args:
         name_or_path: the name of a space that ships with imbtune, or the path of a YAML file.
+        trusted: whether they run even if this user has not run them before; not those in the
+            folder of a study, which somebody else may have made.
 
     Raises:
         ConfigError: there is no such space, or it has an invalid field, setting or knob.
+        UntrustedError: a module may not run.
     """
     path = _find(local_path("the space", name_or_path), Path())
     content = read_yaml(path)
     try:
-        return parse_space(path.stem, content, path.parent)
+        return parse_space(path.stem, content, path.parent, trusted=trusted)
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
 def parse_space(
-    name: str, content: object, folder: Path = Path(), modules: Store | None = None
+    name: str,
+    content: object,
+    folder: Path = Path(),
+    modules: Store | None = None,
+    *,
+    trusted: bool = True,
 ) -> SearchSpace:
     """Make a space from the content of its file.
 
@@ -91,12 +101,14 @@ def parse_space(
         name: of the space.
         folder: the file's folder.
         modules: of a study's space, where the modules of its `imports` are; None for `folder`.
+        trusted: as in :func:`load_space`.
 
     Raises:
         ConfigError: an invalid field, setting or knob.
+        UntrustedError: a module may not run.
     """
     has_own_presets = isinstance(content, Mapping) and "presets" in content
-    content, imports = _resolve(content, folder, (), modules)
+    content, imports = _resolve(content, folder, (), modules, trusted)
     fixed = flatten({"data": content.get("data") or {}, **_mapping(content, "train")})
     knobs = _mapping(content, "knobs")
     chosen = {slot: fixed.get(slot, DEFAULTS[slot]) for slot in DEFAULTS if slot not in knobs}
@@ -149,7 +161,11 @@ def _find(name_or_path: str, folder: Path) -> Path:
 
 
 def _resolve(
-    content: object, folder: Path, seen: tuple[Path, ...], modules: Store | None = None
+    content: object,
+    folder: Path,
+    seen: tuple[Path, ...],
+    modules: Store | None = None,
+    trusted: bool = True,
 ) -> tuple[Mapping[str, Any], tuple[PluginModule, ...]]:
     """A file's content merged with the space that it is `like`, and the plugins of both.
 
@@ -163,16 +179,22 @@ def _resolve(
     for key in content:
         if key not in FIELDS:
             raise unknown("field", key, FIELDS)
-    imports = load_plugins(content.get("imports"), modules or Store(str(folder)))
+    place = modules or Store(str(folder))
+    trusted = trusted and modules is None and not (folder / STUDY).exists()
+    imports = load_plugins(content.get("imports"), place, trusted=trusted)
     like = content.get("like")
     if like is None:
         return content, imports
+    try:
+        check_no_credentials(str(like))
+    except CredentialsError as error:
+        raise ConfigError(f"like: {error}") from error
     path = _find(str(like), folder).resolve()
     if path in seen:
         raise ConfigError(
             f"like: {like} leads back to itself: remove `like` from one of these spaces"
         )
-    base, base_imports = _resolve(read_yaml(path), path.parent, (*seen, path))
+    base, base_imports = _resolve(read_yaml(path), path.parent, (*seen, path), None, trusted)
     merged = {
         name: {**_mapping(base, name), **_mapping(content, name)} for name in ("train", "knobs")
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from imbtune import __version__
 from imbtune.config.plugins import copy_sources, describe, with_imports
 from imbtune.config.train_config import TrainConfig
 from imbtune.config.yaml_files import parse_yaml
+from imbtune.credentials import without_credentials
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
 from imbtune.spaces.space_file import parse_space
@@ -24,7 +26,7 @@ from imbtune.storage import Store, join
 from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import TrialRecord
-from imbtune.study.request import COMPARISON, SearchRequest
+from imbtune.study.request import COMPARISON, SEARCH, SearchRequest
 
 FILE = "study.yaml"
 READ = {  # the keys that are read from it, besides the request and the space
@@ -64,7 +66,7 @@ def write_study(
         "name": request.name,
         "purpose": request.purpose,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *without_credentials(sys.argv[1:])]),
         "seed": request.seed,
         "trials": request.trials,
         "sampler": request.sampler,
@@ -92,33 +94,61 @@ def write_study(
     store.write(FILE, _yaml(content).encode())  # last: a folder with this file is a study
 
 
+def read_content(path: str) -> Mapping[str, Any]:
+    """Read a study's study.yaml. No module of the study runs.
+
+    Args:
+        path: the study's folder or URI.
+
+    Raises:
+        StudyError: there is no study, or the file is incomplete or damaged.
+    """
+    path = _with_name(path)
+    store = Store(path)
+    if not store.exists(FILE):
+        raise StudyError(f"{path} is not a study, it has no {FILE}: give a study's folder")
+    with _damage_explained(path):
+        content: Mapping[str, Any] = parse_yaml(join(path, FILE), store.read(FILE).decode())
+        for section, keys in READ.items():
+            if missing := keys - content[section].keys():
+                raise KeyError(f"{section}: {', '.join(sorted(missing))}")
+        held_out = "test" if purpose_of(content) == COMPARISON else "validation"
+        int(content["data"][held_out])
+        return content
+
+
+def purpose_of(content: Mapping[str, Any]) -> str:
+    """What a study is for, by its study.yaml: `search`, `calibration` or `comparison`."""
+    return str(content.get("purpose", SEARCH))  # the first version wrote searches alone
+
+
 def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
-    """Read a study's options, and the content of its study.yaml.
+    """Read a study's options, and the content of its study.yaml. The modules of its space run.
 
     Args:
         path: the study's folder or URI.
 
     Raises:
         StudyError: there is no study, or its files are incomplete or damaged.
+        UntrustedError: it has modules that this user has not run before.
     """
-    path = _with_name(path)
+    path, content = _with_name(path), read_content(path)
     store = Store(path)
-    if not store.exists(FILE):
-        raise StudyError(f"{path} is not a study, it has no {FILE}: give a study's folder")
-    try:
-        content = parse_yaml(join(path, FILE), store.read(FILE).decode())
+    with _damage_explained(path):
         source = parse_yaml(join(path, "space.yaml"), store.read("space.yaml").decode())
         options, space_name = content["request"], content["space"]["name"]
-        for section, keys in READ.items():
-            if missing := keys - content[section].keys():
-                raise KeyError(f"{section}: {', '.join(sorted(missing))}")
-        held_out = "test" if content.get("purpose") == COMPARISON else "validation"
-        int(content["data"][held_out])
         folder = Path(path) if store.local else Path()
         space = parse_space(space_name, source, folder, store).pin(content["space"]["set"])
         request = SearchRequest.from_dict(space, options)
         storage, name = _split(path)
         return replace(request, storage=storage, name=name), content
+
+
+@contextmanager
+def _damage_explained(path: str) -> Iterator[None]:
+    """What a damaged file of a study raises, as a StudyError."""
+    try:
+        yield
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise StudyError(
             f"cannot read {join(path, FILE)} ({error!r}): restore it from a backup"
@@ -145,8 +175,13 @@ def check_purpose(request: SearchRequest, purpose: str) -> None:
     Args:
         purpose: one of the three.
     """
-    if request.purpose != purpose:
-        raise StudyError(f"{request.path} is a {request.purpose}: give the folder of a {purpose}")
+    check_is_a(purpose, request.purpose, request.path)
+
+
+def check_is_a(wanted: str, found: str, path: str) -> None:
+    """Raise StudyError unless the study at `path` has the purpose that is wanted."""
+    if found != wanted:
+        raise StudyError(f"{path} is a {found}: give the folder of a {wanted}")
 
 
 def check_same_data(content: Mapping[str, Any], splits: Splits) -> None:

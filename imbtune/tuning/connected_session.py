@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from imbtune.data.splits import Splits
 from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.hints import resume_command
-from imbtune.study.request import SearchRequest
+from imbtune.study.request import CALIBRATION, SearchRequest
 from imbtune.tuning.cluster.connection import connected
+from imbtune.tuning.cluster.storage_check import check_storage
 from imbtune.tuning.forecast.gpu_share import settle_share
 from imbtune.tuning.session import Session, find_resources
 
@@ -26,10 +28,26 @@ def connected_session(
         started: when the command began, in seconds of the monotonic clock; None for now.
 
     Raises:
-        ImbtuneError: no cluster at the address, or resources that it does not have.
+        ImbtuneError: no cluster at the address, resources that it does not have, or a machine that
+            cannot write to the study.
     """
     started = time.monotonic() if started is None else started
     with connected(request.address, f"continue with {resume_command(request.path)}"):
         request = settle_share(request, splits, log)
         resources = find_resources(request, log)
+        if request.address and request.purpose != CALIBRATION:  # which writes no checkpoints
+            _check_storage(store, splits, log)
         yield Session(request, store, splits, resources, log, started)
+
+
+def _check_storage(store: Store, splits: Splits, log: Log) -> None:
+    """Check the study's folder from each machine. A folder that is made for it stays only then."""
+    is_new = store.is_empty()
+    store.create()
+    try:
+        check_storage(store, splits, log)
+    except BaseException:
+        if is_new and store.local:
+            with contextlib.suppress(OSError):
+                store.local.rmdir()
+        raise

@@ -27,7 +27,8 @@ DOCS = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
 # The layers, lowest first. A part imports only from layers below its own.
 LAYERS = [
     {"errors"},
-    {"strict_json", "paths"},
+    {"strict_json", "credentials"},
+    {"paths"},
     {"registry"},
     {"seeds"},
     {"storage"},

@@ -50,7 +50,6 @@ REFUSED = {
     "s3:///x": NO_BUCKET,
     "s3:////": NO_BUCKET,
     "s3://?region=x": NO_BUCKET,
-    "s3://key:secret@/x": NO_BUCKET,
     "S3://": NO_BUCKET,
     "gs:///runs": NO_BUCKET,
     "s3://bucket//runs": "a folder in it has no name",

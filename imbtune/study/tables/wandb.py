@@ -130,7 +130,12 @@ class WandbSink:
                 mode=self._request.wandb,  # type: ignore[arg-type]
                 dir=self._folder,
                 reinit="create_new",
-                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+                settings=wandb.Settings(
+                    silent=True,
+                    console="off",
+                    x_disable_stats=True,
+                    x_disable_meta=True,  # it has the command line of the user's own script
+                ),
             )
             self._old[number] = [
                 path for path in old if path != Path(self._runs[number].dir).parent

@@ -14,7 +14,7 @@ from imbtune.errors import ConfigError
 from imbtune.progress import Log
 from imbtune.spaces.search_space import Rungs, SearchSpace
 from imbtune.storage import Store, join
-from imbtune.study.files import check_purpose, read_study
+from imbtune.study.files import check_is_a, purpose_of, read_content
 from imbtune.study.hints import resume_command, space_command
 from imbtune.study.request import CALIBRATION, CALIBRATION_SUFFIX, SearchRequest
 from imbtune.tuning.calibration.rung_quality import Basis, Calibration
@@ -163,7 +163,7 @@ def _check_complete(request: SearchRequest, path: str) -> None:
         raise ConfigError(
             f"--rungs auto: there is no calibration in {path}: {_how_to_calibrate(request)}"
         )
-    check_purpose(read_study(path)[0], CALIBRATION)
+    check_is_a(CALIBRATION, purpose_of(read_content(path)), path)
     raise ConfigError(
         f"--rungs auto: the calibration in {path} is not complete: run {resume_command(path)}"
     )

@@ -10,14 +10,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
 import psutil
 import ray
 
+from imbtune.credentials import has_credentials
 from imbtune.errors import ClusterError
+from imbtune.tuning.cluster.local_ray import LONGEST, private_ray
 from imbtune.tuning.cluster.ray_processes import sigterm_held_back, start_ray, stop_ray, watched
 from imbtune.tuning.cluster.resources import Node
 
@@ -54,9 +56,15 @@ def check_address(address: str | None) -> None:
     """Check the form of an address; nothing is connected.
 
     Raises:
-        ClusterError: `local`, or an address of Ray Client. Through Ray Client, Tune would run the
-            search on the head node, where the study's folder and the data may not exist.
+        ClusterError: `local`, an address with a password or token, which the message does not
+            repeat, or one of Ray Client. Through Ray Client, Tune would run the search on the head
+            node, where the study's folder and the data may not exist.
     """
+    if address and ("@" in address or has_credentials(address)):
+        raise ClusterError(
+            "--address has a user, a password or a token in it, which would be written into the "
+            "study: give HOST:PORT, and the token in $RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        )
     if address == "local":
         raise ClusterError("--address local is no cluster: leave --address out to use this machine")
     if address and "://" in address:
@@ -88,7 +96,7 @@ def connected(address: str | None, hint: str = "start it again") -> Iterator[Non
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     processes: list[psutil.Process] = []
-    with _interrupt_on_terminate():
+    with _interrupt_on_terminate(), ExitStack() as stack:
         try:
             if address:
                 _check_answers(address)
@@ -97,7 +105,9 @@ def connected(address: str | None, hint: str = "start it again") -> Iterator[Non
             else:
                 node = local_node()
                 with _short_temporary_folder():
+                    folder = stack.enter_context(private_ray())  # until Ray has ended
                     processes = start_ray(
+                        _temp_dir=folder,
                         num_cpus=node.cpus,
                         num_gpus=node.gpus,
                         include_dashboard=False,
@@ -132,7 +142,7 @@ def _short_temporary_folder() -> Iterator[None]:
     Raises:
         ClusterError: it is too long, and nothing can be written to /tmp.
     """
-    longest = SOCKET_PATH - len(f"/ray/{SESSION}{os.getpid()}/sockets/plasma_store")
+    longest = SOCKET_PATH - len(f"{LONGEST}/{SESSION}{os.getpid()}/sockets/plasma_store")
     given = {name: os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ}
     replaced = {
         name: folder

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -12,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from imbtune.config.plugins import register
-from imbtune.config.train_config import TrainConfig
+from imbtune.config.train_config import TrainConfig, active, flatten
 from imbtune.errors import ConfigError, StudyError
-from imbtune.registry import Value
-from imbtune.storage import Store
+from imbtune.storage import Store, join
 from imbtune.study.data_size import data_size_lines
-from imbtune.study.files import read_study
+from imbtune.study.files import FILE, read_content
 from imbtune.study.request import AUTO, SearchRequest
 from imbtune.training.cost.timing import Speed, measure_speed
 from imbtune.tuning.cluster.connection import local_node
@@ -173,8 +174,8 @@ def sample(request: SearchRequest) -> list[TrainConfig]:
 def _speed_of_study(
     request: SearchRequest, gpus: int | None, cpus: int | None, path: str
 ) -> tuple[Fleet, TrialSpeed]:
-    before, content = read_study(path)
-    _check_alike(request, before, path)
+    content = read_content(path)
+    _check_alike(request, content, path)
     used = Resources(**content["resources"])
     for option, given, recorded in (
         ("--gpus-per-trial", request.share, used.gpus),
@@ -209,9 +210,19 @@ def _speed_of_study(
     return fleet, TrialSpeed(speed, counts_K, int(data["validation"]), source, lines)
 
 
-def _check_alike(request: SearchRequest, before: SearchRequest, path: str) -> None:
-    """Raise ConfigError unless a study has the same data and network as this search."""
-    here, there = _speed_settings(request), _speed_settings(before)
+def _check_alike(request: SearchRequest, content: Mapping[str, Any], path: str) -> None:
+    """Raise ConfigError unless a study has the same data and network as this search.
+
+    Args:
+        content: of its study.yaml.
+    """
+    try:
+        recorded = flatten(content["space"]["fixed"])
+    except KeyError as error:
+        raise StudyError(f"{join(path, FILE)} has no {error}: restore it from a backup") from error
+    with contextlib.suppress(ConfigError):  # it has parts of modules that do not run here
+        recorded |= TrainConfig.from_settings(active(recorded)).flat()  # and new knobs' defaults
+    here, there = _speed_settings(request.space.base().flat()), _speed_settings(recorded)
     for key in [*here, *there]:
         if here.get(key) != there.get(key):
             raise ConfigError(
@@ -220,9 +231,8 @@ def _check_alike(request: SearchRequest, before: SearchRequest, path: str) -> No
             )
 
 
-def _speed_settings(request: SearchRequest) -> Mapping[str, Value]:
-    """The settings that decide how fast a trial trains."""
-    flat = request.space.base().flat()
+def _speed_settings(flat: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings that decide how fast a trial trains, of all settings of a configuration."""
     slots = ("data", "model", "batch_size", "precision")
     return {key: value for key, value in flat.items() if key.partition(".")[0] in slots}
 

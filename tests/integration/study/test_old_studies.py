@@ -16,7 +16,9 @@ import yaml
 from command import run
 
 import imbtune
+from imbtune.config.trust import consent
 from imbtune.search_options import search_request
+from imbtune.study.files import read_study
 from imbtune.tuning.reproduce import repeat_trial
 
 OLD = Path(__file__).resolve().parents[2] / "old_studies"
@@ -25,8 +27,14 @@ KEPT = ["trial", "preset", "state", "score", "rung_scores", "rescued", "images",
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A folder with the old studies in `runs/`, and the space that they searched."""
+    """A folder with the old studies in `runs/`, and the space that they searched.
+
+    The user has agreed to run their module, which no older version recorded.
+    """
     shutil.copytree(OLD, tmp_path / "runs")
+    for folder in ("cut", "whole", "old-calibration"):
+        with consent(True):
+            read_study(str(tmp_path / "runs" / folder))
     for name in ("mine.yaml", "my_losses.py"):
         (tmp_path / "runs" / name).rename(tmp_path / name)
     return tmp_path

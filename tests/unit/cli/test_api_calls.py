@@ -71,8 +71,9 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "compare": (
         f"digits-lt --presets erm,cb --study runs/a --study runs/b --seeds 2 --reference cb "
-        f"--name n --gpus-per-trial 0.5 --address a {SPACE_OPTIONS}",
+        f"--name n --gpus-per-trial 0.5 --address a --trust {SPACE_OPTIONS}",
         {
+            **{"trust": True},
             **{"space": "digits-lt", "presets": "erm,cb", "study": ["runs/a", "runs/b"]},
             **{"seeds": 2, "reference": "cb", "name": "n", "gpus_per_trial": 0.5, "address": "a"},
             **SPACE_ARGUMENTS,
@@ -80,21 +81,21 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "resume": (
         "runs/n --trials 7 --finals 3 --gpus-per-trial 0.5 --cpus-per-trial 2 --max-concurrent 4 "
-        "--no-pack --address a --time-budget 30m --data d",
+        "--no-pack --address a --time-budget 30m --data d --trust",
         {
             **{"study": "runs/n", "trials": 7, "finals": 3},
             **{"gpus_per_trial": 0.5, "cpus_per_trial": 2},
             **{"max_concurrent": 4, "pack": False, "address": "a", "time_budget": 1800.0},
-            "data": "d",
+            **{"data": "d", "trust": True},
         },
     ),
     "train": (
         "best.yaml --preset erm --space digits-lt --seeds 5 --epochs 9 --out o --data d "
-        "--skip-corrupt --set mix=mamix --baselines",
+        "--skip-corrupt --set mix=mamix --baselines --trust",
         {
             **{"what": "best.yaml", "preset": "erm", "space": "digits-lt", "seeds": 5},
             **{"epochs": 9, "out": "o", "data": "d", "skip_corrupt": True},
-            **{"settings": {"mix": "mamix"}, "baselines": True},
+            **{"settings": {"mix": "mamix"}, "baselines": True, "trust": True},
         },
     ),
 }

@@ -37,7 +37,7 @@ from imbtune.tuning.run_search import knob_types
 
 
 def load_from(folder: Path, *names: str) -> tuple[PluginModule, ...]:
-    return load_plugins(list(names or ["my_parts"]), Store(str(folder)))
+    return load_plugins(list(names or ["my_parts"]), Store(str(folder)), trusted=True)
 
 
 def registered() -> dict[str, list[str]]:
@@ -83,7 +83,9 @@ def test_show_has_them(topic: str, shown: list[str], tmp_path: Path) -> None:
     data = '\n@datasets.register("dots", help="for this test")\n'
     data += 'def dots(data_source, *, dottiness: Annotated[int, Knob("…", 0, 9)] = 1): ...\n'
     path = write_space(tmp_path, loss() + RULE + MODEL + data)
-    result = CliRunner().invoke(app, ["show", topic, "--space", str(path)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        app, ["show", topic, "--space", str(path), "--trust"], catch_exceptions=False
+    )
     assert result.exit_code == 0
     assert [word for word in shown if f" {word} " not in result.stdout] == []
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from ray._common.utils import get_default_ray_temp_dir
 from ray._private.utils import validate_socket_filepath
 from ray.scripts.scripts import cli
 from typer.testing import CliRunner
@@ -14,6 +13,7 @@ from typer.testing import CliRunner
 from imbtune.cli.main import app
 from imbtune.errors import ClusterError
 from imbtune.tuning.cluster import connection
+from imbtune.tuning.cluster.local_ray import private_ray
 
 
 def test_ray_has_the_status_command() -> None:
@@ -63,7 +63,8 @@ def test_a_temporary_folder_too_long_for_sockets_is_not_used(
         monkeypatch.setenv(name, value)
     with connection._short_temporary_folder():
         assert {name: os.environ[name] for name in given} == used
-        longest = len(get_default_ray_temp_dir())
+        with private_ray() as folder:
+            longest = len(folder)
     assert {name: os.environ[name] for name in given} == given
     validate_socket_filepath("x" * longest + f"/{connection.SESSION}1234567/sockets/plasma_store")
 
