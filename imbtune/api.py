@@ -28,7 +28,7 @@ from imbtune.search_options import search_request as search_request
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.comparison.result import ComparisonResult
     from imbtune.config.train_config import TrainConfig
-    from imbtune.final_training.retrain import TrainResult
+    from imbtune.final_training.retrain import OpenTrainer, TrainResult
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.view import Study, Trial
     from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
@@ -268,6 +268,8 @@ def train(
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     baselines: bool = False,
+    workers: int | None = None,
+    address: str | None = None,
     log: Log | None = print_line,
 ) -> TrainResult:
     """Train a configuration on all training data, and test it once per seed, at the end.
@@ -286,6 +288,11 @@ def train(
         skip_corrupt: go on without images that cannot be read.
         baselines: train the study's best preset and `erm` as well, with the same seeds, data and
             epochs, into folders inside `out`.
+        workers: processes that train each seed together, each on its part of every batch, with a
+            GPU or an even share of the CPUs; the result is that of one process but for rounding.
+            None to train in this process, without Ray.
+        address: with `workers`: of a running Ray cluster, "auto" or "HEAD:6379"; None for this
+            machine.
         log: is called with each line of progress; None for silence.
 
     Returns:
@@ -294,14 +301,18 @@ def train(
     Raises:
         ImbtuneError: before anything is trained: the configuration, the data, the folder.
         DivergenceError: a seed diverged; the models of the seeds before it stay.
+        ClusterError: workers died again and again; the models of the seeds before stay.
     """
     from imbtune.config.train_config import TrainConfig
     from imbtune.final_training import train_input
-    from imbtune.final_training.retrain import TrainResult, train_final
+    from imbtune.final_training.retrain import TrainResult, in_this_process, train_final
     from imbtune.study.view import Study, Trial
 
     check_whole("seeds", seeds, 1, most=1000)
     check_log(log)
+    open_trainer = in_this_process if workers is None else _worker_group(workers, address)
+    if workers is None and address is not None:
+        raise ConfigError(f"--address {address} goes with --workers: give their number, too")
     replaced = checked_settings(settings, epochs)
     if preset is not None:
         if what is not None:
@@ -342,6 +353,7 @@ def train(
             log or no_line,
             one.imports,
             skip_corrupt,
+            open_trainer,
         )
         return TrainResult(one.out, one.config, runs)
 
@@ -631,6 +643,21 @@ def _short(given: object) -> str:
         return str(given)
     named = getattr(given, "path", None) or getattr(given, "name", None)
     return str(named or f"a {type(given).__name__}")
+
+
+def _worker_group(workers: int, address: str | None) -> OpenTrainer:
+    """Workers of Ray Train on this machine or a cluster; raises ImbtuneError if they cannot be."""
+    check_whole("workers", workers, 1)
+    check_options({"address": address})
+    try:
+        from imbtune.parallel_training.run_workers import WorkerGroup
+    except ImportError as error:
+        raise ConfigError(
+            f"--workers {workers} needs Ray Train ({error}): pip install 'ray[train]'"
+        ) from error
+    group = WorkerGroup(workers, address)
+    group.check()
+    return group
 
 
 def _study_path(study: object) -> str:

@@ -43,6 +43,7 @@ from imbtune.cli.options import (
     TrialsOption,
     TrialTimeoutOption,
     WinnersOption,
+    WorkersOption,
 )
 from imbtune.cli.output import never_fail
 from imbtune.runtime import fewer_collections, limit_thread_spinning
@@ -290,6 +291,8 @@ def train(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
     baselines: BaselinesOption = False,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
 ) -> None:
     """Train a configuration, and test it once per seed. Trains on all training data."""
     if trial:
@@ -304,6 +307,8 @@ def train(
             "--out": out,
             "--seeds": seeds > 1,
             "--baselines": baselines,
+            "--workers": workers,
+            "--address": address,
         }
         repeat_command(*trial, data, refused=[name for name, given in others.items() if given])
         return
@@ -320,6 +325,8 @@ def train(
         data=data,
         skip_corrupt=skip_corrupt,
         baselines=baselines,
+        workers=workers,
+        address=address,
     )
 
 

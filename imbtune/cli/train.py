@@ -27,6 +27,8 @@ def train_command(
     data: str | None,
     skip_corrupt: bool,
     baselines: bool,
+    workers: int | None,
+    address: str | None,
 ) -> None:
     """Train, test once per seed, and print mean ± standard deviation."""
     keep_freed_memory()
@@ -41,6 +43,8 @@ def train_command(
         data=data,
         skip_corrupt=skip_corrupt,
         baselines=baselines,
+        workers=workers,
+        address=address,
     )
     print_result(result, make_console())
 
