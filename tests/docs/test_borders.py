@@ -208,8 +208,13 @@ def importing(module: str, names: set[str] | None = None) -> set[str]:
 
 def test_only_workers_and_the_command_tune_their_process() -> None:
     """A notebook keeps its garbage collector, its memory and its threads as they are."""
-    workers = ("cli/", "tuning/worker/", "tuning/packing/", "training/cost/shared_device.py")
-    workers += ("parallel_training/worker_loop.py",)
+    workers = (
+        "cli/",
+        "tuning/worker/",
+        "tuning/packing/",
+        "parallel_training/worker_loop.py",
+        "training/cost/shared_device.py",
+    )
     found = importing("imbtune.runtime")
     assert found
     assert {name for name in found if not name.startswith(workers)} == set()

@@ -98,7 +98,9 @@ class Ranked(nn.Module):
 
 
 class Tracking(nn.Module):
-    """Subtracts a running mean of the batches."""
+    """Keeps a running mean of the batches."""
+
+    mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
