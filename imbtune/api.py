@@ -28,7 +28,7 @@ from imbtune.search_options import search_request as search_request
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.comparison.result import ComparisonResult
     from imbtune.config.train_config import TrainConfig
-    from imbtune.final_training.retrain import TrainResult
+    from imbtune.final_training.retrain import OpenTrainer, TrainResult
     from imbtune.final_training.train_input import TrainInput
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.view import Study, Trial
@@ -278,6 +278,8 @@ def train(
     skip_corrupt: bool = False,
     baselines: bool = False,
     trust: bool = False,
+    workers: int | None = None,
+    address: str | None = None,
     log: Log | None = print_line,
 ) -> TrainResult:
     """Train a configuration on all training data, and test it once per seed, at the end.
@@ -298,6 +300,11 @@ def train(
             epochs, into folders inside `out`.
         trust: run modules beside the configuration that this user has not run before. Read them
             first: they can do whatever this user can.
+        workers: processes that train each seed together, each on its part of every batch, with a
+            GPU or an even share of the CPUs; the result is that of one process but for rounding.
+            None to train in this process, without Ray.
+        address: with `workers`: of a running Ray cluster, "auto" or "HEAD:6379"; None for this
+            machine.
         log: is called with each line of progress; None for silence.
 
     Returns:
@@ -307,13 +314,17 @@ def train(
         ImbtuneError: before anything is trained: the configuration, the data, the folder, modules
             that this user has not run before.
         DivergenceError: a seed diverged; the models of the seeds before it stay.
+        ClusterError: workers died again and again; the models of the seeds before stay.
     """
     from imbtune.config.trust import consent
     from imbtune.final_training import train_input
-    from imbtune.final_training.retrain import TrainResult, train_final
+    from imbtune.final_training.retrain import TrainResult, in_this_process, train_final
 
     check_whole("seeds", seeds, 1, most=1000)
     check_log(log)
+    open_trainer = in_this_process if workers is None else _worker_group(workers, address)
+    if workers is None and address is not None:
+        raise ConfigError(f"--address {address} goes with --workers: give their number, too")
     replaced = checked_settings(settings, epochs)
     with consent(trust):
         given = train_input.with_out(
@@ -332,6 +343,7 @@ def train(
             log or no_line,
             one.imports,
             skip_corrupt,
+            open_trainer,
         )
         return TrainResult(one.out, one.config, runs)
 
@@ -659,6 +671,21 @@ def _short(given: object) -> str:
         return str(given)
     named = getattr(given, "path", None) or getattr(given, "name", None)
     return str(named or f"a {type(given).__name__}")
+
+
+def _worker_group(workers: int, address: str | None) -> OpenTrainer:
+    """Workers of Ray Train on this machine or a cluster; raises ImbtuneError if they cannot be."""
+    check_whole("workers", workers, 1)
+    check_options({"address": address})
+    try:
+        from imbtune.parallel_training.run_workers import WorkerGroup
+    except ImportError as error:
+        raise ConfigError(
+            f"--workers {workers} needs Ray Train ({error}): pip install 'ray[train]'"
+        ) from error
+    group = WorkerGroup(workers, address)
+    group.check()
+    return group
 
 
 def _study_path(study: object) -> str:

@@ -44,6 +44,7 @@ from imbtune.cli.options import (
     TrialTimeoutOption,
     TrustOption,
     WinnersOption,
+    WorkersOption,
 )
 from imbtune.cli.output import never_fail
 from imbtune.runtime import fewer_collections, limit_thread_spinning
@@ -293,6 +294,8 @@ def train(
     settings: SetOption = None,
     baselines: BaselinesOption = False,
     trust: TrustOption = False,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
 ) -> None:
     """Train a configuration, and test it once per seed. Trains on all training data."""
     if trial:
@@ -307,6 +310,8 @@ def train(
             "--out": out,
             "--seeds": seeds > 1,
             "--baselines": baselines,
+            "--workers": workers,
+            "--address": address,
         }
         refused = [name for name, given in others.items() if given]
         repeat_command(*trial, data, trust, refused)
@@ -325,6 +330,8 @@ def train(
         skip_corrupt=skip_corrupt,
         baselines=baselines,
         trust=trust,
+        workers=workers,
+        address=address,
     )
 
 

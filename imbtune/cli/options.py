@@ -192,6 +192,15 @@ BaselinesOption = Annotated[
         "seeds, data and epochs, and print all in one table.",
     ),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Train each seed on so many workers at once, each with a GPU, or without GPUs an even "
+        "share of the CPUs. They share every batch, so the result stays the same but for rounding. "
+        "Default: this process alone, without Ray.",
+    ),
+]
 MoreFinalsOption = Annotated[
     int | None,
     typer.Option(

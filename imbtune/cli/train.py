@@ -27,6 +27,8 @@ def train_command(
     data: str | None,
     skip_corrupt: bool,
     baselines: bool,
+    workers: int | None,
+    address: str | None,
     trust: bool,
 ) -> None:
     """Train, test once per seed, and print mean ± standard deviation."""
@@ -44,6 +46,8 @@ def train_command(
             data=data,
             skip_corrupt=skip_corrupt,
             baselines=baselines,
+            workers=workers,
+            address=address,
             trust=trust,
         ),
         trust,

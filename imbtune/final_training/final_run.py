@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
@@ -27,6 +28,8 @@ from imbtune.training.model import check_model_fits
 from imbtune.training.phases import whole_run
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.training.state import TrainState
+
+PROGRESS_LINES = 10  # of one run
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,35 @@ class TrainedSeed:
     run: FinalRun
     state: TrainState
     margins: dict[str, Margins]
+
+    def finished(self) -> FinishedSeed:
+        """What is kept of it."""
+        weights = {name: tensor.cpu() for name, tensor in self.state.model.state_dict().items()}
+        return FinishedSeed(self.run, self.margins, weights)
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedSeed:
+    """What is kept of a finished run, on the host.
+
+    Attributes:
+        run: its result on the test images.
+        margins: of every example, by split: `train` and `test`.
+        weights: the model's `state_dict`.
+    """
+
+    run: FinalRun
+    margins: dict[str, Margins]
+    weights: dict[str, Tensor]
+
+
+def progress_line(progress: Progress) -> str | None:
+    """A line after about every tenth of the run; else None."""
+    trained, epochs = progress.trained, progress.epochs
+    if trained % max(1, epochs // PROGRESS_LINES) or trained == epochs:
+        return None
+    seed, loss = progress.state.config.seed, progress.epoch_log.loss
+    return f"seed {seed}: epoch {trained}/{epochs}, loss {loss:.3f}"
 
 
 def load_final_splits(

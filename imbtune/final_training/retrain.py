@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,16 +27,63 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, data_root
 from imbtune.data.splits import Splits
 from imbtune.errors import DivergenceError, StudyError
-from imbtune.final_training.final_run import FinalRun, Progress, load_final_splits, train_seed
+from imbtune.final_training.final_run import (
+    FinalRun,
+    FinishedSeed,
+    Progress,
+    load_final_splits,
+    progress_line,
+    train_seed,
+)
 from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.hints import free_folder
 from imbtune.study.tables.schema import example_table
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.margins import Margins
-from imbtune.training.state import TrainState, pick_device
+from imbtune.training.state import pick_device
 
-PROGRESS_LINES = 10  # of one run
+
+class SeedTrainer(Protocol):
+    """Trains one seed of a configuration."""
+
+    @property
+    def place(self) -> str:
+        """Where it trains, for a line of progress."""
+
+    def __call__(self, config: TrainConfig, log: Log) -> FinishedSeed:
+        """Train and test the configuration with its seed."""
+
+
+OpenTrainer = Callable[
+    [TrainConfig, Splits, tuple[PluginModule, ...]], AbstractContextManager[SeedTrainer]
+]
+
+
+@dataclass(frozen=True, eq=False)
+class _InProcess:
+    """Trains seeds in this process."""
+
+    data: DeviceData
+
+    @property
+    def place(self) -> str:
+        return str(self.data.device)
+
+    def __call__(self, config: TrainConfig, log: Log) -> FinishedSeed:
+        def after_epoch(progress: Progress) -> None:
+            line = progress_line(progress)
+            if line:
+                log(line)
+
+        return train_seed(config, self.data, after_epoch).finished()
+
+
+@contextmanager
+def in_this_process(
+    config: TrainConfig, splits: Splits, imports: tuple[PluginModule, ...]
+) -> Iterator[SeedTrainer]:
+    """Train on this process's device: the first GPU, else the CPU."""
+    yield _InProcess(DeviceData(splits, pick_device()))
 
 
 @dataclass(frozen=True)
@@ -82,6 +130,7 @@ def train_final(
     log: Log,
     imports: tuple[PluginModule, ...] = (),
     skip_corrupt: bool = False,
+    open_trainer: OpenTrainer = in_this_process,
 ) -> list[FinalRun]:
     """Train a configuration with several seeds; write models, configuration and results.
 
@@ -99,6 +148,7 @@ def train_final(
         log: is called with each line of progress.
         imports: modules with the user's plugins.
         skip_corrupt: leave out images that cannot be read.
+        open_trainer: gives what trains each seed, for this configuration and these images.
 
     Raises:
         ImbtuneError: before anything is trained: the data or the model cannot be used, or `out` is
@@ -113,29 +163,32 @@ def train_final(
     register(imports)
     data_source = DataSource(data_root(data), skip_corrupt)
     splits = load_final_splits(config, data_source, plugin_parts(config.flat().values()))
-    device = pick_device()
-    tensors = DeviceData(splits, device)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(
-            f"cannot write to --out {out} ({error.strerror}): give another folder"
-        ) from error
-    copy_sources(imports, Store(str(out)))
-    log(
-        f"{config.data.name}: {len(splits.train)} training and {len(splits.held_out)} test images, "
-        f"{len(splits.classes)} classes; {config.epochs} epochs on {device}"
-    )
-    for note in splits.notes:
-        log(note)
     runs: list[FinalRun] = []
-    for seed in range(config.seed, config.seed + seeds):
+    with open_trainer(config, splits, imports) as trainer:
         try:
-            run = _train_seed(config.replace(seed=seed), splits, tensors, out, log, imports)
-        except DivergenceError as error:
-            raise DivergenceError(_diverged(seed, error, config, out, runs)) from error
-        runs.append(run)
-        _write_results(out, config, splits, runs, provenance, imports)
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(
+                f"cannot write to --out {out} ({error.strerror}): give another folder"
+            ) from error
+        copy_sources(imports, Store(str(out)))
+        log(
+            f"{config.data.name}: {len(splits.train)} training and {len(splits.held_out)} test "
+            f"images, {len(splits.classes)} classes; {config.epochs} epochs on {trainer.place}"
+        )
+        for note in splits.notes:
+            log(note)
+        for seed in range(config.seed, config.seed + seeds):
+            own = config.replace(seed=seed)
+            try:
+                finished = trainer(own, log)
+            except DivergenceError as error:
+                raise DivergenceError(_diverged(seed, error, config, out, runs)) from error
+            _write_seed(out, own, splits, finished, imports)
+            run, score = finished.run, finished.run.metrics["balanced_accuracy"]
+            log(f"seed {seed}: test balanced accuracy {score:.4f} ({run.seconds:.0f} s)")
+            runs.append(run)
+            _write_results(out, config, splits, runs, provenance, imports)
     return runs
 
 
@@ -155,45 +208,17 @@ def _diverged(
     return f"{message}; {out} has the models of seed {seeds}" if runs else message
 
 
-def _train_seed(
-    config: TrainConfig,
-    splits: Splits,
-    data: DeviceData,
+def _write_seed(
     out: Path,
-    log: Log,
-    imports: tuple[PluginModule, ...],
-) -> FinalRun:
-    """Train and test one seed; write its margins and its model."""
-    trained = train_seed(config, data, lambda progress: _log_progress(progress, log))
-    run = trained.run
-    _write_margins(out, run.seed, trained.margins)
-    _save_model(out / f"model-seed{run.seed}.pt", config, splits, trained.state, imports)
-    score = run.metrics["balanced_accuracy"]
-    log(f"seed {run.seed}: test balanced accuracy {score:.4f} ({run.seconds:.0f} s)")
-    return run
-
-
-def _log_progress(progress: Progress, log: Log) -> None:
-    """Log a line after about every tenth of the run."""
-    trained, epochs = progress.trained, progress.epochs
-    if trained % max(1, epochs // PROGRESS_LINES) == 0 and trained < epochs:
-        seed, loss = progress.state.config.seed, progress.epoch_log.loss
-        log(f"seed {seed}: epoch {trained}/{epochs}, loss {loss:.3f}")
-
-
-def _write_margins(out: Path, seed: int, margins: dict[str, Margins]) -> None:
-    """Write the margins of every example to a table."""
-    tables = [example_table(split, *of_split) for split, of_split in margins.items()]
-    Store(str(out)).write_table(f"margins-seed{seed}.parquet", pa.concat_tables(tables))
-
-
-def _save_model(
-    path: Path,
     config: TrainConfig,
     splits: Splits,
-    state: TrainState,
+    finished: FinishedSeed,
     imports: tuple[PluginModule, ...],
 ) -> None:
+    """Write the margins of every example to a table, and the model."""
+    seed = finished.run.seed
+    tables = [example_table(split, *of_split) for split, of_split in finished.margins.items()]
+    Store(str(out)).write_table(f"margins-seed{seed}.parquet", pa.concat_tables(tables))
     content = {
         "imports": [module.name for module in imports],
         "settings": config.flat(),
@@ -201,9 +226,9 @@ def _save_model(
         "mean": list(splits.preprocessing.mean),
         "std": list(splits.preprocessing.std),
         "image_shape": list(splits.train.pixels.shape[1:]),
-        "state_dict": {name: tensor.cpu() for name, tensor in state.model.state_dict().items()},
+        "state_dict": finished.weights,
     }
-    torch.save(content, path)
+    torch.save(content, out / f"model-seed{seed}.pt")
 
 
 def _write_results(

@@ -85,12 +85,19 @@ def margin_softmax(
     return focal_B * entropy_B
 
 
-def cloud_noise(shape_BK: tuple[int, int], device: torch.device | None = None) -> Tensor:
+def cloud_noise(
+    shape_BK: tuple[int, int],
+    device: torch.device | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """|δ| with δ ~ N(0, 1/3) clipped to [-1, 1], (B, K); 1/3 is the standard deviation.
 
-    Drawn from torch's global generator.
+    Args:
+        shape_BK: B and K.
+        device: of the result; None for torch's default.
+        generator: on that device; None for torch's global generator.
     """
-    return (torch.randn(shape_BK, device=device) / 3).abs().clamp(max=1)
+    return (torch.randn(shape_BK, device=device, generator=generator) / 3).abs().clamp(max=1)
 
 
 def _vectors(

@@ -55,6 +55,23 @@ class EpochPlan(NamedTuple):
     weights_SK: Tensor
     last_lr: float
 
+    def part(self, samples: slice) -> EpochPlan:
+        """The plan for some samples of every batch."""
+        return self._replace(
+            image=self.image.part(samples),
+            partner=self.partner and self.partner.part(samples),
+            lam_SB=None if self.lam_SB is None else self.lam_SB[:, samples],
+            box_SB4=None if self.box_SB4 is None else self.box_SB4[:, samples],
+            source=self.source and self.source.part(samples),
+            translate_SB=None if self.translate_SB is None else self.translate_SB[:, samples],
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors of the plan."""
+        views = [field for field in self if isinstance(field, Views)]
+        fields = [*self, *(field for each in views for field in each)]
+        return [field for field in fields if isinstance(field, Tensor)]
+
 
 def draw_epoch(
     methods: RunMethods,

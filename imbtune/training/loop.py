@@ -35,9 +35,9 @@ from imbtune.training.epoch_plan import EpochPlan, draw_epoch
 from imbtune.training.evaluation.margins import example_margins
 from imbtune.training.generators.deepsmote import generate
 from imbtune.training.generators.deepsmote import passes as deepsmote_passes
-from imbtune.training.generators.m2m import translate
+from imbtune.training.generators.m2m import image_noise, translate
 from imbtune.training.phases import Epoch, whole_run
-from imbtune.training.state import STEPS, TrainState, seed_torch
+from imbtune.training.state import STEPS, TrainState, seed_epoch
 from imbtune.training.step import Batch
 
 
@@ -72,15 +72,17 @@ class EpochLog:
 def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> EpochLog:
     """Train one epoch. Asynchronous on a GPU: reading `.loss` of the result synchronises."""
     data, seed_state = _with_generated(state, data, epoch)
-    seed_torch(state.config.seed, STEPS, *epoch.random_key())
+    noise = seed_epoch(state, (state.config.seed, STEPS, *epoch.random_key()))
     images = LocatedImages(state, data)
     plan = draw_epoch(state.methods, data, images, epoch, translates=seed_state is not None)
+    state.workers.take_from_first(plan.tensors())
     losses_S = torch.empty(len(plan.lr_S), device=state.device)
-    for step, batch in enumerate(batches(state, data, plan, seed_state)):
+    for step, batch in enumerate(batches(state, data, plan, seed_state, noise)):
         losses_S[step] = state.gradient(batch)
         _set_rates(state.optimizer, plan.lr_S[step])
         state.optimizer.step()
         state.optimizer.zero_grad()
+    state.workers.check_same_weights(list(state.model.parameters()))
     state.passes += _passes(state, data, seed_state)
     return EpochLog(plan.last_lr, losses_S)
 
@@ -93,18 +95,27 @@ def _set_rates(optimizer: Optimizer, lr: Tensor) -> None:
 
 
 def batches(
-    state: TrainState, data: DeviceData, plan: EpochPlan, seed_state: TrainState | None = None
+    state: TrainState,
+    data: DeviceData,
+    plan: EpochPlan,
+    seed_state: TrainState | None = None,
+    noise: torch.Generator | None = None,
 ) -> Iterator[Batch]:
     """Build the batch of each step: cropped, flipped, translated by M2m, mixed.
+
+    Of several workers, each builds its part; the divisor is that of the whole batch.
 
     Args:
         state: the run, for its methods; M2m also needs its network.
         data: the images.
         plan: the draws of the epoch.
         seed_state: M2m's seed network; None where nothing is translated.
+        noise: draws GCL's and M2m's noise; None for torch's global generator.
     """
-    targets = _targets(state, data, plan)
-    shape_BK = (plan.image.index_SB.shape[1], len(data.classes))
+    labels_SLB, shares_SLB, norm_S = _targets(state, data, plan)
+    batch = plan.image.index_SB.shape[1]
+    part = state.workers.part(batch)
+    plan = plan.part(part)
     partner, source = plan.partner, plan.source
     others = data.views(partner) if partner else repeat(None)
     sources = data.views(source) if source else repeat(None)
@@ -112,13 +123,19 @@ def batches(
         zip(data.views(plan.image), others, sources, strict=False)
     ):
         if source_images is not None and seed_state:
-            images = _translated(state, seed_state, data, plan, step, images, source_images)
+            shape = (batch, *data.image_shape)
+            noise_BCHW = image_noise(shape, data.device, noise)[part]
+            images = _translated(
+                state, seed_state, data, plan, step, images, source_images, noise_BCHW
+            )
         if other is not None and plan.lam_SB is not None:
             box_B4 = None if plan.box_SB4 is None else plan.box_SB4[step]
             images = blend_images(images, other, plan.lam_SB[step], box_B4)
-        noise_BK = cloud_noise(shape_BK, data.device) if state.methods.is_noisy else None
-        labels_LB, shares_LB, norm = (of_epoch[step] for of_epoch in targets)
-        yield Batch(images, labels_LB, shares_LB, norm, noise_BK)
+        noise_BK = None
+        if state.methods.is_noisy:
+            noise_BK = cloud_noise((batch, len(data.classes)), data.device, noise)[part]
+        labels_LB, shares_LB = labels_SLB[step, :, part], shares_SLB[step, :, part]
+        yield Batch(images, labels_LB, shares_LB, norm_S[step], noise_BK)
 
 
 def _targets(state: TrainState, data: DeviceData, plan: EpochPlan) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,7 +221,9 @@ def _with_generated(
 def _balanced(spec: DeepSmote, data: DeviceData, seed: int) -> DeviceData:
     """The data with DeepSMOTE's images added until all classes are as large as the largest."""
     pixels_NCHW = data.resident("generate=deepsmote")
-    return data.extended(*generate(spec, pixels_NCHW, data.labels_N, len(data.classes), seed))
+    generated = generate(spec, pixels_NCHW, data.labels_N, len(data.classes), seed)
+    data.workers.take_from_first(generated)
+    return data.extended(*generated)
 
 
 def _seed_network(config: TrainConfig, data: DeviceData) -> TrainState:
@@ -234,6 +253,7 @@ def _translated(
     step: int,
     images_BCHW: Tensor,
     sources_BCHW: Tensor,
+    noise_BCHW: Tensor,
 ) -> Tensor:
     """The batch with M2m's translations in it.
 
@@ -255,6 +275,7 @@ def _translated(
             spec,
             low_C,
             high_C,
+            noise_BCHW,
             net_scale=state.methods.vectors.scale,
             seed_scale=seed_state.methods.vectors.scale,
         )

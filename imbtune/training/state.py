@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.methods.optimizers import Sharpness
 from imbtune.training.device.cuda_graphs import GraphedModel
 from imbtune.training.device.device_data import BLOCK, DeviceData
+from imbtune.training.distributed.global_batch_norm import use_global_batch_norm
 from imbtune.training.evaluation.metrics import Evaluation, evaluate
 from imbtune.training.model import evaluating, new_model
 from imbtune.training.run_methods import RunMethods
@@ -34,7 +35,7 @@ class TrainState:
     Args:
         config: the run. Its knobs become tensors here (the loss's per-class vectors, the class
             weights); no step reads the configuration.
-        data: determines channels, classes, class counts and the device.
+        data: determines channels, classes, class counts, the device and the workers.
 
     Attributes:
         model: the network.
@@ -46,12 +47,14 @@ class TrainState:
             networks included.
         methods: what the run takes from its configuration.
         sharpness_aware: for SAM and ImbSAM; else None.
+        workers: the processes that train this model together, each with the same weights.
     """
 
     def __init__(self, config: TrainConfig, data: DeviceData) -> None:
-        self.device = data.device
+        self.device, self.workers = data.device, data.workers
         seed_torch(config.seed, INIT)
         model = new_model(config, data.image_shape[0], len(data.classes))
+        use_global_batch_norm(model, self.workers, self.device)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.graphed = self._acquire_graphed_model(config, data)
         self.optimizer = config.optimizer.make(list(self.model.parameters()))
@@ -70,9 +73,11 @@ class TrainState:
     def _acquire_graphed_model(self, config: TrainConfig, data: DeviceData) -> GraphedModel | None:
         """Replace `self.model` by a pooled network; release it when this state is collected.
 
-        None, with `self.model` unchanged, where graphs are off or the network is user-defined.
+        None, with `self.model` unchanged, where graphs are off, the network is user-defined, or
+        several workers exchange values in a step.
         """
-        if not (data.graphed_models and config.cuda_graph and config.model.part.is_builtin):
+        is_captured = config.cuda_graph and config.model.part.is_builtin and self.workers.size == 1
+        if not (data.graphed_models and is_captured):
             return None
         kind = f"{config.model} {config.loss_head} {data.image_shape} {len(data.classes)}"
         graphed = data.graphed_models.acquire(kind, self.model)
@@ -97,17 +102,29 @@ class TrainState:
         """The network and its loss, as a training step uses them."""
         methods = self.methods
         return StepModel(
-            self.model, self.autocast, methods.vectors, methods.own_loss, self.sharpness_aware
+            self.model,
+            self.autocast,
+            methods.vectors,
+            methods.own_loss,
+            self.sharpness_aware,
+            self.workers,
         )
 
     def gradient(self, batch: Batch) -> Tensor:
-        """Store the gradient of the batch's loss in the parameters' `.grad`.
+        """Store the gradient of the whole batch's loss in the parameters' `.grad`.
+
+        Args:
+            batch: this worker's part of the batch.
 
         Returns:
             The loss at the current weights, (), detached.
         """
         compute = self.graphed.gradient if self.graphed else gradient
-        return compute(self.step_model, batch)
+        loss = compute(self.step_model, batch)
+        if self.workers.size > 1:
+            weights = [w for group in self.optimizer.param_groups for w in group["params"]]
+            self.workers.sum([loss, *(w.grad for w in weights if w.grad is not None)])
+        return loss
 
     def add_passes_once(self, key: str, passes: int) -> None:
         """Count the image passes of generated images, once in a run for each `key`.
@@ -190,11 +207,31 @@ def seed_torch(*key: int) -> None:
     `torch.manual_seed` is avoided: until CUDA is initialised it stores a traceback of every call.
     In a process without a GPU that memory is never freed, and each call takes 0.5 ms.
     """
-    # int() before >>: in a thread, NumPy 2.1 cannot shift a uint64 scalar by a Python number
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
+    seed = _torch_seed(key)
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)
+
+
+def seed_epoch(state: TrainState, key: Sequence[int]) -> torch.Generator | None:
+    """Seed the random numbers of an epoch that are not in its plan: dropout, GCL's and M2m's noise.
+
+    Dropout draws for a worker's part of a batch, so it has other numbers on each worker. The noise
+    is drawn for the whole batch, so it is that of one process, unless that has dropout, too.
+
+    Returns:
+        What draws the noise; None for torch's global generator, with one worker.
+    """
+    if state.workers.size == 1:
+        seed_torch(*key)
+        return None
+    seed_torch(*key, state.workers.rank)
+    return torch.Generator(state.device).manual_seed(_torch_seed(key))
+
+
+def _torch_seed(key: Sequence[int]) -> int:
+    # int() before >>: in a thread, NumPy 2.1 cannot shift a uint64 scalar by a Python number
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _autocast(precision: str, device: torch.device) -> torch.autocast:

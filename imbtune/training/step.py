@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from imbtune.methods.losses import LossFunction, MarginSoftmax, margin_softmax
+from imbtune.training.distributed.workers import ALONE, Workers
 from imbtune.training.model import freeze_running_statistics
 
 
@@ -61,6 +62,7 @@ class StepModel(NamedTuple):
         vectors: per-class vectors of the margin-softmax loss.
         own_loss: a user-defined loss, used instead of `vectors`; else None.
         sharpness_aware: for SAM and ImbSAM; else None.
+        workers: the processes that train the run; SAM's perturbation follows their common gradient.
     """
 
     network: nn.Module
@@ -68,6 +70,7 @@ class StepModel(NamedTuple):
     vectors: MarginSoftmax
     own_loss: LossFunction | None = None
     sharpness_aware: SharpnessAware | None = None
+    workers: Workers = ALONE
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
         """Float32 logits (B, K) of normalised images."""
@@ -98,6 +101,8 @@ def objective(logits_BK: Tensor, batch: Batch, model: StepModel) -> Tensor:
 def gradient(model: StepModel, batch: Batch) -> Tensor:
     """Store the gradient of the batch's loss in the parameters' `.grad`.
 
+    Of several workers, each has that of its part of the batch.
+
     Returns:
         The loss at the current weights, (), detached.
     """
@@ -123,6 +128,7 @@ def _sharpness_aware_gradient(model: StepModel, batch: Batch, sharp: SharpnessAw
     logits_BK = model.logits(batch.images_BCHW)
     loss = objective(logits_BK, sharp_batch, model)
     uphill = torch.autograd.grad(loss, weights, retain_graph=sharp.has_other_classes)
+    model.workers.sum(uphill)
     if sharp.has_other_classes:
         loss_rest = objective(logits_BK, rest, model)
         loss_rest.backward()

@@ -46,17 +46,18 @@ TOP = {
     "final_training": set[str](),
     "search_options": {"tuning"},
     "comparison": {"final_training", "tuning"},
-    "api": {"final_training", "search_options", "comparison", "tuning"},
+    "parallel_training": {"final_training", "tuning"},
+    "api": {"final_training", "search_options", "comparison", "parallel_training", "tuning"},
     "cli": {"final_training", "api", "comparison", "tuning"},
 }
 # Ray takes seconds to import, and `imbtune --help` needs none of it: these parts import what needs
 # it inside functions
 LAZY_IN_PARTS = {"search_options", "api", "cli"}
-NEED_RAY = {"tuning", "comparison"}
+NEED_RAY = {"tuning", "comparison", "parallel_training"}
 
 # Where a library may be imported; where only inside functions
 ONLY_IN = {
-    "ray": ["tuning/"],
+    "ray": ["tuning/", "parallel_training/"],
     "optuna": ["tuning/", "study/journal.py", "study/optuna_storage.py"],
     "wandb": ["study/tables/wandb.py"],
 }
@@ -208,7 +209,13 @@ def importing(module: str, names: set[str] | None = None) -> set[str]:
 
 def test_only_workers_and_the_command_tune_their_process() -> None:
     """A notebook keeps its garbage collector, its memory and its threads as they are."""
-    workers = ("cli/", "tuning/worker/", "tuning/packing/", "training/cost/shared_device.py")
+    workers = (
+        "cli/",
+        "tuning/worker/",
+        "tuning/packing/",
+        "parallel_training/worker_loop.py",
+        "training/cost/shared_device.py",
+    )
     found = importing("imbtune.runtime")
     assert found
     assert {name for name in found if not name.startswith(workers)} == set()

@@ -25,6 +25,7 @@ from imbtune.errors import ConfigError
 from imbtune.training.device.cuda_graphs import CudaGraphs, GraphedModelPool
 from imbtune.training.device.image_store import Resident, Streamed
 from imbtune.training.device.neighbours import Neighbours
+from imbtune.training.distributed.workers import ALONE, Workers
 
 Cached = TypeVar("Cached")
 THUMBNAIL = 32  # pixels per side of the copies in which neighbours of streamed images are found
@@ -48,6 +49,12 @@ class Views(NamedTuple):
     shift_SB2: Tensor | None
     flip_SB: Tensor | None
 
+    def part(self, samples: slice) -> Views:
+        """The views of some samples of every batch."""
+        shift_SB2 = None if self.shift_SB2 is None else self.shift_SB2[:, samples]
+        flip_SB = None if self.flip_SB is None else self.flip_SB[:, samples]
+        return Views(self.index_SB[:, samples], shift_SB2, flip_SB)
+
 
 class DeviceData:
     """The training and held-out images of a run, on its device.
@@ -55,6 +62,7 @@ class DeviceData:
     Args:
         splits: the images; those that do not fit into memory are streamed to the device.
         device: where the run trains.
+        workers: the processes that train its runs together; each of them holds all images.
 
     Attributes:
         preprocessing: normalisation and augmentation of the data set.
@@ -72,8 +80,8 @@ class DeviceData:
         graphed_models: pool of networks with captured CUDA graphs; None on a CPU.
     """
 
-    def __init__(self, splits: Splits, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, splits: Splits, device: torch.device, workers: Workers = ALONE) -> None:
+        self.device, self.workers = device, workers
         self.preprocessing = splits.preprocessing
         self.classes = splits.classes
         self.counts_K = splits.counts()

@@ -213,7 +213,7 @@ def smote(latents_NZ: Tensor, neighbours: int, total: int, rng: np.random.Genera
         return latents_NZ[base]
     near_NJ = _nearest(latents_NZ, min(neighbours, count - 1))
     column = torch.from_numpy(rng.integers(0, near_NJ.shape[1], total)).to(device)
-    share = torch.from_numpy(rng.random((total, 1), dtype=np.float32)).to(device)
+    share = torch.from_numpy(rng.random((total, 1), dtype=np.float32)).to(latents_NZ)
     start, end = latents_NZ[base], latents_NZ[near_NJ[base, column]]
     return torch.lerp(start, end, share)
 

@@ -86,10 +86,10 @@ def translate(
     spec: M2m,
     low_C: Tensor,
     high_C: Tensor,
+    noise_BCHW: Tensor,
     *,
     net_scale: float | Tensor = 1.0,
     seed_scale: float | Tensor = 1.0,
-    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Translate the selected images of a batch.
 
@@ -107,10 +107,10 @@ def translate(
         spec: the knobs.
         low_C: the normalised value of a pixel of 0, per channel.
         high_C: the normalised value of a pixel of 255, per channel.
+        noise_BCHW: is added to the source images, for pixels in [0, 1]; from :func:`image_noise`.
         net_scale: factor of the logits of `net` for the softmax: the loss's s for a cosine head,
             else 1.
         seed_scale: the same for `seed_net`.
-        generator: draws the noise, on the device of the images; None for torch's global generator.
 
     Returns:
         The batch (B, C, H, W): translated images where they are accepted, else the originals; and
@@ -118,7 +118,7 @@ def translate(
     """
     low, span = low_C.view(-1, 1, 1), (high_C - low_C).view(-1, 1, 1)
     pixels_BCHW = ((images_BCHW.detach() - low) / span).clamp(0, 1)
-    pixels_BCHW = (pixels_BCHW + _noise(pixels_BCHW, generator)).clamp(0, 1)
+    pixels_BCHW = (pixels_BCHW + noise_BCHW).clamp(0, 1)
     with evaluating(net), evaluating(seed_net), torch.enable_grad():
         for _ in range(spec.steps):
             pixels_BCHW.requires_grad_()
@@ -138,15 +138,20 @@ def translate(
     return chosen_BCHW, accepted_B
 
 
-def _noise(pixels_BCHW: Tensor, generator: torch.Generator | None) -> Tensor:
+def image_noise(
+    shape_BCHW: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None
+) -> Tensor:
     """Uniform noise in [-0.5, 0.5), where each image's norm is scaled down to at most `NOISE`.
 
     The authors' code takes the norm over the whole batch, per channel, so that larger batches have
     less noise. Here, as in their gradient step, the norm is that of each image.
+
+    Args:
+        shape_BCHW: of the batch.
+        device: of the result.
+        generator: on that device; None for torch's global generator.
     """
-    noise_BCHW = torch.rand(
-        pixels_BCHW.shape, generator=generator, device=pixels_BCHW.device, dtype=pixels_BCHW.dtype
-    )
+    noise_BCHW = torch.rand(shape_BCHW, generator=generator, device=device)
     noise_BCHW -= 0.5
     return noise_BCHW * (NOISE / _norm(noise_BCHW).clamp(min=NOISE))
 

@@ -178,6 +178,24 @@ def test_trials_run_on_both_nodes(cluster: Cluster, tmp_path: Path) -> None:
     assert trials["node"].nunique() == 2
 
 
+@pytest.mark.slow
+def test_a_final_run_is_shared_by_both_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    """Each has one CPU, so one worker each. The results are written here, in no shared folder."""
+    train = "train --preset mamix_drw --space digits-lt --epochs 2 --set precision=float32"
+    args = f"{train} --workers 2 --address {cluster.address} --out shared"
+    done = run(*args.split(), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 epochs on 2 workers with 1 CPU each" in done.stdout
+    alone = run(*f"{train} --out alone".split(), cwd=tmp_path)
+    table = done.stdout.partition("test set")[2].replace("shared", "alone")
+    assert table == alone.stdout.partition("test set")[2]
+    many = args.replace("--workers 2", "--workers 9").replace("--out shared", "--out many")
+    refused = run(*many.split(), cwd=tmp_path)
+    assert refused.returncode == 2 and not (tmp_path / "many").exists()
+    assert refused.stderr.startswith("error: --workers 9: the cluster has room for ")
+    assert refused.stderr.count("\n") == 1
+
+
 def side_by_side(trials: int, study: Path, search: subprocess.Popen[str]) -> bool:
     """Whether that many trials have each trained an epoch before any other's last one."""
     assert search.poll() is None, search.communicate()[0]

@@ -20,7 +20,7 @@ from imbtune.training.device.device_data import DeviceData
 from imbtune.training.device.image_store import Resident
 from imbtune.training.epoch_plan import EpochPlan, draw_epoch
 from imbtune.training.generators import deepsmote
-from imbtune.training.generators.m2m import translate
+from imbtune.training.generators.m2m import image_noise, translate
 from imbtune.training.phases import cooldown, rung_segments, trunk
 from imbtune.training.run_methods import RunMethods
 from imbtune.training.rungs import EpochResult, train_through_rungs
@@ -218,7 +218,7 @@ def test_a_translated_sample_replaces_the_image_and_keeps_its_label(data: Device
     expected, made_B = translate(
         state.model, seed_state.model, source, data.labels_N[plan.source.index_SB[0]], labels_B,
         plan.translate_SB[0], real, config.generate.make(), low, high,
-        net_scale=30.0, seed_scale=1.0,
+        image_noise(real.shape, data.device), net_scale=30.0, seed_scale=1.0,
     )  # fmt: skip
     assert made_B.any() and not made_B.all()
     torch.testing.assert_close(batch.images_BCHW, expected)

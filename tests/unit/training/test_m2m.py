@@ -16,10 +16,16 @@ from torch import Tensor, nn
 from imbtune.data.augment import normalise
 from imbtune.methods.image_generation import M2m, generators
 from imbtune.models.networks import build_model
-from imbtune.training.generators import m2m
-from imbtune.training.generators.m2m import NOISE, acceptance, draw_sources, translate
+from imbtune.training.generators.m2m import (
+    NOISE,
+    acceptance,
+    draw_sources,
+    image_noise,
+    translate,
+)
 
 SPEC = M2m(share=1.0, steps=10, step_size=0.1, lam=0.5, gamma=0.9, beta=0.999)
+CPU = torch.device("cpu")
 COUNTS = [60, 20, 6, 1]
 MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
 LOW, HIGH = (0 - MEAN) / STD, (1 - MEAN) / STD
@@ -155,7 +161,7 @@ class Case:
             spec,
             LOW,
             HIGH,
-            generator=torch.Generator().manual_seed(0),
+            image_noise(self.images.shape, CPU, torch.Generator().manual_seed(0)),
             **given,  # type: ignore[arg-type]
         )
         return made
@@ -232,7 +238,7 @@ def test_what_is_not_asked_or_not_good_enough_stays_real(nets: tuple[nn.Module, 
 def test_noise_is_uniform_and_short() -> None:
     """In [-½, ½), and no longer than NOISE: scaled down where an image is large, else as it is."""
     for shape in [(50, 3, 8, 8), (50, 1, 1, 1)]:
-        noise = m2m._noise(torch.zeros(shape), torch.Generator().manual_seed(0))
+        noise = image_noise(shape, CPU, torch.Generator().manual_seed(0))
         raw = torch.rand(shape, generator=torch.Generator().manual_seed(0)) - 0.5
         for row, uniform in zip(noise, raw, strict=True):
             length = float(uniform.square().sum().sqrt())
@@ -333,8 +339,9 @@ def test_every_size_and_channel(channels: int, size: int) -> None:
     images = torch.rand(4, channels, size, size)
     labels = torch.tensor([0, 1, 2, 3])
     low, high = -torch.arange(1.0, channels + 1), torch.arange(1.0, channels + 1)
+    noise = image_noise(images.shape, CPU)
     made, accepted = translate(
-        net, seed_net, images, labels, labels.flip(0), labels > 0, images, SPEC, low, high
+        net, seed_net, images, labels, labels.flip(0), labels > 0, images, SPEC, low, high, noise
     )
     assert made.shape == images.shape and accepted.shape == (4,)
     assert not made.requires_grad and not accepted[0]

@@ -1,0 +1,1 @@
+"""Data-parallel training: several processes train one run, each on a part of every batch."""
