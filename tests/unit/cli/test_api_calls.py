@@ -41,10 +41,11 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "search": (
         f"digits-lt --trials 7 --name n --gpus-per-trial auto --pack --address a --wandb offline "
         f"--wandb-project p --wandb-entity e --wandb-tags x,y "
-        f"--time-budget 2m {SPACE_OPTIONS} {SEARCH_OPTIONS}",
+        f"--time-budget 2m --max-failures 5 --trial-timeout 9m {SPACE_OPTIONS} {SEARCH_OPTIONS}",
         {
             **{"space": "digits-lt", "trials": 7, "name": "n", "gpus_per_trial": "auto"},
             **{"pack": True, "address": "a", "wandb": "offline", "time_budget": 120.0},
+            **{"max_failures": 5, "trial_timeout": 540.0},
             **{"wandb_project": "p", "wandb_entity": "e", "wandb_tags": "x,y"},
             **SPACE_ARGUMENTS,
             **SEARCH_ARGUMENTS,
@@ -62,18 +63,19 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "calibrate": (
         f"digits-lt --trials 9 --name n --gpus-per-trial 0.5 --pack --address a "
-        f"--objective macro_f1 {SPACE_OPTIONS}",
+        f"--objective macro_f1 --max-failures 5 --trial-timeout 9m {SPACE_OPTIONS}",
         {
             **{"space": "digits-lt", "trials": 9, "name": "n", "gpus_per_trial": 0.5},
             **{"pack": True, "address": "a", "objective": "macro_f1"},
+            **{"max_failures": 5, "trial_timeout": 540.0},
             **SPACE_ARGUMENTS,
         },
     ),
     "compare": (
         f"digits-lt --presets erm,cb --study runs/a --study runs/b --seeds 2 --reference cb "
-        f"--name n --gpus-per-trial 0.5 --address a --trust {SPACE_OPTIONS}",
+        f"--name n --gpus-per-trial 0.5 --address a --trust --max-failures 5 {SPACE_OPTIONS}",
         {
-            **{"trust": True},
+            **{"trust": True, "max_failures": 5},
             **{"space": "digits-lt", "presets": "erm,cb", "study": ["runs/a", "runs/b"]},
             **{"seeds": 2, "reference": "cb", "name": "n", "gpus_per_trial": 0.5, "address": "a"},
             **SPACE_ARGUMENTS,
@@ -81,21 +83,24 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "resume": (
         "runs/n --trials 7 --finals 3 --gpus-per-trial 0.5 --cpus-per-trial 2 --max-concurrent 4 "
-        "--no-pack --address a --time-budget 30m --data d --trust",
+        "--no-pack --address a --time-budget 30m --data d --trust --max-failures 5 "
+        "--trial-timeout 9m --retry-failed",
         {
             **{"study": "runs/n", "trials": 7, "finals": 3},
             **{"gpus_per_trial": 0.5, "cpus_per_trial": 2},
             **{"max_concurrent": 4, "pack": False, "address": "a", "time_budget": 1800.0},
             **{"data": "d", "trust": True},
+            **{"max_failures": 5, "trial_timeout": 540.0, "retry_failed": True},
         },
     ),
     "train": (
         "best.yaml --preset erm --space digits-lt --seeds 5 --epochs 9 --out o --data d "
-        "--skip-corrupt --set mix=mamix --baselines --trust",
+        "--skip-corrupt --set mix=mamix --baselines --trust --workers 2 --address a",
         {
             **{"what": "best.yaml", "preset": "erm", "space": "digits-lt", "seeds": 5},
             **{"epochs": 9, "out": "o", "data": "d", "skip_corrupt": True},
             **{"settings": {"mix": "mamix"}, "baselines": True, "trust": True},
+            **{"workers": 2, "address": "a"},
         },
     ),
 }
