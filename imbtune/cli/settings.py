@@ -12,6 +12,7 @@ from rich.console import Console
 
 from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError
+from imbtune.limits import SECONDS as LONGEST
 from imbtune.registry import Value
 
 PIPE_WIDTH = 160  # columns of a table that is written to a file or a pipe
@@ -30,7 +31,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Value]:
             raise ConfigError(
                 f"--set {key} is given twice, as {found[key]} and {value.strip()}: give it once"
             )
-        found[key] = parse_value(value)
+        found[key] = parse_value(value, f"--set {key}:")
     return found
 
 
@@ -40,8 +41,10 @@ def parse_duration(text: str | None, option: str = "--time-budget") -> float | N
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     seconds = float(match[1]) * SECONDS[match[2]] if match else 0
-    if seconds <= 0:
-        raise ConfigError(f"{option} {text!r}: give a time such as 90s, 30m or 2h")
+    if not 0 < seconds <= LONGEST:
+        raise ConfigError(
+            f"{option} {text!r}: give a time such as 90s, 30m or 2h, up to ten years"
+        )
     return seconds
 
 
