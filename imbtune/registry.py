@@ -88,12 +88,8 @@ class DeclaredKnob:
             raise ConfigError(f"{key}={converted!r} is not valid: give {describe_range(knob)}")
         if isinstance(converted, (int, float)):
             most = NUMBER if knob.high is None else knob.high
-            if not (_is_finite(converted) and (knob.low is None or converted >= knob.low)):
-                raise ConfigError(
-                    f"{key}={shown(converted)} is out of range: {describe_range(knob)}"
-                )
-            if converted > most:
-                valid = describe_range(knob) if most < FAR else f"at most {most:,}"
+            valid = f"at most {most:,}" if converted > most >= FAR else describe_range(knob)
+            if not (-NUMBER if knob.low is None else knob.low) <= converted <= most:
                 raise ConfigError(f"{key}={shown(converted)} is out of range: {valid}")
         return converted
 
@@ -338,8 +334,8 @@ def _convert(key: str, value: object, kind: type) -> Value:
         raise wrong
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise wrong
-    if kind is int and isinstance(value, (int, str)) and _is_whole(value):
-        return int(value)  # a float would round a seed above 2 ** 53
+    if kind is int and isinstance(value, int):
+        return value  # a float would round a seed above 2 ** 53
     try:  # YAML reads 1e-4 as a string, so accept a string that Python reads as a number
         number = float(Fraction(value)) if isinstance(value, str) and "/" in value else float(value)
         if kind is int and math.isfinite(number) and number == int(number):
@@ -349,14 +345,6 @@ def _convert(key: str, value: object, kind: type) -> Value:
     if kind is int:
         raise wrong
     return number
-
-
-def _is_finite(number: float) -> bool:
-    return isinstance(number, int) or math.isfinite(number)  # a float cannot hold all of them
-
-
-def _is_whole(value: int | str) -> bool:
-    return isinstance(value, int) or bool(re.fullmatch(r"[-+]?[0-9]{1,40}", value))
 
 
 _ARTICLES = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
