@@ -35,10 +35,10 @@ class ImbtuneError(Exception):
 
     def __init__(self, message: str) -> None:
         words = (_shorten(word) for word in re.split(r"([\s/]+)", message[: 4 * LONGEST_MESSAGE]))
-        line = " ".join(_printable("".join(words)).split())
+        line = " ".join(printable("".join(words)).split())
         if len(line) > LONGEST_MESSAGE or len(message) > 4 * LONGEST_MESSAGE:
             end = " ".join(_shorten(word) for word in message[-LONGEST_MESSAGE // 3 :].split())
-            line = f"{line[: LONGEST_MESSAGE // 2]} … {_printable(end)}"
+            line = f"{line[: LONGEST_MESSAGE // 2]} … {printable(end)}"
         super().__init__(line)
 
 
@@ -111,7 +111,7 @@ def _shorten(word: str) -> str:
     return f"{word[:60]}…{word[-30:]} ({len(word):,} characters)"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text with characters that are not printable as Python escapes them."""
     return "".join(c if c.isprintable() or c.isspace() else repr(c)[1:-1] for c in text)
 

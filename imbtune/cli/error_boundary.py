@@ -27,7 +27,7 @@ class ErrorBoundary(TyperGroup):
         except Exception as error:
             if not hasattr(error, "format_message"):  # typer's: a missing or unknown option
                 raise
-            print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
+            print(f"error: {ConfigError(error.format_message())}", file=sys.stderr)
             raise typer.Exit(EXPECTED) from error
 
 

@@ -114,27 +114,25 @@ def read_yaml(path: Path) -> Any:
             raise ConfigError(f"{path} is not a file: give the path of a YAML file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
-        text = content.decode("utf-8-sig") if len(content) <= MOST_BYTES else ""
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    if len(content) > MOST_BYTES:
-        raise _too_large(str(path))
-    return parse_yaml(str(path), text)
+    return parse_yaml(str(path), content)
 
 
-def parse_yaml(name: str, text: str) -> Any:
+def parse_yaml(name: str, content: str | bytes) -> Any:
     """The content of a YAML text.
 
     Args:
         name: where the text is from, for messages.
+        content: the text, or the bytes of a file in UTF-8.
 
     Raises:
         ConfigError: the text is not YAML; the message has `name` and the line.
     """
-    if len(text) > MOST_BYTES:
+    if len(content) > MOST_BYTES:
         raise _too_large(name)
     try:
-        return _parse(text)
+        return _parse(content if isinstance(content, str) else content.decode("utf-8-sig"))
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{name} is not YAML: {_reason(error)}") from error
 

@@ -121,7 +121,7 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
     best = Study(trial.study).best_provenance()
     if best and best["winner"]["trial"] == trial.number:  # as training its file
         return from_file(join(trial.study, "best.yaml"), settings)
-    space = parse_yaml("space.yaml", folder.read("space.yaml").decode())
+    space = parse_yaml("space.yaml", folder.read("space.yaml"))
     imports = load_plugins(space.get("imports"), folder)
     config = _with_settings({**trial.settings, "seed": 0}, settings)
     provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings)}
@@ -217,7 +217,7 @@ def _read(path: str) -> tuple[Store, Any]:
     parent, _, name = address.rpartition("/")
     folder = Store(parent + question + query)
     try:
-        return folder, parse_yaml(path, folder.read(name).decode())
+        return folder, parse_yaml(path, folder.read(name))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
 

@@ -18,7 +18,7 @@ from imbtune.config.plugins import copy_sources, describe, with_imports
 from imbtune.config.train_config import TrainConfig
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.data.splits import Splits
-from imbtune.errors import StudyError
+from imbtune.errors import StudyError, printable
 from imbtune.spaces.space_file import parse_space
 from imbtune.storage import Store, join
 from imbtune.study.hints import resume_command
@@ -64,7 +64,7 @@ def write_study(
         "name": request.name,
         "purpose": request.purpose,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": printable(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "seed": request.seed,
         "trials": request.trials,
         "sampler": request.sampler,
@@ -106,8 +106,8 @@ def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
     if not store.exists(FILE):
         raise StudyError(f"{path} is not a study, it has no {FILE}: give a study's folder")
     try:
-        content = parse_yaml(join(path, FILE), store.read(FILE).decode())
-        source = parse_yaml(join(path, "space.yaml"), store.read("space.yaml").decode())
+        content = parse_yaml(join(path, FILE), store.read(FILE))
+        source = parse_yaml(join(path, "space.yaml"), store.read("space.yaml"))
         options, space_name = content["request"], content["space"]["name"]
         for section, keys in READ.items():
             if missing := keys - content[section].keys():
