@@ -17,7 +17,15 @@ if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.request import SearchRequest
 
-WHOLE = ("trials", "seed", "cpus_per_trial", "max_concurrent", "finals", "max_failures", "final_seeds")
+WHOLE = (
+    "trials",
+    "seed",
+    "cpus_per_trial",
+    "max_concurrent",
+    "finals",
+    "max_failures",
+    "final_seeds",
+)
 OPTIONAL = ("cpus_per_trial", "max_concurrent", "finals")  # of these, None is a value
 
 

@@ -42,9 +42,7 @@ def parse_duration(text: str | None, option: str = "--time-budget") -> float | N
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     seconds = float(match[1]) * SECONDS[match[2]] if match else 0
     if not 0 < seconds <= LONGEST:
-        raise ConfigError(
-            f"{option} {text!r}: give a time such as 90s, 30m or 2h, up to ten years"
-        )
+        raise ConfigError(f"{option} {text!r}: give a time such as 90s, 30m or 2h, up to ten years")
     return seconds
 
 
