@@ -151,6 +151,8 @@ def search(
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import run_search
 
+    for line in request.space.left_out_lines():
+        (log or no_line)(line)
     outcome = run_search(request, log or no_line)
     return Study(outcome.path, outcome)
 
@@ -535,6 +537,7 @@ def plan(
     check_whole("cpus", cpus, optional=True)
     request = search_request(
         space,
+        any_name=True,
         settings=settings,
         epochs=epochs,
         objective=objective,

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imbtune.errors import ConfigError, shown, unknown
-from imbtune.limits import CHOICES, PROCESSORS, SECONDS, WANDB_NAME, check_name, check_whole, flag
+from imbtune.limits import (
+    CHOICES,
+    NAME_BYTES,
+    PROCESSORS,
+    SECONDS,
+    WANDB_NAME,
+    check_name,
+    check_whole,
+    flag,
+)
 from imbtune.paths import local_path, path_or_uri
 from imbtune.registry import Value
 
@@ -40,6 +49,7 @@ def search_request(
     calibration: str | Path | None = None,
     storage: str | Path = "runs",
     wandb_tags: str | Sequence[str] | None = None,
+    any_name: bool = False,
     **options: Any,
 ) -> SearchRequest:
     """The options of a search as a checked request.
@@ -50,6 +60,7 @@ def search_request(
         epochs: is fixed in the space.
         objective: replaces the space's.
         wandb_tags: a list, or a text with commas between the tags.
+        any_name: name the study after any space, with '-' for characters that it cannot have.
         options: the other fields of the request.
 
     Raises:
@@ -71,12 +82,15 @@ def search_request(
     if objective is not None:
         loaded = _with_objective(loaded, objective)
     study_name = name or loaded.name
+    if any_name:
+        fitting = re.sub(r"[^\w.-]+", "-", study_name).strip("-.") or "study"
+        study_name = fitting.encode()[:NAME_BYTES].decode(errors="ignore")
     named = isinstance(study_name, str) and re.fullmatch(r"[\w.-]+", study_name)
     if not named or study_name.startswith("."):
         if name is None:
             raise ConfigError(
                 f"the space's name {study_name!r}, which names the study: rename the file, with "
-                "letters, digits, '-', '_' and '.'"
+                "letters, digits, '-', '_' and '.', or give --name"
             )
         raise ConfigError(
             f"--name {shown(study_name)}: use letters, digits, '-', '_' and '.', and no '.' at the "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from rich.console import Console
 from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError
 from imbtune.limits import SECONDS as LONGEST
+from imbtune.progress import line_width
 from imbtune.registry import Value
 
 PIPE_WIDTH = 160  # columns of a table that is written to a file or a pipe
@@ -66,23 +66,33 @@ def make_console(width: int | None = None) -> Console:
     Args:
         width: instead of the terminal's or the page's.
     """
-    if width is None and not has_width(Console(file=sys.stdout)):
-        width = PIPE_WIDTH
+    if width is None:
+        width = line_width() or PIPE_WIDTH
     return Console(  # the file is given, since rich asks only a given one for its encoding
         file=sys.stdout, width=width, highlight=False, markup=False, emoji=False
     )
 
 
-def has_width(console: Console) -> bool:
-    """Whether lines have a largest length: those of a terminal, or by $COLUMNS."""
-    return console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+def print_text(text: str, console: Console) -> None:
+    """Print sentences: on a terminal in lines of its width, in a file or a pipe as they are.
+
+    What is continued is indented. Words, such as names and paths, are not cut.
+    """
+    console.print(fill(text, console), soft_wrap=True)
 
 
 def fill(text: str, console: Console) -> str:
-    """The text with lines no longer than the console's; what is continued is indented."""
-    lines = text.splitlines()
+    """The text with lines no longer than the console's; those of a file or a pipe stay whole."""
+    if line_width() is None and console.width == PIPE_WIDTH:
+        return text
     return "\n".join(
-        textwrap.fill(line, console.width, subsequent_indent=" " * (indent + 2))
-        for line in lines
+        textwrap.fill(
+            line,
+            console.width,
+            subsequent_indent=" " * (indent + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
         for indent in [len(line) - len(line.lstrip())]
     )

@@ -27,6 +27,7 @@ from types import ModuleType
 from imbtune.config.moved_names import with_current_names
 from imbtune.config.slots import SLOTS, registries
 from imbtune.errors import ConfigError
+from imbtune.limits import NAME_BYTES
 from imbtune.registry import Part, Registry, knobs_of, same_kind
 from imbtune.storage import Store, join
 
@@ -155,7 +156,7 @@ def _check_names(names: object) -> list[str]:
         if name.endswith(".py"):
             module = Path(name).stem
             raise ConfigError(f"imports: {name!r} is a file: give the module's name, {module!r}")
-        if not all(word.isidentifier() for word in name.split(".")):
+        if len(name) > NAME_BYTES or not all(word.isidentifier() for word in name.split(".")):
             raise ConfigError(
                 f"imports: {name!r} is not a module's name: use letters, digits and '_', and "
                 "put the module's file next to the file with `imports`"

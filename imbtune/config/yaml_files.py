@@ -33,6 +33,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-
 _YAML = "tag:yaml.org,2002:"
 
 
+class _RefusedError(yaml.MarkedYAMLError):
+    """YAML that is not taken for settings."""
+
+
 class _Values(_Loader):
     """Makes the values; refuses what YAML would silently read as something else."""
 
@@ -48,7 +52,9 @@ class _Values(_Loader):
                 raise _error(key, f"a key of {len(key.value):,} characters: give the name of one")
             value, line = self.construct_object(key), key.start_mark.line + 1
             if value in first:
-                lines = f"lines {first[value]} and {line}"
+                lines = (
+                    f"line {line}" if first[value] == line else f"lines {first[value]} and {line}"
+                )
                 raise _error(None, f"'{key.value}' is given twice ({lines}): give it once")
             first[value] = line
         return super().construct_mapping(node, deep)
@@ -133,6 +139,8 @@ def parse_yaml(name: str, content: str | bytes) -> Any:
         raise _too_large(name)
     try:
         return _parse(content if isinstance(content, str) else content.decode("utf-8-sig"))
+    except _RefusedError as error:
+        raise ConfigError(f"{name}: {_reason(error)}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{name} is not YAML: {_reason(error)}") from error
 
@@ -169,7 +177,7 @@ def _check(text: str) -> None:
             count += 1
             tag = getattr(event, "tag", None)
             if tag is not None:
-                raise _error(event, f"the tag {tag}: leave it out")
+                raise _error(event, f"the tag {tag.replace(_YAML, '!!')}: leave it out")
             if isinstance(event, yaml.CollectionStartEvent):
                 open_anchors.append((event.anchor, count - 1))
             elif isinstance(event, yaml.ScalarEvent):
@@ -189,9 +197,9 @@ def _check_text(event: yaml.ScalarEvent) -> None:
         raise _error(event, f"a text with the control character {bad[0]!r}: remove it")
 
 
-def _error(place: Any, problem: str) -> yaml.MarkedYAMLError:
+def _error(place: Any, problem: str) -> _RefusedError:
     """An error at the line of a node or an event; None where the problem names the lines."""
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=place and place.start_mark)
+    return _RefusedError(problem=problem, problem_mark=place and place.start_mark)
 
 
 def _reason(error: Exception, with_line: bool = True) -> str:

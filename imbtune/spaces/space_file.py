@@ -201,7 +201,9 @@ def _without_presets_outside(space: SearchSpace) -> SearchSpace:
     if space.preset_names is None:
         return space
     inside = tuple(name for name in space.preset_names if space.contains(name))
-    return replace(space, preset_names=inside, source={**space.source, "presets": list(inside)})
+    outside = tuple(name for name in space.preset_names if name not in inside)
+    source = {**space.source, "presets": list(inside)}
+    return replace(space, preset_names=inside, left_out=outside, source=source)
 
 
 def _check_fixed_slots(space: SearchSpace, chosen: Mapping[str, object]) -> None:

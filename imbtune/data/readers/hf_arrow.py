@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from imbtune import strict_json
 from imbtune.data.file_walk import files_below, folders_in
 from imbtune.data.readers.hf_tables import read_table
 from imbtune.data.readers.source_data import SourceData, SourceSplit, joined
@@ -124,7 +125,7 @@ def _table(source: pa.NativeFile) -> pa.Table:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path} ({error}): save the data set again") from error
     if not isinstance(content, dict):

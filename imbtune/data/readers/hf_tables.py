@@ -7,7 +7,6 @@ also as floats, with class names in the metadata or without; or strings.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imbtune import strict_json
 from imbtune.data.readers.labels import Labels, labels_from_array, labels_from_positions
 from imbtune.data.readers.source_data import SourceSplit
 from imbtune.data.readers.split_names import (
@@ -195,7 +195,7 @@ def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
 def _features(schema: pa.Schema) -> JsonObject:
     """Hugging Face's description of the columns; empty if there is none."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = strict_json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
     return features if isinstance(features, dict) else {}
