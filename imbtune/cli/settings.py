@@ -78,7 +78,7 @@ def print_text(text: str, console: Console) -> None:
 
     What is continued is indented. Words, such as names and paths, are not cut.
     """
-    console.print(fill(text, console), soft_wrap=True)
+    console.print(fill(text, console), soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 def fill(text: str, console: Console) -> str:

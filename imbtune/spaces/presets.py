@@ -92,7 +92,7 @@ _BASES: dict[str, Preset] = {
         {"mix": "smote", **_OVERSAMPLING},
         "oversampling: adds points between neighbours of one class",
         _SMOTE,
-        differs="New points are drawn for every batch; the source adds points once, before training.",
+        differs="New points are drawn for every batch; the source adds points once, at first.",
     ),
     "soft_smote": Preset(
         {"mix": "soft_smote", **_OVERSAMPLING},
