@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import textwrap
@@ -68,8 +69,14 @@ def make_console(width: int | None = None) -> Console:
     """
     if width is None:
         width = line_width() or PIPE_WIDTH
+    sizes = ("COLUMNS", "LINES")  # which rich reads as numbers, whatever they are
     return Console(  # the file is given, since rich asks only a given one for its encoding
-        file=sys.stdout, width=width, highlight=False, markup=False, emoji=False
+        file=sys.stdout,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        _environ={key: value for key, value in os.environ.items() if key not in sizes},
     )
 
 

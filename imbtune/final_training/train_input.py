@@ -9,7 +9,7 @@ from typing import Any
 
 from imbtune.config.plugins import PluginModule, load_plugins, loaded_plugins, plugin_parts
 from imbtune.config.slots import check_knob
-from imbtune.config.train_config import TrainConfig, active, flatten
+from imbtune.config.train_config import TrainConfig, active, check_given_once, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.errors import ConfigError
 from imbtune.spaces.presets import METHOD_SLOTS
@@ -97,6 +97,7 @@ def from_file(path: str, settings: Settings) -> TrainInput:
     provenance = content.pop("provenance", {})
     try:
         imports = load_plugins(content.pop("imports", None), folder)
+        check_given_once(content)
         own = flatten(content)
         TrainConfig.from_settings(own)
         if not isinstance(provenance, dict):
