@@ -52,9 +52,7 @@ class _Values(_Loader):
                 raise _error(key, f"a key of {len(key.value):,} characters: give the name of one")
             value, line = self.construct_object(key), key.start_mark.line + 1
             if value in first:
-                lines = (
-                    f"line {line}" if first[value] == line else f"lines {first[value]} and {line}"
-                )
+                lines = f"lines {first[value]} and {line}"
                 raise _error(None, f"'{key.value}' is given twice ({lines}): give it once")
             first[value] = line
         return super().construct_mapping(node, deep)
