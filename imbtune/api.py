@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imbtune.errors import ConfigError
+from imbtune.errors import ConfigError, shown
+from imbtune.limits import CALIBRATION_TRIALS, check_whole
 from imbtune.paths import path_or_uri
 from imbtune.progress import Log, no_line, print_line
 from imbtune.registry import Registry, Value
 from imbtune.search_options import (
     check_log,
     check_options,
-    check_whole,
     checked_settings,
     given_path,
 )
@@ -152,6 +152,8 @@ def search(
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import run_search
 
+    for line in request.space.left_out_lines():
+        (log or no_line)(line)
     outcome = run_search(request, log or no_line)
     return Study(outcome.path, outcome)
 
@@ -320,8 +322,9 @@ def train(
     from imbtune.final_training import train_input
     from imbtune.final_training.retrain import TrainResult, in_this_process, train_final
 
-    check_whole("seeds", seeds, 1, most=1000)
+    check_whole("seeds", seeds)
     check_log(log)
+    check_options({"address": address})
     open_trainer = in_this_process if workers is None else _worker_group(workers, address)
     if workers is None and address is not None:
         raise ConfigError(f"--address {address} goes with --workers: give their number, too")
@@ -436,12 +439,12 @@ def compare(
         ImbtuneError: before anything starts; StudyError where all runs failed.
     """
     check_log(log)
-    check_whole("seeds", seeds, 1, most=1000)
-    check_whole("seed", seed, 0)
+    check_whole("seeds", seeds)
+    check_whole("seed", seed)
     names, studies = _preset_names(presets), _several_studies(study)
     check_options({"reference": reference})
     if reference is not None and not isinstance(reference, str):
-        raise ConfigError(f"--reference {reference!r}: give the name of a row")
+        raise ConfigError(f"--reference {shown(reference)}: give the name of a row")
     request = search_request(
         space,
         name=name,
@@ -503,7 +506,7 @@ def calibrate(
         ImbtuneError: before anything starts; StudyError where too many trials failed.
     """
     check_log(log)
-    check_whole("trials", trials, 8)
+    check_whole("trials", trials, bounds=(8, CALIBRATION_TRIALS))
     request = search_request(
         space,
         name=name,
@@ -571,10 +574,11 @@ def plan(
     Raises:
         ImbtuneError: the space, the data, resources that no machine has.
     """
-    check_whole("gpus", gpus, 1, optional=True)
-    check_whole("cpus", cpus, 1, optional=True)
+    check_whole("gpus", gpus, optional=True)
+    check_whole("cpus", cpus, optional=True)
     request = search_request(
         space,
+        any_name=True,
         settings=settings,
         epochs=epochs,
         objective=objective,
@@ -616,18 +620,19 @@ def space(name: str, folder: str | Path = ".", **fields: object) -> SearchSpace:
     """
     import yaml
 
+    from imbtune.config.yaml_files import parse_yaml
     from imbtune.spaces.space_file import parse_space
 
     if not isinstance(name, str):
-        raise ConfigError(f"the space's name {name!r}: give text")
+        raise ConfigError(f"the space's name {shown(name)}: give text")
     try:  # the study's space.yaml will hold them, so what YAML cannot hold is refused here
-        content = yaml.safe_load(yaml.safe_dump(fields))
-    except yaml.YAMLError as error:
+        text = yaml.safe_dump(fields)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"the space {name} cannot be written as YAML ({error}): give words, numbers, lists and "
             "dictionaries"
         ) from error
-    return parse_space(name, content, Path(folder))
+    return parse_space(name, parse_yaml(f"the space {name}", text), Path(folder))
 
 
 def registries() -> dict[str, Registry]:
@@ -651,7 +656,7 @@ def _preset_names(presets: object) -> list[str] | None:
     if isinstance(presets, str):
         presets = [name.strip() for name in presets.split(",")]
     if not isinstance(presets, Sequence) or not all(isinstance(name, str) for name in presets):
-        raise ConfigError(f"--presets {presets!r}: give names of presets, or all")
+        raise ConfigError(f"--presets {shown(presets)}: give names of presets, or all")
     if not presets or "" in presets:
         raise ConfigError(f"--presets {','.join(presets)!r}: it has an empty name: leave it out")
     return list(presets)
@@ -675,8 +680,7 @@ def _short(given: object) -> str:
 
 def _worker_group(workers: int, address: str | None) -> OpenTrainer:
     """Workers of Ray Train on this machine or a cluster; raises ImbtuneError if they cannot be."""
-    check_whole("workers", workers, 1)
-    check_options({"address": address})
+    check_whole("workers", workers)
     try:
         from imbtune.parallel_training.run_workers import WorkerGroup
     except ImportError as error:

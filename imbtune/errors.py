@@ -14,11 +14,15 @@ and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 EXPECTED = 2  # exit code of a command that an expected failure ends
 INTERRUPTED = 130  # exit code of a command that Ctrl-C ends
+LONGEST_WORD = 160  # characters of a word or of a name in a path; longer ones are shortened
+LONGEST_MESSAGE = 1500
 
 
 class ImbtuneError(Exception):
@@ -26,10 +30,16 @@ class ImbtuneError(Exception):
 
     Args:
         message: joined to one line, since the messages of other libraries in it may have several.
+            Long words are shortened, and characters that a terminal would act on are escaped.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        words = (_shorten(word) for word in re.split(r"([\s/]+)", message[: 4 * LONGEST_MESSAGE]))
+        line = " ".join(printable("".join(words)).split())
+        if len(line) > LONGEST_MESSAGE or len(message) > 4 * LONGEST_MESSAGE:
+            end = " ".join(_shorten(word) for word in message[-LONGEST_MESSAGE // 3 :].split())
+            line = f"{line[: LONGEST_MESSAGE // 2]} … {printable(end)}"
+        super().__init__(line)
 
 
 class ConfigError(ImbtuneError):
@@ -74,6 +84,38 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def shown(value: object) -> str:
+    """A value as Python writes it, shortened if it is long.
+
+    A number with thousands of digits is described: Python refuses to write it.
+    """
+    return _SHORT.repr(value)
+
+
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() < 400:
+            return repr(x)
+        return f"(a number of {x.bit_length() * 0.30103:,.0f} digits)"
+
+
+_SHORT = _Short()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 4, 120, 120
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxfrozenset = _SHORT.maxdict = 20
+
+
+def _shorten(word: str) -> str:
+    """A word without its middle, if it is long; it says how long it was."""
+    if len(word) <= LONGEST_WORD:
+        return word
+    return f"{word[:60]}…{word[-30:]} ({len(word):,} characters)"
+
+
+def printable(text: str) -> str:
+    """The text with characters that are not printable as Python escapes them."""
+    return "".join(c if c.isprintable() or c.isspace() else repr(c)[1:-1] for c in text)
+
+
 def unknown(kind: str, name: object, choices: Iterable[str]) -> ConfigError:
     """The error for an unknown name: it suggests the most similar valid name, or lists them.
 
@@ -81,9 +123,8 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> ConfigError:
         kind: what is named, such as "knob" or a slot.
         choices: the valid names. At most 20 are listed.
     """
-    known = sorted(choices)
-    near = difflib.get_close_matches(str(name), known, n=1)
-    if near:
-        return ConfigError(f"unknown {kind} '{name}': did you mean '{near[0]}'?")
+    known, text = sorted(choices), name if isinstance(name, str) else shown(name)
+    if near := difflib.get_close_matches(text[:LONGEST_WORD], known, n=1):
+        return ConfigError(f"unknown {kind} '{text}': did you mean '{near[0]}'?")
     listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-    return ConfigError(f"unknown {kind} '{name}': choose one of {listed}")
+    return ConfigError(f"unknown {kind} '{_shorten(text)}': choose one of {listed}")

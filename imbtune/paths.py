@@ -11,12 +11,16 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from imbtune.credentials import CredentialsError, check_no_credentials
-from imbtune.errors import ConfigError
+from imbtune.errors import ConfigError, shown
+from imbtune.limits import FILE_NAME_BYTES, PATH_BYTES, URI_BYTES
 
 BUCKETS = {"s3": "s3", "gs": "gs", "gcs": "gs"}  # schemes of buckets, as pyarrow names them
 # Without a slash after the colon, only these are taken for a scheme: a folder may be called `a:b`
 SCHEMES = {*BUCKETS, "s3a", "s3n", "file", "http", "https", "hdfs", "abfs", "abfss", "az", "wasbs"}
 ALLOWED = "give a folder, s3://BUCKET/… or gs://BUCKET/…"
+# A mistyped URI, such as s3//BUCKET or gs;//BUCKET, and a path of Windows
+MISTYPED = re.compile(rf"({'|'.join(sorted(SCHEMES))})[^\w/]*//", re.IGNORECASE)
+WINDOWS = re.compile(r"[A-Za-z]:\\|\\\\")
 
 
 def path_or_uri(what: str, value: object) -> str:
@@ -33,16 +37,16 @@ def path_or_uri(what: str, value: object) -> str:
             user that does not exist; no path at all.
     """
     if not isinstance(value, str | Path):
-        raise ConfigError(f"{what} {value!r}: give a path")
+        raise ConfigError(f"{what} {shown(value)}: give a path")
     text = str(value)
     try:
         return parse(text)
     except CredentialsError as error:
         raise ConfigError(f"{what}: {error}") from error
     except ValueError as error:
-        shown = text if text.strip() and text.isprintable() else repr(text)
+        given = text if text.strip() and text.isprintable() else shown(text)
         hint = " (as text: a Path has no two slashes)" if isinstance(value, Path) else ""
-        raise ConfigError(f"{what} {shown}: {error}{hint}") from error
+        raise ConfigError(f"{what} {given}: {error}{hint}") from error
 
 
 def local_path(what: str, value: object) -> str:
@@ -79,6 +83,10 @@ def parse(text: str) -> str:
         return _bucket_uri(name, rest)
     if "://" in text:
         raise ValueError(ALLOWED)
+    if MISTYPED.match(text):
+        raise ValueError(f"it looks like a mistyped URI: {ALLOWED}, or ./{text} for a folder")
+    if WINDOWS.match(text):
+        raise ValueError("it is a path of Windows: give one of this machine, such as /data/runs")
     if text.startswith("~"):
         found = os.path.expanduser(text)  # noqa: PTH111 — Path raises where there is no such user
         if found == text:
@@ -99,6 +107,10 @@ def _bucket_uri(scheme: str, rest: str) -> str:
         raise ValueError(f"it names no bucket: give {scheme}://BUCKET/…")
     if "" in folders:
         raise ValueError("a folder in it has no name: leave out the second slash")
+    if re.search(r"\s", bucket):
+        raise ValueError(f"the bucket's name has a space: give {scheme}://BUCKET/…")
+    if len(address.encode()) > URI_BYTES:
+        raise ValueError(f"it is longer than {URI_BYTES} bytes: give a shorter one")
     if "#" in address:
         raise ValueError("'#' ends a URI: write %23, or give another name")
     return f"{BUCKETS[scheme]}://{address}{question}{options}"
@@ -124,6 +136,12 @@ def _check_characters(text: str) -> None:
         raise ValueError("a path cannot have a NUL character")
     if not is_utf8(text):
         raise ValueError("it is not UTF-8 text: give another path")
+    if re.search(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]", text):
+        raise ValueError("a path cannot have a control character: give another path")
+    if "://" not in text and len(text.encode()) > PATH_BYTES:
+        raise ValueError(f"it is longer than {PATH_BYTES:,} bytes: give a shorter path")
+    if any(len(name.encode()) > FILE_NAME_BYTES for name in text.partition("?")[0].split("/")):
+        raise ValueError(f"a name in it is longer than {FILE_NAME_BYTES} bytes: give a shorter one")
 
 
 def is_utf8(text: str) -> bool:

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
-from imbtune.errors import ConfigError, unknown
+from imbtune.errors import ConfigError, shown, unknown
+from imbtune.limits import FAR, NUMBER
 
 Value = str | int | float | bool
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -35,7 +36,7 @@ class Knob:
     Args:
         help: what the knob does, in a few words, with its symbol in the paper.
         low: the lowest valid value; None is no bound.
-        high: the highest valid value; None is no bound.
+        high: the highest valid value; None is `imbtune.limits.NUMBER`.
         search: the range that a search uses where the search space gives none.
         scale: how a search samples that range: `linear`, `log`, or `complement`, which is log in
             1 - x, for values close to 1 (β = 0.99, 0.999, 0.9999).
@@ -85,8 +86,11 @@ class DeclaredKnob:
             raise unknown(f"value for {key}", converted, knob.choices)
         if knob.pattern and not re.fullmatch(knob.pattern, str(converted)):
             raise ConfigError(f"{key}={converted!r} is not valid: give {describe_range(knob)}")
-        if isinstance(converted, (int, float)) and not _within(converted, knob.low, knob.high):
-            raise ConfigError(f"{key}={converted} is out of range: {describe_range(knob)}")
+        if isinstance(converted, (int, float)):
+            most = NUMBER if knob.high is None else knob.high
+            valid = f"at most {most:,}" if converted > most >= FAR else describe_range(knob)
+            if not (-NUMBER if knob.low is None else knob.low) <= converted <= most:
+                raise ConfigError(f"{key}={shown(converted)} is out of range: {valid}")
         return converted
 
 
@@ -310,22 +314,16 @@ def describe_range(knob: Knob) -> str:
         return knob.help
     if knob.low is None and knob.high is None:
         return "true | false"
-    if knob.high is None:
+    if knob.high is None or knob.high >= FAR:
         return f"at least {knob.low:g}"
     if knob.low is None:
         return f"at most {knob.high:g}"
     return f"from {knob.low:g} to {knob.high:.7g}"
 
 
-def _within(value: float, low: float | None, high: float | None) -> bool:
-    return (
-        math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
-    )
-
-
 def _convert(key: str, value: object, kind: type) -> Value:
     """`value` as a `kind`; ConfigError where it is something else."""
-    wrong = ConfigError(f"{key}={value!r} is not {_ARTICLES[kind]}")
+    wrong = ConfigError(f"{key}={shown(value)} is not {_ARTICLES[kind]}")
     if kind is str:
         if isinstance(value, str):
             return value
@@ -336,6 +334,8 @@ def _convert(key: str, value: object, kind: type) -> Value:
         raise wrong
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise wrong
+    if kind is int and isinstance(value, int):
+        return value  # a float would round a seed above 2 ** 53
     try:  # YAML reads 1e-4 as a string, so accept a string that Python reads as a number
         number = float(Fraction(value)) if isinstance(value, str) and "/" in value else float(value)
         if kind is int and math.isfinite(number) and number == int(number):

@@ -8,7 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imbtune.errors import ConfigError, unknown
+from imbtune.errors import ConfigError, shown, unknown
+from imbtune.limits import (
+    CHOICES,
+    NAME_BYTES,
+    PROCESSORS,
+    SECONDS,
+    WANDB_NAME,
+    check_name,
+    check_whole,
+    flag,
+)
 from imbtune.paths import local_path, path_or_uri
 from imbtune.registry import Value
 
@@ -16,15 +26,15 @@ if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.request import SearchRequest
 
-LEAST = {  # of options that are whole numbers
-    "trials": 1,
-    "seed": 0,
-    "cpus_per_trial": 1,
-    "max_concurrent": 1,
-    "finals": 0,
-    "max_failures": 0,
-    "final_seeds": 1,
-}
+WHOLE = (
+    "trials",
+    "seed",
+    "cpus_per_trial",
+    "max_concurrent",
+    "finals",
+    "max_failures",
+    "final_seeds",
+)
 OPTIONAL = ("cpus_per_trial", "max_concurrent", "finals")  # of these, None is a value
 
 
@@ -39,6 +49,7 @@ def search_request(
     calibration: str | Path | None = None,
     storage: str | Path = "runs",
     wandb_tags: str | Sequence[str] | None = None,
+    any_name: bool = False,
     **options: Any,
 ) -> SearchRequest:
     """The options of a search as a checked request.
@@ -49,6 +60,7 @@ def search_request(
         epochs: is fixed in the space.
         objective: replaces the space's.
         wandb_tags: a list, or a text with commas between the tags.
+        any_name: name the study after any space, with '-' for characters that it cannot have.
         options: the other fields of the request.
 
     Raises:
@@ -70,14 +82,21 @@ def search_request(
     if objective is not None:
         loaded = _with_objective(loaded, objective)
     study_name = name or loaded.name
+    if any_name:
+        fitting = re.sub(r"[^\w.-]+", "-", study_name).strip("-.") or "study"
+        study_name = fitting.encode()[:NAME_BYTES].decode(errors="ignore")
     named = isinstance(study_name, str) and re.fullmatch(r"[\w.-]+", study_name)
     if not named or study_name.startswith("."):
         if name is None:
             raise ConfigError(
                 f"the space's name {study_name!r}, which names the study: rename the file, with "
-                "letters, digits, '-', '_' and '.'"
+                "letters, digits, '-', '_' and '.', or give --name"
             )
-        raise ConfigError(f"--name {study_name!r}: use letters, digits, '-', '_' and '.'")
+        raise ConfigError(
+            f"--name {shown(study_name)}: use letters, digits, '-', '_' and '.', and no '.' at the "
+            "start"
+        )
+    check_name("--name" if name else "the space's name", study_name)
     if "seed" in pinned:
         raise ConfigError(
             f"--set seed={pinned['seed']}: give --seed, which all trials' seeds follow"
@@ -99,6 +118,11 @@ def search_request(
     ):
         if value not in choices:
             raise unknown(f"value for {option}", value, choices)
+    if request.wandb != "off" and len(study_name) > WANDB_NAME:
+        raise ConfigError(
+            f"--name {shown(study_name)} has {len(study_name)} characters, and W&B takes "
+            f"{WANDB_NAME}: give a shorter one, or --wandb off"
+        )
     _check_plugins_have_modules(loaded)
     if request.rungs == AUTO:
         from imbtune.tuning.calibration.follow import with_calibration
@@ -133,9 +157,11 @@ def checked_settings(settings: object, epochs: object) -> dict[str, Value]:
     found: dict[str, Any] = {}
     if settings is not None:
         if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
-            raise ConfigError(f"settings={settings!r}: give a mapping, such as {{'mix': 'mamix'}}")
+            raise ConfigError(
+                f"settings={shown(settings)}: give a mapping, such as {{'mix': 'mamix'}}"
+            )
         found.update(settings)
-    check_whole("epochs", epochs, 1, optional=True)
+    check_whole("epochs", epochs, optional=True)
     if epochs is not None:
         if "epochs" in found:
             raise ConfigError(f"--epochs {epochs} and --set epochs={found['epochs']}: give one")
@@ -151,34 +177,37 @@ def check_log(log: object) -> None:
 
 def given_path(option: str, value: object) -> Path | None:
     """A path on this machine; ConfigError for an empty one, a URI, or something that is no path."""
-    return None if value is None else Path(local_path(_flag(option), value))
+    return None if value is None else Path(local_path(flag(option), value))
 
 
 def check_options(options: Mapping[str, Any]) -> None:
     """ConfigError for an option that is empty, or that is not the text or number it must be."""
     for option, value in options.items():
         if value == "":  # a shell makes this of an unset variable
-            raise ConfigError(f"{_flag(option)} '': it is empty: give a value, or leave it out")
-    for option, least in LEAST.items():
+            raise ConfigError(f"{flag(option)} '': it is empty: give a value, or leave it out")
+    for option in WHOLE:
         if option in options:
-            check_whole(option, options[option], least, optional=option in OPTIONAL)
+            check_whole(option, options[option], optional=option in OPTIONAL)
     for option in ("wandb_project", "wandb_entity"):
         if not isinstance(options.get(option), str | None):
-            raise ConfigError(f"{_flag(option)} {options[option]!r}: give a name")
+            raise ConfigError(f"{flag(option)} {shown(options[option])}: give a name")
     address = options.get("address")
     if address is not None and not isinstance(address, str):
-        raise ConfigError(f"--address {address!r}: give auto or HEAD:6379")
+        raise ConfigError(f"--address {shown(address)}: give auto or HEAD:6379")
     share = options.get("never_prune", 0.0)
     if not _is_number(share) or not 0 <= share <= 1:
-        raise ConfigError(f"--never-prune {share!r}: give a share from 0 to 1")
+        raise ConfigError(f"--never-prune {shown(share)}: give a share from 0 to 1")
     for option in ("time_budget", "trial_timeout"):
         seconds = options.get(option)
-        if seconds is not None and not (_is_number(seconds) and seconds > 0):
-            raise ConfigError(f"{_flag(option)} {seconds!r}: give a number of seconds above 0")
+        if seconds is not None and not (_is_number(seconds) and 0 < seconds <= SECONDS):
+            raise ConfigError(
+                f"{flag(option)} {shown(seconds)}: give a number of seconds above 0, up to ten "
+                "years"
+            )
     gpus = options.get("gpus_per_trial")
-    if gpus not in (None, "auto") and not _is_number(gpus):
+    if gpus not in (None, "auto") and not (_is_number(gpus) and gpus <= PROCESSORS):
         raise ConfigError(
-            f"--gpus-per-trial {gpus!r}: give 1/n such as 0.25, a whole number, or auto"
+            f"--gpus-per-trial {shown(gpus)}: give 1/n such as 0.25, a whole number, or auto"
         )
 
 
@@ -190,35 +219,18 @@ def _tags(tags: object) -> list[str]:
     """
     found = tags.split(",") if isinstance(tags, str) else [] if tags is None else tags
     if not isinstance(found, Sequence) or not all(isinstance(tag, str) for tag in found):
-        raise ConfigError(f"--wandb-tags {tags!r}: give words with commas between them")
+        raise ConfigError(f"--wandb-tags {shown(tags)}: give words with commas between them")
+    if len(found) > CHOICES:
+        raise ConfigError(f"--wandb-tags: {len(found):,} tags: give at most {CHOICES:,}")
     if not all(tag.strip() for tag in found):
-        raise ConfigError(f"--wandb-tags {tags!r}: a tag is empty: give a value, or leave it out")
+        raise ConfigError(
+            f"--wandb-tags {shown(tags)}: a tag is empty: give a value, or leave it out"
+        )
     return [tag.strip() for tag in found]
-
-
-def check_whole(
-    option: str, value: object, least: int, optional: bool = False, most: int | None = None
-) -> None:
-    """ConfigError for a value that is no whole number from `least` to `most`.
-
-    Args:
-        optional: None is accepted, too.
-        most: None for no bound.
-    """
-    if optional and value is None:
-        return
-    if type(value) is not int or value < least or (most is not None and value > most):
-        end = "on" if most is None else f"to {most}"
-        raise ConfigError(f"{_flag(option)} {value!r}: give a whole number from {least} {end}")
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _flag(option: str) -> str:
-    """The option of the command line with the name of a keyword argument."""
-    return f"--{option.replace('_', '-')}"
 
 
 def _check_plugins_have_modules(space: SearchSpace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 
 def dumps(
@@ -17,6 +18,18 @@ def dumps(
         default: turns an object that JSON does not have into one that it has.
     """
     return json.dumps(null_for_nan(content), indent=indent, default=default, allow_nan=False)
+
+
+def loads(content: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or has too many lists or objects in one another.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("too many lists or objects in one another") from None
 
 
 def null_for_nan(content: object) -> object:

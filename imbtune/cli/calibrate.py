@@ -11,11 +11,11 @@ from rich.table import Table
 
 from imbtune import api
 from imbtune.cli.settings import (
-    fill,
     make_console,
     parse_duration,
     parse_settings,
     parse_share,
+    print_text,
 )
 from imbtune.errors import INTERRUPTED
 from imbtune.study.hints import resume_command, space_command
@@ -80,23 +80,21 @@ def print_calibration(request: SearchRequest, found: Calibration, console: Conso
     table.add_row("(noise floor)", str(found.full_budget), format_rho(found.floor), floor, "", "")
     table.add_row("(by chance)", "", "0.00", "", f"{found.chance:.0%}", "")
     console.print(table)
-    console.print(
-        fill(
-            "ρ: Spearman's rank correlation with the full run of the other seed\n"
-            "cost of a trial: in full runs, on average, if a search has the rungs of this kind "
-            "from this one on",
-            console,
-        )
+    print_text(
+        "ρ: Spearman's rank correlation with the full run of the other seed\n"
+        "cost of a trial: in full runs, on average, if a search has the rungs of this kind from "
+        "this one on",
+        console,
     )
     if failed := request.trials - found.trials:
-        console.print(f"{failed} of {request.trials} trials failed and are left out.")
-    console.print(
+        print_text(f"{failed} of {request.trials} trials failed and are left out.", console)
+    print_text(
         f"A configuration's score varies by ±{100 * found.spread:.2f} points from seed to seed.\n"
         f"Advice: {found.advice.text}.",
-        soft_wrap=True,
+        console,
     )
     for caution in cautions(found):
-        console.print(f"Caution: {caution}.", soft_wrap=True)
+        print_text(f"Caution: {caution}.", console)
     usual = request.space.name + CALIBRATION_SUFFIX
     named = None if request.name == usual else request.name
     name = replace(request, name=request.space.name).free_name()

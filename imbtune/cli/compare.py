@@ -14,6 +14,7 @@ from imbtune.cli.settings import (
     make_console,
     parse_settings,
     parse_share,
+    print_text,
     with_trust,
 )
 from imbtune.errors import INTERRUPTED
@@ -59,10 +60,10 @@ def finish_comparison(result: ComparisonResult) -> None:
         _print_resume(console, result, "to resume it and train the runs that are left")
         raise typer.Exit(INTERRUPTED)
     print_layout(result.layout, console)
-    console.print(f"\nThe table: {', '.join(TABLES)} in {result.path}", soft_wrap=True)
+    print_text(f"\nThe table: {', '.join(TABLES)} in {result.path}", console)
     if result.failures:
         for (row, seed), error in result.failures.items():
-            console.print(f"failed: {row}, seed {seed}: {error}", soft_wrap=True, markup=False)
+            print_text(f"failed: {row}, seed {seed}: {error}", console)
         _print_resume(console, result, f"to train the {runs - result.done} failed runs again")
         raise typer.Exit(1)
 
@@ -79,7 +80,7 @@ def print_layout(layout: Layout, console: Console) -> None:
             table.add_row(*(Text(_cell(c.text), style="bold" if c.bold else "") for c in cells))
         console.print(table)
     for note in layout.notes:
-        console.print(note, soft_wrap=True, markup=False)
+        print_text(note, console)
 
 
 def _blocks(layout: Layout, width: int) -> list[list[int]]:

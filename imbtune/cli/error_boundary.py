@@ -35,7 +35,7 @@ class ErrorBoundary(TyperGroup):
         except Exception as error:
             if not hasattr(error, "format_message"):  # typer's: a missing or unknown option
                 raise
-            print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
+            print(f"error: {ConfigError(error.format_message())}", file=sys.stderr)
             raise typer.Exit(EXPECTED) from error
 
 
@@ -64,7 +64,16 @@ class OnceCommand(TyperCommand):
                 shown = " and ".join(map(_shown, values))
                 times = f"given {len(values)} times" + ("" if option.is_flag else f", as {shown}")
                 raise ConfigError(f"{option.opts[0]} is {times}: give it once")
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            name = getattr(getattr(error, "param", None), "name", None)
+            values = given.get(name) if name and hasattr(error, "format_message") else None
+            shown = _shown(values[0]) if isinstance(values, list) and values else ""
+            if not shown or shown in error.format_message():  # type: ignore[attr-defined]
+                raise
+            message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+            raise ConfigError(f"{message}, and it is {shown}") from error
 
 
 class Commands(typer.Typer):

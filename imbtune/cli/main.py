@@ -47,6 +47,7 @@ from imbtune.cli.options import (
     WorkersOption,
 )
 from imbtune.cli.output import never_fail
+from imbtune.limits import CALIBRATION_TRIALS, EPOCHS, PRICE, PROCESSORS, SEED, SEEDS, TRIALS
 from imbtune.runtime import fewer_collections, limit_thread_spinning
 
 app = Commands(
@@ -133,12 +134,14 @@ def plan(
     space: SpaceArgument,
     trials: TrialsOption = 100,
     gpus: Annotated[
-        int | None, typer.Option(min=1, help="Total number of GPUs. Default: this machine's.")
+        int | None,
+        typer.Option(min=1, max=PROCESSORS, help="Total number of GPUs. Default: this machine's."),
     ] = None,
     cpus: Annotated[
         int | None,
         typer.Option(
             min=1,
+            max=PROCESSORS,
             help="Total number of CPUs. Default: this machine's; with --gpus, as many as needed.",
         ),
     ] = None,
@@ -152,7 +155,9 @@ def plan(
     price: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Price per GPU hour (without GPUs: per CPU hour), in any currency."
+            min=0,
+            max=PRICE,
+            help="Price per GPU hour (without GPUs: per CPU hour), in any currency.",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -209,7 +214,9 @@ def resume(
     data: DataOption = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="New total number of trials. Default: as the study was started."),
+        typer.Option(
+            min=1, max=TRIALS, help="New total number of trials. Default: as the study was started."
+        ),
     ] = None,
     finals: MoreFinalsOption = None,
     trust: TrustOption = False,
@@ -226,14 +233,18 @@ def calibrate(
     space: SpaceArgument,
     trials: Annotated[
         int,
-        typer.Option(min=8, help="Number of random configurations, each trained with two seeds."),
+        typer.Option(
+            min=8,
+            max=CALIBRATION_TRIALS,
+            help="Number of random configurations, each trained with two seeds.",
+        ),
     ] = 16,
     name: Annotated[
         str | None,
         typer.Option(help="Name of the study. Default: name of the space with -calibration."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the configurations and of every run.")
+        int, typer.Option(min=0, max=SEED, help="Seed of the configurations and of every run.")
     ] = 0,
     epochs: EpochsOption = None,
     objective: ObjectiveOption = None,
@@ -277,10 +288,12 @@ def train(
         str | None,
         typer.Option(help="With --preset: the space whose data and fixed settings are used."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of runs, with different seeds.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=SEEDS, help="Number of runs, with different seeds.")
+    ] = 1,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of epochs. Default: as in the configuration."),
+        typer.Option(min=1, max=EPOCHS, help="Number of epochs. Default: as in the configuration."),
     ] = None,
     out: Annotated[
         str | None,
@@ -342,7 +355,7 @@ def compare(
     presets: PresetsOption = None,
     study: WinnersOption = None,
     seeds: SeedsOption = 5,
-    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="First seed.")] = 0,
     reference: ReferenceOption = None,
     name: Annotated[
         str | None,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from imbtune.limits import EPOCHS, FINALS, PROCESSORS, SEED, SEEDS, TRIALS
+
 DataOption = Annotated[
     str | None,
     typer.Option(
@@ -32,7 +34,8 @@ SpaceArgument = Annotated[
     str, typer.Argument(help="Name of a space (see imbtune show spaces), or path of a space file.")
 ]
 EpochsOption = Annotated[
-    int | None, typer.Option(min=1, help="Full budget of a trial in epochs. Default: the space's.")
+    int | None,
+    typer.Option(min=1, max=EPOCHS, help="Full budget of a trial in epochs. Default: the space's."),
 ]
 ObjectiveOption = Annotated[
     str | None,
@@ -60,11 +63,14 @@ FixedGpusOption = Annotated[
 CpusOption = Annotated[
     int | None,
     typer.Option(
-        help="CPUs per trial. Default: 1, or an even share among the trials on a machine's GPUs."
+        min=1,
+        max=PROCESSORS,
+        help="CPUs per trial. Default: 1, or an even share among the trials on a machine's GPUs.",
     ),
 ]
 ConcurrentOption = Annotated[
-    int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.")
+    int | None,
+    typer.Option(min=1, max=PROCESSORS, help="Trials at a time. Default: as many as fit."),
 ]
 PackOption = Annotated[
     bool,
@@ -94,6 +100,7 @@ MaxFailuresOption = Annotated[
     int,
     typer.Option(
         min=0,
+        max=FINALS,
         help="How many workers in a row a trial may lose, with their process or machine, without "
         "reaching another rung. It goes on from its last rung on another worker.",
     ),
@@ -106,8 +113,12 @@ TrialTimeoutOption = Annotated[
         "once. Default: 30m, or ten times the longest silence of a trial, if that is more.",
     ),
 ]
-TrialsOption = Annotated[int, typer.Option(min=1, help="Number of trials, including presets.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sampler and of every trial.")]
+TrialsOption = Annotated[
+    int, typer.Option(min=1, max=TRIALS, help="Number of trials, including presets.")
+]
+SeedOption = Annotated[
+    int, typer.Option(min=0, max=SEED, help="Seed of the sampler and of every trial.")
+]
 SamplerOption = Annotated[
     str, typer.Option(help="Optuna's sampler: tpe, random, gp, cmaes or qmc.")
 ]
@@ -138,11 +149,14 @@ FinalsOption = Annotated[
     int | None,
     typer.Option(
         min=0,
+        max=FINALS,
         help="How many of the best trials, besides the best preset, are trained again with fresh "
         "seeds. Default: 5, or a tenth of the trials if that is less.",
     ),
 ]
-FinalSeedsOption = Annotated[int, typer.Option(min=1, help="Number of fresh seeds per finalist.")]
+FinalSeedsOption = Annotated[
+    int, typer.Option(min=1, max=FINALS, help="Number of fresh seeds per finalist.")
+]
 PresetsOption = Annotated[
     str | None,
     typer.Option(
@@ -159,7 +173,10 @@ WinnersOption = Annotated[
     ),
 ]
 SeedsOption = Annotated[
-    int, typer.Option(min=1, help="Number of runs of each configuration, with different seeds.")
+    int,
+    typer.Option(
+        min=1, max=SEEDS, help="Number of runs of each configuration, with different seeds."
+    ),
 ]
 ReferenceOption = Annotated[
     str | None,
@@ -196,6 +213,7 @@ WorkersOption = Annotated[
     int | None,
     typer.Option(
         min=1,
+        max=PROCESSORS,
         help="Train each seed on so many workers at once, each with a GPU, or without GPUs an even "
         "share of the CPUs. They share every batch, so the result stays the same but for rounding. "
         "Default: this process alone, without Ray.",
@@ -205,6 +223,7 @@ MoreFinalsOption = Annotated[
     int | None,
     typer.Option(
         min=0,
+        max=FINALS,
         help="New number of the best trials that are trained again with fresh seeds, besides "
         "the best preset. Default: as the study was started.",
     ),

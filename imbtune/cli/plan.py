@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune import api
-from imbtune.cli.settings import make_console, parse_settings, parse_share
+from imbtune.cli.settings import make_console, parse_settings, parse_share, print_text
 from imbtune.errors import StudyError
 from imbtune.study.hints import space_command
 from imbtune.study.request import SearchRequest
@@ -59,13 +59,14 @@ def print_plan(forecast: Forecast, price: float | None, console: Console) -> Non
     )
     trial, per_pass = fleet.trial, speed.speed
     share = f"{trial.cpus} CPU" + (f" + {trial.gpus:g} GPU" if trial.gpus else "")
-    console.print(
+    print_text(
         f"{request.space.name}: {request.trials} trials on {_count(fleet.units, fleet.unit)}, "
         f"{trial.concurrent} at a time on {share} each\n"
         f"A trial trains {1 / per_pass.pass_seconds:,.0f} images per second, {speed.source} "
-        f"({1 / per_pass.high:,.0f} to {1 / per_pass.low:,.0f} by configuration)"
+        f"({1 / per_pass.high:,.0f} to {1 / per_pass.low:,.0f} by configuration)",
+        console,
     )
-    console.print(*speed.size_lines, "", sep="\n", soft_wrap=True)
+    print_text("\n".join([*speed.size_lines, *request.space.left_out_lines(), ""]), console)
     rungs = Table(title=f"{request.rungs} rungs", title_justify="left")
     for heading in ("epochs", "trials that reach it", "share"):
         rungs.add_column(heading, justify="right")
@@ -127,7 +128,7 @@ def search_line(request: SearchRequest, options: Mapping[str, object]) -> str:
         name = request.free_name()
     except StudyError:  # the storage cannot be reached from here
         name = request.name
-    named = {} if name == request.name else {"name": name}
+    named = {} if name == request.space.name else {"name": name}
     defaults = {field.name: field.default for field in fields(SearchRequest)}
     given = {name: str(options[name]) for name in PRINTED if options[name] != defaults[name]}
     return space_command("search", request, trials=str(request.trials), **named, **given)

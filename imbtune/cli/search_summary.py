@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import fill
+from imbtune.cli.settings import print_text
 from imbtune.final_training.train_input import default_out
 from imbtune.registry import Value
 from imbtune.storage import join
@@ -39,20 +39,21 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     done = f"{len(states)} of {request.trials} trials in {outcome.seconds:.0f} s: {counts}"
     console.print(f"\n{'Interrupted after ' if outcome.interrupted else ''}{done}")
     if stopping := stopping_line(outcome):
-        console.print(fill(stopping, console))
+        print_text(stopping, console)
     if outcome.dropped:
         numbers = ", ".join(map(str, outcome.dropped))
+        print_text(
+            f"Left out of the finals, because one of their runs failed: trial {numbers}", console
+        )
         console.print(
-            f"Left out of the finals, because one of their runs failed: trial {numbers}\n"
-            f"  To train the failed runs again: {resume_command(outcome.path)}",
-            soft_wrap=True,
+            f"  To train the failed runs again: {resume_command(outcome.path)}", soft_wrap=True
         )
     if outcome.winner:
         console.print(_table(outcome))
-        console.print(fill(_how_to_read(outcome), console))
-        console.print(fill(_comparison(outcome), console))
+        print_text(_how_to_read(outcome), console)
+        print_text(_comparison(outcome), console)
     else:
-        console.print(_no_winner(outcome), soft_wrap=True)
+        print_text(_no_winner(outcome), console)
     left = len(states) < request.trials or STOPPED in states
     if left or outcome.interrupted:
         why = "Next" if outcome.interrupted else "The time budget is used up"

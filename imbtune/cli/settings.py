@@ -15,6 +15,8 @@ from imbtune.config.trust import UntrustedError, consent
 from imbtune.config.trust import trust as trust_modules
 from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError
+from imbtune.limits import SECONDS as LONGEST
+from imbtune.progress import line_width
 from imbtune.registry import Value
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Value]:
             raise ConfigError(
                 f"--set {key} is given twice, as {found[key]} and {value.strip()}: give it once"
             )
-        found[key] = parse_value(value)
+        found[key] = parse_value(value, f"--set {key}:")
     return found
 
 
@@ -70,8 +72,8 @@ def parse_duration(text: str | None, option: str = "--time-budget") -> float | N
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     seconds = float(match[1]) * SECONDS[match[2]] if match else 0
-    if seconds <= 0:
-        raise ConfigError(f"{option} {text!r}: give a time such as 90s, 30m or 2h")
+    if not 0 < seconds <= LONGEST:
+        raise ConfigError(f"{option} {text!r}: give a time such as 90s, 30m or 2h, up to ten years")
     return seconds
 
 
@@ -95,23 +97,39 @@ def make_console(width: int | None = None) -> Console:
     Args:
         width: instead of the terminal's or the page's.
     """
-    if width is None and not has_width(Console(file=sys.stdout)):
-        width = PIPE_WIDTH
+    if width is None:
+        width = line_width() or PIPE_WIDTH
+    sizes = ("COLUMNS", "LINES")  # which rich reads as numbers, whatever they are
     return Console(  # the file is given, since rich asks only a given one for its encoding
-        file=sys.stdout, width=width, highlight=False, markup=False, emoji=False
+        file=sys.stdout,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        _environ={key: value for key, value in os.environ.items() if key not in sizes},
     )
 
 
-def has_width(console: Console) -> bool:
-    """Whether lines have a largest length: those of a terminal, or by $COLUMNS."""
-    return console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+def print_text(text: str, console: Console) -> None:
+    """Print sentences: on a terminal in lines of its width, in a file or a pipe as they are.
+
+    What is continued is indented. Words, such as names and paths, are not cut.
+    """
+    console.print(fill(text, console), soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 def fill(text: str, console: Console) -> str:
-    """The text with lines no longer than the console's; what is continued is indented."""
-    lines = text.splitlines()
+    """The text with lines no longer than the console's; those of a file or a pipe stay whole."""
+    if line_width() is None and console.width == PIPE_WIDTH:
+        return text
     return "\n".join(
-        textwrap.fill(line, console.width, subsequent_indent=" " * (indent + 2))
-        for line in lines
+        textwrap.fill(
+            line,
+            console.width,
+            subsequent_indent=" " * (indent + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
         for indent in [len(line) - len(line.lstrip())]
     )

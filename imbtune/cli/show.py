@@ -11,8 +11,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import has_width, make_console, with_trust
+from imbtune.cli.settings import make_console, with_trust
 from imbtune.config.slots import SLOTS
+from imbtune.progress import line_width
 from imbtune.registry import DeclaredKnob, Part, Registry, describe_range
 from imbtune.spaces.presets import PRESETS
 
@@ -44,7 +45,7 @@ class Listing:
     def print(self, console: Console) -> None:
         """Print a table; on a terminal too narrow for it, each row as a paragraph."""
         if self.width() > console.width:
-            if has_width(console):
+            if line_width():
                 self._print_paragraphs(console)
                 return
             console = make_console(self.width())  # a file has lines of any length
@@ -124,7 +125,7 @@ def _methods() -> list[Listing]:
 
 def _presets() -> list[Listing]:
     title = "presets: imbtune train --preset NAME --space SPACE"
-    rows = [(name, preset.help, preset.source) for name, preset in PRESETS.items()]
+    rows = [(name, preset.about, preset.source) for name, preset in PRESETS.items()]
     return [Listing(title, ("name", "description", "source"), [*rows])]
 
 

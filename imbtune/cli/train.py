@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune import api
-from imbtune.cli.settings import make_console, parse_settings, with_trust
+from imbtune.cli.settings import make_console, parse_settings, print_text, with_trust
 from imbtune.errors import ConfigError
 from imbtune.final_training.retrain import TrainResult
 from imbtune.progress import print_line
@@ -101,12 +101,13 @@ def print_result(result: TrainResult, console: Console) -> None:
     console.print(table)
     groups = [name for name in GROUPS if name in result.metrics]
     if groups:
-        console.print("\n".join(f"{name}: {METRICS[name]}" for name in groups))
+        print_text("\n".join(f"{name}: {METRICS[name]}" for name in groups), console)
     if result.baselines:
-        console.print(
+        print_text(
             f"{result.path.name}: the trained configuration; others: presets, with its seeds, data "
-            "and epochs, and without its other settings"
+            "and epochs, and without its other settings",
+            console,
         )
-    print(f"Models, configuration and results are in {result.path}")
+    print_text(f"Models, configuration and results are in {result.path}", console)
     for name, other in result.baselines.items():
         print(f"  of {name}: {other.path}")

@@ -92,7 +92,7 @@ def read_comparison(store: Store) -> Comparison:
     """
     path = join(store.path, FILE)
     try:
-        content = parse_yaml(path, store.read(FILE).decode())
+        content = parse_yaml(path, store.read(FILE))
         imports = load_plugins(content["imports"], store)
         rows = tuple(Row(**entry) for entry in content["rows"])
         seeds = tuple(int(seed) for seed in content["seeds"])

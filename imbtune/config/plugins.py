@@ -29,6 +29,7 @@ from imbtune.config.part_conflicts import check_part
 from imbtune.config.slots import registries
 from imbtune.config.trust import check_trusted, trust
 from imbtune.errors import ConfigError
+from imbtune.limits import NAME_BYTES
 from imbtune.registry import Part, Registry
 from imbtune.storage import Store, join
 
@@ -184,7 +185,7 @@ def _check_names(names: object) -> list[str]:
         if name.endswith(".py"):
             module = Path(name).stem
             raise ConfigError(f"imports: {name!r} is a file: give the module's name, {module!r}")
-        if not all(word.isidentifier() for word in name.split(".")):
+        if len(name) > NAME_BYTES or not all(word.isidentifier() for word in name.split(".")):
             raise ConfigError(
                 f"imports: {name!r} is not a module's name: use letters, digits and '_', and "
                 "put the module's file next to the file with `imports`"

@@ -11,7 +11,7 @@ is checked when the configuration is made. It converts to a flat dictionary, YAM
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,7 +19,8 @@ import yaml
 
 from imbtune.config.defaults import DEFAULTS
 from imbtune.config.slots import SLOTS, all_knobs, check_knob, find_knob
-from imbtune.errors import ConfigError, unknown
+from imbtune.errors import ConfigError, shown, unknown
+from imbtune.limits import BATCH_SIZE, EPOCHS, SEED
 from imbtune.registry import Knob, Part, Value, knobs_of
 
 Settings = Mapping[str, object]
@@ -74,8 +75,8 @@ class TrainConfig:
     optimizer: ChosenPart
     schedule: ChosenPart
     after: ChosenPart
-    epochs: Annotated[int, Knob("T, the epochs of a run", 1)] = 200
-    batch_size: Annotated[int, Knob("images per step", 1)] = 128
+    epochs: Annotated[int, Knob("T, the epochs of a run", 1, EPOCHS)] = 200
+    batch_size: Annotated[int, Knob("images per step", 1, BATCH_SIZE)] = 128
     precision: Annotated[
         str,
         Knob(
@@ -87,7 +88,9 @@ class TrainConfig:
         bool,
         Knob("on a GPU, launch a step as one CUDA graph: faster, the same result up to rounding"),
     ] = True
-    seed: Annotated[int, Knob("decides initial weights, order, mixing and augmentation", 0)] = 0
+    seed: Annotated[
+        int, Knob("decides initial weights, order, mixing and augmentation", 0, SEED)
+    ] = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> TrainConfig:
@@ -173,15 +176,33 @@ def flatten(nested: object) -> dict[str, object]:
         ConfigError: `nested` is not a mapping.
     """
     if not isinstance(nested, Mapping):
-        raise ConfigError(f"a configuration is a mapping of settings, not {nested!r}")
-    flat: dict[str, object] = {}
+        raise ConfigError(f"a configuration is a mapping of settings, not {shown(nested)}")
+    return dict(_pairs(nested))
+
+
+def check_given_once(nested: Mapping[str, object], place: str = "") -> None:
+    """ConfigError for a setting that nested settings have in two forms, of which one would win.
+
+    Args:
+        place: of the settings, to begin the message with.
+    """
+    seen = set[str]()
+    for key, _ in _pairs(nested):
+        if key in seen:
+            raise ConfigError(
+                f"{place}{key} is given twice, as {key.replace('.', ': {', 1)}: …"
+                f"{'}' * ('.' in key)} and as {key}: give it once"
+            )
+        seen.add(key)
+
+
+def _pairs(nested: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for key, value in nested.items():
         if isinstance(value, Mapping):
             for name, inner in value.items():
-                flat[str(key) if name == "name" else f"{key}.{name}"] = inner
+                yield str(key) if name == "name" else f"{key}.{name}", inner
         else:
-            flat[str(key)] = value
-    return flat
+            yield str(key), value
 
 
 def active(settings: Settings) -> dict[str, object]:

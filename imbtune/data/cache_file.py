@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from imbtune import strict_json
 from imbtune.data.decoding import Decoder
 from imbtune.data.images import Array, EncodedPixels, Images, Pixels
 from imbtune.data.splits import Dataset, Preprocessing
@@ -73,7 +74,7 @@ def read_dataset(path: Path, is_valid: Callable[[JsonObject], bool]) -> Dataset 
             content = file.read(length)
             if zlib.crc32(content) != checksum:
                 return None
-            header = json.loads(content)
+            header = strict_json.loads(content)
             if not is_valid(header["about"]):
                 return None
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.errors import DataError
+from imbtune.limits import SEED
 from imbtune.registry import Knob
 
 LDAM = "Cao et al. 2019, arXiv 1906.07413"
 Ints = NDArray[np.int64]
-SubsetSeed = Annotated[int, Knob("seed of the choice of images; not the training seed", 0)]
+SubsetSeed = Annotated[int, Knob("seed of the choice of images; not the training seed", 0, SEED)]
 
 
 @dataclass(frozen=True)

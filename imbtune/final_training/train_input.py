@@ -9,7 +9,7 @@ from typing import Any
 
 from imbtune.config.plugins import PluginModule, load_plugins, loaded_plugins, plugin_parts
 from imbtune.config.slots import check_knob
-from imbtune.config.train_config import TrainConfig, active, flatten
+from imbtune.config.train_config import TrainConfig, active, check_given_once, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.errors import ConfigError
 from imbtune.paths import path_or_uri
@@ -98,6 +98,7 @@ def from_file(path: str, settings: Settings) -> TrainInput:
     provenance = content.pop("provenance", {})
     try:
         imports = load_plugins(content.pop("imports", None), folder)
+        check_given_once(content)
         own = flatten(content)
         TrainConfig.from_settings(own)
         if not isinstance(provenance, dict):
@@ -124,7 +125,7 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
     best = Study(trial.study).best_provenance()
     if best and best["winner"]["trial"] == trial.number:  # as training its file
         return from_file(join(trial.study, "best.yaml"), settings)
-    space = parse_yaml("space.yaml", folder.read("space.yaml").decode())
+    space = parse_yaml("space.yaml", folder.read("space.yaml"))
     imports = load_plugins(space.get("imports"), folder)
     config = _with_settings({**trial.settings, "seed": 0}, settings)
     provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings)}
@@ -220,7 +221,7 @@ def _read(path: str) -> tuple[Store, Any]:
     parent, _, name = address.rpartition("/")
     folder = Store(parent + question + query)
     try:
-        return folder, parse_yaml(path, folder.read(name).decode())
+        return folder, parse_yaml(path, folder.read(name))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
+from imbtune.limits import SEED
 from imbtune.registry import Knob, Registry
 
 DEEPSMOTE = "Dablain et al. 2021, arXiv 2105.02340"
@@ -42,7 +43,9 @@ class GenerateOptions:
     ] = 0.0
     seed: Annotated[
         int,
-        Knob("seed of the generated images and of the helper network; not the training seed", 0),
+        Knob(
+            "seed of the generated images and of the helper network; not the training seed", 0, SEED
+        ),
     ] = 0
 
 

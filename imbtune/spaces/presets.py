@@ -27,12 +27,19 @@ class Preset:
         help: one line for `imbtune show methods`.
         source: the paper; empty for plain cross-entropy.
         by_data: settings that the source has for one data set only, by the name of the data set.
+        differs: what imbtune does otherwise than the source's code; empty if nothing.
     """
 
     settings: Mapping[str, Value]
     help: str
     source: str
     by_data: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    differs: str = ""
+
+    @property
+    def about(self) -> str:
+        """The help, with a sentence on what imbtune does otherwise."""
+        return f"{self.help}. {self.differs}" if self.differs else self.help
 
     def on(self, data: str) -> dict[str, Value]:
         """The settings for the data set `data`."""
@@ -48,6 +55,12 @@ _DRW: dict[str, Value] = {
 # for LDAM-DRW. CMO's code calls torch's weighted cross-entropy once for each of the two labels.
 _BY_BATCH: dict[str, Value] = {"weights.reduction": "mean"}
 _BY_LABEL: dict[str, Value] = {"weights.reduction": "weighted_mean_per_label"}
+# Differences from the sources' code; docs/presets.md has them, too
+_ONE_PASS = (
+    "The authors' code also passes the unmixed batch through the network, which changes the "
+    "batch-norm statistics; imbtune does not."
+)
+_NO_TRAINER = "The authors' package has no code for it, so the details are imbtune's."
 _SMOTE = "Chawla et al. 2002, doi 10.1613/jair.953"
 _MAMIX = "Cheng & Lin 2023, arXiv 2308.15457"
 _LDAM = "Cao et al. 2019, arXiv 1906.07413"
@@ -79,15 +92,24 @@ _BASES: dict[str, Preset] = {
         {"mix": "smote", **_OVERSAMPLING},
         "oversampling: adds points between neighbours of one class",
         _SMOTE,
+        differs="New points are drawn for every batch; the source adds points once, at first.",
     ),
     "soft_smote": Preset(
         {"mix": "soft_smote", **_OVERSAMPLING},
         "SMOTE between neighbours of any class, with soft labels",
         _MAMIX,
+        differs=_NO_TRAINER,
     ),
-    "mixup": Preset({"mix": "mixup"}, "mixes any two images, λ ~ U(0, 1)", "arXiv 1710.09412"),
-    "remix": Preset({"mix": "remix"}, "Mixup whose label favours the rarer class", _REMIX),
-    "mamix": Preset({"mix": "mamix"}, "margin-aware Mixup, ω = ¼", _MAMIX),
+    "mixup": Preset(
+        {"mix": "mixup"},
+        "mixes any two images, λ ~ U(0, 1)",
+        "arXiv 1710.09412",
+        differs=_ONE_PASS,
+    ),
+    "remix": Preset(
+        {"mix": "remix"}, "Mixup whose label favours the rarer class", _REMIX, differs=_ONE_PASS
+    ),
+    "mamix": Preset({"mix": "mamix"}, "margin-aware Mixup, ω = ¼", _MAMIX, differs=_ONE_PASS),
     "cmo": Preset(
         {"mix": "cmo", **_CMO_EPOCHS}, "pastes a box of a rare-class image into another image", _CMO
     ),
@@ -105,11 +127,13 @@ _OTHERS: dict[str, Preset] = {
         "UniMix with its Bayias loss, which is logit adjustment",
         "Xu et al. 2021, arXiv 2111.03874",
         {"cifar100": {"mix.power": 0.1}},
+        "Partners are drawn from all training images; the authors' code draws them from the batch.",
     ),
     "focal": Preset(
         {"loss": "focal"},
         "down-weights easy examples; γ = 1 as in LDAM-DRW's code",
         "Lin et al. 2017, arXiv 1708.02002",
+        differs="The paper recommends γ = 2, for detection.",
     ),
     "balanced_softmax": Preset(
         {"loss": "balanced_softmax"},
@@ -138,6 +162,8 @@ _OTHERS: dict[str, Preset] = {
         },
         "Mixup with Gaussian noise on the logits, then the head once more",
         "Li et al. 2022, arXiv 2305.11733",
+        differs="The noise is drawn once per image; the authors' code draws it for each of its two "
+        "labels.",
     ),
     "mislas": Preset(
         {"mix": "mixup", "after": "mislas", "schedule.drop": 0.1},
@@ -157,6 +183,7 @@ _OTHERS: dict[str, Preset] = {
         "MiSLAS's loss for the whole run; MiSLAS itself has it in a second stage: mislas",
         _MISLAS,
         {"cifar100": {"loss.smooth_head": 0.4, "loss.smooth_tail": 0.1}},
+        "It has no second stage, which MiSLAS has.",
     ),
     "cumulative": Preset(
         {
@@ -168,6 +195,7 @@ _OTHERS: dict[str, Preset] = {
         },
         "GLMC's growing class weights alone: no second head, mixed views or contrastive loss",
         "Du et al. 2023, arXiv 2305.08661",
+        differs="The weights grow with every step; the authors' with every epoch.",
     ),
     "progressively_balanced": Preset(
         {"sampler": "progressively_balanced"},
@@ -184,6 +212,7 @@ _OTHERS: dict[str, Preset] = {
         },
         "SMOTE in an autoencoder's latent space; unlike the authors, shifts and mirrors all images",
         "Dablain et al. 2021, arXiv 2105.02340",
+        differs="The images are used from the first epoch; the reference package's default is 160.",
     ),
     "m2m": Preset(
         {"generate": "m2m"},
@@ -191,17 +220,22 @@ _OTHERS: dict[str, Preset] = {
         "Kim et al. 2020, arXiv 2004.00431",
         # the reference package's 300 epochs, of which 250 are trained before
         {data: {"generate.start": 2 / 3} for data in ("cifar100", "tiny_imagenet")},
+        "The second network is trained on the training images alone.",
     ),
     "sam_drw": Preset(
         _DRW | {"optimizer": "sam", "optimizer.rho": 0.5},
         "sharpness-aware minimisation; deferred re-weighting",
         "Rangwani et al. 2022, arXiv 2212.13827",
         {"cifar100": {"optimizer.rho": 0.8}},
+        "The second forward pass leaves batch norm's statistics alone; the authors' code updates "
+        "them twice.",
     ),
     "imbsam": Preset(
         {"optimizer": "imbsam", "optimizer.below": 20, "batch_size": 64},
         "sharpness-aware minimisation for the rare classes",
         "arXiv 2308.07815",
+        differs="The authors' code also doubles the loss of the rare classes, which their paper "
+        "does not, and updates batch norm's statistics twice.",
     ),
     "post_hoc": Preset(
         {"after": "logit_adjustment"},
@@ -232,7 +266,8 @@ def _with_drw(name: str, base: Preset) -> tuple[str, Preset]:
     elif name != "ldam":
         settings |= _BY_BATCH
     help = f"{base.help.removeprefix('oversampling: adds ')}; deferred re-weighting"
-    return f"{name}_drw", Preset(settings, help, base.source)
+    differs = "" if base.differs.startswith("New points") else base.differs
+    return f"{name}_drw", Preset(settings, help, base.source, differs=differs)
 
 
 _PLAIN: dict[str, Value] = {

@@ -121,6 +121,7 @@ class SearchSpace:
         pinned: settings fixed by `--set`. They take precedence over those of presets.
         imports: modules with the user's plugins.
         late_variants: trials per trunk, which differ in cool-down-only settings.
+        left_out: presets of the space that this one is `like`, which lie outside of this one.
         source: the content of a complete space file, equivalent to this space.
     """
 
@@ -134,6 +135,7 @@ class SearchSpace:
     pinned: Mapping[str, Value] = field(default_factory=dict)
     imports: tuple[PluginModule, ...] = ()
     late_variants: int = 1
+    left_out: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -251,6 +253,22 @@ class SearchSpace:
                 if self.preset_names is not None and not self.pinned:
                     raise
         return found
+
+    def left_out_lines(self) -> list[str]:
+        """Which presets a search does not start with, although the space names them; or nothing."""
+        lines = []
+        if self.left_out:
+            lines.append(
+                f"Presets of the space that this one is like, left out since they lie outside of "
+                f"this one: {', '.join(self.left_out)}"
+            )
+        named, kept = self.preset_names or (), self.presets()
+        if contradicted := [name for name in named if name not in kept]:
+            lines.append(
+                f"Presets of the space, left out since --set contradicts them: "
+                f"{', '.join(contradicted)}"
+            )
+        return lines
 
     def pin(self, settings: Mapping[str, Value]) -> SearchSpace:
         """This space with some settings fixed by `--set`.

@@ -23,6 +23,7 @@ must be inside it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,10 +33,11 @@ from imbtune.config.cooldown_only import can_be_cooldown_only
 from imbtune.config.defaults import DEFAULTS
 from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins, with_imports
 from imbtune.config.slots import SLOTS, check_knob, find_knob
-from imbtune.config.train_config import PLAIN, TrainConfig, flatten
+from imbtune.config.train_config import PLAIN, TrainConfig, check_given_once, flatten
 from imbtune.config.yaml_files import read_yaml
 from imbtune.credentials import CredentialsError, check_no_credentials
-from imbtune.errors import ConfigError, unknown
+from imbtune.errors import ConfigError, shown, unknown
+from imbtune.limits import ABOUT, CHOICES, ETA, LATE_VARIANTS, RUNGS
 from imbtune.paths import local_path
 from imbtune.registry import DeclaredKnob, describe_range
 from imbtune.spaces.search_space import Rungs, SearchedKnob, SearchSpace, check_setting
@@ -110,6 +112,9 @@ def parse_space(
     has_own_presets = isinstance(content, Mapping) and "presets" in content
     content, imports = _resolve(content, folder, (), modules, trusted)
     fixed = flatten({"data": content.get("data") or {}, **_mapping(content, "train")})
+    about = content.get("about") or ""
+    if not isinstance(about, str) or len(about) > ABOUT:
+        raise ConfigError(f"about: {shown(about)}: give a line of text, up to {ABOUT} characters")
     knobs = _mapping(content, "knobs")
     chosen = {slot: fixed.get(slot, DEFAULTS[slot]) for slot in DEFAULTS if slot not in knobs}
     ranges = [_parse_knob(str(key), spec, chosen, knobs) for key, spec in knobs.items()]
@@ -120,14 +125,18 @@ def parse_space(
     if presets is not None and not (
         isinstance(presets, list) and all(isinstance(name, str) for name in presets)
     ):
-        raise ConfigError(f"presets: {presets!r}: give a list of preset names, such as [erm, drw]")
+        raise ConfigError(
+            f"presets: {shown(presets)}: give a list of preset names, such as [erm, drw]"
+        )
+    if twice := [name for name, count in Counter(presets or ()).items() if count > 1]:
+        raise ConfigError(f"presets: '{twice[0]}' is listed twice: list it once")
     if "seed" in fixed:
         raise ConfigError(
             f"train: seed={fixed['seed']} cannot be fixed in a space: leave it out, and give --seed"
         )
     space = SearchSpace(
         name=name,
-        about=str(content.get("about", "")),
+        about=" ".join(about.split()),
         fixed={key: check_setting(key, value) for key, value in fixed.items()},
         knobs=tuple(sorted(ranges, key=_order)),
         objective=objective,
@@ -174,11 +183,15 @@ def _resolve(
     """
     if not isinstance(content, Mapping):
         raise ConfigError(
-            f"a space file is a mapping with the fields {', '.join(FIELDS)}, not {content!r}"
+            f"a space file is a mapping with the fields {', '.join(FIELDS)}, not {shown(content)}"
         )
     for key in content:
         if key not in FIELDS:
             raise unknown("field", key, FIELDS)
+    data, train = content.get("data"), _mapping(content, "train")
+    if data and "data" in train:
+        raise ConfigError("the space has `data`, and `data` in `train`: give it once")
+    check_given_once({"data": data or {}, **train})
     place = modules or Store(str(folder))
     trusted = trusted and modules is None and not (folder / STUDY).exists()
     imports = load_plugins(content.get("imports"), place, trusted=trusted)
@@ -189,7 +202,7 @@ def _resolve(
         check_no_credentials(str(like))
     except CredentialsError as error:
         raise ConfigError(f"like: {error}") from error
-    path = _find(str(like), folder).resolve()
+    path = _find(local_path("like:", like), folder).resolve()
     if path in seen:
         raise ConfigError(
             f"like: {like} leads back to itself: remove `like` from one of these spaces"
@@ -210,7 +223,9 @@ def _without_presets_outside(space: SearchSpace) -> SearchSpace:
     if space.preset_names is None:
         return space
     inside = tuple(name for name in space.preset_names if space.contains(name))
-    return replace(space, preset_names=inside, source={**space.source, "presets": list(inside)})
+    outside = tuple(name for name in space.preset_names if name not in inside)
+    source = {**space.source, "presets": list(inside)}
+    return replace(space, preset_names=inside, left_out=outside, source=source)
 
 
 def _check_fixed_slots(space: SearchSpace, chosen: Mapping[str, object]) -> None:
@@ -234,7 +249,9 @@ def _order(knob: SearchedKnob) -> tuple[bool, bool]:
 def _mapping(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = content.get(name) or {}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name}: {value!r} is not a mapping: write KEY: VALUE")
+        raise ConfigError(f"{name}: {shown(value)} is not a mapping: write KEY: VALUE")
+    if len(value) > CHOICES:
+        raise ConfigError(f"{name} has {len(value):,} entries: give at most {CHOICES:,}")
     return value
 
 
@@ -255,11 +272,13 @@ def _parse_knob(
     if isinstance(spec, list):
         if not spec:
             raise ConfigError(f"{key}: the list of choices is empty: give at least one")
+        if len(spec) > CHOICES:
+            raise ConfigError(f"{key} has {len(spec):,} choices: give at most {CHOICES:,}")
         values = tuple(check_setting(key, value) for value in spec)
         return SearchedKnob(key, type(values[0]), choices=values)
     if key in DEFAULTS:
         example = spec if isinstance(spec, str) else DEFAULTS[key]
-        raise ConfigError(f"{key}: {spec!r}: give a list of choices, such as [{example}]")
+        raise ConfigError(f"{key}: {shown(spec)}: give a list of choices, such as [{example}]")
     parameter = PLAIN[key] if key in PLAIN else find_knob(key, chosen)
     if spec is None:
         _check_one_range(key, knobs)
@@ -288,7 +307,7 @@ def _parse_range(key: str, spec: object, parameter: DeclaredKnob) -> SearchedKno
         "high",
         "scale",
     }:
-        raise ConfigError(f"{key}: {spec!r}: give a list of choices, or {{low: …, high: …}}")
+        raise ConfigError(f"{key}: {shown(spec)}: give a list of choices, or {{low: …, high: …}}")
     if parameter.type not in (int, float):
         raise ConfigError(
             f"{key} takes {describe_range(knob)}: give a list of choices, not a range"
@@ -308,7 +327,9 @@ def _parse_range(key: str, spec: object, parameter: DeclaredKnob) -> SearchedKno
 
 def _parse_late_variants(count: object, knobs: list[SearchedKnob]) -> int:
     if type(count) is not int or count < 1:  # a bool is an int too
-        raise ConfigError(f"late_variants: {count!r}: give a whole number, at least 1")
+        raise ConfigError(f"late_variants: {shown(count)}: give a whole number, at least 1")
+    if count > LATE_VARIANTS:
+        raise ConfigError(f"late_variants: {count:,}: give at most {LATE_VARIANTS}")
     if count > 1 and not any(can_be_cooldown_only(knob.key) for knob in knobs):
         raise ConfigError(
             f"late_variants: {count}: no searched knob acts only in the cool-down, such as "
@@ -318,10 +339,13 @@ def _parse_late_variants(count: object, knobs: list[SearchedKnob]) -> int:
 
 
 def _parse_rungs(content: Mapping[str, Any]) -> Rungs:
-    least = {"eta": 2, "count": 1}
+    bounds = {"eta": (2, ETA), "count": (1, RUNGS)}
     for key, value in content.items():
-        if key not in least:
-            raise unknown("rungs setting", key, least)
-        if type(value) is not int or value < least[key]:  # a bool is an int too
-            raise ConfigError(f"rungs.{key}={value!r}: give a whole number, at least {least[key]}")
+        if key not in bounds:
+            raise unknown("rungs setting", key, bounds)
+        least, most = bounds[key]
+        if type(value) is not int or value < least:  # a bool is an int too
+            raise ConfigError(f"rungs.{key}={shown(value)}: give a whole number, at least {least}")
+        if value > most:
+            raise ConfigError(f"rungs.{key}={value:,}: give at most {most:,}")
     return Rungs(**content)

@@ -20,7 +20,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.credentials import without_credentials
 from imbtune.data.splits import Splits
-from imbtune.errors import StudyError
+from imbtune.errors import StudyError, printable
 from imbtune.spaces.space_file import parse_space
 from imbtune.storage import Store, join
 from imbtune.study.hints import resume_command
@@ -66,7 +66,9 @@ def write_study(
         "name": request.name,
         "purpose": request.purpose,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join([Path(sys.argv[0]).name, *without_credentials(sys.argv[1:])]),
+        "command": printable(
+            shlex.join([Path(sys.argv[0]).name, *without_credentials(sys.argv[1:])])
+        ),
         "seed": request.seed,
         "trials": request.trials,
         "sampler": request.sampler,
@@ -108,7 +110,7 @@ def read_content(path: str) -> Mapping[str, Any]:
     if not store.exists(FILE):
         raise StudyError(f"{path} is not a study, it has no {FILE}: give a study's folder")
     with _damage_explained(path):
-        content: Mapping[str, Any] = parse_yaml(join(path, FILE), store.read(FILE).decode())
+        content: Mapping[str, Any] = parse_yaml(join(path, FILE), store.read(FILE))
         for section, keys in READ.items():
             if missing := keys - content[section].keys():
                 raise KeyError(f"{section}: {', '.join(sorted(missing))}")
@@ -135,7 +137,7 @@ def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
     path, content = _with_name(path), read_content(path)
     store = Store(path)
     with _damage_explained(path):
-        source = parse_yaml(join(path, "space.yaml"), store.read("space.yaml").decode())
+        source = parse_yaml(join(path, "space.yaml"), store.read("space.yaml"))
         options, space_name = content["request"], content["space"]["name"]
         folder = Path(path) if store.local else Path()
         space = parse_space(space_name, source, folder, store).pin(content["space"]["set"])

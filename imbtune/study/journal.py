@@ -72,7 +72,7 @@ class Journal:
                 direction="maximize",
                 load_if_exists=True,
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # Optuna checks nothing: damaged entries fail in any way
             self.close()
             raise StudyError(
                 f"cannot read {join(store.path, FILE)} ({error!r}): restore it from a backup"

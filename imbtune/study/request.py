@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from imbtune.data.data_source import DataSource, data_root
+from imbtune.limits import WHOLE, check_whole
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
 
@@ -150,6 +151,7 @@ class SearchRequest:
 
         Raises:
             TypeError: an unknown field, or a value of another type.
+            ConfigError: a number beyond its bounds.
         """
         kinds = get_type_hints(cls)
         data = content.get("data")
@@ -158,6 +160,8 @@ class SearchRequest:
         for name, value in found.items():
             if name not in kinds or not _fits(value, kinds[name]):
                 raise TypeError(f"{name}={value!r} is not an option of a search")
+            if name in WHOLE:
+                check_whole(name, value, optional=True)
         return cls(space, **found)
 
 

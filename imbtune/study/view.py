@@ -109,7 +109,7 @@ class Study:
     def info(self) -> Mapping[str, Any]:
         """The content of study.yaml: options, resolved space, data fingerprint, versions, seed."""
         name = join(self.path, "study.yaml")
-        content = parse_yaml(name, self._store.read("study.yaml").decode())
+        content = parse_yaml(name, self._store.read("study.yaml"))
         if not isinstance(content, dict):
             raise StudyError(f"{name} is not a mapping: restore it from a backup")
         return content
@@ -247,7 +247,7 @@ class Study:
         if not self._store.exists("best.yaml"):
             return None
         name = join(self.path, "best.yaml")
-        content = parse_yaml(name, self._store.read("best.yaml").decode())
+        content = parse_yaml(name, self._store.read("best.yaml"))
         if "provenance" not in content:  # a user has made it a plain configuration
             return None
         try:

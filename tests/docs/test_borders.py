@@ -27,6 +27,7 @@ DOCS = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
 # The layers, lowest first. A part imports only from layers below its own.
 LAYERS = [
     {"errors"},
+    {"limits"},
     {"strict_json", "credentials"},
     {"paths"},
     {"registry"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 
@@ -21,6 +22,13 @@ from imbtune.data.readers.split_names import (
 from imbtune.errors import DataError
 
 NAMED = 3  # files that a note names
+# Words in the names of folders that are numbered parts of one set of images
+PART_WORDS = frozenset(
+    ("part", "batch", "fold", "chunk", "shard", "folder", "images", "image", "imgs", "img", "data")
+)
+MORE_PART_WORDS = PART_WORDS | frozenset(
+    ("parts", "split", "subset", "set", "partition", "section", "slice", "piece", "block", "dir")
+)
 
 
 def find_class_folders(root: Path) -> SourceData:
@@ -38,7 +46,8 @@ def find_class_folders(root: Path) -> SourceData:
         _check_classes(root, folders)
         split, passed_over = read_class_folders(root)
         _check_not_empty(split, passed_over)
-        return SourceData(split, None, _notes(passed_over, _images_in(root)))
+        notes = _notes(passed_over, _images_in(root))
+        return SourceData(split, None, _notes_about_parts(folders) + notes)
     _check_others(root, [folder for folder in folders if folder not in splits])
     train, test, notes = choose_splits({folder.name: folder for folder in splits}, root)
     if test and not folders_in(test):
@@ -46,6 +55,7 @@ def find_class_folders(root: Path) -> SourceData:
             f"{test} has {plural(_images_in(test))}, but no folders: sort the images into a folder "
             f"for each class, or move it away to test on other images"
         )
+    notes += _notes_about_parts(folders_in(train))
     parts = [read_class_folders(folder) for folder in (train, test) if folder]
     _check_not_empty(*parts[0])
     passed_over = [path for _, paths in parts for path in paths]
@@ -129,6 +139,28 @@ def _check_classes(root: Path, folders: list[Path]) -> None:
             f"splits: rename them to train and test, or, if they are classes, move them into a "
             f"folder named train"
         )
+
+
+def are_parts(folders: list[Path], words: frozenset[str] = PART_WORDS) -> bool:
+    """Whether folders are numbered parts of one set of images, as `images_part_1`, `batch2`.
+
+    Args:
+        words: of which their names must have one.
+    """
+    names = {re.sub(r"\d+|(?<=[_ -])[a-z]$", "", folder.name.casefold()) for folder in folders}
+    found = re.findall(r"[^\W_]+", names.pop())
+    return not names and not words.isdisjoint(found)
+
+
+def _notes_about_parts(folders: list[Path]) -> tuple[str, ...]:
+    """A note if the folders of classes are called as parts of one set of images are."""
+    if len(folders) < 2 or not are_parts(folders, MORE_PART_WORDS):
+        return ()
+    return (
+        f"the classes are the folders {quoted((folder.name for folder in folders), NAMED)}, which "
+        f"are called as parts of one set of images are: if they are, sort the images into a folder "
+        f"for each class, or list their labels in a CSV file",
+    )
 
 
 def _look_like_splits(folders: list[Path]) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from imbtune import strict_json
+from imbtune.data.file_walk import files_below, folders_in
 from imbtune.data.readers.hf_tables import read_table
 from imbtune.data.readers.source_data import SourceData, SourceSplit, joined
 from imbtune.data.readers.split_names import TRAIN, choose_splits, quoted, split_of
@@ -35,6 +37,7 @@ def find_saved_dataset(root: Path) -> SourceData | None:
     """
     if not is_saved_dataset(root):
         return None
+    _check_no_others(root)
     if (root / "state.json").is_file():
         return SourceData(_read_split(root, TRAIN))
     names = _read_json(root / "dataset_dict.json").get("splits")
@@ -45,9 +48,31 @@ def find_saved_dataset(root: Path) -> SourceData | None:
             f"{root} has the splits {quoted(names)}, and {quoted(other)} is no name of a split "
             f"(train, test, val, …): save the data set without it, or rename it"
         )
+    for name in names:
+        if not (root / name / "state.json").is_file():
+            raise DataError(
+                f"there is no {root / name / 'state.json'}, and dataset_dict.json lists the split "
+                f"'{name}': get its folder, or save the data set without it"
+            )
+    for folder in folders_in(root):
+        if folder.name not in names and (folder / "state.json").is_file():
+            raise DataError(
+                f"{folder} would not be used, since dataset_dict.json lists {quoted(names)}: save "
+                f"the data set with it, or move it away"
+            )
     train, test, notes = choose_splits({name: root / name for name in names}, root)
     splits = [_read_split(path, split_of(path.name) or "") for path in (train, test) if path]
     return SourceData(splits[0], splits[1] if test else None, notes)
+
+
+def _check_no_others(root: Path) -> None:
+    """DataError if there is data in other files, which would not be used."""
+    other = (".parquet", ".npz", ".csv", ".tsv")
+    if files := sorted(path for path in files_below(root) if path.suffix.lower() in other):
+        raise DataError(
+            f"{files[0]} would not be used, since {root} is a saved data set: move it away, or set "
+            f"--data to the other files"
+        )
 
 
 def _read_split(folder: Path, split: str) -> SourceSplit:
@@ -100,7 +125,7 @@ def _table(source: pa.NativeFile) -> pa.Table:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path} ({error}): save the data set again") from error
     if not isinstance(content, dict):

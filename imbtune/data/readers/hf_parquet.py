@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from imbtune.data.file_walk import any_case, files_below, is_hidden
 from imbtune.data.readers.hf_tables import find_columns, read_table, split_columns
 from imbtune.data.readers.source_data import SourceSplit, joined
-from imbtune.data.readers.split_names import TRAIN, quoted, split_of
+from imbtune.data.readers.split_names import TRAIN, flagged_split, quoted, split_of
 from imbtune.errors import DataError
 
 # Where the Hugging Face repositories of the known data sets keep their shards
@@ -120,7 +120,8 @@ def _read_shard(path: Path) -> SourceSplit:
     """The encoded images of one shard and their labels."""
     try:
         schema = pq.read_schema(path)
-        columns = [*find_columns(schema, path), *split_columns(schema)]
+        flags = [name for name in schema.names if flagged_split(name)]
+        columns = [*find_columns(schema, path), *split_columns(schema), *flags]
         split = _split_in(path) or TRAIN
         return read_table(pq.read_table(path, columns=columns), path, split)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

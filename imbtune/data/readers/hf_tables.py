@@ -7,7 +7,6 @@ also as floats, with class names in the metadata or without; or strings.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,9 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imbtune import strict_json
 from imbtune.data.readers.labels import Labels, labels_from_array, labels_from_positions
 from imbtune.data.readers.source_data import SourceSplit
-from imbtune.data.readers.split_names import SPLIT_COLUMNS, TRAIN, quoted, split_of
+from imbtune.data.readers.split_names import (
+    SPLIT_COLUMNS,
+    TRAIN,
+    flagged_split,
+    quoted,
+    split_by_flags,
+    split_of,
+)
 from imbtune.errors import DataError
 
 # Names of columns, in any case; earlier ones take precedence
@@ -97,6 +104,23 @@ def _check_split(table: pa.Table, path: Path, split: str) -> None:
                 f"{path} is read as the {split} set, and its column '{name}' has {quoted(others)}: "
                 f"save a file for each split, or remove the column"
             )
+    flags = [name for name in table.schema.names if flagged_split(name)]
+    if flags and len(table):
+        columns = {name: map(_as_flag, table.column(name).to_pylist()) for name in flags}
+        for i, values in enumerate(zip(*columns.values(), strict=True)):
+            try:
+                other = split_by_flags(dict(zip(flags, values, strict=True)))
+            except ValueError as error:
+                raise DataError(f"{path}, row {i}: {error}") from error
+            if other != split:
+                raise DataError(
+                    f"{path} is read as the {split} set, and {quoted(flags)} say that its row {i} "
+                    f"is in the {other} set: save a file for each split, or remove the column"
+                )
+
+
+def _as_flag(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else _decoded(value)
 
 
 def _decoded(value: object) -> str:
@@ -171,7 +195,7 @@ def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
 def _features(schema: pa.Schema) -> JsonObject:
     """Hugging Face's description of the columns; empty if there is none."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = strict_json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
     return features if isinstance(features, dict) else {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imbtune.data.file_walk import files_in, folders_in
+from imbtune.data.readers.folders import are_parts
 from imbtune.data.readers.image_index import ImageIndex, identity, is_image
 from imbtune.data.readers.labels import labels_from_texts
 from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
@@ -23,9 +24,12 @@ from imbtune.data.readers.split_names import (
     TEST,
     TRAIN,
     choose_splits,
+    flagged_split,
     is_container,
+    is_fold,
     plural,
     quoted,
+    split_by_flags,
     split_of,
 )
 from imbtune.errors import DataError
@@ -38,10 +42,6 @@ FILE_COLUMNS = (
 LABEL_COLUMNS = (
     *("label", "labels", "class", "classname", "labelname", "category", "target", "classid"),
     *("labelid", "diagnosis", "dx", "y"),
-)
-# Words in the names of folders that are numbered parts of a data set
-PART_WORDS = frozenset(
-    ("part", "batch", "fold", "chunk", "shard", "folder", "images", "image", "imgs", "img", "data")
 )
 ROWS_TRIED = 100  # rows of which one must name an image, for a file to be taken for labels
 NAMED = 3  # images that a note names
@@ -61,13 +61,14 @@ class Row:
 class Table:
     """A CSV file, or its rows of one split. `rows` is None if its columns are not those of labels.
 
-    `has_splits` tells whether it has a column of splits.
+    `has_splits` tells whether it has a column of splits; `notes` say what its columns mean.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: list[Row] | None
     has_splits: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def find_label_tables(root: Path) -> SourceData | None:
@@ -100,7 +101,8 @@ def find_label_tables(root: Path) -> SourceData | None:
     for part, kind in zip(chosen, (TRAIN, TEST), strict=False):
         splits.append(_images(part, kind, index, seen))
     files = ", ".join(dict.fromkeys(str(part.path) for part in chosen))
-    notes = (f"labels come from {files}", *notes)
+    about = [note for table in tables.values() for note in table.notes]
+    notes = (f"labels come from {files}", *about, *notes)
     listed = {
         index.find(row.name, table.path.parent, split_of(row.split or name))
         for name, table in tables.items()
@@ -142,14 +144,7 @@ def _has_class_folders(root: Path) -> bool:
         if split_of(folder.name) and len(folders_in(folder)) > 1:
             return True
     classes = [f for f in folders if not split_of(f.name) and not is_container(f.name)]
-    return len(classes) > 1 and len(classes) == len(folders) and not _are_parts(classes)
-
-
-def _are_parts(folders: list[Path]) -> bool:
-    """Whether folders are numbered parts of one set of images, as `images_part_1`, `batch2`."""
-    names = {re.sub(r"\d+", "", folder.name.casefold()) for folder in folders}
-    words = re.findall(r"[^\W_]+", names.pop())
-    return not names and not PART_WORDS.isdisjoint(words)
+    return len(classes) > 1 and len(classes) == len(folders) and not are_parts(classes)
 
 
 def _check_not_needed(root: Path, tables: list[Table]) -> None:
@@ -174,6 +169,7 @@ def _choose(root: Path, tables: Mapping[str, Table]) -> tuple[Table, Table | Non
     if others or not table.has_splits:
         if not others and not split_of(first):
             return table, None, ()
+        _check_same_split(tables)
         return choose_splits(tables, root, lambda name: tables[name].path)
     by_split: dict[str, list[Row]] = {}
     for row in table.rows or []:
@@ -185,6 +181,17 @@ def _choose(root: Path, tables: Mapping[str, Table]) -> tuple[Table, Table | Non
         by_split.setdefault(row.split, []).append(row)
     parts = {name: Table(table.path, table.columns, rows) for name, rows in by_split.items()}
     return choose_splits(parts, table.path, lambda name: f"the split '{name}' of {table.path}")
+
+
+def _check_same_split(tables: Mapping[str, Table]) -> None:
+    """DataError for a row whose column tells another split than the name of its file."""
+    for name, table in tables.items():
+        for row in table.rows or []:
+            if split_of(row.split) not in (None, split_of(name)):
+                raise DataError(
+                    f"{table.path}, line {row.line}: the split is '{row.split}', and the file is "
+                    f"the {split_of(name)} set: move the row, or remove the column"
+                )
 
 
 def _images(
@@ -262,16 +269,34 @@ def _read_table(path: Path, guess: bool) -> Table:
     file, label, split = places
     if file is None or label is None:
         return Table(path, tuple(header), None)
+    flags = {name: i for i, name in enumerate(header) if flagged_split(name) and i != label}
+    if flags and split is not None:
+        raise DataError(
+            f"{path} has the columns {quoted([header[split], *flags])}, which all tell the split: "
+            f"keep one"
+        )
     rows = []
     for line, cells in lines:
-        if len(cells) <= max(file, label, split or 0):
+        if len(cells) <= max(file, label, split or 0, *flags.values()):
             raise DataError(
                 f"{path}, line {line} has {len(cells)} columns, and the header has {len(header)}: "
                 f"correct the line"
             )
         name, text_label = cells[file].strip(), cells[label].strip()
-        rows.append(Row(line, name, text_label, "" if split is None else cells[split].strip()))
-    return Table(path, tuple(header), rows, split is not None)
+        text_split = "" if split is None else cells[split].strip()
+        if flags:
+            try:
+                text_split = split_by_flags({key: cells[i].strip() for key, i in flags.items()})
+            except ValueError as error:
+                raise DataError(f"{path}, line {line}: {error}") from error
+        rows.append(Row(line, name, text_label, text_split))
+    notes = [f"the split of each image comes from {quoted(flags)} in {path}"] if flags else []
+    if folds := [name for i, name in enumerate(header) if is_fold(name) and i not in places]:
+        notes.append(
+            f"not used: {quoted(folds)} in {path} (to test on a fold, give a column 'split' with "
+            "train and test)"
+        )
+    return Table(path, tuple(header), rows, split is not None or bool(flags), tuple(notes))
 
 
 def _columns(header: list[str], guess: bool) -> tuple[int | None, int | None, int | None]:

@@ -65,13 +65,15 @@ def read_npz(path: Path, size: int) -> tuple[list[Images], tuple[str, ...], tupl
             train, test, notes = _choose(path, list(arrays))
             chosen = [train] + ([test] if test else [])
             _check_others(path, arrays, {name for s in chosen for name in (s.images, s.labels)})
-            found = [(arrays[str(s.images)], _flat(arrays[str(s.labels)])) for s in chosen]
+            found = [(_array(arrays, s.images), _flat(_array(arrays, s.labels))) for s in chosen]
     except (
         OSError,
         ValueError,
         EOFError,
         KeyError,
+        MemoryError,  # the file claims to have an array of that size
         NotImplementedError,
+        RuntimeError,  # an encrypted member
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
@@ -87,6 +89,14 @@ def read_npz(path: Path, size: int) -> tuple[list[Images], tuple[str, ...], tupl
     ]
     _check_shapes(path, chosen, images)
     return images, classes, notes + more
+
+
+def _array(arrays: Mapping[str, Array], name: str | None) -> Array:
+    """An array of the file; ValueError for a member that is none, which NumPy gives as bytes."""
+    array = arrays[str(name)]
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"'{name}' is no array")
+    return array
 
 
 def _choose(path: Path, names: list[str]) -> tuple[_Split, _Split | None, tuple[str, ...]]:
@@ -130,7 +140,7 @@ def _check_others(path: Path, arrays: Mapping[str, Array], used: set[str | None]
         known = _meaning(name)[0] or name in used
         is_named = any(word in IMAGES for word in words) or splits_within(name)
         glued = re.search("train|test|val", name.casefold())  # as in `xtest`
-        if not known and (is_named or glued) and arrays[name].ndim in (3, 4):
+        if not known and (is_named or glued) and _array(arrays, name).ndim in (3, 4):
             raise DataError(
                 f"{path} has images in '{name}', whose name is not that of a split (train, test, "
                 f"val, …): rename the array, as in x_test, or save the file without it"

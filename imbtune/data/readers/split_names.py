@@ -25,6 +25,10 @@ OTHER_WORDS = "dataset|data|set|split|images|image|imgs|img|labels|label|annotat
 # Names of columns that hold the split of each image, in lower case
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "phase", "dataset")
 
+# Values of a column such as `is_train`, in lower case
+YES = ("1", "1.0", "true", "t", "yes", "y")
+NO = ("0", "0.0", "false", "f", "no", "n")
+
 ItemT = TypeVar("ItemT")
 
 
@@ -39,6 +43,41 @@ def splits_within(name: str) -> set[str]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
     found = {SPELLINGS.get(word) for word in (*re.findall(r"[^\W\d_]+", spaced), *_words(name))}
     return {kind for kind in found if kind}
+
+
+def flagged_split(column: str) -> str | None:
+    """The split that a column of yes and no marks, as `is_train`, `isTest` or `in_val`, or None."""
+    match = re.fullmatch(r"(is|in)[\s_-]?(.+)", column.strip(), re.IGNORECASE)
+    return split_of(match[2]) if match else None
+
+
+def is_fold(column: str) -> bool:
+    """Whether a column's name says that it holds folds of a cross-validation."""
+    words = re.findall(r"[a-z]+", column.casefold())
+    return any(re.fullmatch(r"(k|cv)?folds?(id|index|no|num|number)?", word) for word in words)
+
+
+def split_by_flags(flags: Mapping[str, str]) -> str:
+    """The split of a row by its columns of yes and no: a row of no other split is for training.
+
+    Where the only column is `is_train`, the rows that it excludes are for testing.
+
+    Args:
+        flags: the row's value by the column's name.
+
+    Raises:
+        ValueError: a value is neither yes nor no, or two columns say yes.
+    """
+    marked = set[str]()
+    for column, value in flags.items():
+        if value.casefold() in YES:
+            marked.add(flagged_split(column) or "")
+        elif value.casefold() not in NO:
+            raise ValueError(f"'{column}' is '{value}': give 1 or 0")
+    if len(marked) > 1:
+        raise ValueError(f"{quoted(flags)} mark it for {' and '.join(sorted(marked))}: mark one")
+    kinds = {flagged_split(column) for column in flags}
+    return marked.pop() if marked else TEST if kinds == {TRAIN} else TRAIN
 
 
 def is_container(name: str) -> bool:

@@ -32,10 +32,14 @@ from imbtune.data.readers.source_data import SourceData
 from imbtune.data.readers.split_names import choose_splits, quoted
 from imbtune.data.splits import Dataset, Images, Preprocessing, share_counts, standard_pad
 from imbtune.errors import DataError
+from imbtune.limits import IMAGE_SIZE
 from imbtune.registry import Knob
 
 Size = Annotated[
-    int, Knob("scale and crop images to a square of this many pixels; 0: all have one size", 0)
+    int,
+    Knob(
+        "scale and crop images to a square of this many pixels; 0: all have one size", 0, IMAGE_SIZE
+    ),
 ]
 TestShare = Annotated[
     float, Knob("share of each class for the test set, if the data has none", 0.01, 0.9)

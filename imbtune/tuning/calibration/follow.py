@@ -37,7 +37,7 @@ def read_calibration(path: str, request: SearchRequest) -> Calibration:
     """
     file = join(path, FILE)
     try:
-        return Calibration.from_dict(parse_yaml(file, Store(path).read(FILE).decode()))
+        return Calibration.from_dict(parse_yaml(file, Store(path).read(FILE)))
     except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__} {error}"
         raise ConfigError(

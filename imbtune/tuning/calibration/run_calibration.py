@@ -166,10 +166,17 @@ def _check_failed(request: SearchRequest, failed: Mapping[Key, str]) -> None:
     """Raise StudyError if so many trials failed that the rest does not represent the space."""
     trials = sorted({number for number, _ in failed})
     if trials and request.trials - len(trials) < max(MIN_TRIALS, MIN_SHARE * request.trials):
+        reason = f"trial {trials[0]}: {next(iter(failed.values()))}"
+        again = resume_command(request.path)
+        if len(trials) == request.trials:  # the same configurations would most likely fail again
+            raise StudyError(
+                f"all {request.trials} trials of {request.path} failed ({reason}): if the space "
+                "has the cause, change it and calibrate under another --name; if the machine or "
+                f"the data has it, fix it, then run {again}"
+            )
         raise StudyError(
             f"{len(trials)} of {request.trials} trials of {request.path} failed, more than a "
-            f"quarter (trial {trials[0]}: {next(iter(failed.values()))}): fix the cause, then run "
-            f"{resume_command(request.path)}"
+            f"quarter ({reason}): fix the cause, then run {again}"
         )
 
 

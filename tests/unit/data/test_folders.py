@@ -328,3 +328,20 @@ def test_folder_that_cannot_be_read_is_named() -> None:
         (home / "ape" / "deep").mkdir()
         with unreadable(home / "ape" / "deep"), raises_one_line("/ape/deep (Permission denied)"):
             read("folder", home)
+
+
+@pytest.mark.parametrize(
+    "names", [("part1", "part2"), ("shard_0", "shard_1"), ("fold_a", "fold_b")]
+)
+@pytest.mark.parametrize("inside", ["", "train"])
+def test_classes_that_are_called_as_parts_are_named(
+    names: tuple[str, str], inside: str, tmp_path: Path
+) -> None:
+    for k, name in enumerate(names):
+        for i in range(6):
+            path = tmp_path / inside / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(np.full((3, 8, 8), 10 * k + i, dtype=np.uint8)))
+    found = read("folder", tmp_path)
+    assert found.classes == names
+    assert any(f"the classes are the folders '{names[0]}'" in note for note in found.notes)

@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from data_files import (
     IMAGE,
+    encode,
     encode_all,
     raises_one_line,
     read,
     same,
     save_to_disk,
+    write_columns,
     write_shard,
     write_split,
 )
@@ -281,4 +283,37 @@ def test_saved_data_sets_that_cannot_be_read(tmp_path: Path, what: str) -> None:
     spoil, parts = SAVED[what]
     spoil(tmp_path)
     with raises_one_line(tmp_path, *parts):
+        read("parquet", tmp_path)
+
+
+def test_what_is_beside_a_saved_data_set_is_refused(tmp_path: Path) -> None:
+    images = Images(np.arange(9 * 192, dtype=np.uint8).reshape(9, 3, 8, 8), np.arange(9) % 3)
+    for split in ("train", "test", "validation"):
+        save_to_disk(tmp_path / split, images, ["a", "b", "c"])
+    listed = tmp_path / "dataset_dict.json"
+    listed.write_text('{"splits": ["train", "test"]}')
+    with raises_one_line(
+        tmp_path / "validation", "would not be used, since dataset_dict.json lists"
+    ):
+        read("parquet", tmp_path)
+    listed.write_text('{"splits": ["train", "test", "validation", "dev"]}')
+    with raises_one_line(f"there is no {tmp_path / 'dev/state.json'}", "lists the split 'dev'"):
+        read("parquet", tmp_path)
+    listed.write_text('{"splits": ["train", "test", "validation"]}')
+    (tmp_path / "test.parquet").write_bytes(b"")
+    with raises_one_line("test.parquet would not be used", "is a saved data set: move it away"):
+        read("parquet", tmp_path)
+
+
+def test_nested_descriptions_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("[" * 100_000)
+    with raises_one_line("state.json", "too many lists or objects in one another"):
+        read("parquet", tmp_path)
+
+
+def test_a_parquet_file_whose_rows_say_another_split_is_refused(tmp_path: Path) -> None:
+    cells = pa.array([{"bytes": encode(np.zeros((3, 8, 8), np.uint8)), "path": None}] * 3, IMAGE)
+    columns = {"image": cells, "label": [0, 1, 2], "is_train": [True, True, False]}
+    write_columns(tmp_path / "train.parquet", columns)
+    with raises_one_line("'is_train' say that its row 2 is in the test set: save a file for each"):
         read("parquet", tmp_path)

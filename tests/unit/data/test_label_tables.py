@@ -316,3 +316,61 @@ def test_the_labels_are_those_of_the_same_images_in_folders(tmp_path: Path) -> N
     assert np.array_equal(
         csv.train.counts(3) + csv.test.counts(3), folders.train.counts(3) + folders.test.counts(3)
     )
+
+
+def with_columns(tmp_path: Path, columns: str, cells: Callable[[int], str]) -> None:
+    """18 images of three classes, and a label file with further columns."""
+    lines = [f"filename,label,{columns}"]
+    for i in range(18):
+        (tmp_path / f"{i}.png").write_bytes(encode(np.full((3, 8, 8), i, dtype=np.uint8)))
+        lines.append(f"{i}.png,class {i % 3},{cells(i)}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells"),
+    [
+        ("is_train", lambda i: str(int(i < 12))),
+        ("Is Test", lambda i: "yes" if i >= 12 else "No"),
+        ("isTraining,in_val", lambda i: f"{i < 12},{i >= 12}"),
+        ("is_train,is_val,is_test", lambda i: "1,0,0" if i < 12 else "0,0,1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_columns_of_yes_and_no_tell_the_split(
+    columns: str, cells: Callable[[int], str], tmp_path: Path
+) -> None:
+    with_columns(tmp_path, columns, cells)
+    found = read("folder", tmp_path)
+    assert (len(found.train), len(found.test)) == (12, 6)
+    assert any(columns.split(",")[0] in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "message"),
+    [
+        ("is_train", "maybe", "line 2: 'is_train' is 'maybe': give 1 or 0"),
+        ("is_train,is_test", "1,1", "mark it for test and training: mark one"),
+        ("split,is_train", "train,1", "has the columns 'split', 'is_train', which all tell"),
+    ],
+)
+def test_columns_that_contradict_are_refused(
+    columns: str, cells: str, message: str, tmp_path: Path
+) -> None:
+    with_columns(tmp_path, columns, lambda _: cells)
+    with raises_one_line(message):
+        read("folder", tmp_path)
+
+
+def test_a_column_of_folds_is_named_in_a_note(tmp_path: Path) -> None:
+    with_columns(tmp_path, "fold", lambda i: str(i % 5))
+    notes = read("folder", tmp_path).notes
+    assert any("not used: 'fold'" in note and "give a column 'split'" in note for note in notes)
+
+
+def test_a_row_of_another_split_than_its_file_is_refused(tmp_path: Path) -> None:
+    with_columns(tmp_path, "split", lambda i: "val" if i == 4 else "train")
+    (tmp_path / "labels.csv").rename(tmp_path / "train.csv")
+    (tmp_path / "test.csv").write_text("filename,label\n0.png,class 0\n")
+    with raises_one_line("train.csv, line 6: the split is 'val', and the file is the training set"):
+        read("folder", tmp_path)
