@@ -155,11 +155,13 @@ def _short_temporary_folder() -> Iterator[None]:
 def _interrupt_on_terminate() -> Iterator[None]:
     """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written.
 
-    `ray.init` installs a handler that would end the process immediately.
+    `ray.init` installs a handler that would end the process immediately. In a Ray job, SIGINT is
+    blocked, since Ray blocks it in its own processes, so it is let through.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
