@@ -18,6 +18,7 @@ import psutil
 import ray
 
 from imbtune.errors import ClusterError
+from imbtune.tuning.cluster.draining import draining_nodes
 from imbtune.tuning.cluster.ray_processes import start_ray, stop_ray, watched
 from imbtune.tuning.cluster.resources import Node
 
@@ -36,8 +37,11 @@ def local_node() -> Node:
 
 
 def cluster_nodes() -> list[Node]:
-    """The machines of the cluster that this process is connected to."""
-    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    """The machines of the cluster that this process is connected to, but for draining ones."""
+    leaving = draining_nodes()
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    staying = [node for node in nodes if node["NodeID"] not in leaving]
+    return [_node(node["Resources"]) for node in staying or nodes]
 
 
 def node_of(machine: str) -> Node:

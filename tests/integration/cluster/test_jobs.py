@@ -56,7 +56,7 @@ class Laptop:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=900,
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -139,7 +139,7 @@ def test_a_search_in_a_folder_of_the_head_is_stopped_resumed_and_fetched(
     """Its winner is that of the same search on one machine without a stop."""
     (tmp_path / "laptop").mkdir()
     laptop = Laptop(head, tmp_path / "laptop")
-    options = "--trials 2 --epochs 600 --seed 5 --max-concurrent 1"
+    options = "--trials 2 --epochs 300 --seed 5 --max-concurrent 1"
     args = ["digits-lt", *options.split()]
     laptop.imbtune("submit", *args, "--storage", f"{tmp_path}/head")
     assert "is running" in laptop.imbtune("submit", *args, "--storage", "/elsewhere", code=2)
