@@ -14,9 +14,15 @@ from imbtune.tuning.study_writer import StudyWriter
 
 def line(ended: int, number: int, state: str, score: float | None, budget: int = 81) -> str:
     """A trial's line, as the search prints it."""
-    writer: Any = SimpleNamespace(_trials=120, _ended=ended, _errors={1: "OutOfMemoryError: x"})
+    writer: Any = SimpleNamespace(_trials=120, _ended=ended)
     record: Any = SimpleNamespace(
-        number=number, state=state, score=score, budget=budget, preset="mamix_drw", diverged=None
+        number=number,
+        state=state,
+        score=score,
+        budget=budget,
+        preset="mamix_drw",
+        diverged=None,
+        error="OutOfMemoryError: x" if state == FAIL else None,
     )
     return StudyWriter._line(writer, record)
 
