@@ -80,14 +80,14 @@ def _submit_search(
     jobs = Jobs(address)
     _check_not_running(jobs, request.name)
     with staged(request.space) as files:
-        words = ["search", files.space, *passed, "--address", "auto", "--storage", folder]
+        words = [*passed, "--address", "auto", "--storage", folder]
         if "--name" not in passed:
             words += ["--name", request.name]
         count = f"{files.files} file{'s' * (files.files > 1)}, {files.size / 1000:.1f} kB"
         print(f"Sending {files.space} to {jobs.address} ({count})")
         job = jobs.submit(
             f"{PREFIX}{request.name}",
-            on_head(words),
+            on_head("search", words, files.space),
             {**variables, **runtime_env(env, files.folder)},
             study=request.name,
             storage=folder,
@@ -114,8 +114,10 @@ def _submit_resume(
     jobs = Jobs(address)
     _check_not_running(jobs, study)
     folder = folder or jobs.newest(study).storage
-    words = ["resume", join(folder, study), *passed, "--address", "auto"]
-    job = jobs.submit(f"{PREFIX}{study}", on_head(words), variables, study=study, storage=folder)
+    words = [join(folder, study), *passed, "--address", "auto"]
+    job = jobs.submit(
+        f"{PREFIX}{study}", on_head("resume", words), variables, study=study, storage=folder
+    )
     _wait_for_start(jobs, job)
     _print_next(study, folder, job, address)
 
@@ -219,7 +221,7 @@ def _files_of_head(jobs: Jobs, study: str, path: str) -> Mapping[str, bytes]:
     from imbtune.tuning.jobs.job_command import on_head
     from imbtune.tuning.jobs.study_transfer import from_text
 
-    job = jobs.submit(f"imbtune-fetch-{study}", on_head(["send-study", path]), {})
+    job = jobs.submit(f"imbtune-fetch-{study}", on_head("send-study", [path]), {})
     try:
         text = "\n".join(jobs.follow(job))
         files = from_text(text)

@@ -60,17 +60,25 @@ def staged(space: SearchSpace) -> Iterator[Staged]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def on_head(words: Sequence[str]) -> str:
+def on_head(command: str, words: Sequence[str], sent: str = "") -> str:
     """A command of imbtune for the shell of the head node, which must have this version of it.
 
-    `exec`, so that the signal that stops the job reaches imbtune and not the shell alone.
+    `exec`, so that the signal that stops the job reaches imbtune and not the shell alone. It does
+    not stay in the job's working directory, which Ray may delete when a node is lost.
+
+    Args:
+        command: such as `search`.
+        words: what follows it.
+        sent: a file of the job's working directory that is the first argument; empty for none.
     """
     missing = "error: the cluster has no imbtune: install it on every node, in the Python of Ray"
     other = f"error: the cluster has $v, this machine imbtune {__version__}: install one version"
+    first = f'"$here"/{shlex.quote(sent)} ' if sent else ""
     return (
         f"command -v imbtune >/dev/null || {{ echo {shlex.quote(missing)}; exit 2; }}; "
         f'v="$(imbtune --version)"; [ "$v" = "imbtune {__version__}" ] || '
-        f'{{ echo "{other}"; exit 2; }}; exec {shlex.join(["imbtune", *words])}'
+        f'{{ echo "{other}"; exit 2; }}; here="$PWD"; cd ~ || exit 2; '
+        f"exec imbtune {command} {first}{shlex.join(words)}"
     )
 
 

@@ -31,19 +31,24 @@ def on_a_head_with(version: str | None, words: list[str], folder: Path) -> tuple
         )
         program.chmod(0o755)
     done = subprocess.run(
-        on_head(words),
+        on_head(words[0], words[1:], "my space.yaml"),
         shell=True,
         check=False,
         stdout=subprocess.PIPE,
         text=True,
-        env={"PATH": f"{folder}{os.pathsep}/nowhere"},
+        cwd=folder,
+        env={"PATH": f"{folder}{os.pathsep}/nowhere", "HOME": "/"},
     )
     return done.returncode, done.stdout
 
 
 def test_the_head_gets_every_word_as_it_was_given(tmp_path: Path) -> None:
-    words = ["search", "my space.yaml", "--set", "mix=[a, 'b']", "--name", "$HOME;`x`"]
-    assert on_a_head_with(__version__, words, tmp_path) == (0, "".join(f"<{w}>" for w in words))
+    words = ["search", "--set", "mix=[a, 'b']", "--name", "$HOME;`x`"]
+    expected = ["search", f"{tmp_path}/my space.yaml", *words[1:]]
+    assert on_a_head_with(__version__, words, tmp_path) == (
+        0,
+        "".join(map("<{}>".format, expected)),
+    )
 
 
 @pytest.mark.parametrize(
