@@ -138,6 +138,26 @@ def search_request(
     return request
 
 
+def submitted_request(space: str, **options: Any) -> SearchRequest:
+    """The request that a cluster's head node will make of these options, checked on this machine.
+
+    Not checked is what only the head node has: the data, a calibration, its home folder.
+
+    Args:
+        space: a name, or the path of a file.
+        options: as in :func:`search_request`.
+
+    Raises:
+        ConfigError: an option that cannot be.
+    """
+    options["data"] = None
+    if options.get("rungs") == "auto":
+        options |= {"rungs": "cooldown", "calibration": None}
+    if str(options.get("storage")).startswith("~"):
+        options["storage"] = "runs"
+    return search_request(space, **options)
+
+
 def _with_objective(space: SearchSpace, objective: object) -> SearchSpace:
     """The space with another objective, also in the file that a study keeps of it."""
     from imbtune.training.evaluation.metrics import OBJECTIVES

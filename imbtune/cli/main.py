@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import inspect
 from enum import StrEnum
 from typing import Annotated
 
@@ -24,6 +25,8 @@ from imbtune.cli.options import (
     FinalsOption,
     FixedGpusOption,
     GpusOption,
+    JobsAddressOption,
+    JobStudyArgument,
     MaxFailuresOption,
     MoreFinalsOption,
     NeverPruneOption,
@@ -45,6 +48,7 @@ from imbtune.cli.options import (
     TrustOption,
     WinnersOption,
     WorkersOption,
+    with_options_of,
 )
 from imbtune.cli.output import never_fail
 from imbtune.limits import CALIBRATION_TRIALS, EPOCHS, PRICE, PROCESSORS, SEED, SEEDS, TRIALS
@@ -225,6 +229,105 @@ def resume(
     from imbtune.cli.search import resume_command
 
     resume_command(**ctx.params)
+
+
+RESUMABLE = list(inspect.signature(resume).parameters)  # options of a search that is resumed
+
+
+@app.command()
+@with_options_of(search)
+def submit(
+    ctx: typer.Context,
+    space: Annotated[
+        str | None,
+        typer.Argument(help="Name of a space, or path of a space file; it is sent, too."),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Resume this search instead."),
+    ] = None,
+    address: JobsAddressOption = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Where studies are written: s3://…, gs://…, or an absolute folder on the "
+            "cluster's head node. Must be given."
+        ),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Give the search this environment variable of mine; who can use the cluster can "
+            "read it. May be repeated.",
+        ),
+    ] = None,
+    **options: object,
+) -> None:
+    """Send a search to a Ray cluster. It goes on when this machine is off."""
+    from imbtune.cli.cluster_jobs import submit_command
+
+    submit_command(ctx, RESUMABLE)
+
+
+@app.command()
+def status(study: JobStudyArgument, address: JobsAddressOption = None) -> None:
+    """Show how far a submitted search is."""
+    from imbtune.cli.cluster_jobs import status_command
+
+    status_command(study, address)
+
+
+@app.command()
+def logs(
+    study: JobStudyArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the search has ended.")
+    ] = False,
+    address: JobsAddressOption = None,
+) -> None:
+    """Print what a submitted search has printed."""
+    from imbtune.cli.cluster_jobs import logs_command
+
+    logs_command(study, address, follow)
+
+
+@app.command()
+def stop(study: JobStudyArgument, address: JobsAddressOption = None) -> None:
+    """End a submitted search as Ctrl-C does. It can be resumed."""
+    from imbtune.cli.cluster_jobs import stop_command
+
+    stop_command(study, address)
+
+
+@app.command("list")
+def list_jobs(address: JobsAddressOption = None) -> None:
+    """List the searches that were submitted to a cluster."""
+    from imbtune.cli.cluster_jobs import list_command
+
+    list_command(address)
+
+
+@app.command()
+def fetch(
+    study: JobStudyArgument,
+    to: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Folder of studies on this machine.")
+    ] = "runs",
+    address: JobsAddressOption = None,
+) -> None:
+    """Copy a submitted search's study to this machine. What there is so far, if it still runs."""
+    from imbtune.cli.cluster_jobs import fetch_command
+
+    fetch_command(study, address, to)
+
+
+@app.command("send-study", hidden=True)
+def send_study(path: Annotated[str, typer.Argument(help="Folder of the study.")]) -> None:
+    """Print a study's files as text. For fetch, on the cluster's head node."""
+    from imbtune.cli.cluster_jobs import send_study_command
+
+    send_study_command(path)
 
 
 @app.command()

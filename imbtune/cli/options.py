@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -85,6 +87,18 @@ AddressOption = Annotated[
     typer.Option(
         help="Ray cluster: auto on one of its machines, or HEAD:6379. Default: this machine alone."
     ),
+]
+JobsAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Dashboard of the Ray cluster, http://HOST:8265 or https://…. Default: "
+        "$RAY_API_SERVER_ADDRESS.",
+        show_default=False,
+    ),
+]
+JobStudyArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a study that was submitted.")
 ]
 StorageOption = Annotated[
     str, typer.Option(help="Where studies are written: a folder, s3://… or gs://….")
@@ -228,3 +242,25 @@ MoreFinalsOption = Annotated[
         "the best preset. Default: as the study was started.",
     ),
 ]
+
+
+def with_options_of(search: Callable[..., None]) -> Callable[[Callable[..., None]], Any]:
+    """Give a command the options of `search` in addition to its own, which come first."""
+
+    def extend(command: Callable[..., None]) -> Callable[..., None]:
+        def parameters(function: Callable[..., None]) -> dict[str, inspect.Parameter]:
+            hints = get_type_hints(function, include_extras=True)
+            found = inspect.signature(function).parameters.values()
+            return {
+                p.name: p.replace(annotation=hints[p.name])
+                for p in found
+                if p.kind is not p.VAR_KEYWORD
+            }
+
+        own = parameters(command)
+        every = {**own, **{k: v for k, v in parameters(search).items() if k not in own}}
+        command.__signature__ = inspect.Signature(list(every.values()))  # type: ignore[attr-defined]
+        command.__annotations__ = {name: p.annotation for name, p in every.items()}
+        return command
+
+    return extend

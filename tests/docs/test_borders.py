@@ -49,7 +49,7 @@ TOP = {
     "comparison": {"final_training", "tuning"},
     "parallel_training": {"final_training", "tuning"},
     "api": {"final_training", "search_options", "comparison", "parallel_training", "tuning"},
-    "cli": {"final_training", "api", "comparison", "tuning"},
+    "cli": {"final_training", "search_options", "api", "comparison", "tuning"},
 }
 # Ray takes seconds to import, and `imbtune --help` needs none of it: these parts import what needs
 # it inside functions

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -16,15 +18,19 @@ from typer.testing import CliRunner
 
 from imbtune.cli.main import app
 from imbtune.study.request import SearchRequest
+from imbtune.tuning.cluster.draining import MARGIN_SECONDS
 from imbtune.tuning.cluster.resources import Node, plan_resources
 
 ROOT = Path(__file__).resolve().parents[2]
 DOC = ROOT / "docs/cluster.md"
-FILES = ("autoscaler.yaml", "rayjob.yaml", "Dockerfile")
+AUTOSCALER = ("autoscaler.yaml", "gcp.yaml")
+KUBERAY = ("rayjob.yaml", "raycluster.yaml")
+FILES = (*AUTOSCALER, *KUBERAY, "Dockerfile")
 
 
 def load(name: str) -> Any:
-    return yaml.safe_load((ROOT / "cluster" / name).read_text())
+    """The file's content; of several documents, the last."""
+    return list(yaml.safe_load_all((ROOT / "cluster" / name).read_text()))[-1]
 
 
 def strings(tree: Any) -> Iterator[str]:
@@ -45,7 +51,7 @@ def doc_lines() -> list[str]:
 
 def commands(program: str) -> list[str]:
     """`program …` in the document and in the files of cluster/, also behind `--` or `;`."""
-    lines = [*doc_lines(), *strings(load("autoscaler.yaml")), *strings(load("rayjob.yaml"))]
+    lines = [*doc_lines(), *(line for name in FILES[:-1] for line in strings(load(name)))]
     found = [re.search(rf"(?:^|-- |; ){program} .*", line) for line in lines]
     return sorted({match[0].removeprefix("-- ") for match in found if match})
 
@@ -69,9 +75,17 @@ def test_the_document_has_commands() -> None:
     assert len(commands("ray")) >= 8
 
 
-@pytest.mark.parametrize("command", commands("imbtune"))
-def test_imbtune_takes_the_commands(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", commands("imbtune search"))
+def test_imbtune_takes_the_searches(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse(command, monkeypatch).address == "auto"
+
+
+@pytest.mark.parametrize("command", commands("imbtune"))
+def test_imbtune_takes_the_commands(command: str) -> None:
+    """Parsed by its command line, and not run."""
+    group: Any = typer.main.get_command(app)
+    name, *args = shlex.split(command)[1:]
+    assert group.commands[name].make_context(name, args).info_name == name
 
 
 @pytest.mark.parametrize("command", commands("ray"))
@@ -81,23 +95,25 @@ def test_ray_takes_the_commands(command: str, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.chdir(ROOT)
     group: Any = cli
-    name, *args = shlex.split(command.partition(" >")[0])[1:]
+    name, *args = shlex.split(re.split(" >| && ", command)[0])[1:]
     while hasattr(group.commands[name], "commands"):
         group = group.commands[name]
         name, *args = args
     assert group.commands[name].make_context(name, args).info_name == name
 
 
-def test_ray_takes_the_autoscaler_file() -> None:
+@pytest.mark.parametrize("name", AUTOSCALER)
+def test_ray_takes_the_autoscaler_file(name: str) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    config = prepare_config(load("autoscaler.yaml"))
+    config = prepare_config(load(name))
     validate_config(config)
     head, worker = (config["available_node_types"][name] for name in ("head", "gpu_worker"))
     assert config["head_node_type"] == "head"
     assert head["max_workers"] == worker["min_workers"] == 0
     assert worker["max_workers"] == config["max_workers"] == 4
-    assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    market = worker["node_config"].get("InstanceMarketOptions", {}).get("MarketType")
+    assert market == "spot" or worker["node_config"]["scheduling"]["provisioningModel"] == "SPOT"
     wheels = [remote for remote, local in config["file_mounts"].items() if local == "dist"]
     for step in ("head_setup_commands", "worker_setup_commands"):
         assert any(f"{wheels[0]}/*.whl" in command for command in config[step])
@@ -144,3 +160,76 @@ def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch)
     )
     in_full = plan_resources([pod] * group["maxReplicas"], *asked, None)
     assert at_first == in_full  # every pod is used, and nothing waits in the full cluster
+
+
+def test_a_pod_that_ends_has_time_for_its_trials_to_leave() -> None:
+    cluster = load("raycluster.yaml")
+    assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
+    (group,) = cluster["spec"]["workerGroupSpecs"]
+    pod = group["template"]["spec"]
+    (worker,) = pod["containers"]
+    command = worker["lifecycle"]["preStop"]["exec"]["command"][-1]
+    seconds = int(re.findall(r"--deadline-remaining-seconds (\d+)", command)[0])
+    assert int(re.findall(r"sleep (\d+)", command)[0]) == seconds
+    assert pod["terminationGracePeriodSeconds"] > seconds > MARGIN_SECONDS
+
+
+def test_the_pods_of_a_cluster_share_the_volume() -> None:
+    claim, cluster = yaml.safe_load_all((ROOT / "cluster/raycluster.yaml").read_text())
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    spec = cluster["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (volume,) = pod["volumes"]
+        assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        assert pod["containers"][0]["volumeMounts"][0]["name"] == volume["name"]
+
+
+def test_bash_takes_the_slurm_script() -> None:
+    """And shellcheck, where it is installed; the options that a requeue needs are there."""
+    script = ROOT / "cluster/slurm.sh"
+    subprocess.run(["bash", "-n", script], check=True)
+    if which("shellcheck"):
+        subprocess.run(["shellcheck", script], check=True)
+    options = set(re.findall(r"^#SBATCH (--\S+)", script.read_text(), re.MULTILINE))
+    assert {"--requeue", "--open-mode=append", "--signal=B:USR1@120"} <= options
+
+
+@pytest.mark.parametrize(
+    ("restarts", "has_study", "verb"), [("", False, "search"), ("1", True, "resume")]
+)
+def test_a_requeued_slurm_job_resumes_its_study(
+    restarts: str, has_study: bool, verb: str, tmp_path: Path
+) -> None:
+    """With stand-ins for Slurm's and Ray's commands, which write down how they are called."""
+    programs = {
+        "scontrol": "echo node1",
+        "getent": "echo 127.0.0.1 STREAM node1",
+        "srun": 'echo "srun $*" >> calls',
+        "ray": "true",
+        "python": "echo token",
+        "imbtune": f'echo "imbtune $*" >> calls; [ "$1" != send-study ] || {has_study!s}'.lower(),
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    job = {"JOB_NAME": "imbtune", "JOB_ID": "7", "JOB_NODELIST": "node[1-2]", "JOB_NUM_NODES": "2"}
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "IMBTUNE_STORAGE": "/shared",
+        "SLURM_CPUS_PER_TASK": "8",
+        **{f"SLURM_{name}": value for name, value in job.items()},
+        **({"SLURM_RESTART_COUNT": restarts} if restarts else {}),
+    }
+    command = ["bash", str(ROOT / "cluster/slurm.sh"), "digits-lt", "--set", "mix=[a, b]"]
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    (called,) = [call for call in calls if call.startswith(f"imbtune {verb}")]
+    expected = {
+        "search": "imbtune search digits-lt --set mix=[a, b] --address 127.0.0.1:20014 "
+        "--storage /shared --name imbtune-7",
+        "resume": "imbtune resume /shared/imbtune-7 --address 127.0.0.1:20014",
+    }
+    assert called == expected[verb]
+    assert len([call for call in calls if call.startswith("srun")]) == 2  # the head, the others

@@ -19,6 +19,7 @@ import ray
 
 from imbtune.credentials import has_credentials
 from imbtune.errors import ClusterError
+from imbtune.tuning.cluster.draining import draining_nodes
 from imbtune.tuning.cluster.local_ray import LONGEST, private_ray
 from imbtune.tuning.cluster.ray_processes import sigterm_held_back, start_ray, stop_ray, watched
 from imbtune.tuning.cluster.resources import Node
@@ -38,8 +39,11 @@ def local_node() -> Node:
 
 
 def cluster_nodes() -> list[Node]:
-    """The machines of the cluster that this process is connected to."""
-    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    """The machines of the cluster that this process is connected to, but for draining ones."""
+    leaving = draining_nodes()
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    staying = [node for node in nodes if node["NodeID"] not in leaving]
+    return [_node(node["Resources"]) for node in staying or nodes]
 
 
 def node_of(machine: str) -> Node:
@@ -164,10 +168,14 @@ def _short_temporary_folder() -> Iterator[None]:
 
 @contextmanager
 def _interrupt_on_terminate() -> Iterator[None]:
-    """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written."""
+    """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written.
+
+    In a Ray job, SIGINT is blocked, since Ray blocks it in its own processes, so it is let through.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield

@@ -26,12 +26,15 @@ class Resources:
     Attributes:
         cpus: whole CPUs per trial.
         gpus: GPUs per trial: 0, a fraction 1/n of one GPU, or a whole number.
-        concurrent: trials that run at a time.
+        concurrent: trials that run at a time; if it grows, when the search starts.
+        grows: whether more trials run at a time when machines join the cluster, and fewer when
+            machines leave it.
     """
 
     cpus: int
     gpus: float
     concurrent: int
+    grows: bool = False
 
 
 def check_gpu_fraction(gpus: float) -> None:
@@ -104,7 +107,12 @@ def plan_resources(
             f"--cpus-per-trial {cpus}: give 1 to {most_cpus}, the CPUs of one machine"
         )
     fit = sum(_fit(node, cpus, gpus) for node in able)
-    return Resources(cpus, gpus, min(concurrent or fit, trials))
+    return Resources(cpus, gpus, min(concurrent or fit, trials), may_grow and not concurrent)
+
+
+def capacity(nodes: list[Node], resources: Resources) -> int:
+    """How many trials with these resources fit on the machines."""
+    return sum(_fit(node, resources.cpus, resources.gpus) for node in nodes)
 
 
 def pack_size(node: Node, resources: Resources) -> int:

@@ -10,6 +10,8 @@ import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from imbtune.tuning.cluster.draining import Moves
+from imbtune.tuning.cluster.growth import Growth
 from imbtune.tuning.execution.failures import Failure, failure_of, lost_worker
 from imbtune.tuning.execution.spec_searcher import SpecSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
@@ -64,11 +66,15 @@ class TrialEvents(Callback):
 
     A trial fails where it raises an exception. Where its worker is lost, with its process or its
     machine, it is suggested again, and goes on from its last rung. A worker that reports nothing
-    for too long is ended, and so is lost.
+    for too long is ended, and so is lost. So is one whose machine is about to be taken away.
     """
 
     def __init__(
-        self, searcher: SpecSearcher, callbacks: Sequence[TrialCallback], limits: FailureLimits
+        self,
+        searcher: SpecSearcher,
+        callbacks: Sequence[TrialCallback],
+        limits: FailureLimits,
+        growth: Growth | None = None,
     ) -> None:
         self._searcher, self._told, self._limits = searcher, callbacks, limits
         self._losses: dict[int, int] = {}  # workers lost in a row, by trial number
@@ -76,6 +82,8 @@ class TrialEvents(Callback):
         self._hung: dict[str, str] = {}  # trials whose worker was ended, and why
         self._hung_before: set[int] = set()  # numbers of trials that hung once
         self._longest_silence = 0.0
+        self._moves, self._growth = Moves(), growth
+        self._moved: set[str] = set()  # trials whose worker was ended because its machine goes
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()  # Tune pickles what a Tuner holds, but nothing reads it
@@ -95,6 +103,7 @@ class TrialEvents(Callback):
         silence = now - self._silent_since.get(trial.trial_id, now)
         self._longest_silence = max(self._longest_silence, silence)
         self._silent_since[trial.trial_id] = now
+        self._moves.reported(trial.trial_id, report.node, bool(report.rung))
         if report.rung:
             self._losses.pop(spec.number, None)
         for callback in self._told:
@@ -104,6 +113,8 @@ class TrialEvents(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
         self._silent_since.pop(trial.trial_id, None)
+        self._moves.ended(trial.trial_id)
+        self._moved.discard(trial.trial_id)
         for callback in self._told:
             callback.completed(TrialSpec.from_tune(trial.config))
 
@@ -111,10 +122,17 @@ class TrialEvents(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
         self._silent_since.pop(trial.trial_id, None)
+        self._moves.ended(trial.trial_id)
         spec, hung = TrialSpec.from_tune(trial.config), self._hung.pop(trial.trial_id, None)
         reason = hung or lost_worker(trial)
         if reason is None:
             self._give_up(trial, failure_of(trial))
+            return
+        if trial.trial_id in self._moved:  # no failure: it does not count
+            self._moved.remove(trial.trial_id)
+            self._searcher.train_again(trial.trial_id)
+            for callback in self._told:
+                callback.lost(spec, "its machine is about to be taken away")
             return
         losses = self._losses[spec.number] = self._losses.get(spec.number, 0) + 1
         if hung and spec.number in self._hung_before:
@@ -130,6 +148,9 @@ class TrialEvents(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
         self._end_hung(trials)
+        self._end_moved(trials)
+        if self._growth:
+            self._growth.stepped()
         for callback in self._told:
             callback.stepped()
 
@@ -147,5 +168,14 @@ class TrialEvents(Callback):
         for trial in [t for t in reversed(trials) if t.trial_id in late] if late else ():
             self._hung[trial.trial_id] = f"it reported nothing for {limit:.0f} s"
             del self._silent_since[trial.trial_id]
+            if actor := trial.temporary_state.ray_actor:
+                ray.kill(actor)
+
+    def _end_moved(self, trials: list[Trial]) -> None:
+        """End the workers whose trials must leave their machine, to go on at another one."""
+        due = self._moves.due()
+        for trial in [t for t in reversed(trials) if t.trial_id in due] if due else ():
+            self._moved.add(trial.trial_id)
+            self._moves.ended(trial.trial_id)
             if actor := trial.temporary_state.ray_actor:
                 ray.kill(actor)

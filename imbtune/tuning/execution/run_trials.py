@@ -12,9 +12,11 @@ from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import ConcurrencyLimiter
 from ray.tune.stopper import CombinedStopper
 
 from imbtune.data.splits import Splits
+from imbtune.tuning.cluster.growth import Growth
 from imbtune.tuning.cluster.resources import Resources
 from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.events import FailureLimits, TrialCallback, TrialEvents
@@ -56,14 +58,15 @@ def run_trials(
         _trainable(splits, worker_settings, resources) as trainable,
         Interrupts() as interrupts,
     ):
+        limiter = ConcurrencyLimiter(searcher, resources.concurrent)
+        growth = Growth(limiter, resources)
         stoppers = [interrupts, *([common_failure] if common_failure else [])]
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=searcher,
+                search_alg=limiter,
                 scheduler=scheduler or FIFOScheduler(),
                 num_samples=-1,  # the searcher says when nothing is left
-                max_concurrent_trials=resources.concurrent,
                 time_budget_s=time_budget,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -71,7 +74,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="imbtune",
                 storage_path=folder,
-                callbacks=[TrialEvents(searcher, [watch, callback], limits)],
+                callbacks=[TrialEvents(searcher, [watch, callback], limits, growth)],
                 stop=CombinedStopper(*stoppers),
                 verbose=0,
                 # it reports nothing; Ray's default in a notebook clears the cell's output

@@ -24,7 +24,10 @@ from imbtune.errors import ConfigError
 from imbtune.spaces.presets import PRESETS
 from imbtune.training.evaluation.metrics import OBJECTIVES
 
-COMMANDS = ("search", "plan", "resume", "calibrate", "compare", "train", "show")
+COMMANDS = (
+    *("search", "plan", "resume", "calibrate", "compare", "train", "show"),
+    *("submit", "status", "logs", "stop", "list", "fetch"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -36,7 +39,9 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_the_commands_are_these() -> None:
     assert {
-        command.callback.__name__ for command in app.registered_commands if command.callback
+        command.name or command.callback.__name__
+        for command in app.registered_commands
+        if command.callback and not command.hidden
     } == {*COMMANDS}
 
 
@@ -96,6 +101,13 @@ ARGUMENTS = {  # that a command needs, besides the option that is tried
     "search": ["digits-lt"],
     "plan": ["digits-lt"],
     "resume": ["study"],
+    "submit": ["digits-lt", "--storage", "/data"],
+    "status": ["study"],
+    "logs": ["study"],
+    "stop": ["study"],
+    "list": [],
+    "fetch": ["study"],
+    "send-study": ["study"],
     "calibrate": ["digits-lt"],
     "compare": ["digits-lt"],
     "train": ["--preset", "erm", "--space", "digits-lt"],
@@ -108,7 +120,7 @@ def empty_arguments() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [("train", ""), ("train", "--trial", "", "0")]
     for command in app.registered_commands:
         assert command.callback
-        name, hints = command.callback.__name__, get_type_hints(command.callback)
+        name, hints = command.name or command.callback.__name__, get_type_hints(command.callback)
         for parameter in inspect.signature(command.callback, eval_str=True).parameters.values():
             hint = hints[parameter.name]
             if not {hint, *get_args(hint)} & {str, list[str]}:
@@ -116,6 +128,9 @@ def empty_arguments() -> list[tuple[str, ...]]:
             declared = parameter.annotation.__metadata__[0]
             if isinstance(declared, typer.models.OptionInfo):
                 option = (declared.param_decls or (f"--{parameter.name.replace('_', '-')}",))[0]
+                if (name, option) == ("submit", "--storage"):
+                    found.append((name, "digits-lt", option, ""))
+                    continue
                 found.append((name, *ARGUMENTS[name], option, ""))
             elif name != "train":
                 found.append((name, ""))
