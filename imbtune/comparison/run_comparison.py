@@ -32,6 +32,7 @@ from imbtune.study.files import (
 from imbtune.study.hints import resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.request import COMPARISON, TEST, SearchRequest
+from imbtune.study.tables.recover import set_aside_damaged
 from imbtune.training.model import check_model_fits
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.tuning.connected_session import connected_session
@@ -96,6 +97,8 @@ def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> Compar
     store = Store(request.path)
     with study_lock(store):
         comparison = read_comparison(store)
+        store.remove_leftovers()
+        set_aside_damaged(store, RUNS, log)
         result = ComparisonResult(path, comparison, request.space)
         if result.done == len(comparison.runs):
             if not result.has_tables():  # it was killed just before it wrote them
@@ -124,7 +127,7 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
     request, store = session.request, session.store
     result = ComparisonResult(store.path, comparison, request.space)
     writer = RunWriter(store, comparison, session.log, result.done)
-    done = set(store.names(RUNS))
+    done = set(store.parts(RUNS))
     left = [
         TrialSpec.single_run(number, row.config(seed).flat(), True, row.preset)
         for number, (row, seed) in enumerate(comparison.runs)

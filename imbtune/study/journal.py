@@ -18,7 +18,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from imbtune.errors import StudyError
+from imbtune.errors import StorageError, StudyError
 from imbtune.seeds import trial_seed
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
@@ -79,15 +79,42 @@ class Journal:
             ) from error
 
     def sync(self) -> None:
-        """Write it to the disk, or upload it to the bucket."""
-        if self._store.local:
-            self._file.sync()
-        else:
-            self._store.write(FILE, self._path.read_bytes())
+        """Write it to the disk, or upload it to the bucket. Tried once.
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        self._sync(self._store.with_patience(0))
+
+    def finish(self) -> None:
+        """Sync and close it, at the end of a search.
+
+        Raises:
+            StorageError: the storage failed for too long. A copy of a bucket's journal is kept.
+        """
+        try:
+            self._sync(self._store)
+        except StudyError as error:
+            if self._store.local:
+                raise
+            kept = Path(tempfile.mkdtemp(prefix="imbtune-kept-")) / FILE
+            kept.write_bytes(self._path.read_bytes())
+            raise StorageError(
+                f"{error}: the newest journal is kept as {kept}: copy it to "
+                f"{join(self._store.path, FILE)} first"
+            ) from error
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _sync(self, store: Store) -> None:
+        if store.local:
+            store.attempt(f"write {FILE} to", self._file.sync)
+        else:
+            store.write(FILE, self._path.read_bytes())
 
 
 @contextlib.contextmanager
@@ -106,8 +133,7 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
         try:
             yield journal
         finally:
-            journal.sync()
-            journal.close()
+            journal.finish()
 
 
 def check_journal(store: Store) -> None:

@@ -41,7 +41,12 @@ from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import COMPLETE, ENDED, STOPPED, FinalRecord, TrialRecord
 from imbtune.study.request import SEARCH, SearchRequest
 from imbtune.study.tables.parquet import ParquetSink, Row, Sink
-from imbtune.study.tables.recover import check_tables, recorded_epochs, restore_tables
+from imbtune.study.tables.recover import (
+    check_tables,
+    recorded_epochs,
+    restore_tables,
+    set_aside_damaged,
+)
 from imbtune.study.tables.wandb import WandbSink
 from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
@@ -125,12 +130,13 @@ def resume_search(
         change_options(store, content, request)
         if before.time_budget and not request.time_budget:
             log("This time the search has no time budget: give --time-budget to set one.")
+        set_aside_damaged(store, "finals", log)
         finals = known_finals(store)
         if not _has_trials_left(request, records) and not _final_runs(
             request, splits, records, finals
         ):
             log(f"All {request.trials} trials and the finals of {request.path} are complete.")
-            restore_tables(store, knob_types(request.space), records, request)
+            restore_tables(store, knob_types(request.space), records, request, log)
             return _outcome(request, store, splits, started, records, finals)
         with connected_session(request, store, splits, log, started) as session:
             log(headline(session.request, splits, session.resources))
@@ -217,7 +223,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     """Run trials until the study has their total number; returns all trials of the study."""
     request, store, study = session.request, session.store, journal.study
     scheduler, before = _restore(request, study)
-    interrupted = restore_tables(store, knob_types(request.space), before, request)
+    interrupted = restore_tables(store, knob_types(request.space), before, request, session.log)
     if not _has_trials_left(request, before):
         return before
     searcher = OptunaSearcher(

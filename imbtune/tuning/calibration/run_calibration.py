@@ -21,6 +21,7 @@ from imbtune.study.hints import resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.records import summary
 from imbtune.study.request import CALIBRATION, EVERY, SearchRequest
+from imbtune.study.tables.recover import set_aside_damaged
 from imbtune.study.tables.schema import SCORES
 from imbtune.tuning.calibration.follow import FILE, basis_of, read_calibration
 from imbtune.tuning.calibration.rung_quality import Calibration, Score, calibrate, mean_costs
@@ -107,6 +108,8 @@ def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> Calib
             return _outcome(request, store, read_calibration(path, request))
         splits = check_request(request)
         check_same_data(content, splits)
+        store.remove_leftovers()
+        set_aside_damaged(store, SCORES_FOLDER, log)
         with connected_session(request, store, splits, log) as session:
             return _calibrate(session)
 
@@ -147,7 +150,7 @@ def _calibrate(session: Session) -> CalibrationOutcome:
 
 def _outcome(request: SearchRequest, store: Store, found: Calibration | None) -> CalibrationOutcome:
     return CalibrationOutcome(
-        request, store.path, len(store.names(SCORES_FOLDER)), request.runs, found
+        request, store.path, len(store.parts(SCORES_FOLDER)), request.runs, found
     )
 
 
@@ -242,7 +245,7 @@ class CalibrationWriter(TrialCallback):
 
 def known_scores(store: Store) -> list[Score]:
     """The scores of the runs that have finished."""
-    if not store.exists(SCORES_FOLDER):
+    if not store.parts(SCORES_FOLDER):
         return []
     return [Score(**row) for row in store.table(SCORES_FOLDER).to_pylist()]
 
