@@ -79,7 +79,7 @@ def restore_trials(
             damaged.append(name)
             continue
         here = []
-        for row in _columns(part, name, ["trial", "state", "error"]):
+        for row in _columns(part, f"{TRIALS}/{name}", ["trial", "state", "error"]):
             number = row["trial"]
             if number in placed or number not in ended or ended[number].state != row["state"]:
                 continue
@@ -126,7 +126,7 @@ def restore_epochs(
                 f"epochs that were trained, are lost; the file is kept as {kept}"
             )
             continue
-        keys = [epoch_key(row) for row in _columns(part, name, KEY)]
+        keys = [epoch_key(row) for row in _columns(part, f"{EPOCHS_NAME}/{name}", KEY)]
         keep = []
         for key in keys:
             keep.append(key not in seen)
@@ -172,7 +172,7 @@ def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:
     known = {record.number: record.state for record in records}
     found: list[tuple[int, str]] = []
     for name, part in _parts(store, TRIALS):
-        rows = [] if part is None else _columns(part, name, ["trial", "state"])
+        rows = [] if part is None else _columns(part, f"{TRIALS}/{name}", ["trial", "state"])
         found += [(row["trial"], row["state"]) for row in rows if row["state"] != STOPPED]
     for _, part in _parts(store, "finals"):
         found += [(n, COMPLETE) for n in ([] if part is None else part["trial"].to_pylist())]
