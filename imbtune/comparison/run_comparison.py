@@ -29,7 +29,7 @@ from imbtune.study.files import (
     read_study,
     write_study,
 )
-from imbtune.study.hints import resume_command
+from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.request import COMPARISON, TEST, SearchRequest
 from imbtune.study.tables.recover import set_aside_damaged
@@ -66,12 +66,12 @@ def run_comparison(
     """
     comparison = make_comparison(request.space, presets, studies, seeds, reference)
     request = replace(request, rungs=TEST, trials=len(comparison.runs))
-    store = new_store(request)
+    store = new_store(request, log)
     splits = _check(request, comparison)
     with connected_session(request, store, splits, log) as session:
         request = session.request
         store.create()
-        with study_lock(store):
+        with naming_resume(request.path), study_lock(store):
             check_no_study(store, request)
             copy_sources(comparison.imports, store)
             store.write(FILE, comparison.yaml().encode())
@@ -94,8 +94,8 @@ def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> Compar
     request, content = read_study(path)
     check_purpose(request, COMPARISON)
     request = replace(request, **changes)
-    store = Store(request.path)
-    with study_lock(store):
+    store = Store(request.path, log)
+    with naming_resume(request.path), study_lock(store):
         comparison = read_comparison(store)
         store.remove_leftovers()
         set_aside_damaged(store, RUNS, log)

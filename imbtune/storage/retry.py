@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from imbtune.errors import StorageError, StudyError
+from imbtune.paths import is_uri
 
 Result = TypeVar("Result")
 
@@ -62,6 +63,7 @@ class Patience:
         self, place: str, log: Callable[[str], None] = to_stderr, seconds: float | None = None
     ) -> None:
         self._place, self._log, self._seconds = place, log, seconds
+        self._failure = f"the storage {place} {'does not answer' if is_uri(place) else 'fails'}"
         self._told = self._given_up = False
 
     def with_seconds(self, seconds: float) -> Patience:
@@ -104,15 +106,10 @@ class Patience:
         if left <= 0:
             self._given_up = True
             waited = f" for {_words(seconds)}" if seconds else ""
-            raise StorageError(
-                f"the storage {self._place} does not answer{waited} ({reason})"
-            ) from error
+            raise StorageError(f"{self._failure}{waited} ({reason})") from error
         if not self._told:
             self._told = True
-            self._log(
-                f"the storage {self._place} does not answer ({reason}): trying again for "
-                f"{_words(seconds)}"
-            )
+            self._log(f"{self._failure} ({reason}): trying again for {_words(seconds)}")
 
 
 def _words(seconds: float) -> str:

@@ -22,7 +22,7 @@ from imbtune.errors import DamagedFileError, StudyError
 from imbtune.paths import is_uri, is_utf8, parse
 from imbtune.storage.checksums import DamagedError, parquet_bytes, parquet_table
 from imbtune.storage.disk import append_whole, write_through
-from imbtune.storage.retry import Patience, to_stderr
+from imbtune.storage.retry import Patience, Result, to_stderr
 
 AT_A_TIME = 16  # files of a table that are read at the same time
 # Folders in which an earlier version or a killed process may have left hidden files
@@ -87,9 +87,9 @@ class Store:
         other._patiently = self._patiently.with_seconds(seconds)
         return other
 
-    def attempt(self, verb: str, operation: Callable[[], None]) -> None:
-        """Do something else to the storage with the same patience; see :class:`Patience`."""
-        self._patiently(verb, operation)
+    def attempt(self, verb: str, operation: Callable[[], Result]) -> Result:
+        """Do something else with the storage, as patiently; see :meth:`Patience.__call__`."""
+        return self._patiently(verb, operation)
 
     def is_empty(self) -> bool:
         """Whether the folder is missing or has no files. Tried once.

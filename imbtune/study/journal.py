@@ -22,6 +22,7 @@ from imbtune.errors import StorageError, StudyError
 from imbtune.seeds import trial_seed
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
+from imbtune.storage.temporary import temporary_folder
 from imbtune.study.lock import study_lock
 from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
@@ -124,8 +125,8 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
     Raises:
         StudyError: another process has it open.
     """
-    with tempfile.TemporaryDirectory() as scratch, study_lock(store):
-        path = (store.local or Path(scratch)) / FILE
+    with temporary_folder("journal") as scratch, study_lock(store):
+        path = (store.local or scratch) / FILE
         if not store.local and store.exists(FILE):
             path.write_bytes(store.read(FILE))
         _repair(path)
@@ -159,8 +160,8 @@ def journal_copy(store: Store, name: str) -> Iterator[Study]:
     if not store.exists(FILE):
         raise StudyError(f"{store.path} has no {FILE}: restore it from a backup")
     level = optuna.logging.get_verbosity()
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / FILE
+    with temporary_folder("journal") as scratch:
+        path = scratch / FILE
         path.write_bytes(store.read(FILE))
         _repair(path)
         try:

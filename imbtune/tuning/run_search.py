@@ -28,6 +28,7 @@ from imbtune.study.files import (
     read_study,
     write_study,
 )
+from imbtune.study.hints import naming_resume
 from imbtune.study.journal import (
     Journal,
     apply_pending_states,
@@ -76,13 +77,13 @@ def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
             exists already.
     """
     started = time.monotonic()
-    store = new_store(request)
+    store = new_store(request, log)
     splits = check_request(request)
     check_calibration(request, splits, log)
     with connected_session(request, store, splits, log, started) as session:
         request, resources = session.request, session.resources
         store.create()
-        with open_journal(store, request.name) as journal:
+        with naming_resume(request.path), open_journal(store, request.name) as journal:
             write_study(store, request, splits, vars(resources))
             log(headline(request, splits, resources))
             for note in splits.notes:
@@ -109,9 +110,9 @@ def resume_search(
     before, content = read_study(path)
     check_purpose(before, SEARCH)
     request = replace(before, **{"time_budget": None, **changes})
-    store = Store(request.path)
+    store = Store(request.path, log)
     check_journal(store)
-    with open_journal(store, request.name) as journal:
+    with naming_resume(request.path), open_journal(store, request.name) as journal:
         splits = check_request(request)
         check_same_data(content, splits)
         _, records = _restore(request, journal.study)

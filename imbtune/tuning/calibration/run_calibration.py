@@ -17,7 +17,7 @@ from imbtune.progress import Log
 from imbtune.seeds import Purpose, derived_seed, trial_seed
 from imbtune.storage import Store
 from imbtune.study.files import check_purpose, check_same_data, read_study, write_study
-from imbtune.study.hints import resume_command
+from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.records import summary
 from imbtune.study.request import CALIBRATION, EVERY, SearchRequest
@@ -76,13 +76,13 @@ def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
         StudyError: too many trials failed.
     """
     request = replace(request, sampler="random", rungs=EVERY)
-    store = new_store(request)
+    store = new_store(request, log)
     _check_rungs(request)
     splits = check_request(request)
     with connected_session(request, store, splits, log) as session:
         request = session.request
         store.create()
-        with study_lock(store):
+        with naming_resume(request.path), study_lock(store):
             write_study(store, request, splits, vars(session.resources))
             return _calibrate(session)
 
@@ -102,8 +102,8 @@ def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> Calib
     request, content = read_study(path)
     check_purpose(request, CALIBRATION)
     request = replace(request, **changes)
-    store = Store(request.path)
-    with study_lock(store):
+    store = Store(request.path, log)
+    with naming_resume(request.path), study_lock(store):
         if store.exists(FILE):
             return _outcome(request, store, read_calibration(path, request))
         splits = check_request(request)

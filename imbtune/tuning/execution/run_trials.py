@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ray import tune
+from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.stopper import CombinedStopper
 
 from imbtune.data.splits import Splits
+from imbtune.errors import ImbtuneError
+from imbtune.storage.temporary import temporary_folder
 from imbtune.tuning.cluster.resources import Resources
 from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.events import FailureLimits, TrialCallback, TrialEvents
@@ -52,7 +53,8 @@ def run_trials(
     os.environ |= {"TUNE_PRINT_ALL_TRIAL_ERRORS": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     with (
-        _temporary_folder() as folder,
+        _expected_errors(),
+        temporary_folder("tune") as folder,
         _trainable(splits, worker_settings, resources) as trainable,
         Interrupts() as interrupts,
     ):
@@ -70,7 +72,7 @@ def run_trials(
             ),
             run_config=tune.RunConfig(
                 name="imbtune",
-                storage_path=folder,
+                storage_path=str(folder),
                 callbacks=[TrialEvents(searcher, [watch, callback], limits)],
                 stop=CombinedStopper(*stoppers),
                 verbose=0,
@@ -82,12 +84,17 @@ def run_trials(
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="imbtune-tune-")
+def _expected_errors() -> Iterator[None]:
+    """Raise the expected error of a callback or searcher, which Tune puts into a traceback."""
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        yield
+    except TuneError as error:
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, ImbtuneError):
+            cause = cause.__cause__ or cause.__context__
+        if cause:
+            raise cause from None
+        raise
 
 
 def _trainable(

@@ -64,9 +64,7 @@ def test_after_two_minutes_it_is_one_line_and_then_each_is_tried_once(waits: lis
     patiently = Patience("runs/x", said.append)
     with pytest.raises(StorageError) as caught:
         patiently("write to", Failing(*[FULL] * 1000))
-    assert str(caught.value) == (
-        "the storage runs/x does not answer for 2 minutes (No space left on device)"
-    )
+    assert str(caught.value) == ("the storage runs/x fails for 2 minutes (No space left on device)")
     assert sum(waits) == 120 and len(said) == 1
     with pytest.raises(StorageError):
         patiently("write to", Failing(FULL, FULL))
