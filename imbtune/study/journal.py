@@ -79,6 +79,10 @@ class Journal:
                 f"cannot read {join(store.path, FILE)} ({error!r}): restore it from a backup"
             ) from error
 
+    def check(self) -> None:
+        """Raise the StudyError of what could not be written to it, if there is any."""
+        self._file.check()
+
     def sync(self) -> None:
         """Write it to the disk, or upload it to the bucket. Tried once.
 

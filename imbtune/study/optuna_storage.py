@@ -19,6 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from imbtune.errors import StudyError
 from imbtune.storage.disk import append_whole
 from imbtune.storage.retry import Patience
 
@@ -30,6 +31,7 @@ class JournalFile(BaseJournalBackend):
         self._path, self._patiently = path, Patience(str(path))
         self._file, self._reader = path.open("ab", buffering=0), path.open("rb")
         self._read = self._at = 0  # how many entries were read, and the position after the last one
+        self._failed: StudyError | None = None
 
     def __reduce__(self) -> tuple[type[JournalFile], tuple[Path]]:
         return JournalFile, (self._path,)  # Tune pickles its searcher, but never loads it
@@ -52,11 +54,22 @@ class JournalFile(BaseJournalBackend):
         """Append entries. A kill may leave only the first of them, and an incomplete last line.
 
         Raises:
-            StorageError: the disk failed for too long, as a full one does.
+            StorageError: the disk failed for too long, as a full one does. Then no more entries
+                are taken, since they may follow from one that is missing.
         """
+        self.check()
         lines = (json.dumps(log, separators=(",", ":"), allow_nan=False) + "\n" for log in logs)
         content = "".join(lines).encode()
-        self._patiently("write to", lambda: append_whole(self._file, content))
+        try:
+            self._patiently("write to", lambda: append_whole(self._file, content))
+        except StudyError as error:
+            self._failed = error
+            raise
+
+    def check(self) -> None:
+        """Raise the error of the entries that could not be appended, if there are any."""
+        if self._failed:
+            raise self._failed
 
     def sync(self) -> None:
         """Wait until all entries are on the disk; OSError where it fails."""

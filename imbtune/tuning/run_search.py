@@ -259,6 +259,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     finally:
         records = trial_records(study, request.space, request.seed, scheduler.never_pruned)
         writer.close(records)
+    journal.check()
     common_failure.check(request.path)
     return records
 

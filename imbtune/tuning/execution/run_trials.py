@@ -25,6 +25,8 @@ from imbtune.tuning.packing.ray_hosts import packed_trainable
 from imbtune.tuning.worker.ray_actor import TrialActor
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
+CONTROLLER = "ray.tune.execution.tune_controller"  # the logger of Tune's event loop
+
 
 def run_trials(
     splits: Splits,
@@ -83,9 +85,18 @@ def run_trials(
         ).fit()
 
 
+class _NoExpectedErrors(logging.Filter):
+    """Keeps expected errors of callbacks and searchers, which are raised again, out of the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], ImbtuneError))
+
+
 @contextmanager
 def _expected_errors() -> Iterator[None]:
     """Raise the expected error of a callback or searcher, which Tune puts into a traceback."""
+    controller, quiet = logging.getLogger(CONTROLLER), _NoExpectedErrors()
+    controller.addFilter(quiet)
     try:
         yield
     except TuneError as error:
@@ -95,6 +106,8 @@ def _expected_errors() -> Iterator[None]:
         if cause:
             raise cause from None
         raise
+    finally:
+        controller.removeFilter(quiet)
 
 
 def _trainable(

@@ -73,7 +73,7 @@ def line_of(row: dict[str, Any]) -> bytes:
 
 def trial_part(*rows: tuple[int, str]) -> pa.Table:
     records = {record.number: record for record in JOURNAL}
-    found = [{**records[n].row(f"error {n}"), "state": state} for n, state in rows]
+    found = [replace(records[n], error=f"error {n}", state=state).row() for n, state in rows]
     return pa.Table.from_pylist(found, schema=SCHEMA)
 
 
