@@ -15,6 +15,7 @@ from imbtune.comparison.final_runner import FinalReport, FinalWorkerSettings
 from imbtune.comparison.layout import counted
 from imbtune.comparison.result import RUNS, ComparisonResult, RunKey, run_file, run_row
 from imbtune.comparison.rows import FILE, Comparison, make_comparison, read_comparison
+from imbtune.config.plugin_record import edits
 from imbtune.config.plugins import copy_sources, plugin_parts, register
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
@@ -75,7 +76,7 @@ def run_comparison(
             check_no_study(store, request)
             copy_sources(comparison.imports, store)
             store.write(FILE, comparison.yaml().encode())
-            write_study(store, request, splits, vars(session.resources))
+            write_study(store, request, splits, vars(session.resources), comparison.imports)
             return _compare(session, comparison)
 
 
@@ -97,6 +98,8 @@ def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> Compar
     store = Store(request.path, log)
     with naming_resume(request.path), study_lock(store):
         comparison = read_comparison(store)
+        for line in edits(content.get("imports"), comparison.imports):
+            log(line)
         store.remove_leftovers()
         set_aside_damaged(store, RUNS, log)
         result = ComparisonResult(path, comparison, request.space)

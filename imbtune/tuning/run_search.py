@@ -10,6 +10,7 @@ from typing import Any
 
 from optuna.study import Study
 
+from imbtune.config.plugin_record import edits
 from imbtune.config.slots import SLOTS
 from imbtune.config.train_config import PLAIN, TrainConfig
 from imbtune.data.splits import Splits
@@ -115,6 +116,8 @@ def resume_search(
     with naming_resume(request.path), open_journal(store, request.name) as journal:
         splits = check_request(request)
         check_same_data(content, splits)
+        for line in edits(content.get("imports"), request.space.imports):
+            log(line)
         _, records = _restore(request, journal.study)
         check_tables(store, records)
         if request.trials < len(records):

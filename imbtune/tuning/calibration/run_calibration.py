@@ -11,6 +11,7 @@ import optuna
 import pyarrow as pa
 import yaml
 
+from imbtune.config.plugin_record import edits
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
 from imbtune.progress import Log
@@ -108,6 +109,8 @@ def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> Calib
             return _outcome(request, store, read_calibration(path, request))
         splits = check_request(request)
         check_same_data(content, splits)
+        for line in edits(content.get("imports"), request.space.imports):
+            log(line)
         store.remove_leftovers()
         set_aside_damaged(store, SCORES_FOLDER, log)
         with connected_session(request, store, splits, log) as session:

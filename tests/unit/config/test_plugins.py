@@ -15,14 +15,9 @@ from small_data import make_splits
 from typer.testing import CliRunner
 
 from imbtune.cli.main import app
-from imbtune.config.plugins import (
-    PluginModule,
-    copy_sources,
-    describe,
-    load_plugins,
-    plugin_parts,
-    register,
-)
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugin_record import describe
+from imbtune.config.plugins import copy_sources, load_plugins, plugin_parts, register
 from imbtune.config.slots import SLOTS, all_knobs, registries
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
