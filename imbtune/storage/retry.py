@@ -83,14 +83,15 @@ class Patience:
         """
         seconds = PATIENCE if self._seconds is None else self._seconds
         seconds = 0.0 if self._given_up else seconds
-        wait, begun = FIRST_WAIT, time.monotonic()
+        wait, ends = FIRST_WAIT, None
         while True:
             try:
                 result = operation()
             except FileNotFoundError:
                 raise
             except OSError as error:
-                left = begun + seconds - time.monotonic()
+                ends = time.monotonic() + seconds if ends is None else ends
+                left = ends - time.monotonic()
                 self._check(verb, error, left, seconds)
             else:
                 self._told = self._given_up = False
