@@ -43,7 +43,7 @@ def check_sources(modules: Iterable[PluginModule], folder: Store) -> None:
     recorded = _recorded(folder) if modules else {}
     for module in modules:
         entry = recorded.get(module.name, {})
-        if "file" not in entry:
+        if "from" not in entry:  # installed, or recorded by an earlier version: `edits` says so
             continue
         found = None if module.source is None else _digest(module.source)
         if found != entry.get("sha256"):
@@ -79,6 +79,8 @@ def edits(recorded: object, modules: Iterable[PluginModule]) -> list[str]:
                     f"{entry['from']} has changed since the study began: the study trains with its "
                     "own copy of what it was"
                 )
+        elif "file" in entry and module.source and _digest(module.source) != entry.get("sha256"):
+            lines.append(f"{module.path} has changed since the study began")
         elif "installed" in entry:
             now = _entry(module)
             if any(now.get(key) != value for key, value in entry.items()):

@@ -88,3 +88,15 @@ def test_an_installed_module_that_changed_is_told(
     (tmp_path / "my_installed.py").write_text(loss(factor="2"))
     (line,) = edits(recorded, modules)
     assert line.startswith("the installed module my_installed (yes) has changed since the study")
+
+
+def test_a_study_of_an_earlier_version_goes_on_and_says_so(study: Path) -> None:
+    """Its record did not say where the file was from, and was never checked."""
+    recorded = yaml.safe_load((study / "study.yaml").read_text())["imports"]
+    del recorded["my_parts"]["from"]
+    (study / "study.yaml").write_text(yaml.safe_dump({"imports": recorded}))
+    assert edits(recorded, load(study)) == []
+    (study / "my_parts.py").write_text(loss(factor="2"))
+    assert edits(recorded, load(study)) == [
+        f"{study}/my_parts.py has changed since the study began"
+    ]
