@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imbtune.search_options import search_request
-from imbtune.study.request import SearchRequest
+from imbtune.study.request import SearchRequest, resume_changes
 
 
 def request(address: str | None) -> SearchRequest:
@@ -33,9 +33,13 @@ def test_a_study_of_a_cluster_is_resumed_on_this_machine(address: str) -> None:
         "max_concurrent": None,
         "trials": 9,
     }
-    assert request(address).resume_changes({"trials": 9}) == {"trials": 9}
+    assert resume_changes({"trials": 9}, {"request": request(address).to_dict()}) == {"trials": 9}
 
 
 def test_local_changes_nothing_of_a_study_that_began_on_this_machine() -> None:
-    assert request(None).resume_changes({"address": "local"}) == {"address": None}
-    assert request(None).resume_changes({"address": "auto"}) == {"address": "auto"}
+    assert resume_changes({"address": "local"}, {"request": request(None).to_dict()}) == {
+        "address": None
+    }
+    assert resume_changes({"address": "auto"}, {"request": request(None).to_dict()}) == {
+        "address": "auto"
+    }
