@@ -21,7 +21,7 @@ def study(tmp_path: Path) -> Path:
     """A study with a copy of mine/my_parts.py."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/my_parts.py").write_text(loss())
-    modules = load_plugins(["my_parts"], Store(str(tmp_path / "mine")))
+    modules = load_plugins(["my_parts"], Store(str(tmp_path / "mine")), trusted=True)
     folder = Store(str(tmp_path / "study"))
     copy_sources(modules, folder)
     folder.write("study.yaml", yaml.safe_dump({"imports": describe(modules)}).encode())
@@ -29,7 +29,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def load(study: Path) -> tuple[PluginModule, ...]:
-    return load_plugins(["my_parts"], Store(str(study)))
+    return load_plugins(["my_parts"], Store(str(study)), trusted=True)
 
 
 def test_the_copy_with_the_recorded_hash_is_used(study: Path) -> None:
@@ -82,7 +82,7 @@ def test_an_installed_module_that_changed_is_told(
 ) -> None:
     (tmp_path / "my_installed.py").write_text(loss())
     monkeypatch.syspath_prepend(tmp_path)
-    modules = load_plugins(["my_installed"], Store(str(tmp_path / "study")))
+    modules = load_plugins(["my_installed"], Store(str(tmp_path / "study")), trusted=True)
     recorded = describe(modules)
     assert edits(recorded, modules) == []
     (tmp_path / "my_installed.py").write_text(loss(factor="2"))

@@ -23,9 +23,8 @@ def test_a_search_with_the_address_local_is_one_of_this_machine() -> None:
 @pytest.mark.parametrize("address", ["auto", "head:6379"])
 def test_a_study_of_a_cluster_is_resumed_on_this_machine(address: str) -> None:
     """With what fits this machine, unless it is given; the rest stays as it was."""
-    changes = request(address).resume_changes(
-        {"address": "local", "cpus_per_trial": 1, "trials": 9}
-    )
+    content = {"request": request(address).to_dict()}
+    changes = resume_changes({"address": "local", "cpus_per_trial": 1, "trials": 9}, content)
     assert changes == {
         "address": None,
         "cpus_per_trial": 1,
