@@ -86,7 +86,7 @@ def search(
         cpus_per_trial: whole CPUs; None for an even share.
         max_concurrent: trials at a time; None for as many as fit.
         pack: experimental: train the trials of a GPU in one process.
-        address: of a running Ray cluster, "auto" or "HEAD:6379"; None for this machine.
+        address: of a running Ray cluster, "auto" or "HEAD:6379"; "local" or None for this machine.
         storage: the folder or URI (`s3://…`, `gs://…`) in which the study's folder is made.
         sampler: tpe, random, gp, cmaes or qmc.
         rungs: what trials are compared by below the full budget: cooldown, compressed, prefix,
@@ -186,6 +186,7 @@ def resume(
         trials: another total of trials; None for the one that it began with.
         finals: another number of finalists; None for the one that it began with.
         time_budget: as in `search`; None for no limit, whatever the study began with.
+        address: as in `search`; "local" for this machine, whatever the study began with.
         retry_failed: train the failed trials of a search again, as new trials, which add to its
             total. Failed runs of calibrations, comparisons and finals are always trained again.
         trust: run modules of the study that this user has not run before. Read them first: they can
@@ -201,7 +202,7 @@ def resume(
     """
     from imbtune.config.trust import consent
     from imbtune.study.files import purpose_of, read_content
-    from imbtune.study.request import CALIBRATION, COMPARISON, SEARCH
+    from imbtune.study.request import CALIBRATION, COMPARISON, SEARCH, resume_changes
 
     path = _study_path(study)
     given = {
@@ -219,7 +220,9 @@ def resume(
     changes = {key: value for key, value in given.items() if value is not None}
     check_log(log)
     check_options({**changes, "time_budget": time_budget})
-    purpose = purpose_of(read_content(path))
+    content = read_content(path)
+    purpose = purpose_of(content)
+    changes = resume_changes(changes, content)
     if purpose != SEARCH:
         refused = {"--time-budget": time_budget, "--trials": trials, "--finals": finals}
         for option, value in refused.items():

@@ -4,6 +4,9 @@
     ├── ConfigError     an unknown name, a value out of range, an impossible resource
     ├── DataError       a data set that is missing, broken or too small
     ├── StudyError      a study that exists already, or does not
+    │   ├── StorageError    a disk or bucket that failed for longer than it is waited for
+    │   ├── DamagedFileError a file of a study that is not what was written
+    │   └── CheckpointError a checkpoint that is missing or damaged, or cannot be written
     ├── DivergenceError a training whose loss or logits are not finite
     └── ClusterError    a Ray cluster that cannot be reached
 
@@ -52,6 +55,18 @@ class DataError(ImbtuneError):
 
 class StudyError(ImbtuneError):
     """A study that exists already, or one that does not exist."""
+
+
+class StorageError(StudyError):
+    """A storage that failed for longer than imbtune waits: a full disk, a bucket without answer."""
+
+
+class DamagedFileError(StudyError):
+    """A file of a study that is not what was written: a bit is flipped, or the end is missing."""
+
+
+class CheckpointError(StudyError):
+    """A checkpoint that is missing, damaged or unreadable, or that could not be written."""
 
 
 class DivergenceError(ImbtuneError):

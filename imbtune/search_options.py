@@ -68,11 +68,13 @@ def search_request(
     """
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.spaces.space_file import load_space
-    from imbtune.study.request import AUTO, SearchRequest
+    from imbtune.study.request import AUTO, LOCAL, SearchRequest
     from imbtune.study.tables.parquet import MODES
     from imbtune.training.phases import RUNG_KINDS
 
     check_options({"name": name, **options})
+    if options.get("address") == LOCAL:
+        options["address"] = None
     folder, tags = path_or_uri("--storage", storage), _tags(wandb_tags)
     if calibration is not None:
         calibration = path_or_uri("--calibration", calibration)

@@ -85,7 +85,8 @@ PackOption = Annotated[
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        help="Ray cluster: auto on one of its machines, or HEAD:6379. Default: this machine alone."
+        help="Ray cluster: auto on one of its machines, or HEAD:6379; or local, for this machine "
+        "alone, which is the default. With resume, the default is as the study was started."
     ),
 ]
 JobsAddressOption = Annotated[

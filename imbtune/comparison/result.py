@@ -80,7 +80,7 @@ class ComparisonResult:
     @property
     def done(self) -> int:
         """How many runs have finished."""
-        return len(Store(self.path).names(RUNS))
+        return len(Store(self.path).parts(RUNS))
 
     @property
     def interrupted(self) -> bool:
@@ -94,7 +94,7 @@ class ComparisonResult:
         The columns are those of `runs/*.parquet`; metrics are in [0, 1].
         """
         store = Store(self.path)
-        table = store.table(RUNS) if store.names(RUNS) else RUN_SCHEMA.empty_table()
+        table = store.table(RUNS) if store.parts(RUNS) else RUN_SCHEMA.empty_table()
         frame: pd.DataFrame = table.to_pandas()
         return frame.sort_values(["row", "seed"], ignore_index=True)
 

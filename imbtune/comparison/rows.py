@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 
 import yaml
 
-from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import load_plugins, merge_plugins
 from imbtune.config.train_config import TrainConfig, active
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ConfigError, StudyError, unknown

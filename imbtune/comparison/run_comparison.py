@@ -15,6 +15,7 @@ from imbtune.comparison.final_runner import FinalReport, FinalWorkerSettings
 from imbtune.comparison.layout import counted
 from imbtune.comparison.result import RUNS, ComparisonResult, RunKey, run_file, run_row
 from imbtune.comparison.rows import FILE, Comparison, make_comparison, read_comparison
+from imbtune.config.plugin_record import edits
 from imbtune.config.plugins import copy_sources, plugin_parts, register
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
@@ -29,9 +30,10 @@ from imbtune.study.files import (
     read_study,
     write_study,
 )
-from imbtune.study.hints import resume_command
+from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.request import COMPARISON, TEST, SearchRequest
+from imbtune.study.tables.recover import set_aside_damaged
 from imbtune.training.model import check_model_fits
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.tuning.connected_session import connected_session
@@ -65,16 +67,16 @@ def run_comparison(
     """
     comparison = make_comparison(request.space, presets, studies, seeds, reference)
     request = replace(request, rungs=TEST, trials=len(comparison.runs))
-    store = new_store(request)
+    store = new_store(request, log)
     splits = _check(request, comparison)
     with connected_session(request, store, splits, log) as session:
         request = session.request
         store.create()
-        with study_lock(store):
+        with naming_resume(request.path), study_lock(store):
             check_no_study(store, request)
             copy_sources(comparison.imports, store)
             store.write(FILE, comparison.yaml().encode())
-            write_study(store, request, splits, vars(session.resources))
+            write_study(store, request, splits, vars(session.resources), comparison.imports)
             return _compare(session, comparison)
 
 
@@ -93,9 +95,13 @@ def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> Compar
     request, content = read_study(path)
     check_purpose(request, COMPARISON)
     request = replace(request, **changes)
-    store = Store(request.path)
-    with study_lock(store):
+    store = Store(request.path, log)
+    with naming_resume(request.path), study_lock(store):
         comparison = read_comparison(store)
+        for line in edits(content.get("imports"), comparison.imports):
+            log(line)
+        store.remove_leftovers()
+        set_aside_damaged(store, RUNS, log)
         result = ComparisonResult(path, comparison, request.space)
         if result.done == len(comparison.runs):
             if not result.has_tables():  # it was killed just before it wrote them
@@ -124,7 +130,7 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
     request, store = session.request, session.store
     result = ComparisonResult(store.path, comparison, request.space)
     writer = RunWriter(store, comparison, session.log, result.done)
-    done = set(store.names(RUNS))
+    done = set(store.parts(RUNS))
     left = [
         TrialSpec.single_run(number, row.config(seed).flat(), True, row.preset)
         for number, (row, seed) in enumerate(comparison.runs)

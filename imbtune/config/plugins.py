@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
 import importlib
 import importlib.util
 import linecache
@@ -19,35 +18,20 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from imbtune.config.moved_names import with_current_names
 from imbtune.config.part_conflicts import check_part
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugin_record import check_sources
 from imbtune.config.slots import registries
 from imbtune.config.trust import check_trusted, trust
 from imbtune.errors import ConfigError
 from imbtune.limits import NAME_BYTES
 from imbtune.registry import Part, Registry
 from imbtune.storage import Store, join
-
-
-@dataclass(frozen=True)
-class PluginModule:
-    """One plugin.
-
-    Args:
-        name: the module's name.
-        path: where the file was found; empty for an installed module.
-        source: the file's content; None for an installed module.
-    """
-
-    name: str
-    path: str = ""
-    source: bytes | None = None
-
 
 _loaded: dict[str, tuple[PluginModule, list[tuple[Registry, str]]]] = {}  # module and its parts
 
@@ -64,12 +48,14 @@ def load_plugins(
 
     Raises:
         ConfigError: `names` is not a list of module names, a module is missing, or it fails.
+        StudyError: the folder is a study's, and a file in it is not the one that it began with.
         UntrustedError: this user has neither run a module before nor consented.
     """
     checked = _check_names(names)
     if not trusted:  # to find a module of a package is to run the package
         _check_trusted([PluginModule(name) for name in checked if "." in name], folder)
     modules = tuple(_find(name, folder) for name in checked)
+    check_sources(modules, folder)
     if not trusted:
         _check_trusted(modules, folder)
     register(modules)
@@ -142,19 +128,6 @@ def copy_sources(modules: Iterable[PluginModule], folder: Store) -> None:
     for module in modules:
         if module.source is not None:
             folder.write(f"{module.name}.py", module.source)
-
-
-def describe(modules: Iterable[PluginModule]) -> dict[str, dict[str, str]]:
-    """A study's record of each plugin: a file's SHA-256, or an installed package's version."""
-    found: dict[str, dict[str, str]] = {}
-    for module in modules:
-        if module.source is None:
-            packages = metadata.packages_distributions().get(module.name.partition(".")[0], [])
-            found[module.name] = {"installed": " ".join(map(_with_version, packages)) or "yes"}
-        else:
-            digest = hashlib.sha256(module.source).hexdigest()
-            found[module.name] = {"file": f"{module.name}.py", "sha256": digest}
-    return found
 
 
 def with_imports(nested: dict[str, object], modules: Iterable[PluginModule]) -> dict[str, object]:
@@ -330,7 +303,3 @@ def _describe_failure(name: str, path: str, error: BaseException) -> str:
         if module == name or module.startswith(f"{top}."):
             where = f"{frame.f_code.co_filename}, line {line}"
     return f"{where}: {reason}"
-
-
-def _with_version(package: str) -> str:
-    return f"{package} {metadata.version(package)}"

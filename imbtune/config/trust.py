@@ -16,12 +16,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from imbtune.config.plugin_module import PluginModule
 from imbtune.errors import ImbtuneError
-
-if TYPE_CHECKING:
-    from imbtune.config.plugins import PluginModule
 
 _consent: ContextVar[bool] = ContextVar("consent", default=False)
 _accepted: set[str] = set()  # of this process, also where the file cannot be written

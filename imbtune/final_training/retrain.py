@@ -15,14 +15,9 @@ import torch
 import yaml
 
 from imbtune import strict_json
-from imbtune.config.plugins import (
-    PluginModule,
-    copy_sources,
-    describe,
-    plugin_parts,
-    register,
-    with_imports,
-)
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugin_record import describe
+from imbtune.config.plugins import copy_sources, plugin_parts, register, with_imports
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, data_root
 from imbtune.data.splits import Splits

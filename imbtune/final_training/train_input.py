@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imbtune.config.plugins import PluginModule, load_plugins, loaded_plugins, plugin_parts
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import load_plugins, loaded_plugins, plugin_parts
 from imbtune.config.slots import check_knob
 from imbtune.config.train_config import TrainConfig, active, check_given_once, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml

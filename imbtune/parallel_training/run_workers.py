@@ -23,7 +23,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
-from imbtune.config.plugins import PluginModule
+from imbtune.config.plugin_module import PluginModule
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import ClusterError, ConfigError

@@ -16,7 +16,8 @@ with fewer_collections():
     import torch.distributed as dist
     from ray.train.torch import get_device
 
-    from imbtune.config.plugins import PluginModule, register
+    from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import register
     from imbtune.config.train_config import TrainConfig
     from imbtune.data.splits import Splits
     from imbtune.errors import ImbtuneError

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from imbtune.config.defaults import DEFAULTS
-from imbtune.config.plugins import PluginModule, plugin_parts
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import plugin_parts
 from imbtune.config.slots import SLOTS, check_knob, find_knob
 from imbtune.config.train_config import PLAIN, TrainConfig, active, is_active
 from imbtune.errors import ConfigError, unknown

@@ -31,7 +31,8 @@ from typing import Any
 
 from imbtune.config.cooldown_only import can_be_cooldown_only
 from imbtune.config.defaults import DEFAULTS
-from imbtune.config.plugins import PluginModule, load_plugins, merge_plugins, with_imports
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import load_plugins, merge_plugins, with_imports
 from imbtune.config.slots import SLOTS, check_knob, find_knob
 from imbtune.config.train_config import PLAIN, TrainConfig, check_given_once, flatten
 from imbtune.config.yaml_files import read_yaml

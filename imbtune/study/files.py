@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
@@ -15,7 +15,9 @@ from typing import Any
 import yaml
 
 from imbtune import __version__
-from imbtune.config.plugins import copy_sources, describe, with_imports
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugin_record import describe
+from imbtune.config.plugins import copy_sources, with_imports
 from imbtune.config.train_config import TrainConfig
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.credentials import without_credentials
@@ -47,7 +49,11 @@ def check_no_study(store: Store, request: SearchRequest) -> None:
 
 
 def write_study(
-    store: Store, request: SearchRequest, splits: Splits, resources: Mapping[str, float]
+    store: Store,
+    request: SearchRequest,
+    splits: Splits,
+    resources: Mapping[str, float],
+    imports: Iterable[PluginModule] | None = None,
 ) -> None:
     """Write study.yaml and space.yaml. The caller must hold the study's lock.
 
@@ -56,6 +62,7 @@ def write_study(
 
     Args:
         resources: CPUs and GPUs per trial, and how many trials run at a time, by name.
+        imports: the plugins; None for those of the space.
 
     Raises:
         StudyError: another search has created a study of this name since `check_no_study` was
@@ -87,7 +94,7 @@ def write_study(
             "sha256": splits.fingerprint(),
         },
         "versions": versions(),
-        "imports": describe(request.space.imports),
+        "imports": describe(request.space.imports if imports is None else imports),
         "space": request.space.describe(),
         "request": request.to_dict(),
     }

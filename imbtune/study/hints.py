@@ -6,11 +6,14 @@ import math
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 import yaml
 
+from imbtune.errors import StorageError
 from imbtune.storage import Store
 from imbtune.study.request import SearchRequest
 
@@ -67,6 +70,15 @@ def resume_command(path: str, finals: int | None = None) -> str:
     """
     more = [] if finals is None else ["--finals", str(finals)]
     return shlex.join([program(), "resume", path, *more])
+
+
+@contextmanager
+def naming_resume(path: str) -> Iterator[None]:
+    """Say in the message of a StorageError how to go on with the study at `path`."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error}: when it works again, run {resume_command(path)}") from error
 
 
 def free_folder(folder: Path) -> Path:

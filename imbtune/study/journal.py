@@ -18,10 +18,11 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from imbtune.errors import StudyError
+from imbtune.errors import StorageError, StudyError
 from imbtune.seeds import trial_seed
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
+from imbtune.storage.temporary import temporary_folder
 from imbtune.study.lock import study_lock
 from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
@@ -78,16 +79,47 @@ class Journal:
                 f"cannot read {join(store.path, FILE)} ({error!r}): restore it from a backup"
             ) from error
 
+    def check(self) -> None:
+        """Raise the StudyError of what could not be written to it, if there is any."""
+        self._file.check()
+
     def sync(self) -> None:
-        """Write it to the disk, or upload it to the bucket."""
-        if self._store.local:
-            self._file.sync()
-        else:
-            self._store.write(FILE, self._path.read_bytes())
+        """Write it to the disk, or upload it to the bucket. Tried once.
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        self._sync(self._store.with_patience(0))
+
+    def finish(self) -> None:
+        """Sync and close it, at the end of a search.
+
+        Raises:
+            StorageError: the storage failed for too long. A copy of a bucket's journal is kept.
+        """
+        try:
+            self._sync(self._store)
+        except StudyError as error:
+            if self._store.local:
+                raise
+            kept = Path(tempfile.mkdtemp(prefix="imbtune-kept-")) / FILE
+            kept.write_bytes(self._path.read_bytes())
+            raise StorageError(
+                f"{error}: the newest journal is kept as {kept}: copy it to "
+                f"{join(self._store.path, FILE)} first"
+            ) from error
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _sync(self, store: Store) -> None:
+        if store.local:
+            store.attempt(f"write {FILE} to", self._file.sync)
+        else:
+            store.write(FILE, self._path.read_bytes())
 
 
 @contextlib.contextmanager
@@ -97,8 +129,8 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
     Raises:
         StudyError: another process has it open.
     """
-    with tempfile.TemporaryDirectory() as scratch, study_lock(store):
-        path = (store.local or Path(scratch)) / FILE
+    with temporary_folder("journal") as scratch, study_lock(store):
+        path = (store.local or scratch) / FILE
         if not store.local and store.exists(FILE):
             path.write_bytes(store.read(FILE))
         _repair(path)
@@ -106,8 +138,7 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
         try:
             yield journal
         finally:
-            journal.sync()
-            journal.close()
+            journal.finish()
 
 
 def check_journal(store: Store) -> None:
@@ -133,8 +164,8 @@ def journal_copy(store: Store, name: str) -> Iterator[Study]:
     if not store.exists(FILE):
         raise StudyError(f"{store.path} has no {FILE}: restore it from a backup")
     level = optuna.logging.get_verbosity()
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / FILE
+    with temporary_folder("journal") as scratch:
+        path = scratch / FILE
         path.write_bytes(store.read(FILE))
         _repair(path)
         try:

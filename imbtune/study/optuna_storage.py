@@ -19,13 +19,19 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from imbtune.errors import StudyError
+from imbtune.storage.disk import append_whole
+from imbtune.storage.retry import Patience
+
 
 class JournalFile(BaseJournalBackend):
     """A journal file in Optuna's own format, one JSON entry per line."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._file = path, path.open("a+b")
+        self._path, self._patiently = path, Patience(str(path))
+        self._file, self._reader = path.open("ab", buffering=0), path.open("rb")
         self._read = self._at = 0  # how many entries were read, and the position after the last one
+        self._failed: StudyError | None = None
 
     def __reduce__(self) -> tuple[type[JournalFile], tuple[Path]]:
         return JournalFile, (self._path,)  # Tune pickles its searcher, but never loads it
@@ -38,24 +44,40 @@ class JournalFile(BaseJournalBackend):
         """
         if log_number_from < self._read:
             self._read = self._at = 0
-        self._file.seek(self._at)
-        for line in self._file:
+        self._reader.seek(self._at)
+        for line in self._reader:
             self._read, self._at = self._read + 1, self._at + len(line)
             if self._read > log_number_from:
                 yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append entries. A kill may leave only the first of them, and an incomplete last line."""
+        """Append entries. A kill may leave only the first of them, and an incomplete last line.
+
+        Raises:
+            StorageError: the disk failed for too long, as a full one does. Then no more entries
+                are taken, since they may follow from one that is missing.
+        """
+        self.check()
         lines = (json.dumps(log, separators=(",", ":"), allow_nan=False) + "\n" for log in logs)
-        self._file.write("".join(lines).encode())
-        self._file.flush()
+        content = "".join(lines).encode()
+        try:
+            self._patiently("write to", lambda: append_whole(self._file, content))
+        except StudyError as error:
+            self._failed = error
+            raise
+
+    def check(self) -> None:
+        """Raise the error of the entries that could not be appended, if there are any."""
+        if self._failed:
+            raise self._failed
 
     def sync(self) -> None:
-        """Wait until all entries are on the disk."""
+        """Wait until all entries are on the disk; OSError where it fails."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
+        self._reader.close()
 
 
 class IndexedJournalStorage(JournalStorage):

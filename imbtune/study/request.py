@@ -13,6 +13,8 @@ from imbtune.limits import WHOLE, check_whole
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
 
+LOCAL = "local"  # address: this machine, also for a study that began on a cluster
+OF_MACHINES = ("gpus_per_trial", "cpus_per_trial", "max_concurrent")  # fields that fit machines
 AUTO = "auto"  # rungs: those that a calibration recommends; GPUs per trial: as measured
 EVERY = "every"  # rungs: all kinds, and nothing is stopped: a calibration's
 TEST = "test"  # rungs: none, and each finished model is tested: a comparison's
@@ -37,7 +39,7 @@ class SearchRequest:
         cpus_per_trial: whole CPUs; None for an even share.
         max_concurrent: trials at a time; None for as many as fit.
         pack: several trials share a process (experimental, see :mod:`imbtune.tuning.packing`).
-        address: of a running Ray cluster; None for this machine.
+        address: of a running Ray cluster; None for this machine. The option `local` becomes None.
         storage: folder or URI in which studies are.
         sampler: one of `imbtune.tuning.samplers.SAMPLERS`.
         rungs: a kind of rung, `none`, AUTO, EVERY or TEST.
@@ -163,6 +165,23 @@ class SearchRequest:
             if name in WHOLE:
                 check_whole(name, value, optional=True)
         return cls(space, **found)
+
+
+def resume_changes(changes: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that change where a study is resumed with the options `changes`.
+
+    With the address `local`, a study that began on a cluster takes nothing of what was planned for
+    the cluster's machines.
+
+    Args:
+        content: of study.yaml.
+    """
+    if changes.get("address") != LOCAL:
+        return dict(changes)
+    request = content.get("request")
+    began = request.get("address") if isinstance(request, Mapping) else None
+    planned = dict.fromkeys(OF_MACHINES) if began else {}
+    return {**planned, **changes, "address": None}
 
 
 def _fits(value: object, kind: Any) -> bool:

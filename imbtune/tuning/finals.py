@@ -103,7 +103,7 @@ class FinalsWriter(TrialCallback):
 
 def known_finals(store: Store) -> list[FinalRecord]:
     """The final runs that a study has."""
-    if not store.exists("finals"):
+    if not store.parts("finals"):
         return []
     rows = store.table("finals").select(["trial", "seed", "score"]).to_pylist()
     return [FinalRecord(**row) for row in rows]

@@ -10,6 +10,7 @@ from typing import Any
 
 from optuna.study import Study
 
+from imbtune.config.plugin_record import edits
 from imbtune.config.slots import SLOTS
 from imbtune.config.train_config import PLAIN, TrainConfig
 from imbtune.data.splits import Splits
@@ -28,6 +29,7 @@ from imbtune.study.files import (
     read_study,
     write_study,
 )
+from imbtune.study.hints import naming_resume
 from imbtune.study.journal import (
     Journal,
     apply_pending_states,
@@ -41,7 +43,12 @@ from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import COMPLETE, ENDED, STOPPED, FinalRecord, TrialRecord
 from imbtune.study.request import SEARCH, SearchRequest
 from imbtune.study.tables.parquet import ParquetSink, Row, Sink
-from imbtune.study.tables.recover import check_tables, recorded_epochs, restore_tables
+from imbtune.study.tables.recover import (
+    check_tables,
+    recorded_epochs,
+    restore_tables,
+    set_aside_damaged,
+)
 from imbtune.study.tables.wandb import WandbSink
 from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
@@ -71,13 +78,13 @@ def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
             exists already.
     """
     started = time.monotonic()
-    store = new_store(request)
+    store = new_store(request, log)
     splits = check_request(request)
     check_calibration(request, splits, log)
     with connected_session(request, store, splits, log, started) as session:
         request, resources = session.request, session.resources
         store.create()
-        with open_journal(store, request.name) as journal:
+        with naming_resume(request.path), open_journal(store, request.name) as journal:
             write_study(store, request, splits, vars(resources))
             log(headline(request, splits, resources))
             for note in splits.notes:
@@ -104,11 +111,13 @@ def resume_search(
     before, content = read_study(path)
     check_purpose(before, SEARCH)
     request = replace(before, **{"time_budget": None, **changes})
-    store = Store(request.path)
+    store = Store(request.path, log)
     check_journal(store)
-    with open_journal(store, request.name) as journal:
+    with naming_resume(request.path), open_journal(store, request.name) as journal:
         splits = check_request(request)
         check_same_data(content, splits)
+        for line in edits(content.get("imports"), request.space.imports):
+            log(line)
         _, records = _restore(request, journal.study)
         check_tables(store, records)
         if request.trials < len(records):
@@ -125,12 +134,13 @@ def resume_search(
         change_options(store, content, request)
         if before.time_budget and not request.time_budget:
             log("This time the search has no time budget: give --time-budget to set one.")
+        set_aside_damaged(store, "finals", log)
         finals = known_finals(store)
         if not _has_trials_left(request, records) and not _final_runs(
             request, splits, records, finals
         ):
             log(f"All {request.trials} trials and the finals of {request.path} are complete.")
-            restore_tables(store, knob_types(request.space), records, request)
+            restore_tables(store, knob_types(request.space), records, request, log)
             return _outcome(request, store, splits, started, records, finals)
         with connected_session(request, store, splits, log, started) as session:
             log(headline(session.request, splits, session.resources))
@@ -217,7 +227,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     """Run trials until the study has their total number; returns all trials of the study."""
     request, store, study = session.request, session.store, journal.study
     scheduler, before = _restore(request, study)
-    interrupted = restore_tables(store, knob_types(request.space), before, request)
+    interrupted = restore_tables(store, knob_types(request.space), before, request, session.log)
     if not _has_trials_left(request, before):
         return before
     searcher = OptunaSearcher(
@@ -252,6 +262,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     finally:
         records = trial_records(study, request.space, request.seed, scheduler.never_pruned)
         writer.close(records)
+    journal.check()
     common_failure.check(request.path)
     return records
 

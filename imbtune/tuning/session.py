@@ -149,13 +149,16 @@ def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
     )
 
 
-def new_store(request: SearchRequest) -> Store:
+def new_store(request: SearchRequest, log: Log) -> Store:
     """The store of a new study. Its folder is not created yet.
+
+    Args:
+        log: is called with a line where the storage fails.
 
     Raises:
         StudyError: the folder has files already, or cannot be written.
     """
-    store = Store(request.path)
+    store = Store(request.path, log)
     if not store.is_empty() and not store.exists("study.yaml"):
         raise StudyError(
             f"{request.path} exists, but is not a study: delete it, or give another --name"

@@ -11,6 +11,7 @@ import datetime as dt
 import time
 from collections.abc import Mapping
 
+from imbtune.errors import StorageError
 from imbtune.progress import Log
 from imbtune.registry import Value
 from imbtune.spaces.search_space import SearchSpace
@@ -24,6 +25,7 @@ from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.messages import EpochReport, TrialReport, TrialSpec
 
 FLUSH_SECONDS = 5.0  # between two writes of the rows, and two syncs of the journal
+LONGEST_PAUSE = 60.0  # between two tries to write where the storage fails
 
 
 class StudyWriter(TrialCallback):
@@ -59,7 +61,7 @@ class StudyWriter(TrialCallback):
         self._epochs = dict(epochs)  # sent rows of the running trunks
         self._warned: set[str] = set()
         self._journal, self._store, self._space, self._seed = journal, store, space, seed
-        self._flushed = time.monotonic()
+        self._flushed, self._pause = time.monotonic(), FLUSH_SECONDS
         self._trials, self._ended, self._never_pruned, self._log = trials, ended, never_pruned, log
 
     def started(self, spec: TrialSpec) -> None:
@@ -94,12 +96,20 @@ class StudyWriter(TrialCallback):
         self._log(f"trial {spec.number} lost its worker ({reason}): another one goes on with it")
 
     def stepped(self) -> None:
-        """Write rows every few seconds."""
-        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+        """Write rows every few seconds; where the storage fails, later."""
+        if time.monotonic() - self._flushed < self._pause:
+            return
+        try:
             self._journal.sync()  # first, so that tables are never newer
             for sink in self.sinks:
                 sink.flush()
-            self._flushed = time.monotonic()
+        except StorageError as error:
+            if self._pause == FLUSH_SECONDS:
+                self._log(f"{error}: the search goes on, and writes its rows when it answers again")
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        else:
+            self._pause = FLUSH_SECONDS
+        self._flushed = time.monotonic()
 
     def close(self, records: list[TrialRecord]) -> None:
         """End the search: rows for the trials that it interrupted, and a last flush.

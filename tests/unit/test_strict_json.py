@@ -19,7 +19,8 @@ from imbtune.storage import Store
 from imbtune.strict_json import dumps, nan_for_null, null_for_nan
 from imbtune.study.optuna_storage import JournalFile
 from imbtune.study.records import RungRecord
-from imbtune.study.tables.parquet import ParquetSink, recover
+from imbtune.study.tables.parquet import ParquetSink
+from imbtune.study.tables.recover import restore_epochs
 from imbtune.study.tables.schema import EPOCHS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,9 +100,9 @@ def test_a_row_that_a_killed_search_buffered_keeps_its_nan(tmp_path: Path) -> No
         "time": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     }  # fmt: skip
     sink.epoch(row)
-    (line,) = tmp_path.glob(".epochs-part-*.jsonl")
+    (line,) = tmp_path.glob(".epochs.jsonl")
     assert strict(line.read_text())["recall"] == [0.5, None]
-    recover(store, "epochs", EPOCHS)
+    restore_epochs(store, [], set(), print)
     (read,) = store.table("epochs").to_pylist()
     assert read["recall"][0] == 0.5 and math.isnan(read["recall"][1])
     assert read["few"] is None and read["time"] == row["time"]

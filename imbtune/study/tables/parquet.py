@@ -1,17 +1,22 @@
 """Streams rows to Parquet while a search runs, each row exactly once.
 
-Rows are buffered in memory and written as a new part file every few seconds; a part file is never
-changed. In a local study each row is also appended immediately to a hidden JSON Lines file in the
-study's folder, from which :func:`recover` restores the rows that a killed search had only buffered.
-In a bucket these rows are lost.
+A table is a folder of part files. The newest part grows: rows are buffered in memory, and every few
+seconds the part is written again together with them, in one atomic step, until it has `ROWS` rows
+and the next part begins. So a reader finds each row at most once at any moment, also while a search
+is killed, and nothing is left to merge at the end.
+
+The rows of trials are in the journal as well. Those of epochs are not: in a local study each is
+also appended immediately to a hidden JSON Lines file in the study's folder, from which
+:mod:`imbtune.study.tables.recover` restores the rows that a killed search had only buffered. In a
+bucket these rows are lost.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
-from pathlib import Path
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -22,7 +27,13 @@ from imbtune.study.tables.schema import EPOCHS, trial_schema
 
 Row = Mapping[str, Any]
 Key = tuple[int, str, int, int]  # of a row of an epoch: trial, phase, budget, epoch
+KEY = ("trial", "phase", "budget", "epoch")
 MODES = ("off", "offline", "online")  # of W&B, which gets the same rows
+TRIALS, EPOCHS_NAME = "trials", "epochs"  # the folders
+# Rows of a part. Such a part is written in 0.1 s at most, and has about 5 MB for 100 classes.
+ROWS = {TRIALS: 1000, EPOCHS_NAME: 5000}
+PART = re.compile(r"part-(\d+)\.parquet")
+BUFFER = ".epochs.jsonl"  # the rows of epochs that no part has yet
 
 
 def epoch_key(row: Row) -> Key:
@@ -40,10 +51,53 @@ class Sink(Protocol):
         """Add the row of a trial that has ended."""
 
     def flush(self) -> None:
-        """Write the buffered rows."""
+        """Write the buffered rows; StorageError where the storage fails, and they stay buffered."""
 
     def close(self) -> None:
-        """Write the buffered rows; no more rows follow."""
+        """Write the buffered rows, for as long as that may take; no more rows follow."""
+
+
+class GrowingTable:
+    """A folder of part files, of which the newest one grows.
+
+    Args:
+        name: of the folder.
+        schema: of the rows, and of the newest part.
+    """
+
+    def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
+        self._name, self._schema, self._number = name, schema, 0
+        self._newest = schema.empty_table()
+        parts = store.parts(name)
+        if not parts:  # an empty part, so that readers find the columns immediately
+            store.write_table(self._path(), self._newest)
+        numbers = [int(match[1]) for match in map(PART.fullmatch, parts) if match]
+        if numbers:
+            self._number = max(numbers)
+            self._grow(store.part(self._path()))
+
+    def write(self, store: Store, rows: Sequence[Row]) -> None:
+        """Add rows, in one atomic step.
+
+        Args:
+            store: the study's folder, with the patience that this write has.
+
+        Raises:
+            StorageError: the storage failed; the table is as before.
+        """
+        new = pa.Table.from_pylist(list(rows), schema=self._schema)
+        part = pa.concat_tables([self._newest, new])
+        store.write_table(self._path(), part)
+        self._grow(part)
+
+    def _grow(self, part: pa.Table) -> None:
+        """Go on with what the newest part has now; the next one begins where it has enough."""
+        self._newest = part
+        if part.num_rows >= ROWS[self._name]:
+            self._newest, self._number = self._schema.empty_table(), self._number + 1
+
+    def _path(self) -> str:
+        return f"{self._name}/part-{self._number:06d}.parquet"
 
 
 class ParquetSink:
@@ -54,99 +108,68 @@ class ParquetSink:
     """
 
     def __init__(self, store: Store, knobs: Mapping[str, type]) -> None:
-        self._trials = _Table(store, "trials", trial_schema(knobs))
-        self._epochs = _Table(store, "epochs", EPOCHS)
+        self._store = store
+        self._tables = {
+            EPOCHS_NAME: GrowingTable(store, EPOCHS_NAME, EPOCHS),
+            TRIALS: GrowingTable(store, TRIALS, trial_schema(knobs)),
+        }
+        self._rows: dict[str, list[Row]] = {name: [] for name in self._tables}
 
     def epoch(self, row: Row) -> None:
-        self._epochs.append(row)
+        self._rows[EPOCHS_NAME].append(row)
+        if self._store.local:
+            line = strict_json.dumps(row, default=_as_text) + "\n"
+            try:
+                self._store.append(BUFFER, line.encode())
+            except OSError:  # the row is buffered in memory, and the next flush says what is wrong
+                return
 
     def trial(self, row: Row) -> None:
-        self._trials.append(row)
+        self._rows[TRIALS].append(row)
 
     def flush(self) -> None:
-        """Write the buffered rows as new part files."""
-        self._epochs.write()
-        self._trials.write()
+        """Try once to write the buffered rows.
+
+        Raises:
+            StorageError: the storage failed; the rows stay buffered.
+        """
+        self._write(self._store.with_patience(0))
 
     def close(self) -> None:
-        """Write the buffered rows, and merge the part files of each table into one."""
-        self.flush()
-        self._trials.compact()
-        self._epochs.compact()
+        """Write the buffered rows.
+
+        Raises:
+            StorageError: the storage failed for too long.
+        """
+        self._write(self._store)
+
+    def _write(self, store: Store) -> None:
+        for name, rows in self._rows.items():
+            if rows:
+                self._tables[name].write(store, rows)
+                rows.clear()
+                if name == EPOCHS_NAME and store.local:
+                    store.delete(BUFFER)
 
 
-class _Table:
-    """A folder of part files, and the buffered rows of the next part."""
-
-    def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
-        self._rows: list[Row] = []
-        self._store, self._name, self._schema = store, name, schema
-        self._parts = len(store.names(name))  # number of the next part; earlier ones stay as is
-        if not self._parts:  # an empty first part, so that readers find the columns immediately
-            store.write_table(f"{name}/part-000000.parquet", schema.empty_table())
-            self._parts = 1
-
-    def append(self, row: Row) -> None:
-        self._rows.append(row)
-        if path := self._lines_path():
-            with path.open("a", encoding="utf-8") as lines:
-                lines.write(strict_json.dumps(row, default=_as_text) + "\n")
-
-    def write(self) -> None:
-        if self._rows:
-            self._write_part()
-
-    def compact(self) -> None:
-        if self._store.local:  # a bucket cannot replace a folder in one step
-            self._store.replace_folder(self._name, self._store.table(self._name))
-
-    def _write_part(self) -> None:
-        table = pa.Table.from_pylist(list(self._rows), schema=self._schema)
-        self._store.write_table(f"{self._name}/part-{self._parts:06d}.parquet", table)
-        if path := self._lines_path():
-            path.unlink(missing_ok=True)
-        self._rows.clear()
-        self._parts += 1
-
-    def _lines_path(self) -> Path | None:
-        """The JSON Lines file with the rows of the next part; None in a bucket."""
-        folder = self._store.local
-        return folder / f".{self._name}-part-{self._parts:06d}.jsonl" if folder else None
-
-
-def recover(store: Store, name: str, schema: pa.Schema) -> None:
-    """Write the rows that a killed search had only buffered as part files.
-
-    Args:
-        name: of the table, `trials` or `epochs`.
-    """
-    if not store.local:
-        return
-    written = [*store.local.glob(f".{name}-part-*.jsonl")]
-    written += (store.local / name).glob(".part-*.jsonl")  # where earlier versions wrote them
-    for path in sorted(written):
-        part = f"part-{path.stem.rpartition('-')[2]}.parquet"
-        if part not in store.names(name):  # else the search was killed after writing the part
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            rows = [_parsed(line, schema) for line in lines if line.endswith("\n")]
-            store.write_table(f"{name}/{part}", pa.Table.from_pylist(rows, schema=schema))
-        path.unlink()
-    store.remove_leftovers(name)
+def parsed_epoch(line: bytes) -> Row | None:
+    """The row that `ParquetSink.epoch` wrote as this line; None for a damaged line."""
+    try:
+        row = json.loads(line)
+        for field in EPOCHS:
+            value = row.get(field.name)
+            if pa.types.is_timestamp(field.type):
+                row[field.name] = dt.datetime.fromisoformat(value)
+            elif pa.types.is_list(field.type) and value is not None:  # a number for each class
+                row[field.name] = strict_json.nan_for_null(value)
+        pa.Table.from_pylist([row], schema=EPOCHS)
+    except (ValueError, TypeError, AttributeError, OverflowError, pa.ArrowException):
+        return None
+    whole = all(row.get(name) is not None for name in KEY)
+    parsed: Row = row
+    return parsed if whole else None
 
 
 def _as_text(value: object) -> str:
     assert isinstance(value, dt.datetime)
     return value.isoformat()
-
-
-def _parsed(line: str, schema: pa.Schema) -> Row:
-    """A row that `append` wrote."""
-    row = json.loads(line)
-    for field in schema:
-        value = row.get(field.name)
-        if pa.types.is_timestamp(field.type):
-            row[field.name] = dt.datetime.fromisoformat(value)
-        elif pa.types.is_list(field.type) and value is not None:  # of a number for each class
-            row[field.name] = strict_json.nan_for_null(value)
-    parsed: Row = row
-    return parsed

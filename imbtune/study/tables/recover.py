@@ -1,24 +1,40 @@
 """Restores a study's tables before a search is resumed, so that each row is in them once.
 
-The trials' table is written again from the journal, which always has at least the rows of the
-table. Rows of epochs that will be trained again are removed from the epochs' table.
+Each part file that has a wrong row is written again in its place, in one atomic step, and missing
+rows are appended. Every step brings the tables nearer to the journal, so a kill between two of them
+needs nothing but the next resume.
+
+The trials' table follows the journal, which always has at least its rows. Rows of epochs that will
+be trained again are removed from the epochs' table, and those that a killed search had only
+buffered are added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.errors import StudyError
-from imbtune.storage import Store
-from imbtune.study.checkpoints import checkpoint_epochs
+from imbtune.errors import DamagedFileError, StudyError
+from imbtune.progress import Log
+from imbtune.storage import Store, join
+from imbtune.study.checkpoints import FOLDER, checkpoint_epochs, foreign_files
 from imbtune.study.journal import FILE
 from imbtune.study.records import COMPLETE, STOPPED, TrialRecord
 from imbtune.study.request import SearchRequest
-from imbtune.study.tables.parquet import Key, Row, epoch_key, recover
+from imbtune.study.tables.parquet import (
+    EPOCHS_NAME,
+    KEY,
+    TRIALS,
+    GrowingTable,
+    Key,
+    Row,
+    epoch_key,
+    parsed_epoch,
+)
 from imbtune.study.tables.schema import EPOCHS, trial_schema
 from imbtune.training.phases import remaining_segments, rung_segments
 
@@ -28,53 +44,116 @@ def restore_tables(
     knobs: Mapping[str, type],
     records: Sequence[TrialRecord],
     request: SearchRequest,
+    log: Log,
 ) -> list[Row]:
     """Make the tables of an interrupted study match its journal; a new study has none yet.
 
     Args:
         knobs: the type of every setting that a trial of the study may have.
         records: all trials in the journal.
+        log: is called with a line for each damaged or foreign file.
 
     Returns:
         The rows of the epochs of interrupted trials, as the table had them before.
     """
-    recover(store, "trials", trial_schema(knobs))
-    recover(store, "epochs", EPOCHS)
-    if store.exists("trials"):
-        old = store.table("trials").select(["trial", "error", "state"]).to_pylist()
-        recorded = [(record.number, record.state) for record in records]
-        written = sorted((row["trial"], row["state"]) for row in old)
-        if written == recorded and all(record.state != STOPPED for record in records):
-            return []
-        errors = {row["trial"]: row["error"] for row in old if row["error"]}
-        rows = [
-            replace(record, error=record.error or errors.get(record.number)).row()
-            for record in records
-            if record.state != STOPPED
-        ]
-        schema = trial_schema(knobs)
-        store.replace_folder("trials", pa.Table.from_pylist(rows, schema=schema))
-    if store.exists("epochs"):
-        table = store.table("epochs")
-        rows = table.select(["trial", "phase", "budget", "epoch"]).to_pylist()
-        keys = [epoch_key(row) for row in rows]
-        keep, seen = [], epochs_to_repeat(store, records, request)
+    store.remove_leftovers()
+    for name in foreign_files(store):
+        log(f"{join(store.path, f'{FOLDER}/{name}')} is no checkpoint: it is not used")
+    if records:
+        restore_trials(store, trial_schema(knobs), records, log)
+    if not store.exists(EPOCHS_NAME):
+        return []
+    return restore_epochs(store, records, epochs_to_repeat(store, records, request), log)
+
+
+def restore_trials(
+    store: Store, schema: pa.Schema, records: Sequence[TrialRecord], log: Log
+) -> None:
+    """Make the trials' table have a row for each trial that has ended, as the journal says."""
+    ended = {record.number: record for record in records if record.state != STOPPED}
+    errors, placed = _buffered_errors(store), set[int]()
+    changed: dict[str, list[int]] = {}  # the trials of each part that must be written again
+    damaged: list[str] = []
+    for name, part in _parts(store, TRIALS):
+        if part is None:
+            damaged.append(name)
+            continue
+        here = []
+        for row in _columns(part, f"{TRIALS}/{name}", ["trial", "state", "error"]):
+            number = row["trial"]
+            if number in placed or number not in ended or ended[number].state != row["state"]:
+                continue
+            here.append(number)
+            placed.add(number)
+            errors |= {number: row["error"]} if row["error"] else {}
+        if len(here) < part.num_rows or not part.schema.equals(schema):
+            changed[name] = here
+    missing = [number for number in ended if number not in placed]
+
+    def rows(numbers: Iterable[int]) -> list[Row]:
+        found = [ended[number] for number in numbers]
+        return [replace(r, error=r.error or errors.get(r.number)).row() for r in found]
+
+    for name, numbers in changed.items():
+        table = pa.Table.from_pylist(rows(numbers), schema=schema)
+        store.write_table(f"{TRIALS}/{name}", table)
+    for name in damaged:
+        table = pa.Table.from_pylist(rows(missing), schema=schema)
+        store.write_table(f"{TRIALS}/{name}", table)
+        log(f"{join(store.path, f'{TRIALS}/{name}')} is damaged: {FILE} has its rows")
+        missing = []
+    if missing:
+        GrowingTable(store, TRIALS, schema).write(store, rows(missing))
+    _delete_buffers(store, TRIALS)
+
+
+def restore_epochs(
+    store: Store, records: Sequence[TrialRecord], again: set[Key], log: Log
+) -> list[Row]:
+    """Make the epochs' table have each row once, and none of the epochs of `again`.
+
+    Returns:
+        The rows of interrupted trials, as the table had them before.
+    """
+    stopped = {n for r in records if r.state == STOPPED for n in (r.number, r.trunk)}
+    seen, interrupted = set(again), list[Row]()
+    for name, part in _parts(store, EPOCHS_NAME):
+        if part is None:
+            kept = _keep_copy(store, f"{EPOCHS_NAME}/{name}")
+            store.write_table(f"{EPOCHS_NAME}/{name}", EPOCHS.empty_table())
+            log(
+                f"{join(store.path, f'{EPOCHS_NAME}/{name}')} is damaged: its rows, curves of "
+                f"epochs that were trained, are lost; the file is kept as {kept}"
+            )
+            continue
+        keys = [epoch_key(row) for row in _columns(part, f"{EPOCHS_NAME}/{name}", KEY)]
+        keep = []
         for key in keys:
             keep.append(key not in seen)
             seen.add(key)
-        store.replace_folder("epochs", table.filter(pa.array(keep, pa.bool_())).cast(EPOCHS))
-        stopped = {n for r in records if r.state == STOPPED for n in (r.number, r.trunk)}
-        interrupted = pa.array([key[0] in stopped for key in keys], pa.bool_())
-        return list(table.filter(interrupted).to_pylist())
-    return []
+        mine = pa.array([key[0] in stopped for key in keys], pa.bool_())
+        interrupted += part.filter(mine).to_pylist()
+        if not all(keep) or not part.schema.equals(EPOCHS):
+            kept_rows = part.filter(pa.array(keep, pa.bool_())).cast(EPOCHS)
+            store.write_table(f"{EPOCHS_NAME}/{name}", kept_rows)
+    missing = []
+    for row in _buffered_epochs(store, log):
+        interrupted += [row] if row["trial"] in stopped else []
+        if epoch_key(row) not in seen:
+            seen.add(epoch_key(row))
+            missing.append(row)
+    if missing:
+        GrowingTable(store, EPOCHS_NAME, EPOCHS).write(store, missing)
+    _delete_buffers(store, EPOCHS_NAME)
+    return interrupted
 
 
 def recorded_epochs(store: Store, records: Sequence[TrialRecord]) -> dict[int, set[Key]]:
     """The rows that the epochs' table has of each interrupted trunk, by the trunk's number."""
     trunks = {record.number: record.trunk for record in records if record.state == STOPPED}
     found: dict[int, set[Key]] = {}
-    if trunks and store.exists("epochs"):
-        columns = store.table("epochs").select(["trial", "phase", "budget", "epoch"])
+    if trunks and store.exists(EPOCHS_NAME):
+        columns = store.table(EPOCHS_NAME).select(list(KEY))
         for row in columns.to_pylist():
             if row["trial"] in trunks:
                 found.setdefault(trunks[row["trial"]], set()).add(epoch_key(row))
@@ -92,17 +171,34 @@ def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:
     """
     known = {record.number: record.state for record in records}
     found: list[tuple[int, str]] = []
-    if store.exists("trials"):
-        rows = store.table("trials").select(["trial", "state"]).to_pylist()
+    for name, part in _parts(store, TRIALS):
+        rows = [] if part is None else _columns(part, f"{TRIALS}/{name}", ["trial", "state"])
         found += [(row["trial"], row["state"]) for row in rows if row["state"] != STOPPED]
-    if store.exists("finals"):
-        found += [(number, COMPLETE) for number in store.table("finals")["trial"].to_pylist()]
+    for _, part in _parts(store, "finals"):
+        found += [(n, COMPLETE) for n in ([] if part is None else part["trial"].to_pylist())]
     for number, state in found:
         if known.get(number) != state:
             raise StudyError(
                 f"{store.path}: trial {number} is {state} in the tables, but "
                 f"{known.get(number, 'missing')} in {FILE}: restore the newest {FILE} from a "
                 "backup, or start a new search with another --name"
+            )
+
+
+def set_aside_damaged(store: Store, folder: str, log: Log) -> None:
+    """Move damaged files out of a folder that has one file for each run, so that it runs again.
+
+    Args:
+        folder: such as `finals`.
+        log: is called with a line for each.
+    """
+    for name, part in _parts(store, folder):
+        if part is None:
+            kept = _keep_copy(store, f"{folder}/{name}")
+            store.delete(f"{folder}/{name}")
+            log(
+                f"{join(store.path, f'{folder}/{name}')} is damaged: its run is trained again, and "
+                f"the file is kept as {kept}"
             )
 
 
@@ -125,4 +221,77 @@ def epochs_to_repeat(
             here = [(trunk, epoch) for epoch in segment.epochs]
             here += [(members[segment.variant].number, epoch) for epoch in segment.branch]
             found |= {(n, e.phase, e.budget, e.index + 1) for n, e in here}
+    return found
+
+
+def _parts(store: Store, folder: str) -> list[tuple[str, pa.Table | None]]:
+    """The Parquet files of a folder by name; None for the rows of a damaged one."""
+    found: list[tuple[str, pa.Table | None]] = []
+    for name in store.parts(folder):
+        try:
+            found.append((name, store.part(f"{folder}/{name}")))
+        except DamagedFileError:
+            found.append((name, None))
+    return found
+
+
+def _columns(part: pa.Table, name: str, columns: Sequence[str]) -> list[Row]:
+    """Some columns of a part, as rows; StudyError where it is not one of ours."""
+    if missing := [column for column in columns if column not in part.column_names]:
+        raise StudyError(f"the table file {name} has no column {missing[0]}: move it elsewhere")
+    rows: list[Row] = part.select(list(columns)).to_pylist()
+    return rows
+
+
+def _keep_copy(store: Store, name: str) -> str:
+    """Copy a damaged file to the study's folder; returns the copy's name."""
+    kept = f"damaged-{name.replace('/', '-')}"
+    store.write(kept, store.read(name))
+    return kept
+
+
+def _buffers(store: Store, table: str) -> list[str]:
+    """The JSON Lines files with rows of a table, also where earlier versions wrote them."""
+    if not store.local:
+        return []
+    paths = [*store.local.glob(f".{table}-part-*.jsonl"), *store.local.glob(f".{table}.jsonl")]
+    paths += (store.local / table).glob(".part-*.jsonl")
+    return [str(path.relative_to(store.local)) for path in sorted(paths) if path.is_file()]
+
+
+def _delete_buffers(store: Store, table: str) -> None:
+    for name in _buffers(store, table):
+        store.delete(name)
+
+
+def _complete_lines(store: Store, name: str) -> list[bytes]:
+    """The lines of a file, without one that a kill cut off."""
+    return [line for line in store.read(name).splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def _buffered_epochs(store: Store, log: Log) -> list[Row]:
+    """The rows of epochs that a killed search had only buffered."""
+    found: list[Row] = []
+    for name in _buffers(store, EPOCHS_NAME):
+        rows = [parsed_epoch(line) for line in _complete_lines(store, name)]
+        found += [row for row in rows if row is not None]
+        if damaged := sum(row is None for row in rows):
+            log(
+                f"{join(store.path, name)} is damaged: {damaged} of its {len(rows)} lines, rows of "
+                "epochs that were trained, are lost"
+            )
+    return found
+
+
+def _buffered_errors(store: Store) -> dict[int, str]:
+    """The errors of failed trials that a killed search of an earlier version had only buffered."""
+    found = {}
+    for name in _buffers(store, TRIALS):
+        for line in _complete_lines(store, name):
+            try:
+                row = json.loads(line)
+                if row["error"]:
+                    found[int(row["trial"])] = str(row["error"])
+            except (ValueError, TypeError, KeyError):  # damaged, and the journal has its row
+                continue
     return found

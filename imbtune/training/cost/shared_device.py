@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from imbtune.config.plugins import PluginModule, register
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import register
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.registry import Value

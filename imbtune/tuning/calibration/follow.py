@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from imbtune.config.plugins import describe
+from imbtune.config.plugin_record import describe
 from imbtune.config.slots import SLOTS, find_knob
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.data.splits import Splits

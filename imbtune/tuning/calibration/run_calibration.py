@@ -11,16 +11,18 @@ import optuna
 import pyarrow as pa
 import yaml
 
+from imbtune.config.plugin_record import edits
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
 from imbtune.progress import Log
 from imbtune.seeds import Purpose, derived_seed, trial_seed
 from imbtune.storage import Store
 from imbtune.study.files import check_purpose, check_same_data, read_study, write_study
-from imbtune.study.hints import resume_command
+from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.records import summary
 from imbtune.study.request import CALIBRATION, EVERY, SearchRequest
+from imbtune.study.tables.recover import set_aside_damaged
 from imbtune.study.tables.schema import SCORES
 from imbtune.tuning.calibration.follow import FILE, basis_of, read_calibration
 from imbtune.tuning.calibration.rung_quality import Calibration, Score, calibrate, mean_costs
@@ -75,13 +77,13 @@ def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
         StudyError: too many trials failed.
     """
     request = replace(request, sampler="random", rungs=EVERY)
-    store = new_store(request)
+    store = new_store(request, log)
     _check_rungs(request)
     splits = check_request(request)
     with connected_session(request, store, splits, log) as session:
         request = session.request
         store.create()
-        with study_lock(store):
+        with naming_resume(request.path), study_lock(store):
             write_study(store, request, splits, vars(session.resources))
             return _calibrate(session)
 
@@ -101,12 +103,16 @@ def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> Calib
     request, content = read_study(path)
     check_purpose(request, CALIBRATION)
     request = replace(request, **changes)
-    store = Store(request.path)
-    with study_lock(store):
+    store = Store(request.path, log)
+    with naming_resume(request.path), study_lock(store):
         if store.exists(FILE):
             return _outcome(request, store, read_calibration(path, request))
         splits = check_request(request)
         check_same_data(content, splits)
+        for line in edits(content.get("imports"), request.space.imports):
+            log(line)
+        store.remove_leftovers()
+        set_aside_damaged(store, SCORES_FOLDER, log)
         with connected_session(request, store, splits, log) as session:
             return _calibrate(session)
 
@@ -147,7 +153,7 @@ def _calibrate(session: Session) -> CalibrationOutcome:
 
 def _outcome(request: SearchRequest, store: Store, found: Calibration | None) -> CalibrationOutcome:
     return CalibrationOutcome(
-        request, store.path, len(store.names(SCORES_FOLDER)), request.runs, found
+        request, store.path, len(store.parts(SCORES_FOLDER)), request.runs, found
     )
 
 
@@ -249,7 +255,7 @@ class CalibrationWriter(TrialCallback):
 
 def known_scores(store: Store) -> list[Score]:
     """The scores of the runs that have finished."""
-    if not store.exists(SCORES_FOLDER):
+    if not store.parts(SCORES_FOLDER):
         return []
     return [Score(**row) for row in store.table(SCORES_FOLDER).to_pylist()]
 

@@ -60,7 +60,7 @@ def check_address(address: str | None) -> None:
     """Check the form of an address; nothing is connected.
 
     Raises:
-        ClusterError: `local`, an address with a password or token, which the message does not
+        ClusterError: an address with a password or token, which the message does not
             repeat, or one of Ray Client. Through Ray Client, Tune would run the search on the head
             node, where the study's folder and the data may not exist.
     """
@@ -69,8 +69,6 @@ def check_address(address: str | None) -> None:
             "--address has a user, a password or a token in it, which would be written into the "
             "study: give HOST:PORT, and the token in $RAY_AUTH_TOKEN or ~/.ray/auth_token"
         )
-    if address == "local":
-        raise ClusterError("--address local is no cluster: leave --address out to use this machine")
     if address and "://" in address:
         raise ClusterError(
             f"--address {address}: a search cannot run through Ray Client: run it on a machine of "

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ray import tune
+from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.stopper import CombinedStopper
 
 from imbtune.data.splits import Splits
+from imbtune.errors import ImbtuneError
+from imbtune.storage.temporary import temporary_folder
 from imbtune.tuning.cluster.growth import Growth
 from imbtune.tuning.cluster.resources import Resources
 from imbtune.tuning.execution.common_failure import CommonFailure
@@ -25,6 +26,8 @@ from imbtune.tuning.execution.spec_searcher import SpecSearcher
 from imbtune.tuning.packing.ray_hosts import packed_trainable
 from imbtune.tuning.worker.ray_actor import TrialActor
 from imbtune.tuning.worker.trial_runner import WorkerSettings
+
+CONTROLLER = "ray.tune.execution.tune_controller"  # the logger of Tune's event loop
 
 
 def run_trials(
@@ -54,7 +57,8 @@ def run_trials(
     os.environ |= {"TUNE_PRINT_ALL_TRIAL_ERRORS": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     with (
-        _temporary_folder() as folder,
+        _expected_errors(),
+        temporary_folder("tune") as folder,
         _trainable(splits, worker_settings, resources) as trainable,
         Interrupts() as interrupts,
     ):
@@ -73,7 +77,7 @@ def run_trials(
             ),
             run_config=tune.RunConfig(
                 name="imbtune",
-                storage_path=folder,
+                storage_path=str(folder),
                 callbacks=[TrialEvents(searcher, [watch, callback], limits, growth)],
                 stop=CombinedStopper(*stoppers),
                 verbose=0,
@@ -84,13 +88,29 @@ def run_trials(
         ).fit()
 
 
+class _NoExpectedErrors(logging.Filter):
+    """Keeps expected errors of callbacks and searchers, which are raised again, out of the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], ImbtuneError))
+
+
 @contextmanager
-def _temporary_folder() -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="imbtune-tune-")
+def _expected_errors() -> Iterator[None]:
+    """Raise the expected error of a callback or searcher, which Tune puts into a traceback."""
+    controller, quiet = logging.getLogger(CONTROLLER), _NoExpectedErrors()
+    controller.addFilter(quiet)
     try:
-        yield folder
+        yield
+    except TuneError as error:
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, ImbtuneError):
+            cause = cause.__cause__ or cause.__context__
+        if cause:
+            raise cause from None
+        raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        controller.removeFilter(quiet)
 
 
 def _trainable(

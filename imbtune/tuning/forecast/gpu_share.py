@@ -9,7 +9,8 @@ from dataclasses import replace
 import ray
 import torch
 
-from imbtune.config.plugins import PluginModule, register
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import register
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.progress import Log

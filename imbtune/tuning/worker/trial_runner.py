@@ -11,7 +11,8 @@ from typing import Protocol
 
 import torch
 
-from imbtune.config.plugins import PluginModule, register
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import register
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError, first_line

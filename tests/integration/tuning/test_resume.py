@@ -272,7 +272,6 @@ def other_data(study: Path) -> None:
         (lambda s: (s / "journal.log").write_text("a\nb\n"), "journal.log ("),
         (first_lines, "from a backup, or start a new search with another --name"),
         (other_data, "the data differs from the data that the study straight began with"),
-        (lambda s: (s / "trials/all.parquet").write_bytes(b"no"), "cannot read the table"),
     ],
     ids=lambda value: value if isinstance(value, str) else "study",
 )

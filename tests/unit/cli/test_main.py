@@ -181,7 +181,6 @@ WRONG_SEARCHES = [
     ("digits-lt --set model=resnet31", "unknown model 'resnet31': did you mean 'resnet32'?"),
     ("digits-lt --set model=inception_v3", "model 'inception_v3' cannot take 1×8×8 images"),
     ("digits-lt --address 127.0.0.1:1", "cannot connect to a Ray cluster at '127.0.0.1:1'"),
-    ("digits-lt --address local", "--address local is no cluster"),
     ("digits-lt --address=", "--address '': it is empty: give a value, or leave it out"),
     ("digits-lt --name=", "--name '': it is empty"),
     ("digits-lt --time-budget=", "--time-budget '': give a time such as 90s"),
@@ -234,7 +233,6 @@ WRONG_COMPARISONS = [
     ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
     ("digits-lt --name a/b", "--name 'a/b': use letters, digits"),
     ("digits-lt --data nowhere", "no data folder nowhere"),
-    ("digits-lt --address local", "--address local is no cluster"),
     ("digits-lt --set model=resnet31", "unknown model 'resnet31': did you mean 'resnet32'?"),
     ("digits-lt --set data.ratio=1000", "data.ratio=1000 leaves class '7' without an image"),
 ]

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from imbtune.config.moved_names import MODULES, NAMES, with_current_names
-from imbtune.config.plugins import PluginModule, register
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import register
 from imbtune.config.slots import SLOTS
 from imbtune.data.load import DataSource, load
 from imbtune.errors import ConfigError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,9 @@ from small_data import make_splits
 from typer.testing import CliRunner
 
 from imbtune.cli.main import app
-from imbtune.config.plugins import (
-    PluginModule,
-    copy_sources,
-    describe,
-    load_plugins,
-    plugin_parts,
-    register,
-)
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugin_record import describe
+from imbtune.config.plugins import copy_sources, load_plugins, plugin_parts, register
 from imbtune.config.slots import SLOTS, all_knobs, registries
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
@@ -147,7 +143,8 @@ def test_an_installed_module_by_its_dotted_name(
     for _ in range(2):
         (module,) = load_from(tmp_path, "my_package.losses")
         assert module.source is None and "steep" in SLOTS["loss"].names()
-    assert describe([module]) == {"my_package.losses": {"installed": "yes"}}
+    (entry,) = describe([module]).values()
+    assert entry == {"sha256": sha256(loss().encode()).hexdigest(), "installed": "yes"}
     copy_sources([module], Store(str(tmp_path / "study")))
     assert not (tmp_path / "study").exists()
     with pytest.raises(ConfigError, match=r"nor an installed module 'my_package\.loss'"):

@@ -20,7 +20,8 @@ from made_study import make_study
 
 import imbtune
 from imbtune.config import trust
-from imbtune.config.plugins import PluginModule, copy_sources, load_plugins
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.plugins import copy_sources, load_plugins
 from imbtune.config.trust import UntrustedError, check_trusted, consent, trust_file
 from imbtune.data.data_source import DataSource
 from imbtune.data.load import load

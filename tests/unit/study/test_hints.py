@@ -13,6 +13,7 @@ from small_data import make_splits
 
 from imbtune.cli.plan import PRINTED, search_line
 from imbtune.errors import ConfigError, StudyError
+from imbtune.progress import no_line
 from imbtune.search_options import search_request
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
@@ -57,7 +58,7 @@ def test_the_command_of_a_plan_has_a_name_that_is_free(tmp_path: Path) -> None:
         asked = parsed_request(planned(cwd=tmp_path))
         assert (asked.name, asked.trials, asked.storage) == (name, 7, str(tmp_path))
         assert ("--name" in planned(cwd=tmp_path)) == (i > 0)
-        assert new_store(asked).is_empty()  # raises for a study that exists already
+        assert new_store(asked, no_line).is_empty()  # raises for a study that exists already
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.yaml").touch()
 
@@ -87,7 +88,7 @@ def test_a_study_that_exists_says_three_ways_out(tmp_path: Path) -> None:
     Store(request.path).create()
     (tmp_path / "digits-lt" / "study.yaml").touch()
     with pytest.raises(StudyError) as caught:
-        new_store(request)
+        new_store(request, no_line)
     assert str(caught.value) == (
         f"the study {tmp_path}/digits-lt exists already: give another name, such as --name "
         f"digits-lt-2, continue it with {program()} resume {tmp_path}/digits-lt, or delete it"

@@ -27,7 +27,7 @@ def test_rows_are_readable_while_they_stream_and_stand_once_in_the_end(tmp_path:
         )
     sink.trial(trial_row(0))
     sink.close()
-    assert [p.name for p in (tmp_path / "study/epochs").iterdir()] == ["all.parquet"]
+    assert [p.name for p in (tmp_path / "study/epochs").iterdir()] == ["part-000000.parquet"]
     assert list(pd.read_parquet(tmp_path / "study/epochs")["epoch"]) == [1, 2, 3, 4, 5]
     trials = pq.read_table(tmp_path / "study/trials")
     assert trials.schema.field("mix.omega").type == pa.float64()

@@ -9,6 +9,7 @@ import pytest
 from scripted import tiny_space
 
 from imbtune.errors import StudyError
+from imbtune.progress import no_line
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.request import SearchRequest
@@ -26,7 +27,7 @@ def test_a_start_that_was_interrupted_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="is not a study, it has no study"):
         resume_search(str(tmp_path / "runs/cut"), {}, print)
     with pytest.raises(StudyError, match="exists, but is not a study: delete it"):
-        new_store(SearchRequest(tiny_space(), 1, "cut", storage=str(tmp_path / "runs")))
+        new_store(SearchRequest(tiny_space(), 1, "cut", storage=str(tmp_path / "runs")), no_line)
 
 
 @pytest.mark.parametrize("begin", ["run_search", "run_calibration"])

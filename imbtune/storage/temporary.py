@@ -1,0 +1,55 @@
+"""Temporary folders that do not pile up: the next process removes those of killed ones."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+PREFIX = "imbtune-"
+LOCK = "imbtune.lock"  # a file that the process with the folder holds an flock on while it runs
+
+
+@contextmanager
+def temporary_folder(kind: str) -> Iterator[Path]:
+    """A new folder `imbtune-KIND-…` in the system's temporary folder, until the block ends.
+
+    First it removes the folders of processes of this user that were killed.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
+    try:
+        with hold(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def hold(folder: Path) -> FileIO:
+    """Mark a folder as in use, until the file that is returned is closed or the process ends."""
+    new = folder / f"{LOCK}.{os.getpid()}"
+    held = new.open("wb", buffering=0)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    new.rename(folder / LOCK)  # now: a lock file that nobody holds is taken for a killed process's
+    return held
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether a process of this user has marked the folder, and does not run any more."""
+    try:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            return False
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it has no lock file, or a process holds it
+        return False
+    return True
