@@ -17,7 +17,7 @@ with fewer_collections():
     from ray.train.torch import get_device
 
     from imbtune.config.plugin_module import PluginModule
-from imbtune.config.plugins import register
+    from imbtune.config.plugins import register
     from imbtune.config.train_config import TrainConfig
     from imbtune.data.splits import Splits
     from imbtune.errors import ImbtuneError

@@ -120,12 +120,6 @@ def job_storage(storage: str | None) -> str:
         raise ConfigError(f"--storage {storage!r}: {error}") from error
     if not is_uri(parsed) and not Path(parsed).is_absolute():
         raise ConfigError(f"--storage {storage}: {needed}")
-    if is_uri(parsed) and "@" in parsed.partition("?")[0]:
-        raise ConfigError(
-            "--storage has keys in its URI, which all users of the cluster could read: leave them "
-            "out, and let the cluster's head node have them, or give --env AWS_ACCESS_KEY_ID --env "
-            "AWS_SECRET_ACCESS_KEY"
-        )
     return parsed
 
 

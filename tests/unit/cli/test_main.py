@@ -302,7 +302,7 @@ def test_a_training_that_cannot_be_is_one_line_and_leaves_nothing(
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anything that is not an expected failure comes through as it is."""
 
-    def bug(topic: str, space: str | None) -> None:
+    def bug(topic: str, *_: object) -> None:
         raise ZeroDivisionError(topic)
 
     monkeypatch.setattr("imbtune.cli.show.show_command", bug)

@@ -184,7 +184,7 @@ def test_large_head_is_refused_with_a_head_that_works() -> None:
     [
         ("data.ratio", 0.5, "at least 1"),
         ("data.ratio", float("nan"), "at least 1"),
-        ("data.ratio", float("inf"), "at least 1"),
+        ("data.ratio", float("inf"), "at most 1,000,000,000"),
         ("data.ratio", "steep", "a number"),
         ("data.head", -1, "at least 0"),
         ("data.head", 10.5, "a whole number"),

@@ -38,7 +38,6 @@ MANY = len(os.sched_getaffinity(0)) * 100
         ({"address": "auto"}, ConfigError, "--address auto goes with --workers"),
         ({"workers": 1, "address": ""}, ConfigError, "--address '': it is empty"),
         ({"workers": 1, "address": 5}, ConfigError, "--address 5: give auto or HEAD:6379"),
-        ({"workers": 1, "address": "local"}, ClusterError, "--address local is no cluster"),
         ({"workers": 1, "address": "ray://head:1"}, ClusterError, "--address ray://head:1: "),
     ],
 )

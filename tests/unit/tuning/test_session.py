@@ -44,7 +44,7 @@ def test_a_study_that_came_while_a_search_began_stays(
         return request
 
     module = run_search if begin == "run_search" else run_calibration
-    monkeypatch.setattr(connected_session, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(connected_session, "connected", lambda *_: nullcontext())
     monkeypatch.setattr(connected_session, "settle_share", other_search)
     monkeypatch.setattr(connected_session, "find_resources", lambda *_: Resources(1, 0.0, 1))
     with pytest.raises(StudyError, match="exists already: give another name, such as --name cut-2"):

@@ -104,7 +104,7 @@ def test_storages_that_a_job_cannot_have(given: str | None) -> None:
 
 
 def test_keys_in_the_storage_are_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigError, match="--env") as caught:
+    with pytest.raises(ConfigError, match="a key or a password") as caught:
         job_storage("s3://KEY:hidden@bucket/studies")
     assert "hidden" not in str(caught.value)
 
