@@ -412,6 +412,7 @@ def compare(
     address: str | None = None,
     storage: str | Path = "runs",
     max_failures: int = 3,
+    trial_timeout: float | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     trust: bool = False,
@@ -461,6 +462,7 @@ def compare(
         address=address,
         storage=storage,
         max_failures=max_failures,
+        trial_timeout=trial_timeout,
         data=given_path("data", data),
         skip_corrupt=skip_corrupt,
     )
@@ -683,6 +685,8 @@ def _short(given: object) -> str:
 
 def _worker_group(workers: int, address: str | None) -> OpenTrainer:
     """Workers of Ray Train on this machine or a cluster; raises ImbtuneError if they cannot be."""
+    from imbtune.study.request import LOCAL
+
     check_whole("workers", workers)
     try:
         from imbtune.parallel_training.run_workers import WorkerGroup
@@ -690,7 +694,7 @@ def _worker_group(workers: int, address: str | None) -> OpenTrainer:
         raise ConfigError(
             f"--workers {workers} needs Ray Train ({error}): pip install 'ray[train]'"
         ) from error
-    group = WorkerGroup(workers, address)
+    group = WorkerGroup(workers, None if address == LOCAL else address)
     group.check()
     return group
 

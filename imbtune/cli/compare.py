@@ -32,6 +32,7 @@ def compare_command(
     *,
     settings: list[str] | None,
     gpus_per_trial: str | None,
+    trial_timeout: str | None,
     trust: bool,
     **options: object,
 ) -> None:

@@ -471,6 +471,7 @@ def compare(
     address: AddressOption = None,
     storage: StorageOption = "runs",
     max_failures: MaxFailuresOption = 3,
+    trial_timeout: TrialTimeoutOption = None,
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,

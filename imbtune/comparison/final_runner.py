@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.errors import DivergenceError
-from imbtune.final_training.final_run import FinalRun, Progress, train_seed
+from imbtune.errors import CheckpointError, DivergenceError
+from imbtune.final_training.final_run import FinalRun, Progress, SeedRun
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs, load_checkpoint, save_checkpoint
 from imbtune.training.device.device_data import DeviceData
@@ -22,10 +22,10 @@ from imbtune.tuning.worker.trial_runner import WorkerSettings
 
 @dataclass(frozen=True, kw_only=True)
 class FinalReport(TrialReport):
-    """The only report of a run: it has ended.
+    """A report of a run: that it is still trained, or, the last one, its result.
 
     Attributes:
-        run: its result on the test images; None where it diverged.
+        run: its result on the test images; None before its end, and where it diverged.
         images: image passes of the training.
         threads: CPU threads, on which the last bits of a result depend.
     """
@@ -64,40 +64,61 @@ class FinalRunner:
         self, worker: FinalWorkerSettings, data: DeviceData, node: str, spec: TrialSpec
     ) -> None:
         self._worker, self._data, self._node, self._number = worker, data, node, spec.number
-        self._config = TrainConfig.from_settings(spec.settings[0])
+        self._warnings: list[str] = []
         self._saved = time.monotonic()
+        config = TrainConfig.from_settings(spec.settings[0])
+        self._run = SeedRun(config, data, self._checkpoint())
+        self._epochs = self._run.epochs()
 
     def step(self) -> FinalReport:
-        """Train the run to its end, and test it."""
+        """Train for a few seconds, or an epoch where that is longer; at the end, test the model."""
+        until = time.monotonic() + self._worker.report_seconds
         try:
-            trained = train_seed(self._config, self._data, self._after_epoch, self._checkpoint())
+            for progress in self._epochs:
+                self._after_epoch(progress)
+                if time.monotonic() >= until:
+                    return self._report(None, 0, {}, is_last=False)
+            trained = self._run.finish()
         except DivergenceError as error:
-            return self._report(None, 0, {self._number: str(error)})
-        return self._report(trained.run, trained.state.passes, {})
+            return self._report(None, 0, {self._number: str(error)}, is_last=True)
+        return self._report(trained.run, trained.state.passes, {}, is_last=True)
 
-    def _report(self, run: FinalRun | None, images: int, diverged: dict[int, str]) -> FinalReport:
+    def _report(
+        self, run: FinalRun | None, images: int, diverged: dict[int, str], is_last: bool
+    ) -> FinalReport:
+        warnings, self._warnings = self._warnings, []
         return FinalReport(
             epochs=(),
             rung=(),
             rung_index=None,
-            is_last=True,
+            is_last=is_last,
             node=self._node,
             pid=os.getpid(),
             diverged=diverged,
+            warnings=warnings,
             run=run,
             images=images,
             threads=self._worker.threads,
         )
 
     def _checkpoint(self) -> bytes | None:
-        """The newest checkpoint of the run that this machine can read."""
+        """The newest checkpoint of the run; None where there is none that can be read."""
         study = self._worker.checkpoints
         epochs = checkpoint_epochs(Store(study), self._number) if study else 0
-        return load_checkpoint(study, self._number, epochs) if study and epochs else None
+        if not study or not epochs:
+            return None
+        try:
+            return load_checkpoint(study, self._number, epochs)
+        except CheckpointError as error:
+            self._warnings.append(f"{error}: it is trained from its start")
+            return None
 
     def _after_epoch(self, progress: Progress) -> None:
         """Write a checkpoint if the last one is old enough."""
         study, due = self._worker.checkpoints, self._saved + self._worker.checkpoint_seconds
         if study and time.monotonic() >= due:
-            save_checkpoint(study, self._number, progress.trained, progress.checkpoint())
+            try:
+                save_checkpoint(study, self._number, progress.trained, progress.checkpoint())
+            except CheckpointError as error:
+                self._warnings.append(str(error))
             self._saved = time.monotonic()

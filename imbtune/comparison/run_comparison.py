@@ -6,7 +6,6 @@ so a resumed comparison trains the others, each from its newest checkpoint.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -141,8 +140,9 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
         session.log(note)
     searcher = ListSearcher(left)
     settings = _worker_settings(session, comparison)
-    limits = replace(session.limits, trial_timeout=math.inf)  # a run reports only its end
-    run_trials(session.splits, settings, session.resources, searcher, len(left), writer, limits)
+    run_trials(
+        session.splits, settings, session.resources, searcher, len(left), writer, session.limits
+    )
     result = replace(result, failures=writer.failures)
     if not result.interrupted:
         if not result.done:
@@ -193,10 +193,14 @@ class RunWriter(TrialCallback):
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Write the run's file; its checkpoint is then not needed any more."""
         assert isinstance(report, FinalReport)
+        row, seed = self._comparison.runs[spec.number]
+        for warning in report.warnings:
+            self._log(f"{row.name}, seed {seed}: {warning}")
+        if not report.is_last:
+            return
         if report.run is None:
             self.failed(spec, Failure("; ".join(report.diverged.values())))
             return
-        row, seed = self._comparison.runs[spec.number]
         columns = run_row(row, report.run, report.images, report.threads, report.node)
         self._store.write_table(f"{RUNS}/{run_file(row.name, seed)}", columns)
         delete_checkpoints(self._store, spec.number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -171,38 +171,59 @@ def train_seed(
     Raises:
         DivergenceError: a loss or a logit is not finite; the message has the epoch.
     """
-    started = time.monotonic()
-    state, trained, seconds_before = TrainState(config, data), 0, 0.0
-    if checkpoint is not None:
-        saved = torch.load(io.BytesIO(checkpoint), map_location=data.device, weights_only=True)
-        state.restore(saved["state"])
-        trained, seconds_before = saved["trained"], saved["seconds"]
+    run = SeedRun(config, data, checkpoint)
+    for progress in run.epochs():
+        after_epoch(progress)
+    return run.finish()
 
-    def seconds() -> float:
-        return seconds_before + time.monotonic() - started
 
-    epochs = whole_run(config.epochs, config.schedule.shared)
-    for done, epoch in enumerate(epochs[trained:], trained + 1):
-        with diverging_at(f"epoch {done}"):
-            epoch_log = train_epoch(state, data, epoch)
-            epoch_log.check()
-        after_epoch(Progress(done, len(epochs), epoch_log, state, seconds()))
-    with diverging_at(f"epoch {config.epochs}"):
-        apply_posthoc(state, data, config.epochs)
-        confusion_KK = state.evaluate(data)
-        margins = {
-            "train": example_margins(state, data, data.train, data.labels_N),
-            "test": example_margins(state, data, data.held_out, data.held_out_labels_M),
-        }
-    run = FinalRun(
-        seed=config.seed,
-        metrics=compute_metrics(confusion_KK, data.counts_K),
-        recall_K=recalls(confusion_KK).tolist(),
-        confusion_KK=confusion_KK.tolist(),
-        margins=_class_means(margins, len(data.classes)),
-        seconds=seconds(),
-    )
-    return TrainedSeed(run, state, margins)
+class SeedRun:
+    """A run that is trained an epoch at a time: first all of `epochs()`, then `finish()`.
+
+    The arguments are those of :func:`train_seed`.
+    """
+
+    def __init__(
+        self, config: TrainConfig, data: DeviceData, checkpoint: bytes | None = None
+    ) -> None:
+        self._config, self._data, self._started = config, data, time.monotonic()
+        self._state, self._trained, self._seconds_before = TrainState(config, data), 0, 0.0
+        if checkpoint is not None:
+            saved = torch.load(io.BytesIO(checkpoint), map_location=data.device, weights_only=True)
+            self._state.restore(saved["state"])
+            self._trained, self._seconds_before = saved["trained"], saved["seconds"]
+
+    def epochs(self) -> Iterator[Progress]:
+        """Train one epoch after another; DivergenceError where one diverges."""
+        epochs = whole_run(self._config.epochs, self._config.schedule.shared)
+        for done, epoch in enumerate(epochs[self._trained :], self._trained + 1):
+            with diverging_at(f"epoch {done}"):
+                epoch_log = train_epoch(self._state, self._data, epoch)
+                epoch_log.check()
+            yield Progress(done, len(epochs), epoch_log, self._state, self._seconds())
+
+    def finish(self) -> TrainedSeed:
+        """Test the finished model; DivergenceError where its logits are not finite."""
+        config, data, state = self._config, self._data, self._state
+        with diverging_at(f"epoch {config.epochs}"):
+            apply_posthoc(state, data, config.epochs)
+            confusion_KK = state.evaluate(data)
+            margins = {
+                "train": example_margins(state, data, data.train, data.labels_N),
+                "test": example_margins(state, data, data.held_out, data.held_out_labels_M),
+            }
+        run = FinalRun(
+            seed=config.seed,
+            metrics=compute_metrics(confusion_KK, data.counts_K),
+            recall_K=recalls(confusion_KK).tolist(),
+            confusion_KK=confusion_KK.tolist(),
+            margins=_class_means(margins, len(data.classes)),
+            seconds=self._seconds(),
+        )
+        return TrainedSeed(run, state, margins)
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
 
 
 def _class_means(margins: dict[str, Margins], classes: int) -> dict[str, list[float]]:

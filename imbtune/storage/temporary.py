@@ -17,15 +17,19 @@ LOCK = "imbtune.lock"  # a file that the process with the folder holds an flock 
 
 
 @contextmanager
-def temporary_folder(kind: str) -> Iterator[Path]:
-    """A new folder `imbtune-KIND-…` in the system's temporary folder, until the block ends.
+def temporary_folder(kind: str, place: Path | None = None) -> Iterator[Path]:
+    """A new folder `imbtune-KIND-…`, which only this user can open, until the block ends.
 
     First it removes the folders of processes of this user that were killed.
+
+    Args:
+        place: the folder in which it is made; None for the system's temporary folder.
     """
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    place = place or Path(tempfile.gettempdir())
+    for folder in place.glob(f"{PREFIX}*"):
         if is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-", dir=place))
     try:
         with hold(folder):
             yield folder

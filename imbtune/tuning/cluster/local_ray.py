@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +16,11 @@ from pathlib import Path
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
+from imbtune.storage.temporary import temporary_folder
+
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-FOLDER = "ray-"  # begins the name of Ray's folder in the temporary folder
-LONGEST = f"/{FOLDER}12345678/r"  # its path in the temporary folder, by its length
+INNER = "r"  # Ray's folder in the private one
+LONGEST = f"/imbtune-ray-12345678/{INNER}"  # its path in the temporary folder, by its length
 
 
 @contextmanager
@@ -82,8 +82,5 @@ def _forget_token() -> None:
 def _private_folder() -> Iterator[str]:
     """A folder inside one that only this user can open; Ray lets all users into its own."""
     base = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    outer = tempfile.mkdtemp(prefix=FOLDER, dir=str(Path(base).absolute()))
-    try:
-        yield f"{outer}/r"
-    finally:
-        shutil.rmtree(outer, ignore_errors=True)
+    with temporary_folder("ray", Path(base).absolute()) as outer:
+        yield str(outer / INNER)

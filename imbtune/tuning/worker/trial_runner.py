@@ -15,7 +15,7 @@ from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugins import register
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
-from imbtune.errors import StudyError, first_line
+from imbtune.errors import CheckpointError, first_line
 from imbtune.runtime import keep_freed_memory
 from imbtune.study.checkpoints import load_checkpoint, save_checkpoint
 from imbtune.study.request import EVERY
@@ -263,7 +263,7 @@ class TrialRunner:
                 self._worker.checkpoints, self._spec.number, self._spec.trained_epochs
             )
             state.restore(torch.load(io.BytesIO(content), weights_only=True))
-        except Exception as error:  # torch raises many kinds for a damaged file
+        except (CheckpointError, KeyError, RuntimeError) as error:  # or of another version
             self._warnings.append(
                 f"its checkpoint cannot be read ({first_line(error)}): it is trained from its "
                 "start, and reaches the same scores"
@@ -279,7 +279,7 @@ class TrialRunner:
             study, number = self._worker.checkpoints, self._spec.number
             try:
                 save_checkpoint(study, number, self._trained, content.getvalue())
-            except (OSError, StudyError) as error:
+            except CheckpointError as error:
                 self._warnings.append(
                     f"its checkpoint cannot be written ({first_line(error)}): a resumed search "
                     "would train it from its start"

@@ -73,9 +73,10 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "compare": (
         f"digits-lt --presets erm,cb --study runs/a --study runs/b --seeds 2 --reference cb "
-        f"--name n --gpus-per-trial 0.5 --address a --trust --max-failures 5 {SPACE_OPTIONS}",
+        f"--name n --gpus-per-trial 0.5 --address a --trust --max-failures 5 "
+        f"--trial-timeout 9m {SPACE_OPTIONS}",
         {
-            **{"trust": True, "max_failures": 5},
+            **{"trust": True, "max_failures": 5, "trial_timeout": 540.0},
             **{"space": "digits-lt", "presets": "erm,cb", "study": ["runs/a", "runs/b"]},
             **{"seeds": 2, "reference": "cb", "name": "n", "gpus_per_trial": 0.5, "address": "a"},
             **SPACE_ARGUMENTS,
