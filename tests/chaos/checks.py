@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,18 +46,23 @@ def read_ended(path: str) -> Ended:
     return Ended(tables, best)
 
 
-def problems_of(path: str, trials: int, output: str, expected: Ended) -> list[str]:
+def problems_of(
+    path: str, trials: int, output: str, expected: Ended, ignored: Sequence[str] = ()
+) -> list[str]:
     """What is wrong with a study that has ended; empty if nothing is.
 
     Args:
         trials: the total.
         output: of all commands that worked on it.
         expected: the same search without failures, one trial at a time.
+        ignored: columns that are not compared.
     """
-    return [*_problems(path, trials, output, expected)]
+    return [*_problems(path, trials, output, expected, ignored)]
 
 
-def _problems(path: str, trials: int, output: str, expected: Ended) -> Iterator[str]:
+def _problems(
+    path: str, trials: int, output: str, expected: Ended, ignored: Sequence[str]
+) -> Iterator[str]:
     found = read_ended(path)
     for name, key in KEYS.items():
         rows, wanted = found.tables[name], expected.tables[name]
@@ -65,9 +70,8 @@ def _problems(path: str, trials: int, output: str, expected: Ended) -> Iterator[
             yield f"{name}: rows are doubled: {rows[rows.duplicated(key)][key].values.tolist()}"
         elif len(rows) != len(wanted):
             yield f"{name}: {len(rows)} rows, not {len(wanted)}"
-        elif not rows.equals(wanted):
-            columns = [c for c in wanted if not rows[c].equals(wanted[c])]
-            yield f"{name}: other values than without failures in {columns}"
+        elif different := [c for c in wanted if c not in ignored and not rows[c].equals(wanted[c])]:
+            yield f"{name}: other values than without failures in {different}"
     if list(found.tables["trials"]["trial"]) != list(range(trials)):
         yield f"trials {list(found.tables['trials']['trial'])}, not 0 to {trials - 1}"
     if found.best != expected.best:
