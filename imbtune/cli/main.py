@@ -208,7 +208,10 @@ def resume(
         int | None,
         typer.Option(min=0, help="As in search. Default: as the study was started."),
     ] = None,
-    trial_timeout: TrialTimeoutOption = None,
+    trial_timeout: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="As in search. Default: as the study was started."),
+    ] = None,
     retry_failed: Annotated[
         bool,
         typer.Option(

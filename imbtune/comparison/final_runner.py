@@ -65,6 +65,7 @@ class FinalRunner:
     ) -> None:
         self._worker, self._data, self._node, self._number = worker, data, node, spec.number
         self._warnings: list[str] = []
+        self._is_saved = False
         self._saved = time.monotonic()
         config = TrainConfig.from_settings(spec.settings[0])
         self._run = SeedRun(config, data, self._checkpoint())
@@ -87,6 +88,7 @@ class FinalRunner:
         self, run: FinalRun | None, images: int, diverged: dict[int, str], is_last: bool
     ) -> FinalReport:
         warnings, self._warnings = self._warnings, []
+        is_saved, self._is_saved = self._is_saved, False
         return FinalReport(
             epochs=(),
             rung=(),
@@ -96,6 +98,7 @@ class FinalRunner:
             pid=os.getpid(),
             diverged=diverged,
             warnings=warnings,
+            is_saved=is_saved,
             run=run,
             images=images,
             threads=self._worker.threads,
@@ -119,6 +122,7 @@ class FinalRunner:
         if study and time.monotonic() >= due:
             try:
                 save_checkpoint(study, self._number, progress.trained, progress.checkpoint())
+                self._is_saved = True
             except CheckpointError as error:
                 self._warnings.append(str(error))
             self._saved = time.monotonic()

@@ -36,6 +36,7 @@ from imbtune.study.tables.recover import set_aside_damaged
 from imbtune.training.model import check_model_fits
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.tuning.connected_session import connected_session
+from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.events import TrialCallback
 from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.execution.run_trials import run_trials
@@ -140,9 +141,18 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
         session.log(note)
     searcher = ListSearcher(left)
     settings = _worker_settings(session, comparison)
+    common_failure = CommonFailure(len(left))
     run_trials(
-        session.splits, settings, session.resources, searcher, len(left), writer, session.limits
+        session.splits,
+        settings,
+        session.resources,
+        searcher,
+        len(left),
+        writer,
+        session.limits,
+        common_failure=common_failure,
     )
+    common_failure.check(store.path)
     result = replace(result, failures=writer.failures)
     if not result.interrupted:
         if not result.done:

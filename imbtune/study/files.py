@@ -165,13 +165,14 @@ def _damage_explained(path: str) -> Iterator[None]:
 
 
 def change_options(store: Store, content: Mapping[str, Any], request: SearchRequest) -> None:
-    """Write the total of trials and the number of finalists to study.yaml, if they are others.
+    """Write the options that a resumed search keeps to study.yaml, if they are others.
 
     Args:
         content: of study.yaml.
-        request: with the new numbers.
+        request: with the new values.
     """
-    changes = {"trials": request.trials, "finals": request.finals}
+    kept = ("trials", "finals", "max_failures", "trial_timeout")
+    changes = {name: getattr(request, name) for name in kept}
     options = {**content["request"], **changes}
     if options != content["request"]:
         changed = {**content, "trials": request.trials, "request": options}

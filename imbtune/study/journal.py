@@ -268,7 +268,7 @@ def trial_record(
         never_pruned.get(trunk),
         (trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()),
         reason_of(trial),
-        trial.user_attrs.get(ERROR),
+        trial.user_attrs.get(ERROR) if trial.state == TrialState.FAIL else None,
     )
 
 
@@ -288,6 +288,11 @@ def enqueue_failed(study: Study) -> int:
     return len(failed)
 
 
+def retries(study: Study) -> int:
+    """How many trials train a failed one again; they come on top of the total."""
+    return sum(RETRY_OF in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+
+
 def recorded_rungs(study: Study) -> list[RecordedRung]:
     """The rungs of a study as ASHA was told them, in the order in which they were reported."""
     found = []
@@ -303,12 +308,14 @@ def recorded_rungs(study: Study) -> list[RecordedRung]:
 def apply_pending_states(study: Study, stopped: Container[int], full_budget: int) -> None:
     """Apply COMPLETE, PRUNED and FAIL states that a killed search had decided, but not recorded.
 
+    The trials of a trunk fail together, for one reason.
+
     Args:
         stopped: numbers of the trunks that ASHA stops.
         full_budget: epochs of a finished trial.
     """
     for trunk, members in trunks_of(study).items():
-        failed = any(t.state == TrialState.FAIL and not reason_of(t) for t in members)
+        errors = [t.user_attrs[ERROR] for t in members if ERROR in t.user_attrs]
         scores = [
             {number: rung.score for number, rung in records.items() if rung.budget == full_budget}
             for records in common_rungs(members)[-1:]
@@ -316,12 +323,21 @@ def apply_pending_states(study: Study, stopped: Container[int], full_budget: int
         for trial in members:
             if trial.state != TrialState.RUNNING:
                 continue
-            if failed or reason_of(trial):
+            if _failed(members) or reason_of(trial):
+                if errors and not reason_of(trial):
+                    study._storage.set_trial_user_attr(trial._trial_id, ERROR, errors[0])
                 study.tell(trial.number, state=TrialState.FAIL)
             elif scores and scores[0]:
                 study.tell(trial.number, scores[0][trial.number])
             elif trunk in stopped:
                 study.tell(trial.number, state=TrialState.PRUNED)
+
+
+def _failed(trunk: Sequence[FrozenTrial]) -> bool:
+    """Whether a trunk raised an exception or lost too many workers: its trials fail together."""
+    return any(
+        ERROR in t.user_attrs or (t.state == TrialState.FAIL and not reason_of(t)) for t in trunk
+    )
 
 
 def _repair(path: Path) -> None:

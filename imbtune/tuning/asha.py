@@ -63,7 +63,7 @@ class RungScheduler(ASHAScheduler):
         self.never_pruned: dict[int, int] = {}
         self._budgets = {eta**i: budget for i, budget in enumerate(budgets)}  # by rung time
         self._never_prune, self._seed = never_prune, seed
-        self._best_preset: dict[int, float] = {}
+        self._best_preset: dict[int, tuple[float, str]] = {}  # by rung: score and name
 
     def on_trial_result(
         self, tune_controller: TuneController | None, trial: Trial, result: TuneDict
@@ -78,8 +78,10 @@ class RungScheduler(ASHAScheduler):
         decision: str = super().on_trial_result(tune_controller, trial, result)  # type: ignore[arg-type]
         if rung == self._max_t:
             return decision
-        if spec.preset and score > self._best_preset.get(rung, float("-inf")):
-            self._best_preset[rung] = score
+        best, leader = self._best_preset.get(rung, (float("-inf"), None))
+        # the leader comes again where its first trial failed, and may score a little less
+        if spec.preset and (score > best or spec.preset == leader):
+            self._best_preset[rung] = score, spec.preset
             return self.CONTINUE
         if decision == self.STOP and not spec.preset and self._in_sample(number):
             self.never_pruned[number] = self._budgets[rung]

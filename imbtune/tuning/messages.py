@@ -144,6 +144,7 @@ class TrialReport:
         node: Ray's ID of the machine. pid: of the worker process.
         diverged: trials that diverged since the last report, with the reason by their number. The
             other trials of the trunk go on.
+        is_saved: whether a checkpoint was written since the last report, other than at a rung.
         warnings: of something that went wrong and does not change the result, in one line each.
     """
 
@@ -155,6 +156,7 @@ class TrialReport:
     pid: int
     diverged: Mapping[int, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    is_saved: bool = False
 
     @property
     def has_failed(self) -> bool:

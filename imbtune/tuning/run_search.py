@@ -29,7 +29,7 @@ from imbtune.study.files import (
     read_study,
     write_study,
 )
-from imbtune.study.hints import naming_resume
+from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.journal import (
     Journal,
     apply_pending_states,
@@ -37,6 +37,7 @@ from imbtune.study.journal import (
     enqueue_failed,
     open_journal,
     recorded_rungs,
+    retries,
     trial_records,
 )
 from imbtune.study.outcome import SearchOutcome
@@ -120,18 +121,17 @@ def resume_search(
             log(line)
         _, records = _restore(request, journal.study)
         check_tables(store, records)
-        if request.trials < len(records):
+        least = len(records) - retries(journal.study)
+        if request.trials < least:
             raise StudyError(
-                f"--trials {request.trials}: {len(records)} trials have started already: give "
-                f"{len(records)} or more"
+                f"--trials {request.trials}: {least} trials have started already: give {least} or "
+                "more"
             )
         if retry_failed:
             enqueued = enqueue_failed(journal.study)
-            request = replace(request, trials=request.trials + enqueued)
             log(f"{enqueued} failed trial{'s' * (enqueued != 1)} to train again.")
-        # also those that a command that was killed had enqueued
-        request = replace(request, trials=max(request.trials, len(journal.study.get_trials(False))))
         change_options(store, content, request)
+        request = replace(request, trials=request.trials + retries(journal.study))
         if before.time_budget and not request.time_budget:
             log("This time the search has no time budget: give --time-budget to set one.")
         set_aside_damaged(store, "finals", log)
@@ -151,13 +151,9 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
     """Run the trials, then the finals, and write best.yaml. Work that the study already has is not
     repeated."""
     request, store = session.request, session.store
-    records = _trials(session, journal)
-    out_of_time = bool(
-        request.time_budget and time.monotonic() - session.started >= request.time_budget
-    )
+    records, interrupted = _trials(session, journal)
     finals: list[FinalRecord] = known_finals(store)
     dropped: list[int] = []
-    interrupted = _has_trials_left(request, records) and not out_of_time
     if not interrupted:
         dropped, interrupted = _finals(session, records, finals)
     if interrupted:
@@ -223,13 +219,17 @@ def _restore(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[
     return scheduler, trial_records(study, request.space, request.seed, scheduler.never_pruned)
 
 
-def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
-    """Run trials until the study has their total number; returns all trials of the study."""
+def _trials(session: Session, journal: Journal) -> tuple[list[TrialRecord], bool]:
+    """Run trials until the study has their total number, or the time budget is used up.
+
+    Returns:
+        All trials of the study, and whether the user interrupted the search.
+    """
     request, store, study = session.request, session.store, journal.study
     scheduler, before = _restore(request, study)
     interrupted = restore_tables(store, knob_types(request.space), before, request, session.log)
     if not _has_trials_left(request, before):
-        return before
+        return before, False
     searcher = OptunaSearcher(
         study,
         request.space,
@@ -247,7 +247,7 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
     writer.sinks += _sinks(store, request, writer, interrupted)
     common_failure = CommonFailure(request.trials - ended)
     try:
-        run_trials(
+        by_user = run_trials(
             session.splits,
             session.worker_settings(request.rungs_kind, with_checkpoints=True),
             session.resources,
@@ -263,8 +263,11 @@ def _trials(session: Session, journal: Journal) -> list[TrialRecord]:
         records = trial_records(study, request.space, request.seed, scheduler.never_pruned)
         writer.close(records)
     journal.check()
-    common_failure.check(request.path)
-    return records
+    fix = f"fix the cause, then run {resume_command(request.path)} --retry-failed"
+    if request.space.imports:
+        fix += " (a study keeps its copy of your modules: for a changed one, give another --name)"
+    common_failure.check(request.path, fix)
+    return records, by_user
 
 
 def _final_runs(

@@ -48,15 +48,16 @@ class CommonFailure(Stopper, TrialCallback):
         for_one_reason = self._failed >= ENOUGH and len(self._kinds) == 1
         return self._can_stop and for_one_reason and not is_healthy
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, fix: str = "") -> None:
         """Raise StudyError if the trials were stopped.
 
         Args:
             path: the study's folder or URI.
+            fix: what to do; empty for resuming once the cause is gone.
         """
         if not self.stop_all():
             return
-        fix = f"fix the cause, then run {resume_command(path)}"
+        fix = fix or f"fix the cause, then run {resume_command(path)}"
         if self._kinds == {"diverged"}:
             fix = (
                 "search with a lower optimizer.lr and another --name, or try other trials with "

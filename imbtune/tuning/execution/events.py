@@ -17,6 +17,7 @@ from imbtune.tuning.execution.spec_searcher import SpecSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
 
 LONGEST_SILENCE = 1800.0  # seconds without a report that are never too long, by default
+PAUSE = 5.0  # seconds between two steps of the driver, after which silence is its own fault
 PATIENCE = 10  # times the longest silence so far that are not too long
 
 
@@ -82,6 +83,7 @@ class TrialEvents(Callback):
         self._hung: dict[str, str] = {}  # trials whose worker was ended, and why
         self._hung_before: set[int] = set()  # numbers of trials that hung once
         self._longest_silence = 0.0
+        self._stepped = time.monotonic()
         self._moves, self._growth = Moves(), growth
         self._moved: set[str] = set()  # trials whose worker was ended because its machine goes
 
@@ -104,7 +106,7 @@ class TrialEvents(Callback):
         self._longest_silence = max(self._longest_silence, silence)
         self._silent_since[trial.trial_id] = now
         self._moves.reported(trial.trial_id, report.node, bool(report.rung))
-        if report.rung:
+        if report.rung or report.is_saved:
             self._losses.pop(spec.number, None)
         for callback in self._told:
             callback.reported(spec, report)
@@ -138,8 +140,8 @@ class TrialEvents(Callback):
         if hung and spec.number in self._hung_before:
             self._give_up(trial, Failure(f"it hung twice: {reason}"))
         elif losses > self._limits.max_failures:
-            count = f"{losses} workers in a row were" if losses > 1 else "its worker was"
-            self._give_up(trial, Failure(f"{count} lost, at last because {reason}"))
+            last = f"{losses} workers in a row were lost, at last: " if losses > 1 else ""
+            self._give_up(trial, Failure(last + (reason if last else f"lost its worker: {reason}")))
         else:
             self._hung_before |= {spec.number} if hung else set()
             self._searcher.train_again(trial.trial_id)
@@ -164,6 +166,10 @@ class TrialEvents(Callback):
         usual = max(LONGEST_SILENCE, PATIENCE * self._longest_silence)
         limit = self._limits.trial_timeout or usual
         now = time.monotonic()
+        pause, self._stepped = now - self._stepped, now
+        if pause > PAUSE:  # the driver waited for its storage, or was stopped
+            for name, since in self._silent_since.items():
+                self._silent_since[name] = min(now, since + pause)
         late = {name for name, since in self._silent_since.items() if now - since > limit}
         for trial in [t for t in reversed(trials) if t.trial_id in late] if late else ():
             self._hung[trial.trial_id] = f"it reported nothing for {limit:.0f} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from ray.exceptions import (
 )
 from ray.tune.experiment import Trial
 
+from imbtune.errors import first_line
+
 EXPECTED = "imbtune.errors."  # how the error of a trial begins that is not a bug
 LOST = (
     ActorPlacementGroupRemoved,
@@ -37,6 +40,14 @@ LOST = (
     RuntimeEnvSetupError,
     WorkerCrashedError,
 )
+BROKEN = {  # errors of the machine that a trial on another one may not meet
+    errno.ENOSPC: "its disk is full",
+    errno.EDQUOT: "its disk is full",
+    errno.EIO: "its disk does not work",
+    errno.ESTALE: "its disk is gone",
+    errno.ENODEV: "a device of its machine is gone",
+}
+UNREADABLE = "Traceback|UnserializableException"  # of an exception that the driver cannot read
 CAUSES = (  # what Ray's text about a lost worker says, and what we say
     (r"running low on memory|memory usage threshold", "the machine's memory was nearly full"),
     (r"node (has )?(died|was terminated)|node is dead|drain|preempt", "its machine is gone"),
@@ -71,6 +82,8 @@ def lost_worker(trial: Trial) -> str | None:
     process ended, its machine is gone, or what it needed of the object store is.
     """
     text, file = Path(trial.error_file).read_text(encoding="utf-8"), trial.pickled_error_file
+    if not file and re.search(UNREADABLE, text):
+        return None
     if file:  # else Ray has neither a task nor an actor to name
         try:
             error = cloudpickle.loads(Path(file).read_bytes())
@@ -78,9 +91,21 @@ def lost_worker(trial: Trial) -> str | None:
             return None
         while isinstance(error, RayTaskError):
             error = error.cause
+        if reason := _broken_machine(error):
+            return reason
         if not isinstance(error, LOST):
             return None
     for pattern, words in CAUSES:
         if re.search(pattern, text, re.IGNORECASE):
             return words
     return "its process ended"
+
+
+def _broken_machine(error: Exception) -> str | None:
+    """What is wrong with the machine, by an exception that a trial raised; else None."""
+    if isinstance(error, OSError) and error.errno in BROKEN:
+        return BROKEN[error.errno]
+    is_device = any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__)
+    if is_device and "assert" not in str(error):  # an assert in a kernel is the trial's own fault
+        return f"its GPU failed: {first_line(error)}"
+    return None

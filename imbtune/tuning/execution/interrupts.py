@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -55,17 +56,18 @@ class Interrupts(Stopper):
         if self._asked:
             _end()
         self._asked = True
-        print(
-            "\ninterrupted: the trials are ended (Ctrl-C again ends at once; nothing is lost)",
-            file=sys.stderr,
-            flush=True,
-        )
+        _say("\ninterrupted: the trials are ended (Ctrl-C again ends at once; nothing is lost)")
         self._timer = threading.Timer(ORDERLY_SECONDS, _end)
         self._timer.daemon = True
         self._timer.start()
 
 
 def _end() -> None:
-    print("ended; imbtune resume goes on with the study", file=sys.stderr, flush=True)
-    sys.stdout.flush()
+    _say("ended; imbtune resume goes on with the study")
     os._exit(INTERRUPTED)
+
+
+def _say(line: str) -> None:
+    """Print a line from a signal handler, in the middle of whatever else is printed."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"{line}\n".encode())

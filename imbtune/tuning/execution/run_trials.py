@@ -41,7 +41,7 @@ def run_trials(
     scheduler: TrialScheduler | None = None,
     time_budget: float | None = None,
     common_failure: CommonFailure | None = None,
-) -> None:
+) -> bool:
     """Train what the searcher suggests. Ray Tune's own files go to a temporary folder.
 
     Args:
@@ -51,6 +51,9 @@ def run_trials(
         scheduler: None to train everything to its end.
         time_budget: in seconds; None for no limit.
         common_failure: stops all trials where each fails for one reason; None to train them all.
+
+    Returns:
+        Whether the user interrupted the trials (Ctrl-C, SIGTERM).
     """
     watch = common_failure or CommonFailure(samples)
     # `watch` prints each kind of error once; without these, Ray prints it again for every trial
@@ -86,6 +89,7 @@ def run_trials(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
+        return interrupts.stop_all()
 
 
 class _NoExpectedErrors(logging.Filter):

@@ -31,10 +31,13 @@ from imbtune.study.journal import (
     ERROR,
     PRESET,
     RETRY_OF,
+    RecordedRung,
+    apply_pending_states,
     enqueue_failed,
     rungs_of,
     trial_records,
 )
+from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.events import FailureLimits, TrialCallback, TrialEvents
 from imbtune.tuning.execution.failures import Failure, failure_of, lost_worker
@@ -56,6 +59,10 @@ class OnlyThereError(Exception):
 
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return int, ("not a number",)
+
+
+class AcceleratorError(RuntimeError):
+    """What torch raises for an error of a GPU."""
 
 
 def failed_trial(folder: Path, error: Exception | None, text: str = "") -> Any:
@@ -84,7 +91,8 @@ def raised(cause: Exception) -> RayTaskError:
         ConfigError("x"),
         KeyError("k"),
         OnlyThereError(),
-        OSError(28, "no space left"),
+        OSError(2, "no such file"),
+        AcceleratorError("CUDA error: device-side assert triggered"),
     ],
 )
 def test_an_exception_of_the_trial_is_its_own_fault(cause: Exception, tmp_path: Path) -> None:
@@ -92,9 +100,25 @@ def test_an_exception_of_the_trial_is_its_own_fault(cause: Exception, tmp_path: 
 
 
 def test_an_exception_that_cannot_be_pickled_is_the_trials_too(tmp_path: Path) -> None:
-    """Ray replaces it by a plain RayError."""
+    """Ray replaces it by a plain RayError, or by one without a pickle."""
     error = RayTaskError("train", "Traceback", RayError("is not serializable"), "p", 1, "ip")
     assert lost_worker(failed_trial(tmp_path, error)) is None
+    text = "Traceback (most recent call last):\n  File x\nmine.TwoArgumentsError: a"
+    assert lost_worker(failed_trial(tmp_path, None, text)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "its disk is full"),
+        (OSError(5, "Input/output error"), "its disk does not work"),
+        (AcceleratorError("CUDA error: uncorrectable ECC error"), "its GPU failed: CUDA error: u"),
+    ],
+)
+def test_an_exception_that_a_broken_machine_causes_is_not(
+    error: Exception, reason: str, tmp_path: Path
+) -> None:
+    assert str(lost_worker(failed_trial(tmp_path, raised(error)))).startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +215,7 @@ def test_a_trial_is_suggested_again_until_it_has_lost_too_many_workers_in_a_row(
     assert tune.start() == 0
     tune.error(DIED)
     assert tune.noted.lines == ["0 lost: its process ended"] * 4 + [
-        "0 failed: 3 workers in a row were lost, at last because its process ended"
+        "0 failed: 3 workers in a row were lost, at last: its process ended"
     ]
     assert tune.start() == 1
 
@@ -200,7 +224,7 @@ def test_without_retries_the_first_loss_is_a_failure(tmp_path: Path) -> None:
     tune = TuneStandIn(tmp_path, 1, FailureLimits(max_failures=0))
     tune.start()
     tune.error(DIED)
-    assert tune.noted.lines == ["0 failed: its worker was lost, at last because its process ended"]
+    assert tune.noted.lines == ["0 failed: lost its worker: its process ended"]
     assert tune.searcher.suggest("t9") == Searcher.FINISHED
 
 
@@ -234,6 +258,26 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_once(
     ]
 
 
+def test_a_pause_of_the_driver_is_no_silence_of_its_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it waits for its storage, or was stopped."""
+    now, killed = [0.0], list[Any]()
+    monkeypatch.setattr("imbtune.tuning.execution.events.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("imbtune.tuning.execution.events.ray.kill", killed.append)
+    tune = TuneStandIn(tmp_path, 1, FailureLimits(trial_timeout=60))
+    tune.start()
+    tune.trial.temporary_state.ray_actor = "the actor"
+    for step in [*range(0, 50, 5), *range(170, 185, 5)]:
+        now[0] = float(step)
+        tune.events.on_step_end(0, [tune.trial])
+        assert not killed
+    for step in range(185, 200, 5):
+        now[0] = float(step)
+        tune.events.on_step_end(0, [tune.trial])
+    assert killed == ["the actor"]
+
+
 def test_by_default_a_silence_of_minutes_is_no_hang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,10 +291,11 @@ def test_by_default_a_silence_of_minutes_is_no_hang(
     tune.trial.temporary_state.ray_actor = "the actor"
     now[0] = 1700.0
     tune.report(trial_report([], None, False))
-    now[0] = 1700.0 + 16000.0
-    tune.events.on_step_end(0, [tune.trial])
+    for step in range(1700, 18_700, 4):
+        now[0] = float(step)
+        tune.events.on_step_end(0, [tune.trial])
     assert not killed
-    now[0] += 1001.0
+    now[0] = 18_701.0
     tune.events.on_step_end(0, [tune.trial])
     assert killed == ["the actor"]
 
@@ -317,6 +362,30 @@ def test_retries_and_new_trials_do_not_join_an_interrupted_trunk(study: optuna.S
     assert [t.user_attrs[RETRY_OF] for t in retried] == failed
     assert all(t.params == study.trials[t.user_attrs[RETRY_OF]].params for t in retried)
     assert all(t.state.is_finished() and BUDGETS[0] in t.intermediate_values for t in retried)
+
+
+def test_an_error_that_was_recorded_just_before_a_kill_fails_the_whole_trunk(
+    study: optuna.Study,
+) -> None:
+    """Between its text and the state FAIL; and between the states of two of its trials."""
+    space = tiny_space(3)
+    ScriptedSearch(study, space, 3).searcher.suggest("t0")
+    study._storage.set_trial_user_attr(study.trials[0]._trial_id, ERROR, "ValueError: bad")
+    assert trial_records(study, space, 5, {})[0].error is None
+    apply_pending_states(study, stopped=(), full_budget=9)
+    records = trial_records(study, space, 5, {})
+    assert [record.state for record in records] == ["FAIL"] * len(records)
+    assert {record.error for record in records} == {"ValueError: bad"}
+
+
+def test_a_preset_that_leads_is_protected_when_it_comes_again() -> None:
+    """Its first trial failed; the second one, with another seed, scores a little less."""
+    scheduler = RungScheduler(BUDGETS, 3, never_prune=0)
+    rungs = [RecordedRung(0, "erm", 1, 0.75)]
+    rungs += [RecordedRung(n, None, 1, 0.76 + n / 100) for n in range(1, 9)]
+    rungs += [RecordedRung(9, "erm", 1, 0.74), RecordedRung(10, "drw", 1, 0.73)]
+    before = RungScheduler(BUDGETS, 3, never_prune=0).replay(rungs[:9])
+    assert scheduler.replay(rungs) == before | {10}
 
 
 def test_what_goes_into_a_tuner_can_be_pickled_whatever_it_holds() -> None:
