@@ -12,6 +12,7 @@ from rich.text import Text
 from imbtune import api
 from imbtune.cli.settings import (
     make_console,
+    parse_duration,
     parse_settings,
     parse_share,
     print_text,
@@ -38,11 +39,13 @@ def compare_command(
 ) -> None:
     """Compare, and print the table; `options` are those of the API."""
     fixed, share = parse_settings(settings or []), parse_share(gpus_per_trial)
+    timeout = parse_duration(trial_timeout, "--trial-timeout")
     result = with_trust(
         lambda: api.compare(
             space,
             settings=fixed,
             gpus_per_trial=share,
+            trial_timeout=timeout,
             trust=trust,
             **options,  # type: ignore[arg-type]
         ),
