@@ -33,14 +33,14 @@ from imbtune.config.cooldown_only import can_be_cooldown_only
 from imbtune.config.defaults import DEFAULTS
 from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugins import load_plugins, merge_plugins, with_imports
-from imbtune.config.slots import SLOTS, check_knob, find_knob
-from imbtune.config.train_config import PLAIN, TrainConfig, check_given_once, flatten
+from imbtune.config.slots import SLOTS, check_knob
+from imbtune.config.train_config import TrainConfig, check_given_once, flatten
 from imbtune.config.yaml_files import read_yaml
 from imbtune.credentials import CredentialsError, check_no_credentials
 from imbtune.errors import ConfigError, shown, unknown
 from imbtune.limits import ABOUT, CHOICES, ETA, LATE_VARIANTS, RUNGS
 from imbtune.paths import local_path
-from imbtune.registry import DeclaredKnob, describe_range
+from imbtune.spaces.knob_entries import parse_knob
 from imbtune.spaces.search_space import Rungs, SearchedKnob, SearchSpace, check_setting
 from imbtune.storage import Store
 from imbtune.training.evaluation.metrics import OBJECTIVES
@@ -59,7 +59,6 @@ FIELDS = (
 )
 STUDY = "study.yaml"  # the file that makes a folder a study
 RESOLVED = ("like", "imports")  # fields that are replaced when a file is resolved
-SCALES = ("linear", "log", "complement")
 
 
 def list_spaces() -> dict[str, Path]:
@@ -118,7 +117,7 @@ def parse_space(
         raise ConfigError(f"about: {shown(about)}: give a line of text, up to {ABOUT} characters")
     knobs = _mapping(content, "knobs")
     chosen = {slot: fixed.get(slot, DEFAULTS[slot]) for slot in DEFAULTS if slot not in knobs}
-    ranges = [_parse_knob(str(key), spec, chosen, knobs) for key, spec in knobs.items()]
+    ranges = [parse_knob(str(key), spec, chosen, knobs) for key, spec in knobs.items()]
     objective = content.get("objective", "balanced_accuracy")
     if objective not in OBJECTIVES:
         raise unknown("metric", objective, OBJECTIVES)
@@ -254,76 +253,6 @@ def _mapping(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if len(value) > CHOICES:
         raise ConfigError(f"{name} has {len(value):,} entries: give at most {CHOICES:,}")
     return value
-
-
-def _parse_knob(
-    key: str, spec: object, chosen: Mapping[str, object], knobs: Mapping[str, Any]
-) -> SearchedKnob:
-    """An entry of `knobs`.
-
-    Args:
-        chosen: the part of each slot that is not searched.
-        knobs: all entries.
-    """
-    if key.partition(".")[0] == "data" or key in ("seed", "epochs"):
-        raise ConfigError(
-            f"knobs: '{key}' cannot be searched, because all trials must have the same data and "
-            "budget: leave it out of knobs"
-        )
-    if isinstance(spec, list):
-        if not spec:
-            raise ConfigError(f"{key}: the list of choices is empty: give at least one")
-        if len(spec) > CHOICES:
-            raise ConfigError(f"{key} has {len(spec):,} choices: give at most {CHOICES:,}")
-        values = tuple(check_setting(key, value) for value in spec)
-        return SearchedKnob(key, type(values[0]), choices=values)
-    if key in DEFAULTS:
-        example = spec if isinstance(spec, str) else DEFAULTS[key]
-        raise ConfigError(f"{key}: {shown(spec)}: give a list of choices, such as [{example}]")
-    parameter = PLAIN[key] if key in PLAIN else find_knob(key, chosen)
-    if spec is None:
-        _check_one_range(key, knobs)
-        if parameter.knob.choices:
-            return SearchedKnob(key, str, choices=parameter.knob.choices)
-    return _parse_range(key, spec, parameter)
-
-
-def _check_one_range(key: str, knobs: Mapping[str, Any]) -> None:
-    """Raise ConfigError if the searched parts of a slot have different search ranges for a knob."""
-    slot, _, name = key.partition(".")
-    names = knobs[slot] if isinstance(knobs.get(slot), list) else []
-    owners = [p for n in names if (p := SLOTS[slot][n].knobs.get(name))]
-    if len({(p.knob.search, p.knob.scale) for p in owners}) > 1:
-        raise ConfigError(
-            f"{key}: {', '.join(names)} have different search ranges for it: give low and high"
-        )
-
-
-def _parse_range(key: str, spec: object, parameter: DeclaredKnob) -> SearchedKnob:
-    knob = parameter.knob
-    if spec is None and knob.search:
-        spec = {"low": knob.search[0], "high": knob.search[1]}
-    if not isinstance(spec, Mapping) or not {"low", "high"} <= set(spec) <= {
-        "low",
-        "high",
-        "scale",
-    }:
-        raise ConfigError(f"{key}: {shown(spec)}: give a list of choices, or {{low: …, high: …}}")
-    if parameter.type not in (int, float):
-        raise ConfigError(
-            f"{key} takes {describe_range(knob)}: give a list of choices, not a range"
-        )
-    low, high = (float(parameter.check(key, spec[end])) for end in ("low", "high"))
-    scale = spec.get("scale", knob.scale)
-    if scale not in SCALES:
-        raise unknown("scale", scale, SCALES)
-    if low > high:
-        raise ConfigError(f"{key}: low={low:g} is above high={high:g}: swap them")
-    if (scale == "log" and low <= 0) or (scale == "complement" and high >= 1):
-        raise ConfigError(
-            f"{key}: scale: {scale} cannot have a range from {low:g} to {high:g}: use linear"
-        )
-    return SearchedKnob(key, parameter.type, low, high, scale)
 
 
 def _parse_late_variants(count: object, knobs: list[SearchedKnob]) -> int:
