@@ -90,7 +90,9 @@ def _check_words(words: list[str]) -> None:
         named = option if word.startswith("--") and equals else before
         try:
             check_no_credentials(word)
-            check_no_credentials(word.partition("=")[2])
+            name, _, value = word.partition("=")
+            if ":" not in name:  # --storage=URI, KNOB=URI; else a URI, with options of its own
+                check_no_credentials(value)
         except CredentialsError as error:
             what = named if named.startswith("--") else "an argument"
             raise ConfigError(f"{what}: {error}") from error

@@ -298,7 +298,7 @@ def play(round: Round, kinds: list[Fault], count: int, expected: Ended) -> list[
     """Run the search to its end, with up to `count` failures; returns what is wrong then."""
     deadline = time.monotonic() + LONGEST
     round.start()
-    pause = round.first_pause()
+    pause, known = round.first_pause(), 0  # how many failures had come when a command ended
     while True:
         due = time.monotonic() + pause
         while round.is_running() and time.monotonic() < due:
@@ -319,8 +319,10 @@ def play(round: Round, kinds: list[Fault], count: int, expected: Ended) -> list[
             continue
         assert round.driver
         code = round.driver.returncode
-        if code not in ENDS:
-            return [f"exit code {code} after {round.faults[-1:]}"]
+        last = round.log.read_text(errors="replace").splitlines()[-1:]
+        if code not in ENDS or (code == 2 and len(round.faults) == known):
+            return [f"exit code {code} after {round.faults[-1:]}: {last}"]
+        known = len(round.faults)
         if code == 0:
             output = round.log.read_text(errors="replace")
             # without its checkpoint a trial is trained from its start, which its cost includes

@@ -16,7 +16,7 @@ from command import invoke
 from rich.cells import cell_len
 
 from imbtune import __version__
-from imbtune.cli.error_boundary import OnceCommand
+from imbtune.cli.error_boundary import OnceCommand, _check_words
 from imbtune.cli.main import Topic, app
 from imbtune.cli.settings import parse_duration, parse_settings
 from imbtune.config.slots import SLOTS, all_knobs
@@ -403,3 +403,20 @@ def test_show_objectives_defines_every_metric() -> None:
 def test_show_presets_names_every_preset() -> None:
     out = invoke("show", "presets")[1]
     assert [name for name in PRESETS if f"│ {name} " not in out] == []
+
+
+MINIO = "s3://studies/x?endpoint_override=http://127.0.0.1:9000&region=us-east-1"
+
+
+@pytest.mark.parametrize(
+    "words", [["search", "--storage", MINIO], ["search", f"--storage={MINIO}"], ["resume", MINIO]]
+)
+def test_the_options_of_an_address_are_no_keys(words: list[str]) -> None:
+    _check_words(words)
+
+
+@pytest.mark.parametrize("words", [["--set", "data=s3://K:hidden@b"], ["--data=s3://K:hidden@b"]])
+def test_keys_behind_an_equals_sign_are_found(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match="a key or a password") as caught:
+        _check_words(words)
+    assert "hidden" not in str(caught.value)
