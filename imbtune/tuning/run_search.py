@@ -33,7 +33,6 @@ from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.journal import (
     Journal,
     apply_pending_states,
-    check_journal,
     enqueue_failed,
     open_journal,
     recorded_rungs,
@@ -45,6 +44,7 @@ from imbtune.study.records import COMPLETE, ENDED, STOPPED, FinalRecord, TrialRe
 from imbtune.study.request import SEARCH, SearchRequest
 from imbtune.study.tables.parquet import ParquetSink, Row, Sink
 from imbtune.study.tables.recover import (
+    check_journal,
     check_tables,
     recorded_epochs,
     restore_tables,

@@ -160,6 +160,18 @@ def recorded_epochs(store: Store, records: Sequence[TrialRecord]) -> dict[int, s
     return found
 
 
+def check_journal(store: Store) -> None:
+    """StudyError where a study's tables have rows, but its journal is missing."""
+    tables = (TRIALS, EPOCHS_NAME, "finals")
+    if not store.exists(FILE) and any(
+        part is None or part.num_rows for table in tables for _, part in _parts(store, table)
+    ):
+        raise StudyError(
+            f"{store.path} has trials and no {FILE}: restore the file, or search under another "
+            "--name"
+        )
+
+
 def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:
     """Check that the journal is not older than the tables: resuming would lose their trials.
 
