@@ -88,15 +88,6 @@ class Journal:
         """Raise the StudyError of what could not be written to it, if there is any."""
         self._file.check()
 
-    def begin(self) -> None:
-        """Upload it, so that a bucket never has tables without a journal.
-
-        Raises:
-            StorageError: the storage failed for too long.
-        """
-        if not self._store.local:
-            self._sync(self._store)
-
     def sync(self) -> None:
         """Write it to the disk, or upload what is new to the bucket. Tried once.
 
@@ -157,7 +148,7 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
                 remove_folder(folder)  # else it would be taken for newer than a restored one
             raise
         try:
-            journal.begin()
+            journal._sync(store)  # a bucket never has tables without a journal
             yield journal
         finally:
             journal.finish()

@@ -105,10 +105,8 @@ def _lasting_folder(store: Store) -> Path:
     address, _, options = store.path.partition("?")
     endpoint = "".join(parse_qs(options).get("endpoint_override", []))  # others name no other place
     name = hashlib.sha256(f"{address}?{endpoint}".encode()).hexdigest()[:32]
-    bases = [lambda: cache_folder("journals")]
-    bases += [lambda: Path(tempfile.gettempdir()) / f"imbtune-journals-{os.getuid()}"]
     reason: Exception | None = None
-    for base in bases:
+    for base in (_in_cache, _in_temporary_folder):
         try:
             folder = base() / name
             for each in (folder.parent, folder):
@@ -124,3 +122,11 @@ def _lasting_folder(store: Store) -> Path:
         f"cannot write the journal of {store.path} on this machine ({reason}): set $IMBTUNE_CACHE "
         "to a folder with space"
     )
+
+
+def _in_cache() -> Path:
+    return cache_folder("journals")
+
+
+def _in_temporary_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"imbtune-journals-{os.getuid()}"

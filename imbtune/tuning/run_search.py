@@ -119,8 +119,8 @@ def resume_search(
         check_same_data(content, splits)
         for line in edits(content.get("imports"), request.space.imports):
             log(line)
+        check_tables(store, trial_records(journal.study, request.space, request.seed, {}))
         _, records = _restore(request, journal.study)
-        check_tables(store, records)
         least = len(records) - retries(journal.study)
         if request.trials < least:
             raise StudyError(
