@@ -119,14 +119,15 @@ def resume_search(
         check_same_data(content, splits)
         for line in edits(content.get("imports"), request.space.imports):
             log(line)
-        check_tables(store, trial_records(journal.study, request.space, request.seed, {}))
-        _, records = _restore(request, journal.study)
+        records = trial_records(journal.study, request.space, request.seed, {})
+        check_tables(store, records)
         least = len(records) - retries(journal.study)
         if request.trials < least:
             raise StudyError(
                 f"--trials {request.trials}: {least} trials have started already: give {least} or "
                 "more"
             )
+        _, records = _restore(request, journal.study)
         if retry_failed:
             enqueued = enqueue_failed(journal.study)
             log(f"{enqueued} failed trial{'s' * (enqueued != 1)} to train again.")
