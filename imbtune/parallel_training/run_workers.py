@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +31,7 @@ from imbtune.parallel_training.mailbox import Failed, Line, MailboxHandle, Messa
 from imbtune.parallel_training.worker_loop import WorkerTask, lost_another, train_worker
 from imbtune.parallel_training.worker_share import WorkerShare, plan_workers
 from imbtune.progress import Log
+from imbtune.storage.temporary import temporary_folder
 from imbtune.training.distributed.per_sample import check_per_sample
 from imbtune.training.phases import steps_per_epoch
 from imbtune.tuning.cluster.connection import (
@@ -130,7 +129,7 @@ class _Trainer:
             bool(self.share.gpus),
             self.group.checkpoint_seconds,
         )
-        with _temporary_folder() as folder:
+        with _ray_trains_folder() as folder:
             fit = _Fit(self._torch_trainer(task, folder))
             starts, finished = 0, None
             while finished is None:
@@ -218,7 +217,7 @@ def _again(started: Started) -> str:
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[str]:
+def _ray_trains_folder() -> Iterator[str]:
     """A folder for Ray Train's own files, which nothing reads.
 
     Ray Train's environment is set here, too: its workers stay in the command's folder, to which
@@ -227,8 +226,5 @@ def _temporary_folder() -> Iterator[str]:
     os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_SECONDS)
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
-    folder = tempfile.mkdtemp(prefix="imbtune-train-")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder("train") as folder:
+        yield str(folder)

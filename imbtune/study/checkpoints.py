@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from collections.abc import Container
 from pathlib import Path
 
 from imbtune.errors import CheckpointError, StudyError
@@ -89,6 +90,21 @@ def delete_checkpoints(store: Store, number: int, below: float = float("inf")) -
                 once.delete(f"{FOLDER}/{n}-{trained}.pt")
     except StudyError:
         return
+
+
+def delete_ended(store: Store, going_on: Container[int]) -> None:
+    """Delete the checkpoints of trials that have ended: a kill comes may have come before that.
+
+    Args:
+        going_on: the numbers of the trunks that a resumed search trains on.
+    """
+    once = store.with_patience(0)
+    try:
+        ended = {number for number, _ in _found(once) if number not in going_on}
+    except StudyError:
+        return
+    for number in ended:
+        delete_checkpoints(store, number)
 
 
 def foreign_files(store: Store) -> list[str]:

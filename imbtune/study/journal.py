@@ -2,13 +2,12 @@
 
 Each rung is written to it with all metrics as soon as it is reported, so a killed search loses no
 score. The journal is synced to disk every few seconds; for a study in a bucket it is a local file
-that is uploaded every few seconds.
+that is uploaded every few seconds (:mod:`imbtune.study.working_journal`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from imbtune.storage.temporary import temporary_folder
 from imbtune.study.lock import study_lock
 from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
+from imbtune.study.working_journal import journal_folder, remove_folder, repair, take_newest
 
 FILE = "journal.log"
 # User attributes of an Optuna trial. The details are a preset's settings that are not searched;
@@ -53,16 +53,21 @@ class RecordedRung:
 class Journal:
     """The open journal of a study.
 
+    Args:
+        path: its local file.
+        name: of the study, where the file is new.
+        uploaded: bytes of it that a bucket has.
+
     Attributes:
         study: the Optuna study in it.
 
     Raises:
-        StudyError: the file is not a journal of Optuna's.
+        StudyError: the file cannot be written, or is not a journal of Optuna's.
     """
 
-    def __init__(self, store: Store, path: Path, name: str) -> None:
-        self._store, self._path = store, path
-        self._file = JournalFile(path)
+    def __init__(self, store: Store, path: Path, name: str, uploaded: int = 0) -> None:
+        self._store, self._path, self._uploaded = store, path, uploaded
+        self._file = store.attempt(f"write {FILE} to", lambda: JournalFile(path))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             storage = IndexedJournalStorage(self._file)
@@ -84,7 +89,7 @@ class Journal:
         self._file.check()
 
     def sync(self) -> None:
-        """Write it to the disk, or upload it to the bucket. Tried once.
+        """Write it to the disk, or upload what is new to the bucket. Tried once.
 
         Raises:
             StorageError: the storage failed.
@@ -95,18 +100,16 @@ class Journal:
         """Sync and close it, at the end of a search.
 
         Raises:
-            StorageError: the storage failed for too long. A copy of a bucket's journal is kept.
+            StorageError: the storage failed for too long. A bucket's journal stays on this machine.
         """
         try:
             self._sync(self._store)
         except StudyError as error:
             if self._store.local:
                 raise
-            kept = Path(tempfile.mkdtemp(prefix="imbtune-kept-")) / FILE
-            kept.write_bytes(self._path.read_bytes())
             raise StorageError(
-                f"{error}: the newest journal is kept as {kept}: copy it to "
-                f"{join(self._store.path, FILE)} first"
+                f"{error}: the newest journal is kept as {self._path}, and a resume on this "
+                "machine goes on with it"
             ) from error
         finally:
             self.close()
@@ -118,8 +121,11 @@ class Journal:
     def _sync(self, store: Store) -> None:
         if store.local:
             store.attempt(f"write {FILE} to", self._file.sync)
-        else:
-            store.write(FILE, self._path.read_bytes())
+            return
+        content = self._path.read_bytes()
+        if len(content) != self._uploaded:
+            store.write(FILE, content)
+            self._uploaded = len(content)
 
 
 @contextlib.contextmanager
@@ -129,25 +135,25 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
     Raises:
         StudyError: another process has it open.
     """
-    with temporary_folder("journal") as scratch, study_lock(store):
-        path = (store.local or scratch) / FILE
-        if not store.local and store.exists(FILE):
-            path.write_bytes(store.read(FILE))
-        _repair(path)
-        journal = Journal(store, path, name)
+    with journal_folder(store) as folder, study_lock(store):
+        path, uploaded = folder / FILE, b""
+        if not store.local:
+            uploaded = store.read(FILE) if store.exists(FILE) else b""
+            store.attempt(f"copy {FILE} from", lambda: take_newest(path, uploaded))
+        store.attempt(f"repair {FILE} in", lambda: repair(path))
         try:
+            journal = Journal(store, path, name, len(uploaded))
+        except StudyError:
+            if not store.local and path.read_bytes() == uploaded:
+                remove_folder(folder)  # else it would be taken for newer than a restored one
+            raise
+        try:
+            journal._sync(store)  # a bucket never has tables without a journal
             yield journal
         finally:
             journal.finish()
-
-
-def check_journal(store: Store) -> None:
-    """StudyError where a study has trials, but its journal is missing."""
-    if store.exists("trials") and not store.exists(FILE):
-        raise StudyError(
-            f"{store.path} has trials and no {FILE}: restore the file, or search under another "
-            "--name"
-        )
+            if not store.local:
+                remove_folder(folder)
 
 
 def one_trial(study: Study, number: int) -> FrozenTrial:
@@ -167,7 +173,7 @@ def journal_copy(store: Store, name: str) -> Iterator[Study]:
     with temporary_folder("journal") as scratch:
         path = scratch / FILE
         path.write_bytes(store.read(FILE))
-        _repair(path)
+        repair(path)
         try:
             with contextlib.closing(Journal(store, path, name)) as journal:
                 yield journal.study
@@ -338,14 +344,3 @@ def _failed(trunk: Sequence[FrozenTrial]) -> bool:
     return any(
         ERROR in t.user_attrs or (t.state == TrialState.FAIL and not reason_of(t)) for t in trunk
     )
-
-
-def _repair(path: Path) -> None:
-    """Remove what a killed process may leave: an incomplete last line, and Optuna's own lock."""
-    for lock in path.parent.glob(f"{path.name}.lock*"):
-        lock.unlink()
-    if path.exists():
-        content = path.read_bytes()
-        complete = content[: content.rfind(b"\n") + 1]
-        if complete != content:
-            path.write_bytes(complete)

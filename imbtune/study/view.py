@@ -20,6 +20,7 @@ from imbtune.storage import Store, join
 from imbtune.study.data_size import score_scale
 from imbtune.study.evidence import Evidence, is_above
 from imbtune.study.records import COMPLETE, summary
+from imbtune.study.tables.own_files import own_table
 from imbtune.study.tables.schema import EPOCHS, FINALS, METRICS, trial_schema
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class Study:
         Raises:
             StudyError: no such trial has ended.
         """
-        table = self._store.table("trials") if self._store.exists("trials") else None
+        table = own_table(self._store, "trials") if self._store.exists("trials") else None
         rows = [] if table is None else table.to_pylist()
         found = [row for row in rows if row["trial"] == number]
         if not found:
@@ -274,7 +275,7 @@ class Study:
 
     def _frame(self, name: str, schema: pa.Schema) -> pd.DataFrame:
         """A table as a DataFrame; an empty one where nothing is written yet."""
-        table = self._store.table(name) if self._store.exists(name) else schema.empty_table()
+        table = own_table(self._store, name) if self._store.exists(name) else schema.empty_table()
         frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
         return frame
 

@@ -14,6 +14,7 @@ from imbtune.progress import Log
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.storage import Store
 from imbtune.study.records import COMPLETE, FinalRecord, TrialRecord
+from imbtune.study.tables.own_files import own_table
 from imbtune.study.tables.schema import FINALS
 from imbtune.tuning.execution.events import TrialCallback
 from imbtune.tuning.execution.failures import Failure
@@ -103,7 +104,6 @@ class FinalsWriter(TrialCallback):
 
 def known_finals(store: Store) -> list[FinalRecord]:
     """The final runs that a study has."""
-    if not store.parts("finals"):
-        return []
-    rows = store.table("finals").select(["trial", "seed", "score"]).to_pylist()
+    found = own_table(store, "finals", FINALS)
+    rows = found.select(["trial", "seed", "score"]).to_pylist()
     return [FinalRecord(**row) for row in rows]

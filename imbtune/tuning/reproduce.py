@@ -18,6 +18,7 @@ from imbtune.study.files import check_purpose, check_same_data, read_study
 from imbtune.study.journal import read_trials, trial_record
 from imbtune.study.records import TrialRecord, summary
 from imbtune.study.request import SEARCH, SearchRequest
+from imbtune.study.tables.own_files import own_table
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.phases import rung_segments
@@ -108,7 +109,7 @@ def _find_trial(path: str, number: int, request: SearchRequest) -> TrialRecord:
 
 def _losses(store: Store, record: TrialRecord) -> dict[tuple[str, int, int], float]:
     """The recorded loss of each epoch of a trial and its trunk, by phase, budget and epoch."""
-    table = store.table("epochs")
+    table = own_table(store, "epochs")
     mine = pc.equal(table["trial"], record.number)
     trunk = pc.and_(pc.equal(table["trial"], record.trunk), pc.equal(table["phase"], "trunk"))
     rows = table.filter(pc.or_(mine, trunk)).select(["phase", "budget", "epoch", "loss"])

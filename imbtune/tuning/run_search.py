@@ -33,7 +33,6 @@ from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.journal import (
     Journal,
     apply_pending_states,
-    check_journal,
     enqueue_failed,
     open_journal,
     recorded_rungs,
@@ -45,6 +44,7 @@ from imbtune.study.records import COMPLETE, ENDED, STOPPED, FinalRecord, TrialRe
 from imbtune.study.request import SEARCH, SearchRequest
 from imbtune.study.tables.parquet import ParquetSink, Row, Sink
 from imbtune.study.tables.recover import (
+    check_journal,
     check_tables,
     recorded_epochs,
     restore_tables,
@@ -119,7 +119,7 @@ def resume_search(
         check_same_data(content, splits)
         for line in edits(content.get("imports"), request.space.imports):
             log(line)
-        _, records = _restore(request, journal.study)
+        records = trial_records(journal.study, request.space, request.seed, {})
         check_tables(store, records)
         least = len(records) - retries(journal.study)
         if request.trials < least:
@@ -127,6 +127,7 @@ def resume_search(
                 f"--trials {request.trials}: {least} trials have started already: give {least} or "
                 "more"
             )
+        _, records = _restore(request, journal.study)
         if retry_failed:
             enqueued = enqueue_failed(journal.study)
             log(f"{enqueued} failed trial{'s' * (enqueued != 1)} to train again.")

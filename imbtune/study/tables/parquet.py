@@ -74,7 +74,11 @@ class GrowingTable:
         numbers = [int(match[1]) for match in map(PART.fullmatch, parts) if match]
         if numbers:
             self._number = max(numbers)
-            self._grow(store.part(self._path()))
+            newest = store.part(self._path())
+            if newest.schema.equals(schema):
+                self._grow(newest)
+            else:  # a foreign file
+                self._number += 1
 
     def write(self, store: Store, rows: Sequence[Row]) -> None:
         """Add rows, in one atomic step.

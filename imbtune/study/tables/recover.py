@@ -21,10 +21,16 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.errors import DamagedFileError, StudyError
 from imbtune.progress import Log
 from imbtune.storage import Store, join
-from imbtune.study.checkpoints import FOLDER, checkpoint_epochs, foreign_files
+from imbtune.study.checkpoints import FOLDER, checkpoint_epochs, delete_ended, foreign_files
 from imbtune.study.journal import FILE
 from imbtune.study.records import COMPLETE, STOPPED, TrialRecord
 from imbtune.study.request import SearchRequest
+from imbtune.study.tables.own_files import (
+    ForeignFileError,
+    own_part,
+    own_table,
+    with_columns,
+)
 from imbtune.study.tables.parquet import (
     EPOCHS_NAME,
     KEY,
@@ -59,6 +65,7 @@ def restore_tables(
     store.remove_leftovers()
     for name in foreign_files(store):
         log(f"{join(store.path, f'{FOLDER}/{name}')} is no checkpoint: it is not used")
+    delete_ended(store, {record.trunk for record in records if record.state == STOPPED})
     if records:
         restore_trials(store, trial_schema(knobs), records, log)
     if not store.exists(EPOCHS_NAME):
@@ -74,18 +81,18 @@ def restore_trials(
     errors, placed = _buffered_errors(store), set[int]()
     changed: dict[str, list[int]] = {}  # the trials of each part that must be written again
     damaged: list[str] = []
-    for name, part in _parts(store, TRIALS):
+    for name, part in _parts(store, TRIALS, log):
         if part is None:
             damaged.append(name)
             continue
         here = []
-        for row in _columns(part, f"{TRIALS}/{name}", ["trial", "state", "error"]):
+        for row in part.to_pylist():
             number = row["trial"]
             if number in placed or number not in ended or ended[number].state != row["state"]:
                 continue
             here.append(number)
             placed.add(number)
-            errors |= {number: row["error"]} if row["error"] else {}
+            errors |= {number: row["error"]} if row.get("error") else {}
         if len(here) < part.num_rows or not part.schema.equals(schema):
             changed[name] = here
     missing = [number for number in ended if number not in placed]
@@ -117,7 +124,7 @@ def restore_epochs(
     """
     stopped = {n for r in records if r.state == STOPPED for n in (r.number, r.trunk)}
     seen, interrupted = set(again), list[Row]()
-    for name, part in _parts(store, EPOCHS_NAME):
+    for name, part in _parts(store, EPOCHS_NAME, log):
         if part is None:
             kept = _keep_copy(store, f"{EPOCHS_NAME}/{name}")
             store.write_table(f"{EPOCHS_NAME}/{name}", EPOCHS.empty_table())
@@ -126,16 +133,16 @@ def restore_epochs(
                 f"epochs that were trained, are lost; the file is kept as {kept}"
             )
             continue
-        keys = [epoch_key(row) for row in _columns(part, f"{EPOCHS_NAME}/{name}", KEY)]
+        keys = [epoch_key(row) for row in part.select(KEY).to_pylist()]
         keep = []
         for key in keys:
             keep.append(key not in seen)
             seen.add(key)
         mine = pa.array([key[0] in stopped for key in keys], pa.bool_())
-        interrupted += part.filter(mine).to_pylist()
+        interrupted += with_columns(part.filter(mine), EPOCHS).to_pylist()
         if not all(keep) or not part.schema.equals(EPOCHS):
-            kept_rows = part.filter(pa.array(keep, pa.bool_())).cast(EPOCHS)
-            store.write_table(f"{EPOCHS_NAME}/{name}", kept_rows)
+            kept_rows = part.filter(pa.array(keep, pa.bool_()))
+            store.write_table(f"{EPOCHS_NAME}/{name}", with_columns(kept_rows, EPOCHS))
     missing = []
     for row in _buffered_epochs(store, log):
         interrupted += [row] if row["trial"] in stopped else []
@@ -153,11 +160,23 @@ def recorded_epochs(store: Store, records: Sequence[TrialRecord]) -> dict[int, s
     trunks = {record.number: record.trunk for record in records if record.state == STOPPED}
     found: dict[int, set[Key]] = {}
     if trunks and store.exists(EPOCHS_NAME):
-        columns = store.table(EPOCHS_NAME).select(list(KEY))
+        columns = own_table(store, EPOCHS_NAME).select(list(KEY))
         for row in columns.to_pylist():
             if row["trial"] in trunks:
                 found.setdefault(trunks[row["trial"]], set()).add(epoch_key(row))
     return found
+
+
+def check_journal(store: Store) -> None:
+    """StudyError where a study's tables have rows, but its journal is missing."""
+    tables = (TRIALS, EPOCHS_NAME, "finals")
+    if not store.exists(FILE) and any(
+        part is None or part.num_rows for table in tables for _, part in _parts(store, table)
+    ):
+        raise StudyError(
+            f"{store.path} has trials and no {FILE}: restore the file, or search under another "
+            "--name"
+        )
 
 
 def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:
@@ -171,8 +190,8 @@ def check_tables(store: Store, records: Sequence[TrialRecord]) -> None:
     """
     known = {record.number: record.state for record in records}
     found: list[tuple[int, str]] = []
-    for name, part in _parts(store, TRIALS):
-        rows = [] if part is None else _columns(part, f"{TRIALS}/{name}", ["trial", "state"])
+    for _, part in _parts(store, TRIALS):
+        rows = [] if part is None else part.select(["trial", "state"]).to_pylist()
         found += [(row["trial"], row["state"]) for row in rows if row["state"] != STOPPED]
     for _, part in _parts(store, "finals"):
         found += [(n, COMPLETE) for n in ([] if part is None else part["trial"].to_pylist())]
@@ -192,7 +211,7 @@ def set_aside_damaged(store: Store, folder: str, log: Log) -> None:
         folder: such as `finals`.
         log: is called with a line for each.
     """
-    for name, part in _parts(store, folder):
+    for name, part in _parts(store, folder, log):
         if part is None:
             kept = _keep_copy(store, f"{folder}/{name}")
             store.delete(f"{folder}/{name}")
@@ -224,23 +243,22 @@ def epochs_to_repeat(
     return found
 
 
-def _parts(store: Store, folder: str) -> list[tuple[str, pa.Table | None]]:
-    """The Parquet files of a folder by name; None for the rows of a damaged one."""
+def _parts(store: Store, folder: str, log: Log | None = None) -> list[tuple[str, pa.Table | None]]:
+    """The files of a table by name; None for the rows of a damaged one.
+
+    Args:
+        log: is called with a line for each foreign file.
+    """
     found: list[tuple[str, pa.Table | None]] = []
     for name in store.parts(folder):
         try:
-            found.append((name, store.part(f"{folder}/{name}")))
+            found.append((name, own_part(store, folder, name)))
+        except ForeignFileError as error:
+            if log:
+                log(str(error))
         except DamagedFileError:
             found.append((name, None))
     return found
-
-
-def _columns(part: pa.Table, name: str, columns: Sequence[str]) -> list[Row]:
-    """Some columns of a part, as rows; StudyError where it is not one of ours."""
-    if missing := [column for column in columns if column not in part.column_names]:
-        raise StudyError(f"the table file {name} has no column {missing[0]}: move it elsewhere")
-    rows: list[Row] = part.select(list(columns)).to_pylist()
-    return rows
 
 
 def _keep_copy(store: Store, name: str) -> str:

@@ -22,6 +22,7 @@ from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.records import summary
 from imbtune.study.request import CALIBRATION, EVERY, SearchRequest
+from imbtune.study.tables.own_files import own_table
 from imbtune.study.tables.recover import set_aside_damaged
 from imbtune.study.tables.schema import SCORES
 from imbtune.tuning.calibration.follow import FILE, basis_of, read_calibration
@@ -255,9 +256,8 @@ class CalibrationWriter(TrialCallback):
 
 def known_scores(store: Store) -> list[Score]:
     """The scores of the runs that have finished."""
-    if not store.parts(SCORES_FOLDER):
-        return []
-    return [Score(**row) for row in store.table(SCORES_FOLDER).to_pylist()]
+    rows = own_table(store, SCORES_FOLDER, SCORES).select(SCORES.names).to_pylist()
+    return [Score(**row) for row in rows]
 
 
 def _key(spec: TrialSpec) -> Key:

@@ -20,6 +20,7 @@ from imbtune.storage import Store, join
 from imbtune.study.data_size import data_size_lines
 from imbtune.study.files import FILE, read_content
 from imbtune.study.request import AUTO, SearchRequest
+from imbtune.study.tables.own_files import own_table
 from imbtune.training.cost.timing import Speed, measure_speed
 from imbtune.tuning.cluster.connection import local_node
 from imbtune.tuning.cluster.resources import (
@@ -242,7 +243,9 @@ def _recorded_speed(store: Store) -> Speed:
 
     The mean is weighted by image passes.
     """
-    rows = store.table("trials").select(["images", "seconds"]) if store.exists("trials") else None
+    rows = (
+        own_table(store, "trials").select(["images", "seconds"]) if store.exists("trials") else None
+    )
     known = rows.filter(pc.greater(rows["images"], 0)) if rows else rows
     if not known:
         raise StudyError(f"{store.path} has no trial with a recorded speed: give another --study")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from imbtune.errors import ConfigError
 from imbtune.paths import is_uri, parse
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
+from imbtune.storage.temporary import temporary_folder
 from imbtune.tuning.jobs.job_client import STOP_SECONDS
 
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"  # Ray's: seconds between SIGTERM and SIGKILL, 3 by default
@@ -48,16 +47,15 @@ def staged(space: SearchSpace) -> Iterator[Staged]:
     A space that is `like` others becomes one file. Nothing else of the space's folder is sent,
     where data sets and studies may be.
     """
-    folder = Path(tempfile.mkdtemp(prefix="imbtune-submit-"))
-    try:
+    with temporary_folder("submit") as outer:
+        folder = outer / "job"  # without the lock file
+        folder.mkdir()
         name = f"{space.name}.yaml"
         text = yaml.safe_dump(dict(space.source), sort_keys=False, allow_unicode=True)
         (folder / name).write_text(text, encoding="utf-8")
         copy_sources(space.imports, Store(str(folder)))
         sizes = [path.stat().st_size for path in folder.iterdir()]
         yield Staged(folder, name, len(sizes), sum(sizes))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def on_head(command: str, words: Sequence[str], sent: str = "") -> str:

@@ -11,14 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from command import run
 
 import imbtune
 from imbtune.config.trust import consent
+from imbtune.errors import StudyError
 from imbtune.search_options import search_request
+from imbtune.storage import Store
 from imbtune.study.files import read_study
+from imbtune.study.journal import DIVERGED, open_journal, read_trials
+from imbtune.study.tables.schema import FINALS
 from imbtune.tuning.reproduce import repeat_trial
 
 OLD = Path(__file__).resolve().parents[2] / "old_studies"
@@ -68,6 +73,20 @@ def test_an_old_search_is_resumed(home: Path) -> None:
     assert study.trials["trial"].tolist() == list(range(24)) and study.winner
     again = study.trials.set_index("trial").loc[ended["trial"]].reset_index()
     pd.testing.assert_frame_equal(again[KEPT], ended[KEPT].reset_index(drop=True))
+
+
+def test_a_refused_resume_tells_no_trial_a_state(home: Path) -> None:
+    """Not even one that a killed search had decided, but not recorded."""
+    path = str(home / "runs/cut")
+    store = Store(path)
+    with open_journal(store, "cut") as journal:
+        journal.study.ask().set_user_attr(DIVERGED, "epoch 1: the loss is not finite")
+    row = {"trial": 99, "seed": 1, "score": 0.5}
+    store.write_table("finals/99-1.parquet", pa.Table.from_pylist([row], schema=FINALS))
+    before = [trial.state for trial in read_trials(store, "cut")]
+    with pytest.raises(StudyError, match="trial 99 is COMPLETE in the tables, but missing"):
+        imbtune.resume(path)
+    assert [trial.state for trial in read_trials(store, "cut")] == before
 
 
 def test_the_best_of_an_old_study_is_trained(home: Path) -> None:

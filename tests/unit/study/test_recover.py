@@ -16,15 +16,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_study import RECORDS, epoch_row
+from scripted import tiny_space
 from table_rows import KNOBS
 
 from imbtune.errors import StudyError
 from imbtune.storage import Store
-from imbtune.study.records import STOPPED
+from imbtune.study.records import STOPPED, FinalRecord
+from imbtune.study.request import SearchRequest
 from imbtune.study.tables import parquet
+from imbtune.study.tables.own_files import own_table
 from imbtune.study.tables.parquet import GrowingTable, epoch_key
-from imbtune.study.tables.recover import check_tables, restore_epochs, restore_trials
-from imbtune.study.tables.schema import EPOCHS, trial_schema
+from imbtune.study.tables.recover import (
+    check_tables,
+    recorded_epochs,
+    restore_epochs,
+    restore_tables,
+    restore_trials,
+    set_aside_damaged,
+)
+from imbtune.study.tables.schema import EPOCHS, FINALS, trial_schema
+from imbtune.tuning.finals import known_finals
 
 SCHEMA = trial_schema(KNOBS)
 STOPPED_TRIAL = replace(RECORDS[4], state=STOPPED)
@@ -75,6 +86,10 @@ def trial_part(*rows: tuple[int, str]) -> pa.Table:
     records = {record.number: record for record in JOURNAL}
     found = [replace(records[n], error=f"error {n}", state=state).row() for n, state in rows]
     return pa.Table.from_pylist(found, schema=SCHEMA)
+
+
+def final_part(number: int, seed: int) -> pa.Table:
+    return pa.Table.from_pylist([{"trial": number, "seed": seed, "score": 0.5}], schema=FINALS)
 
 
 def epoch_part(*keys: tuple[int, int]) -> pa.Table:
@@ -253,9 +268,86 @@ def test_the_rows_of_interrupted_trials_are_returned_as_they_were(tmp_path: Path
     assert [epoch_key(row)[::3] for row in found] == [(4, 2), (4, 3), (4, 4)]
 
 
-def test_a_foreign_table_file_is_one_line(tmp_path: Path) -> None:
+FOREIGN = {
+    "other columns": pa.table({"x": [1]}),
+    "other types": pa.table({name: ["a"] for name in [*EPOCHS.names, "state", "seed", "score"]}),
+    "no trial number": pa.table(
+        {name: pa.nulls(1) for name in [*EPOCHS.names, "state", "seed", "score"]}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["mine.parquet", "part-000007.parquet"])
+@pytest.mark.parametrize("table", FOREIGN.values(), ids=FOREIGN)
+def test_foreign_table_files_are_passed_over(tmp_path: Path, table: pa.Table, name: str) -> None:
+    """With one line for each; they stay as they are, and rows are added beside them."""
+    store, folders = Store(str(tmp_path)), ("trials", "epochs", "finals")
+    store.write_table("trials/part-000000.parquet", trial_part((0, "COMPLETE")))
+    store.write_table("epochs/part-000000.parquet", epoch_part((0, 1)))
+    store.write_table("finals/0-7.parquet", final_part(0, 7))
+    for folder in folders:
+        store.write_table(f"{folder}/{name}", table)
+    before = {folder: store.read(f"{folder}/{name}") for folder in folders}
+    check_tables(store, JOURNAL)
+    said = restore(store)
+    set_aside_damaged(store, "finals", said.append)
+    assert said == [
+        f"{tmp_path}/{folder}/{name} is no file of imbtune's: it is not used" for folder in folders
+    ]
+    assert known_finals(store) == [FinalRecord(0, 7, 0.5)]
+    assert recorded_epochs(store, JOURNAL) == {}
+    sink = parquet.ParquetSink(store, KNOBS)
+    sink.epoch(epoch_row(1, 1))
+    sink.close()
+    assert {folder: store.read(f"{folder}/{name}") for folder in folders} == before
+    assert own_table(store, "epochs")["trial"].to_pylist() == [0, 1]
+    ended = [record.number for record in JOURNAL if record.state != STOPPED]
+    assert own_table(store, "trials")["trial"].to_pylist() == ended
+
+
+def test_a_damaged_file_with_another_name_stays(tmp_path: Path) -> None:
+    """No version of imbtune has written it, so its rows are not the journal's."""
     store = Store(str(tmp_path))
-    store.write_table("trials/mine.parquet", pa.table({"x": [1]}))
-    for check in (lambda: restore(store), lambda: check_tables(store, JOURNAL)):
-        with pytest.raises(StudyError, match=r"trials/mine.parquet has no column trial: move it"):
-            check()
+    for folder in ("trials", "epochs", "finals"):
+        store.write(f"{folder}/notes.parquet", b"mine")
+    check_tables(store, JOURNAL)
+    said = restore(store)
+    set_aside_damaged(store, "finals", said.append)
+    assert len(said) == 3
+    assert known_finals(store) == []
+    for folder in ("trials", "epochs", "finals"):
+        assert store.read(f"{folder}/notes.parquet") == b"mine"
+
+
+def test_epochs_of_other_versions_get_the_columns_of_this_one(tmp_path: Path) -> None:
+    """A missing column is null, an unknown one is left out, a type is converted."""
+    store = Store(str(tmp_path))
+    rows = epoch_part((0, 1), (4, 3), (0, 2)).drop_columns(["loss"])
+    rows = rows.append_column("extra", pa.array(["a", "b", "c"]))
+    rows = rows.set_column(0, "trial", rows["trial"].cast(pa.int64()))
+    store.write_table("epochs/part-000000.parquet", rows)
+    assert restore(store) == []
+    part = store.part("epochs/part-000000.parquet")
+    assert part.schema.equals(EPOCHS)
+    assert part["epoch"].to_pylist() == [1, 2]
+    assert part["loss"].null_count == 2
+    assert restore(store) == []
+
+
+def test_the_check_is_that_the_journal_has_what_the_tables_have(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write_table("finals/3-7.parquet", final_part(3, 7))
+    store.write_table("trials/part-000000.parquet", trial_part((3, "COMPLETE"), (4, STOPPED)))
+    check_tables(store, JOURNAL)
+    with pytest.raises(StudyError, match=r"trial 3 is COMPLETE in the tables, but missing"):
+        check_tables(store, JOURNAL[:3])
+
+
+def test_checkpoints_of_trials_that_have_ended_are_deleted(tmp_path: Path) -> None:
+    """A kill may come before that; those of the trunks that go on stay, and so do other files."""
+    request = SearchRequest(tiny_space(), 6, "s", storage=str(tmp_path))
+    store = Store(request.path)
+    for name in ("0-3.pt", "4-1.pt", "4-3.pt", "notes.txt"):
+        store.write(f"checkpoints/{name}", b"x")
+    restore_tables(store, KNOBS, JOURNAL, request, lambda _: None)
+    assert store.names("checkpoints") == ["4-1.pt", "4-3.pt", "notes.txt"]

@@ -13,6 +13,7 @@ from plugin_files import loss
 from imbtune import __version__
 from imbtune.errors import ConfigError
 from imbtune.spaces.space_file import load_space
+from imbtune.storage.temporary import LOCK
 from imbtune.tuning.jobs.job_command import (
     job_storage,
     on_head,
@@ -65,14 +66,21 @@ def test_a_head_without_this_version_says_so(
     assert reason in said
 
 
-def test_the_space_and_its_plugins_are_sent_and_nothing_else(tmp_path: Path) -> None:
+def test_the_space_and_its_plugins_are_sent_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The space is whole: what it inherits from a file beside it is in it."""
     (tmp_path / "my_losses.py").write_text(loss())
     (tmp_path / "base.yaml").write_text("like: digits-lt\nimports: [my_losses]\n")
     (tmp_path / "mine.yaml").write_text("like: base.yaml\nknobs: {loss: [ce, steep]}\n")
     (tmp_path / "data.bin").write_bytes(bytes(10_000))
     space = load_space(tmp_path / "mine.yaml")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    killed = tmp_path / "imbtune-submit-of-a-killed-command"
+    killed.mkdir()
+    (killed / LOCK).touch()  # nobody holds it
     with staged(space) as files:
+        assert not killed.exists()
         there = files.folder
         assert sorted(path.name for path in there.iterdir()) == ["mine.yaml", "my_losses.py"]
         assert (files.files, files.space) == (2, "mine.yaml")
