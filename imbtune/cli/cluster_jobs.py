@@ -208,6 +208,14 @@ def send_study_command(path: str) -> None:
     print(to_text(read_files(path_or_uri("the study", path))))
 
 
+def has_study_command(path: str) -> None:
+    """Exit with 1 if there is no study; of any size, since only its `study.yaml` is looked for."""
+    from imbtune.tuning.jobs.study_transfer import has_study
+
+    if not has_study(path_or_uri("the study", path)):
+        raise typer.Exit(1)
+
+
 def _jobs(address: str | None, study: str | None = None) -> Jobs:
     """The searches of the cluster at an address, after a look at what the user gave."""
     from imbtune.tuning.jobs.job_client import Jobs

@@ -333,6 +333,14 @@ def send_study(path: Annotated[str, typer.Argument(help="Folder of the study.")]
     send_study_command(path)
 
 
+@app.command("has-study", hidden=True)
+def has_study(path: Annotated[str, typer.Argument(help="Folder or URI of the study.")]) -> None:
+    """Exit with 0 if there is a study, with 1 if there is none. For cluster/slurm.sh."""
+    from imbtune.cli.cluster_jobs import has_study_command
+
+    has_study_command(path)
+
+
 @app.command()
 def calibrate(
     ctx: typer.Context,
