@@ -153,7 +153,7 @@ def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch)
     assert (request.space.name, request.path) == ("cifar10-lt", "s3://BUCKET/studies/cifar10-lt")
     asked = (request.trials, request.cpus_per_trial, request.share)
     at_first = plan_resources(
-        [Node(int(head["resources"]["limits"]["cpu"]), 0)],
+        [Node(int(cluster["headGroupSpec"]["rayStartParams"]["num-cpus"]), 0)],
         *asked,
         request.max_concurrent,
         may_grow=True,
@@ -162,10 +162,13 @@ def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch)
     assert at_first == in_full  # every pod is used, and nothing waits in the full cluster
 
 
-def test_a_pod_that_ends_has_time_for_its_trials_to_leave() -> None:
-    cluster = load("raycluster.yaml")
-    assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
-    (group,) = cluster["spec"]["workerGroupSpecs"]
+@pytest.mark.parametrize(
+    ("name", "kind"), [("rayjob.yaml", "RayJob"), ("raycluster.yaml", "RayCluster")]
+)
+def test_a_pod_that_ends_has_time_for_its_trials_to_leave(name: str, kind: str) -> None:
+    cluster = load(name)
+    assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", kind)
+    (group,) = cluster["spec"].get("rayClusterSpec", cluster["spec"])["workerGroupSpecs"]
     pod = group["template"]["spec"]
     (worker,) = pod["containers"]
     command = worker["lifecycle"]["preStop"]["exec"]["command"][-1]

@@ -29,6 +29,7 @@ CONNECT_SECONDS = 10
 MOST_BYTES = 2**20  # of the first answer
 READ_SECONDS = 60  # without a byte of a later answer
 POLL_SECONDS = 1.0
+MOST_POLL_SECONDS = 30.0  # between two looks at a long log
 STOP_SECONDS = 120  # that a stopped search has to write its rows, before Ray kills it
 PREFIX = "imbtune-"  # of the IDs of our jobs
 STUDY, STORAGE = "study", "storage"  # keys of a job's metadata
@@ -207,7 +208,8 @@ class Jobs:
             if ended:
                 return
             seen = max(seen, complete)
-            time.sleep(POLL_SECONDS)
+            # Ray sends the whole log each time: at most 1 MiB a second on the average
+            time.sleep(max(POLL_SECONDS, min(len(text) / 2**20, MOST_POLL_SECONDS)))
 
     def stop(self, name: str) -> None:
         """Ask a job to end (SIGTERM)."""
