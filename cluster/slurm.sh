@@ -26,6 +26,10 @@ port=$((20000 + SLURM_JOB_ID % 10000 * 2))
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 GOMP_SPINCOUNT=1000
 RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"
 export RAY_AUTH_TOKEN # srun passes it on; other users can read neither it nor the environment
+# In the folder are the sockets and logs of Ray, which opens its part of it to all: nobody else may enter.
+ray_folder="$(mktemp -d /tmp/ray-XXXXXXXX)" # short, since a socket's path has at most 107 bytes
+trap 'rm -rf "$ray_folder"' EXIT
+mkdir "$ray_folder/r"
 common=(--block --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats
   --dashboard-agent-listen-port=0 --min-worker-port=0 --max-worker-port=0)
 step=(srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=0
@@ -33,7 +37,7 @@ step=(srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-
 
 "${step[@]}" --nodes=1 --ntasks=1 --nodelist="$head" \
   ray start --head --node-ip-address="$head_ip" --port="$port" --ray-client-server-port=$((port + 1)) \
-  --include-dashboard=false --temp-dir="/tmp/ray-$SLURM_JOB_ID" "${common[@]}" &
+  --include-dashboard=false --temp-dir="$ray_folder/r" "${common[@]}" &
 for _ in $(seq 60); do # a minute or two; then the search says what is wrong
   ray status --address="$head_ip:$port" >/dev/null 2>&1 && break
   sleep 1
@@ -44,11 +48,16 @@ if ((others)); then
     ray start --address="$head_ip:$port" "${common[@]}" &
 fi
 
-if [[ -n "${SLURM_RESTART_COUNT:-}" ]] && imbtune send-study "$storage/$name" >/dev/null 2>&1; then
-  imbtune resume "$storage/$name" --address "$head_ip:$port" &
-else
-  imbtune search "$@" --address "$head_ip:$port" --storage "$storage" --name "$name" &
+has_study=1 # 0: there is a study; 1: none; 2: the storage cannot be read
+if [[ -n "${SLURM_RESTART_COUNT:-}" ]]; then
+  has_study=0
+  imbtune has-study "$storage/$name" || has_study=$?
 fi
+case "$has_study" in
+  0) imbtune resume "$storage/$name" --address "$head_ip:$port" & ;;
+  1) imbtune search "$@" --address "$head_ip:$port" --storage "$storage" --name "$name" & ;;
+  *) exit "$has_study" ;;
+esac
 search=$!
 
 out_of_time=

@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from imbtune.cli.settings import make_console, parse_duration, parse_settings, parse_share
-from imbtune.errors import ClusterError, ConfigError
+from imbtune.errors import ClusterError, ConfigError, printable
 from imbtune.paths import is_uri, local_path, path_or_uri
 from imbtune.search_options import check_options, submitted_request
 from imbtune.storage import join
@@ -23,16 +23,22 @@ from imbtune.study.hints import program
 if TYPE_CHECKING:
     from imbtune.tuning.jobs.job_client import Job, Jobs
 
+NO_START = ("error: ", "warning: ")  # of lines after which a search may still fail to start
 START_SECONDS = 60  # to wait for the first line of a search
 OWN = ("space", "resume", "address", "storage", "env")  # parameters that the job does not get
 
+PARSED = ("gpus_per_trial", "time_budget", "trial_timeout")
 
-def submit_command(ctx: typer.Context, resumable: Sequence[str]) -> None:
+
+def submit_command(
+    ctx: typer.Context, resumable: Sequence[str], only_resumed: Sequence[str]
+) -> None:
     """Send a search, or the continuation of one, to a cluster.
 
     Args:
         ctx: of the command; its parameters are those of `search` and `OWN`.
         resumable: the names of the options that `resume` has, too.
+        only_resumed: those of them that `search` does not have.
     """
     options = dict(ctx.params)
     space, resumed, address, storage, env = (options.pop(name) for name in OWN)
@@ -43,10 +49,15 @@ def submit_command(ctx: typer.Context, resumable: Sequence[str]) -> None:
     }
     passed = _command_line({n: p for n, p in given.items() if n not in OWN}, options)
     for name, parameter in given.items():
+        if name in PARSED and ctx.params[name]:
+            continue  # still as the user wrote it, such as 2h: checked when it is parsed
         check_options({parameter.opts[0].strip("-").replace("-", "_"): ctx.params[name]})
     if (space is None) == (resumed is None):
         raise ConfigError("give a space to search, or --resume NAME to continue a search")
     if resumed is None:
+        for name in only_resumed:
+            if options.pop(name):
+                raise ConfigError(f"--{name.replace('_', '-')} goes with --resume NAME")
         _submit_search(space, options, passed, address, storage, env or ())
         return
     for name in given.keys() - {*OWN, *resumable}:
@@ -75,6 +86,7 @@ def _submit_search(
         "settings": parse_settings(options["settings"] or []),
         "gpus_per_trial": parse_share(options["gpus_per_trial"]),
         "time_budget": parse_duration(options["time_budget"]),
+        "trial_timeout": parse_duration(options["trial_timeout"], "--trial-timeout"),
     }
     request = submitted_request(space, storage=folder, **checked)
     jobs = Jobs(address)
@@ -109,6 +121,7 @@ def _submit_resume(
 
     parse_share(options["gpus_per_trial"])
     parse_duration(options["time_budget"])
+    parse_duration(options["trial_timeout"], "--trial-timeout")
     variables = runtime_env(env)
     folder = job_storage(storage) if storage is not None else None
     jobs = Jobs(address)
@@ -208,6 +221,14 @@ def send_study_command(path: str) -> None:
     print(to_text(read_files(path_or_uri("the study", path))))
 
 
+def has_study_command(path: str) -> None:
+    """Exit with 1 if there is no study; of any size, since only its `study.yaml` is looked for."""
+    from imbtune.tuning.jobs.study_transfer import has_study
+
+    if not has_study(path_or_uri("the study", path)):
+        raise typer.Exit(1)
+
+
 def _jobs(address: str | None, study: str | None = None) -> Jobs:
     """The searches of the cluster at an address, after a look at what the user gave."""
     from imbtune.tuning.jobs.job_client import Jobs
@@ -266,10 +287,10 @@ def _wait_for_start(jobs: Jobs, job: str) -> None:
     while time.monotonic() < deadline:
         status = jobs.status(job)
         lines = [line for line in jobs.log(job).splitlines() if line.strip()]
-        if status == SUCCEEDED or any(not line.startswith("error: ") for line in lines):
-            return
-        if status not in (PENDING, RUNNING):
+        if status not in (PENDING, RUNNING, SUCCEEDED):
             raise ClusterError(f"the job {job} failed at its start: {_reason(jobs, job)}")
+        if status == SUCCEEDED or any(not line.startswith(NO_START) for line in lines):
+            return
         time.sleep(POLL_SECONDS)
     print("It has not printed anything yet.")
 
@@ -282,7 +303,7 @@ def _reason(jobs: Jobs, job: str) -> str:
     if found:
         return found[-1]
     said = [one.message for one in jobs.all() if one.id == job and one.message]
-    return said[0].strip().splitlines()[-1] if said else "it printed nothing"
+    return printable(said[0].strip().splitlines()[-1]) if said else "it printed nothing"
 
 
 def _print_next(study: str, storage: str, job: str, address: str | None) -> None:

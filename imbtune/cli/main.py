@@ -235,9 +235,11 @@ def resume(
 
 
 RESUMABLE = list(inspect.signature(resume).parameters)  # options of a search that is resumed
+ONLY_RESUMED = [n for n in RESUMABLE if n not in (*inspect.signature(search).parameters, "study")]
 
 
 @app.command()
+@with_options_of(resume, leave_out=("study",))
 @with_options_of(search)
 def submit(
     ctx: typer.Context,
@@ -270,7 +272,7 @@ def submit(
     """Send a search to a Ray cluster. It goes on when this machine is off."""
     from imbtune.cli.cluster_jobs import submit_command
 
-    submit_command(ctx, RESUMABLE)
+    submit_command(ctx, RESUMABLE, ONLY_RESUMED)
 
 
 @app.command()
@@ -331,6 +333,14 @@ def send_study(path: Annotated[str, typer.Argument(help="Folder of the study.")]
     from imbtune.cli.cluster_jobs import send_study_command
 
     send_study_command(path)
+
+
+@app.command("has-study", hidden=True)
+def has_study(path: Annotated[str, typer.Argument(help="Folder or URI of the study.")]) -> None:
+    """Exit with 0 if there is a study, with 1 if there is none. For cluster/slurm.sh."""
+    from imbtune.cli.cluster_jobs import has_study_command
+
+    has_study_command(path)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -245,7 +245,9 @@ MoreFinalsOption = Annotated[
 ]
 
 
-def with_options_of(search: Callable[..., None]) -> Callable[[Callable[..., None]], Any]:
+def with_options_of(
+    search: Callable[..., None], leave_out: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Any]:
     """Give a command the options of `search` in addition to its own, which come first."""
 
     def extend(command: Callable[..., None]) -> Callable[..., None]:
@@ -259,7 +261,10 @@ def with_options_of(search: Callable[..., None]) -> Callable[[Callable[..., None
             }
 
         own = parameters(command)
-        every = {**own, **{k: v for k, v in parameters(search).items() if k not in own}}
+        every = {
+            **own,
+            **{k: v for k, v in parameters(search).items() if k not in (*own, *leave_out)},
+        }
         command.__signature__ = inspect.Signature(list(every.values()))  # type: ignore[attr-defined]
         command.__annotations__ = {name: p.annotation for name, p in every.items()}
         return command

@@ -26,8 +26,8 @@ with fewer_collections():
     from imbtune.training.device.device_data import DeviceData
     from imbtune.training.distributed.workers import Workers
 
-# Parts of the messages of gloo and NCCL when another worker has died
-LOST = ("gloo", "NCCL", "onnection", "ocket", "Broken pipe", "timed out")
+# Parts of the messages of gloo (a RuntimeError with the path of its source file) and of NCCL
+LOST = ("/gloo/", "NCCL")
 
 
 @dataclass(frozen=True, eq=False)

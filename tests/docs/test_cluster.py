@@ -153,7 +153,7 @@ def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch)
     assert (request.space.name, request.path) == ("cifar10-lt", "s3://BUCKET/studies/cifar10-lt")
     asked = (request.trials, request.cpus_per_trial, request.share)
     at_first = plan_resources(
-        [Node(int(head["resources"]["limits"]["cpu"]), 0)],
+        [Node(int(cluster["headGroupSpec"]["rayStartParams"]["num-cpus"]), 0)],
         *asked,
         request.max_concurrent,
         may_grow=True,
@@ -162,10 +162,13 @@ def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch)
     assert at_first == in_full  # every pod is used, and nothing waits in the full cluster
 
 
-def test_a_pod_that_ends_has_time_for_its_trials_to_leave() -> None:
-    cluster = load("raycluster.yaml")
-    assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
-    (group,) = cluster["spec"]["workerGroupSpecs"]
+@pytest.mark.parametrize(
+    ("name", "kind"), [("rayjob.yaml", "RayJob"), ("raycluster.yaml", "RayCluster")]
+)
+def test_a_pod_that_ends_has_time_for_its_trials_to_leave(name: str, kind: str) -> None:
+    cluster = load(name)
+    assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", kind)
+    (group,) = cluster["spec"].get("rayClusterSpec", cluster["spec"])["workerGroupSpecs"]
     pod = group["template"]["spec"]
     (worker,) = pod["containers"]
     command = worker["lifecycle"]["preStop"]["exec"]["command"][-1]
@@ -196,10 +199,11 @@ def test_bash_takes_the_slurm_script() -> None:
 
 
 @pytest.mark.parametrize(
-    ("restarts", "has_study", "verb"), [("", False, "search"), ("1", True, "resume")]
+    ("restarts", "has_study", "verb"),
+    [("", 1, "search"), ("1", 1, "search"), ("1", 0, "resume"), ("1", 2, None)],
 )
 def test_a_requeued_slurm_job_resumes_its_study(
-    restarts: str, has_study: bool, verb: str, tmp_path: Path
+    restarts: str, has_study: int, verb: str | None, tmp_path: Path
 ) -> None:
     """With stand-ins for Slurm's and Ray's commands, which write down how they are called."""
     programs = {
@@ -208,7 +212,7 @@ def test_a_requeued_slurm_job_resumes_its_study(
         "srun": 'echo "srun $*" >> calls',
         "ray": "true",
         "python": "echo token",
-        "imbtune": f'echo "imbtune $*" >> calls; [ "$1" != send-study ] || {has_study!s}'.lower(),
+        "imbtune": f'echo "imbtune $*" >> calls; [ "$1" != has-study ] || exit {has_study}',
     }
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -223,8 +227,16 @@ def test_a_requeued_slurm_job_resumes_its_study(
         **({"SLURM_RESTART_COUNT": restarts} if restarts else {}),
     }
     command = ["bash", str(ROOT / "cluster/slurm.sh"), "digits-lt", "--set", "mix=[a, b]"]
-    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    ended = subprocess.run(command, check=False, cwd=tmp_path, env=environment)
     calls = (tmp_path / "calls").read_text().splitlines()
+    (temporary,) = {Path(word) for word in re.findall(r"--temp-dir=(\S+)", "\n".join(calls))}
+    assert not temporary.parent.exists()
+    assert temporary.parent != Path("/tmp")
+    if verb is None:  # a bucket that does not answer: a new search would not find the study either
+        assert ended.returncode == 2
+        assert not [call for call in calls if re.match("imbtune (search|resume)", call)]
+        return
+    assert ended.returncode == 0
     (called,) = [call for call in calls if call.startswith(f"imbtune {verb}")]
     expected = {
         "search": "imbtune search digits-lt --set mix=[a, b] --address 127.0.0.1:20014 "

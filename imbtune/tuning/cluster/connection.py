@@ -72,7 +72,7 @@ def check_address(address: str | None) -> None:
     if address and "://" in address:
         raise ClusterError(
             f"--address {address}: a search cannot run through Ray Client: run it on a machine of "
-            "the cluster with --address auto, or send it there with `ray job submit`"
+            "the cluster with --address auto, or send it there with `imbtune submit`"
         )
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from imbtune.errors import ClusterError, unknown
 
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own variable for the address of the Jobs API
 CONNECT_SECONDS = 10
+MOST_BYTES = 2**20  # of the first answer
+READ_SECONDS = 60  # without a byte of a later answer
 POLL_SECONDS = 1.0
+MOST_POLL_SECONDS = 30.0  # between two looks at a long log
 STOP_SECONDS = 120  # that a stopped search has to write its rows, before Ray kills it
 PREFIX = "imbtune-"  # of the IDs of our jobs
 STUDY, STORAGE = "study", "storage"  # keys of a job's metadata
@@ -38,6 +45,8 @@ WORDS = {
 RAYS_LINES = re.compile(
     r"^(.*\bjob_manager\.py:.*|Running entrypoint for job .*)(\n|\Z)", re.MULTILINE
 )
+# Characters on which a terminal acts, or that change the direction of the text
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,10 @@ class Jobs:
                 logging.WARNING
             )  # else they tell of uploads
         with self._one_line():
-            self._client: JobSubmissionClient = JobSubmissionClient(self.address)
+            client: JobSubmissionClient = JobSubmissionClient(self.address)
+        request = partial(client._do_request, timeout=READ_SECONDS)  # Ray's waits for ever
+        client._do_request = request  # type: ignore[method-assign]
+        self._client = client
 
     def all(self) -> list[Job]:
         """The searches that were submitted by imbtune, the newest first."""
@@ -107,7 +119,7 @@ class Jobs:
             found = self._client.list_jobs()
         jobs = [
             Job(
-                one.submission_id,
+                str(one.submission_id),
                 data[STUDY],
                 data[STORAGE],
                 str(getattr(one.status, "value", one.status)),
@@ -116,7 +128,7 @@ class Jobs:
                 one.message or "",
             )
             for one in found
-            if (data := one.metadata) and one.submission_id and {STUDY, STORAGE} <= data.keys()
+            if (data := one.metadata) and _is_ours(one.submission_id, data)
         ]
         return sorted(jobs, key=lambda job: job.started or 0, reverse=True)
 
@@ -176,10 +188,10 @@ class Jobs:
         return str(getattr(found, "value", found))
 
     def log(self, name: str) -> str:
-        """What a job has printed so far, without what Ray says of its start."""
+        """What a job has printed so far, with control characters escaped, without what Ray adds."""
         with self._one_line():
             text: str = self._client.get_job_logs(name)
-        return RAYS_LINES.sub("", text)
+        return CONTROL.sub(lambda found: repr(found[0])[1:-1], RAYS_LINES.sub("", text))
 
     def follow(self, name: str, seen: int = 0) -> Iterator[str]:
         """The lines that a job prints, as they come, until the job has ended.
@@ -196,7 +208,8 @@ class Jobs:
             if ended:
                 return
             seen = max(seen, complete)
-            time.sleep(POLL_SECONDS)
+            # Ray sends the whole log each time: at most 1 MiB a second on the average
+            time.sleep(max(POLL_SECONDS, min(len(text) / 2**20, MOST_POLL_SECONDS)))
 
     def stop(self, name: str) -> None:
         """Ask a job to end (SIGTERM)."""
@@ -217,9 +230,19 @@ class Jobs:
             yield
         except AuthenticationError as error:
             raise ClusterError(_token_problem(self.address, str(error))) from error
-        except (OSError, RuntimeError, ValueError, TypeError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             reason = _root(error) if isinstance(error, OSError) else _last_line(str(error))
             raise ClusterError(f"the Ray cluster at {self.address}: {reason}") from error
+
+
+def _is_ours(job: object, data: Mapping[str, object]) -> bool:
+    """Whether imbtune submitted a job: its ID and the study's name are as imbtune makes them."""
+    names, storage = (job, data.get(STUDY)), data.get(STORAGE)
+    return (
+        isinstance(storage, str)
+        and storage.isprintable()
+        and all(isinstance(n, str) and re.fullmatch(r"[\w-][\w.-]*", n) for n in names)
+    )
 
 
 def _checked_address(address: str | None) -> str:
@@ -245,24 +268,51 @@ def _check_answers(address: str) -> None:
     Ray is imported.
     """
     try:
-        answer = requests.get(f"{address}/api/version", timeout=CONNECT_SECONDS)
-    except (requests.RequestException, ValueError) as error:
+        code, reason, body = _get(f"{address}/api/version")
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({_root(error)}): check the address of its "
             "dashboard, and the tunnel to it if there is one"
         ) from error
-    if answer.status_code in (401, 403):
+    if code in (401, 403):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         return
     try:
-        known = "ray_version" in answer.json()
-    except ValueError:
-        known = False
-    if not known:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or "ray_version" not in said:
         raise ClusterError(
-            f"{address} is not the dashboard of a Ray cluster, its answer is {answer.status_code} "
-            f"{answer.reason}: check the address"
+            f"{address} is not the dashboard of a Ray cluster, its answer is {code} {reason}: "
+            "check the address"
         )
+
+
+def _get(url: str) -> tuple[int, str, bytes]:
+    """Status, reason and the first `MOST_BYTES` of an answer; TimeoutError if it takes too long.
+
+    In a thread, since the timeout of requests holds for each read: it never ends an answer of
+    which a byte comes now and then.
+    """
+    found: list[tuple[int, str, bytes]] = []
+    failed: list[Exception] = []
+
+    def get() -> None:
+        try:
+            with requests.get(url, timeout=CONNECT_SECONDS, stream=True) as answer:
+                body = answer.raw.read(MOST_BYTES, decode_content=True)
+                found.append((answer.status_code, answer.reason, body))
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=get, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise TimeoutError(f"no complete answer in {CONNECT_SECONDS} s")
+    return found[0]
 
 
 def _token_problem(address: str, said: str) -> str:

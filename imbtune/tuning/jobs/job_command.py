@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,15 @@ import yaml
 from imbtune import __version__
 from imbtune.config.plugins import copy_sources
 from imbtune.errors import ConfigError
-from imbtune.paths import is_uri, parse
+from imbtune.paths import is_uri, path_or_uri
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
 from imbtune.storage.temporary import temporary_folder
 from imbtune.tuning.jobs.job_client import STOP_SECONDS
 
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"  # Ray's: seconds between SIGTERM and SIGKILL, 3 by default
+# The usual name of a variable, which a key does not look like: short words in capitals
+NAME = re.compile(r"[A-Z]{1,12}[0-9]?(_[A-Z]{1,12}[0-9]?){0,7}")
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,13 @@ def runtime_env(names: Sequence[str], folder: Path | None = None) -> dict[str, o
     for name in names:
         if name not in os.environ:
             hint = ": give the name alone, and set its value before" if "=" in name else ""
-            shown = name.partition("=")[0]
-            raise ConfigError(f"--env {shown or repr(shown)}: this variable is not set{hint}")
+            word = name.partition("=")[0]
+            if not NAME.fullmatch(word):  # perhaps the value, which may be a key
+                raise ConfigError(
+                    "--env: this is no name of a variable (it is not repeated here, since it may "
+                    "be a key): give the name alone, such as AWS_ACCESS_KEY_ID"
+                )
+            raise ConfigError(f"--env {word}: this variable is not set{hint}")
         variables[name] = os.environ[name]
     found: dict[str, object] = {"env_vars": variables}
     return {**found, "working_dir": str(folder)} if folder else found
@@ -112,10 +120,7 @@ def job_storage(storage: str | None) -> str:
         raise ConfigError(f"--storage is missing: {needed}")
     if storage.startswith("~"):
         return storage  # the head node's home folder, not ours
-    try:
-        parsed = parse(storage)
-    except ValueError as error:
-        raise ConfigError(f"--storage {storage!r}: {error}") from error
+    parsed = path_or_uri("--storage", storage)
     if not is_uri(parsed) and not Path(parsed).is_absolute():
         raise ConfigError(f"--storage {storage}: {needed}")
     return parsed

@@ -7,6 +7,7 @@ on the head node prints the study as text: a compressed tar archive in Base64.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import os
@@ -14,16 +15,19 @@ import re
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.fs as pafs
 
 from imbtune.errors import StudyError
+from imbtune.limits import FILE_NAME_BYTES
 from imbtune.storage import Store
 
 FILE, JOURNAL = "study.yaml", "journal.log"
 TABLES = ("trials", "epochs", "finals")
+OWN_FILES = (FILE, JOURNAL, "space.yaml", "best.yaml", "calibration.yaml")  # beside plugins
 READS = 20  # attempts at a copy, while the search replaces files
 MOST_BYTES = 256 * 2**20  # of a study that is printed
 WIDTH = 32_000  # characters per printed line
@@ -68,10 +72,9 @@ def _names(store: Store) -> list[str]:
     selector = pafs.FileSelector(store.root, allow_not_found=True)
     found = store.fs.get_file_info(selector)
     names = [info.base_name for info in found if info.type == pafs.FileType.File]
-    names = [name for name in names if not name.startswith(".")]
     for table in TABLES:
         names += [f"{table}/{part}" for part in store.names(table)]
-    return sorted(names, key=lambda name: (name == JOURNAL, name))
+    return sorted(filter(is_study_file, names), key=lambda name: (name == JOURNAL, name))
 
 
 def to_text(files: Files) -> str:
@@ -109,23 +112,44 @@ def from_text(text: str) -> Files | None:
         if BEGIN in text:
             raise StudyError("the study was not received completely: try again")
         return None
-    packed = base64.b64decode(match[2])
+    try:
+        packed = base64.b64decode(match[2])
+    except ValueError as error:
+        raise StudyError("the study was damaged on its way: try again") from error
     if hashlib.sha256(packed).hexdigest() != match[1]:
         raise StudyError("the study was damaged on its way: try again")
+    try:
+        return _unpacked(packed)
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise StudyError(f"the cluster sent what is no archive of a study: {error}") from error
+
+
+def _unpacked(packed: bytes) -> Files:
+    """The files of an archive, whose headers are not believed; StudyError for other files."""
     files: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+    with gzip.open(io.BytesIO(packed)) as stream:
+        raw = stream.read(2 * MOST_BYTES + 1)  # a tar has up to 1.5 KiB beside each file
+    if len(raw) > 2 * MOST_BYTES:
+        raise StudyError(f"the cluster sent more than {2 * MOST_BYTES / 2**20:.0f} MiB: refused")
+    with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.isfile() else None
-            if content is None or not _is_ours(member.name):
-                raise StudyError(f"the cluster sent {member.name!r}, which is no file of a study")
+            if content is None or not is_study_file(member.name) or member.name in files:
+                raise StudyError(f"the cluster sent {member.name!a}, which is no file of a study")
             files[member.name] = content.read()
+    if FILE not in files:
+        raise StudyError(f"the cluster sent no {FILE}: try again")
     return files
 
 
-def _is_ours(name: str) -> bool:
-    """Whether it is a path that `_names` gives, and leads nowhere else."""
+def is_study_file(name: str) -> bool:
+    """Whether a study has such a file, of those that are copied: no link, model or checkpoint."""
     folder, slash, leaf = name.rpartition("/")
-    return bool(leaf) and not leaf.startswith(".") and (not slash or folder in TABLES)
+    if len(leaf.encode(errors="replace")) > FILE_NAME_BYTES or not leaf.isprintable():
+        return False
+    if slash:
+        return folder in TABLES and bool(re.fullmatch(r"[A-Za-z0-9_-]+\.parquet", leaf))
+    return leaf in OWN_FILES or (leaf.endswith(".py") and leaf[:-3].isidentifier())
 
 
 def check_target(folder: Path) -> None:
@@ -135,11 +159,23 @@ def check_target(folder: Path) -> None:
     Store(str(folder)).check_writable()
 
 
+def has_study(path: str) -> bool:
+    """Whether there is a study; StudyError if its storage cannot be read."""
+    try:
+        return Store(path).exists(FILE)
+    except OSError as error:
+        raise StudyError(f"cannot read the study {path}: {error}") from error
+
+
 def write_files(files: Files, folder: Path) -> None:
-    """Write a study to `folder`. An earlier copy of it is replaced; its other files are kept.
+    """Write a study to `folder`. The files of an earlier copy are replaced; all others are kept.
+
+    Each file is replaced as a whole, the journal and `study.yaml` last. After an interruption, the
+    next call completes the copy.
 
     Raises:
-        StudyError: the folder has another study, or one that was continued there.
+        StudyError: the folder has another study, or one that was continued there; it has a folder
+            where the study has a file, or the reverse.
     """
     check_target(folder)
     before = folder / JOURNAL
@@ -148,43 +184,48 @@ def write_files(files: Files, folder: Path) -> None:
         raise StudyError(
             f"{folder} has another study, or has gone on by itself: give another folder with --to"
         )
+    for name in files:
+        _check_place(folder, name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name[:60]}.", dir=folder.parent))
     try:
         for name, content in files.items():
             (new / name).parent.mkdir(exist_ok=True)
             (new / name).write_bytes(content)
-        new.chmod(0o777 & ~_umask())
-        if folder.exists():
-            _keep_others(folder, new)
-            old = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(folder, old)
+        if not folder.exists():
+            new.chmod(0o777 & ~_umask())
             os.replace(new, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(new, folder)
+            return
+        for name in sorted(files, key=lambda name: (name == FILE, name == JOURNAL)):
+            if name == JOURNAL:
+                _delete_replaced(files, folder)
+            (folder / name).parent.mkdir(exist_ok=True)
+            os.replace(new / name, folder / name)
+    except OSError as error:
+        raise StudyError(f"cannot write the study {folder}: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _keep_others(folder: Path, new: Path) -> None:
-    """Copy what a user has beside the study's own files: reports, trained models."""
-    for path in folder.iterdir():
-        if path.name in (*TABLES, "best.yaml") or (new / path.name).exists():
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.copytree(path, new / path.name, symlinks=True, copy_function=_link)
-        else:
-            shutil.copy2(path, new / path.name, follow_symlinks=False)
+def _check_place(folder: Path, name: str) -> None:
+    """StudyError if a folder is where the study's file goes, or a file or link where its folder."""
+    place = folder / name
+    parent = place.parent
+    wrong = parent != folder and (parent.is_symlink() or (parent.exists() and not parent.is_dir()))
+    if wrong or (place.is_dir() and not place.is_symlink()):
+        raise StudyError(
+            f"{parent if wrong else place} is in the way of the study's files: move it, or give "
+            "another folder with --to"
+        )
 
 
-def _link(source: str, target: str) -> None:
-    """A second name of a file, which may be a large model; a copy where links are not possible."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)
+def _delete_replaced(files: Files, folder: Path) -> None:
+    """Delete the parts of tables that the cluster has merged into others, and an outdated best."""
+    parts = [path for table in TABLES for path in (folder / table).glob("*.parquet")]
+    for path in [*parts, folder / "best.yaml"]:
+        name = path.relative_to(folder).as_posix()
+        if name not in files and is_study_file(name):
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -7,6 +7,8 @@ import pytest
 from command import invoke
 from http_site import Handler, serving
 
+from imbtune.tuning.jobs import job_client
+
 COMMANDS = (
     "submit digits-lt --storage /data",
     "submit --resume digits-lt",
@@ -53,6 +55,21 @@ def test_another_server(reply: http_site.Reply) -> None:
     assert "not the dashboard" in message or "no Ray cluster answers" in message
 
 
+@pytest.mark.parametrize("body", [b"null", b"5", b"[" * 200_000, b'"ray_version"', bytes(2**21)])
+def test_an_answer_that_is_no_version(body: bytes) -> None:
+    with serving() as site:
+        site.reply = lambda handler: handler.send(len(body), body)
+        message = said("list", "--address", f"http://127.0.0.1:{site.server_address[1]}/")
+    assert "not the dashboard" in message
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a/b", "", ".a", 5, None, "a\n"])
+def test_jobs_with_names_that_imbtune_does_not_give_are_not_listed(name: object) -> None:
+    assert job_client._is_ours("imbtune-a", {"study": "a", "storage": "/data"})
+    assert not job_client._is_ours("imbtune-a", {"study": name, "storage": "/data"})
+    assert not job_client._is_ours(name, {"study": "a", "storage": "/data"})
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -65,6 +82,10 @@ def test_another_server(reply: http_site.Reply) -> None:
         ("digits-lt --storage /d --env NOT_SET_HERE", "not set"),
         ("digits-lt --resume x --storage /d", "give a space to search, or --resume"),
         ("", "give a space to search, or --resume"),
+        ("digits-lt --storage /d --trust", "--trust goes with --resume"),
+        ("digits-lt --storage /d --gpus-per-trial 0.25 --trial-timeout 2h", "refused"),
+        ("--resume x --trust --retry-failed --max-failures 5 --trial-timeout 2h", "refused"),
+        ("--resume x --trial-timeout never", "--trial-timeout"),
         ("--resume x --sampler tpe", "--sampler goes with a new search"),
     ],
 )
@@ -77,3 +98,9 @@ def test_submit_has_every_option_of_search() -> None:
     from imbtune.cli.main import search, submit
 
     assert set(search.__annotations__) - {"return"} < set(submit.__annotations__)
+
+
+def test_submit_has_every_option_of_resume() -> None:
+    from imbtune.cli.main import resume, submit
+
+    assert set(resume.__annotations__) - {"return", "study"} < set(submit.__annotations__)

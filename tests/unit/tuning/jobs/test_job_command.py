@@ -131,6 +131,15 @@ def test_a_variable_that_is_not_set(name: str) -> None:
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "key", ["AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG", "hunter", "hf_abcDEF12=", "", "A\nB"]
+)
+def test_a_key_in_the_place_of_its_name_is_not_repeated(key: str) -> None:
+    with pytest.raises(ConfigError, match="is not repeated") as caught:
+        runtime_env([key])
+    assert not key or key not in str(caught.value)
+
+
 def test_options_as_words() -> None:
     options = {"--trials": ["3"], "--skip-corrupt": (), "--set": ["a=1", "b=2"]}
     assert words_of(options) == ["--trials", "3", "--skip-corrupt", "--set", "a=1", "--set", "b=2"]

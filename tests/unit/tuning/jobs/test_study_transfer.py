@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from imbtune.tuning.jobs.study_transfer import (
     BEGIN,
     END,
     from_text,
+    has_study,
     read_files,
     to_text,
     write_files,
@@ -61,9 +64,10 @@ def test_a_study_without_checkpoints_and_models_arrives(tmp_path: Path) -> None:
 
 
 @hypothesis_settings(max_examples=25)
-@given(st.dictionaries(st.sampled_from(sorted(FILES)), st.binary(max_size=99), min_size=1))
+@given(st.dictionaries(st.sampled_from(sorted(FILES)), st.binary(max_size=99)))
 def test_text_holds_any_content(files: dict[str, bytes]) -> None:
-    assert from_text(to_text(files)) == files
+    whole = {**files, "study.yaml": b"y"}
+    assert from_text(to_text(whole)) == whole
 
 
 def test_a_cut_or_changed_text_is_refused() -> None:
@@ -75,10 +79,102 @@ def test_a_cut_or_changed_text_is_refused() -> None:
         from_text(text.replace(text[200:208], text[200:208][::-1]))
 
 
-@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/b/c", "trials/../../evil", ".bashrc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "../evil",
+            "/tmp/evil",
+            "a/b/c",
+            "trials/../../evil",
+            ".bashrc",
+            "best",
+            "trials",
+            "x.sh",
+        ),
+        *("trials/a", "trials/a\nb.parquet", "a\nb.py", "\udc80.py", "a" * 300 + ".py", "a" * 5000),
+        *("checkpoints/0.pt", "best/model.pt", "trials/.parquet", "study.yaml/x", "evil\x1b[2J.py"),
+    ],
+)
 def test_files_that_would_land_elsewhere_are_refused(name: str) -> None:
     with pytest.raises(StudyError, match="no file of a study"):
         from_text(to_text({name: b""}))
+
+
+def as_text(packed: bytes) -> str:
+    digest = hashlib.sha256(packed).hexdigest()
+    return f"{BEGIN} {digest}\n{base64.b64encode(packed).decode()}\n{END}"
+
+
+@pytest.mark.parametrize(
+    "packed", [b"", b"no archive", gzip.compress(b"no tar" * 200), gzip.compress(bytes(9))[:-4]]
+)
+def test_what_is_no_archive_is_one_line(packed: bytes) -> None:
+    with pytest.raises(StudyError, match="the cluster sent"):
+        from_text(as_text(packed))
+
+
+def test_a_lost_character_is_one_line() -> None:
+    text = to_text(FILES)
+    with pytest.raises(StudyError, match="damaged"):
+        from_text(text[:150] + text[151:])
+
+
+def test_an_archive_that_grows_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = to_text({"study.yaml": bytes(10**6)})
+    monkeypatch.setattr(study_transfer, "MOST_BYTES", 10**5)
+    with pytest.raises(StudyError, match="more than"):
+        from_text(text)
+
+
+def test_a_copy_that_is_killed_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every file: the models stay, and the next copy is whole."""
+    folder = tmp_path / "name"
+    write_files(FILES, folder)
+    (folder / "best").mkdir()
+    (folder / "best/model.pt").write_bytes(b"mine")
+    now = {**FILES, "journal.log": b"one\ntwo\n", "trials/2.parquet": b"2"}
+    replace, places = os.replace, list[str]()
+
+    def killed(source: Path, target: Path) -> None:
+        if len(places) == most:
+            raise KeyboardInterrupt
+        places.append(target.name)
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", killed)
+        for survived in range(len(now)):
+            most = survived
+            places.clear()
+            with pytest.raises(KeyboardInterrupt):
+                write_files(now, folder)
+            assert (folder / "best/model.pt").read_bytes() == b"mine"
+            assert (folder / "study.yaml").is_file()
+    write_files(now, folder)
+    assert tree(tmp_path) == {f"name/{n}": c for n, c in now.items()} | {
+        "name/best/model.pt": b"mine"
+    }
+
+
+def test_what_is_in_the_way_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "name"
+    write_files({"study.yaml": b"y"}, folder)
+    (folder / "best.yaml").mkdir()
+    (folder / "trials").write_bytes(b"mine")
+    before = tree(tmp_path)
+    for name in ("best.yaml", "trials/all.parquet"):
+        with pytest.raises(StudyError, match="in the way"):
+            write_files({"study.yaml": b"z", name: b""}, folder)
+    assert tree(tmp_path) == before
+
+
+def test_a_study_of_any_size_is_found(tmp_path: Path) -> None:
+    assert not has_study(str(tmp_path))
+    (tmp_path / "study.yaml").write_bytes(b"")
+    assert has_study(str(tmp_path))
 
 
 def test_a_link_in_the_archive_is_refused() -> None:
@@ -87,10 +183,8 @@ def test_a_link_in_the_archive_is_refused() -> None:
         member = tarfile.TarInfo("study.yaml")
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(member)
-    digest = hashlib.sha256(packed.getvalue()).hexdigest()
-    text = f"{BEGIN} {digest}\n{base64.b64encode(packed.getvalue()).decode()}\n{END}"
     with pytest.raises(StudyError, match="no file of a study"):
-        from_text(text)
+        from_text(as_text(packed.getvalue()))
 
 
 def test_a_study_that_is_too_large_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
