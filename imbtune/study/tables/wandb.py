@@ -49,9 +49,11 @@ def check_wandb(request: SearchRequest) -> None:
     except wandb.Error as error:
         raise ConfigError(f"--wandb online: {error}: {fix}") from error
     except ValidationError as error:
-        names = ", ".join(f"$WANDB_{str(part['loc'][0]).upper()}" for part in error.errors())
+        names = ", ".join(
+            f"$WANDB_{str(part['loc'][0]).upper()}" for part in error.errors() if part["loc"]
+        )
         raise ConfigError(
-            f"--wandb online: W&B does not accept the value of {names}: correct or unset it"
+            f"--wandb online: W&B does not accept the value of {names or 'a variable'}: correct or unset it"
         ) from error
 
 
