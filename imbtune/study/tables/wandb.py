@@ -53,7 +53,8 @@ def check_wandb(request: SearchRequest) -> None:
             f"$WANDB_{str(part['loc'][0]).upper()}" for part in error.errors() if part["loc"]
         )
         raise ConfigError(
-            f"--wandb online: W&B does not accept the value of {names or 'a variable'}: correct or unset it"
+            f"--wandb online: W&B does not accept the value of {names or 'a variable'}: correct or "
+            "unset it"
         ) from error
 
 

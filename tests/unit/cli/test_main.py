@@ -12,6 +12,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import typer.models
+import wandb
 from command import invoke
 from rich.cells import cell_len
 
@@ -428,6 +429,7 @@ def test_settings_that_wandb_does_not_accept(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, value)
+    wandb.teardown()  # what W&B has read from the environment for another test
     code, _, err = invoke("search", "digits-lt", "--wandb", "online")
     assert code == 2 and err.count("\n") == 1
     assert err.startswith(f"error: --wandb online: W&B does not accept the value of ${variable}")
