@@ -68,6 +68,7 @@ def search(
     trial_timeout: float | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
+    trust: bool = False,
     log: Log | None = print_line,
 ) -> Study:
     """Search a space: presets first, then what the sampler suggests; ASHA stops the weak trials.
@@ -108,6 +109,8 @@ def search(
         wandb_tags: of every run: a list, or words with commas between them.
         data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
         skip_corrupt: go on without images that cannot be read.
+        trust: run modules beside the space that this user has not run before, in the folder of a
+            study. Read them first: they can do whatever this user can.
         log: is called with each line of progress; None for silence.
 
     Returns:
@@ -117,44 +120,48 @@ def search(
         ImbtuneError: before anything starts: the space, the data, the study's folder, resources.
         StudyError: every trial failed for one reason; the study stays, and can be resumed.
     """
+    from imbtune.config.trust import consent
+
     check_log(log)
-    request = search_request(
-        space,
-        name=name,
-        settings=settings,
-        epochs=epochs,
-        objective=objective,
-        rungs=rungs,
-        calibration=calibration,
-        trials=trials,
-        seed=seed,
-        gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=cpus_per_trial,
-        max_concurrent=max_concurrent,
-        pack=pack,
-        address=address,
-        storage=storage,
-        sampler=sampler,
-        never_prune=never_prune,
-        finals=finals,
-        final_seeds=final_seeds,
-        time_budget=time_budget,
-        wandb=wandb,
-        wandb_project=wandb_project,
-        wandb_entity=wandb_entity,
-        wandb_tags=wandb_tags,
-        max_failures=max_failures,
-        trial_timeout=trial_timeout,
-        data=given_path("data", data),
-        skip_corrupt=skip_corrupt,
-    )
+    with consent(trust):
+        request = search_request(
+            space,
+            name=name,
+            settings=settings,
+            epochs=epochs,
+            objective=objective,
+            rungs=rungs,
+            calibration=calibration,
+            trials=trials,
+            seed=seed,
+            gpus_per_trial=gpus_per_trial,
+            cpus_per_trial=cpus_per_trial,
+            max_concurrent=max_concurrent,
+            pack=pack,
+            address=address,
+            storage=storage,
+            sampler=sampler,
+            never_prune=never_prune,
+            finals=finals,
+            final_seeds=final_seeds,
+            time_budget=time_budget,
+            wandb=wandb,
+            wandb_project=wandb_project,
+            wandb_entity=wandb_entity,
+            wandb_tags=wandb_tags,
+            max_failures=max_failures,
+            trial_timeout=trial_timeout,
+            data=given_path("data", data),
+            skip_corrupt=skip_corrupt,
+        )
 
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import run_search
 
     for line in request.space.left_out_lines():
         (log or no_line)(line)
-    outcome = run_search(request, log or no_line)
+    with consent(trust):
+        outcome = run_search(request, log or no_line)
     return Study(outcome.path, outcome)
 
 
@@ -433,8 +440,8 @@ def compare(
         reference: the row that the others are tested against: a preset, or a study's name with
             `-winner`. None for the best row.
         name: of the comparison's study; None for the space's with -comparison.
-        trust: run modules of the studies that this user has not run before. Read them first: they
-            can do whatever this user can.
+        trust: run modules of the studies and the space that this user has not run before. Read
+            them first: they can do whatever this user can.
 
     Returns:
         The result; its `table` is a pandas DataFrame.
@@ -442,6 +449,8 @@ def compare(
     Raises:
         ImbtuneError: before anything starts; StudyError where all runs failed.
     """
+    from imbtune.config.trust import consent
+
     check_log(log)
     check_whole("seeds", seeds)
     check_whole("seed", seed)
@@ -449,26 +458,26 @@ def compare(
     check_options({"reference": reference})
     if reference is not None and not isinstance(reference, str):
         raise ConfigError(f"--reference {shown(reference)}: give the name of a row")
-    request = search_request(
-        space,
-        name=name,
-        settings=settings,
-        epochs=epochs,
-        trials=1,  # counted below
-        seed=seed,
-        gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=cpus_per_trial,
-        max_concurrent=max_concurrent,
-        address=address,
-        storage=storage,
-        max_failures=max_failures,
-        trial_timeout=trial_timeout,
-        data=given_path("data", data),
-        skip_corrupt=skip_corrupt,
-    )
+    with consent(trust):
+        request = search_request(
+            space,
+            name=name,
+            settings=settings,
+            epochs=epochs,
+            trials=1,  # counted below
+            seed=seed,
+            gpus_per_trial=gpus_per_trial,
+            cpus_per_trial=cpus_per_trial,
+            max_concurrent=max_concurrent,
+            address=address,
+            storage=storage,
+            max_failures=max_failures,
+            trial_timeout=trial_timeout,
+            data=given_path("data", data),
+            skip_corrupt=skip_corrupt,
+        )
 
     from imbtune.comparison.run_comparison import run_comparison
-    from imbtune.config.trust import consent
     from imbtune.study.request import COMPARISON_SUFFIX
 
     request = replace(request, name=name or request.space.name + COMPARISON_SUFFIX)
@@ -496,6 +505,7 @@ def calibrate(
     trial_timeout: float | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
+    trust: bool = False,
     log: Log | None = print_line,
 ) -> CalibrationOutcome:
     """Measure how well each rung predicts the finished model; `search(rungs="auto")` follows it.
@@ -510,33 +520,37 @@ def calibrate(
     Raises:
         ImbtuneError: before anything starts; StudyError where too many trials failed.
     """
+    from imbtune.config.trust import consent
+
     check_log(log)
     check_whole("trials", trials, bounds=(8, CALIBRATION_TRIALS))
-    request = search_request(
-        space,
-        name=name,
-        settings=settings,
-        epochs=epochs,
-        objective=objective,
-        trials=trials,
-        seed=seed,
-        gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=cpus_per_trial,
-        max_concurrent=max_concurrent,
-        pack=pack,
-        address=address,
-        storage=storage,
-        max_failures=max_failures,
-        trial_timeout=trial_timeout,
-        data=given_path("data", data),
-        skip_corrupt=skip_corrupt,
-    )
+    with consent(trust):
+        request = search_request(
+            space,
+            name=name,
+            settings=settings,
+            epochs=epochs,
+            objective=objective,
+            trials=trials,
+            seed=seed,
+            gpus_per_trial=gpus_per_trial,
+            cpus_per_trial=cpus_per_trial,
+            max_concurrent=max_concurrent,
+            pack=pack,
+            address=address,
+            storage=storage,
+            max_failures=max_failures,
+            trial_timeout=trial_timeout,
+            data=given_path("data", data),
+            skip_corrupt=skip_corrupt,
+        )
 
     from imbtune.study.request import CALIBRATION_SUFFIX
     from imbtune.tuning.calibration.run_calibration import run_calibration
 
     named = replace(request, name=name or request.space.name + CALIBRATION_SUFFIX)
-    return run_calibration(named, log or no_line)
+    with consent(trust):
+        return run_calibration(named, log or no_line)
 
 
 def plan(
@@ -562,6 +576,7 @@ def plan(
     final_seeds: int = 3,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
+    trust: bool = False,
 ) -> Forecast:
     """What a search would take: time, GPU hours, and the trials that reach each rung.
 
@@ -579,33 +594,38 @@ def plan(
     Raises:
         ImbtuneError: the space, the data, resources that no machine has.
     """
+    from imbtune.config.trust import consent
+
     check_whole("gpus", gpus, optional=True)
     check_whole("cpus", cpus, optional=True)
-    request = search_request(
-        space,
-        any_name=True,
-        settings=settings,
-        epochs=epochs,
-        objective=objective,
-        rungs=rungs,
-        calibration=calibration,
-        trials=trials,
-        seed=seed,
-        gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=cpus_per_trial,
-        max_concurrent=max_concurrent,
-        storage=storage,
-        sampler=sampler,
-        never_prune=never_prune,
-        finals=finals,
-        final_seeds=final_seeds,
-        data=given_path("data", data),
-        skip_corrupt=skip_corrupt,
-    )
+    with consent(trust):
+        request = search_request(
+            space,
+            any_name=True,
+            settings=settings,
+            epochs=epochs,
+            objective=objective,
+            rungs=rungs,
+            calibration=calibration,
+            trials=trials,
+            seed=seed,
+            gpus_per_trial=gpus_per_trial,
+            cpus_per_trial=cpus_per_trial,
+            max_concurrent=max_concurrent,
+            storage=storage,
+            sampler=sampler,
+            never_prune=never_prune,
+            finals=finals,
+            final_seeds=final_seeds,
+            data=given_path("data", data),
+            skip_corrupt=skip_corrupt,
+        )
 
     from imbtune.tuning.forecast.forecast import forecast_search
 
-    return forecast_search(request, gpus, cpus, None if study is None else _study_path(study))
+    speed_of = None if study is None else _study_path(study)
+    with consent(trust):
+        return forecast_search(request, gpus, cpus, speed_of)
 
 
 def space(name: str, folder: str | Path = ".", **fields: object) -> SearchSpace:

@@ -12,11 +12,18 @@ from urllib.parse import unquote
 
 ANONYMOUS = "anonymous@"  # of a public bucket: gs://anonymous@BUCKET
 URI = re.compile(r"[\s'\"<(]*(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL)
-# a name and a password before an @, in what looks like a URI with another beginning
-PASSWORD = re.compile(r"//[^/]*:[^@]*@")
-OPTION = re.compile(r"[?&;#]([^=&;#?]+)=([^&;#]*)")
+# a name and a password before an @, which may have slashes; not the colon of a scheme
+PASSWORD = re.compile(r"[^\s:/@=]+:(?!/)[^\s@]+@[^\s@]|//[^/]*:[^@]*@")
+OPTION = re.compile(r"[?&;#,]([^=:&;#?,]+)[=:]([^&;#,]*)")
+KNOWN_OPTIONS = {  # of pyarrow's S3 and GCS URIs, without those that hold keys
+    "region", "scheme", "endpoint_override", "allow_bucket_creation", "allow_bucket_deletion",
+    "allow_delayed_open", "background_writes", "check_directory_existence_before_creation",
+    "default_bucket_location", "force_virtual_addressing", "project_id", "retry_limit_seconds",
+    "smart_defaults", "tls_ca_file_path", "tls_verify_certificates",
+}  # fmt: skip
 SECRET = re.compile(
-    r"key|secret|token|passw|pwd|credential|signature|auth|bearer|^sig$|^sas", re.IGNORECASE
+    r"key|secret|token|passw|pwd|credential|signature|auth|bearer|^sig$|^sas|^pass$|^pw$|^sk$|session",
+    re.IGNORECASE,
 )
 MASK = "…"
 OTHERWISE = {  # where the libraries look for keys, by scheme
@@ -33,31 +40,73 @@ def check_no_credentials(text: str) -> None:
     """CredentialsError for a URI with a key or a password, which would be written and printed."""
     if not has_credentials(text):
         return
-    found = re.search(r"\b(s3|gs|gcs)[an]?:?//?", text, re.IGNORECASE)
+    found = re.search(r"\b(s3|gs|gcs)[an]?:?//?", unquote(text), re.IGNORECASE)
     scheme = found[1].lower().replace("gcs", "gs") if found else ""
     where = OTHERWISE.get(scheme, "in environment variables or files of the library that reads it")
+    what = "it has a key or a password in it, which"
+    if not _has_secret(text):
+        what = "it has an option that pyarrow does not know, which may be a key or a password and"
     raise CredentialsError(
-        "it has a key or a password in it, which would be written into the study: leave that out "
-        f"of the address, and give it {where}"
+        f"{what} would be written into the study: leave that out of the address, and give it "
+        f"{where}"
     )
 
 
 def has_credentials(text: str) -> bool:
     """Whether a text is a URI with a user, a password, or an option such as `?access_key=…`.
 
-    A secret may have any character: in `s3://KEY:A/B@BUCKET` the first slash is part of it.
+    A secret may have any character: in `s3://KEY:A/B@BUCKET` the first slash is part of it. An
+    option that pyarrow's URIs do not have may be one under another name, such as `?pass=…`.
     """
-    found = URI.match(text)
-    known = found and (found["rest"].startswith("/") or re.fullmatch("s3|gs|gcs", found["scheme"]))
-    if found and known:
-        authority = _authority(found["scheme"].lower(), found["rest"])
-        if "@" in authority or re.search(r":(?!\d*$)", authority.rpartition("]")[2]):
+    return _has_secret(text) or _has_unknown_option(text)
+
+
+def _has_secret(text: str) -> bool:
+    for form in (text, unquote(text)):
+        found = URI.match(form)
+        known = _is_uri(form)
+        if found and known:
+            authority = _authority(found["scheme"].lower(), found["rest"])
+            if "@" in authority or re.search(r":(?!\d*$)", authority.rpartition("]")[2]):
+                return True
+        if PASSWORD.search(form):
             return True
-    if not known and "//" not in text:
+        if not known and "//" not in form:
+            continue
+        options = [(unquote(name), unquote(value)) for name, value in OPTION.findall(form)]
+        if any(SECRET.search(name) or "@" in value for name, value in options):
+            return True
+    return False
+
+
+def _has_unknown_option(text: str) -> bool:
+    if not _is_uri(text) and not _is_uri(unquote(text)) and "//" not in text:
         return False
-    options = [(unquote(name), unquote(value)) for name, value in OPTION.findall(text)]
-    return bool(PASSWORD.search(text)) or any(
-        SECRET.search(name) or "@" in value for name, value in options
+    address, _, options = unquote(text).partition("?")
+    if address.lower().startswith("file:") and not re.search("[=:]", options):
+        return False  # the name of a file with a question mark
+    names = (option.partition("=")[0] for option in re.split(r"[?&;,]", options) if option)
+    return any(name not in KNOWN_OPTIONS for name in names)
+
+
+def _is_uri(text: str) -> bool:
+    """Whether it begins with a scheme: of a bucket, or any other with a slash after the colon."""
+    found = URI.match(text)
+    return bool(
+        found and (found["rest"].startswith("/") or re.fullmatch("s3|gs|gcs", found["scheme"]))
+    )
+
+
+def masked(text: str) -> str:
+    """A message with `…` for users and passwords in URIs, and for values of secret options."""
+    text = re.sub(
+        r"(\w:/{1,2})(?!anonymous@)[^\s@/'\"<>()]*(:[^\s@'\"<>()]*)?@", rf"\1{MASK}@", text
+    )
+    return re.sub(
+        rf"([?&;,](?=[^=\s]*(?:{SECRET.pattern}))[\w%.-]+=)[^&;,\s'\"<>()]+",
+        rf"\1{MASK}",
+        text,
+        flags=re.IGNORECASE,
     )
 
 

@@ -22,6 +22,8 @@ import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from imbtune.credentials import masked
+
 EXPECTED = 2  # exit code of a command that an expected failure ends
 INTERRUPTED = 130  # exit code of a command that Ctrl-C ends
 LONGEST_WORD = 160  # characters of a word or of a name in a path; longer ones are shortened
@@ -34,9 +36,11 @@ class ImbtuneError(Exception):
     Args:
         message: joined to one line, since the messages of other libraries in it may have several.
             Long words are shortened, and characters that a terminal would act on are escaped.
+            Passwords and keys in URIs are masked.
     """
 
     def __init__(self, message: str) -> None:
+        message = masked(message)
         words = (_shorten(word) for word in re.split(r"([\s/]+)", message[: 4 * LONGEST_MESSAGE]))
         line = " ".join(printable("".join(words)).split())
         if len(line) > LONGEST_MESSAGE or len(message) > 4 * LONGEST_MESSAGE:

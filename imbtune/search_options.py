@@ -140,24 +140,29 @@ def search_request(
     return request
 
 
-def submitted_request(space: str, **options: Any) -> SearchRequest:
+def submitted_request(space: str, *, trust: bool = False, **options: Any) -> SearchRequest:
     """The request that a cluster's head node will make of these options, checked on this machine.
 
     Not checked is what only the head node has: the data, a calibration, its home folder.
 
     Args:
         space: a name, or the path of a file.
+        trust: run modules beside the space that this user has not run before.
         options: as in :func:`search_request`.
 
     Raises:
         ConfigError: an option that cannot be.
+        UntrustedError: the space has modules that may not run.
     """
+    from imbtune.config.trust import consent
+
     options["data"] = None
     if options.get("rungs") == "auto":
         options |= {"rungs": "cooldown", "calibration": None}
     if str(options.get("storage")).startswith("~"):
         options["storage"] = "runs"
-    return search_request(space, **options)
+    with consent(trust):
+        return search_request(space, **options)
 
 
 def _with_objective(space: SearchSpace, objective: object) -> SearchSpace:

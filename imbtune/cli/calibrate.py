@@ -16,6 +16,7 @@ from imbtune.cli.settings import (
     parse_settings,
     parse_share,
     print_text,
+    with_trust,
 )
 from imbtune.errors import INTERRUPTED
 from imbtune.study.hints import resume_command, space_command
@@ -32,18 +33,24 @@ def calibrate_command(
     settings: list[str] | None,
     gpus_per_trial: str | None,
     trial_timeout: str | None,
+    trust: bool,
     **options: object,
 ) -> None:
     """Calibrate, and print how well the rungs predict; `options` are those of the API."""
-    finish_calibration(
-        api.calibrate(
+    fixed, share = parse_settings(settings or []), parse_share(gpus_per_trial)
+    timeout = parse_duration(trial_timeout, "--trial-timeout")
+    outcome = with_trust(
+        lambda: api.calibrate(
             space,
-            settings=parse_settings(settings or []),
-            gpus_per_trial=parse_share(gpus_per_trial),
-            trial_timeout=parse_duration(trial_timeout, "--trial-timeout"),
+            settings=fixed,
+            gpus_per_trial=share,
+            trial_timeout=timeout,
+            trust=trust,
             **options,  # type: ignore[arg-type]
-        )
+        ),
+        trust,
     )
+    finish_calibration(outcome)
 
 
 def finish_calibration(outcome: CalibrationOutcome) -> None:

@@ -125,6 +125,7 @@ def search(
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Search a space: presets first, then suggestions of the sampler. ASHA stops weak trials."""
     from imbtune.cli.search import search_command
@@ -180,6 +181,7 @@ def plan(
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Forecast a search: time, GPU hours, price. Also how many trials reach each rung."""
     from imbtune.cli.plan import plan_command
@@ -375,6 +377,7 @@ def calibrate(
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Measure how well rungs predict finished models. For search --rungs auto."""
     from imbtune.cli.calibrate import calibrate_command

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune import api
-from imbtune.cli.settings import make_console, parse_settings, parse_share, print_text
+from imbtune.cli.settings import make_console, parse_settings, parse_share, print_text, with_trust
 from imbtune.errors import StudyError
 from imbtune.study.hints import space_command
 from imbtune.study.request import SearchRequest
@@ -29,14 +29,20 @@ def plan_command(
     price: float | None,
     settings: list[str] | None,
     gpus_per_trial: str | None,
+    trust: bool,
     **options: object,
 ) -> None:
     """Forecast a search and print it; `options` are those of `imbtune.plan`."""
-    forecast = api.plan(
-        space,
-        settings=parse_settings(settings or []),
-        gpus_per_trial=parse_share(gpus_per_trial),  # type: ignore[arg-type]
-        **options,  # type: ignore[arg-type]
+    fixed, share = parse_settings(settings or []), parse_share(gpus_per_trial)
+    forecast = with_trust(
+        lambda: api.plan(
+            space,
+            settings=fixed,
+            gpus_per_trial=share,  # type: ignore[arg-type]
+            trust=trust,
+            **options,  # type: ignore[arg-type]
+        ),
+        trust,
     )
     console = make_console()
     print_plan(forecast, price, console)

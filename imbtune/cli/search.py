@@ -25,16 +25,24 @@ def search_command(
     gpus_per_trial: str | None,
     time_budget: str | None,
     trial_timeout: str | None,
+    trust: bool,
     **options: object,
 ) -> None:
     """Search, and print the result; `options` are those of `imbtune.search`."""
-    study = api.search(
-        space,
-        settings=parse_settings(settings or []),
-        gpus_per_trial=parse_share(gpus_per_trial),
-        time_budget=parse_duration(time_budget),
-        trial_timeout=parse_duration(trial_timeout, "--trial-timeout"),
-        **options,  # type: ignore[arg-type]
+    fixed, share = parse_settings(settings or []), parse_share(gpus_per_trial)
+    budget = parse_duration(time_budget)
+    timeout = parse_duration(trial_timeout, "--trial-timeout")
+    study = with_trust(
+        lambda: api.search(
+            space,
+            settings=fixed,
+            gpus_per_trial=share,
+            time_budget=budget,
+            trial_timeout=timeout,
+            trust=trust,
+            **options,  # type: ignore[arg-type]
+        ),
+        trust,
     )
     assert study.outcome
     finish(study.outcome)

@@ -34,8 +34,8 @@ from imbtune.progress import Log
 from imbtune.storage.temporary import temporary_folder
 from imbtune.training.distributed.per_sample import check_per_sample
 from imbtune.training.phases import steps_per_epoch
+from imbtune.tuning.cluster.address import check_address
 from imbtune.tuning.cluster.connection import (
-    check_address,
     cluster_nodes,
     connected,
     local_node,

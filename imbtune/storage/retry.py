@@ -44,9 +44,9 @@ def may_pass(error: OSError) -> bool:
     return bool(PASSING_WORDS.search(str(error)))
 
 
-def reason_of(error: OSError) -> str:
+def reason_of(error: Exception) -> str:
     """Why it failed, in one line."""
-    return " ".join(str(error.strerror or error).split()).rstrip(". :")
+    return " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(". :")
 
 
 class Patience:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ from imbtune.errors import DamagedFileError, StudyError
 from imbtune.paths import is_uri, is_utf8, parse
 from imbtune.storage.checksums import DamagedError, parquet_bytes, parquet_table
 from imbtune.storage.disk import append_whole, write_through
-from imbtune.storage.retry import Patience, Result, to_stderr
+from imbtune.storage.retry import Patience, Result, reason_of, to_stderr
 
 AT_A_TIME = 16  # files of a table that are read at the same time
 # Folders in which an earlier version or a killed process may have left hidden files
@@ -150,7 +151,10 @@ class Store:
         Raises:
             FileNotFoundError: there is none.
             StorageError: the storage failed for too long.
+            StudyError: it is no regular file, but a folder, a device or a pipe that may never end.
         """
+        if self.local:
+            check_regular(self.local / name)
         return self._patiently(f"read {name} from", lambda: self._get(name))
 
     def exists(self, name: str) -> bool:
@@ -204,7 +208,14 @@ class Store:
                 f"the table {join(self.path, folder)} has no files: restore them from a copy"
             )
         with ThreadPoolExecutor(AT_A_TIME) as threads:
-            return pa.concat_tables(threads.map(self.part, names), promote_options="permissive")
+            parts = list(threads.map(self.part, names))
+        try:
+            return pa.concat_tables(parts, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise DamagedFileError(
+                f"the files of the table {join(self.path, folder)} do not fit together "
+                f"({reason_of(error)}): remove those that imbtune has not written"
+            ) from error
 
     def remove_leftovers(self) -> None:
         """Remove the hidden files that killed processes have left, also those of old versions."""
@@ -266,6 +277,24 @@ class Store:
         os.replace(new, self.local / folder)
 
 
+def check_regular(path: Path) -> None:
+    """StudyError for a folder, a device or a pipe; nothing is raised for a missing file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # reading says why
+        return
+    if not stat.S_ISREG(mode):
+        raise StudyError(f"{path} is not a regular file: restore it from a backup, or remove it")
+
+
+def _check_aws_files() -> None:
+    """ValueError where a variable names no file for AWS's library, which would read any device."""
+    for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        name = os.environ.get(variable)
+        if name and Path(name).exists() and not Path(name).is_file():
+            raise ValueError(f"${variable} {name} is not a regular file: give a file, or unset it")
+
+
 def _bucket(uri: str) -> tuple[pafs.FileSystem, str]:
     """The file system of a bucket, and the path in it."""
     found: pafs.FileSystem
@@ -274,6 +303,7 @@ def _bucket(uri: str) -> tuple[pafs.FileSystem, str]:
             uri += ("&" if "?" in uri else "?") + GCS_LIMIT
         found, root = pafs.FileSystem.from_uri(uri)
         return found, str(root)
+    _check_aws_files()
     found, root = pafs.FileSystem.from_uri(uri)
     make, (options,) = found.__reduce__()  # a URI cannot give the limits
     found = make({**options, **S3_LIMITS})

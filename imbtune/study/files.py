@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +24,8 @@ from imbtune.data.splits import Splits
 from imbtune.errors import StudyError, printable
 from imbtune.spaces.space_file import parse_space
 from imbtune.storage import Store, join
+from imbtune.storage.damage import damage_explained
+from imbtune.storage.store import check_regular
 from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import TrialRecord
@@ -116,7 +117,7 @@ def read_content(path: str) -> Mapping[str, Any]:
     store = Store(path)
     if not store.exists(FILE):
         raise StudyError(f"{path} is not a study, it has no {FILE}: give a study's folder")
-    with _damage_explained(path):
+    with damage_explained(path, FILE):
         content: Mapping[str, Any] = parse_yaml(join(path, FILE), store.read(FILE))
         for section, keys in READ.items():
             if missing := keys - content[section].keys():
@@ -143,7 +144,9 @@ def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
     """
     path, content = _with_name(path), read_content(path)
     store = Store(path)
-    with _damage_explained(path):
+    if store.local:
+        check_regular(store.local / "journal.log")  # which is opened as a file
+    with damage_explained(path, FILE):
         source = parse_yaml(join(path, "space.yaml"), store.read("space.yaml"))
         options, space_name = content["request"], content["space"]["name"]
         folder = Path(path) if store.local else Path()
@@ -151,17 +154,6 @@ def read_study(path: str) -> tuple[SearchRequest, Mapping[str, Any]]:
         request = SearchRequest.from_dict(space, options)
         storage, name = _split(path)
         return replace(request, storage=storage, name=name), content
-
-
-@contextmanager
-def _damage_explained(path: str) -> Iterator[None]:
-    """What a damaged file of a study raises, as a StudyError."""
-    try:
-        yield
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StudyError(
-            f"cannot read {join(path, FILE)} ({error!r}): restore it from a backup"
-        ) from error
 
 
 def change_options(store: Store, content: Mapping[str, Any], request: SearchRequest) -> None:

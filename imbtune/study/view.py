@@ -17,6 +17,7 @@ from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import StudyError
 from imbtune.registry import Value
 from imbtune.storage import Store, join
+from imbtune.storage.damage import damage_explained
 from imbtune.study.data_size import score_scale
 from imbtune.study.evidence import Evidence, is_above
 from imbtune.study.records import COMPLETE, summary
@@ -160,7 +161,8 @@ class Study:
         if not confirmed:
             return None
         known = {field.name for field in fields(Evidence)}  # a later version may record more
-        return Evidence(**{k: v for k, v in confirmed["finals"].items() if k in known})
+        with damage_explained(self.path, "best.yaml"):
+            return Evidence(**{k: v for k, v in confirmed["finals"].items() if k in known})
 
     @property
     def best(self) -> Trial | None:
@@ -249,6 +251,8 @@ class Study:
             return None
         name = join(self.path, "best.yaml")
         content = parse_yaml(name, self._store.read("best.yaml"))
+        if not isinstance(content, dict):
+            raise StudyError(f"{name} is not a mapping: restore it from a backup")
         if "provenance" not in content:  # a user has made it a plain configuration
             return None
         try:
@@ -265,8 +269,10 @@ class Study:
     def _chance(self) -> float:
         """The score of chance; below all scores for a study that did not record it."""
         info = self.info
-        counts_K, objective = info["data"].get("validation_counts"), info["space"].get("objective")
-        return score_scale(objective, counts_K).chance if counts_K and objective else -1.0
+        with damage_explained(self.path, "study.yaml"):
+            counts_K = info["data"].get("validation_counts")
+            objective = info["space"].get("objective")
+            return score_scale(objective, counts_K).chance if counts_K and objective else -1.0
 
     def _confirmed(self) -> dict[str, Any] | None:
         """What best.yaml says of the winner, if finals confirmed it."""

@@ -21,7 +21,8 @@ from imbtune.study.request import AUTO, EVERY, SEARCH, SearchRequest
 from imbtune.study.tables.wandb import check_wandb
 from imbtune.training.model import check_model_fits
 from imbtune.training.plugin_checks import check_plugins
-from imbtune.tuning.cluster.connection import check_address, cluster_nodes, local_node
+from imbtune.tuning.cluster.address import check_address
+from imbtune.tuning.cluster.connection import cluster_nodes, local_node
 from imbtune.tuning.cluster.resources import (
     Node,
     Resources,

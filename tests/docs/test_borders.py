@@ -26,9 +26,10 @@ DOCS = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
 
 # The layers, lowest first. A part imports only from layers below its own.
 LAYERS = [
+    {"credentials"},
     {"errors"},
     {"limits"},
-    {"strict_json", "credentials"},
+    {"strict_json"},
     {"paths"},
     {"registry"},
     {"seeds"},

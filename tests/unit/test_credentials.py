@@ -13,7 +13,7 @@ from imbtune.credentials import has_credentials, without_credentials
 from imbtune.errors import ConfigError, ImbtuneError
 from imbtune.paths import local_path, path_or_uri
 from imbtune.storage import Store
-from imbtune.tuning.cluster.connection import check_address
+from imbtune.tuning.cluster.address import check_address
 
 WITH = [
     "s3://MYKEY:HIDDEN@bucket/x",
@@ -46,15 +46,29 @@ WITH = [
     "s3a://MYKEY:HIDDEN@bucket",
     "file://user:HIDDEN@host/x",
     "ray://user:HIDDEN@host:10001",
+    "AKIA0:HIDDEN@bucket/studies",  # without the scheme
+    "s3%3A%2F%2FMYKEY:HIDDEN@bucket",
+    "s3%3A%2F%2FMYKEY%3AHIDDEN%40bucket",
+    "file:/MYKEY:HIDDEN@bucket",
+    "s3://bucket/MYKEY:HIDDEN@x",
+    "s3://MYKEY:/HIDDEN@bucket",
+    "s3://bucket?pass=HIDDEN",
+    "s3://bucket?pw=HIDDEN",
+    "s3://bucket?sk=HIDDEN",
+    "s3://bucket?session=HIDDEN",
+    "s3://bucket?secret_key%3DHIDDEN",
+    "s3://bucket?secret_key:HIDDEN",
+    "s3://bucket?region=a,secret_key=HIDDEN",
+    "s3://bucket,secret_key=HIDDEN",
 ]
 WITHOUT = [
     "runs",
     "a:b/c",
-    "a:b@c",
+    "a@b",
     "10:30",
     "/data/a@b",
     "runs/a?key=1",
-    "s3://bucket/a:b@c/x",
+    "s3://bucket/a@c/x",
     "s3://bucket?endpoint_override=http://host:9000&region=us-east-1&scheme=http",
     "gs://anonymous@bucket/x",
     "file:///a@b/x",
@@ -154,10 +168,44 @@ def test_not_in_an_address(address: str) -> None:
     assert "HIDDEN" not in str(caught.value)
 
 
-def test_an_option_that_pyarrow_does_not_know_is_not_repeated() -> None:
-    with pytest.raises(ImbtuneError, match="'other'") as caught:
-        Store("s3://bucket/x?other=VALUE")
-    assert "VALUE" not in str(caught.value)
+@pytest.mark.parametrize("option", ["other=HIDDEN", "HIDDEN", "region=a&x=HIDDEN", "a%3DHIDDEN"])
+def test_an_option_that_pyarrow_does_not_know_is_not_repeated(option: str) -> None:
+    with pytest.raises(ImbtuneError, match="has an option that pyarrow does not know") as caught:
+        Store(f"s3://bucket/x?{option}")
+    assert "HIDDEN" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://u:HIDDEN@127.0.0.1:1", "http://x:1?token=HIDDEN"])
+def test_not_from_the_addresses_of_the_environment(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for command, name in (
+        (["list"], "RAY_API_SERVER_ADDRESS"),
+        (["search", "digits-lt", "--address", "auto"], "RAY_ADDRESS"),
+    ):
+        code, _, err = invoke(*command)
+        assert code == 2 and err.startswith(f"error: ${name} has a user, a password or a token")
+        assert "HIDDEN" not in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no answer from http://u:HIDDEN@h:1/x", "no answer from http://…@h:1/x"),
+        ("no answer from http://u:HID/DEN@h:1 (x@y)", "no answer from http://…@h:1 (x@y)"),
+        ("s3://HIDDEN@b/x: missing", "s3://…@b/x: missing"),
+        ("http://h/x?a=1&token=HIDDEN: no", "http://h/x?a=1&token=…"),
+        ("s3://b?secret_key=HIDDEN&region=a", "s3://b?secret_key=…&region=a"),
+        ("gs://anonymous@b/x and a@b: 3", "gs://anonymous@b/x and a@b: 3"),
+        ("give s3://b/x?region=a, or --data", "give s3://b/x?region=a, or --data"),
+    ],
+)
+def test_no_message_has_it(text: str, shown: str) -> None:
+    assert str(ImbtuneError(text)).startswith(shown)
+    assert "HIDDEN" not in str(ImbtuneError(text))
 
 
 def test_the_command_line_of_a_script_is_recorded_without_secrets() -> None:

@@ -40,6 +40,7 @@ def check_wandb(request: SearchRequest) -> None:
     if request.wandb != "online":
         return
     import wandb
+    from pydantic import ValidationError  # of W&B's settings, which pydantic checks
 
     fix = "set $WANDB_API_KEY, or run `wandb login`, or use --wandb offline"
     try:
@@ -47,6 +48,14 @@ def check_wandb(request: SearchRequest) -> None:
             raise ConfigError(f"--wandb online needs an API key: {fix}")
     except wandb.Error as error:
         raise ConfigError(f"--wandb online: {error}: {fix}") from error
+    except ValidationError as error:
+        names = ", ".join(
+            f"$WANDB_{str(part['loc'][0]).upper()}" for part in error.errors() if part["loc"]
+        )
+        raise ConfigError(
+            f"--wandb online: W&B does not accept the value of {names or 'a variable'}: correct or "
+            "unset it"
+        ) from error
 
 
 def project_of(request: SearchRequest) -> str:

@@ -17,8 +17,8 @@ from unittest.mock import patch
 import psutil
 import ray
 
-from imbtune.credentials import has_credentials
 from imbtune.errors import ClusterError
+from imbtune.tuning.cluster.address import resolved
 from imbtune.tuning.cluster.draining import draining_nodes
 from imbtune.tuning.cluster.local_ray import LONGEST, private_ray
 from imbtune.tuning.cluster.ray_processes import sigterm_held_back, start_ray, stop_ray, watched
@@ -56,26 +56,6 @@ def _node(resources: Mapping[str, float]) -> Node:
     return Node(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
 
 
-def check_address(address: str | None) -> None:
-    """Check the form of an address; nothing is connected.
-
-    Raises:
-        ClusterError: an address with a password or token, which the message does not
-            repeat, or one of Ray Client. Through Ray Client, Tune would run the search on the head
-            node, where the study's folder and the data may not exist.
-    """
-    if address and ("@" in address or has_credentials(address)):
-        raise ClusterError(
-            "--address has a user, a password or a token in it, which would be written into the "
-            "study: give HOST:PORT, and the token in $RAY_AUTH_TOKEN or ~/.ray/auth_token"
-        )
-    if address and "://" in address:
-        raise ClusterError(
-            f"--address {address}: a search cannot run through Ray Client: run it on a machine of "
-            "the cluster with --address auto, or send it there with `imbtune submit`"
-        )
-
-
 @contextmanager
 def connected(address: str | None, hint: str = "start it again") -> Iterator[None]:
     """Start Ray on this machine, or connect to the cluster at `address`; disconnect at the end.
@@ -101,6 +81,7 @@ def connected(address: str | None, hint: str = "start it again") -> Iterator[Non
     with _interrupt_on_terminate(), ExitStack() as stack:
         try:
             if address:
+                address = resolved(address)
                 _check_answers(address)
                 with sigterm_held_back():
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -182,7 +163,7 @@ def _interrupt_on_terminate() -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Check that a Ray head node answers at `HOST:PORT`; `auto` is left to Ray.
+    """Check that a Ray head node answers at `HOST:PORT`.
 
     `ray.init` itself would try for 40 seconds or more, and print warnings of Ray's C++ code.
 

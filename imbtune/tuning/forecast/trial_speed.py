@@ -17,6 +17,7 @@ from imbtune.config.plugins import register
 from imbtune.config.train_config import TrainConfig, active, flatten
 from imbtune.errors import ConfigError, StudyError
 from imbtune.storage import Store, join
+from imbtune.storage.damage import damage_explained
 from imbtune.study.data_size import data_size_lines
 from imbtune.study.files import FILE, read_content
 from imbtune.study.request import AUTO, SearchRequest
@@ -176,6 +177,17 @@ def _speed_of_study(
     request: SearchRequest, gpus: int | None, cpus: int | None, path: str
 ) -> tuple[Fleet, TrialSpeed]:
     content = read_content(path)
+    with damage_explained(path, FILE):
+        return _recorded(request, gpus, cpus, path, content)
+
+
+def _recorded(
+    request: SearchRequest,
+    gpus: int | None,
+    cpus: int | None,
+    path: str,
+    content: Mapping[str, Any],
+) -> tuple[Fleet, TrialSpeed]:
     _check_alike(request, content, path)
     used = Resources(**content["resources"])
     for option, given, recorded in (

@@ -20,6 +20,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from imbtune.errors import ClusterError, unknown
+from imbtune.tuning.cluster.address import check_no_secret
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -248,6 +249,7 @@ def _is_ours(job: object, data: Mapping[str, object]) -> bool:
 def _checked_address(address: str | None) -> str:
     """The address without a slash at its end; ClusterError for none, or another kind."""
     given = address or os.environ.get(ADDRESS)
+    check_no_secret("--address" if address else f"${ADDRESS}", given)
     if not given:
         raise ClusterError(
             f"no cluster: give --address http://HOST:8265, its dashboard, or set {ADDRESS}"

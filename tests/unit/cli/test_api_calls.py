@@ -16,7 +16,8 @@ from imbtune.errors import ConfigError
 
 SPACE_OPTIONS = (
     "--seed 3 --epochs 9 --cpus-per-trial 2 --max-concurrent 4 "
-    "--storage there --data d --skip-corrupt --set mix=mamix --set data.ratio=20"
+    "--storage there --data d --skip-corrupt --set mix=mamix --set data.ratio=20 "
+    "--trust"
 )
 SPACE_ARGUMENTS: dict[str, Any] = {
     **{"seed": 3, "epochs": 9, "cpus_per_trial": 2},
@@ -25,6 +26,7 @@ SPACE_ARGUMENTS: dict[str, Any] = {
         "storage": "there",
         "data": "d",
         "skip_corrupt": True,
+        "trust": True,
         "settings": {"mix": "mamix", "data.ratio": 20},
     },
 }
@@ -73,10 +75,10 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "compare": (
         f"digits-lt --presets erm,cb --study runs/a --study runs/b --seeds 2 --reference cb "
-        f"--name n --gpus-per-trial 0.5 --address a --trust --max-failures 5 "
+        f"--name n --gpus-per-trial 0.5 --address a --max-failures 5 "
         f"--trial-timeout 9m {SPACE_OPTIONS}",
         {
-            **{"trust": True, "max_failures": 5, "trial_timeout": 540.0},
+            **{"max_failures": 5, "trial_timeout": 540.0},
             **{"space": "digits-lt", "presets": "erm,cb", "study": ["runs/a", "runs/b"]},
             **{"seeds": 2, "reference": "cb", "name": "n", "gpus_per_trial": 0.5, "address": "a"},
             **SPACE_ARGUMENTS,

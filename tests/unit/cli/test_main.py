@@ -12,6 +12,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import typer.models
+import wandb
 from command import invoke
 from rich.cells import cell_len
 
@@ -420,3 +421,16 @@ def test_keys_behind_an_equals_sign_are_found(words: list[str]) -> None:
     with pytest.raises(ConfigError, match="a key or a password") as caught:
         _check_words(words)
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("variable", "value"), [("WANDB_MODE", "nope"), ("WANDB_BASE_URL", "::")])
+def test_settings_that_wandb_does_not_accept(
+    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    wandb.teardown()  # what W&B has read from the environment for another test
+    code, _, err = invoke("search", "digits-lt", "--wandb", "online")
+    assert code == 2 and err.count("\n") == 1
+    assert err.startswith(f"error: --wandb online: W&B does not accept the value of ${variable}")
+    assert not list(tmp_path.iterdir())

@@ -26,6 +26,7 @@ from imbtune.config.trust import UntrustedError, check_trusted, consent, trust_f
 from imbtune.data.data_source import DataSource
 from imbtune.data.load import load
 from imbtune.errors import ConfigError, ImbtuneError, StudyError
+from imbtune.search_options import submitted_request
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.files import read_study
@@ -115,6 +116,26 @@ def test_what_needs_the_module_is_refused_in_one_line(
     assert code == 2 and out == ""
     assert err.startswith("error: ") and ASKED in err and err.count("\n") == 1
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("command", ["search", "plan", "calibrate", "compare"])
+def test_trust_runs_the_module_of_a_space(command: str, study: str, ran: Path) -> None:
+    words = [command, f"{study}/space.yaml", "--data", "missing"]  # which ends it after the module
+    code, _, err = invoke(*words, "--trust")
+    assert code == 2 and "would run" not in err
+    assert ran.read_text() == "x"
+
+
+@pytest.mark.parametrize("function", ["search", "plan", "calibrate", "compare"])
+def test_trust_runs_the_module_of_a_space_from_python(function: str, study: str, ran: Path) -> None:
+    with pytest.raises(ImbtuneError, match="missing"):
+        getattr(imbtune, function)(f"{study}/space.yaml", data="missing", trust=True)
+    assert ran.read_text() == "x"
+
+
+def test_submit_trusts_the_module_of_a_space(study: str, ran: Path) -> None:
+    submitted_request(f"{study}/space.yaml", trials=3, storage="runs", trust=True)
+    assert ran.read_text() == "x"
 
 
 def test_the_same_from_python(study: str, ran: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from ray._private import services
 from ray._private.utils import validate_socket_filepath
 from ray.scripts.scripts import cli
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from imbtune.cli.main import app
 from imbtune.errors import ClusterError
 from imbtune.tuning.cluster import connection
+from imbtune.tuning.cluster.address import check_address, resolved
 from imbtune.tuning.cluster.local_ray import private_ray
 
 
@@ -78,3 +80,29 @@ def test_no_short_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         connection._short_temporary_folder(),
     ):
         pass
+
+
+def test_auto_is_checked_as_the_address_that_it_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself would try for half a minute, with the warnings of its C++ code."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with (
+        pytest.raises(ClusterError, match=r"cluster at '127.0.0.1:1' \(.*refused"),
+        connection.connected("auto"),
+    ):
+        pass
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr(services, "find_gcs_addresses", set)  # other Rays on this machine
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:2\n")
+    assert resolved("auto") == "127.0.0.1:2"
+    assert resolved("host:6379") == "host:6379"
+
+
+def test_auto_does_not_stand_for_ray_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
+    with pytest.raises(ClusterError, match=r"^\$RAY_ADDRESS ray://127.0.0.1:10001: a search"):
+        check_address("auto")
+    check_address("127.0.0.1:6379")
