@@ -110,7 +110,10 @@ class Store:
 
     def create(self) -> None:
         """Create the folder; StudyError if that fails."""
-        self._patiently("write to", lambda: self.fs.create_dir(self.root, recursive=True))
+        try:
+            self._patiently("write to", lambda: self.fs.create_dir(self.root, recursive=True))
+        except FileNotFoundError as error:  # in a place such as /proc, which is no real folder
+            raise StudyError(f"cannot write to the storage {self.path}: {error}") from error
 
     def write(self, name: str, content: bytes) -> None:
         """Write the file `name` in one step. An existing file of that name is replaced.

@@ -188,7 +188,7 @@ def test_wandb_takes_the_names_of_any_space(
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     space = imbtune.space(name, like="digits-lt")
-    request = search_request(space, trials=2, name="n" * 200, wandb="offline")
+    request = search_request(space, trials=2, name="n" * 128, wandb="offline")
     check_wandb(request)
     sink = WandbSink(request, {"name": request.name}, tmp_path, {12: {"mix": "none"}})
     sink.epoch(epoch_row(12, 0))

@@ -82,7 +82,6 @@ def test_jobs_with_names_that_imbtune_does_not_give_are_not_listed(name: object)
         ("digits-lt --storage /d --env NOT_SET_HERE", "not set"),
         ("digits-lt --resume x --storage /d", "give a space to search, or --resume"),
         ("", "give a space to search, or --resume"),
-        ("digits-lt --storage /d --trust", "--trust goes with --resume"),
         ("digits-lt --storage /d --gpus-per-trial 0.25 --trial-timeout 2h", "refused"),
         ("--resume x --trust --retry-failed --max-failures 5 --trial-timeout 2h", "refused"),
         ("--resume x --trial-timeout never", "--trial-timeout"),
