@@ -53,7 +53,10 @@ def test_only_this_user_on_this_machine_reaches_it(tmp_path: Path) -> None:
             node: Any = ray._private.worker._global_node
             session = Path(node.get_session_dir_path())
             folder = session.parents[1]
-            assert folder.name.startswith("imbtune-ray-") and stat.S_IMODE(folder.stat().st_mode) == 0o700
+            assert (
+                folder.name.startswith("imbtune-ray-")
+                and stat.S_IMODE(folder.stat().st_mode) == 0o700
+            )
             for file in session.rglob("*"):
                 if file.is_file():
                     assert str(tokens[-1]).encode() not in file.read_bytes()
