@@ -107,7 +107,9 @@ def as_text(packed: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    "packed", [b"", b"no archive", gzip.compress(b"no tar" * 200), gzip.compress(bytes(9))[:-4]]
+    "packed",
+    [b"", b"no archive", gzip.compress(b"no tar" * 200), gzip.compress(bytes(9))[:-4]],
+    ids=["empty", "text", "no tar", "cut off"],  # gzip writes the time
 )
 def test_what_is_no_archive_is_one_line(packed: bytes) -> None:
     with pytest.raises(StudyError, match="the cluster sent"):
