@@ -95,6 +95,8 @@ def runtime_env(names: Sequence[str], folder: Path | None = None) -> dict[str, o
     """
     variables = {STOP_WAIT: str(STOP_SECONDS)}
     for name in names:
+        if not name:
+            raise ConfigError("--env '': give the name of a variable, such as AWS_ACCESS_KEY_ID")
         if name not in os.environ:
             hint = ": give the name alone, and set its value before" if "=" in name else ""
             word = name.partition("=")[0]

@@ -65,7 +65,8 @@ def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
     assert (study / "my_parts.py").read_bytes() == source
     recorded = yaml.safe_load((study / "study.yaml").read_text())["imports"]
     digest = hashlib.sha256(source).hexdigest()
-    assert recorded == {"my_parts": {"file": "my_parts.py", "sha256": digest}}
+    at = {"from": str(path.parent / "my_parts.py")}
+    assert recorded == {"my_parts": {"file": "my_parts.py", "sha256": digest, **at}}
     best = yaml.safe_load((study / "best.yaml").read_text())
     assert best["imports"] == ["my_parts"]
     assert best["mix"]["name"] == "shuffle+linear+sharp" and 1 <= best["mix"]["sharpness"] <= 4
