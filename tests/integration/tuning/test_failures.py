@@ -16,7 +16,7 @@ from command import descendants, run, start
 
 WORKER = "ray::ResourceTrainable"
 SEARCH = "search digits-lt --trials 3 --epochs 9 --seed 3 --max-concurrent 1 --cpus-per-trial 1"
-FINALS = "--finals 1 --final-seeds 2"
+FINALS = "--finals 1 --final-seeds 4"
 CLOCK = ["seconds", "ended", "node"]
 
 
@@ -74,6 +74,7 @@ def test_a_search_goes_on_where_its_workers_are_killed(
     for line in searching.stdout:
         said.append(line)
         if line.startswith("final 1/"):
+            wait_for(lambda: named(searching.pid, WORKER), searching)
             os.kill(named(searching.pid, WORKER)[0], signal.SIGKILL)
     output = "".join(said)
     assert searching.wait() == 0, output
