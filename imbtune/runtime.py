@@ -1,7 +1,7 @@
 """Settings of the process that make imbtune faster: garbage collection, memory, threads.
 
 They change no result. Only worker processes and the command line use them; importing imbtune in a
-notebook or a script changes nothing.
+notebook or a script changes nothing. `is_command` tells the two apart.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+is_command = False  # whether this process is the command line, which a signal may end at once
 
 GC_THRESHOLD = 200_000  # new objects between two collections of the youngest; the default is 700
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt, from malloc.h

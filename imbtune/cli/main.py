@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from imbtune import __version__
+from imbtune import __version__, runtime
 from imbtune.cli.error_boundary import Commands, ErrorBoundary
 from imbtune.cli.options import (
     AddressOption,
@@ -517,6 +517,7 @@ def show(
 def main() -> None:
     """The entry point of the installed command."""
     never_fail()
+    runtime.is_command = True
     atexit.register(gc.freeze)  # else a last garbage collection takes 0.8 s when torch is loaded
     limit_thread_spinning()
     with fewer_collections():

@@ -141,6 +141,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, s
     )
     monkeypatch.setattr("imbtune.final_training.retrain.train_final", take_training)
     monkeypatch.setattr("imbtune.comparison.run_comparison.run_comparison", take_comparison)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://localhost:8265")  # the pages export it
+    monkeypatch.setattr("imbtune.tuning.jobs.job_client.Jobs", take)
     for function in ("tuning.forecast.forecast.forecast_search", "tuning.reproduce.repeat_trial"):
         monkeypatch.setattr(f"imbtune.{function}", take)
     return made

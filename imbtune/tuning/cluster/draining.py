@@ -47,7 +47,7 @@ class _Place:
     at_rung: bool
 
 
-class Moves:
+class TrialsToMove:
     """Which trials must leave their machine now.
 
     They leave a draining machine as soon as they have a checkpoint, and in any case

@@ -13,7 +13,7 @@ from imbtune.tuning.cluster.resources import Resources, capacity
 POLL_SECONDS = 5.0  # between two looks at the cluster
 
 
-class Growth:
+class ConcurrencyOfCluster:
     """Adapts the number of trials at a time to the cluster.
 
     Args:

@@ -10,8 +10,8 @@ import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from imbtune.tuning.cluster.draining import Moves
-from imbtune.tuning.cluster.growth import Growth
+from imbtune.tuning.cluster.draining import TrialsToMove
+from imbtune.tuning.cluster.growth import ConcurrencyOfCluster
 from imbtune.tuning.execution.failures import Failure, failure_of, lost_worker
 from imbtune.tuning.execution.spec_searcher import SpecSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
@@ -75,7 +75,7 @@ class TrialEvents(Callback):
         searcher: SpecSearcher,
         callbacks: Sequence[TrialCallback],
         limits: FailureLimits,
-        growth: Growth | None = None,
+        growth: ConcurrencyOfCluster | None = None,
     ) -> None:
         self._searcher, self._told, self._limits = searcher, callbacks, limits
         self._losses: dict[int, int] = {}  # workers lost in a row, by trial number
@@ -84,7 +84,7 @@ class TrialEvents(Callback):
         self._hung_before: set[int] = set()  # numbers of trials that hung once
         self._longest_silence = 0.0
         self._stepped = time.monotonic()
-        self._moves, self._growth = Moves(), growth
+        self._moves, self._growth = TrialsToMove(), growth
         self._moved: set[str] = set()  # trials whose worker was ended because its machine goes
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:

@@ -7,38 +7,24 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray import cloudpickle
-from ray.exceptions import (
-    ActorPlacementGroupRemoved,
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    ObjectStoreFullError,
-    OutOfDiskError,
-    OutOfMemoryError,
-    RayActorError,
-    RaySystemError,
-    RayTaskError,
-    RuntimeEnvSetupError,
-    WorkerCrashedError,
-)
+from ray import cloudpickle, exceptions
 from ray.tune.experiment import Trial
 
 from imbtune.errors import first_line
 
 EXPECTED = "imbtune.errors."  # how the error of a trial begins that is not a bug
 LOST = (
-    ActorPlacementGroupRemoved,
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    ObjectStoreFullError,
-    OutOfDiskError,
-    OutOfMemoryError,
-    RayActorError,
-    RaySystemError,
-    RuntimeEnvSetupError,
-    WorkerCrashedError,
+    exceptions.ActorPlacementGroupRemoved,
+    exceptions.LocalRayletDiedError,
+    exceptions.NodeDiedError,
+    exceptions.ObjectLostError,
+    exceptions.ObjectStoreFullError,
+    exceptions.OutOfDiskError,
+    exceptions.OutOfMemoryError,
+    exceptions.RayActorError,
+    exceptions.RaySystemError,
+    exceptions.RuntimeEnvSetupError,
+    exceptions.WorkerCrashedError,
 )
 BROKEN = {  # errors of the machine that a trial on another one may not meet
     errno.ENOSPC: "its disk is full",
@@ -89,7 +75,7 @@ def lost_worker(trial: Trial) -> str | None:
             error = cloudpickle.loads(Path(file).read_bytes())
         except Exception:  # an exception of a class that only the worker has
             return None
-        while isinstance(error, RayTaskError):
+        while isinstance(error, exceptions.RayTaskError):
             error = error.cause
         if reason := _broken_machine(error):
             return reason

@@ -12,6 +12,7 @@ from typing import Any
 
 from ray.tune import Stopper
 
+from imbtune import runtime
 from imbtune.errors import INTERRUPTED
 from imbtune.tuning.messages import TuneDict
 
@@ -21,8 +22,9 @@ ORDERLY_SECONDS = 30.0  # after the first signal, until the process is ended
 class Interrupts(Stopper):
     """Ends all trials of Ray Tune when this process gets SIGINT (Ctrl-C).
 
-    Used as a context. A second SIGINT ends the process at once, and so does an orderly end that
-    takes too long, as without a cluster's head: what the study has is on the disk at any moment.
+    Used as a context. A second SIGINT ends the command at once, and so does an orderly end that
+    takes too long, as without a cluster's head: what the study has is on the disk at any moment. A
+    Python session goes on: there, the second SIGINT is a KeyboardInterrupt.
     """
 
     def __init__(self) -> None:
@@ -53,13 +55,16 @@ class Interrupts(Stopper):
         return self._asked
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self._asked and runtime.is_command:
             _end()
+        if self._asked:
+            raise KeyboardInterrupt
         self._asked = True
         _say("\ninterrupted: the trials are ended (Ctrl-C again ends at once; nothing is lost)")
-        self._timer = threading.Timer(ORDERLY_SECONDS, _end)
-        self._timer.daemon = True
-        self._timer.start()
+        if runtime.is_command:
+            self._timer = threading.Timer(ORDERLY_SECONDS, _end)
+            self._timer.daemon = True
+            self._timer.start()
 
 
 def _end() -> None:

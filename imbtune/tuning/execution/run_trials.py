@@ -17,7 +17,7 @@ from ray.tune.stopper import CombinedStopper
 from imbtune.data.splits import Splits
 from imbtune.errors import ImbtuneError
 from imbtune.storage.temporary import temporary_folder
-from imbtune.tuning.cluster.growth import Growth
+from imbtune.tuning.cluster.growth import ConcurrencyOfCluster
 from imbtune.tuning.cluster.resources import Resources
 from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.events import FailureLimits, TrialCallback, TrialEvents
@@ -66,7 +66,7 @@ def run_trials(
         Interrupts() as interrupts,
     ):
         limiter = ConcurrencyLimiter(searcher, resources.concurrent)
-        growth = Growth(limiter, resources)
+        growth = ConcurrencyOfCluster(limiter, resources)
         stoppers = [interrupts, *([common_failure] if common_failure else [])]
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),

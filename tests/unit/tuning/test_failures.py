@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +42,7 @@ from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.events import FailureLimits, TrialCallback, TrialEvents
 from imbtune.tuning.execution.failures import Failure, failure_of, lost_worker
+from imbtune.tuning.execution.interrupts import Interrupts
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
 
@@ -298,6 +300,18 @@ def test_by_default_a_silence_of_minutes_is_no_hang(
     now[0] = 18_701.0
     tune.events.on_step_end(0, [tune.trial])
     assert killed == ["the actor"]
+
+
+def test_a_second_interrupt_in_a_python_session_is_a_keyboard_interrupt() -> None:
+    """The command line ends at once then; a notebook keeps its variables."""
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        assert not interrupts.stop_all()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.stop_all()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # ---- what the study says -----------------------------------------------------------------------
