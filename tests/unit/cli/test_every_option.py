@@ -127,7 +127,8 @@ def test_what_each_bound_says(
 
 
 @pytest.mark.parametrize("columns", ["", "0", "5", "²", "-3", "9" * 30, "abc"])
-def test_any_width_of_the_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", columns)
-    code, out, _ = invoke("show", "objectives")
+def test_any_width_of_the_terminal(columns: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # pytest reads it when it reports the test
+        patch.setenv("COLUMNS", columns)
+        code, out, _ = invoke("show", "objectives")
     assert code == 0 and "balanced_accuracy" in out.replace("\n", "")
