@@ -26,10 +26,12 @@ from ray import tune
 from spread import Results, Row, print_results, quartiles
 
 from imbtune.data.splits import Images, Preprocessing, Splits
+from imbtune.spaces.knob_types import knob_types
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.journal import open_journal
+from imbtune.study.records import Machine
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.tuning import optuna_searcher as searching
 from imbtune.tuning.asha import RungScheduler
@@ -47,7 +49,6 @@ from imbtune.tuning.messages import (
     TuneDict,
 )
 from imbtune.tuning.optuna_searcher import OptunaSearcher
-from imbtune.tuning.run_search import knob_types
 from imbtune.tuning.samplers import make_sampler
 from imbtune.tuning.study_writer import StudyWriter
 from imbtune.tuning.worker.trial_runner import WorkerSettings
@@ -90,7 +91,8 @@ def reports(spec: TrialSpec, space: SearchSpace) -> list[TrialReport]:
         rung = RungReport(
             number, "cooldown", budget, score, budget, metrics, recall_K, {}, "here", 1.0, 1
         )
-        found.append(TrialReport(epochs, [rung], index, budget == budgets[-1], "here", 0))
+        is_last = budget == budgets[-1]
+        found.append(TrialReport(epochs, [rung], index, is_last, Machine("here"), now))
         before = budget
     return found
 
@@ -197,7 +199,7 @@ def search(trials: int, sampler: str, run: Callable[..., None]) -> Results:
             searcher = OptunaSearcher(journal.study, space, trials, SEED, budgets[-1], sampler)
             scheduler = RungScheduler(budgets, space.rungs.eta, seed=SEED)
             recorder = StudyWriter(
-                journal, store, space, SEED, trials, 0, scheduler.never_pruned, meter.ended, {}
+                journal, store, space, SEED, trials, 0, scheduler.cutoffs, meter.ended, {}
             )
             recorder.sinks.append(ParquetSink(store, knob_types(space)))
             run(space, searcher, scheduler, recorder, trials)

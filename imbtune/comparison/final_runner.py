@@ -6,7 +6,6 @@ the test images here.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from imbtune.errors import CheckpointError, DivergenceError
 from imbtune.final_training.final_run import FinalRun, Progress, SeedRun
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs, load_checkpoint, save_checkpoint
+from imbtune.study.records import Machine
 from imbtune.training.device.device_data import DeviceData
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.worker.trial_runner import WorkerSettings
@@ -46,9 +46,9 @@ class FinalWorkerSettings(WorkerSettings):
 
     checkpoint_seconds: float = 60.0
 
-    def runner(self, data: DeviceData, node: str, spec: TrialSpec) -> FinalRunner:
+    def runner(self, data: DeviceData, machine: Machine, spec: TrialSpec) -> FinalRunner:
         """What trains a run."""
-        return FinalRunner(self, data, node, spec)
+        return FinalRunner(self, data, machine, spec)
 
 
 class FinalRunner:
@@ -56,14 +56,15 @@ class FinalRunner:
 
     Args:
         data: all training images and, held out, the test images.
-        node: Ray's ID of the machine, for the report.
+        machine: this one, for the report.
         spec: the run; its settings hold the seed.
     """
 
     def __init__(
-        self, worker: FinalWorkerSettings, data: DeviceData, node: str, spec: TrialSpec
+        self, worker: FinalWorkerSettings, data: DeviceData, machine: Machine, spec: TrialSpec
     ) -> None:
-        self._worker, self._data, self._node, self._number = worker, data, node, spec.number
+        self._worker, self._data, self._number = worker, data, spec.number
+        self._machine, self._began = machine, time.time()
         self._warnings: list[str] = []
         self._is_saved = False
         self._saved = time.monotonic()
@@ -94,8 +95,8 @@ class FinalRunner:
             rung=(),
             rung_index=None,
             is_last=is_last,
-            node=self._node,
-            pid=os.getpid(),
+            machine=self._machine,
+            started=self._began,
             diverged=diverged,
             warnings=warnings,
             is_saved=is_saved,

@@ -211,7 +211,7 @@ class RunWriter(TrialCallback):
         if report.run is None:
             self.failed(spec, Failure("; ".join(report.diverged.values())))
             return
-        columns = run_row(row, report.run, report.images, report.threads, report.node)
+        columns = run_row(row, report.run, report.images, report.threads, report.machine.node)
         self._store.write_table(f"{RUNS}/{run_file(row.name, seed)}", columns)
         delete_checkpoints(self._store, spec.number)
         score, seconds = report.run.metrics["balanced_accuracy"], report.run.seconds

@@ -27,7 +27,7 @@ from imbtune.storage.retry import Patience, Result, reason_of, to_stderr
 
 AT_A_TIME = 16  # files of a table that are read at the same time
 # Folders in which an earlier version or a killed process may have left hidden files
-FOLDERS = ("trials", "epochs", "finals", "scores", "runs", "checkpoints")
+FOLDERS = ("trials", "epochs", "finals", "scores", "runs", "checkpoints", "errors")
 # Time limits of a bucket, in seconds. `Patience` repeats what fails, so pyarrow itself gives up
 # soon: with its own limits, a server that does not answer would hold up a search for 99 s.
 S3_LIMITS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import time
@@ -11,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from imbtune import __version__
@@ -30,8 +32,17 @@ from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import TrialRecord
 from imbtune.study.request import COMPARISON, SEARCH, SearchRequest
+from imbtune.study.tables.schema import CLASSES
 
 FILE = "study.yaml"
+ERRORS = "errors"  # the folder of tracebacks
+FINISHED, INTERRUPTED, OUT_OF_TIME, FAILED = "finished", "interrupted", "time budget", "failed"
+ENDS = {  # of a search, in study.yaml
+    FINISHED: "all trials and finals are complete",
+    INTERRUPTED: "the user or a signal ended it",
+    OUT_OF_TIME: "--time-budget was used up before all trials had started",
+    FAILED: "all trials failed for one reason",
+}
 READ = {  # the keys that are read from it, besides the request and the space
     "data": {"train", "counts", "sha256"},
     "resources": {"cpus", "gpus", "concurrent"},
@@ -73,7 +84,7 @@ def write_study(
     content = {
         "name": request.name,
         "purpose": request.purpose,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "started": _now(),
         "command": printable(
             shlex.join([Path(sys.argv[0]).name, *without_credentials(sys.argv[1:])])
         ),
@@ -100,6 +111,14 @@ def write_study(
         "request": request.to_dict(),
     }
     copy_sources(request.space.imports, store)
+    names = list(splits.classes)
+    classes = {
+        "class": range(len(names)),
+        "name": names,
+        "train": splits.counts(),
+        "held_out": splits.held_out.counts(len(names)),
+    }
+    store.write_table("classes/part-000000.parquet", pa.table(classes, schema=CLASSES))
     store.write("space.yaml", _yaml(dict(request.space.source)).encode())
     store.write(FILE, _yaml(content).encode())  # last: a folder with this file is a study
 
@@ -169,6 +188,27 @@ def change_options(store: Store, content: Mapping[str, Any], request: SearchRequ
     if options != content["request"]:
         changed = {**content, "trials": request.trials, "request": options}
         store.write(FILE, _yaml(changed).encode())
+
+
+def record_end(store: Store, end: str | None) -> None:
+    """Record in study.yaml when and how a search ended.
+
+    Args:
+        end: one of `ENDS`; None where it goes on.
+    """
+    content = parse_yaml(join(store.path, FILE), store.read(FILE))
+    if content.get("end") == end:
+        return
+    changed = {key: value for key, value in content.items() if key not in ("ended", "end")}
+    if end:
+        changed |= {"ended": _now(), "end": end}
+    store.write(FILE, _yaml(changed).encode())
+
+
+def write_traceback(store: Store, name: str, text: str) -> None:
+    """Write a traceback to the folder `errors`. Tried once: the trials' table has its last line."""
+    with contextlib.suppress(StudyError):
+        store.with_patience(0).write(f"{ERRORS}/{name}.txt", text.encode())
 
 
 def check_purpose(request: SearchRequest, purpose: str) -> None:
@@ -259,3 +299,7 @@ def _split(path: str) -> tuple[str, str]:
 
 def _yaml(content: object) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -24,7 +24,16 @@ from imbtune.storage import Store, join
 from imbtune.storage.temporary import temporary_folder
 from imbtune.study.lock import study_lock
 from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
-from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, RungRecord, TrialRecord
+from imbtune.study.records import (
+    COMPLETE,
+    FAIL,
+    PRUNED,
+    STOPPED,
+    Cutoff,
+    Machine,
+    RungRecord,
+    TrialRecord,
+)
 from imbtune.study.working_journal import journal_folder, remove_folder, repair, take_newest
 
 FILE = "journal.log"
@@ -32,6 +41,7 @@ FILE = "journal.log"
 # `diverged` and `error` have the reason in one line.
 PRESET, DETAILS, TRUNK, RUNG = "preset", "preset details", "trunk", "rung "
 DIVERGED, ERROR, RETRY_OF = "diverged", "error", "retry of"
+MACHINE, STARTED = "machine", "started"  # as in a TrialRecord
 STATES = {
     TrialState.COMPLETE: COMPLETE,
     TrialState.PRUNED: PRUNED,
@@ -237,24 +247,24 @@ def trunks_of(study: Study) -> dict[int, list[FrozenTrial]]:
 
 
 def trial_records(
-    study: Study, space: SearchSpace, seed: int, never_pruned: Mapping[int, int]
+    study: Study, space: SearchSpace, seed: int, cutoffs: Mapping[int, Cutoff]
 ) -> list[TrialRecord]:
     """All trials of a study that have begun.
 
     Args:
         seed: of the study.
-        never_pruned: by trunk number, the budget at which ASHA would have stopped it.
+        cutoffs: by trunk number, where ASHA stopped it, or would have.
     """
     found = []
     for trial in study.get_trials(deepcopy=False):
         if trial.state != TrialState.WAITING:
             with contextlib.suppress(ValueError):  # killed before it had all of its settings
-                found.append(trial_record(trial, space, seed, never_pruned))
+                found.append(trial_record(trial, space, seed, cutoffs))
     return found
 
 
 def trial_record(
-    trial: FrozenTrial, space: SearchSpace, seed: int, never_pruned: Mapping[int, int]
+    trial: FrozenTrial, space: SearchSpace, seed: int, cutoffs: Mapping[int, Cutoff]
 ) -> TrialRecord:
     """One trial.
 
@@ -271,32 +281,13 @@ def trial_record(
             FixedTrial(trial.params), trial_seed(seed, trunk), trial.user_attrs.get(DETAILS)
         ).flat(),
         rungs_of(trial),
-        never_pruned.get(trunk),
+        cutoffs.get(trunk),
         (trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()),
         reason_of(trial),
         trial.user_attrs.get(ERROR) if trial.state == TrialState.FAIL else None,
+        Machine(**trial.user_attrs[MACHINE]) if MACHINE in trial.user_attrs else None,
+        trial.user_attrs.get(STARTED),
     )
-
-
-def enqueue_failed(study: Study) -> int:
-    """Enqueue the failed trials once more, as new trials; returns how many.
-
-    A trial that diverged is left out, since its configuration is the reason; and so is one that has
-    been enqueued again before.
-    """
-    trials = study.get_trials(deepcopy=False)
-    again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-    failed = [t for t in trials if t.state == TrialState.FAIL and not reason_of(t)]
-    failed = [trial for trial in failed if trial.number not in again]
-    for trial in failed:
-        marks = {name: v for name, v in trial.user_attrs.items() if name in (PRESET, DETAILS)}
-        study.enqueue_trial(trial.params, user_attrs={**marks, RETRY_OF: trial.number})
-    return len(failed)
-
-
-def retries(study: Study) -> int:
-    """How many trials train a failed one again; they come on top of the total."""
-    return sum(RETRY_OF in trial.user_attrs for trial in study.get_trials(deepcopy=False))
 
 
 def recorded_rungs(study: Study) -> list[RecordedRung]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from imbtune.config.defaults import DEFAULTS
@@ -17,6 +17,38 @@ WORDS = {COMPLETE: "finished", PRUNED: "stopped", FAIL: "failed", STOPPED: "inte
 MARGINS = ("margin_train", "margin_val", "probability_margin_train", "probability_margin_val")
 
 Row = dict[str, Any]  # of a table, or an entry of the journal, by column
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a trial was trained.
+
+    Attributes:
+        node: Ray's ID of the machine.
+        host: the machine's name; None in older studies, as all that follows.
+        device: `cpu`, or the name of the GPU.
+        gpu: the GPU's number on its machine; None on a CPU.
+    """
+
+    node: str
+    host: str | None = None
+    device: str | None = None
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class Cutoff:
+    """At which rung ASHA stopped a trial, or would have stopped it.
+
+    Attributes:
+        budget: epochs of the rung.
+        score: the cut-off, which the trial's score was below.
+        is_spared: whether the trial went on all the same, in the never-pruned sample.
+    """
+
+    budget: int
+    score: float
+    is_spared: bool
 
 
 @dataclass(frozen=True)
@@ -37,6 +69,8 @@ class RungRecord:
         node: Ray's ID of the machine.
         seconds: of training so far, in all processes; divided among trials as `images` are.
         threads: CPU threads, on which the last bits of a score depend.
+        confusion: at the full budget, label, prediction and count of each pair of classes that
+            occurs, one after the other; None below it, and in older studies.
     """
 
     order: int
@@ -50,6 +84,7 @@ class RungRecord:
     node: str
     seconds: float
     threads: int
+    confusion: Sequence[int] | None = None
 
     def columns(self) -> Row:
         """Metrics, recall and margins by their column in the tables."""
@@ -67,6 +102,7 @@ class RungRecord:
             "node": self.node,
             "seconds": self.seconds,
             "threads": self.threads,
+            **({} if self.confusion is None else {"confusion": list(self.confusion)}),
         }
 
     @classmethod
@@ -96,8 +132,11 @@ class TrialRecord:
         state: one of COMPLETE, PRUNED, FAIL and STOPPED (interrupted).
         settings: the complete configuration.
         rungs: that it reached, in rising order.
-        never_pruned: the budget at which ASHA would have stopped it, if it belongs to the sample
+        cutoff: where ASHA stopped it, or would have stopped it if it did not belong to the sample
             of trials that run to the end to measure what stopping costs; else None.
+        machine: on which it was trained last; None before its first report.
+        started: when a worker first began to train it, in seconds since 1970 (UTC); None before
+            its first report, and in older studies.
         ended: in seconds since 1970 (UTC).
         diverged: why it diverged, as in "epoch 12: the loss is not finite (nan)"; else None.
         error: why it failed, if it raised an exception or its worker was lost too often, in one
@@ -110,10 +149,17 @@ class TrialRecord:
     state: str
     settings: Mapping[str, Value]
     rungs: Sequence[RungRecord] = ()
-    never_pruned: int | None = None
+    cutoff: Cutoff | None = None
     ended: float = 0.0
     diverged: str | None = None
     error: str | None = None
+    machine: Machine | None = None
+    started: float | None = None
+
+    @property
+    def never_pruned(self) -> int | None:
+        """Of a trial of the never-pruned sample, the budget at which ASHA would have stopped it."""
+        return self.cutoff.budget if self.cutoff and self.cutoff.is_spared else None
 
     @property
     def score(self) -> float | None:
@@ -148,12 +194,15 @@ class TrialRecord:
             "rung_budgets": [rung.budget for rung in self.rungs],
             "rung_scores": [rung.score for rung in self.rungs],
             "rescued": self.never_pruned,  # the column that studies on disk have
+            "cutoff": self.cutoff.score if self.cutoff else None,
             **(last.columns() if last else {}),
+            "confusion": confusion_column(last.confusion if last else None),
             "images": self.images,
             "seconds": last.seconds if last else None,
             "threads": last.threads if last else None,
-            "node": last.node if last else None,
-            "ended": dt.datetime.fromtimestamp(self.ended, tz=dt.UTC),
+            **machine_columns(self.machine or (Machine(last.node) if last else None)),
+            "started": utc(self.started),
+            "ended": utc(self.ended),
             "error": self.error or self.diverged,
             **self.settings,
         }
@@ -166,6 +215,24 @@ class FinalRecord:
     trial: int
     seed: int
     score: float
+
+
+def machine_columns(machine: Machine | None) -> Row:
+    """A machine's columns in the tables; all null without one."""
+    return asdict(machine) if machine else dict.fromkeys(f.name for f in fields(Machine))
+
+
+def confusion_column(confusion: Sequence[int] | None) -> list[Row] | None:
+    """A confusion matrix as the tables have it: an entry for each pair of classes that occurs."""
+    if confusion is None:
+        return None
+    triples = zip(confusion[::3], confusion[1::3], confusion[2::3], strict=True)
+    return [{"label": i, "predicted": j, "count": count} for i, j, count in triples]
+
+
+def utc(seconds: float | None) -> dt.datetime | None:
+    """A time as the tables have it, from seconds since 1970."""
+    return None if seconds is None else dt.datetime.fromtimestamp(seconds, tz=dt.UTC)
 
 
 def summary(settings: Mapping[str, Value]) -> str:

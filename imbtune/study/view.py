@@ -21,8 +21,9 @@ from imbtune.storage.damage import damage_explained
 from imbtune.study.data_size import score_scale
 from imbtune.study.evidence import Evidence, is_above
 from imbtune.study.records import COMPLETE, summary
+from imbtune.study.tables.curves import last_curves
 from imbtune.study.tables.own_files import own_table
-from imbtune.study.tables.schema import EPOCHS, FINALS, METRICS, trial_schema
+from imbtune.study.tables.schema import CLASSES, EPOCHS, FINALS, METRICS, trial_schema
 
 if TYPE_CHECKING:
     import optuna
@@ -134,9 +135,33 @@ class Study:
         return self._frame("epochs", EPOCHS).sort_values(keys, ignore_index=True)
 
     @property
+    def curves(self) -> pd.DataFrame:
+        """The rows of `epochs` that led to each trial's last model: one learning curve per trial.
+
+        These are the epochs of its trunk and of the cool-down of the last rung that was begun. The
+        cool-downs of earlier rungs, after which the trunk went on, are left out. A trial that
+        shares another one's trunk has the rows of that trunk, too.
+        """
+        trunks = self.trials[["trial", "trunk"]]
+        return last_curves(self.epochs, dict(zip(trunks["trial"], trunks["trunk"], strict=True)))
+
+    @property
     def finals(self) -> pd.DataFrame:
         """A row per finalist and fresh seed; empty before the finals, or without any."""
         return self._frame("finals", FINALS).sort_values(["trial", "seed"], ignore_index=True)
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """A row per class: index, name, training images, validation images.
+
+        The columns are those of `classes/*.parquet`. Lists such as `recall` are in this order.
+        """
+        if self._store.exists("classes"):
+            return self._frame("classes", CLASSES)
+        data = self.info["data"]  # of an older study
+        found: dict[str, Any] = {"class": range(len(data["classes"])), "name": data["classes"]}
+        found |= {"train": data["counts"], "held_out": data.get("validation_counts")}
+        return pd.DataFrame(found)
 
     @property
     def winner(self) -> Trial | None:
@@ -281,7 +306,12 @@ class Study:
 
     def _frame(self, name: str, schema: pa.Schema) -> pd.DataFrame:
         """A table as a DataFrame; an empty one where nothing is written yet."""
-        table = own_table(self._store, name) if self._store.exists(name) else schema.empty_table()
+        table = schema.empty_table()
+        if self._store.exists(name):
+            table = own_table(self._store, name)
+            for field in schema:  # an earlier version did not have it
+                if field.name not in table.column_names:
+                    table = table.append_column(field, pa.nulls(table.num_rows, field.type))
         frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
         return frame
 

@@ -20,6 +20,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.study.journal import RecordedRung
+from imbtune.study.records import Cutoff
 from imbtune.tuning.messages import RUNG_TIME, SCORE, TrialSpec, TuneDict
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class RungScheduler(ASHAScheduler):
         seed: of the study; decides which trials they are.
 
     Attributes:
-        never_pruned: by trial number, the budget at which ASHA would have stopped it.
+        cutoffs: by trial number, where ASHA stopped it, or would have stopped it.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class RungScheduler(ASHAScheduler):
             grace_period=1,
             reduction_factor=eta,
         )
-        self.never_pruned: dict[int, int] = {}
+        self.cutoffs: dict[int, Cutoff] = {}
         self._budgets = {eta**i: budget for i, budget in enumerate(budgets)}  # by rung time
         self._never_prune, self._seed = never_prune, seed
         self._best_preset: dict[int, tuple[float, str]] = {}  # by rung: score and name
@@ -73,8 +74,9 @@ class RungScheduler(ASHAScheduler):
             return self.CONTINUE
         spec = TrialSpec.from_tune(trial.config)
         rung, score, number = result[RUNG_TIME], result[SCORE], spec.number
-        if number in self.never_pruned:
+        if number in self.cutoffs and self.cutoffs[number].is_spared:
             return self.CONTINUE if rung < self._max_t else self.STOP
+        cutoff = self.cutoff(rung)
         decision: str = super().on_trial_result(tune_controller, trial, result)  # type: ignore[arg-type]
         if rung == self._max_t:
             return decision
@@ -83,10 +85,22 @@ class RungScheduler(ASHAScheduler):
         if spec.preset and (score > best or spec.preset == leader):
             self._best_preset[rung] = score, spec.preset
             return self.CONTINUE
-        if decision == self.STOP and not spec.preset and self._in_sample(number):
-            self.never_pruned[number] = self._budgets[rung]
-            return self.CONTINUE
+        if decision == self.STOP:
+            assert cutoff is not None, "the first trial of a rung goes on"
+            is_spared = not spec.preset and self._in_sample(number)
+            self.cutoffs[number] = Cutoff(self._budgets[rung], cutoff, is_spared)
+            return self.CONTINUE if is_spared else self.STOP
         return decision
+
+    def cutoff(self, rung: int) -> float | None:
+        """The score that the next trial must have at a rung to go on; None for its first trial.
+
+        Args:
+            rung: as `rung_time`.
+        """
+        (bracket,) = self._brackets
+        cutoff: Any = bracket.cutoff(dict(bracket._rungs).get(rung))
+        return None if cutoff is None else float(cutoff)
 
     def replay(self, rungs: Iterable[RecordedRung]) -> set[int]:
         """Replay recorded rungs to restore ASHA's state.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -13,7 +14,15 @@ import pyarrow as pa
 from imbtune.progress import Log
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.storage import Store
-from imbtune.study.records import COMPLETE, FinalRecord, TrialRecord
+from imbtune.study.files import write_traceback
+from imbtune.study.records import (
+    COMPLETE,
+    FinalRecord,
+    TrialRecord,
+    confusion_column,
+    machine_columns,
+    utc,
+)
 from imbtune.study.tables.own_files import own_table
 from imbtune.study.tables.schema import FINALS
 from imbtune.tuning.execution.events import TrialCallback
@@ -76,6 +85,9 @@ class FinalsWriter(TrialCallback):
     def failed(self, spec: TrialSpec, failure: Failure) -> None:
         """Note a run that failed; the others go on."""
         self.failures.append(spec.number)
+        if failure.traceback:
+            seed = spec.settings[0]["seed"]
+            write_traceback(self._store, f"final-{spec.number}-{seed}", failure.traceback)
         self._log(f"final of trial {spec.number} failed: {failure.reason}")
 
     def lost(self, spec: TrialSpec, reason: str) -> None:
@@ -93,6 +105,12 @@ class FinalsWriter(TrialCallback):
                 **rung.margins,
                 **asdict(self.finals[-1]),
                 "images": rung.images,
+                "started": utc(report.started),
+                "ended": utc(time.time()),
+                "seconds": rung.seconds,
+                "threads": rung.threads,
+                **machine_columns(report.machine),
+                "confusion": confusion_column(rung.confusion),
             }
             table = pa.Table.from_pylist([row], schema=FINALS)
             self._store.write_table(f"finals/{rung.trial}-{seed}.parquet", table)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imbtune.registry import Value
+from imbtune.study.records import Machine
 
 TuneDict = dict[str, Any]  # a trial's config, or a result, as Ray Tune has it
 
@@ -117,6 +118,8 @@ class RungReport:
         node: Ray's ID of the machine.
         seconds: of training so far, shared out as `images` are.
         threads: CPU threads, on which the last bits of a score depend.
+        confusion: at the full budget, label, prediction and count of each pair of classes that
+            occurs, one after the other; None below it.
     """
 
     trial: int
@@ -130,6 +133,7 @@ class RungReport:
     node: str
     seconds: float
     threads: int
+    confusion: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,8 @@ class TrialReport:
         rung: one entry for each trial of the trunk that has not diverged; empty between rungs.
         rung_index: of the rung, from 0; None between rungs.
         is_last: whether nothing is left to train.
-        node: Ray's ID of the machine. pid: of the worker process.
+        machine: on which it is trained.
+        started: when this worker began to train it, in seconds since 1970 (UTC).
         diverged: trials that diverged since the last report, with the reason by their number. The
             other trials of the trunk go on.
         is_saved: whether a checkpoint was written since the last report, other than at a rung.
@@ -152,8 +157,8 @@ class TrialReport:
     rung: Sequence[RungReport]
     rung_index: int | None
     is_last: bool
-    node: str
-    pid: int
+    machine: Machine
+    started: float
     diverged: Mapping[int, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     is_saved: bool = False

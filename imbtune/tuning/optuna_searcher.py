@@ -12,6 +12,7 @@ written to it first. Ray Tune calls the searcher before its callbacks, so the wr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from optuna.study import Study
@@ -25,15 +26,17 @@ from imbtune.study.journal import (
     DETAILS,
     DIVERGED,
     ERROR,
+    MACHINE,
     PRESET,
     RUNG,
+    STARTED,
     TRUNK,
     common_rungs,
     one_trial,
     rungs_of,
     trunk_of,
 )
-from imbtune.study.records import RungRecord
+from imbtune.study.records import Machine, RungRecord
 from imbtune.tuning.cooldown_variants import draw_again, has_settings, variant_params
 from imbtune.tuning.execution.spec_searcher import SpecSearcher
 from imbtune.tuning.messages import RungReport, TrialReport, TrialSpec
@@ -110,6 +113,8 @@ class OptunaSearcher(SpecSearcher):
         A trial that diverges fails alone: the others of its trunk go on.
         """
         trials = self._running[spec.number]
+        for trial in trials:
+            _record_machine(trial, report.machine, report.started)
         for scored in report.rung:
             trial = next(t for t in trials if t.number == scored.trial)
             rung = _recorded(scored, self._rungs_seen)
@@ -236,4 +241,18 @@ def _recorded(report: RungReport, order: int) -> RungRecord:
         node=report.node,
         seconds=report.seconds,
         threads=report.threads,
+        confusion=report.confusion,
     )
+
+
+def _record_machine(trial: Trial, machine: Machine, started: float) -> None:
+    """Record where a trial is trained, and when a worker first began to.
+
+    Args:
+        started: when the current worker began, in seconds since 1970 (UTC).
+    """
+    known = trial.user_attrs
+    if STARTED not in known:
+        trial.set_user_attr(STARTED, started)
+    if known.get(MACHINE) != asdict(machine):
+        trial.set_user_attr(MACHINE, asdict(machine))

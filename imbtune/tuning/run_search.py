@@ -11,32 +11,34 @@ from typing import Any
 from optuna.study import Study
 
 from imbtune.config.plugin_record import edits
-from imbtune.config.slots import SLOTS
-from imbtune.config.train_config import PLAIN, TrainConfig
+from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
 from imbtune.progress import Log
-from imbtune.spaces.search_space import SearchSpace
+from imbtune.spaces.knob_types import knob_types
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs
 from imbtune.study.data_size import score_scale
 from imbtune.study.evidence import decide, evidence_of, is_above
 from imbtune.study.files import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    OUT_OF_TIME,
     best_yaml,
     change_options,
     check_purpose,
     check_same_data,
     read_study,
+    record_end,
     write_study,
 )
 from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.journal import (
     Journal,
     apply_pending_states,
-    enqueue_failed,
     open_journal,
     recorded_rungs,
-    retries,
     trial_records,
 )
 from imbtune.study.outcome import SearchOutcome
@@ -55,7 +57,7 @@ from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.calibration.follow import check_calibration
 from imbtune.tuning.connected_session import connected_session
-from imbtune.tuning.execution.common_failure import CommonFailure
+from imbtune.tuning.execution.common_failure import CommonFailure, CommonFailureError
 from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.finals import (
@@ -67,6 +69,7 @@ from imbtune.tuning.finals import (
 )
 from imbtune.tuning.messages import TrialSpec
 from imbtune.tuning.optuna_searcher import OptunaSearcher
+from imbtune.tuning.retry_failed import enqueue_failed, retries
 from imbtune.tuning.session import Session, check_request, headline, new_store
 from imbtune.tuning.study_writer import StudyWriter
 
@@ -152,7 +155,12 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
     """Run the trials, then the finals, and write best.yaml. Work that the study already has is not
     repeated."""
     request, store = session.request, session.store
-    records, interrupted = _trials(session, journal)
+    record_end(store, None)
+    try:
+        records, interrupted = _trials(session, journal)
+    except CommonFailureError:
+        record_end(store, FAILED)
+        raise
     finals: list[FinalRecord] = known_finals(store)
     dropped: list[int] = []
     if not interrupted:
@@ -199,6 +207,8 @@ def _outcome(
         store.write("best.yaml", best_yaml(request, outcome).encode())
     elif not interrupted:
         store.delete("best.yaml")  # of an earlier end, before more trials or finals
+    left = _has_trials_left(request, records)
+    record_end(store, INTERRUPTED if interrupted else OUT_OF_TIME if left else FINISHED)
     return outcome
 
 
@@ -217,7 +227,7 @@ def _restore(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[
     budgets, eta = request.budgets, request.space.rungs.eta
     scheduler = RungScheduler(budgets, eta, request.never_prune, request.seed)
     apply_pending_states(study, scheduler.replay(recorded_rungs(study)), budgets[-1])
-    return scheduler, trial_records(study, request.space, request.seed, scheduler.never_pruned)
+    return scheduler, trial_records(study, request.space, request.seed, scheduler.cutoffs)
 
 
 def _trials(session: Session, journal: Journal) -> tuple[list[TrialRecord], bool]:
@@ -242,7 +252,7 @@ def _trials(session: Session, journal: Journal) -> tuple[list[TrialRecord], bool
     )
     ended = sum(record.state != STOPPED for record in before)
     writer = StudyWriter(
-        journal, store, request.space, request.seed, request.trials, ended, scheduler.never_pruned,
+        journal, store, request.space, request.seed, request.trials, ended, scheduler.cutoffs,
         session.log, recorded_epochs(store, before),
     )  # fmt: skip
     writer.sinks += _sinks(store, request, writer, interrupted)
@@ -261,7 +271,7 @@ def _trials(session: Session, journal: Journal) -> tuple[list[TrialRecord], bool
             common_failure,
         )
     finally:
-        records = trial_records(study, request.space, request.seed, scheduler.never_pruned)
+        records = trial_records(study, request.space, request.seed, scheduler.cutoffs)
         writer.close(records)
     journal.check()
     fix = f"fix the cause, then run {resume_command(request.path)} --retry-failed"
@@ -327,15 +337,3 @@ def _sinks(
         _, study = read_study(store.path)
         sinks.append(WandbSink(request, study, folder, writer.settings, interrupted))
     return sinks
-
-
-def knob_types(space: SearchSpace) -> dict[str, type]:
-    """The type of every setting that a trial of the space may have, in the order of the slots."""
-    flats = [space.base().flat(), *(space.preset(name).flat() for name in space.presets())]
-    for slot in SLOTS:
-        ranges = [knob for knob in space.knobs if knob.key == slot]
-        names = ranges[0].choices if ranges else ()
-        flats += [TrainConfig.from_settings({slot: name}).flat() for name in names]
-    types = {key: type(value) for flat in flats for key, value in flat.items()}
-    order = [*SLOTS, *PLAIN]
-    return dict(sorted(types.items(), key=lambda item: order.index(item[0].partition(".")[0])))

@@ -17,8 +17,9 @@ from imbtune.registry import Value
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
 from imbtune.study.checkpoints import delete_checkpoints
+from imbtune.study.files import write_traceback
 from imbtune.study.journal import Journal, one_trial, trial_record
-from imbtune.study.records import STOPPED, WORDS, Row, TrialRecord, summary
+from imbtune.study.records import STOPPED, WORDS, Cutoff, Row, TrialRecord, summary
 from imbtune.study.tables.parquet import Key, Sink, epoch_key
 from imbtune.tuning.execution.events import TrialCallback
 from imbtune.tuning.execution.failures import Failure
@@ -34,7 +35,7 @@ class StudyWriter(TrialCallback):
     Args:
         trials: total of the search.
         ended: how many had ended before this process.
-        never_pruned: of the scheduler (:class:`imbtune.tuning.asha.RungScheduler`).
+        cutoffs: of the scheduler (:class:`imbtune.tuning.asha.RungScheduler`).
         log: is called with a line for the user.
         epochs: the rows that the epochs' table has of each interrupted trunk.
 
@@ -51,18 +52,17 @@ class StudyWriter(TrialCallback):
         seed: int,
         trials: int,
         ended: int,
-        never_pruned: Mapping[int, int],
+        cutoffs: Mapping[int, Cutoff],
         log: Log,
         epochs: Mapping[int, set[Key]],
     ) -> None:
         self.sinks: list[Sink] = []
         self.settings: dict[int, Mapping[str, Value | None]] = {}
-        self._nodes: dict[int, str] = {}
         self._epochs = dict(epochs)  # sent rows of the running trunks
         self._warned: set[str] = set()
         self._journal, self._store, self._space, self._seed = journal, store, space, seed
         self._flushed, self._pause = time.monotonic(), FLUSH_SECONDS
-        self._trials, self._ended, self._never_pruned, self._log = trials, ended, never_pruned, log
+        self._trials, self._ended, self._cutoffs, self._log = trials, ended, cutoffs, log
 
     def started(self, spec: TrialSpec) -> None:
         """Note the trials' settings."""
@@ -71,7 +71,6 @@ class StudyWriter(TrialCallback):
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Send the epochs' rows, except for epochs that a lost worker had reported already."""
-        self._nodes |= dict.fromkeys(spec.trials, report.node)
         sent = self._epochs.setdefault(spec.number, set())
         for row in map(epoch_row, report.epochs):
             if epoch_key(row) not in sent:
@@ -88,7 +87,9 @@ class StudyWriter(TrialCallback):
         self._end(spec)
 
     def failed(self, spec: TrialSpec, failure: Failure) -> None:
-        """Send the trials' rows, with the error; the search goes on."""
+        """Send the trials' rows, with the error, and keep the traceback; the search goes on."""
+        if failure.traceback:
+            write_traceback(self._store, f"trial-{spec.number}", failure.traceback)
         self._end(spec)
 
     def lost(self, spec: TrialSpec, reason: str) -> None:
@@ -128,12 +129,11 @@ class StudyWriter(TrialCallback):
         self._epochs.pop(spec.number, None)
         for number in spec.trials:
             frozen = one_trial(self._journal.study, number)
-            self._write(trial_record(frozen, self._space, self._seed, self._never_pruned))
+            self._write(trial_record(frozen, self._space, self._seed, self._cutoffs))
         delete_checkpoints(self._store, spec.number)
 
     def _write(self, record: TrialRecord) -> None:
         row = record.row()
-        row["node"] = self._nodes.get(record.number, row["node"])  # known before the first rung
         for sink in self.sinks:
             sink.trial(row)
         self.settings.pop(record.number, None)

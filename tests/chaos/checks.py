@@ -18,7 +18,13 @@ KEYS = {
     "epochs": ["trial", "phase", "budget", "epoch"],
     "finals": ["trial", "seed"],
 }
-CLOCK = ["seconds", "ended", "node", "time"]  # columns that differ between two equal searches
+CLOCK = [
+    "seconds",
+    "started",
+    "ended",
+    "node",
+    "time",
+]  # columns that differ between two equal searches
 SET_USER_ATTR = 8  # the code of `set_trial_user_attr` in Optuna's journal
 
 

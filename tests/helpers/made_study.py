@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from small_data import make_splits
 
+from imbtune.spaces.knob_types import knob_types
 from imbtune.spaces.space_file import parse_space
 from imbtune.storage import Store
 from imbtune.study.evidence import decide, evidence_of
@@ -20,7 +21,6 @@ from imbtune.study.request import SearchRequest
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.study.tables.schema import FINALS
 from imbtune.tuning.cluster.resources import Resources
-from imbtune.tuning.run_search import knob_types
 
 SPACE: Mapping[str, Any] = {
     "data": {"name": "digits"},

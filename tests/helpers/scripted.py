@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space, parse_space
 from imbtune.study.journal import apply_pending_states, recorded_rungs, rungs_of
-from imbtune.study.records import RungRecord
+from imbtune.study.records import Machine, RungRecord
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.messages import RungReport, TrialReport, TrialSpec, TuneDict
 from imbtune.tuning.optuna_searcher import OptunaSearcher
@@ -147,7 +147,7 @@ def rung_result(spec: TrialSpec, budget: int, scored: int | None = None) -> Tune
 
 def trial_report(rung: list[RungReport], index: int | None, is_last: bool) -> TrialReport:
     """A worker's report without epochs."""
-    return TrialReport([], rung, index, is_last, "here", 0)
+    return TrialReport([], rung, index, is_last, Machine("here"), 0.0)
 
 
 def rung_report(number: int, budget: int, settings: Mapping[str, Any]) -> RungReport:

@@ -20,6 +20,7 @@ import imbtune
 from imbtune.data.load import DataSource, load
 from imbtune.errors import StudyError
 from imbtune.storage import join
+from imbtune.study.records import Machine
 from imbtune.study.view import Study
 from imbtune.training.phases import RUNG_KINDS
 from imbtune.tuning.cluster.connection import connected
@@ -31,7 +32,7 @@ from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
 
 ONE_AT_A_TIME = "--cpus-per-trial 1 --max-concurrent 1"
-OF_THE_MACHINE = ("seconds", "ended", "time", "node")
+OF_THE_MACHINE = ("seconds", "started", "ended", "time", "node")
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +253,7 @@ def test_ray_tune_tells_the_searcher_before_it_calls_callbacks(
         def step(self) -> dict[str, Any]:
             if TrialSpec.from_tune(self.config).number == BROKEN and self.iteration == 1:
                 raise ValueError("on purpose")
-            report = TrialReport((), (), None, self.iteration == 1, "here", 1)
+            report = TrialReport((), (), None, self.iteration == 1, Machine("here"), 0.0)
             return {**report.to_tune(3), "score": 0.5, "done": self.iteration == 1}
 
     events: list[Event] = []

@@ -69,10 +69,11 @@ def test_every_call_refuses_what_is_not_finite() -> None:
 def test_a_rung_of_a_class_without_validation_images_survives_the_journal(tmp_path: Path) -> None:
     rung = RungRecord(
         0, "cooldown", 9, 0.5, 90, {"few": None}, [0.5, math.nan], {"margin_val": [1.0, math.nan]},
-        "n", 1.0, 1,
+        "n", 1.0, 1, [0, 0, 5, 0, 1, 2],
     )  # fmt: skip
     entry = strict(dumps(rung.to_journal()))
     again = RungRecord.from_journal(entry)
+    assert again.confusion == [0, 0, 5, 0, 1, 2]
     assert again.recall_K[0] == 0.5 and math.isnan(again.recall_K[1])
     assert math.isnan(again.margins["margin_val"][1]) and again.metrics == {"few": None}
     with (

@@ -10,7 +10,7 @@ import pyarrow as pa
 from imbtune.errors import DamagedFileError, StudyError
 from imbtune.storage import Store, join
 from imbtune.storage.store import AT_A_TIME
-from imbtune.study.tables.schema import EPOCHS, FINALS, SCORES, trial_schema
+from imbtune.study.tables.schema import CLASSES, EPOCHS, FINALS, SCORES, trial_schema
 
 # By folder: the columns that each of its files has, without nulls, and the types of its columns
 COLUMNS = {
@@ -18,6 +18,7 @@ COLUMNS = {
     "epochs": (("trial", "phase", "budget", "epoch"), EPOCHS),
     "finals": (("trial", "seed", "score"), FINALS),
     "scores": (tuple(SCORES.names), SCORES),
+    "classes": (tuple(CLASSES.names), CLASSES),
 }
 # The names of all versions. A damaged file with another name is foreign
 NAMES = re.compile(r"(part-\d+|all(-\d+)?|\d+-\d+)\.parquet")

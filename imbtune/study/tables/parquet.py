@@ -90,7 +90,7 @@ class GrowingTable:
             StorageError: the storage failed; the table is as before.
         """
         new = pa.Table.from_pylist(list(rows), schema=self._schema)
-        part = pa.concat_tables([self._newest, new])
+        part = pa.concat_tables([new.schema.empty_table(), self._newest, new])
         store.write_table(self._path(), part)
         self._grow(part)
 

@@ -4,6 +4,10 @@
 - `epochs/`: a row per trial and epoch, written while the search runs (`EPOCHS`).
 - `finals/`: a row per finalist and fresh seed (`FINALS`).
 - `scores/`: a calibration's scores, a row per run and rung (`SCORES`).
+- `classes/`: a row per class, with its name and its images (`CLASSES`).
+
+docs/tables.md says what each column is, and a test compares it with this module. The metadata of
+each file has the version of these columns, `VERSION`, under `imbtune_tables`.
 
 A training writes `margins-seedN.parquet` with a row per example (:func:`example_table`).
 
@@ -56,6 +60,20 @@ MARGINS = [
     )
 ]
 
+MACHINE = [
+    ("node", pa.string()),
+    ("host", pa.string()),
+    ("device", pa.string()),
+    ("gpu", pa.string()),
+]
+TIME = pa.timestamp("ms", tz="UTC")
+CONFUSION = pa.list_(
+    pa.struct([("label", pa.int32()), ("predicted", pa.int32()), ("count", pa.int32())])
+)
+
+VERSION = "2"  # 1, which files do not name: without the columns that docs/tables.md marks with 2
+METADATA = {"imbtune_tables": VERSION}
+
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -77,13 +95,20 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
     - `rung_budgets`, `rung_scores`: the epochs and the score of each rung reached, in rising order.
     - `rescued`: for a trial of the never-pruned sample, the epochs of the rung at which ASHA would
       have stopped it; null for other trials.
+    - `cutoff`: ASHA's cut-off at the rung where it stopped the trial, or would have stopped it,
+      which the score there was below; null for other trials. Of several trials on one trunk the
+      best score is compared.
     - metrics, `recall`, margins, `images`: see the module. Trials on one trunk: the first one has
       the image passes and seconds of the trunk, the others only those of their cool-downs.
     - `seconds`: training time in seconds, over all processes that trained the trial.
     - `threads`: CPU threads of the training.
+    - `started`: when a worker first began to train it (UTC); null if none did.
     - `ended`: when the trial ended (UTC).
-    - `node`: Ray's ID of the machine.
+    - `node`, `host`, `device`, `gpu`: where it was trained last: Ray's ID of the machine, the
+      machine's name, `cpu` or the GPU's name, and the GPU's number on its machine (null on a CPU).
     - `error`: the last line of the traceback of a failed trial; null for other trials.
+    - `confusion`: of a finished trial, how many validation images of class `label` it predicts as
+      class `predicted`, for each pair that occurs; null for other trials.
     - a column for each setting, such as `mix.omega`: null where the setting does not act in the
       trial.
 
@@ -101,16 +126,20 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
             ("rung_budgets", pa.list_(pa.int32())),
             ("rung_scores", pa.list_(pa.float64())),
             ("rescued", pa.int32()),
+            ("cutoff", pa.float64()),
             *METRICS,
             *MARGINS,
             ("images", pa.int64()),
             ("seconds", pa.float64()),
             ("threads", pa.int32()),
-            ("ended", pa.timestamp("ms", tz="UTC")),
-            ("node", pa.string()),
+            ("started", TIME),
+            ("ended", TIME),
+            *MACHINE,
             ("error", pa.string()),
+            ("confusion", CONFUSION),
             *((name, _ARROW[kind]) for name, kind in knobs.items()),
-        ]
+        ],
+        METADATA,
     )
 
 
@@ -123,8 +152,9 @@ EPOCHS = pa.schema(
         ("lr", pa.float64()),  # learning rate of the epoch's last step
         ("loss", pa.float64()),  # mean training loss
         *METRICS,  # on the validation images, after the epoch
-        ("time", pa.timestamp("ms", tz="UTC")),  # when the epoch ended
-    ]
+        ("time", TIME),  # when the epoch ended
+    ],
+    METADATA,
 )
 
 FINALS = pa.schema(
@@ -135,7 +165,14 @@ FINALS = pa.schema(
         *METRICS,
         *MARGINS,
         ("images", pa.int64()),  # image passes of this run
-    ]
+        ("seconds", pa.float64()),  # training time in seconds
+        ("threads", pa.int32()),  # CPU threads of the training
+        ("started", TIME),
+        ("ended", TIME),
+        *MACHINE,
+        ("confusion", CONFUSION),
+    ],
+    METADATA,
 )
 
 SCORES = pa.schema(
@@ -145,7 +182,18 @@ SCORES = pa.schema(
         ("kind", pa.string()),  # of the rung: cooldown, compressed or prefix
         ("budget", pa.int32()),  # epochs of the model that was scored
         ("score", pa.float64()),  # the objective on the validation images, in [0, 1]
-    ]
+    ],
+    METADATA,
+)
+
+CLASSES = pa.schema(
+    [
+        ("class", pa.int32()),  # its index: its place in lists such as `recall`, from 0
+        ("name", pa.string()),
+        ("train", pa.int64()),  # training images
+        ("held_out", pa.int64()),  # validation images; of a comparison, test images
+    ],
+    METADATA,
 )
 
 

@@ -16,6 +16,10 @@ from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
 ENOUGH = 5  # trials that fail for one reason while no trial is healthy
 
 
+class CommonFailureError(StudyError):
+    """Every trial failed, for one reason."""
+
+
 class CommonFailure(Stopper, TrialCallback):
     """Watches the trials of Ray Tune, and stops all of them where each fails for one reason.
 
@@ -49,7 +53,7 @@ class CommonFailure(Stopper, TrialCallback):
         return self._can_stop and for_one_reason and not is_healthy
 
     def check(self, path: str, fix: str = "") -> None:
-        """Raise StudyError if the trials were stopped.
+        """Raise CommonFailureError if the trials were stopped.
 
         Args:
             path: the study's folder or URI.
@@ -63,7 +67,7 @@ class CommonFailure(Stopper, TrialCallback):
                 "search with a lower optimizer.lr and another --name, or try other trials with "
                 f"{resume_command(path)}"
             )
-        raise StudyError(
+        raise CommonFailureError(
             f"all {self._failed} trials of {path} that ended failed, for one reason "
             f"({self._first}): {fix}"
         )

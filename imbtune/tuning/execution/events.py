@@ -105,7 +105,7 @@ class TrialEvents(Callback):
         silence = now - self._silent_since.get(trial.trial_id, now)
         self._longest_silence = max(self._longest_silence, silence)
         self._silent_since[trial.trial_id] = now
-        self._moves.reported(trial.trial_id, report.node, bool(report.rung))
+        self._moves.reported(trial.trial_id, report.machine.node, bool(report.rung))
         if report.rung or report.is_saved:
             self._losses.pop(spec.number, None)
         for callback in self._told:

@@ -139,15 +139,16 @@ class PackedWorkerActor:
         with fewer_collections():
             from imbtune.tuning.packing.packed_worker import PackedWorker
             from imbtune.tuning.worker.gpu_memory import explain_out_of_memory
+            from imbtune.tuning.worker.machine import this_machine
             from imbtune.tuning.worker.trial_runner import TrialRunner, prepare
 
         settings = replace(worker_settings, threads=worker_settings.threads * size)
         with explain_out_of_memory(settings.gpus):
             data = prepare(splits, settings, bool(gpus), size)
-        node = ray.get_runtime_context().get_node_id()
+        machine = this_machine()
 
         def make(spec: TrialSpec) -> TrialRunner:
-            return TrialRunner(settings, data, node, spec)
+            return TrialRunner(settings, data, machine, spec)
 
         self._pack = PackedWorker(make, data.device, settings.gpus, _is_alive)
 

@@ -6,12 +6,12 @@ from imbtune.runtime import fewer_collections, limit_thread_spinning
 
 limit_thread_spinning()  # before torch is imported
 with fewer_collections():
-    import ray
     from ray import tune
 
     from imbtune.data.splits import Splits
     from imbtune.tuning.messages import TrialSpec, TuneDict
     from imbtune.tuning.worker.gpu_memory import explain_out_of_memory
+    from imbtune.tuning.worker.machine import this_machine
     from imbtune.tuning.worker.trial_runner import WorkerSettings, prepare
 
 
@@ -26,10 +26,8 @@ class TrialActor(tune.Trainable):
     ) -> None:
         """Put the data on the device, once per actor, and begin the first trial."""
         assert splits and worker_settings
-        context = ray.get_runtime_context()
-        # an actor without GPU resources could see the GPUs all the same
-        has_gpu = bool(context.get_accelerator_ids()["GPU"])
-        self._worker, self._node = worker_settings, context.get_node_id()
+        self._worker, self._machine = worker_settings, this_machine()
+        has_gpu = self._machine.gpu is not None
         self._error: Exception | None = None
         try:
             with explain_out_of_memory(worker_settings.gpus):
@@ -42,7 +40,7 @@ class TrialActor(tune.Trainable):
         """Begin another trial in the same process."""
         with explain_out_of_memory(self._worker.gpus):
             spec = TrialSpec.from_tune(new_config)
-            self._runner = self._worker.runner(self._data, self._node, spec)
+            self._runner = self._worker.runner(self._data, self._machine, spec)
         return True
 
     def step(self) -> TuneDict:

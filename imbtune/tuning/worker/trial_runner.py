@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugins import register
@@ -18,6 +19,7 @@ from imbtune.data.splits import Splits
 from imbtune.errors import CheckpointError, first_line
 from imbtune.runtime import keep_freed_memory
 from imbtune.study.checkpoints import load_checkpoint, save_checkpoint
+from imbtune.study.records import Machine
 from imbtune.study.request import EVERY
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import ClassMargins
@@ -81,9 +83,9 @@ class WorkerSettings:
             return calibration_segments(self.budgets, *phases)
         return rung_segments(self.rungs, self.budgets, *phases)
 
-    def runner(self, data: DeviceData, node: str, spec: TrialSpec) -> Runner:
+    def runner(self, data: DeviceData, machine: Machine, spec: TrialSpec) -> Runner:
         """What trains a trial: here, through its rungs."""
-        return TrialRunner(self, data, node, spec)
+        return TrialRunner(self, data, machine, spec)
 
 
 def prepare(
@@ -104,14 +106,15 @@ class TrialRunner:
     It knows neither Ray nor CUDA streams, so that one process can run several of them in turn.
 
     Args:
-        node: Ray's ID of the machine, for the reports.
+        machine: this one, for the reports.
     """
 
     def __init__(
-        self, worker_settings: WorkerSettings, data: DeviceData, node: str, spec: TrialSpec
+        self, worker_settings: WorkerSettings, data: DeviceData, machine: Machine, spec: TrialSpec
     ) -> None:
         variants = [TrainConfig.from_settings(settings) for settings in spec.settings]
-        self._worker, self._data, self._node, self._spec = worker_settings, data, node, spec
+        self._worker, self._data, self._spec = worker_settings, data, spec
+        self._machine, self._began = machine, time.time()
         self._scored: dict[RungKey, dict[int, RungReport]] = {}  # by variant, of incomplete rungs
         self._healthy = set(range(len(variants)))  # variants that have not diverged
         self._diverged: dict[int, str] = {}  # by trial, not reported yet
@@ -172,7 +175,7 @@ class TrialRunner:
         diverged, self._diverged = self._diverged, {}
         warnings, self._warnings = self._warnings, []
         return TrialReport(
-            self._epochs, rung, rung_index, is_last, self._node, os.getpid(), diverged, warnings
+            self._epochs, rung, rung_index, is_last, self._machine, self._began, diverged, warnings
         )
 
     def _drop(self, result: Diverged) -> None:
@@ -234,9 +237,10 @@ class TrialRunner:
             metrics=metrics,
             recall_K=recalls(confusion_KK).tolist(),
             margins=_margin_columns(result.margins),
-            node=self._node,
+            node=self._machine.node,
             seconds=self._seconds[variant],
             threads=self._worker.threads,
+            confusion=_occurring(confusion_KK) if result.margins else None,
         )
 
     def _complete(self, result: RungResult | Diverged) -> TrialReport | None:
@@ -285,6 +289,15 @@ class TrialRunner:
                     "would train it from its start"
                 )
         self._checkpoint_due = None
+
+
+def _occurring(confusion_KK: NDArray[np.int64]) -> list[int]:
+    """Label, prediction and count of each pair of classes that occurs, one after the other."""
+    labels, predicted = np.nonzero(confusion_KK)
+    found: list[int] = (
+        np.stack([labels, predicted, confusion_KK[labels, predicted]], 1).ravel().tolist()
+    )
+    return found
 
 
 def _margin_columns(margins: ClassMargins | None) -> dict[str, list[float]]:

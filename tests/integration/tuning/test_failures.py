@@ -17,7 +17,7 @@ from command import descendants, run, start
 WORKER = "ray::ResourceTrainable"
 SEARCH = "search digits-lt --trials 3 --epochs 9 --seed 3 --max-concurrent 1 --cpus-per-trial 1"
 FINALS = "--finals 1 --final-seeds 4"
-CLOCK = ["seconds", "ended", "node"]
+CLOCK = ["seconds", "started", "ended", "node"]
 
 
 @pytest.fixture(scope="module")

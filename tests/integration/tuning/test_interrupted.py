@@ -49,7 +49,7 @@ def test_a_search_cut_off_at_any_write_ends_as_one_that_was_not(late: int) -> No
     for end in ends_of_lines(content):
         _, again, resumed = searched(content[:end], late, "random", 11)
         assert again == trials
-        assert resumed.scheduler.never_pruned == search.scheduler.never_pruned
+        assert resumed.scheduler.cutoffs == search.scheduler.cutoffs
 
 
 @pytest.fixture(scope="module", params=[1, 4], ids=["alone", "late"])
@@ -72,4 +72,4 @@ def test_a_search_by_tpe_cut_off_twice_ends_as_one_that_was_not(
     end = data.draw(st.integers(0, len(second)))
     _, again, resumed = searched(second[:end], late, "tpe", 26)
     assert again == trials
-    assert resumed.scheduler.never_pruned == search.scheduler.never_pruned
+    assert resumed.scheduler.cutoffs == search.scheduler.cutoffs

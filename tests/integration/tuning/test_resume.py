@@ -31,7 +31,7 @@ from imbtune.tuning.run_search import resume_search
 
 # a row is one of these; and what depends on the clock or on the process
 KEYS = {
-    "trials": (["trial"], ["seconds", "ended", "node"]),
+    "trials": (["trial"], ["seconds", "started", "ended", "node"]),
     "epochs": (["trial", "phase", "budget", "epoch"], ["time"]),
     "finals": (["trial", "seed"], []),
 }

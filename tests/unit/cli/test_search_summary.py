@@ -18,7 +18,7 @@ from imbtune.cli.search_summary import print_outcome, stopping_line
 from imbtune.config.train_config import TrainConfig
 from imbtune.study.evidence import decide, evidence_of
 from imbtune.study.outcome import SearchOutcome
-from imbtune.study.records import FinalRecord, TrialRecord
+from imbtune.study.records import Cutoff, FinalRecord, TrialRecord
 from imbtune.study.request import SearchRequest
 
 REQUEST = SearchRequest(tiny_space(), 4, "s")
@@ -34,8 +34,9 @@ def record(number: int, score: float, state: str = "COMPLETE", **more: Any) -> T
     return TrialRecord(number, number, state=state, rungs=[rung], **fields)
 
 
+SPARED = Cutoff(2, 0.8, is_spared=True)
 RECORDS = [
-    record(0, 0.5, preset="erm"), record(1, 0.8), record(2, 0.7, never_pruned=2),
+    record(0, 0.5, preset="erm"), record(1, 0.8), record(2, 0.7, cutoff=SPARED),
     record(3, 0.3, "PRUNED"),
 ]  # fmt: skip
 
@@ -117,7 +118,11 @@ def test_early_stopping_says_what_it_saved_and_whether_it_lost_a_good_trial() ->
         "the end: it lost no better trial. Of one run each, trial 2 scored 0.7000, -10.00 points "
         "compared with the best of the trials that it let finish."
     )
-    best = [RECORDS[0], *(replace(r, never_pruned=2) for r in RECORDS[1:3]), RECORDS[3]]
+    best = [
+        RECORDS[0],
+        *(replace(r, cutoff=SPARED) for r in RECORDS[1:3]),
+        RECORDS[3],
+    ]
     line = stopping_line(outcome(best, []))
     assert "2 trials that it would have stopped ran to the end: it would have lost the " in line
     assert line.endswith(

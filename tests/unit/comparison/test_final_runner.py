@@ -11,6 +11,7 @@ from short_runs import DATA, everything, preset_config, same
 
 from imbtune.comparison.final_runner import FinalRunner, FinalWorkerSettings
 from imbtune.final_training.final_run import FinalRun, Progress, train_seed
+from imbtune.study.records import Machine
 from imbtune.tuning.messages import TrialSpec
 
 # what a state in training may hold: momentum, DRW, a head trained anew, generated images, SAM
@@ -63,12 +64,12 @@ def runner(folder: Path | None, seconds: float = 0.0, number: int = 5) -> FinalR
         threads=2,
         checkpoint_seconds=seconds,
     )
-    return FinalRunner(worker, DATA, "here", TrialSpec.single_run(number, settings, True))
+    return FinalRunner(worker, DATA, Machine("here"), TrialSpec.single_run(number, settings, True))
 
 
 def test_a_worker_writes_checkpoints_and_reports_once(tmp_path: Path) -> None:
     report = runner(tmp_path).step()
-    assert report.is_last and (report.node, report.threads) == ("here", 2)
+    assert report.is_last and (report.machine.node, report.threads) == ("here", 2)
     assert report.run and report.run.seed == 1 and report.images > 0
     assert "score" not in report.to_tune(3)  # nothing that a scheduler could compare
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5-3.pt"]
@@ -86,7 +87,7 @@ def test_a_run_that_diverges_is_reported_with_its_epoch() -> None:
     worker = FinalWorkerSettings("none", [3], 3, "balanced_accuracy", threads=2)
     with bad_parts():
         spec = TrialSpec.single_run(4, settings, True)
-        report = FinalRunner(worker, DATA, "here", spec).step()
+        report = FinalRunner(worker, DATA, Machine("here"), spec).step()
     assert report.run is None and report.is_last
     assert report.diverged == {4: "epoch 1: the loss is not finite (nan)"}
 

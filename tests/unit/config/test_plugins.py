@@ -23,13 +23,13 @@ from imbtune.config.slots import SLOTS, all_knobs, registries
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.final_training import train_input
+from imbtune.spaces.knob_types import knob_types
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.phases import rung_segments
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.training.rungs import RungResult, train_through_rungs
-from imbtune.tuning.run_search import knob_types
 
 
 def load_from(folder: Path, *names: str) -> tuple[PluginModule, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from scripted import (
     rung_result,
     tiny_space,
     told,
+    trial_report,
 )
 
 from imbtune.config.train_config import TrainConfig
@@ -40,6 +42,7 @@ from imbtune.study.journal import (
     trial_records,
 )
 from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
+from imbtune.study.records import Cutoff, Machine
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.messages import RUNG_TIME, SCORE, TrialSpec
 from imbtune.tuning.optuna_searcher import OptunaSearcher
@@ -79,12 +82,14 @@ def test_the_records_of_every_state(study: optuna.Study) -> None:
     half.suggest_categorical("mix", ["none", "mixup", "mamix"])
     study.enqueue_trial({"mix": "none"})
 
-    records = trial_records(study, space, SEED, {3: 1})
+    cutoffs = {1: Cutoff(1, 0.6, is_spared=False), 3: Cutoff(1, 0.5, is_spared=True)}
+    records = trial_records(study, space, SEED, cutoffs)
     assert [r.number for r in records] == [0, 1, 2, 3, 4]
     assert [r.state for r in records] == ["COMPLETE", "PRUNED", "FAIL", "STOPPED", "STOPPED"]
     assert [r.preset for r in records] == ["erm", "drw", None, None, None]
     assert [[x.budget for x in r.rungs] for r in records] == [[1, 3, 9], [1], [1], [1], []]
     assert [r.never_pruned for r in records] == [None, None, None, 1, None]
+    assert [r.row()["cutoff"] for r in records] == [None, 0.6, None, 0.5, None]
     assert [r.trunk for r in records] == [0, 1, 2, 3, 4]
     for record, suggestion in zip(records, given, strict=True):
         assert record.settings == suggestion.settings[0]
@@ -180,7 +185,7 @@ class Live:
     seed: int
     told: list[RecordedRung] = field(default_factory=list)
     decided: list[str] = field(default_factory=list)
-    never_pruned: dict[int, int] = field(default_factory=dict)
+    cutoffs: dict[int, Cutoff] = field(default_factory=dict)
 
 
 def decision_of(scheduler: RungScheduler, trial: Any, budget: int, score: float) -> str:
@@ -214,7 +219,7 @@ def live_runs(draw: st.DrawFn) -> Live:
         live.decided.append(decision_of(scheduler, trial, budget, score))
         if live.decided[-1] == RungScheduler.STOP:
             running.remove(trial)
-    live.never_pruned = scheduler.never_pruned
+    live.cutoffs = scheduler.cutoffs
     return live
 
 
@@ -231,7 +236,7 @@ def test_a_replayed_scheduler_decides_as_the_live_one(live: Live, data: st.DataO
         if rung.trunk not in trials:
             trials[rung.trunk] = begun(scheduler, rung.trunk, rung.preset, "new")
         assert decision_of(scheduler, trials[rung.trunk], rung.budget, rung.score) == decision
-    assert scheduler.never_pruned == live.never_pruned
+    assert scheduler.cutoffs == live.cutoffs
 
 
 def test_the_file_is_optunas_own(tmp_path: Path) -> None:
@@ -270,3 +275,23 @@ def test_what_waits_is_found_as_optuna_finds_it(tmp_path: Path) -> None:
                     study.tell(study.ask(), 0.0)
             study.enqueue_trial({"x": 9})
     assert len(seen) == 2  # one of them of the first process
+
+
+def test_the_machine_is_the_last_one_and_the_start_the_first(study: optuna.Study) -> None:
+    searcher = searcher_on(study, 2)
+    (spec,) = next_specs(searcher, 1)
+    for number, budget in enumerate(BUDGETS[:2]):
+        machine = Machine(f"node {number}", f"host {number}", "cpu")
+        report = replace(
+            trial_report([rung_report(0, budget, spec.settings[0])], number, False),
+            machine=machine,
+            started=100.0 + number,
+        )
+        searcher.on_trial_result("t0", report.to_tune(3))
+    (record,) = trial_records(study, tiny_space(), SEED, {})
+    assert (record.started, record.machine) == (100.0, machine)
+    row = record.row()
+    assert row["started"] == dt.datetime(1970, 1, 1, 0, 1, 40, tzinfo=dt.UTC)
+    assert [row[name] for name in ("node", "host", "device", "gpu")] == [
+        "node 1", "host 1", "cpu", None
+    ]  # fmt: skip

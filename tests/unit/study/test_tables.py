@@ -12,6 +12,7 @@ from table_rows import KNOBS, epoch_row, trial_row
 
 from imbtune.errors import StudyError
 from imbtune.storage import Store
+from imbtune.study.tables.curves import last_curves
 from imbtune.study.tables.parquet import ParquetSink
 
 
@@ -58,3 +59,60 @@ def test_a_storage_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     assert not Store(str(tmp_path / "file")).is_empty()
     with pytest.raises(StudyError, match="cannot write to the storage"):
         Store(str(tmp_path / "file" / "study")).create()
+
+
+def curve(*rows: tuple[str, int, int, int]) -> pd.DataFrame:
+    """Epochs of trial 1 as (phase, budget, first and last epoch), one after the other in time."""
+    found = [
+        {"trial": 1, "phase": phase, "budget": budget, "epoch": epoch}
+        for phase, budget, first, last in rows
+        for epoch in range(first, last + 1)
+    ]
+    times = pd.date_range("2026-01-01", periods=len(found), freq="s", tz="UTC")
+    return pd.DataFrame(found).assign(time=times)
+
+
+def path(curves: pd.DataFrame, trial: int) -> list[tuple[str, int]]:
+    own = curves[curves["trial"] == trial]
+    return list(zip(own["phase"].str[0], own["epoch"], strict=True))
+
+
+TRUNK = [("t", 1), ("t", 2)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        pytest.param([("trunk", 9, 1, 2)], TRUNK, id="no rung yet"),
+        pytest.param(
+            [("trunk", 9, 1, 2), ("cooldown", 3, 3, 3)], [*TRUNK, ("c", 3)], id="stopped at a rung"
+        ),
+        pytest.param(
+            [("trunk", 9, 1, 2), ("cooldown", 3, 3, 3), ("trunk", 9, 3, 4)],
+            [*TRUNK, ("t", 3), ("t", 4)],
+            id="on its way to the next rung",
+        ),
+        pytest.param(
+            [("trunk", 9, 1, 2), ("cooldown", 3, 3, 3), ("trunk", 9, 3, 4), ("cooldown", 9, 5, 6)],
+            [*TRUNK, ("t", 3), ("t", 4), ("c", 5), ("c", 6)],
+            id="finished",
+        ),
+        pytest.param(
+            [("trunk", 3, 1, 2), ("cooldown", 3, 3, 3), ("trunk", 9, 1, 4), ("cooldown", 9, 5, 5)],
+            [*TRUNK, ("t", 3), ("t", 4), ("c", 5)],
+            id="compressed schedules begin anew",
+        ),
+    ],
+)
+def test_the_last_curve_of_a_trial(
+    rows: list[tuple[str, int, int, int]], expected: list[tuple[str, int]]
+) -> None:
+    assert path(last_curves(curve(*rows), {1: 1}), 1) == expected
+
+
+def test_trials_on_one_trunk_have_its_epochs_each() -> None:
+    rows = curve(("trunk", 9, 1, 2), ("cooldown", 3, 3, 3))
+    other = rows[rows["phase"] == "cooldown"].assign(trial=2)
+    curves = last_curves(pd.concat([rows, other]), {1: 1, 2: 1})
+    assert path(curves, 1) == path(curves, 2) == [*TRUNK, ("c", 3)]
+    assert last_curves(rows.iloc[:0], {}).empty

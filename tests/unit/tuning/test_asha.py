@@ -10,6 +10,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler
 from scripted import trial_report
 
+from imbtune.study.records import Cutoff
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.messages import TrialSpec
 
@@ -37,6 +38,11 @@ def start(trials: list[Any], rungs: int = 3, never_prune: float = 0) -> RungSche
     return scheduler
 
 
+def spared(scheduler: RungScheduler) -> dict[int, Cutoff]:
+    """The trials of the never-pruned sample."""
+    return {number: cutoff for number, cutoff in scheduler.cutoffs.items() if cutoff.is_spared}
+
+
 def test_a_rung_passes_what_is_above_its_best_third_so_far() -> None:
     """Literal ASHA: go on if no earlier score, or at least their (1 - 1/η) percentile."""
     scores = list(np.random.default_rng(0).random(60))
@@ -45,7 +51,13 @@ def test_a_rung_passes_what_is_above_its_best_third_so_far() -> None:
         GO if i == 0 or s >= np.percentile(scores[:i], 100 * (1 - 1 / 3)) else STOP
         for i, s in enumerate(scores)
     ]
-    assert run_rung(start(trials), trials, 0, scores) == expected
+    scheduler = start(trials)
+    assert run_rung(scheduler, trials, 0, scores) == expected
+    assert scheduler.cutoffs == {
+        i: Cutoff(1, np.percentile(scores[:i], 100 * (1 - 1 / 3)), is_spared=False)
+        for i, decision in enumerate(expected)
+        if decision == STOP
+    }
     assert 10 < expected.count(GO) < 30
 
 
@@ -83,15 +95,15 @@ def test_a_never_pruned_trial_runs_to_the_end_and_decides_nothing() -> None:
         for rung, score in enumerate(own):
             (decision,) = run_rung(scheduler, [trial], rung, [score])
             number = trial.number
-            if scheduler.never_pruned.get(number, 9) < 3**rung:
+            if number in spared(scheduler) and scheduler.cutoffs[number].budget < 3**rung:
                 assert decision == (STOP if rung == 2 else GO)
                 continue
             (expected,) = run_rung(plain, [trial], rung, [score])
-            assert decision == (GO if number in scheduler.never_pruned else expected)
+            assert decision == (GO if number in spared(scheduler) else expected)
             if decision == STOP:
                 break
-    assert 15 < len(scheduler.never_pruned) < 50  # a fifth of some 160 stopped ones
-    assert set(scheduler.never_pruned.values()) == {1, 3}
+    assert 15 < len(spared(scheduler)) < 50  # a fifth of some 160 stopped ones
+    assert {cutoff.budget for cutoff in spared(scheduler).values()} == {1, 3}
 
 
 @pytest.mark.parametrize("rungs", range(1, 7))

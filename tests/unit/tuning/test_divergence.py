@@ -26,7 +26,7 @@ from imbtune.study.journal import (
     recorded_rungs,
     trial_record,
 )
-from imbtune.study.records import FAIL, FinalRecord
+from imbtune.study.records import FAIL, FinalRecord, Machine
 from imbtune.tuning.calibration.run_calibration import CalibrationWriter
 from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.failures import failure_of
@@ -62,7 +62,7 @@ def spec_of(*variants: dict[str, Any]) -> TrialSpec:
 
 
 def new_runner(spec: TrialSpec) -> TrialRunner:
-    return TrialRunner(SETTINGS, DATA, "here", spec)
+    return TrialRunner(SETTINGS, DATA, Machine("here"), spec)
 
 
 def reports_of(spec: TrialSpec) -> list[TrialReport]:
@@ -123,7 +123,7 @@ def test_two_rungs_that_one_divergence_completes_are_two_reports() -> None:
         {"schedule.cooldown": 0.1, **IN_THE_COOLDOWN},
     ]
     settings = replace(SETTINGS, budgets=[6, 9])
-    runner = TrialRunner(settings, DATA, "here", spec_of(*variants))
+    runner = TrialRunner(settings, DATA, Machine("here"), spec_of(*variants))
     reports = [runner.step()]
     while not reports[-1].is_last:
         reports.append(runner.step())

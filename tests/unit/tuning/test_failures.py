@@ -34,7 +34,6 @@ from imbtune.study.journal import (
     RETRY_OF,
     RecordedRung,
     apply_pending_states,
-    enqueue_failed,
     rungs_of,
     trial_records,
 )
@@ -45,6 +44,7 @@ from imbtune.tuning.execution.failures import Failure, failure_of, lost_worker
 from imbtune.tuning.execution.interrupts import Interrupts
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.retry_failed import enqueue_failed
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from small_data import make_splits
 from imbtune.cli.plan import as_planned, duration
 from imbtune.config.slots import SLOTS
 from imbtune.errors import ConfigError, StudyError
+from imbtune.spaces.knob_types import knob_types
 from imbtune.spaces.space_file import list_spaces, load_space
 from imbtune.storage import Store
 from imbtune.study.files import write_study
@@ -36,7 +37,6 @@ from imbtune.tuning.forecast import trial_speed
 from imbtune.tuning.forecast.first_configs import draw_configs
 from imbtune.tuning.forecast.forecast import OVERHEAD, Costs, Plan, plan_search
 from imbtune.tuning.forecast.trial_speed import Fleet, find_trial_speed
-from imbtune.tuning.run_search import knob_types
 
 COUNTS_K = np.array([60, 20, 6, 1])
 HELD = 40

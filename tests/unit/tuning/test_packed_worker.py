@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from short_runs import CHEAP, CPU, DATA
 
+from imbtune.study.records import Machine
 from imbtune.tuning.cluster.resources import Node, Resources, pack_size
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.packing.packed_worker import PackedWorker
@@ -40,7 +41,7 @@ def run_of(number: int, changes: dict[str, Any]) -> TrialSpec:
 
 
 def make(spec: TrialSpec) -> TrialRunner:
-    return TrialRunner(SETTINGS, DATA, "here", spec)
+    return TrialRunner(SETTINGS, DATA, Machine("here"), spec)
 
 
 def new_pack() -> PackedWorker:
@@ -159,7 +160,7 @@ def test_a_fault_of_the_device_fails_every_trial_of_the_pack() -> None:
 
     def make_one(spec: TrialSpec) -> TrialRunner:
         kind = Failing if spec.number else TrialRunner
-        return kind(SETTINGS, DATA, "here", spec)
+        return kind(SETTINGS, DATA, Machine("here"), spec)
 
     pack = PackedWorker(make_one, CPU)
     pack.step(1, run_of(0, TRIALS[0])).result(60)
@@ -202,7 +203,7 @@ def test_running_out_of_memory_names_the_trials_share() -> None:
         def launch(self) -> Any:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    pack = PackedWorker(lambda spec: Greedy(SETTINGS, DATA, "here", spec), CPU, gpus=0.25)
+    pack = PackedWorker(lambda spec: Greedy(SETTINGS, DATA, Machine("here"), spec), CPU, gpus=0.25)
     with pytest.raises(Exception, match=r"out of memory with 0.25 of a GPU .*give --gpus-per-"):
         pack.step(1, run_of(0, TRIALS[0])).result(60)
 
