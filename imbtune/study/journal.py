@@ -69,6 +69,7 @@ class Journal:
         uploaded: bytes of it that a bucket has.
 
     Attributes:
+        local: the local folder of its file.
         study: the Optuna study in it.
 
     Raises:
@@ -77,6 +78,7 @@ class Journal:
 
     def __init__(self, store: Store, path: Path, name: str, uploaded: int = 0) -> None:
         self._store, self._path, self._uploaded = store, path, uploaded
+        self.local = store if store.local else Store(str(path.parent))
         self._file = store.attempt(f"write {FILE} to", lambda: JournalFile(path))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:

@@ -1,7 +1,8 @@
 """The local file of the journal of a study in a bucket, which outlives the process.
 
 Optuna appends to a local file, which is uploaded every few seconds. A killed search leaves it, with
-what it had not uploaded yet; a resume on the same machine goes on with it.
+what it had not uploaded yet; a resume on the same machine goes on with it. The same folder has the
+rows of epochs that no part of the table has yet.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def take_newest(path: Path, uploaded: bytes) -> None:
     """Make the local file the newest journal of a study in a bucket.
 
     That is the local file where it begins with what the bucket has: a killed search had not
-    uploaded the rest. Otherwise the study has gone on elsewhere, or is another one.
+    uploaded the rest. Otherwise the study has gone on elsewhere, or is another one, and the rows
+    beside the local file are not the study's either.
 
     Args:
         path: of the local file, which may be missing.
@@ -69,6 +71,8 @@ def take_newest(path: Path, uploaded: bytes) -> None:
     if not begin or not kept.startswith(begin):
         new = path.with_name(f".{path.name}.tmp")
         write_through(new, uploaded)
+        for other in path.parent.glob("*.jsonl"):
+            other.unlink()
         new.replace(path)
 
 

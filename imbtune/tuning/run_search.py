@@ -144,7 +144,7 @@ def resume_search(
             request, splits, records, finals
         ):
             log(f"All {request.trials} trials and the finals of {request.path} are complete.")
-            restore_tables(store, knob_types(request.space), records, request, log)
+            restore_tables(store, knob_types(request.space), records, request, log, journal.local)
             return _outcome(request, store, splits, started, records, finals)
         with connected_session(request, store, splits, log, started) as session:
             log(headline(session.request, splits, session.resources))
@@ -238,7 +238,9 @@ def _trials(session: Session, journal: Journal) -> tuple[list[TrialRecord], bool
     """
     request, store, study = session.request, session.store, journal.study
     scheduler, before = _restore(request, study)
-    interrupted = restore_tables(store, knob_types(request.space), before, request, session.log)
+    interrupted = restore_tables(
+        store, knob_types(request.space), before, request, session.log, journal.local
+    )
     if not _has_trials_left(request, before):
         return before, False
     searcher = OptunaSearcher(
@@ -255,7 +257,7 @@ def _trials(session: Session, journal: Journal) -> tuple[list[TrialRecord], bool
         journal, store, request.space, request.seed, request.trials, ended, scheduler.cutoffs,
         session.log, recorded_epochs(store, before),
     )  # fmt: skip
-    writer.sinks += _sinks(store, request, writer, interrupted)
+    writer.sinks += _sinks(store, request, journal, writer, interrupted)
     common_failure = CommonFailure(request.trials - ended)
     try:
         by_user = run_trials(
@@ -329,9 +331,13 @@ def _finals(
 
 
 def _sinks(
-    store: Store, request: SearchRequest, writer: StudyWriter, interrupted: Sequence[Row]
+    store: Store,
+    request: SearchRequest,
+    journal: Journal,
+    writer: StudyWriter,
+    interrupted: Sequence[Row],
 ) -> list[Sink]:
-    sinks: list[Sink] = [ParquetSink(store, knob_types(request.space))]
+    sinks: list[Sink] = [ParquetSink(store, knob_types(request.space), journal.local)]
     if request.wandb != "off":
         folder = store.local or Path.cwd()
         _, study = read_study(store.path)

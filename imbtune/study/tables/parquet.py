@@ -5,10 +5,10 @@ seconds the part is written again together with them, in one atomic step, until 
 and the next part begins. So a reader finds each row at most once at any moment, also while a search
 is killed, and nothing is left to merge at the end.
 
-The rows of trials are in the journal as well. Those of epochs are not: in a local study each is
-also appended immediately to a hidden JSON Lines file in the study's folder, from which
-:mod:`imbtune.study.tables.recover` restores the rows that a killed search had only buffered. In a
-bucket these rows are lost.
+The rows of trials are in the journal as well. Those of epochs are not: each is also appended
+immediately to a hidden JSON Lines file beside the journal's local file, from which
+:mod:`imbtune.study.tables.recover` restores the rows that a killed search had only buffered. For a
+study in a bucket, a resume on another machine does not have this file, and these rows are lost.
 """
 
 from __future__ import annotations
@@ -109,10 +109,13 @@ class ParquetSink:
 
     Args:
         knobs: the type of every setting that a trial of the study may have.
+        local: the local folder for the rows of epochs that no part has yet, which is that of the
+            journal's file; None for the study's own folder, or for none if it is in a bucket.
     """
 
-    def __init__(self, store: Store, knobs: Mapping[str, type]) -> None:
+    def __init__(self, store: Store, knobs: Mapping[str, type], local: Store | None = None) -> None:
         self._store = store
+        self._local = local or (store if store.local else None)
         self._tables = {
             EPOCHS_NAME: GrowingTable(store, EPOCHS_NAME, EPOCHS),
             TRIALS: GrowingTable(store, TRIALS, trial_schema(knobs)),
@@ -121,10 +124,10 @@ class ParquetSink:
 
     def epoch(self, row: Row) -> None:
         self._rows[EPOCHS_NAME].append(row)
-        if self._store.local:
+        if self._local:
             line = strict_json.dumps(row, default=_as_text) + "\n"
             try:
-                self._store.append(BUFFER, line.encode())
+                self._local.append(BUFFER, line.encode())
             except OSError:  # the row is buffered in memory, and the next flush says what is wrong
                 return
 
@@ -152,8 +155,8 @@ class ParquetSink:
             if rows:
                 self._tables[name].write(store, rows)
                 rows.clear()
-                if name == EPOCHS_NAME and store.local:
-                    store.delete(BUFFER)
+                if name == EPOCHS_NAME and self._local:
+                    self._local.delete(BUFFER)
 
 
 def parsed_epoch(line: bytes) -> Row | None:

@@ -51,6 +51,7 @@ def restore_tables(
     records: Sequence[TrialRecord],
     request: SearchRequest,
     log: Log,
+    local: Store | None = None,
 ) -> list[Row]:
     """Make the tables of an interrupted study match its journal; a new study has none yet.
 
@@ -58,6 +59,7 @@ def restore_tables(
         knobs: the type of every setting that a trial of the study may have.
         records: all trials in the journal.
         log: is called with a line for each damaged or foreign file.
+        local: the folder of the journal's local file, for a study in a bucket.
 
     Returns:
         The rows of the epochs of interrupted trials, as the table had them before.
@@ -70,7 +72,7 @@ def restore_tables(
         restore_trials(store, trial_schema(knobs), records, log)
     if not store.exists(EPOCHS_NAME):
         return []
-    return restore_epochs(store, records, epochs_to_repeat(store, records, request), log)
+    return restore_epochs(store, records, epochs_to_repeat(store, records, request), log, local)
 
 
 def restore_trials(
@@ -115,9 +117,16 @@ def restore_trials(
 
 
 def restore_epochs(
-    store: Store, records: Sequence[TrialRecord], again: set[Key], log: Log
+    store: Store,
+    records: Sequence[TrialRecord],
+    again: set[Key],
+    log: Log,
+    local: Store | None = None,
 ) -> list[Row]:
     """Make the epochs' table have each row once, and none of the epochs of `again`.
+
+    Args:
+        local: the folder of the journal's local file, for a study in a bucket.
 
     Returns:
         The rows of interrupted trials, as the table had them before.
@@ -144,14 +153,15 @@ def restore_epochs(
             kept_rows = part.filter(pa.array(keep, pa.bool_()))
             store.write_table(f"{EPOCHS_NAME}/{name}", with_columns(kept_rows, EPOCHS))
     missing = []
-    for row in _buffered_epochs(store, log):
+    local = local or store
+    for row in _buffered_epochs(local, log):
         interrupted += [row] if row["trial"] in stopped else []
         if epoch_key(row) not in seen:
             seen.add(epoch_key(row))
             missing.append(row)
     if missing:
         GrowingTable(store, EPOCHS_NAME, EPOCHS).write(store, missing)
-    _delete_buffers(store, EPOCHS_NAME)
+    _delete_buffers(local, EPOCHS_NAME)
     return interrupted
 
 
@@ -268,44 +278,44 @@ def _keep_copy(store: Store, name: str) -> str:
     return kept
 
 
-def _buffers(store: Store, table: str) -> list[str]:
+def _buffers(local: Store, table: str) -> list[str]:
     """The JSON Lines files with rows of a table, also where earlier versions wrote them."""
-    if not store.local:
+    if not local.local:
         return []
-    paths = [*store.local.glob(f".{table}-part-*.jsonl"), *store.local.glob(f".{table}.jsonl")]
-    paths += (store.local / table).glob(".part-*.jsonl")
-    return [str(path.relative_to(store.local)) for path in sorted(paths) if path.is_file()]
+    paths = [*local.local.glob(f".{table}-part-*.jsonl"), *local.local.glob(f".{table}.jsonl")]
+    paths += (local.local / table).glob(".part-*.jsonl")
+    return [str(path.relative_to(local.local)) for path in sorted(paths) if path.is_file()]
 
 
-def _delete_buffers(store: Store, table: str) -> None:
-    for name in _buffers(store, table):
-        store.delete(name)
+def _delete_buffers(local: Store, table: str) -> None:
+    for name in _buffers(local, table):
+        local.delete(name)
 
 
-def _complete_lines(store: Store, name: str) -> list[bytes]:
+def _complete_lines(local: Store, name: str) -> list[bytes]:
     """The lines of a file, without one that a kill cut off."""
-    return [line for line in store.read(name).splitlines(keepends=True) if line.endswith(b"\n")]
+    return [line for line in local.read(name).splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def _buffered_epochs(store: Store, log: Log) -> list[Row]:
+def _buffered_epochs(local: Store, log: Log) -> list[Row]:
     """The rows of epochs that a killed search had only buffered."""
     found: list[Row] = []
-    for name in _buffers(store, EPOCHS_NAME):
-        rows = [parsed_epoch(line) for line in _complete_lines(store, name)]
+    for name in _buffers(local, EPOCHS_NAME):
+        rows = [parsed_epoch(line) for line in _complete_lines(local, name)]
         found += [row for row in rows if row is not None]
         if damaged := sum(row is None for row in rows):
             log(
-                f"{join(store.path, name)} is damaged: {damaged} of its {len(rows)} lines, rows of "
+                f"{join(local.path, name)} is damaged: {damaged} of its {len(rows)} lines, rows of "
                 "epochs that were trained, are lost"
             )
     return found
 
 
-def _buffered_errors(store: Store) -> dict[int, str]:
+def _buffered_errors(local: Store) -> dict[int, str]:
     """The errors of failed trials that a killed search of an earlier version had only buffered."""
     found = {}
-    for name in _buffers(store, TRIALS):
-        for line in _complete_lines(store, name):
+    for name in _buffers(local, TRIALS):
+        for line in _complete_lines(local, name):
             try:
                 row = json.loads(line)
                 if row["error"]:

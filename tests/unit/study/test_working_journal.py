@@ -10,13 +10,14 @@ from pathlib import Path
 import optuna
 import pytest
 from s3_site import S3Site, s3_site
-from table_rows import KNOBS, trial_row
+from table_rows import KNOBS, epoch_row, trial_row
 
 from imbtune.errors import StorageError, StudyError
 from imbtune.storage import Store, join
 from imbtune.study.journal import FILE, Journal, open_journal, read_trials
 from imbtune.study.tables.parquet import ParquetSink
-from imbtune.study.tables.recover import check_journal
+from imbtune.study.tables.recover import check_journal, restore_epochs
+from imbtune.study.working_journal import take_newest
 
 
 @pytest.fixture
@@ -130,6 +131,41 @@ def test_a_resume_goes_on_with_what_a_killed_search_had_not_uploaded(
         assert len(read_trials(store, "s")) == 3  # before any table
     assert len(read_trials(store, "s")) == 3
     assert not kept(tmp_path) and not list((tmp_path / "cache/imbtune/journals").iterdir())
+
+
+def test_rows_of_epochs_that_a_killed_search_had_only_buffered(
+    site: S3Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are beside the journal's file, also for a study in a bucket."""
+    store = Store(join(site.uri, "rows"))
+    with (  # noqa: PT012
+        monkeypatch.context() as patch,
+        pytest.raises(Killed),
+        open_journal(store, "s") as journal,
+    ):
+        sink = ParquetSink(store, {}, journal.local)
+        sink.epoch(epoch_row(0, 1))
+        sink.flush()
+        sink.epoch(epoch_row(0, 2))
+        patch.setattr(Journal, "finish", killed)
+        raise Killed
+    assert list(store.table("epochs")["epoch"].to_pylist()) == [1]
+    with open_journal(store, "s") as journal:
+        restore_epochs(store, [], set(), print, journal.local)
+        assert sorted(store.table("epochs")["epoch"].to_pylist()) == [1, 2]
+        assert not list(Path(journal.local.path).glob(".*.jsonl"))
+
+
+def test_buffered_rows_of_a_study_that_has_gone_on_elsewhere_are_dropped(
+    site: S3Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store = Store(join(site.uri, "gone"))
+    killed_after(store, 3, 1, monkeypatch)
+    (file,) = kept(tmp_path)
+    file.with_name(".epochs.jsonl").write_bytes(b"{}\n")
+    store.write("journal.log", store.read("journal.log") + b'{"another": "entry"}\n')
+    take_newest(file, store.read("journal.log"))
+    assert not list(file.parent.glob(".*.jsonl"))
 
 
 def test_the_buckets_journal_wins_where_the_study_has_gone_on_elsewhere(
