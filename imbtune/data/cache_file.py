@@ -100,16 +100,31 @@ def _describe(images: Images, arrays: list[Array]) -> JsonObject:
         arrays.append(np.ascontiguousarray(array))
 
     add("labels", images.labels)
+    if images.names is not None:
+        _add_strings("name", images.names.cast(pa.large_binary()), add)
     if not isinstance(images.pixels, EncodedPixels):
         add("pixels", images.pixels)
         return part
-    files = images.pixels.files
-    _, ends, content = files.buffers()
-    ends_N1 = np.frombuffer(ends, np.int64)[files.offset : files.offset + len(files) + 1]
-    add("ends", ends_N1 - ends_N1[0])
-    add("content", np.frombuffer(content or b"", np.uint8)[ends_N1[0] : ends_N1[-1]])
+    _add_strings("file", images.pixels.files, add)
     add("digests", images.pixels.digests_N32)
     return part | {"are_paths": images.pixels.are_paths, "decoder": asdict(images.pixels.decoder)}
+
+
+def _add_strings(
+    name: str, strings: pa.LargeBinaryArray, add: Callable[[str, Array], None]
+) -> None:
+    """Add strings as two arrays: where each one ends, and all of them one after another."""
+    _, ends, content = strings.buffers()
+    ends_N1 = np.frombuffer(ends, np.int64)[strings.offset : strings.offset + len(strings) + 1]
+    add(f"{name}_ends", ends_N1 - ends_N1[0])
+    add(f"{name}_content", np.frombuffer(content or b"", np.uint8)[ends_N1[0] : ends_N1[-1]])
+
+
+def _strings(name: str, part: JsonObject, arrays: list[Array]) -> pa.LargeBinaryArray:
+    """The inverse of :func:`_add_strings`."""
+    ends_N1, content = arrays[part[f"{name}_ends"]], arrays[part[f"{name}_content"]]
+    buffers = [None, pa.py_buffer(ends_N1), pa.py_buffer(content)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends_N1) - 1, buffers)
 
 
 def _images(part: JsonObject, arrays: list[Array]) -> Images:
@@ -118,12 +133,12 @@ def _images(part: JsonObject, arrays: list[Array]) -> Images:
     if "pixels" in part:
         pixels = arrays[part["pixels"]]
     else:
-        buffers = [None, *(pa.py_buffer(arrays[part[name]]) for name in ("ends", "content"))]
-        count = len(arrays[part["ends"]]) - 1
-        files = pa.LargeBinaryArray.from_buffers(pa.large_binary(), count, buffers)
+        files = _strings("file", part, arrays)
         decoder = Decoder(**part["decoder"])
         pixels = EncodedPixels(files, part["are_paths"], decoder, arrays[part["digests"]])
-    return Images(pixels, arrays[part["labels"]])
+    named = "name_ends" in part
+    names = _strings("name", part, arrays).cast(pa.large_string()) if named else None
+    return Images(pixels, arrays[part["labels"]], names)
 
 
 def _arrays(

@@ -121,8 +121,18 @@ def decode_images(
         kept: Pixels = (
             _rows(pixels, rows) if fits else _still_encoded(joined, rows, decoder, digests)
         )
-        images.append(Images(kept, joined.labels[rows]))
+        images.append(Images(kept, joined.labels[rows], _names(joined, rows, data_source)))
     return images, notes
+
+
+def _names(encoded: EncodedImages, rows: Ints, data_source: DataSource) -> pa.LargeStringArray:
+    """The names of images, without the folder of the data."""
+    root = data_source.root
+    folder = "" if root is None else f"{root if root.is_dir() else root.parent}{os.sep}"
+    names = (encoded.where(row).removeprefix(folder) for row in rows.tolist())
+    # file names that are not UTF-8 have surrogates, which Arrow does not take
+    valid = [name.encode(errors="backslashreplace").decode() for name in names]
+    return pa.array(valid, pa.large_string())
 
 
 def _still_encoded(

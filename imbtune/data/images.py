@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,19 +97,42 @@ Pixels = Bytes | EncodedPixels
 
 @dataclass(frozen=True)
 class Images:
-    """Pixels (N, C, H, W) uint8 and labels (N,) int64 in 0 … K-1."""
+    """Images of a data set.
+
+    Args:
+        pixels: (N, C, H, W) uint8.
+        labels: (N,) int64 in 0 … K-1.
+        names: (N,) strings: the file of each image below the data folder, or else its place in the
+            data set. None until :func:`imbtune.data.load.load` names them.
+    """
 
     pixels: Pixels
     labels: Ints
+    names: pa.LargeStringArray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: Ints) -> Images:
         """The images at `index`; encoded pixels stay encoded."""
+        names = None if self.names is None else self.names.take(pa.array(index))
         if isinstance(self.pixels, EncodedPixels):
-            return Images(self.pixels.take(index), self.labels[index])
-        return Images(np.ascontiguousarray(self.pixels[index]), self.labels[index])
+            return Images(self.pixels.take(index), self.labels[index], names)
+        return Images(np.ascontiguousarray(self.pixels[index]), self.labels[index], names)
+
+    def named(self, split: str) -> Images:
+        """The same images, each named by its place in a split unless it has a name."""
+        if self.names is not None:
+            return self
+        names = pa.array([f"{split} {i}" for i in range(len(self))], pa.large_string())
+        return replace(self, names=names)
+
+    def names_in(self, split: str) -> list[str]:
+        """The names of the images, which belong to a split."""
+        named = self.named(split).names
+        assert named is not None
+        found: list[str] = named.to_pylist()
+        return found
 
     def array(self) -> Bytes:
         """All pixels as one array (N, C, H, W)."""

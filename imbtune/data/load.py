@@ -50,7 +50,12 @@ def load(
     declared = {key: value for key, value in (knobs or {}).items() if key in knobs_of(make)}
     dataset = cached(name, make, data_source, declared)
     notes = _check(datasets[name], dataset, data_source.root)
-    return replace(dataset, notes=(*dataset.notes, *notes, *_encoded_notes(dataset)))
+    return replace(
+        dataset,
+        train=dataset.train.named("train"),
+        test=dataset.test.named("test"),
+        notes=(*dataset.notes, *notes, *_encoded_notes(dataset)),
+    )
 
 
 def _check(part: Part, dataset: Dataset, root: Path | None) -> tuple[str, ...]:

@@ -212,7 +212,11 @@ def _write_seed(
 ) -> None:
     """Write the margins of every example to a table, and the model."""
     seed = finished.run.seed
-    tables = [example_table(split, *of_split) for split, of_split in finished.margins.items()]
+    images = {"train": splits.train, "test": splits.held_out}
+    tables = [
+        example_table(split, images[split].names_in(split), *of_split)
+        for split, of_split in finished.margins.items()
+    ]
     Store(str(out)).write_table(f"margins-seed{seed}.parquet", pa.concat_tables(tables))
     content = {
         "imports": [module.name for module in imports],

@@ -138,7 +138,7 @@ def svhn(data_source: DataSource) -> Dataset:
             for split in ("train", "test")
         ]
         parts = [Images(np.ascontiguousarray(s.data), s.labels) for s in splits]
-    train, test = (Images(part.pixels, (part.labels - 1) % 10) for part in parts)
+    train, test = (replace(part, labels=(part.labels - 1) % 10) for part in parts)
     return Dataset(train, test, names, _SVHN_PREPROCESSING, dataset.notes if dataset else ())
 
 

@@ -233,4 +233,5 @@ def split_off_test(
     is_test, rng = np.zeros(len(images), dtype=bool), np.random.default_rng(seed)
     for k, n in enumerate(counts_K):
         is_test[rng.permutation(np.flatnonzero(images.labels == k))[:n]] = True
+    images = images.named("image")  # by its place among all
     return [images.take(np.flatnonzero(~is_test)), images.take(np.flatnonzero(is_test))]

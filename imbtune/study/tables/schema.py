@@ -28,7 +28,7 @@ Columns in several tables:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -198,16 +198,23 @@ CLASSES = pa.schema(
 
 
 def example_table(
-    split: str, labels: Ints, predicted: Ints, logit: Floats, probability: Floats
+    split: str,
+    names: Sequence[str],
+    labels: Ints,
+    predicted: Ints,
+    logit: Floats,
+    probability: Floats,
 ) -> pa.Table:
     """The margins of every example of a split, a row per example.
 
-    Columns: `split`, `example` (its index in the split, from 0), `label` and `predicted` (class
+    Columns: `split`, `example` (its index in the split, from 0), `image` (its file below the data
+    folder, or else its place in the data set, such as `train 17`), `label` and `predicted` (class
     indices), `margin` (in logits), `probability_margin` (of softmax probabilities, in [-1, 1]). No
     column has nulls.
 
     Args:
         split: `train` or `test`.
+        names: of the images (N,).
         labels: class indices (N,).
         predicted: predicted class indices (N,).
         logit: margins in logits (N,), as in :mod:`imbtune.training.evaluation.margins`.
@@ -217,6 +224,7 @@ def example_table(
         {
             "split": pa.array([split] * len(labels)).dictionary_encode(),
             "example": pa.array(range(len(labels)), pa.int32()),
+            "image": pa.array(names, pa.string()),
             "label": pa.array(labels, pa.int32()),
             "predicted": pa.array(predicted, pa.int32()),
             "margin": pa.array(logit, pa.float64()),

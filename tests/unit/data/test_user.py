@@ -448,3 +448,21 @@ def test_data_set_of_the_users_own() -> None:
     finally:
         del datasets._parts["mine"]
     assert seen == [(DataSource(Path("there"), True), 7, 5), (DataSource(), 3, 0)]
+
+
+def test_an_image_is_named_by_its_file_or_its_place(tmp_path: Path) -> None:
+    """Also of a subset, from the cache, and while the images stay encoded."""
+    folder = tmp_path / "photos"
+    for split, kind in ((s, k) for s in ("train", "test") for k in ("cat", "dög")):
+        (folder / split / kind).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (8, 8), 10 * i).save(folder / split / kind / f"{i}.png")
+    for _ in range(2):  # read, and then from the cache
+        dataset = load("folder", None, DataSource(folder))
+        assert dataset.train.names_in("") == [
+            f"train/{kind}/{i}.png" for kind in ("cat", "dög") for i in range(3)
+        ]
+        few = dataset.test.take(np.array([4, 1]))
+        assert few.names_in("") == ["test/dög/1.png", "test/cat/1.png"]
+    plain = load("digits").train.take(np.array([7]))
+    assert plain.names_in("") == ["train 7"]

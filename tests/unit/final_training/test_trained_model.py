@@ -88,6 +88,7 @@ def test_it_agrees_with_the_margins_of_its_training(preset: str, tmp_path: Path)
         rows = margins[margins["split"] == split]
         pixels, labels = part.array(), part.labels
         assert rows["label"].tolist() == labels.tolist()
+        assert rows["image"].tolist() == part.names_in("")
         names = model.predict(pixels)
         assert names.tolist() == [model.classes[k] for k in rows["predicted"]]
         others = model.predict_proba(pixels)
