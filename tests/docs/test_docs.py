@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import json
 import os
 import re
 import shlex
@@ -196,10 +198,14 @@ NOT_RUN = {
 }
 
 
-def quick(command: str) -> list[str]:
-    """The words of a command, with fewer trials, epochs and seeds than a reader gives."""
-    if command == "make search":  # what it does after the installation; a page speaks of trial 17
-        return ["search", "digits-lt", "--trials", "18", "--epochs", "3"]
+def quick(command: str, trials: int = 18) -> list[str]:
+    """The words of a command, with fewer trials, epochs and seeds than a reader gives.
+
+    Args:
+        trials: of `make search`; a page speaks of trial 17.
+    """
+    if command == "make search":  # what it does after the installation
+        return ["search", "digits-lt", "--trials", str(trials), "--epochs", "3"]
     words = shlex.split(command)[1:]
     verb = words[0]
     for option, most in (("--trials", 8), ("--seeds", 2)):
@@ -273,18 +279,51 @@ class Walked:
         return self._printed[path]
 
 
-def test_all_commands_of_the_readme_run_in_order(walked: Walked) -> None:
-    """From `make search` on, in one folder; the commands that they print as next run, too."""
-    printed = walked.printed(README)
+def check_next_command(printed: dict[str, str], folder: Path) -> None:
+    """A search prints what to type next; the README has typed it already."""
+    next_command = printed["make search"].partition("fresh seeds:\n")[2].splitlines()[0]
+    again = run(*shlex.split(next_command)[1:], cwd=folder)
+    assert again.returncode == 2 and "--out runs/digits-lt/best-2, or delete it" in again.stderr
+
+
+def check_baselines_and_plan(printed: dict[str, str]) -> None:
     assert "Winner: trial" in printed["make search"]
     baselines = printed["imbtune train runs/digits-lt --seeds 5 --baselines"]
     assert re.search(r"metric +┃ +best ┃.* erm ┃", baselines)
     plan = printed["imbtune plan digits-lt --trials 1000"]
     suggested = shlex.split(plan.partition("Next: run this search:\n")[2])
     assert suggested[1:3] == ["search", "digits-lt"] and "digits-lt-2" in suggested
-    next_command = printed["make search"].partition("fresh seeds:\n")[2].splitlines()[0]
-    again = run(*shlex.split(next_command)[1:], cwd=walked.folder)  # was walked through already
-    assert again.returncode == 2 and "--out runs/digits-lt/best-2, or delete it" in again.stderr
+
+
+def test_the_first_commands_of_the_readme_run_in_order(tmp_path: Path) -> None:
+    """The search, what it prints to type next, and the commands that follow it without Ray.
+
+    Searches as the others of the README are in tests/integration; the slow test below runs all.
+    """
+    chosen = [
+        "make search",
+        "imbtune train runs/digits-lt --seeds 5 --baselines",
+        "imbtune plan digits-lt --trials 1000",
+    ]
+    steps = [step.text for step in steps_of(README) if step.text in chosen]
+    assert steps == chosen
+    alone = ["--max-concurrent", "1"]
+    printed = {}
+    for text in steps:
+        words = [*quick(text, trials=4), *(alone if text == "make search" else [])]
+        done = run(*words, cwd=tmp_path)
+        assert done.returncode == 0, f"{text}: {done.stderr}"
+        printed[text] = done.stdout
+    check_baselines_and_plan(printed)
+    check_next_command(printed, tmp_path)
+
+
+@pytest.mark.slow
+def test_all_commands_of_the_readme_run_in_order(walked: Walked) -> None:
+    """From `make search` on, in one folder; the commands that they print as next run, too."""
+    printed = walked.printed(README)
+    check_baselines_and_plan(printed)
+    check_next_command(printed, walked.folder)
     assert re.search(r"\['\d'(, '\d'){15}\]", printed["python"])
     assert (walked.folder / "runs/from-python/best.yaml").exists()
 
@@ -344,6 +383,54 @@ def run_python(code: str, cwd: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def pythons() -> dict[str, str]:
+    """The Python of every page, of the notebook and of the scripts, by file."""
+    found = {path.name: "\n".join(code_blocks(path, "python")) for path in DOCS}
+    found = {name: code for name, code in found.items() if code}
+    cells = json.loads((ROOT / "examples/own_data.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    found["own_data.ipynb"] = "\n".join(code)
+    scripts = (ROOT / "examples").glob("*.py")
+    return found | {path.name: path.read_text(encoding="utf-8") for path in scripts}
+
+
+def wrong_calls(code: str) -> list[str]:
+    """The names of imbtune in `code` that do not exist, and calls that do not fit a signature."""
+    wrong = []
+    for node in ast.walk(ast.parse(code)):
+        name = ast.unparse(node.func if isinstance(node, ast.Call) else node)
+        if not re.fullmatch(r"imbtune\.\w+", name):
+            continue
+        if not hasattr(imbtune, name.partition(".")[2]):
+            wrong.append(name)
+        elif isinstance(node, ast.Call) and inspect.isfunction(
+            called := getattr(imbtune, name.partition(".")[2])
+        ):
+            given = [arg for arg in node.args if not isinstance(arg, ast.Starred)]
+            names = {word.arg: word.value for word in node.keywords if word.arg}
+            whole = len(given) == len(node.args) and len(names) == len(node.keywords)
+            signature = inspect.signature(called)
+            try:
+                (signature.bind if whole else signature.bind_partial)(*given, **names)
+            except TypeError as error:
+                wrong.append(f"{ast.unparse(node)}: {error}")
+    return wrong
+
+
+@pytest.mark.parametrize("name", pythons())
+def test_the_calls_of_the_documents_fit_the_api(name: str) -> None:
+    """Without running them, which takes minutes: the slow tests do that."""
+    code = pythons()[name]
+    assert "import imbtune" in code or "from imbtune" in code
+    assert wrong_calls(code) == []
+
+
+def test_a_wrong_call_is_found() -> None:
+    assert wrong_calls("imbtune.serch('a')") == ["imbtune.serch", "imbtune.serch"]
+    assert "'trails'" in wrong_calls("imbtune.search('digits-lt', trails=3)")[0]
+    assert wrong_calls("imbtune.search('digits-lt', **more)") == []
 
 
 def test_the_python_page_names_everything_public() -> None:

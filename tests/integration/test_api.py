@@ -158,7 +158,7 @@ def test_a_plan(home: Path) -> None:
 
 def test_a_calibration_and_what_follows_it(home: Path) -> None:
     space = imbtune.space("short", like="digits-lt", rungs={"eta": 3, "count": 2})
-    outcome = imbtune.calibrate(space, trials=8, epochs=3, log=None)
+    outcome = imbtune.calibrate(space, trials=8, epochs=3, max_concurrent=1, log=None)
     assert (outcome.path, outcome.done, outcome.runs) == ("runs/short-calibration", 16, 16)
     assert outcome.found
     assert {report.kind for report in outcome.found.reports} == set(RUNG_KINDS)

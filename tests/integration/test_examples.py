@@ -33,6 +33,8 @@ def texts(notebook: Any) -> str:
     return "\n".join(found)
 
 
+# Its calls are checked against the API in tests/docs; here they are run.
+@pytest.mark.slow
 # nbclient's and its kernel's own: sockets that are closed when Python exits
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_notebook_ends_with_a_good_model(

@@ -78,9 +78,11 @@ def partly(home: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def compared(home: Path, partly: object) -> tuple[Path, str]:
     """Resumed, so that it is complete: its folder, and what was printed."""
-    done = run("resume", "runs/tiny-comparison", cwd=home)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return home / "runs/tiny-comparison", done.stdout
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        code, said, error = invoke("resume", "runs/tiny-comparison")
+    assert code == 0, said + error
+    return home / "runs/tiny-comparison", said
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(
@@ -209,11 +211,12 @@ def killed(home: Path) -> Path:
 
 
 def test_a_killed_comparison_goes_on_inside_a_run_to_the_same_result(
-    killed: Path, home: Path, compared: tuple[Path, str]
+    killed: Path, home: Path, compared: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (killed / "study.yaml").exists() and not (killed / "table.md").exists()
-    done = run("resume", "runs/cut", cwd=home)
-    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.chdir(home)
+    code, said, error = invoke("resume", "runs/cut")
+    assert code == 0, said + error
     one, other = (
         pd.read_parquet(path / "runs").sort_values(["row", "seed"], ignore_index=True)
         for path in (compared[0], killed)

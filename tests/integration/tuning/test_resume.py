@@ -9,16 +9,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pandas as pd
+import pyarrow as pa
 import pytest
 import ray
 import yaml
-from command import run, start
+from command import descendants, invoke, run, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -37,6 +37,7 @@ KEYS = {
 }
 SPACE = "like: digits-lt\nlate_variants: 2\npresets: [smote, erm]\n"
 SEARCH = "search space.yaml --trials 13 --epochs 9 --seed 5 --never-prune 0.3 --finals 2"
+SEARCH += " --final-seeds 2"
 ALONE = "--max-concurrent 1"  # the order in which trials end is then always the same
 
 
@@ -87,35 +88,50 @@ def check_whole(study: Path, trials: int) -> None:
     assert not list(study.rglob(".*part-*"))
 
 
-def cut(search: subprocess.Popen[str], after: float, how: signal.Signals) -> str | None:
-    """Send the signal after some seconds; what the search printed, or None if it ended before."""
+Kill = Callable[[subprocess.Popen[str]], object]
+Moment = Callable[[], object]
+
+
+def by(how: signal.Signals) -> Kill:
+    """A signal to the command alone."""
+    return lambda search: os.kill(search.pid, how)
+
+
+def terminate_all(search: subprocess.Popen[str]) -> None:
+    """SIGTERM to the command and all processes below it, as systemd and Slurm send it."""
+    for pid in [*descendants(search.pid), search.pid]:
+        os.kill(pid, signal.SIGTERM)
+
+
+def cut(search: subprocess.Popen[str], moment: Moment, kill: Kill) -> str | None:
+    """Kill the search at a moment; what it printed, or None if it ended before."""
     try:
-        output, _ = search.communicate(timeout=after)
-        assert search.returncode == 0, output
-        return None
-    except subprocess.TimeoutExpired:
-        os.kill(search.pid, how)
-    output, _ = search.communicate(timeout=120)
+        while search.poll() is None and not moment():
+            time.sleep(0.05)
+        kill(search) if search.poll() is None else None
+        output, _ = search.communicate(timeout=120)
+    finally:
+        search.kill()
     assert "Traceback" not in output, output
+    if search.returncode == 0:
+        return None
     return output
 
 
-def search_with_kills(
-    folder: Path, args: str, kills: list[tuple[float, signal.Signals]]
-) -> Counter[str]:
-    """Run a search to its end, cutting it off again and again; how many cuts of each kind."""
-    done: Counter[str] = Counter()
+def search_with_kills(folder: Path, args: str, kills: list[tuple[Moment, Kill]]) -> list[str]:
+    """Run a search to its end, cutting it off again and again; what each part of it printed."""
+    said: list[str] = []
     study = folder / "runs/cut"
     command = [*args.split(), "--name", "cut"]
-    for after, how in kills:
-        if cut(start(*command, cwd=folder), after, how) is None:
-            return done
-        done[how.name] += 1
+    for moment, kill in kills:
+        if (output := cut(start(*command, cwd=folder), moment, kill)) is None:
+            return said
+        said.append(output)
         if (study / "study.yaml").exists():
             command = ["resume", "runs/cut"]
     ended = run(*command, cwd=folder)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return done
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +146,41 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs/straight"
 
 
+def rows_in(study: Path) -> int:
+    """How many trials a study that may be running has in its table."""
+    try:
+        return len(pd.read_parquet(study / "trials"))
+    except (FileNotFoundError, pa.ArrowInvalid):  # not yet there, or replaced while it was listed
+        return 0
+
+
 def test_a_search_that_was_killed_ends_as_if_it_never_had_been(
-    straight: Path, tmp_path: Path
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL, SIGTERM and Ctrl-C; with cool-down variants, never-pruned trials and finals."""
-    kills = [(11.0, signal.SIGKILL), (12.0, signal.SIGTERM), (11.0, signal.SIGINT)]
-    done = search_with_kills(home(tmp_path), f"{SEARCH} {ALONE}", kills)
-    assert done["SIGKILL"]
-    check_whole(tmp_path / "runs/cut", 13)
-    check_same(straight, tmp_path / "runs/cut")
+    """SIGKILL among the trials; SIGTERM later. With cool-down variants, never-pruned trials and
+    finals. While it runs, no other process may resume it."""
+    folder, study = home(tmp_path), tmp_path / "runs/cut"
+    monkeypatch.chdir(folder)
+    refused = []
+
+    def first_rows() -> bool:
+        if not refused and (study / "study.yaml").exists():
+            refused.append(invoke("resume", "runs/cut"))
+        return rows_in(study) > 0
+
+    begun: list[int] = []
+
+    def later_rows() -> bool:
+        begun.append(rows_in(study))
+        return begun[-1] >= begun[0] + 3
+
+    kills = [(first_rows, by(signal.SIGKILL)), (later_rows, terminate_all)]
+    _, terminated = search_with_kills(folder, f"{SEARCH} {ALONE}", kills)
+    assert "Next: to resume the search:" in terminated
+    check_whole(study, 13)
+    check_same(straight, study)
+    line = "error: the study runs/cut is in use by another process: wait, or stop it\n"
+    assert refused == [(2, "", line)]
 
 
 @pytest.mark.slow
@@ -147,9 +189,19 @@ def test_a_search_that_was_killed_ends_as_if_it_never_had_been(
 def test_kills_at_random_moments(straight: Path, tmp_path: Path, options: str, seed: int) -> None:
     rng = random.Random(f"{options} {seed}")
     signals = [signal.SIGKILL] * 3 + [signal.SIGINT, signal.SIGTERM]
-    kills = [(rng.uniform(5, 16), rng.choice(signals)) for _ in range(6)]
-    done = search_with_kills(home(tmp_path), f"{SEARCH} {options}", kills)
-    print(f"cut off: {dict(done)}")
+
+    def after(seconds: float) -> Moment:
+        ends: list[float] = []  # of the wait, which begins when the search is started
+
+        def reached() -> bool:
+            ends.append(time.monotonic() + seconds)
+            return time.monotonic() >= ends[0]
+
+        return reached
+
+    kills = [(after(rng.uniform(5, 16)), by(rng.choice(signals))) for _ in range(6)]
+    said = search_with_kills(home(tmp_path), f"{SEARCH} {options}", kills)
+    print(f"cut off {len(said)} times")
     check_whole(tmp_path / "runs/cut", 13)
     if options == ALONE:
         check_same(straight, tmp_path / "runs/cut")
@@ -157,29 +209,11 @@ def test_kills_at_random_moments(straight: Path, tmp_path: Path, options: str, s
 
 def test_a_finished_study_has_nothing_to_resume(straight: Path) -> None:
     before = {table: read(straight, table) for table in KEYS}
-    done = run("resume", str(straight), cwd=straight.parents[1])
-    assert done.returncode == 0, done.stderr
-    assert "Winner: " in done.stdout
+    code, said, error = invoke("resume", str(straight))
+    assert code == 0, error
+    assert "Winner: " in said
     for table, rows in before.items():
         pd.testing.assert_frame_equal(rows, read(straight, table))
-
-
-def test_only_one_process_searches_a_study(straight: Path, tmp_path: Path) -> None:
-    folder = home(tmp_path)
-    search = start("search", "space.yaml", "--trials", "50", "--name", "cut", cwd=folder)
-    try:
-        deadline = time.monotonic() + 60
-        while not (folder / "runs/cut/study.yaml").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        again = run("resume", "runs/cut", cwd=folder)
-    finally:
-        search.kill()
-        search.communicate()
-    assert again.returncode == 2
-    assert again.stderr == (
-        "error: the study runs/cut is in use by another process: wait, or stop it\n"
-    )
 
 
 def test_a_finished_study_needs_no_ray(straight: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,8 +228,9 @@ def test_a_finished_study_needs_no_ray(straight: Path, capsys: pytest.CaptureFix
 
 def test_more_trials_go_on_where_a_finished_study_ended(straight: Path, tmp_path: Path) -> None:
     study = Path(shutil.copytree(straight, tmp_path / "runs/straight"))
-    done = run("resume", "runs/straight", "--trials", "16", "--finals", "3", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    options = ["--trials", "16", "--finals", "3", *ALONE.split()]
+    code, _, error = invoke("resume", str(study), *options)
+    assert code == 0, error
     finished = read(study, "trials").query("state == 'COMPLETE'").sort_values("score")
     assert set(finished["trial"].tail(3)) <= set(read(study, "finals")["trial"])
     assert read_study(str(study))[0].finals == 3
@@ -288,12 +323,10 @@ def test_a_broken_study_is_one_line(
     assert {path: path.read_bytes() for path in study.rglob("*.parquet")} == before
 
 
-def test_no_study_to_resume(tmp_path: Path) -> None:
-    done = run("resume", "runs/none", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == (
-        "error: runs/none is not a study, it has no study.yaml: give a study's folder\n"
-    )
+def test_no_study_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = "error: runs/none is not a study, it has no study.yaml: give a study's folder\n"
+    assert invoke("resume", "runs/none") == (2, "", line)
 
 
 def test_a_trial_again_to_the_last_bit(straight: Path) -> None:
@@ -303,11 +336,11 @@ def test_a_trial_again_to_the_last_bit(straight: Path) -> None:
     finished, stopped = rows["state"] == "COMPLETE", rows["state"] == "PRUNED"
     for chosen in (late & finished, stopped):
         number = rows[chosen]["trial"].tolist()[0]
-        done = run("train", "--trial", str(straight), str(number), cwd=straight.parents[1])
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "Every loss and score equals the recorded one, to the last bit." in done.stdout
+        code, said, error = invoke("train", "--trial", str(straight), str(number))
+        assert code == 0, said + error
+        assert "Every loss and score equals the recorded one, to the last bit." in said
         row = rows[rows["trial"] == number].iloc[0]
-        assert done.stdout.count("as recorded") == len(row["rung_scores"])
+        assert said.count("as recorded") == len(row["rung_scores"])
 
 
 def test_a_repeated_trial_that_differs_says_so(straight: Path) -> None:
@@ -315,11 +348,11 @@ def test_a_repeated_trial_that_differs_says_so(straight: Path) -> None:
     text = path.read_text()
     path.write_text(text.replace("batch_size: 64", "batch_size: 32"))
     try:
-        done = run("train", "--trial", str(straight), "0", cwd=straight.parents[1])
+        code, said, _ = invoke("train", "--trial", str(straight), "0")
     finally:
         path.write_text(text)
-    assert done.returncode == 1
-    assert "recorded was" in done.stdout and "The trial differs from the record" in done.stdout
+    assert code == 1
+    assert "recorded was" in said and "The trial differs from the record" in said
 
 
 @pytest.mark.parametrize(
@@ -333,9 +366,9 @@ def test_a_repeated_trial_that_differs_says_so(straight: Path) -> None:
     ],
 )
 def test_no_trial_to_repeat(straight: Path, args: list[str], line: str) -> None:
-    done = run("train", "--trial", str(straight), *args, cwd=straight.parents[1])
-    assert done.returncode == 2
-    assert line in done.stderr and done.stderr.count("\n") == 1
+    code, _, error = invoke("train", "--trial", str(straight), *args)
+    assert code == 2
+    assert line in error and error.count("\n") == 1
 
 
 def test_a_trial_without_its_epochs_is_compared_by_its_rungs(
@@ -350,7 +383,8 @@ def test_a_trial_without_its_epochs_is_compared_by_its_rungs(
 
 def test_a_study_in_a_bucket_is_resumed(bucket: str, tmp_path: Path) -> None:
     """Killed once its first trials have reached the bucket; every row is there once at the end."""
-    options = ["--trials", "8", "--epochs", "9", "--finals", "0", "--storage", bucket]
+    options = ["--trials", "4", "--epochs", "9", "--finals", "0", "--storage", bucket]
+    options += ALONE.split()
     search = start("search", "digits-lt", *options, cwd=tmp_path)
     store = Store(join(bucket, "digits-lt"))
     try:
@@ -362,10 +396,10 @@ def test_a_study_in_a_bucket_is_resumed(bucket: str, tmp_path: Path) -> None:
         os.kill(search.pid, signal.SIGKILL)
         search.communicate()
     before = store.table("trials")
-    done = run("resume", store.path, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, _, error = invoke("resume", store.path, *ALONE.split())
+    assert code == 0, error
     trials = store.table("trials").to_pandas()
-    assert sorted(trials["trial"]) == list(range(8))
+    assert sorted(trials["trial"]) == list(range(4))
     assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
     again = trials.set_index("trial")["score"]
     for row in before.to_pylist():

@@ -13,10 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from command import run, start
-from typer.testing import CliRunner
+from command import invoke, run, start
 
-from imbtune.cli.main import app
 from imbtune.errors import StudyError
 from imbtune.search_options import search_request
 from imbtune.tuning.calibration.run_calibration import random_configs, resume_calibration
@@ -63,7 +61,9 @@ def test_the_report_says_what_the_file_holds(calibrated: tuple[Path, str]) -> No
     assert re.search(r"\(by chance\) .* 38%", output)
 
 
-def test_a_search_follows_the_calibration(calibrated: tuple[Path, str]) -> None:
+def test_a_search_follows_the_calibration(
+    calibrated: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even where somebody has edited the advice; from a folder that is no study's."""
     home, _ = calibrated
     content = yaml.safe_load((home / "runs/digits-lt-calibration/calibration.yaml").read_text())
@@ -71,8 +71,9 @@ def test_a_search_follows_the_calibration(calibrated: tuple[Path, str]) -> None:
     (home / "edited").mkdir()
     (home / "edited/calibration.yaml").write_text(yaml.safe_dump({**content, "advice": advice}))
     options = ["--rungs", "auto", "--calibration", "./edited", "--trials", "2", "--epochs", "9"]
-    done = run("search", "digits-lt", *options, cwd=home)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(home)
+    code, _, error = invoke("search", "digits-lt", *options, "--max-concurrent", "1")
+    assert code == 0, error
     rungs = yaml.safe_load((home / "runs/digits-lt/study.yaml").read_text())["rungs"]
     assert rungs == {"kind": "compressed", "eta": 2, "budgets": [2, 4, 9]}
 
@@ -132,16 +133,19 @@ def test_a_resumed_calibration_ends_as_one_that_was_not_cut_off(
     )
 
 
-def test_a_whole_calibration_stays_as_it_is(calibrated: tuple[Path, str]) -> None:
+def test_a_whole_calibration_stays_as_it_is(
+    calibrated: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     home, output = calibrated
     path = home / "runs/digits-lt-calibration/calibration.yaml"
     before = path.stat().st_mtime_ns, path.read_bytes()
-    done = run("resume", "runs/digits-lt-calibration", cwd=home)
-    assert done.returncode == 0, done.stderr
-    again = done.stdout.partition("two seeds each")[2]
+    monkeypatch.chdir(home)
+    code, said, error = invoke("resume", "runs/digits-lt-calibration")
+    assert code == 0, error
+    again = said.partition("two seeds each")[2]
     again = again.replace(" --name digits-lt-2", "")  # another test has taken the usual name
-    assert output.endswith(again)
-    assert "  trial " not in done.stdout
+    assert again and output.endswith(again)
+    assert "  trial " not in said
     assert (path.stat().st_mtime_ns, path.read_bytes()) == before
 
 
@@ -201,7 +205,7 @@ def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
     home, output = partly
     words = shlex.split(output.strip().splitlines()[-1])
     assert words[1:3] == ["search", "my spaces/short.yaml"] and "auto" in words
-    done = run(*words[1:], "--trials", "2", cwd=home)
+    done = run(*words[1:], "--trials", "2", "--max-concurrent", "1", cwd=home)
     assert done.returncode == 0, done.stderr
     study = yaml.safe_load((home / "my runs/short/study.yaml").read_text())
     calibration = home / "my runs/tried/calibration.yaml"
@@ -253,6 +257,6 @@ def test_what_does_not_fit_is_one_line(
     calibrated: tuple[Path, str], args: list[str], line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(calibrated[0])
-    done = CliRunner().invoke(app, args, catch_exceptions=False)
-    assert done.exit_code == 2
-    assert line in done.stderr and done.stderr.count("\n") == 1
+    code, _, error = invoke(*args)
+    assert code == 2
+    assert line in error and error.count("\n") == 1

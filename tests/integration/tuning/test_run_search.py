@@ -14,7 +14,7 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
-from command import descendants, run, start
+from command import descendants, invoke, run, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -49,6 +49,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A search of 12 trials with short runs and W&B offline: its folder and its output."""
     home = tmp_path_factory.mktemp("home")
     args = "search digits-lt --trials 12 --epochs 9 --name first --seed 5 --wandb offline"
+    args += " --finals 0"
     done = run(*args.split(), cwd=home)
     assert done.returncode == 0, done.stderr
     return home / "runs" / "first", done.stdout
@@ -150,7 +151,9 @@ def test_training_the_winner_leaves_models_that_score_as_reported(
         assert hits == pytest.approx(run_figures["figures"]["accuracy"])
 
 
-def test_nothing_is_overwritten(searched: tuple[Path, str]) -> None:
+def test_nothing_is_overwritten(
+    searched: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     study, _ = searched
     before = {p: p.stat().st_mtime_ns for p in study.rglob("*")}
     again = run("search", "digits-lt", "--name", "first", cwd=study.parents[1])
@@ -160,15 +163,16 @@ def test_nothing_is_overwritten(searched: tuple[Path, str]) -> None:
         r"continue it with \S*imbtune resume runs/first, or delete it\n",
         again.stderr,
     )
-    twice = run("train", "runs/first/best.yaml", "--out", "runs/first", cwd=study.parents[1])
-    assert twice.returncode == 2
-    assert "--out runs/first exists already and is not empty" in twice.stderr
+    monkeypatch.chdir(study.parents[1])
+    code, _, error = invoke("train", "runs/first/best.yaml", "--out", "runs/first")
+    assert code == 2
+    assert "--out runs/first exists already and is not empty" in error
     assert {p: p.stat().st_mtime_ns for p in study.rglob("*")} == before
 
 
 def test_a_killed_trial_fails_alone_and_rows_come_between_rungs(tmp_path: Path) -> None:
     """A worker is killed while it trains towards its first rung; the search goes on to its end."""
-    args = "search digits-lt --trials 3 --epochs 400 --max-concurrent 1 --max-failures 0"
+    args = "search digits-lt --trials 2 --epochs 250 --max-concurrent 1 --max-failures 0"
     search = start(*args.split(), cwd=tmp_path)
     study = tmp_path / "runs/digits-lt"
     try:
@@ -186,9 +190,8 @@ def test_a_killed_trial_fails_alone_and_rows_come_between_rungs(tmp_path: Path) 
         search.kill()
     assert search.returncode == 0, output
     trials = read_trials(study)
-    assert trials["state"].tolist() == ["FAIL", "COMPLETE", trials["state"][2]]
-    assert trials["state"][2] in ("COMPLETE", "PRUNED")
-    assert trials["error"].notna().tolist() == [True, False, False]
+    assert trials["state"].tolist() == ["FAIL", "COMPLETE"]
+    assert trials["error"].notna().tolist() == [True, False]
     check_journal(study, trials)
 
 
@@ -216,14 +219,16 @@ def test_ctrl_c_ends_a_search_with_all_it_has(tmp_path: Path) -> None:
     check_journal(study, trials)
 
 
-def test_a_search_whose_trials_all_fail_says_why_and_exits_with_1(tmp_path: Path) -> None:
+def test_a_search_whose_trials_all_fail_says_why_and_exits_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No score may come out of a network that cannot be trained: a batch of one and batch norm."""
-    args = (
-        "search digits-lt --trials 2 --epochs 3 --set batch_size=1 --set model=shufflenet_v2_x0_5"
-    )
-    done = run(*args.split(), cwd=tmp_path)
-    assert done.returncode == 1, done.stdout
-    assert "2 failed" in done.stdout
+    args = "search digits-lt --trials 2 --epochs 3 --max-concurrent 1"
+    args += " --set batch_size=1 --set model=shufflenet_v2_x0_5"
+    monkeypatch.chdir(tmp_path)
+    code, said, _ = invoke(*args.split())
+    assert code == 1, said
+    assert "2 failed" in said
     trials = read_trials(tmp_path / "runs/digits-lt")
     assert trials["state"].tolist() == ["FAIL", "FAIL"]
     assert "Expected more than 1 value per channel" in trials["error"][0]
