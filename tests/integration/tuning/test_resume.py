@@ -9,12 +9,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
 import pandas as pd
-import pyarrow as pa
 import pytest
 import ray
 import yaml
@@ -89,7 +88,7 @@ def check_whole(study: Path, trials: int) -> None:
 
 
 Kill = Callable[[subprocess.Popen[str]], object]
-Moment = Callable[[], object]
+Moment = Callable[[], bool]
 
 
 def by(how: signal.Signals) -> Kill:
@@ -108,7 +107,8 @@ def cut(search: subprocess.Popen[str], moment: Moment, kill: Kill) -> str | None
     try:
         while search.poll() is None and not moment():
             time.sleep(0.05)
-        kill(search) if search.poll() is None else None
+        if search.poll() is None:
+            kill(search)
         output, _ = search.communicate(timeout=120)
     finally:
         search.kill()
@@ -118,7 +118,7 @@ def cut(search: subprocess.Popen[str], moment: Moment, kill: Kill) -> str | None
     return output
 
 
-def search_with_kills(folder: Path, args: str, kills: list[tuple[Moment, Kill]]) -> list[str]:
+def search_with_kills(folder: Path, args: str, kills: Sequence[tuple[Moment, Kill]]) -> list[str]:
     """Run a search to its end, cutting it off again and again; what each part of it printed."""
     said: list[str] = []
     study = folder / "runs/cut"
@@ -146,35 +146,34 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs/straight"
 
 
-def rows_in(study: Path) -> int:
-    """How many trials a study that may be running has in its table."""
-    try:
-        return len(pd.read_parquet(study / "trials"))
-    except (FileNotFoundError, pa.ArrowInvalid):  # not yet there, or replaced while it was listed
+def ended_in(study: Path) -> int:
+    """How many trials of a study that may be running have ended; the journal has each at once."""
+    if not (study / "study.yaml").exists():
         return 0
+    return sum(trial.state.is_finished() for trial in read_trials(Store(str(study)), study.name))
 
 
 def test_a_search_that_was_killed_ends_as_if_it_never_had_been(
     straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL among the trials; SIGTERM later. With cool-down variants, never-pruned trials and
+    """SIGKILL among the trials, SIGTERM later. With cool-down variants, never-pruned trials and
     finals. While it runs, no other process may resume it."""
     folder, study = home(tmp_path), tmp_path / "runs/cut"
     monkeypatch.chdir(folder)
-    refused = []
+    refused: list[tuple[int, str, str]] = []
 
-    def first_rows() -> bool:
+    def first_end() -> bool:
         if not refused and (study / "study.yaml").exists():
             refused.append(invoke("resume", "runs/cut"))
-        return rows_in(study) > 0
+        return ended_in(study) > 1
 
     begun: list[int] = []
 
-    def later_rows() -> bool:
-        begun.append(rows_in(study))
+    def later_ends() -> bool:
+        begun.append(ended_in(study))
         return begun[-1] >= begun[0] + 3
 
-    kills = [(first_rows, by(signal.SIGKILL)), (later_rows, terminate_all)]
+    kills = [(first_end, by(signal.SIGKILL)), (later_ends, terminate_all)]
     _, terminated = search_with_kills(folder, f"{SEARCH} {ALONE}", kills)
     assert "Next: to resume the search:" in terminated
     check_whole(study, 13)
