@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -71,6 +72,17 @@ def invoke(*args: str) -> tuple[int, str, str]:
     """Exit code, standard output and error of `imbtune ARGS`; a bug is raised."""
     result = CliRunner().invoke(app, list(args), catch_exceptions=False)
     return result.exit_code, result.stdout, result.stderr
+
+
+def invoke_in(folder: Path, *args: str) -> str:
+    """What `imbtune ARGS` prints in `folder`, in this process; it must succeed.
+
+    For fixtures: a new process would import torch and Ray again, which takes 4 seconds.
+    """
+    with contextlib.chdir(folder):
+        code, said, error = invoke(*args)
+    assert code == 0, said + error
+    return said
 
 
 def in_new_process(code: str, cwd: Path | None = None) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from command import clean_environment, invoke, run
+from command import clean_environment, invoke, invoke_in, run
 from made_study import SPACE, make_study
 
 import imbtune
@@ -78,11 +78,9 @@ def partly(home: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def compared(home: Path, partly: object) -> tuple[Path, str]:
     """Resumed, so that it is complete: its folder, and what was printed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        code, said, error = invoke("resume", "runs/tiny-comparison")
-    assert code == 0, said + error
-    return home / "runs/tiny-comparison", said
+    done = run("resume", "runs/tiny-comparison", cwd=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home / "runs/tiny-comparison", done.stdout
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(
@@ -211,12 +209,10 @@ def killed(home: Path) -> Path:
 
 
 def test_a_killed_comparison_goes_on_inside_a_run_to_the_same_result(
-    killed: Path, home: Path, compared: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    killed: Path, home: Path, compared: tuple[Path, str]
 ) -> None:
     assert (killed / "study.yaml").exists() and not (killed / "table.md").exists()
-    monkeypatch.chdir(home)
-    code, said, error = invoke("resume", "runs/cut")
-    assert code == 0, said + error
+    invoke_in(home, "resume", "runs/cut")
     one, other = (
         pd.read_parquet(path / "runs").sort_values(["row", "seed"], ignore_index=True)
         for path in (compared[0], killed)

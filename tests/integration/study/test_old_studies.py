@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
-from command import invoke
+from command import invoke_in
 
 import imbtune
 from imbtune.config.trust import consent
@@ -63,13 +63,11 @@ def test_a_trial_of_an_old_study_is_trained_again(home: Path) -> None:
     assert any("3 epochs" in line for line in lines)
 
 
-def test_an_old_search_is_resumed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_search_is_resumed(home: Path) -> None:
     before = imbtune.load_study(home / "runs/cut").trials
     ended = before[before["state"] != "STOPPED"]
     assert 8 <= len(ended) < 24
-    monkeypatch.chdir(home)
-    code, _, error = invoke("resume", "runs/cut", "--max-concurrent", "1")
-    assert code == 0, error
+    invoke_in(home, "resume", "runs/cut", "--max-concurrent", "1")
     study = imbtune.load_study(home / "runs/cut")
     assert study.trials["trial"].tolist() == list(range(24)) and study.winner
     again = study.trials.set_index("trial").loc[ended["trial"]].reset_index()
@@ -90,11 +88,8 @@ def test_a_refused_resume_tells_no_trial_a_state(home: Path) -> None:
     assert [trial.state for trial in read_trials(store, "cut")] == before
 
 
-def test_the_best_of_an_old_study_is_trained(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(home)
-    options = ["--epochs", "1", "--out", "trained"]
-    code, _, error = invoke("train", "runs/whole/best.yaml", *options)
-    assert code == 0, error
+def test_the_best_of_an_old_study_is_trained(home: Path) -> None:
+    invoke_in(home, "train", "runs/whole/best.yaml", "--epochs", "1", "--out", "trained")
     assert imbtune.load_model(home / "trained").classes == ["dark", "grey", "light"]
 
 

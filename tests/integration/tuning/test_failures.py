@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from command import descendants, run, start
+from command import descendants, invoke_in, run, start
 
 WORKER = "ray::ResourceTrainable"
 SEARCH = "search digits-lt --trials 3 --epochs 9 --seed 3 --max-concurrent 1 --cpus-per-trial 1"
@@ -24,8 +24,7 @@ CLOCK = ["seconds", "started", "ended", "node"]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study of a search without failures."""
     folder = tmp_path_factory.mktemp("whole")
-    ended = run(*f"{SEARCH} {FINALS}".split(), cwd=folder)
-    assert ended.returncode == 0, ended.stderr
+    invoke_in(folder, *f"{SEARCH} {FINALS}".split())
     return folder / "runs" / "digits-lt"
 
 

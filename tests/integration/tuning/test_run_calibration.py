@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from command import invoke, run, start
+from command import invoke, invoke_in, run, start
 
 from imbtune.errors import StudyError
 from imbtune.search_options import search_request
@@ -24,9 +24,7 @@ from imbtune.tuning.calibration.run_calibration import random_configs, resume_ca
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Eight trials of 9 epochs, rungs at 3 and 9: the folder that holds `runs`, and the output."""
     home = tmp_path_factory.mktemp("home")
-    done = run("calibrate", "digits-lt", "--trials", "8", "--epochs", "9", cwd=home)
-    assert done.returncode == 0, done.stderr
-    return home, done.stdout
+    return home, invoke_in(home, "calibrate", "digits-lt", "--trials", "8", "--epochs", "9")
 
 
 def test_every_rung_of_every_kind_is_scored_once(calibrated: tuple[Path, str]) -> None:
@@ -61,9 +59,7 @@ def test_the_report_says_what_the_file_holds(calibrated: tuple[Path, str]) -> No
     assert re.search(r"\(by chance\) .* 38%", output)
 
 
-def test_a_search_follows_the_calibration(
-    calibrated: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_follows_the_calibration(calibrated: tuple[Path, str]) -> None:
     """Even where somebody has edited the advice; from a folder that is no study's."""
     home, _ = calibrated
     content = yaml.safe_load((home / "runs/digits-lt-calibration/calibration.yaml").read_text())
@@ -71,9 +67,7 @@ def test_a_search_follows_the_calibration(
     (home / "edited").mkdir()
     (home / "edited/calibration.yaml").write_text(yaml.safe_dump({**content, "advice": advice}))
     options = ["--rungs", "auto", "--calibration", "./edited", "--trials", "2", "--epochs", "9"]
-    monkeypatch.chdir(home)
-    code, _, error = invoke("search", "digits-lt", *options, "--max-concurrent", "1")
-    assert code == 0, error
+    invoke_in(home, "search", "digits-lt", *options, "--max-concurrent", "1")
     rungs = yaml.safe_load((home / "runs/digits-lt/study.yaml").read_text())["rungs"]
     assert rungs == {"kind": "compressed", "eta": 2, "budgets": [2, 4, 9]}
 
@@ -120,28 +114,21 @@ def test_a_resumed_calibration_ends_as_one_that_was_not_cut_off(
 ) -> None:
     straight, resumed = (home / "runs/digits-lt-calibration" for home in (calibrated[0], cut[0]))
     before = {path: path.stat().st_mtime_ns for path in resumed.glob("scores/*.parquet")}
-    done = run("resume", "runs/digits-lt-calibration", cwd=cut[0])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("  trial ") == 16 - len(before)
+    said = invoke_in(cut[0], "resume", "runs/digits-lt-calibration")
+    assert said.count("  trial ") == 16 - len(before)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     files = [path.name for path in sorted(straight.glob("scores/*"))]
     assert [path.name for path in sorted(resumed.glob("scores/*"))] == files
     for name in ("calibration.yaml", *(f"scores/{name}" for name in files)):
         assert (resumed / name).read_bytes() == (straight / name).read_bytes()
-    assert (
-        done.stdout.partition("two seeds each")[2] == calibrated[1].partition("two seeds each")[2]
-    )
+    assert said.partition("two seeds each")[2] == calibrated[1].partition("two seeds each")[2]
 
 
-def test_a_whole_calibration_stays_as_it_is(
-    calibrated: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_whole_calibration_stays_as_it_is(calibrated: tuple[Path, str]) -> None:
     home, output = calibrated
     path = home / "runs/digits-lt-calibration/calibration.yaml"
     before = path.stat().st_mtime_ns, path.read_bytes()
-    monkeypatch.chdir(home)
-    code, said, error = invoke("resume", "runs/digits-lt-calibration")
-    assert code == 0, error
+    said = invoke_in(home, "resume", "runs/digits-lt-calibration")
     again = said.partition("two seeds each")[2]
     again = again.replace(" --name digits-lt-2", "")  # another test has taken the usual name
     assert again and output.endswith(again)
@@ -181,6 +168,7 @@ def partly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     (home / "my spaces/short.yaml").write_text(SHORT)
     space, options = "my spaces/short.yaml", ["--epochs", "3", "--set", "model.width=8"]
     options += ["--storage", "my runs", "--name", "tried"]
+    options += ["--max-concurrent", "1"]
     done = run("calibrate", space, "--trials", "8", *options, cwd=home)
     assert done.returncode == 0, done.stderr
     return home, done.stdout
@@ -205,8 +193,7 @@ def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
     home, output = partly
     words = shlex.split(output.strip().splitlines()[-1])
     assert words[1:3] == ["search", "my spaces/short.yaml"] and "auto" in words
-    done = run(*words[1:], "--trials", "2", "--max-concurrent", "1", cwd=home)
-    assert done.returncode == 0, done.stderr
+    invoke_in(home, *words[1:], "--trials", "2")
     study = yaml.safe_load((home / "my runs/short/study.yaml").read_text())
     calibration = home / "my runs/tried/calibration.yaml"
     advice = yaml.safe_load(calibration.read_text())["advice"]
