@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,35 +73,48 @@ def device_data() -> DeviceData:
     return DeviceData(make_splits([60, 20, 6, 1]), torch.device("cpu"))
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URI of a prefix in an S3 bucket, on a real server on loopback."""
+KEYS_OF_S3 = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of a real S3 server on loopback, with a bucket `studies`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(300):
+        for _ in range(600):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
         endpoint = f"http://127.0.0.1:{port}"
-        s3 = pafs.S3FileSystem(
-            endpoint_override=endpoint, region="us-east-1", allow_bucket_creation=True
-        )
-        s3.create_dir("studies")
-        yield f"s3://studies/prefix?endpoint_override={endpoint}&region=us-east-1"
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in KEYS_OF_S3.items():
+                patch.setenv(name, value)
+            s3 = pafs.S3FileSystem(
+                endpoint_override=endpoint, region="us-east-1", allow_bucket_creation=True
+            )
+            s3.create_dir("studies")
+        yield endpoint
     finally:
         server.terminate()
         server.wait()
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of an empty prefix in an S3 bucket, on a real server on loopback."""
+    for name, value in KEYS_OF_S3.items():
+        monkeypatch.setenv(name, value)
+    place = f"studies/{uuid.uuid4().hex}"
+    return f"s3://{place}?endpoint_override={s3_endpoint}&region=us-east-1"

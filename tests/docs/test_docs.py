@@ -198,14 +198,15 @@ NOT_RUN = {
 }
 
 
-def quick(command: str, trials: int = 18) -> list[str]:
+def quick(command: str, trials: int = 18, epochs: int = 3) -> list[str]:
     """The words of a command, with fewer trials, epochs and seeds than a reader gives.
 
     Args:
         trials: of `make search`; a page speaks of trial 17.
+        epochs: of `make search`.
     """
     if command == "make search":  # what it does after the installation
-        return ["search", "digits-lt", "--trials", str(trials), "--epochs", "3"]
+        return ["search", "digits-lt", "--trials", str(trials), "--epochs", str(epochs)]
     words = shlex.split(command)[1:]
     verb = words[0]
     for option, most in (("--trials", 8), ("--seeds", 2)):
@@ -310,7 +311,7 @@ def test_the_first_commands_of_the_readme_run_in_order(tmp_path: Path) -> None:
     alone = ["--max-concurrent", "1"]
     printed = {}
     for text in steps:
-        words = [*quick(text, trials=4), *(alone if text == "make search" else [])]
+        words = [*quick(text, trials=4, epochs=9), *(alone if text == "make search" else [])]
         done = run(*words, cwd=tmp_path)
         assert done.returncode == 0, f"{text}: {done.stderr}"
         printed[text] = done.stdout

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from parsed import parsed_request
 
@@ -32,6 +32,7 @@ PINS: list[dict[str, Any]] = [
 ]
 
 
+@settings(max_examples=40)
 @given(st.sets(st.sampled_from(sorted(OPTIONS))), st.sampled_from(PINS), st.booleans())
 def test_a_printed_command_asks_for_the_same(
     chosen: set[str], pins: dict[str, Any], path: bool

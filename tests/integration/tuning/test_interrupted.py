@@ -59,7 +59,7 @@ def by_tpe(request: pytest.FixtureRequest) -> tuple[int, Searched]:
     return request.param, searched(b"", request.param, "tpe", 26)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_search_by_tpe_cut_off_twice_ends_as_one_that_was_not(
     by_tpe: tuple[int, Searched], data: st.DataObject
