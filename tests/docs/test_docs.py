@@ -308,10 +308,10 @@ def test_the_first_commands_of_the_readme_run_in_order(tmp_path: Path) -> None:
     ]
     steps = [step.text for step in steps_of(README) if step.text in chosen]
     assert steps == chosen
-    alone = ["--max-concurrent", "1"]
+    small = ["--max-concurrent", "1", "--finals", "1", "--final-seeds", "2"]
     printed = {}
     for text in steps:
-        words = [*quick(text, trials=4, epochs=9), *(alone if text == "make search" else [])]
+        words = [*quick(text, trials=4, epochs=9), *(small if text == "make search" else [])]
         done = run(*words, cwd=tmp_path)
         assert done.returncode == 0, f"{text}: {done.stderr}"
         printed[text] = done.stdout
