@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from endless_rows import stream_until_killed
 from table_rows import KNOBS, epoch_row, trial_row
 from wandb.proto import wandb_internal_pb2 as pb
 
@@ -23,18 +24,6 @@ from imbtune.storage import Store, join
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.study.tables.recover import restore_epochs
 from imbtune.study.tables.wandb import WandbSink, check_wandb
-
-
-def stream_until_killed(place: str) -> None:
-    """Rows without end, flushed three at a time; `told` says how many have been handed over."""
-    sink = ParquetSink(Store(place), KNOBS)
-    with Path(place, "told").open("w") as told:
-        for epoch in range(10**6):
-            sink.epoch(epoch_row(0, epoch))
-            told.write(".")
-            told.flush()
-            if epoch % 3 == 2:
-                sink.flush()
 
 
 def test_a_killed_writer_loses_no_row_and_leaves_no_broken_file(tmp_path: Path) -> None:
@@ -47,11 +36,13 @@ def test_a_killed_writer_loses_no_row_and_leaves_no_broken_file(tmp_path: Path) 
         writer.start()
         assert writer.pid
         seen = 0
+        while not (place / "epochs").exists():
+            assert writer.is_alive()
+            time.sleep(0.02)
         while seen < 60 + attempt * 21:
-            if (place / "epochs").exists():
-                epochs = list(pd.read_parquet(place / "epochs")["epoch"])
-                assert epochs == list(range(len(epochs))) and len(epochs) >= seen
-                seen = len(epochs)
+            epochs = list(pd.read_parquet(place / "epochs")["epoch"])
+            assert epochs == list(range(len(epochs))) and len(epochs) >= seen
+            seen = len(epochs)
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         epochs = list(pd.read_parquet(place / "epochs")["epoch"])
