@@ -108,7 +108,7 @@ class Cluster:
     def add_worker(self) -> None:
         """One more machine."""
         self._names += 1
-        name, host = f"chaos{self._names}", f"10.77.0.{10 + self._names % 200}"
+        name, host = f"c{os.getpid()}-{self._names}", f"10.77.0.{10 + self._names % 200}"
         run(f"ip netns add {name}")
         run(f"ip link add {name}h type veth peer name {name}n")
         run(f"ip link set {name}h master chaosbr up")

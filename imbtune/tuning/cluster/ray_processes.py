@@ -25,6 +25,7 @@ from imbtune.errors import EXPECTED, ClusterError
 ESSENTIAL = ("gcs_server", "raylet")  # without one of them, nothing can be trained
 HEAD_SECONDS = 45.0  # without an answer of a cluster's head; after 60 Ray aborts the process
 CONNECT_SECONDS = 5.0
+NO_HANDLER = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
 
 
 def start_ray(**options: Any) -> list[psutil.Process]:
@@ -43,16 +44,30 @@ def start_ray(**options: Any) -> list[psutil.Process]:
 def sigterm_held_back() -> Iterator[None]:
     """Take a SIGTERM only after the block; processes that it starts never take one.
 
-    The handler stays as it was: `ray.init` installs one that would end the process immediately.
+    The handler stays as it was: `ray.init` installs one that would end the process immediately,
+    and its C++ code another one, which prints a stack trace, unless a variable says no.
+
+    Only this thread blocks the signal. Another one, of a library, may take it, and then Ray's
+    handler raises SystemExit here. Then what was started is ended, and the handler called.
     """
-    handler = signal.getsignal(signal.SIGTERM)
+    handler, before = signal.getsignal(signal.SIGTERM), set(psutil.Process().children())
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    os.environ.setdefault(NO_HANDLER, "1")
+    is_ended = False
     try:
         yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        is_ended = True
+        stop_ray([each for each in psutil.Process().children() if each not in before])
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    if is_ended:
+        signal.raise_signal(signal.SIGTERM)
+        raise KeyboardInterrupt
 
 
 def stop_ray(processes: list[psutil.Process]) -> None:
