@@ -64,6 +64,8 @@ def search(
     wandb_project: str | None = None,
     wandb_entity: str | None = None,
     wandb_tags: str | Sequence[str] | None = None,
+    tensorboard: bool = False,
+    mlflow: bool = False,
     max_failures: int = 3,
     trial_timeout: float | None = None,
     data: str | Path | None = None,
@@ -107,6 +109,8 @@ def search(
         wandb_project: of the runs in W&B; None for one named after the space.
         wandb_entity: the user or team that the project belongs to; None for W&B's default.
         wandb_tags: of every run: a list, or words with commas between them.
+        tensorboard: show runs in TensorBoard, as files beside the study's tables.
+        mlflow: show runs in MLflow, at $MLFLOW_TRACKING_URI.
         data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
         skip_corrupt: go on without images that cannot be read.
         trust: run modules beside the space that this user has not run before, in the folder of a
@@ -149,6 +153,8 @@ def search(
             wandb_project=wandb_project,
             wandb_entity=wandb_entity,
             wandb_tags=wandb_tags,
+            tensorboard=tensorboard,
+            mlflow=mlflow,
             max_failures=max_failures,
             trial_timeout=trial_timeout,
             data=given_path("data", data),
@@ -501,6 +507,12 @@ def calibrate(
     pack: bool = False,
     address: str | None = None,
     storage: str | Path = "runs",
+    wandb: str = "off",
+    wandb_project: str | None = None,
+    wandb_entity: str | None = None,
+    wandb_tags: str | Sequence[str] | None = None,
+    tensorboard: bool = False,
+    mlflow: bool = False,
     max_failures: int = 3,
     trial_timeout: float | None = None,
     data: str | Path | None = None,
@@ -539,6 +551,12 @@ def calibrate(
             pack=pack,
             address=address,
             storage=storage,
+            wandb=wandb,
+            wandb_project=wandb_project,
+            wandb_entity=wandb_entity,
+            wandb_tags=wandb_tags,
+            tensorboard=tensorboard,
+            mlflow=mlflow,
             max_failures=max_failures,
             trial_timeout=trial_timeout,
             data=given_path("data", data),

@@ -218,6 +218,9 @@ def check_options(options: Mapping[str, Any]) -> None:
     for option in ("wandb_project", "wandb_entity"):
         if not isinstance(options.get(option), str | None):
             raise ConfigError(f"{flag(option)} {shown(options[option])}: give a name")
+    for option in ("tensorboard", "mlflow"):
+        if not isinstance(options.get(option, False), bool):
+            raise ConfigError(f"{flag(option)} {shown(options[option])}: give True or False")
     address = options.get("address")
     if address is not None and not isinstance(address, str):
         raise ConfigError(f"--address {shown(address)}: give auto or HEAD:6379")

@@ -28,6 +28,7 @@ from imbtune.cli.options import (
     JobsAddressOption,
     JobStudyArgument,
     MaxFailuresOption,
+    MlflowOption,
     MoreFinalsOption,
     NeverPruneOption,
     ObjectiveOption,
@@ -42,10 +43,15 @@ from imbtune.cli.options import (
     SkipOption,
     SpaceArgument,
     StorageOption,
+    TensorBoardOption,
     TimeOption,
     TrialsOption,
     TrialTimeoutOption,
     TrustOption,
+    WandbEntityOption,
+    WandbOption,
+    WandbProjectOption,
+    WandbTagsOption,
     WinnersOption,
     WorkersOption,
     with_options_of,
@@ -107,19 +113,12 @@ def search(
     finals: FinalsOption = None,
     final_seeds: FinalSeedsOption = 3,
     time_budget: TimeOption = None,
-    wandb: Annotated[
-        str, typer.Option(help="Send results to Weights & Biases: off, offline or online.")
-    ] = "off",
-    wandb_project: Annotated[
-        str | None, typer.Option(help="Project in W&B. Default: the name of the space.")
-    ] = None,
-    wandb_entity: Annotated[
-        str | None, typer.Option(help="User or team in W&B. Default: W&B's own default.")
-    ] = None,
-    wandb_tags: Annotated[
-        str | None,
-        typer.Option(metavar="TAG,TAG", help="Tags of every run in W&B, with commas between."),
-    ] = None,
+    wandb: WandbOption = "off",
+    wandb_project: WandbProjectOption = None,
+    wandb_entity: WandbEntityOption = None,
+    wandb_tags: WandbTagsOption = None,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MlflowOption = False,
     max_failures: MaxFailuresOption = 3,
     trial_timeout: TrialTimeoutOption = None,
     data: DataOption = None,
@@ -372,6 +371,12 @@ def calibrate(
     pack: PackOption = False,
     address: AddressOption = None,
     storage: StorageOption = "runs",
+    wandb: WandbOption = "off",
+    wandb_project: WandbProjectOption = None,
+    wandb_entity: WandbEntityOption = None,
+    wandb_tags: WandbTagsOption = None,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MlflowOption = False,
     max_failures: MaxFailuresOption = 3,
     trial_timeout: TrialTimeoutOption = None,
     data: DataOption = None,
@@ -512,6 +517,45 @@ def show(
     from imbtune.cli.show import show_command
 
     show_command(topic.value, space, trust)
+
+
+@app.command()
+def sync(
+    study: Annotated[str, typer.Argument(help="Folder or URI of the study, e.g. runs/NAME.")],
+) -> None:
+    """Upload the runs that --wandb offline has kept. With W&B's own `wandb sync`."""
+    from imbtune.cli.search import sync_command
+
+    sync_command(study)
+
+
+@app.command()
+def query(
+    studies: Annotated[
+        list[str],
+        typer.Argument(help="Studies, or folders and buckets of studies, e.g. runs."),
+    ],
+    sql: Annotated[
+        str,
+        typer.Argument(
+            help="A SELECT over the views trials, epochs, finals, scores, classes (DuckDB's SQL)."
+        ),
+    ],
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="table, csv, json, markdown or parquet. Default: as the file's name says, or else "
+            "a table.",
+        ),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the rows to this new file.")
+    ] = None,
+) -> None:
+    """Run SQL over one or many studies. Also while they are searched; it only reads."""
+    from imbtune.cli.query import query_command
+
+    query_command(studies, sql, format, out)
 
 
 def main() -> None:

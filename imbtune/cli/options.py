@@ -32,6 +32,25 @@ SetOption = Annotated[
         help="Fix a setting, e.g. mix=mamix or data.ratio=50. May be repeated.",
     ),
 ]
+WandbOption = Annotated[
+    str, typer.Option(help="Show runs in Weights & Biases: off, offline or online.")
+]
+WandbProjectOption = Annotated[
+    str | None, typer.Option(help="Project in W&B. Default: the name of the space.")
+]
+WandbEntityOption = Annotated[
+    str | None, typer.Option(help="User or team in W&B. Default: W&B's own default.")
+]
+WandbTagsOption = Annotated[
+    str | None,
+    typer.Option(metavar="TAG,TAG", help="Tags of every run in W&B, with commas between."),
+]
+TensorBoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Show runs in TensorBoard: files beside the tables.")
+]
+MlflowOption = Annotated[
+    bool, typer.Option("--mlflow", help="Show runs in MLflow, at $MLFLOW_TRACKING_URI.")
+]
 SpaceArgument = Annotated[
     str, typer.Argument(help="Name of a space (see imbtune show spaces), or path of a space file.")
 ]

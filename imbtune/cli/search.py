@@ -1,4 +1,4 @@
-"""`imbtune search` and `imbtune resume`."""
+"""`imbtune search`, `imbtune resume` and `imbtune sync`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from imbtune.cli.settings import (
     with_trust,
 )
 from imbtune.errors import INTERRUPTED
+from imbtune.paths import path_or_uri
+from imbtune.progress import print_line
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.view import Study
 
@@ -86,6 +88,13 @@ def resume_command(
         finish_comparison(ended)
     else:
         finish_calibration(ended)
+
+
+def sync_command(study: str) -> None:
+    """Upload what W&B has kept offline of a study."""
+    from imbtune.study.trackers.offline import sync_offline
+
+    sync_offline(path_or_uri("the study", study), print_line)
 
 
 def finish(outcome: SearchOutcome) -> None:

@@ -8,6 +8,7 @@ bytes, as a text in its footer.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,8 +41,11 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return bytes(content)
 
 
-def parquet_table(content: bytes) -> pa.Table:
+def parquet_table(content: bytes, columns: Collection[str] | None = None) -> pa.Table:
     """The rows of a Parquet file; a file of an earlier version has no SHA-256 to check.
+
+    Args:
+        columns: those that are decoded, as far as the file has them; None for all.
 
     Raises:
         DamagedError: it is damaged, or no Parquet file.
@@ -53,9 +57,12 @@ def parquet_table(content: bytes) -> pa.Table:
         if hashlib.sha256(zeroed).hexdigest().encode() != content[place : place + DIGEST]:
             raise DamagedError("its SHA-256 is not that of its content")
     try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table = file.read(columns if columns is None else list(columns))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(" ".join(str(error).split())) from error
+    if columns is not None:  # Parquet takes `mix.alpha` for a part of `mix`, and gives it, too
+        table = table.select([i for i, name in enumerate(table.column_names) if name in columns])
     return table.replace_schema_metadata()
 
 

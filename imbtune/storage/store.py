@@ -11,7 +11,7 @@ import copy
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -184,14 +184,17 @@ class Store:
         """The sorted names of the Parquet files in a folder."""
         return [name for name in self.names(folder) if name.endswith(".parquet")]
 
-    def part(self, name: str) -> pa.Table:
+    def part(self, name: str, columns: Collection[str] | None = None) -> pa.Table:
         """The rows of one Parquet file, such as `epochs/part-000000.parquet`.
+
+        Args:
+            columns: those that are decoded, as far as the file has them; None for all.
 
         Raises:
             DamagedFileError: it is damaged.
         """
         try:
-            return parquet_table(self.read(name))
+            return parquet_table(self.read(name), columns)
         except DamagedError as error:
             raise DamagedFileError(
                 f"{join(self.path, name)} is damaged ({error}): restore it from a copy, or resume "

@@ -55,6 +55,8 @@ class SearchRequest:
         wandb_project: of the runs in W&B; None for one named after the space.
         wandb_entity: the user or team of the project; None for W&B's default.
         wandb_tags: of every run.
+        tensorboard: whether TensorBoard's files are written.
+        mlflow: whether runs are sent to MLflow.
         data: folder or file of the data set; None for $IMBTUNE_DATA, or a download.
         skip_corrupt: go on without images that cannot be read.
         objective: the metric that the user gave instead of the space's, which `space` has too; or
@@ -86,6 +88,8 @@ class SearchRequest:
     wandb_project: str | None = None
     wandb_entity: str | None = None
     wandb_tags: list[str] = field(default_factory=list)
+    tensorboard: bool = False
+    mlflow: bool = False
     data: Path | None = None
     skip_corrupt: bool = False
     objective: str | None = None

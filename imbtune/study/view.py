@@ -150,6 +150,23 @@ class Study:
         """A row per finalist and fresh seed; empty before the finals, or without any."""
         return self._frame("finals", FINALS).sort_values(["trial", "seed"], ignore_index=True)
 
+    def sql(self, query: str) -> pd.DataFrame:
+        """The result of a query over the views `trials`, `epochs`, `finals`, `scores`, `classes`.
+
+        Their columns are those of the study's tables; the SQL is DuckDB's (docs/query.md). Text is
+        in single quotes, and a column with a dot in its name in double ones:
+        `study.sql('select mix, max(score) from trials where "mix.alpha" > 0.5 group by mix')`.
+
+        Args:
+            query: one SELECT. It reads nothing but these views.
+
+        Raises:
+            ConfigError: it cannot be run; DuckDB's message in one line.
+        """
+        from imbtune.study.tables.sql import query as run_query
+
+        return _frame_of(run_query([self.path], query))
+
     @property
     def classes(self) -> pd.DataFrame:
         """A row per class: index, name, training images, validation images.
@@ -312,8 +329,7 @@ class Study:
             for field in schema:  # an earlier version did not have it
                 if field.name not in table.column_names:
                     table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-        frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
-        return frame
+        return _frame_of(table)
 
 
 # Integers and booleans keep their type beside nulls; a float's null is NaN, as usual in pandas
@@ -322,6 +338,11 @@ _NULLABLE = {
     pa.int64(): pd.Int64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
+
+
+def _frame_of(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
+    return frame
 
 
 def _is_setting(column: str) -> bool:

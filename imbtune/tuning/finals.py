@@ -17,6 +17,7 @@ from imbtune.storage import Store
 from imbtune.study.files import write_traceback
 from imbtune.study.records import (
     COMPLETE,
+    FAIL,
     FinalRecord,
     TrialRecord,
     confusion_column,
@@ -25,9 +26,12 @@ from imbtune.study.records import (
 )
 from imbtune.study.tables.own_files import own_table
 from imbtune.study.tables.schema import FINALS
+from imbtune.study.trackers.runs import Kind, Run
+from imbtune.study.trackers.tracking import Tracking
 from imbtune.tuning.execution.events import TrialCallback
 from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.study_writer import epoch_row
 
 PER_TRUNK = 2  # finalists at most, since trials on one trunk are similar
 
@@ -60,7 +64,12 @@ def final_runs(
     """What is left to train: every finalist with every seed, without the runs in `done`."""
     known = {(final.trial, final.seed) for final in done}
     return [
-        TrialSpec.single_run(record.number, {**record.settings, "seed": seed}, without_rungs=True)
+        TrialSpec.single_run(
+            record.number,
+            {**record.settings, "seed": seed},
+            without_rungs=True,
+            preset=record.preset,
+        )
         for seed in seeds
         for record in chosen
         if (record.number, seed) not in known
@@ -73,13 +82,22 @@ class FinalsWriter(TrialCallback):
     Args:
         done: runs that the study has already; new ones are appended to it.
         runs: the total.
+        tracking: is shown each run, too; None for no trackers.
 
     Attributes:
         failures: the trial number of each run that failed.
     """
 
-    def __init__(self, store: Store, done: list[FinalRecord], runs: int, log: Log) -> None:
+    def __init__(
+        self,
+        store: Store,
+        done: list[FinalRecord],
+        runs: int,
+        log: Log,
+        tracking: Tracking | None = None,
+    ) -> None:
         self._store, self.finals, self._runs, self._log = store, done, runs, log
+        self._tracking = tracking or Tracking()
         self.failures: list[int] = []
 
     def failed(self, spec: TrialSpec, failure: Failure) -> None:
@@ -88,14 +106,18 @@ class FinalsWriter(TrialCallback):
         if failure.traceback:
             seed = spec.settings[0]["seed"]
             write_traceback(self._store, f"final-{spec.number}-{seed}", failure.traceback)
+        self._tracking.end(_tracked(spec), FAIL, {})
         self._log(f"final of trial {spec.number} failed: {failure.reason}")
 
     def lost(self, spec: TrialSpec, reason: str) -> None:
         """Say that the run is trained again."""
+        self._tracking.again(_tracked(spec))
         self._log(f"final of trial {spec.number} lost its worker ({reason}): it is trained again")
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Write the score of a run that has ended."""
+        for epoch in report.epochs:
+            self._tracking.epoch(_tracked(spec), epoch_row(epoch))
         for rung in report.rung:
             seed = int(spec.settings[0]["seed"])
             self.finals.append(FinalRecord(rung.trial, seed, rung.score))
@@ -114,10 +136,20 @@ class FinalsWriter(TrialCallback):
             }
             table = pa.Table.from_pylist([row], schema=FINALS)
             self._store.write_table(f"finals/{rung.trial}-{seed}.parquet", table)
+            self._tracking.end(_tracked(spec), COMPLETE, {**row, "budget": rung.budget})
             count = f"{len(self.finals):>{len(str(self._runs))}}/{self._runs}"
             self._log(f"final {count}  trial {rung.trial}  {rung.score:.3f}")
         for reason in report.diverged.values():
             self.failed(spec, Failure(reason))
+
+    def stepped(self) -> None:
+        """Leave out the trackers that failed or hang."""
+        self._tracking.check()
+
+
+def _tracked(spec: TrialSpec) -> Run:
+    (settings,) = spec.settings
+    return Run(Kind.FINAL, spec.number, settings, spec.preset, int(settings["seed"]))
 
 
 def known_finals(store: Store) -> list[FinalRecord]:

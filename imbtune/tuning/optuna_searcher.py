@@ -178,7 +178,20 @@ class OptunaSearcher(SpecSearcher):
                 break
             trials.append(trial)
             configs.append(self._space.suggest(trial, seed, trial.user_attrs.get(DETAILS)))
+            if isinstance(trial, Trial):
+                self._name_as_tables(trial, configs[-1])
         return trials, configs
+
+    def _name_as_tables(self, trial: Trial, config: TrainConfig) -> None:
+        """Record, for optuna-dashboard, the knobs that Optuna has under another name.
+
+        On the complement scale Optuna samples 1 - x, as `1-weights.beta`. The tables have x.
+        """
+        settings = config.flat()
+        for knob in self._space.knobs:
+            renamed = knob.optuna_name != knob.key and knob.optuna_name in trial.params
+            if renamed and knob.key not in trial.user_attrs:
+                trial.set_user_attr(knob.key, settings[knob.key])
 
     def _enqueue(
         self, number: int, trials: Sequence[Trial | FrozenTrial], configs: list[TrainConfig]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
@@ -29,6 +28,7 @@ from imbtune.study.files import (
     change_options,
     check_purpose,
     check_same_data,
+    read_content,
     read_study,
     record_end,
     write_study,
@@ -44,7 +44,7 @@ from imbtune.study.journal import (
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import COMPLETE, ENDED, STOPPED, FinalRecord, TrialRecord
 from imbtune.study.request import SEARCH, SearchRequest
-from imbtune.study.tables.parquet import ParquetSink, Row, Sink
+from imbtune.study.tables.parquet import ParquetSink
 from imbtune.study.tables.recover import (
     check_journal,
     check_tables,
@@ -52,7 +52,7 @@ from imbtune.study.tables.recover import (
     restore_tables,
     set_aside_damaged,
 )
-from imbtune.study.tables.wandb import WandbSink
+from imbtune.study.trackers.tracking import Tracking, TrialTracking, open_tracking
 from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.calibration.follow import check_calibration
@@ -156,20 +156,23 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
     repeated."""
     request, store = session.request, session.store
     record_end(store, None)
+    tracking = open_tracking(request, read_content(store.path), store, session.log)
     try:
-        records, interrupted = _trials(session, journal)
+        records, interrupted = _trials(session, journal, tracking)
+        finals: list[FinalRecord] = known_finals(store)
+        dropped: list[int] = []
+        if not interrupted:
+            dropped, interrupted = _finals(session, records, finals, tracking)
+        if interrupted:
+            finals = []  # a mean over only some of the seeds would favour lucky trials
+        return _outcome(
+            request, store, session.splits, session.started, records, finals, dropped, interrupted
+        )
     except CommonFailureError:
         record_end(store, FAILED)
         raise
-    finals: list[FinalRecord] = known_finals(store)
-    dropped: list[int] = []
-    if not interrupted:
-        dropped, interrupted = _finals(session, records, finals)
-    if interrupted:
-        finals = []  # a mean over only some of the seeds would favour lucky trials
-    return _outcome(
-        request, store, session.splits, session.started, records, finals, dropped, interrupted
-    )
+    finally:
+        tracking.close()
 
 
 def _outcome(
@@ -230,7 +233,9 @@ def _restore(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[
     return scheduler, trial_records(study, request.space, request.seed, scheduler.cutoffs)
 
 
-def _trials(session: Session, journal: Journal) -> tuple[list[TrialRecord], bool]:
+def _trials(
+    session: Session, journal: Journal, tracking: Tracking
+) -> tuple[list[TrialRecord], bool]:
     """Run trials until the study has their total number, or the time budget is used up.
 
     Returns:
@@ -257,7 +262,9 @@ def _trials(session: Session, journal: Journal) -> tuple[list[TrialRecord], bool
         journal, store, request.space, request.seed, request.trials, ended, scheduler.cutoffs,
         session.log, recorded_epochs(store, before),
     )  # fmt: skip
-    writer.sinks += _sinks(store, request, journal, writer, interrupted)
+    tracking.resumed(interrupted)
+    writer.sinks.append(ParquetSink(store, knob_types(request.space), journal.local))
+    writer.sinks.append(TrialTracking(tracking, writer.settings, interrupted))
     common_failure = CommonFailure(request.trials - ended)
     try:
         by_user = run_trials(
@@ -298,7 +305,7 @@ def _final_runs(
 
 
 def _finals(
-    session: Session, records: list[TrialRecord], finals: list[FinalRecord]
+    session: Session, records: list[TrialRecord], finals: list[FinalRecord], tracking: Tracking
 ) -> tuple[list[int], bool]:
     """Train the final runs that are not in `finals`, and append them.
 
@@ -315,7 +322,7 @@ def _finals(
         f"\nFinals: {count} trial{'s' * (count > 1)}, {request.final_seeds} fresh "
         f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}{done}"
     )
-    writer = FinalsWriter(session.store, finals, total, session.log)
+    writer = FinalsWriter(session.store, finals, total, session.log, tracking)
     worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=False)
     searcher = ListSearcher(runs)
     run_trials(
@@ -328,18 +335,3 @@ def _finals(
         session.limits,
     )
     return sorted(set(writer.failures)), len(finals) + len(writer.failures) < total
-
-
-def _sinks(
-    store: Store,
-    request: SearchRequest,
-    journal: Journal,
-    writer: StudyWriter,
-    interrupted: Sequence[Row],
-) -> list[Sink]:
-    sinks: list[Sink] = [ParquetSink(store, knob_types(request.space), journal.local)]
-    if request.wandb != "off":
-        folder = store.local or Path.cwd()
-        _, study = read_study(store.path)
-        sinks.append(WandbSink(request, study, folder, writer.settings, interrupted))
-    return sinks

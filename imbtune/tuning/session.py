@@ -18,7 +18,7 @@ from imbtune.storage import Store
 from imbtune.study.data_size import data_size_lines
 from imbtune.study.files import check_no_study
 from imbtune.study.request import AUTO, EVERY, SEARCH, SearchRequest
-from imbtune.study.tables.wandb import check_wandb
+from imbtune.study.trackers.tracking import check_trackers
 from imbtune.training.model import check_model_fits
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.tuning.cluster.address import check_address
@@ -88,7 +88,7 @@ def check_request(request: SearchRequest) -> Splits:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make_sampler(request.sampler, request.seed)
-    check_wandb(request)
+    check_trackers(request)
     check_machines(request)
     space = request.space
     return load_search_splits(space.base(), request.data_source(), space.plugin_parts())

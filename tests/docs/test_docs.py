@@ -145,6 +145,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, s
     monkeypatch.setattr("imbtune.comparison.run_comparison.run_comparison", take_comparison)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://localhost:8265")  # the pages export it
     monkeypatch.setattr("imbtune.tuning.jobs.job_client.Jobs", take)
+    monkeypatch.setattr("imbtune.study.trackers.offline.sync_offline", take)
     for function in ("tuning.forecast.forecast.forecast_search", "tuning.reproduce.repeat_trial"):
         monkeypatch.setattr(f"imbtune.{function}", take)
     return made
@@ -175,6 +176,7 @@ def test_no_two_commands_of_the_docs_make_the_same_folder(reader: list[tuple[str
 
 # Commands that `walk` does not run, each with the reason
 NOT_RUN = {
+    "imbtune sync runs/watched": "needs an account of W&B",
     "make test": "it runs these tests",
     "imbtune search cifar10-lt --trials 200 --gpus-per-trial auto": "downloads CIFAR-10",
     "imbtune search cifar10-lt --trials 200 --address auto --storage s3://bucket/studies": (

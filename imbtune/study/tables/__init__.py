@@ -1,1 +1,1 @@
-"""A study's Parquet tables, their columns, and the same rows in W&B."""
+"""A study's Parquet tables, their columns, and SQL over them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -28,8 +29,13 @@ class ForeignFileError(StudyError):
     """A file of a table's folder that imbtune has not written."""
 
 
-def own_part(store: Store, folder: str, name: str) -> pa.Table:
+def own_part(
+    store: Store, folder: str, name: str, columns: Collection[str] | None = None
+) -> pa.Table:
     """The rows of a file of a table, as they are in it; all but the needed columns may be missing.
+
+    Args:
+        columns: those that are decoded beside the needed ones; None for all.
 
     Raises:
         ForeignFileError: imbtune has not written it.
@@ -39,7 +45,8 @@ def own_part(store: Store, folder: str, name: str) -> pa.Table:
         f"{join(store.path, f'{folder}/{name}')} is no file of imbtune's: it is not used"
     )
     try:
-        part = store.part(f"{folder}/{name}")
+        wanted = columns if columns is None else {*columns, *COLUMNS[folder][0]}
+        part = store.part(f"{folder}/{name}", wanted)
     except DamagedFileError as error:
         if folder in COLUMNS and not NAMES.fullmatch(name):
             raise foreign from error
@@ -57,11 +64,17 @@ def own_part(store: Store, folder: str, name: str) -> pa.Table:
     return part
 
 
-def own_table(store: Store, folder: str, empty: pa.Schema | None = None) -> pa.Table:
+def own_table(
+    store: Store,
+    folder: str,
+    empty: pa.Schema | None = None,
+    columns: Collection[str] | None = None,
+) -> pa.Table:
     """All rows of a table, in the order of the files' names.
 
     Args:
         empty: the columns where there is no file; None where a file must be there.
+        columns: those that are decoded beside the needed ones; None for all.
 
     Raises:
         DamagedFileError: a file is damaged.
@@ -70,7 +83,7 @@ def own_table(store: Store, folder: str, empty: pa.Schema | None = None) -> pa.T
 
     def rows(name: str) -> pa.Table | None:
         try:
-            return _typed(folder, own_part(store, folder, name))
+            return _typed(folder, own_part(store, folder, name, columns))
         except ForeignFileError:
             return None
 

@@ -42,7 +42,7 @@ def epoch_key(row: Row) -> Key:
 
 
 class Sink(Protocol):
-    """A destination of a study's rows: Parquet or W&B."""
+    """A destination of a search's rows: Parquet, or the trackers."""
 
     def epoch(self, row: Row) -> None:
         """Add a row of the epochs' table."""

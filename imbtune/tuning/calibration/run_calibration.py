@@ -17,14 +17,22 @@ from imbtune.errors import ConfigError, StudyError
 from imbtune.progress import Log
 from imbtune.seeds import Purpose, derived_seed, trial_seed
 from imbtune.storage import Store
-from imbtune.study.files import check_purpose, check_same_data, read_study, write_study
+from imbtune.study.files import (
+    check_purpose,
+    check_same_data,
+    read_content,
+    read_study,
+    write_study,
+)
 from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.lock import study_lock
-from imbtune.study.records import summary
+from imbtune.study.records import COMPLETE, FAIL, summary
 from imbtune.study.request import CALIBRATION, EVERY, SearchRequest
 from imbtune.study.tables.own_files import own_table
 from imbtune.study.tables.recover import set_aside_damaged
 from imbtune.study.tables.schema import SCORES
+from imbtune.study.trackers.runs import Kind, Run
+from imbtune.study.trackers.tracking import Tracking, open_tracking
 from imbtune.tuning.calibration.follow import FILE, basis_of, read_calibration
 from imbtune.tuning.calibration.rung_quality import Calibration, Score, calibrate, mean_costs
 from imbtune.tuning.connected_session import connected_session
@@ -36,6 +44,7 @@ from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.samplers import make_sampler
 from imbtune.tuning.session import Session, check_request, headline, new_store
+from imbtune.tuning.study_writer import epoch_row
 
 SCORES_FOLDER = "scores"
 # Trials without a failed run that a calibration needs: at least 6, and at least this share of all
@@ -122,25 +131,28 @@ def _calibrate(session: Session) -> CalibrationOutcome:
     """Train the runs that have no scores yet, and compute the result when all runs have ended."""
     request, store = session.request, session.store
     configs = random_configs(request)
-    writer = CalibrationWriter(store, configs, session.log)
+    tracking = open_tracking(request, read_content(store.path), store, session.log)
+    writer = CalibrationWriter(store, configs, session.log, tracking)
     left = [run for run in _runs(request, configs) if _key(run) not in writer.done]
     session.log(headline(request, session.splits, session.resources))
     for note in session.splits.notes:
         session.log(note)
-    if left:
-        worker_settings = session.worker_settings(EVERY, with_checkpoints=False)
-        common_failure = CommonFailure(len(left))
-        run_trials(
-            session.splits,
-            worker_settings,
-            session.resources,
-            ListSearcher(left),
-            len(left),
-            writer,
-            session.limits,
-            common_failure=common_failure,
-        )
-        common_failure.check(request.path)
+    common_failure = CommonFailure(len(left))
+    try:
+        if left:
+            run_trials(
+                session.splits,
+                session.worker_settings(EVERY, with_checkpoints=False),
+                session.resources,
+                ListSearcher(left),
+                len(left),
+                writer,
+                session.limits,
+                common_failure=common_failure,
+            )
+    finally:
+        tracking.close()
+    common_failure.check(request.path)
     if len(writer.done) + len(writer.errors) < request.runs:
         return _outcome(request, store, None)
     _check_failed(request, writer.errors)
@@ -205,22 +217,34 @@ def random_configs(request: SearchRequest) -> list[TrainConfig]:
 class CalibrationWriter(TrialCallback):
     """Writes the scores of each run when it ends, and logs a line for it.
 
+    Args:
+        tracking: is shown each run, too; None for no trackers.
+
     Attributes:
         scores: of the runs that finished, including those that the study had before.
         done: the keys of these runs.
         errors: the errors of failed runs, by key.
     """
 
-    def __init__(self, store: Store, configs: list[TrainConfig], log: Log) -> None:
+    def __init__(
+        self,
+        store: Store,
+        configs: list[TrainConfig],
+        log: Log,
+        tracking: Tracking | None = None,
+    ) -> None:
         self.scores = known_scores(store)
         self.done = {(score.trial, score.seed) for score in self.scores}
         self.errors: dict[Key, str] = {}
         self._running: dict[Key, list[Score]] = {}
         self._store, self._configs, self._log = store, configs, log
+        self._tracking = tracking or Tracking()
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Collect the scores of a rung; write the file of a run when it has ended."""
         number, seed = key = _key(spec)
+        for epoch in report.epochs:
+            self._tracking.epoch(_tracked(spec), epoch_row(epoch))
         for reason in report.diverged.values():
             self._running.pop(key, None)
             self.failed(spec, Failure(reason))
@@ -232,21 +256,31 @@ class CalibrationWriter(TrialCallback):
             self._store.write_table(f"{SCORES_FOLDER}/{number}-{seed}.parquet", table)
             self.scores += self._running.pop(key)
             self.done.add(key)
+            last = report.rung[-1]
+            row = {**last.metrics, "recall": last.recall_K, "score": last.score}
+            row |= {"budget": last.budget, "images": last.images, "seconds": last.seconds}
+            self._tracking.end(_tracked(spec), COMPLETE, row)
             self._line(key, f"{mine[-1].score:.3f}  {summary(self._configs[number].flat())}")
 
     def failed(self, spec: TrialSpec, failure: Failure) -> None:
         """Record a failed run; its trial is left out of the result."""
         key = _key(spec)
         self.errors[key] = failure.reason
+        self._tracking.end(_tracked(spec), FAIL, {})
         self._line(key, f"failed: {failure.reason}")
 
     def lost(self, spec: TrialSpec, reason: str) -> None:
         """Forget the scores of a run that is trained again."""
         key = _key(spec)
         self._running.pop(key, None)
+        self._tracking.again(_tracked(spec))
         self._log(
             f"trial {key[0]}, seed {'AB'[key[1]]} lost its worker ({reason}): it is trained again"
         )
+
+    def stepped(self) -> None:
+        """Leave out the trackers that failed or hang."""
+        self._tracking.check()
 
     def _line(self, key: Key, text: str) -> None:
         runs = 2 * len(self._configs)
@@ -258,6 +292,11 @@ def known_scores(store: Store) -> list[Score]:
     """The scores of the runs that have finished."""
     rows = own_table(store, SCORES_FOLDER, SCORES).select(SCORES.names).to_pylist()
     return [Score(**row) for row in rows]
+
+
+def _tracked(spec: TrialSpec) -> Run:
+    number, seed = _key(spec)
+    return Run(Kind.CALIBRATION, number, spec.settings[0], seed=seed)
 
 
 def _key(spec: TrialSpec) -> Key:

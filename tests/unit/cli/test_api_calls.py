@@ -42,13 +42,14 @@ SEARCH_ARGUMENTS: dict[str, Any] = {
 COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "search": (
         f"digits-lt --trials 7 --name n --gpus-per-trial auto --pack --address a --wandb offline "
-        f"--wandb-project p --wandb-entity e --wandb-tags x,y "
+        f"--wandb-project p --wandb-entity e --wandb-tags x,y --tensorboard --mlflow "
         f"--time-budget 2m --max-failures 5 --trial-timeout 9m {SPACE_OPTIONS} {SEARCH_OPTIONS}",
         {
             **{"space": "digits-lt", "trials": 7, "name": "n", "gpus_per_trial": "auto"},
             **{"pack": True, "address": "a", "wandb": "offline", "time_budget": 120.0},
             **{"max_failures": 5, "trial_timeout": 540.0},
             **{"wandb_project": "p", "wandb_entity": "e", "wandb_tags": "x,y"},
+            **{"tensorboard": True, "mlflow": True},
             **SPACE_ARGUMENTS,
             **SEARCH_ARGUMENTS,
         },
@@ -65,8 +66,11 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "calibrate": (
         f"digits-lt --trials 9 --name n --gpus-per-trial 0.5 --pack --address a "
-        f"--objective macro_f1 --max-failures 5 --trial-timeout 9m {SPACE_OPTIONS}",
+        f"--wandb offline --wandb-project p --wandb-entity e --wandb-tags x,y --tensorboard "
+        f"--mlflow --objective macro_f1 --max-failures 5 --trial-timeout 9m {SPACE_OPTIONS}",
         {
+            **{"wandb": "offline", "wandb_project": "p", "wandb_entity": "e"},
+            **{"wandb_tags": "x,y", "tensorboard": True, "mlflow": True},
             **{"space": "digits-lt", "trials": 9, "name": "n", "gpus_per_trial": 0.5},
             **{"pack": True, "address": "a", "objective": "macro_f1"},
             **{"max_failures": 5, "trial_timeout": 540.0},

@@ -27,7 +27,7 @@ from imbtune.training.evaluation.metrics import OBJECTIVES
 
 COMMANDS = (
     *("search", "plan", "resume", "calibrate", "compare", "train", "show"),
-    *("submit", "status", "logs", "stop", "list", "fetch"),
+    *("submit", "status", "logs", "stop", "list", "fetch", "query", "sync"),
 )
 
 
@@ -113,6 +113,8 @@ ARGUMENTS = {  # that a command needs, besides the option that is tried
     "compare": ["digits-lt"],
     "train": ["--preset", "erm", "--space", "digits-lt"],
     "show": ["spaces"],
+    "sync": ["study"],
+    "query": ["study", "select 1"],
 }
 
 
@@ -133,6 +135,9 @@ def empty_arguments() -> list[tuple[str, ...]]:
                     found.append((name, "digits-lt", option, ""))
                     continue
                 found.append((name, *ARGUMENTS[name], option, ""))
+            elif name == "query":  # it has two arguments
+                words = {"studies": ("", "select 1"), "sql": ("study", "")}
+                found.append((name, *words[parameter.name]))
             elif name != "train":
                 found.append((name, ""))
     return found

@@ -1,0 +1,76 @@
+"""Uploads the runs that W&B has kept offline, with its own `wandb sync`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from imbtune.errors import ConfigError, StudyError
+from imbtune.progress import Log
+from imbtune.storage import Store
+from imbtune.study.files import read_content
+from imbtune.study.trackers.runs import study_id
+from imbtune.study.trackers.wandb import KEY, has_key
+
+AT_ONCE = 200  # runs in one call of `wandb sync`
+
+
+def sync_offline(path: str, log: Log) -> None:
+    """Upload a study's offline runs that are not in W&B yet.
+
+    No module of the study runs.
+
+    Args:
+        path: the study's folder or URI; a study in a bucket has its runs in the current folder.
+        log: is called with a line for the user.
+
+    Raises:
+        StudyError: there is no study; it has no offline runs; some could not be uploaded.
+        ConfigError: there is no API key of W&B.
+    """
+    identity = study_id(read_content(path))
+    folder = (Store(path).local or Path.cwd()) / "wandb"
+    runs = sorted(folder.glob(f"offline-run-*-{identity}-*"))
+    if not runs:
+        raise StudyError(
+            f"{path} has no offline runs of W&B in {folder}: search with --wandb offline to keep "
+            "some"
+        )
+    left = [run for run in runs if not _is_synced(run)]
+    if left and not has_key("imbtune sync"):
+        raise ConfigError(f"imbtune sync needs an API key of W&B: {KEY}")
+    said = ""
+    for start in range(0, len(left), AT_ONCE):
+        said = _wandb_sync(left[start : start + AT_ONCE]) or said
+    missing = [run for run in left if not _is_synced(run)]
+    if missing:
+        raise StudyError(
+            f"{len(missing)} of {len(runs)} runs of {path} could not be uploaded to W&B ({said}): "
+            "run imbtune sync again when it answers"
+        )
+    there = f"; {len(runs) - len(left)} were there already" if len(left) < len(runs) else ""
+    log(f"{len(left)} of {len(runs)} runs of {path} uploaded to W&B{there}.")
+
+
+def _is_synced(run: Path) -> bool:
+    """Whether W&B has marked a run's file as uploaded."""
+    return any(run.glob("*.wandb.synced"))
+
+
+def _wandb_sync(runs: list[Path]) -> str:
+    """Run `wandb sync` on some folders of runs; returns the last line that it printed."""
+    command = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, runs)]
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    done = subprocess.run(
+        command,
+        env={**environment, "WANDB_MODE": "online"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit code {done.returncode}"

@@ -1,0 +1,209 @@
+"""Shows a study's runs in Weights & Biases: a run for each training, a group for each study.
+
+All runs are in the driver process and share one service process of W&B (`reinit="create_new"`), so
+a trial starts no further process. Offline runs are written to files, which `imbtune sync` uploads.
+The package is imported only by a search that uses it: the import takes almost a second.
+
+A training has one run, also in a search that is resumed: the run's ID follows from the study and
+the training. A killed process loses rows that W&B had not written or sent yet. So a resumed trial
+first brings its run up to the study's table: online those rows that W&B lacks, offline all of them,
+in a new file that takes the place of the old one.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from imbtune.errors import ConfigError
+from imbtune.study.request import SearchRequest
+from imbtune.study.tables.parquet import Row
+from imbtune.study.trackers.runs import (
+    Run,
+    TrackedStudy,
+    Values,
+    class_names,
+    failed,
+    finished,
+)
+
+LONGEST = 128  # characters of a project, a group, or a run's name
+LONGEST_TAG = 64
+FORBIDDEN = r"[/\\#?%:\x00-\x1f\x7f\ud800-\udfff]"  # in a project's name
+SECONDS = 30.0  # that W&B has to open a run, and to take what is left of one that ends
+KEY = "set $WANDB_API_KEY, or run `wandb login`"
+
+
+def check_wandb(request: SearchRequest) -> None:
+    """Check the names for W&B, and that there is an API key for online runs. Asks no server.
+
+    Raises:
+        ConfigError: W&B does not accept a name or a variable; no key is set or stored.
+    """
+    _check_names(request)
+    if request.wandb == "online" and not has_key("--wandb online"):
+        raise ConfigError(f"--wandb online needs an API key: {KEY}, or use --wandb offline")
+
+
+def has_key(what: str) -> bool:
+    """Whether an API key of W&B is set or stored. Asks no server.
+
+    Args:
+        what: needs the key, for the message.
+
+    Raises:
+        ConfigError: W&B does not accept a variable, or the key.
+    """
+    import wandb
+    from pydantic import ValidationError  # of W&B's settings, which pydantic checks
+
+    try:
+        settings = wandb.setup().settings
+        before, settings.silent = settings.silent, True  # else it asks the server for the user
+        try:
+            return bool(wandb.login(prompt=False, verify=False))
+        finally:
+            settings.silent = before
+    except wandb.Error as error:
+        raise ConfigError(f"{what}: {error}: {KEY}") from error
+    except ValidationError as error:
+        names = ", ".join(
+            f"$WANDB_{str(part['loc'][0]).upper()}" for part in error.errors() if part["loc"]
+        )
+        raise ConfigError(
+            f"{what}: W&B does not accept the value of {names or 'a variable'}: correct or unset it"
+        ) from error
+
+
+def project_of(request: SearchRequest) -> str:
+    """The project that the request names, or else one named after the space, as W&B accepts it."""
+    if request.wandb_project is not None:
+        return request.wandb_project
+    return re.sub(FORBIDDEN, "-", request.space.name).strip()[:LONGEST] or "imbtune"
+
+
+class WandbTracker:
+    """A run per training, named `STUDY-RUN` and grouped by study. Epochs are the x-axis."""
+
+    title = "W&B"
+
+    def __init__(self, study: TrackedStudy) -> None:
+        self._study, self._request = study, study.request
+        self._has_charts = True  # whether the server takes tables, of which a chart is made
+        self._runs: dict[str, Any] = {}
+        self._old: dict[str, list[Path]] = {}  # folders that the run's own one replaces
+
+    def begin(self, run: Run) -> int:
+        """Open the run; above 0 where W&B resumes it online."""
+        old = list(self._study.folder.glob(f"wandb/offline-run-*-{self._study.id}-{run.name}"))
+        opened = self._open(run.name, run.kind, run.nested())
+        opened.define_metric("epoch")
+        opened.define_metric("*", step_metric="epoch")
+        self._runs[run.name] = opened
+        self._old[run.name] = [path for path in old if path != Path(opened.dir).parent]
+        return int(opened.starting_step)
+
+    def epoch(self, run: Run, step: int, row: Row, values: Values) -> None:
+        """Send an epoch."""
+        where = {name: row[name] for name in ("epoch", "budget", "phase")}
+        self._runs[run.name].log({**values, **where}, step=step)
+
+    def end(self, run: Run, state: str, row: Row, values: Values) -> None:
+        """Send how a training ended, and end its run; its file replaces older offline ones."""
+        opened = self._runs[run.name]
+        opened.summary.update({**values, "state": state})
+        if self._has_charts and row.get("recall") and finished(state):
+            self._chart(opened, row["recall"])
+        self._finish(run.name, failed(state))
+
+    def report(self, path: Path) -> None:
+        """Keep the report as an artifact of a run of its own, a version for each."""
+        import wandb
+
+        opened = self._open("report", "report", {})
+        artifact = wandb.Artifact(f"report-{self._study.id}", type="report")
+        artifact.add_file(str(path), name="report.html")
+        opened.log_artifact(artifact)
+        opened.finish()
+
+    def close(self) -> None:
+        """End the runs that are left, with exit code 1."""
+        for name in list(self._runs):
+            self._finish(name, is_failed=True)
+
+    def _open(self, name: str, kind: str, config: dict[str, Any]) -> Any:
+        import wandb
+
+        suffix = f"-{name}"
+        return wandb.init(
+            project=project_of(self._request),
+            entity=self._request.wandb_entity,
+            group=self._study.name[:LONGEST],
+            job_type=kind,
+            name=self._study.name[: LONGEST - len(suffix)] + suffix,
+            id=self._study.id + suffix,
+            resume="allow",
+            tags=self._request.wandb_tags or None,
+            config=config,
+            mode=self._request.wandb,  # type: ignore[arg-type]
+            dir=self._study.folder,
+            reinit="create_new",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=SECONDS,
+                finish_timeout=SECONDS,
+                finish_timeout_raises=True,
+                x_disable_stats=True,
+                x_disable_meta=True,  # it has the command line of the user's own script
+            ),
+        )
+
+    def _chart(self, opened: Any, recall_K: Sequence[float]) -> None:
+        """Send a bar for each class that has validation images, in the order of the classes."""
+        import wandb
+
+        both = zip(class_names(self._study.classes, len(recall_K)), recall_K, strict=True)
+        rows: list[Iterable[Any]] = [[name, recall] for name, recall in both if isfinite(recall)]
+        table = wandb.Table(columns=["class", "recall"], data=rows)
+        bars = wandb.plot.bar(table, "class", "recall", title="recall by class")
+        try:
+            opened.log({"recall by class": bars})
+        except Exception:  # W&B raises many: an old server has no tables; the curves have recall
+            self._has_charts = False
+
+    def _finish(self, name: str, is_failed: bool) -> None:
+        self._runs.pop(name).finish(exit_code=int(is_failed))
+        for folder in self._old.pop(name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_names(request: SearchRequest) -> None:
+    given = {
+        "--wandb-project": request.wandb_project,
+        "--wandb-entity": request.wandb_entity,
+        "--wandb-tags": ",".join(request.wandb_tags) or None,
+    }
+    for option, value in given.items():
+        if value is not None and request.wandb == "off":
+            raise ConfigError(f"{option} {value} goes with --wandb offline or online")
+    project, entity = request.wandb_project, request.wandb_entity
+    if project is not None:
+        bad = re.search(FORBIDDEN, project) or project != project.strip()
+        if bad or not 1 <= len(project) <= LONGEST:
+            raise ConfigError(
+                f"--wandb-project {project!r}: give 1 to {LONGEST} characters without "
+                "/ \\ # ? % : and without a space at the ends"
+            )
+    if entity is not None and not re.fullmatch(rf"[A-Za-z0-9_.-]{{1,{LONGEST}}}", entity):
+        raise ConfigError(
+            f"--wandb-entity {entity!r}: give the name of a user or a team: letters, digits, '-', "
+            "'_' and '.'"
+        )
+    for tag in request.wandb_tags:
+        if not 1 <= len(tag) <= LONGEST_TAG or not tag.isprintable():
+            raise ConfigError(f"--wandb-tags {tag!r}: give 1 to {LONGEST_TAG} characters for each")
