@@ -22,9 +22,12 @@ from imbtune.study.hints import program
 
 if TYPE_CHECKING:
     from imbtune.tuning.jobs.job_client import Job, Jobs
+    from imbtune.tuning.jobs.job_log import Tail
 
-NO_START = ("error: ", "warning: ")  # of lines after which a search may still fail to start
-START_SECONDS = 60  # to wait for the first line of a search
+START_SECONDS = 60  # to wait until a search has begun
+MARGIN_SECONDS = 60  # that the end of a job may take longer than Ray says
+FETCH_SECONDS = 600  # for a job that prints a study
+LAST_LINES = 20  # of a search that was stopped
 OWN = ("space", "resume", "address", "storage", "env")  # parameters that the job does not get
 
 PARSED = ("gpus_per_trial", "time_budget", "trial_timeout")
@@ -143,8 +146,7 @@ def status_command(study: str, address: str | None) -> None:
     every = jobs.of(study)
     job = every[0]
     print(f"{study}: {job.word}{_since(job)}, job {job.id}, in {join(job.storage, study)}")
-    log = "\n".join(jobs.log(one.id) for one in reversed(every))
-    for line in progress(job.storage, study, log).lines():
+    for line in progress(job.storage, study, _tail_of_all(jobs, every)).lines():
         print(line)
     if job.word == "failed":
         print(f"why: {_reason(jobs, job.id)}")
@@ -156,27 +158,25 @@ def logs_command(study: str, address: str | None, follow: bool) -> None:
 
     jobs = _jobs(address, study)
     job = jobs.newest(study)
-    if not follow:
-        print(jobs.log(job.id), end="")
-        return
-    for line in jobs.follow(job.id):
-        print(line, flush=True)
-    if jobs.status(job.id) != SUCCEEDED:
+    for text in jobs.follow(job.id) if follow else jobs.log(job.id):
+        print(text, end="", flush=True)
+    if follow and jobs.status(job.id) != SUCCEEDED:
         raise typer.Exit(1)
 
 
 def stop_command(study: str, address: str | None) -> None:
     """End a search as Ctrl-C does, and print its last lines."""
+    from imbtune.tuning.jobs.job_client import STOP_SECONDS
+
     jobs = _jobs(address, study)
     job = jobs.newest(study)
     if not job.is_active:
         print(f"{study} does not run: its job {job.id} has {_past(job)}")
         return
-    seen = len(jobs.log(job.id))
     print(f"Stopping {study} (job {job.id}) …", flush=True)
     jobs.stop(job.id)
-    for line in jobs.follow(job.id, seen):
-        print(line, flush=True)
+    jobs.wait(job.id, STOP_SECONDS + MARGIN_SECONDS)
+    print(jobs.tail(job.id, LAST_LINES).text, end="")
     words = [program(), "submit", "--resume", study]
     print(f"Stopped. To go on: {_with_address(words, address)}")
 
@@ -244,14 +244,40 @@ def _files_of_head(jobs: Jobs, study: str, path: str) -> Mapping[str, bytes]:
 
     job = jobs.submit(f"imbtune-fetch-{study}", on_head("send-study", [path]), {})
     try:
-        text = "\n".join(jobs.follow(job))
-        files = from_text(text)
+        jobs.wait(job, FETCH_SECONDS)
+        files = from_text(_bounded_log(jobs, job))
         if files is None:
             raise ClusterError(f"cannot fetch {path} from the head node: {_reason(jobs, job)}")
         return files
     finally:
         with suppress(ClusterError):  # then the list of the cluster keeps it
             jobs.delete(job)
+
+
+def _bounded_log(jobs: Jobs, job: str) -> str:
+    """The whole log of a job that has printed a study; ClusterError if it is longer than one is."""
+    from imbtune.tuning.jobs.study_transfer import MOST_BYTES
+
+    parts, size = [], 0
+    for text in jobs.log(job):
+        size += len(text)
+        if size > 2 * MOST_BYTES:
+            raise ClusterError(f"the cluster sent more than {2 * MOST_BYTES / 2**20:.0f} MiB")
+        parts.append(text)
+    return "".join(parts)
+
+
+def _tail_of_all(jobs: Jobs, newest_first: Sequence[Job]) -> Tail:
+    """What the jobs of a study have printed, the oldest first; of long logs the end."""
+    from imbtune.tuning.jobs.job_log import TAIL_BYTES, Tail
+
+    texts: list[str] = []
+    for job in newest_first:
+        found = jobs.tail(job.id)
+        texts.insert(0, found.text)
+        if not found.is_whole or sum(map(len, texts)) > TAIL_BYTES:
+            return Tail("\n".join(texts), is_whole=False)
+    return Tail("\n".join(texts), is_whole=True)
 
 
 def _command_line(given: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
@@ -280,24 +306,24 @@ def _check_not_running(jobs: Jobs, study: str) -> None:
 
 
 def _wait_for_start(jobs: Jobs, job: str) -> None:
-    """Wait until a search has printed something; ClusterError if it fails before that."""
+    """Wait until a search has begun its trials; ClusterError if it fails before that."""
     from imbtune.tuning.jobs.job_client import PENDING, POLL_SECONDS, RUNNING, SUCCEEDED
+    from imbtune.tuning.jobs.job_progress import has_begun
 
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         status = jobs.status(job)
-        lines = [line for line in jobs.log(job).splitlines() if line.strip()]
         if status not in (PENDING, RUNNING, SUCCEEDED):
             raise ClusterError(f"the job {job} failed at its start: {_reason(jobs, job)}")
-        if status == SUCCEEDED or any(not line.startswith(NO_START) for line in lines):
+        if status == SUCCEEDED or has_begun(jobs.tail(job).text):
             return
         time.sleep(POLL_SECONDS)
-    print("It has not printed anything yet.")
+    print("Its trials have not begun yet.")
 
 
 def _reason(jobs: Jobs, job: str) -> str:
     """Why a job failed: its error, else the last line that it printed, else what Ray says."""
-    lines = [line for line in jobs.log(job).splitlines() if line.strip()]
+    lines = [line for line in jobs.tail(job).text.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     found = errors or lines
     if found:
