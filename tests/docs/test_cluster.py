@@ -150,7 +150,7 @@ def test_the_rayjob_asks_for_what_its_pods_have(monkeypatch: pytest.MonkeyPatch)
     assert worker["resources"]["requests"]["nvidia.com/gpu"] == limits["nvidia.com/gpu"]
     pod = Node(int(limits["cpu"]), int(limits["nvidia.com/gpu"]))
     request = parse(job["spec"]["entrypoint"], monkeypatch)
-    assert (request.space.name, request.path) == ("cifar10-lt", "s3://BUCKET/studies/cifar10-lt")
+    assert (request.space.name, request.path) == ("cifar10-lt", "/studies/cifar10-lt")
     asked = (request.trials, request.cpus_per_trial, request.share)
     at_first = plan_resources(
         [Node(int(cluster["headGroupSpec"]["rayStartParams"]["num-cpus"]), 0)],
@@ -177,15 +177,19 @@ def test_a_pod_that_ends_has_time_for_its_trials_to_leave(name: str, kind: str) 
     assert pod["terminationGracePeriodSeconds"] > seconds > MARGIN_SECONDS
 
 
-def test_the_pods_of_a_cluster_share_the_volume() -> None:
-    claim, cluster = yaml.safe_load_all((ROOT / "cluster/raycluster.yaml").read_text())
+@pytest.mark.parametrize("name", KUBERAY)
+def test_the_pods_of_a_cluster_share_the_volume_of_the_studies(name: str) -> None:
+    claim, cluster = yaml.safe_load_all((ROOT / "cluster" / name).read_text())
+    assert (claim["apiVersion"], claim["kind"]) == ("v1", "PersistentVolumeClaim")
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
-    spec = cluster["spec"]
+    spec = cluster["spec"].get("rayClusterSpec", cluster["spec"])
     for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
         pod = group["template"]["spec"]
         (volume,) = pod["volumes"]
         assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
-        assert pod["containers"][0]["volumeMounts"][0]["name"] == volume["name"]
+        (mount,) = pod["containers"][0]["volumeMounts"]
+        assert mount == {"name": volume["name"], "mountPath": "/studies"}
+    assert claim["metadata"]["name"] == "imbtune-studies"
 
 
 def test_bash_takes_the_slurm_script() -> None:
