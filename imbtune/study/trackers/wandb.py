@@ -12,14 +12,21 @@ in a new file that takes the place of the old one.
 
 from __future__ import annotations
 
+import atexit
+import importlib
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from functools import cache
 from math import isfinite
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from imbtune.errors import ConfigError
+from imbtune.storage.temporary import temporary_folder
 from imbtune.study.request import SearchRequest
 from imbtune.study.tables.parquet import Row
 from imbtune.study.trackers.runs import (
@@ -36,6 +43,23 @@ LONGEST_TAG = 64
 FORBIDDEN = r"[/\\#?%:\x00-\x1f\x7f\ud800-\udfff]"  # in a project's name
 SECONDS = 30.0  # that W&B has to open a run, and to take what is left of one that ends
 KEY = "set $WANDB_API_KEY, or run `wandb login`"
+
+
+@cache
+def _imported() -> ModuleType:
+    """W&B. Its temporary folders, which it makes when it is imported, are in one of ours.
+
+    W&B deletes them at the end of the process. Those of a process that was killed would stay; ours
+    is deleted by the next one that makes such a folder.
+    """
+    stack = ExitStack()
+    folder = stack.enter_context(temporary_folder("wandb"))
+    atexit.register(stack.close)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        return importlib.import_module("wandb")
+    finally:
+        tempfile.tempdir = before
 
 
 def check_wandb(request: SearchRequest) -> None:
@@ -58,7 +82,7 @@ def has_key(what: str) -> bool:
     Raises:
         ConfigError: W&B does not accept a variable, or the key.
     """
-    import wandb
+    wandb = _imported()
     from pydantic import ValidationError  # of W&B's settings, which pydantic checks
 
     try:
@@ -122,7 +146,7 @@ class WandbTracker:
 
     def report(self, path: Path) -> None:
         """Keep the report as an artifact of a run of its own, a version for each."""
-        import wandb
+        wandb = _imported()
 
         opened = self._open("report", "report", {})
         artifact = wandb.Artifact(f"report-{self._study.id}", type="report")
@@ -136,7 +160,7 @@ class WandbTracker:
             self._finish(name, is_failed=True)
 
     def _open(self, name: str, kind: str, config: dict[str, Any]) -> Any:
-        import wandb
+        wandb = _imported()
 
         suffix = f"-{name}"
         return wandb.init(
@@ -165,7 +189,7 @@ class WandbTracker:
 
     def _chart(self, opened: Any, recall_K: Sequence[float]) -> None:
         """Send a bar for each class that has validation images, in the order of the classes."""
-        import wandb
+        wandb = _imported()
 
         both = zip(class_names(self._study.classes, len(recall_K)), recall_K, strict=True)
         rows: list[Iterable[Any]] = [[name, recall] for name, recall in both if isfinite(recall)]
