@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -221,7 +222,12 @@ def test_a_requeued_slurm_job_resumes_its_study(
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    job = {"JOB_NAME": "imbtune", "JOB_ID": "7", "JOB_NODELIST": "node[1-2]", "JOB_NUM_NODES": "2"}
+    job = {
+        "JOB_NAME": "imbtune",
+        "JOB_ID": "99999990007",
+        "JOB_NODELIST": "node[1-2]",
+        "JOB_NUM_NODES": "2",
+    }
     environment = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",
         "HOME": str(tmp_path),
@@ -230,11 +236,12 @@ def test_a_requeued_slurm_job_resumes_its_study(
         **{f"SLURM_{name}": value for name, value in job.items()},
         **({"SLURM_RESTART_COUNT": restarts} if restarts else {}),
     }
+    left = Path(tempfile.mkdtemp(prefix="ray-99999990007-", dir="/tmp"))  # of a killed run
     command = ["bash", str(ROOT / "cluster/slurm.sh"), "digits-lt", "--set", "mix=[a, b]"]
     ended = subprocess.run(command, check=False, cwd=tmp_path, env=environment)
     calls = (tmp_path / "calls").read_text().splitlines()
     (temporary,) = {Path(word) for word in re.findall(r"--temp-dir=(\S+)", "\n".join(calls))}
-    assert not temporary.parent.exists()
+    assert not temporary.parent.exists() and not left.exists()
     assert temporary.parent != Path("/tmp")
     if verb is None:  # a bucket that does not answer: a new search would not find the study either
         assert ended.returncode == 2
@@ -244,8 +251,8 @@ def test_a_requeued_slurm_job_resumes_its_study(
     (called,) = [call for call in calls if call.startswith(f"imbtune {verb}")]
     expected = {
         "search": "imbtune search digits-lt --set mix=[a, b] --address 127.0.0.1:20014 "
-        "--storage /shared --name imbtune-7",
-        "resume": "imbtune resume /shared/imbtune-7 --address 127.0.0.1:20014",
+        "--storage /shared --name imbtune-99999990007",
+        "resume": "imbtune resume /shared/imbtune-99999990007 --address 127.0.0.1:20014",
     }
     assert called == expected[verb]
     assert len([call for call in calls if call.startswith("srun")]) == 2  # the head, the others
