@@ -22,7 +22,6 @@ from imbtune.study.hints import program
 
 if TYPE_CHECKING:
     from imbtune.tuning.jobs.job_client import Job, Jobs
-    from imbtune.tuning.jobs.job_log import Tail
 
 START_SECONDS = 60  # to wait until a search has begun
 MARGIN_SECONDS = 60  # that the end of a job may take longer than Ray says
@@ -140,13 +139,15 @@ def _submit_resume(
 
 def status_command(study: str, address: str | None) -> None:
     """Print how far a search is."""
+    from imbtune.tuning.jobs.job_log import joined
     from imbtune.tuning.jobs.job_progress import progress
 
     jobs = _jobs(address, study)
     every = jobs.of(study)
     job = every[0]
     print(f"{study}: {job.word}{_since(job)}, job {job.id}, in {join(job.storage, study)}")
-    for line in progress(job.storage, study, _tail_of_all(jobs, every)).lines():
+    log = joined(jobs.tail(one.id) for one in every)
+    for line in progress(job.storage, study, log).lines():
         print(line)
     if job.word == "failed":
         print(f"why: {_reason(jobs, job.id)}")
@@ -240,44 +241,18 @@ def _jobs(address: str | None, study: str | None = None) -> Jobs:
 def _files_of_head(jobs: Jobs, study: str, path: str) -> Mapping[str, bytes]:
     """The files of a study in a folder of the head node: a small job there prints them."""
     from imbtune.tuning.jobs.job_command import on_head
-    from imbtune.tuning.jobs.study_transfer import from_text
+    from imbtune.tuning.jobs.study_transfer import bounded, from_text
 
     job = jobs.submit(f"imbtune-fetch-{study}", on_head("send-study", [path]), {})
     try:
         jobs.wait(job, FETCH_SECONDS)
-        files = from_text(_bounded_log(jobs, job))
+        files = from_text(bounded(jobs.log(job)))
         if files is None:
             raise ClusterError(f"cannot fetch {path} from the head node: {_reason(jobs, job)}")
         return files
     finally:
         with suppress(ClusterError):  # then the list of the cluster keeps it
             jobs.delete(job)
-
-
-def _bounded_log(jobs: Jobs, job: str) -> str:
-    """The whole log of a job that has printed a study; ClusterError if it is longer than one is."""
-    from imbtune.tuning.jobs.study_transfer import MOST_BYTES
-
-    parts, size = [], 0
-    for text in jobs.log(job):
-        size += len(text)
-        if size > 2 * MOST_BYTES:
-            raise ClusterError(f"the cluster sent more than {2 * MOST_BYTES / 2**20:.0f} MiB")
-        parts.append(text)
-    return "".join(parts)
-
-
-def _tail_of_all(jobs: Jobs, newest_first: Sequence[Job]) -> Tail:
-    """What the jobs of a study have printed, the oldest first; of long logs the end."""
-    from imbtune.tuning.jobs.job_log import TAIL_BYTES, Tail
-
-    texts: list[str] = []
-    for job in newest_first:
-        found = jobs.tail(job.id)
-        texts.insert(0, found.text)
-        if not found.is_whole or sum(map(len, texts)) > TAIL_BYTES:
-            return Tail("\n".join(texts), is_whole=False)
-    return Tail("\n".join(texts), is_whole=True)
 
 
 def _command_line(given: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:

@@ -55,6 +55,16 @@ def tail(received: Iterable[bytes], lines: int) -> Tail:
     return Tail("".join(cleaned([kept.decode(errors="replace")])), is_whole)
 
 
+def joined(newest_first: Iterable[Tail]) -> Tail:
+    """The logs of a study's jobs as one, the oldest first; no more are read than `TAIL_BYTES`."""
+    texts: list[str] = []
+    for found in newest_first:
+        texts.insert(0, found.text)
+        if not found.is_whole or sum(map(len, texts)) > TAIL_BYTES:
+            return Tail("\n".join(texts), is_whole=False)
+    return Tail("\n".join(texts), is_whole=True)
+
+
 def decoded(received: Iterable[bytes]) -> Iterator[str]:
     """The text of blocks of bytes; what is no UTF-8 is replaced."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")

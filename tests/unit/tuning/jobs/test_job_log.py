@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from imbtune.errors import ClusterError
 from imbtune.tuning.jobs import job_log
-from imbtune.tuning.jobs.job_log import TAIL_BYTES, cleaned, decoded, followed, tail
+from imbtune.tuning.jobs.job_log import TAIL_BYTES, Tail, cleaned, decoded, followed, joined, tail
 
 BLOCK = b"a line of a log\n" * 4096
 
@@ -86,3 +86,16 @@ def test_a_log_that_does_not_end_with_its_job_is_not_waited_for(
     with pytest.raises(ClusterError, match="has ended, but its log"):
         next(pieces)
     assert list(runs) == []
+
+
+def test_the_logs_of_a_study_are_joined_until_one_is_not_whole() -> None:
+    read: list[str] = []
+
+    def tails() -> Iterator[Tail]:
+        for text, is_whole in (("third", True), ("second", False), ("first", True)):
+            read.append(text)
+            yield Tail(text, is_whole)
+
+    assert joined(tails()) == Tail("second\nthird", is_whole=False)
+    assert read == ["third", "second"]
+    assert joined([Tail("b", True), Tail("a", True)]) == Tail("a\nb", is_whole=True)
