@@ -173,7 +173,7 @@ class WandbTracker:
             resume="allow",
             tags=self._request.wandb_tags or None,
             config=config,
-            mode=self._request.wandb,  # type: ignore[arg-type]
+            mode=self._request.wandb,
             dir=self._study.folder,
             reinit="create_new",
             settings=wandb.Settings(
