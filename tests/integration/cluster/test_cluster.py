@@ -128,10 +128,16 @@ def side_by_side(trials: int, study: Path, search: subprocess.Popen[str]) -> boo
     return bool(times["min"].max() < times["max"].min())
 
 
+def trained_since(time: pd.Timestamp, study: Path) -> int:
+    """How many trials have trained an epoch since."""
+    epochs = read(study, "epochs")
+    return int(epochs[epochs["time"] > time]["trial"].nunique())
+
+
 # Before the autoscaler adds its node, whose four CPUs would take the lost node's trial
 @pytest.mark.slow
-def test_a_node_that_dies_costs_its_trial_only(cluster: Cluster, tmp_path: Path) -> None:
-    """The search goes on with the nodes that are left, and with one that joins it later."""
+def test_the_trial_of_a_node_that_dies_goes_on_elsewhere(cluster: Cluster, tmp_path: Path) -> None:
+    """Here at a node that joins later, as the nodes that are left train their own trials."""
     lost = cluster.start(f"--address={cluster.address}")
     cluster.wait()
     args = f"search digits-lt --trials 4 --epochs 9000 --address {cluster.address}"
@@ -140,18 +146,18 @@ def test_a_node_that_dies_costs_its_trial_only(cluster: Cluster, tmp_path: Path)
     try:
         wait_for(lambda: side_by_side(3, study, search), 240)
         cluster.kill(lost)
-        wait_for(lambda: len(read(study, "trials")) == 1, 120)
         cluster.start(f"--address={cluster.address}")
-        wait_for(lambda: read(study, "epochs")["trial"].nunique() == 4, 240)
+        joined = pd.Timestamp.now("UTC")
+        wait_for(lambda: trained_since(joined, study) == 3, 240)
         search.send_signal(signal.SIGINT)
         output, _ = search.communicate(timeout=120)
     finally:
         search.kill()
     assert search.returncode == 130, output
     trials = read(study, "trials")
-    assert sorted(trials["state"]) == ["FAIL", "STOPPED", "STOPPED", "STOPPED"]
-    assert trials["error"].notna().tolist() == (trials["state"] == "FAIL").tolist()
-    assert trials["node"].nunique() == 4
+    assert set(trials["state"]) == {"STOPPED"} and trials["error"].isna().all()
+    assert output.count("lost its worker") == 1
+    assert trials["node"].nunique() == 3
 
 
 @pytest.mark.slow
