@@ -26,6 +26,7 @@ from ray import tune
 from spread import Results, Row, print_results, quartiles
 
 from imbtune.data.splits import Images, Preprocessing, Splits
+from imbtune.progress.reporter import to_lines
 from imbtune.spaces.knob_types import knob_types
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
@@ -199,7 +200,7 @@ def search(trials: int, sampler: str, run: Callable[..., None]) -> Results:
             searcher = OptunaSearcher(journal.study, space, trials, SEED, budgets[-1], sampler)
             scheduler = RungScheduler(budgets, space.rungs.eta, seed=SEED)
             recorder = StudyWriter(
-                journal, store, space, SEED, trials, 0, scheduler.cutoffs, meter.ended, {}
+                journal, store, space, SEED, scheduler.cutoffs, to_lines(meter.ended), {}
             )
             recorder.sinks.append(ParquetSink(store, knob_types(space)))
             run(space, searcher, scheduler, recorder, trials)

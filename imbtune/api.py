@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from imbtune.errors import ConfigError, shown
 from imbtune.limits import CALIBRATION_TRIALS, check_whole
 from imbtune.paths import path_or_uri
-from imbtune.progress import Log, no_line, print_line
+from imbtune.progress.choose_view import AUTO, Progress, check_progress, reporting
 from imbtune.registry import Registry, Value
 from imbtune.search_options import (
-    check_log,
     check_options,
     checked_settings,
     given_path,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.config.train_config import TrainConfig
     from imbtune.final_training.retrain import OpenTrainer, TrainResult
     from imbtune.final_training.train_input import TrainInput
+    from imbtune.progress.reporter import Reporter
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.view import Study, Trial
     from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
@@ -71,7 +71,7 @@ def search(
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     trust: bool = False,
-    log: Log | None = print_line,
+    progress: Progress = AUTO,
 ) -> Study:
     """Search a space: presets first, then what the sampler suggests; ASHA stops the weak trials.
 
@@ -115,7 +115,8 @@ def search(
         skip_corrupt: go on without images that cannot be read.
         trust: run modules beside the space that this user has not run before, in the folder of a
             study. Read them first: they can do whatever this user can.
-        log: is called with each line of progress; None for silence.
+        progress: how progress is shown: auto, live, plain or json (docs/progress.md); or a function
+            that is called with each line; None for silence. auto is live on a terminal, else plain.
 
     Returns:
         The study; its `outcome` says how the search ended.
@@ -126,7 +127,7 @@ def search(
     """
     from imbtune.config.trust import consent
 
-    check_log(log)
+    check_progress(progress)
     with consent(trust):
         request = search_request(
             space,
@@ -164,10 +165,10 @@ def search(
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import run_search
 
-    for line in request.space.left_out_lines():
-        (log or no_line)(line)
-    with consent(trust):
-        outcome = run_search(request, log or no_line)
+    with consent(trust), reporting(progress) as reporter:
+        for line in request.space.left_out_lines():
+            reporter(line)
+        outcome = run_search(request, reporter)
     return Study(outcome.path, outcome)
 
 
@@ -187,7 +188,7 @@ def resume(
     retry_failed: bool = False,
     data: str | Path | None = None,
     trust: bool = False,
-    log: Log | None = print_line,
+    progress: Progress = AUTO,
 ) -> Study | CalibrationOutcome | ComparisonResult:
     """Resume a search, a calibration or a comparison that was interrupted or killed.
 
@@ -204,7 +205,8 @@ def resume(
             total. Failed runs of calibrations, comparisons and finals are always trained again.
         trust: run modules of the study that this user has not run before. Read them first: they can
             do whatever this user can.
-        log: is called with each line of progress; None for silence.
+        progress: how progress is shown: auto, live, plain or json (docs/progress.md); or a function
+            that is called with each line; None for silence. auto is live on a terminal, else plain.
 
     Returns:
         The study of a search, or what a calibration or a comparison found.
@@ -231,7 +233,7 @@ def resume(
         "data": given_path("data", data),
     }
     changes = {key: value for key, value in given.items() if value is not None}
-    check_log(log)
+    check_progress(progress)
     check_options({**changes, "time_budget": time_budget})
     content = read_content(path)
     purpose = purpose_of(content)
@@ -249,22 +251,22 @@ def resume(
     if purpose == CALIBRATION:
         from imbtune.tuning.calibration.run_calibration import resume_calibration
 
-        with consent(trust):
-            return resume_calibration(path, changes, log or no_line)
+        with consent(trust), reporting(progress) as reporter:
+            return resume_calibration(path, changes, reporter)
     if purpose == COMPARISON:
         if pack:
             raise ConfigError(f"--pack: {path} is a comparison: leave it out")
         from imbtune.comparison.run_comparison import resume_comparison
 
-        with consent(trust):
-            return resume_comparison(path, changes, log or no_line)
+        with consent(trust), reporting(progress) as reporter:
+            return resume_comparison(path, changes, reporter)
 
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import resume_search
 
-    with consent(trust):
+    with consent(trust), reporting(progress) as reporter:
         outcome = resume_search(
-            path, {**changes, "time_budget": time_budget}, log or no_line, retry_failed
+            path, {**changes, "time_budget": time_budget}, reporter, retry_failed
         )
     return Study(outcome.path, outcome)
 
@@ -298,7 +300,7 @@ def train(
     trust: bool = False,
     workers: int | None = None,
     address: str | None = None,
-    log: Log | None = print_line,
+    progress: Progress = AUTO,
 ) -> TrainResult:
     """Train a configuration on all training data, and test it once per seed, at the end.
 
@@ -323,7 +325,8 @@ def train(
             None to train in this process, without Ray.
         address: with `workers`: of a running Ray cluster, "auto" or "HEAD:6379"; None for this
             machine.
-        log: is called with each line of progress; None for silence.
+        progress: how progress is shown: auto, live, plain or json (docs/progress.md); or a function
+            that is called with each line; None for silence. auto is live on a terminal, else plain.
 
     Returns:
         What was trained, with the metrics on the test images.
@@ -337,9 +340,10 @@ def train(
     from imbtune.config.trust import consent
     from imbtune.final_training import train_input
     from imbtune.final_training.retrain import TrainResult, in_this_process, train_final
+    from imbtune.progress.run_events import WorkEnded
 
     check_whole("seeds", seeds)
-    check_log(log)
+    check_progress(progress)
     check_options({"address": address})
     open_trainer = in_this_process if workers is None else _worker_group(workers, address)
     if workers is None and address is not None:
@@ -352,25 +356,30 @@ def train(
         others = train_input.baselines_of(given, replaced) if baselines else {}
     folder = given_path("data", data)
 
-    def trained(one: train_input.TrainInput) -> TrainResult:
+    def trained(one: train_input.TrainInput, reporter: Reporter, later: int) -> TrainResult:
         runs = train_final(
             one.config,
             seeds,
             one.out,
             folder,
             one.provenance,
-            log or no_line,
+            reporter,
             one.imports,
             skip_corrupt,
             open_trainer,
+            later,
         )
         return TrainResult(one.out, one.config, runs)
 
-    result = trained(given)
-    found: dict[str, TrainResult] = {}
-    for name, other in others.items():
-        (log or no_line)(f"Baseline {name}:")
-        found[name] = trained(other)
+    with reporting(progress) as reporter:
+        result = trained(given, reporter, seeds * len(others))
+        found: dict[str, TrainResult] = {}
+        for i, (name, other) in enumerate(others.items(), 1):
+            reporter(f"Baseline {name}:")
+            found[name] = trained(other, reporter, seeds * (len(others) - i))
+        runs = seeds * (1 + len(others))
+        text = f"training ended: {runs} run{'s' * (runs > 1)}"
+        reporter.tell(WorkEnded(reporter.now(), text))
     return replace(result, baselines=found)
 
 
@@ -429,7 +438,7 @@ def compare(
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     trust: bool = False,
-    log: Log | None = print_line,
+    progress: Progress = AUTO,
 ) -> ComparisonResult:
     """Train presets and studies' winners on all training data, with the same seeds; test each once.
 
@@ -457,7 +466,7 @@ def compare(
     """
     from imbtune.config.trust import consent
 
-    check_log(log)
+    check_progress(progress)
     check_whole("seeds", seeds)
     check_whole("seed", seed)
     names, studies = _preset_names(presets), _several_studies(study)
@@ -488,8 +497,8 @@ def compare(
 
     request = replace(request, name=name or request.space.name + COMPARISON_SUFFIX)
     every = range(seed, seed + seeds)
-    with consent(trust):
-        return run_comparison(request, names, studies, every, reference, log or no_line)
+    with consent(trust), reporting(progress) as reporter:
+        return run_comparison(request, names, studies, every, reference, reporter)
 
 
 def calibrate(
@@ -518,7 +527,7 @@ def calibrate(
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     trust: bool = False,
-    log: Log | None = print_line,
+    progress: Progress = AUTO,
 ) -> CalibrationOutcome:
     """Measure how well each rung predicts the finished model; `search(rungs="auto")` follows it.
 
@@ -534,7 +543,7 @@ def calibrate(
     """
     from imbtune.config.trust import consent
 
-    check_log(log)
+    check_progress(progress)
     check_whole("trials", trials, bounds=(8, CALIBRATION_TRIALS))
     with consent(trust):
         request = search_request(
@@ -567,8 +576,8 @@ def calibrate(
     from imbtune.tuning.calibration.run_calibration import run_calibration
 
     named = replace(request, name=name or request.space.name + CALIBRATION_SUFFIX)
-    with consent(trust):
-        return run_calibration(named, log or no_line)
+    with consent(trust), reporting(progress) as reporter:
+        return run_calibration(named, reporter)
 
 
 def plan(

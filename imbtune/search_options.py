@@ -196,12 +196,6 @@ def checked_settings(settings: object, epochs: object) -> dict[str, Value]:
     return found
 
 
-def check_log(log: object) -> None:
-    """ConfigError for a log that cannot be called."""
-    if log is not None and not callable(log):
-        raise ConfigError(f"log={log!r}: give a function that takes a line, or None")
-
-
 def given_path(option: str, value: object) -> Path | None:
     """A path on this machine; ConfigError for an empty one, a URI, or something that is no path."""
     return None if value is None else Path(local_path(flag(option), value))

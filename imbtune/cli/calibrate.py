@@ -16,6 +16,7 @@ from imbtune.cli.settings import (
     parse_settings,
     parse_share,
     print_text,
+    summary_output,
     with_trust,
 )
 from imbtune.errors import INTERRUPTED
@@ -50,7 +51,8 @@ def calibrate_command(
         ),
         trust,
     )
-    finish_calibration(outcome)
+    with summary_output(options["progress"]):
+        finish_calibration(outcome)
 
 
 def finish_calibration(outcome: CalibrationOutcome) -> None:

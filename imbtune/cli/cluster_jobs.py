@@ -16,6 +16,7 @@ from rich.table import Table
 from imbtune.cli.settings import make_console, parse_duration, parse_settings, parse_share
 from imbtune.errors import ClusterError, ConfigError, printable
 from imbtune.paths import is_uri, local_path, path_or_uri
+from imbtune.progress.choose_view import LIVE, check_progress
 from imbtune.search_options import check_options, submitted_request
 from imbtune.storage import join
 from imbtune.study.hints import program
@@ -49,6 +50,9 @@ def submit_command(
         for p in ctx.command.params
         if getattr(ctx.get_parameter_source(str(p.name)), "name", "") == "COMMANDLINE"
     }
+    if options["progress"] == LIVE:
+        raise ConfigError("--progress live: a job has no terminal: give plain or json")
+    check_progress(options["progress"])
     passed = _command_line({n: p for n, p in given.items() if n not in OWN}, options)
     for name, parameter in given.items():
         if name in PARSED and ctx.params[name]:
@@ -56,6 +60,7 @@ def submit_command(
         check_options({parameter.opts[0].strip("-").replace("-", "_"): ctx.params[name]})
     if (space is None) == (resumed is None):
         raise ConfigError("give a space to search, or --resume NAME to continue a search")
+    del options["progress"]  # the job gets it with the command line
     if resumed is None:
         for name in only_resumed:
             if options.pop(name):

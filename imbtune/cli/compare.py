@@ -16,6 +16,7 @@ from imbtune.cli.settings import (
     parse_settings,
     parse_share,
     print_text,
+    summary_output,
     with_trust,
 )
 from imbtune.errors import INTERRUPTED
@@ -51,7 +52,8 @@ def compare_command(
         ),
         trust,
     )
-    finish_comparison(result)
+    with summary_output(options["progress"]):
+        finish_comparison(result)
 
 
 def finish_comparison(result: ComparisonResult) -> None:

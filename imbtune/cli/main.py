@@ -34,6 +34,7 @@ from imbtune.cli.options import (
     ObjectiveOption,
     PackOption,
     PresetsOption,
+    ProgressOption,
     ReferenceOption,
     RungsOption,
     SamplerOption,
@@ -125,6 +126,7 @@ def search(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
     trust: TrustOption = False,
+    progress: ProgressOption = "auto",
 ) -> None:
     """Search a space: presets first, then suggestions of the sampler. ASHA stops weak trials."""
     from imbtune.cli.search import search_command
@@ -228,6 +230,7 @@ def resume(
     ] = None,
     finals: MoreFinalsOption = None,
     trust: TrustOption = False,
+    progress: ProgressOption = "auto",
 ) -> None:
     """Resume an interrupted or killed study. A search, a calibration or a comparison."""
     from imbtune.cli.search import resume_command
@@ -383,6 +386,7 @@ def calibrate(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
     trust: TrustOption = False,
+    progress: ProgressOption = "auto",
 ) -> None:
     """Measure how well rungs predict finished models. For search --rungs auto."""
     from imbtune.cli.calibrate import calibrate_command
@@ -433,6 +437,7 @@ def train(
     trust: TrustOption = False,
     workers: WorkersOption = None,
     address: AddressOption = None,
+    progress: ProgressOption = "auto",
 ) -> None:
     """Train a configuration, and test it once per seed. Trains on all training data."""
     if trial:
@@ -469,6 +474,7 @@ def train(
         trust=trust,
         workers=workers,
         address=address,
+        progress=progress,
     )
 
 
@@ -497,6 +503,7 @@ def compare(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
     trust: TrustOption = False,
+    progress: ProgressOption = "auto",
 ) -> None:
     """Compare presets and winners on the test set. Mean ± deviation over seeds, ranks, tests."""
     from imbtune.cli.compare import compare_command

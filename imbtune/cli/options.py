@@ -21,6 +21,13 @@ DataOption = Annotated[
         show_default=False,
     ),
 ]
+ProgressOption = Annotated[
+    str,
+    typer.Option(
+        help="How progress is shown: live (drawn in place on a terminal), plain (lines with a "
+        "time), json (one object a line), or auto: live on a terminal, else plain."
+    ),
+]
 SkipOption = Annotated[
     bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
 ]

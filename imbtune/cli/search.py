@@ -11,6 +11,7 @@ from imbtune.cli.settings import (
     parse_duration,
     parse_settings,
     parse_share,
+    summary_output,
     with_trust,
 )
 from imbtune.errors import INTERRUPTED
@@ -47,7 +48,8 @@ def search_command(
         trust,
     )
     assert study.outcome
-    finish(study.outcome)
+    with summary_output(options["progress"]):
+        finish(study.outcome)
 
 
 def resume_command(
@@ -81,13 +83,14 @@ def resume_command(
         ),
         trust,
     )
-    if isinstance(ended, Study):
-        assert ended.outcome
-        finish(ended.outcome)
-    elif isinstance(ended, ComparisonResult):
-        finish_comparison(ended)
-    else:
-        finish_calibration(ended)
+    with summary_output(options["progress"]):
+        if isinstance(ended, Study):
+            assert ended.outcome
+            finish(ended.outcome)
+        elif isinstance(ended, ComparisonResult):
+            finish_comparison(ended)
+        else:
+            finish_calibration(ended)
 
 
 def sync_command(study: str) -> None:

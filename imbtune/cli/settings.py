@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from rich.console import Console
@@ -17,6 +19,7 @@ from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError
 from imbtune.limits import SECONDS as LONGEST
 from imbtune.progress import line_width
+from imbtune.progress.choose_view import JSON
 from imbtune.registry import Value
 
 T = TypeVar("T")
@@ -108,6 +111,13 @@ def make_console(width: int | None = None) -> Console:
         emoji=False,
         _environ={key: value for key, value in os.environ.items() if key not in sizes},
     )
+
+
+@contextmanager
+def summary_output(progress: object) -> Iterator[None]:
+    """Where the summary of a command goes: to standard error where standard output is JSON."""
+    with contextlib.redirect_stdout(sys.stderr) if progress == JSON else nullcontext():
+        yield
 
 
 def print_text(text: str, console: Console) -> None:

@@ -7,7 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from imbtune import api
-from imbtune.cli.settings import make_console, parse_settings, print_text, with_trust
+from imbtune.cli.settings import (
+    make_console,
+    parse_settings,
+    print_text,
+    summary_output,
+    with_trust,
+)
 from imbtune.errors import ConfigError
 from imbtune.final_training.retrain import TrainResult
 from imbtune.progress import print_line
@@ -29,6 +35,7 @@ def train_command(
     baselines: bool,
     workers: int | None,
     address: str | None,
+    progress: str,
     trust: bool,
 ) -> None:
     """Train, test once per seed, and print mean ± standard deviation."""
@@ -48,11 +55,13 @@ def train_command(
             baselines=baselines,
             workers=workers,
             address=address,
+            progress=progress,
             trust=trust,
         ),
         trust,
     )
-    print_result(result, make_console())
+    with summary_output(progress):
+        print_result(result, make_console())
 
 
 def repeat_command(

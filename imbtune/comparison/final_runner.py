@@ -7,6 +7,7 @@ the test images here.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imbtune.config.train_config import TrainConfig
@@ -15,7 +16,9 @@ from imbtune.final_training.final_run import FinalRun, Progress, SeedRun
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs, load_checkpoint, save_checkpoint
 from imbtune.study.records import Machine
+from imbtune.training.cost.image_passes import whole_run_segments
 from imbtune.training.device.device_data import DeviceData
+from imbtune.training.phases import Segment
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
@@ -46,6 +49,10 @@ class FinalWorkerSettings(WorkerSettings):
 
     checkpoint_seconds: float = 60.0
 
+    def segments(self, variants: Sequence[TrainConfig], without_rungs: bool) -> list[Segment]:
+        """A run's epochs: as many as its own configuration has."""
+        return whole_run_segments(variants[0])
+
     def runner(self, data: DeviceData, machine: Machine, spec: TrialSpec) -> FinalRunner:
         """What trains a run."""
         return FinalRunner(self, data, machine, spec)
@@ -66,7 +73,7 @@ class FinalRunner:
         self._worker, self._data, self._number = worker, data, spec.number
         self._machine, self._began = machine, time.time()
         self._warnings: list[str] = []
-        self._is_saved = False
+        self._is_saved, self._trained = False, 0
         self._saved = time.monotonic()
         config = TrainConfig.from_settings(spec.settings[0])
         self._run = SeedRun(config, data, self._checkpoint())
@@ -100,6 +107,7 @@ class FinalRunner:
             diverged=diverged,
             warnings=warnings,
             is_saved=is_saved,
+            trained=self._trained,
             run=run,
             images=images,
             threads=self._worker.threads,
@@ -119,6 +127,7 @@ class FinalRunner:
 
     def _after_epoch(self, progress: Progress) -> None:
         """Write a checkpoint if the last one is old enough."""
+        self._trained = progress.trained
         study, due = self._worker.checkpoints, self._saved + self._worker.checkpoint_seconds
         if study and time.monotonic() >= due:
             try:

@@ -19,7 +19,8 @@ from imbtune.config.plugins import copy_sources, plugin_parts, register
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
 from imbtune.final_training.final_run import load_final_splits
-from imbtune.progress import Log
+from imbtune.progress.reporter import Reporter
+from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkEnded, WorkerLost
 from imbtune.storage import Store
 from imbtune.study.checkpoints import delete_checkpoints
 from imbtune.study.files import (
@@ -42,6 +43,7 @@ from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.search_stages import runs_stage, trial_progress
 from imbtune.tuning.session import Session, check_machines, new_store
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a run; one epoch where that takes longer
@@ -53,7 +55,7 @@ def run_comparison(
     studies: Sequence[str],
     seeds: Sequence[int],
     reference: str | None,
-    log: Log,
+    reporter: Reporter,
 ) -> ComparisonResult:
     """Train and test presets and studies' winners with the same seeds, and write the table.
 
@@ -67,9 +69,9 @@ def run_comparison(
     """
     comparison = make_comparison(request.space, presets, studies, seeds, reference)
     request = replace(request, rungs=TEST, trials=len(comparison.runs))
-    store = new_store(request, log)
+    store = new_store(request, reporter)
     splits = _check(request, comparison)
-    with connected_session(request, store, splits, log) as session:
+    with connected_session(request, store, splits, reporter) as session:
         request = session.request
         store.create()
         with naming_resume(request.path), study_lock(store):
@@ -80,7 +82,9 @@ def run_comparison(
             return _compare(session, comparison)
 
 
-def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> ComparisonResult:
+def resume_comparison(
+    path: str, changes: Mapping[str, Any], reporter: Reporter
+) -> ComparisonResult:
     """Resume a comparison that was interrupted, or in which runs failed.
 
     A complete comparison is only read.
@@ -95,13 +99,13 @@ def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> Compar
     request, content = read_study(path)
     check_purpose(request, COMPARISON)
     request = replace(request, **changes)
-    store = Store(request.path, log)
+    store = Store(request.path, reporter)
     with naming_resume(request.path), study_lock(store):
         comparison = read_comparison(store)
         for line in edits(content.get("imports"), comparison.imports):
-            log(line)
+            reporter(line)
         store.remove_leftovers()
-        set_aside_damaged(store, RUNS, log)
+        set_aside_damaged(store, RUNS, reporter)
         result = ComparisonResult(path, comparison, request.space)
         if result.done == len(comparison.runs):
             if not result.has_tables():  # it was killed just before it wrote them
@@ -109,7 +113,7 @@ def resume_comparison(path: str, changes: Mapping[str, Any], log: Log) -> Compar
             return result
         splits = _check(request, comparison)
         check_same_data(content, splits)
-        with connected_session(request, store, splits, log) as session:
+        with connected_session(request, store, splits, reporter) as session:
             return _compare(session, comparison)
 
 
@@ -127,18 +131,33 @@ def _check(request: SearchRequest, comparison: Comparison) -> Splits:
 
 def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
     """Train the runs that are left; write the table when all runs have ended."""
+    reporter = session.reporter
+    result = _train_and_test(session, comparison)
+    state = "interrupted" if result.interrupted else "ended"
+    text = f"comparison {state}: {result.done} of {len(comparison.runs)} runs"
+    reporter.tell(WorkEnded(reporter.now(), text, result.interrupted))
+    return result
+
+
+def _train_and_test(session: Session, comparison: Comparison) -> ComparisonResult:
     request, store = session.request, session.store
     result = ComparisonResult(store.path, comparison, request.space)
-    writer = RunWriter(store, comparison, session.log, result.done)
+    writer = RunWriter(store, comparison, session.reporter)
     done = set(store.parts(RUNS))
     left = [
         TrialSpec.single_run(number, row.config(seed).flat(), True, row.preset)
         for number, (row, seed) in enumerate(comparison.runs)
         if run_file(row.name, seed) not in done
     ]
-    session.log(_headline(session, comparison))
+    session.reporter(_headline(session, comparison))
     for note in session.splits.notes:
-        session.log(note)
+        session.reporter(note)
+    earlier = [
+        writer.ended(number, FINISHED)
+        for number, (row, seed) in enumerate(comparison.runs)
+        if run_file(row.name, seed) in done
+    ]
+    session.reporter.tell(runs_stage(session, len(comparison.runs), earlier))
     searcher = ListSearcher(left)
     settings = _worker_settings(session, comparison)
     common_failure = CommonFailure(len(left))
@@ -151,6 +170,7 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
         writer,
         session.limits,
         common_failure=common_failure,
+        progress=trial_progress(session, lambda run: writer.name(run.number), settings),
     )
     common_failure.check(store.path)
     result = replace(result, failures=writer.failures)
@@ -187,17 +207,14 @@ def _headline(session: Session, comparison: Comparison) -> str:
 
 
 class RunWriter(TrialCallback):
-    """Writes each run when it ends, and logs a line for it.
-
-    Args:
-        done: runs that the comparison has already.
+    """Writes each run when it ends, and reports it.
 
     Attributes:
         failures: the errors of failed runs.
     """
 
-    def __init__(self, store: Store, comparison: Comparison, log: Log, done: int) -> None:
-        self._store, self._comparison, self._log, self._ended = store, comparison, log, done
+    def __init__(self, store: Store, comparison: Comparison, reporter: Reporter) -> None:
+        self._store, self._comparison, self._reporter = store, comparison, reporter
         self.failures: dict[RunKey, str] = {}
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
@@ -205,7 +222,7 @@ class RunWriter(TrialCallback):
         assert isinstance(report, FinalReport)
         row, seed = self._comparison.runs[spec.number]
         for warning in report.warnings:
-            self._log(f"{row.name}, seed {seed}: {warning}")
+            self._reporter(f"{row.name}, seed {seed}: {warning}")
         if not report.is_last:
             return
         if report.run is None:
@@ -215,24 +232,42 @@ class RunWriter(TrialCallback):
         self._store.write_table(f"{RUNS}/{run_file(row.name, seed)}", columns)
         delete_checkpoints(self._store, spec.number)
         score, seconds = report.run.metrics["balanced_accuracy"], report.run.seconds
-        self._line(spec, f"test balanced accuracy {score:.4f} ({seconds:.0f} s)")
+        self._reporter.tell(self.ended(spec.number, FINISHED, score, seconds))
 
     def failed(self, spec: TrialSpec, failure: Failure) -> None:
         """Record a failed run; the others go on."""
         row, seed = self._comparison.runs[spec.number]
         self.failures[row.name, seed] = failure.reason
-        self._line(spec, f"failed: {failure.reason}")
+        self._reporter.tell(self.ended(spec.number, FAILED, error=failure.reason))
 
     def lost(self, spec: TrialSpec, reason: str) -> None:
         """Say that the run goes on from its last checkpoint."""
-        row, seed = self._comparison.runs[spec.number]
-        self._log(
-            f"{row.name}, seed {seed} lost its worker ({reason}): another one goes on with it"
-        )
+        self._reporter.tell(WorkerLost(self._reporter.now(), self.name(spec.number), reason))
 
-    def _line(self, spec: TrialSpec, text: str) -> None:
-        self._ended += 1
-        runs = self._comparison.runs
-        row, seed = runs[spec.number]
-        count = f"{self._ended:>{len(str(len(runs)))}}/{len(runs)}"
-        self._log(f"{count}  {row.name}, seed {seed}: {text}")
+    def name(self, number: int) -> str:
+        """The name of a run."""
+        row, seed = self._comparison.runs[number]
+        return f"{row.name}, seed {seed}"
+
+    def ended(
+        self,
+        number: int,
+        state: str,
+        score: float | None = None,
+        seconds: float | None = None,
+        error: str | None = None,
+    ) -> RunEnded:
+        """The end of a run as an event of the progress."""
+        row, _ = self._comparison.runs[number]
+        return RunEnded(
+            self._reporter.now(),
+            self.name(number),
+            number,
+            state,
+            score,
+            row.config(0).epochs if score is not None else 0,
+            "test balanced accuracy" if score is not None else "",
+            is_preset=row.preset is not None,
+            error=error,
+            seconds=seconds,
+        )

@@ -29,7 +29,7 @@ from imbtune.training.phases import whole_run
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.training.state import TrainState
 
-PROGRESS_LINES = 10  # of one run
+REPORTED_LOSSES = 10  # of one run
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,12 @@ class FinishedSeed:
     weights: dict[str, Tensor]
 
 
-def progress_line(progress: Progress) -> str | None:
-    """A line after about every tenth of the run; else None."""
+def reported_loss(progress: Progress) -> float | None:
+    """The loss after about every tenth of the run; else None, since reading it takes time."""
     trained, epochs = progress.trained, progress.epochs
-    if trained % max(1, epochs // PROGRESS_LINES) or trained == epochs:
+    if trained % max(1, epochs // REPORTED_LOSSES) or trained == epochs:
         return None
-    seed, loss = progress.state.config.seed, progress.epoch_log.loss
-    return f"seed {seed}: epoch {trained}/{epochs}, loss {loss:.3f}"
+    return progress.epoch_log.loss
 
 
 def load_final_splits(

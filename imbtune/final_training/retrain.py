@@ -27,13 +27,24 @@ from imbtune.final_training.final_run import (
     FinishedSeed,
     Progress,
     load_final_splits,
-    progress_line,
+    reported_loss,
     train_seed,
 )
-from imbtune.progress import Log
+from imbtune.progress.reporter import Reporter
+from imbtune.progress.run_events import (
+    FINISHED,
+    SEEDS,
+    EpochsTrained,
+    RunEnded,
+    RunStarted,
+    StageStarted,
+    Step,
+)
 from imbtune.storage import Store
 from imbtune.study.hints import free_folder
+from imbtune.study.records import summary
 from imbtune.study.tables.schema import example_table
+from imbtune.training.cost.image_passes import run_passes
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.state import pick_device
 
@@ -45,8 +56,8 @@ class SeedTrainer(Protocol):
     def place(self) -> str:
         """Where it trains, for a line of progress."""
 
-    def __call__(self, config: TrainConfig, log: Log) -> FinishedSeed:
-        """Train and test the configuration with its seed."""
+    def __call__(self, config: TrainConfig, reporter: Reporter) -> FinishedSeed:
+        """Train and test the configuration with its seed, and report its epochs."""
 
 
 OpenTrainer = Callable[
@@ -64,11 +75,12 @@ class _InProcess:
     def place(self) -> str:
         return str(self.data.device)
 
-    def __call__(self, config: TrainConfig, log: Log) -> FinishedSeed:
+    def __call__(self, config: TrainConfig, reporter: Reporter) -> FinishedSeed:
         def after_epoch(progress: Progress) -> None:
-            line = progress_line(progress)
-            if line:
-                log(line)
+            run, now = seed_run(config), reporter.now()
+            loss = reported_loss(progress)
+            reporter.tell(EpochsTrained(now, run, 1, progress.trained, loss))
+            reporter.tick()
 
         return train_seed(config, self.data, after_epoch).finished()
 
@@ -122,10 +134,11 @@ def train_final(
     out: Path,
     data: Path | None,
     provenance: dict[str, Any],
-    log: Log,
+    reporter: Reporter,
     imports: tuple[PluginModule, ...] = (),
     skip_corrupt: bool = False,
     open_trainer: OpenTrainer = in_this_process,
+    later: int = 0,
 ) -> list[FinalRun]:
     """Train a configuration with several seeds; write models, configuration and results.
 
@@ -140,10 +153,11 @@ def train_final(
         out: folder for the files; it must be empty or not exist.
         data: folder or file of the data set; None for $IMBTUNE_DATA, else a download.
         provenance: where the configuration comes from, for `results.json`.
-        log: is called with each line of progress.
+        reporter: gets what is trained.
         imports: modules with the user's plugins.
         skip_corrupt: leave out images that cannot be read.
         open_trainer: gives what trains each seed, for this configuration and these images.
+        later: runs that are trained after these, for the time left.
 
     Raises:
         ImbtuneError: before anything is trained: the data or the model cannot be used, or `out` is
@@ -167,24 +181,58 @@ def train_final(
                 f"cannot write to --out {out} ({error.strerror}): give another folder"
             ) from error
         copy_sources(imports, Store(str(out)))
-        log(
+        reporter(
             f"{config.data.name}: {len(splits.train)} training and {len(splits.held_out)} test "
             f"images, {len(splits.classes)} classes; {config.epochs} epochs on {trainer.place}"
         )
         for note in splits.notes:
-            log(note)
+            reporter(note)
+        reporter.tell(_stage(config, seeds, out, later, reporter.now()))
         for seed in range(config.seed, config.seed + seeds):
             own = config.replace(seed=seed)
             try:
-                finished = trainer(own, log)
+                reporter.tell(seed_started(own, splits, reporter.now()))
+                finished = trainer(own, reporter)
             except DivergenceError as error:
                 raise DivergenceError(_diverged(seed, error, config, out, runs)) from error
             _write_seed(out, own, splits, finished, imports)
             run, score = finished.run, finished.run.metrics["balanced_accuracy"]
-            log(f"seed {seed}: test balanced accuracy {score:.4f} ({run.seconds:.0f} s)")
+            reporter.tell(_ended(own, score, run.seconds, reporter.now()))
             runs.append(run)
             _write_results(out, config, splits, runs, provenance, imports)
     return runs
+
+
+def seed_run(config: TrainConfig) -> str:
+    """The name of a run with a configuration's seed."""
+    return f"seed {config.seed}"
+
+
+def seed_started(config: TrainConfig, splits: Splits, now: float) -> RunStarted:
+    """A seed's run begins, or begins again."""
+    passes = float(run_passes(config, splits.counts()))
+    steps = (Step(config.epochs, config.epochs, passes),)
+    name = summary(config.flat())
+    return RunStarted(now, seed_run(config), name, steps=steps, full_passes=passes)
+
+
+def _stage(config: TrainConfig, seeds: int, out: Path, later: int, now: float) -> StageStarted:
+    return StageStarted(
+        now, SEEDS, seeds, config.data.name, str(out), budgets=(config.epochs,), finals=later
+    )
+
+
+def _ended(config: TrainConfig, score: float | None, seconds: float, now: float) -> RunEnded:
+    return RunEnded(
+        now,
+        seed_run(config),
+        config.seed,
+        FINISHED,
+        score,
+        config.epochs,
+        "test balanced accuracy",
+        seconds=seconds,
+    )
 
 
 def mean_and_std(runs: list[FinalRun], metric: str) -> tuple[float, float]:

@@ -29,10 +29,16 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of progress."""
+class Trained:
+    """All workers trained an epoch.
 
-    text: str
+    Attributes:
+        epoch: epochs so far.
+        loss: after about every tenth of the run, of the last one; else None.
+    """
+
+    epoch: int
+    loss: float | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Failed:
     error: ImbtuneError | str
 
 
-Message = Started | Line | Failed | FinishedSeed
+Message = Started | Trained | Failed | FinishedSeed
 
 
 class Mailbox:

@@ -26,11 +26,12 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import ClusterError, ConfigError
 from imbtune.final_training.final_run import FinishedSeed
-from imbtune.final_training.retrain import SeedTrainer
-from imbtune.parallel_training.mailbox import Failed, Line, MailboxHandle, Message, Started
+from imbtune.final_training.retrain import SeedTrainer, seed_run, seed_started
+from imbtune.parallel_training.mailbox import Failed, MailboxHandle, Message, Started, Trained
 from imbtune.parallel_training.worker_loop import WorkerTask, lost_another, train_worker
 from imbtune.parallel_training.worker_share import WorkerShare, plan_workers
-from imbtune.progress import Log
+from imbtune.progress.reporter import Reporter
+from imbtune.progress.run_events import EpochsTrained
 from imbtune.storage.temporary import temporary_folder
 from imbtune.training.distributed.per_sample import check_per_sample
 from imbtune.training.phases import steps_per_epoch
@@ -94,7 +95,7 @@ class WorkerGroup:
         check_per_sample(config, splits)
         with connected(self.address):
             share = plan_workers(cluster_nodes(), self.size, "the cluster")
-            yield _Trainer(self, share, imports, ray.put(splits))
+            yield _Trainer(self, share, imports, splits, ray.put(splits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,8 @@ class _Trainer:
     group: WorkerGroup
     share: WorkerShare
     imports: tuple[PluginModule, ...]
-    splits: ray.ObjectRef[Splits] = field(repr=False)
+    splits: Splits = field(repr=False)
+    stored: ray.ObjectRef[Splits] = field(repr=False)
 
     @property
     def place(self) -> str:
@@ -112,7 +114,7 @@ class _Trainer:
         size = self.group.size
         return f"{size} worker{'s' * (size > 1)} with {self.share} each"
 
-    def __call__(self, config: TrainConfig, log: Log) -> FinishedSeed:
+    def __call__(self, config: TrainConfig, reporter: Reporter) -> FinishedSeed:
         """Train one seed.
 
         Raises:
@@ -123,7 +125,7 @@ class _Trainer:
         task = WorkerTask(
             config.flat(),
             self.imports,
-            self.splits,
+            self.stored,
             mailbox,
             self.share.cpus,
             bool(self.share.gpus),
@@ -131,15 +133,22 @@ class _Trainer:
         )
         with _ray_trains_folder() as folder:
             fit = _Fit(self._torch_trainer(task, folder))
-            starts, finished = 0, None
+            starts, trained, finished = 0, 0, None
             while finished is None:
                 is_running = fit.thread.is_alive()  # before the messages: else the last are missed
                 for message in mailbox.take():
                     if isinstance(message, Started):
                         starts += 1
                         if starts > 1:
-                            log(f"seed {config.seed}: {_again(message)}")
-                    finished = _read(message, log) or finished
+                            reporter(f"seed {config.seed}: {_again(message)}")
+                            reporter.tell(seed_started(config, self.splits, reporter.now()))
+                        trained = message.trained
+                    if isinstance(message, Trained):
+                        new, trained, now = message.epoch - trained, message.epoch, reporter.now()
+                        run = seed_run(config)
+                        reporter.tell(EpochsTrained(now, run, new, trained, message.loss))
+                    finished = _read(message) or finished
+                reporter.tick()
                 if finished is None and not is_running:
                     raise self._gave_up(fit.error, config)
                 time.sleep(POLL_SECONDS)
@@ -200,10 +209,8 @@ class _Fit:
             return
 
 
-def _read(message: Message, log: Log) -> FinishedSeed | None:
-    """What a message says: logs a line, raises an error, returns a result."""
-    if isinstance(message, Line):
-        log(message.text)
+def _read(message: Message) -> FinishedSeed | None:
+    """What a message says: raises an error, returns a result."""
     if isinstance(message, Failed):
         if isinstance(message.error, str):
             raise RuntimeError(f"a worker failed:\n{message.error}")

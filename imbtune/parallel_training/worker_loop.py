@@ -21,8 +21,8 @@ with fewer_collections():
     from imbtune.config.train_config import TrainConfig
     from imbtune.data.splits import Splits
     from imbtune.errors import ImbtuneError
-    from imbtune.final_training.final_run import Progress, progress_line, train_seed
-    from imbtune.parallel_training.mailbox import Failed, Line, MailboxHandle, Started
+    from imbtune.final_training.final_run import Progress, reported_loss, train_seed
+    from imbtune.parallel_training.mailbox import Failed, MailboxHandle, Started, Trained
     from imbtune.training.device.device_data import DeviceData
     from imbtune.training.distributed.workers import Workers
 
@@ -90,9 +90,7 @@ def _train(task: WorkerTask) -> None:
         nonlocal saved
         if not is_first:
             return
-        line = progress_line(progress)
-        if line:
-            task.mailbox.put(Line(line))
+        task.mailbox.put(Trained(progress.trained, reported_loss(progress)))
         if time.monotonic() >= saved + task.checkpoint_seconds:
             task.mailbox.save(progress.trained, progress.checkpoint())
             saved = time.monotonic()

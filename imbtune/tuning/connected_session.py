@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imbtune.data.splits import Splits
-from imbtune.progress import Log
+from imbtune.progress.log_file import logged
+from imbtune.progress.reporter import Reporter
 from imbtune.storage import Store
 from imbtune.study.hints import resume_command
 from imbtune.study.request import CALIBRATION, SearchRequest
@@ -20,7 +21,11 @@ from imbtune.tuning.session import Session, find_resources
 
 @contextmanager
 def connected_session(
-    request: SearchRequest, store: Store, splits: Splits, log: Log, started: float | None = None
+    request: SearchRequest,
+    store: Store,
+    splits: Splits,
+    reporter: Reporter,
+    started: float | None = None,
 ) -> Iterator[Session]:
     """Connect to Ray, or start it; settle the trials' share of the machine; disconnect on exit.
 
@@ -32,20 +37,21 @@ def connected_session(
             cannot write to the study.
     """
     started = time.monotonic() if started is None else started
-    with connected(request.address, f"continue with {resume_command(request.path)}"):
-        request = settle_share(request, splits, log)
-        resources = find_resources(request, log)
+    again = f"continue with {resume_command(request.path)}"
+    with logged(reporter, store), connected(request.address, again):
+        request = settle_share(request, splits, reporter)
+        resources = find_resources(request, reporter)
         if request.address and request.purpose != CALIBRATION:  # which writes no checkpoints
-            _check_storage(store, splits, log)
-        yield Session(request, store, splits, resources, log, started)
+            _check_storage(store, splits, reporter)
+        yield Session(request, store, splits, resources, reporter, started)
 
 
-def _check_storage(store: Store, splits: Splits, log: Log) -> None:
+def _check_storage(store: Store, splits: Splits, reporter: Reporter) -> None:
     """Check the study's folder from each machine. A folder that is made for it stays only then."""
     is_new = store.is_empty()
     store.create()
     try:
-        check_storage(store, splits, log)
+        check_storage(store, splits, reporter)
     except BaseException:
         if is_new and store.local:
             with contextlib.suppress(OSError):

@@ -11,7 +11,8 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
-from imbtune.progress import Log
+from imbtune.progress.reporter import Reporter
+from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkerLost
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.storage import Store
 from imbtune.study.files import write_traceback
@@ -77,11 +78,12 @@ def final_runs(
 
 
 class FinalsWriter(TrialCallback):
-    """Writes each final run when it ends, and logs its score.
+    """Writes each final run when it ends, and reports its score.
 
     Args:
         done: runs that the study has already; new ones are appended to it.
-        runs: the total.
+        budget: epochs of a run.
+        reporter: gets how each run ended.
         tracking: is shown each run, too; None for no trackers.
 
     Attributes:
@@ -92,27 +94,29 @@ class FinalsWriter(TrialCallback):
         self,
         store: Store,
         done: list[FinalRecord],
-        runs: int,
-        log: Log,
+        budget: int,
+        reporter: Reporter,
         tracking: Tracking | None = None,
     ) -> None:
-        self._store, self.finals, self._runs, self._log = store, done, runs, log
+        self._store, self.finals, self._budget, self._reporter = store, done, budget, reporter
         self._tracking = tracking or Tracking()
         self.failures: list[int] = []
 
     def failed(self, spec: TrialSpec, failure: Failure) -> None:
         """Note a run that failed; the others go on."""
         self.failures.append(spec.number)
+        seed, now = int(spec.settings[0]["seed"]), self._reporter.now()
         if failure.traceback:
-            seed = spec.settings[0]["seed"]
             write_traceback(self._store, f"final-{spec.number}-{seed}", failure.traceback)
         self._tracking.end(_tracked(spec), FAIL, {})
-        self._log(f"final of trial {spec.number} failed: {failure.reason}")
+        run = final_name(spec.number, seed)
+        self._reporter.tell(RunEnded(now, run, spec.number, FAILED, None, error=failure.reason))
 
     def lost(self, spec: TrialSpec, reason: str) -> None:
         """Say that the run is trained again."""
         self._tracking.again(_tracked(spec))
-        self._log(f"final of trial {spec.number} lost its worker ({reason}): it is trained again")
+        run = final_name(spec.number, int(spec.settings[0]["seed"]))
+        self._reporter.tell(WorkerLost(self._reporter.now(), run, reason, "it is trained again"))
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Write the score of a run that has ended."""
@@ -137,8 +141,9 @@ class FinalsWriter(TrialCallback):
             table = pa.Table.from_pylist([row], schema=FINALS)
             self._store.write_table(f"finals/{rung.trial}-{seed}.parquet", table)
             self._tracking.end(_tracked(spec), COMPLETE, {**row, "budget": rung.budget})
-            count = f"{len(self.finals):>{len(str(self._runs))}}/{self._runs}"
-            self._log(f"final {count}  trial {rung.trial}  {rung.score:.3f}")
+            self._reporter.tell(
+                final_ended(self.finals[-1], self._budget, self._reporter.now(), rung.seconds)
+            )
         for reason in report.diverged.values():
             self.failed(spec, Failure(reason))
 
@@ -150,6 +155,19 @@ class FinalsWriter(TrialCallback):
 def _tracked(spec: TrialSpec) -> Run:
     (settings,) = spec.settings
     return Run(Kind.FINAL, spec.number, settings, spec.preset, int(settings["seed"]))
+
+
+def final_name(trial: int, seed: int) -> str:
+    """The name of a final run."""
+    return f"trial {trial}, seed {seed}"
+
+
+def final_ended(
+    final: FinalRecord, budget: int, now: float, seconds: float | None = None
+) -> RunEnded:
+    """The end of a final run as an event of the progress."""
+    run = final_name(final.trial, final.seed)
+    return RunEnded(now, run, final.trial, FINISHED, final.score, budget, seconds=seconds)
 
 
 def known_finals(store: Store) -> list[FinalRecord]:

@@ -151,6 +151,7 @@ class TrialReport:
             other trials of the trunk go on.
         is_saved: whether a checkpoint was written since the last report, other than at a rung.
         warnings: of something that went wrong and does not change the result, in one line each.
+        trained: epochs trained so far, of a run that does not report them; else 0.
     """
 
     epochs: Sequence[EpochReport]
@@ -162,6 +163,7 @@ class TrialReport:
     diverged: Mapping[int, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     is_saved: bool = False
+    trained: int = 0
 
     @property
     def has_failed(self) -> bool:

@@ -13,12 +13,12 @@ from imbtune.config.plugin_record import edits
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
-from imbtune.progress import Log
+from imbtune.progress.reporter import Reporter
+from imbtune.progress.run_events import WorkEnded
 from imbtune.spaces.knob_types import knob_types
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs
-from imbtune.study.data_size import score_scale
-from imbtune.study.evidence import decide, evidence_of, is_above
+from imbtune.study.evidence import decide, evidence_of
 from imbtune.study.files import (
     FAILED,
     FINISHED,
@@ -60,21 +60,26 @@ from imbtune.tuning.connected_session import connected_session
 from imbtune.tuning.execution.common_failure import CommonFailure, CommonFailureError
 from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
+from imbtune.tuning.execution.trial_progress import seed_name, trial_name
 from imbtune.tuning.finals import (
     FinalsWriter,
-    final_runs,
-    finalists,
-    fresh_seeds,
     known_finals,
 )
-from imbtune.tuning.messages import TrialSpec
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.retry_failed import enqueue_failed, retries
+from imbtune.tuning.search_stages import (
+    chance_of,
+    ending,
+    finals_stage,
+    left_final_runs,
+    trial_progress,
+    trials_stage,
+)
 from imbtune.tuning.session import Session, check_request, headline, new_store
 from imbtune.tuning.study_writer import StudyWriter
 
 
-def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
+def run_search(request: SearchRequest, reporter: Reporter) -> SearchOutcome:
     """Check the options, run the trials and finals, and write the study.
 
     Raises:
@@ -82,22 +87,20 @@ def run_search(request: SearchRequest, log: Log) -> SearchOutcome:
             exists already.
     """
     started = time.monotonic()
-    store = new_store(request, log)
+    store = new_store(request, reporter)
     splits = check_request(request)
-    check_calibration(request, splits, log)
-    with connected_session(request, store, splits, log, started) as session:
+    check_calibration(request, splits, reporter)
+    with connected_session(request, store, splits, reporter, started) as session:
         request, resources = session.request, session.resources
         store.create()
         with naming_resume(request.path), open_journal(store, request.name) as journal:
             write_study(store, request, splits, vars(resources))
-            log(headline(request, splits, resources))
-            for note in splits.notes:
-                log(note)
+            reporter("\n".join([headline(request, splits, resources), *splits.notes]))
             return _search(session, journal)
 
 
 def resume_search(
-    path: str, changes: Mapping[str, Any], log: Log, retry_failed: bool = False
+    path: str, changes: Mapping[str, Any], reporter: Reporter, retry_failed: bool = False
 ) -> SearchOutcome:
     """Resume an interrupted search. Ray starts only if trials or finals are left to train.
 
@@ -115,13 +118,13 @@ def resume_search(
     before, content = read_study(path)
     check_purpose(before, SEARCH)
     request = replace(before, **{"time_budget": None, **changes})
-    store = Store(request.path, log)
+    store = Store(request.path, reporter)
     check_journal(store)
     with naming_resume(request.path), open_journal(store, request.name) as journal:
         splits = check_request(request)
         check_same_data(content, splits)
         for line in edits(content.get("imports"), request.space.imports):
-            log(line)
+            reporter(line)
         records = trial_records(journal.study, request.space, request.seed, {})
         check_tables(store, records)
         least = len(records) - retries(journal.study)
@@ -133,21 +136,23 @@ def resume_search(
         _, records = _restore(request, journal.study)
         if retry_failed:
             enqueued = enqueue_failed(journal.study)
-            log(f"{enqueued} failed trial{'s' * (enqueued != 1)} to train again.")
+            reporter(f"{enqueued} failed trial{'s' * (enqueued != 1)} to train again.")
         change_options(store, content, request)
         request = replace(request, trials=request.trials + retries(journal.study))
         if before.time_budget and not request.time_budget:
-            log("This time the search has no time budget: give --time-budget to set one.")
-        set_aside_damaged(store, "finals", log)
+            reporter("This time the search has no time budget: give --time-budget to set one.")
+        set_aside_damaged(store, "finals", reporter)
         finals = known_finals(store)
-        if not _has_trials_left(request, records) and not _final_runs(
+        if not _has_trials_left(request, records) and not left_final_runs(
             request, splits, records, finals
         ):
-            log(f"All {request.trials} trials and the finals of {request.path} are complete.")
-            restore_tables(store, knob_types(request.space), records, request, log, journal.local)
+            reporter(f"All {request.trials} trials and the finals of {request.path} are complete.")
+            restore_tables(
+                store, knob_types(request.space), records, request, reporter, journal.local
+            )
             return _outcome(request, store, splits, started, records, finals)
-        with connected_session(request, store, splits, log, started) as session:
-            log(headline(session.request, splits, session.resources))
+        with connected_session(request, store, splits, reporter, started) as session:
+            reporter(headline(session.request, splits, session.resources))
             return _search(session, journal)
 
 
@@ -156,7 +161,7 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
     repeated."""
     request, store = session.request, session.store
     record_end(store, None)
-    tracking = open_tracking(request, read_content(store.path), store, session.log)
+    tracking = open_tracking(request, read_content(store.path), store, session.reporter)
     try:
         records, interrupted = _trials(session, journal, tracking)
         finals: list[FinalRecord] = known_finals(store)
@@ -165,9 +170,11 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
             dropped, interrupted = _finals(session, records, finals, tracking)
         if interrupted:
             finals = []  # a mean over only some of the seeds would favour lucky trials
-        return _outcome(
+        outcome = _outcome(
             request, store, session.splits, session.started, records, finals, dropped, interrupted
         )
+        session.reporter.tell(WorkEnded(session.reporter.now(), ending(outcome), interrupted))
+        return outcome
     except CommonFailureError:
         record_end(store, FAILED)
         raise
@@ -190,7 +197,7 @@ def _outcome(
     by_number = {r.number: r for r in records if r.state == COMPLETE}
     finished = {n: record.score or 0.0 for n, record in by_number.items() if n not in dropped}
     presets = [number for number, record in by_number.items() if record.preset]
-    chance = _chance(request, splits)
+    chance = chance_of(request, splits)
     winner, baseline = decide(finished, presets, finals, chance)
     outcome = SearchOutcome(
         request,
@@ -213,11 +220,6 @@ def _outcome(
     left = _has_trials_left(request, records)
     record_end(store, INTERRUPTED if interrupted else OUT_OF_TIME if left else FINISHED)
     return outcome
-
-
-def _chance(request: SearchRequest, splits: Splits) -> float:
-    counts_K = splits.held_out.counts(len(splits.classes))
-    return score_scale(request.space.objective, counts_K).chance
 
 
 def _has_trials_left(request: SearchRequest, records: Sequence[TrialRecord]) -> bool:
@@ -244,7 +246,7 @@ def _trials(
     request, store, study = session.request, session.store, journal.study
     scheduler, before = _restore(request, study)
     interrupted = restore_tables(
-        store, knob_types(request.space), before, request, session.log, journal.local
+        store, knob_types(request.space), before, request, session.reporter, journal.local
     )
     if not _has_trials_left(request, before):
         return before, False
@@ -259,17 +261,19 @@ def _trials(
     )
     ended = sum(record.state != STOPPED for record in before)
     writer = StudyWriter(
-        journal, store, request.space, request.seed, request.trials, ended, scheduler.cutoffs,
-        session.log, recorded_epochs(store, before),
+        journal, store, request.space, request.seed, scheduler.cutoffs,
+        session.reporter, recorded_epochs(store, before),
     )  # fmt: skip
     tracking.resumed(interrupted)
     writer.sinks.append(ParquetSink(store, knob_types(request.space), journal.local))
     writer.sinks.append(TrialTracking(tracking, writer.settings, interrupted))
+    worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=True)
+    session.reporter.tell(trials_stage(session, before))
     common_failure = CommonFailure(request.trials - ended)
     try:
         by_user = run_trials(
             session.splits,
-            session.worker_settings(request.rungs_kind, with_checkpoints=True),
+            worker_settings,
             session.resources,
             searcher,
             request.trials,
@@ -278,6 +282,7 @@ def _trials(
             scheduler,
             request.time_budget,
             common_failure,
+            trial_progress(session, trial_name, worker_settings, scheduler.cutoff),
         )
     finally:
         records = trial_records(study, request.space, request.seed, scheduler.cutoffs)
@@ -290,20 +295,6 @@ def _trials(
     return records, by_user
 
 
-def _final_runs(
-    request: SearchRequest,
-    splits: Splits,
-    records: list[TrialRecord],
-    finals: list[FinalRecord],
-) -> list[TrialSpec]:
-    """The final runs that are left to train; none where no trial is better than chance."""
-    chance = _chance(request, splits)
-    if not any(r.state == COMPLETE and is_above(r.score or 0.0, chance) for r in records):
-        return []
-    chosen = finalists(records, request.finalists)
-    return final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
-
-
 def _finals(
     session: Session, records: list[TrialRecord], finals: list[FinalRecord], tracking: Tracking
 ) -> tuple[list[int], bool]:
@@ -313,17 +304,18 @@ def _finals(
         The numbers of the trials with a failed run, and whether the finals were interrupted.
     """
     request = session.request
-    runs = _final_runs(request, session.splits, records, finals)
+    runs = left_final_runs(request, session.splits, records, finals)
     if not runs:
         return [], False
     total, count = len(runs) + len(finals), len({run.number for run in runs})
     done = f"; {len(finals)} of {total} runs are complete" if finals else ""
-    session.log(
+    session.reporter(
         f"\nFinals: {count} trial{'s' * (count > 1)}, {request.final_seeds} fresh "
         f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}{done}"
     )
-    writer = FinalsWriter(session.store, finals, total, session.log, tracking)
     worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=False)
+    session.reporter.tell(finals_stage(session, total, finals))
+    writer = FinalsWriter(session.store, finals, request.budgets[-1], session.reporter, tracking)
     searcher = ListSearcher(runs)
     run_trials(
         session.splits,
@@ -333,5 +325,6 @@ def _finals(
         len(runs),
         writer,
         session.limits,
+        progress=trial_progress(session, seed_name, worker_settings),
     )
     return sorted(set(writer.failures)), len(finals) + len(writer.failures) < total

@@ -13,6 +13,7 @@ from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Splits, search_splits
 from imbtune.errors import StudyError
 from imbtune.progress import Log
+from imbtune.progress.reporter import Reporter
 from imbtune.registry import Part
 from imbtune.storage import Store
 from imbtune.study.data_size import data_size_lines
@@ -43,7 +44,7 @@ class Session:
         store: the study's folder or bucket.
         splits: training and validation images.
         resources: CPUs and GPUs per trial, and trials at a time.
-        log: is called with each line of progress.
+        reporter: gets everything that happens.
         started: when the command began, in seconds of the monotonic clock.
     """
 
@@ -51,7 +52,7 @@ class Session:
     store: Store
     splits: Splits
     resources: Resources
-    log: Log
+    reporter: Reporter
     started: float
 
     @property

@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 
 from imbtune.errors import StorageError
-from imbtune.progress import Log
+from imbtune.progress.reporter import Reporter
+from imbtune.progress.run_events import RunEnded, WorkerLost
 from imbtune.registry import Value
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
@@ -30,13 +31,11 @@ LONGEST_PAUSE = 60.0  # between two tries to write where the storage fails
 
 
 class StudyWriter(TrialCallback):
-    """Sends a study's rows to its `sinks`, and logs how each trial ended.
+    """Sends a study's rows to its `sinks`, and reports how each trial ended.
 
     Args:
-        trials: total of the search.
-        ended: how many had ended before this process.
         cutoffs: of the scheduler (:class:`imbtune.tuning.asha.RungScheduler`).
-        log: is called with a line for the user.
+        reporter: gets how each trial ended, and what goes wrong.
         epochs: the rows that the epochs' table has of each interrupted trunk.
 
     Attributes:
@@ -50,10 +49,8 @@ class StudyWriter(TrialCallback):
         store: Store,
         space: SearchSpace,
         seed: int,
-        trials: int,
-        ended: int,
         cutoffs: Mapping[int, Cutoff],
-        log: Log,
+        reporter: Reporter,
         epochs: Mapping[int, set[Key]],
     ) -> None:
         self.sinks: list[Sink] = []
@@ -62,7 +59,7 @@ class StudyWriter(TrialCallback):
         self._warned: set[str] = set()
         self._journal, self._store, self._space, self._seed = journal, store, space, seed
         self._flushed, self._pause = time.monotonic(), FLUSH_SECONDS
-        self._trials, self._ended, self._cutoffs, self._log = trials, ended, cutoffs, log
+        self._cutoffs, self._reporter = cutoffs, reporter
 
     def started(self, spec: TrialSpec) -> None:
         """Note the trials' settings."""
@@ -79,7 +76,7 @@ class StudyWriter(TrialCallback):
                     sink.epoch(row)
         for warning in set(report.warnings) - self._warned:
             self._warned.add(warning)
-            self._log(f"trial {spec.number}: {warning}")
+            self._reporter(f"trial {spec.number}: {warning}")
         self.stepped()
 
     def completed(self, spec: TrialSpec) -> None:
@@ -94,7 +91,7 @@ class StudyWriter(TrialCallback):
 
     def lost(self, spec: TrialSpec, reason: str) -> None:
         """Say that the trial is trained again from its last rung."""
-        self._log(f"trial {spec.number} lost its worker ({reason}): another one goes on with it")
+        self._reporter.tell(WorkerLost(self._reporter.now(), f"trial {spec.number}", reason))
 
     def stepped(self) -> None:
         """Write rows every few seconds; where the storage fails, later."""
@@ -106,7 +103,9 @@ class StudyWriter(TrialCallback):
                 sink.flush()
         except StorageError as error:
             if self._pause == FLUSH_SECONDS:
-                self._log(f"{error}: the search goes on, and writes its rows when it answers again")
+                self._reporter(
+                    f"{error}: the search goes on, and writes its rows when it answers again"
+                )
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         else:
             self._pause = FLUSH_SECONDS
@@ -137,19 +136,26 @@ class StudyWriter(TrialCallback):
         for sink in self.sinks:
             sink.trial(row)
         self.settings.pop(record.number, None)
-        self._ended += 1
-        self._log(self._line(record))
+        self._reporter.tell(trial_ended(record, self._reporter.now()))
 
-    def _line(self, record: TrialRecord) -> str:
-        width = len(str(self._trials))
-        score = "  –  " if record.score is None else f"{record.score:.3f}"
-        reached = f"{score} at {record.budget:>3} epochs"
-        name = record.preset or summary(record.settings)
-        error = record.error or record.diverged
-        tail = f"  {error}" if error else ""
-        count = f"{self._ended:>{width}}/{self._trials}"
-        number = f"trial {record.number}".ljust(6 + width)
-        return f"{count}  {number}  {WORDS[record.state]:<8}  {reached}  {name}{tail}"
+
+def trial_ended(record: TrialRecord, now: float) -> RunEnded:
+    """A trial's end as an event of the progress."""
+    last = record.rungs[-1] if record.rungs else None
+    return RunEnded(
+        now,
+        f"trial {record.trunk}",
+        record.number,
+        WORDS[record.state],
+        record.score,
+        record.budget,
+        record.preset or summary(record.settings),
+        record.cutoff.score if record.cutoff else None,
+        record.never_pruned,
+        record.preset is not None,
+        record.error or record.diverged,
+        last.seconds if last else None,
+    )
 
 
 def epoch_row(epoch: EpochReport) -> Row:

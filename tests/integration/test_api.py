@@ -55,7 +55,7 @@ def searched(home: Path, lines: list[str]) -> Study:
     """Four trials of three epochs, and the finals of two of them."""
     return imbtune.search(
         "digits-lt", trials=4, epochs=3, name="first", seed=5, cpus_per_trial=1, max_concurrent=1,
-        finals=2, final_seeds=2, log=lines.append,
+        finals=2, final_seeds=2, progress=lines.append,
     )  # fmt: skip
 
 
@@ -120,14 +120,14 @@ def test_its_optuna_study(searched: Study) -> None:
 
 def test_training_its_winner_and_using_the_model(searched: Study) -> None:
     """The model's accuracy on the test images is the one that was measured."""
-    result = imbtune.train(searched.winner, seeds=2, log=None)
+    result = imbtune.train(searched.winner, seeds=2, progress=None)
     assert str(result.path) == "runs/first/best"
     model = imbtune.load_model(result.path, seed=1)
     test = load("digits", result.config.data.knobs, DataSource(None, False)).test
     names = np.array(model.classes)[test.labels]
     accuracy = (model.predict(test.array()) == names).mean()
     assert accuracy == pytest.approx(result.runs[1].metrics["accuracy"])
-    file = imbtune.train(searched, out="again", log=None)
+    file = imbtune.train(searched, out="again", progress=None)
     assert file.config == result.config
     assert file.runs[0].metrics == result.runs[0].metrics
 
@@ -140,7 +140,7 @@ def test_a_search_is_not_overwritten(searched: Study) -> None:
 def test_resuming_with_more_trials(searched: Study) -> None:
     """The last test of this study: it has more trials from here on."""
     before = searched.trials
-    resumed = imbtune.resume(searched.path, trials=6, log=None)
+    resumed = imbtune.resume(searched.path, trials=6, progress=None)
     assert isinstance(resumed, Study)
     assert resumed.outcome and not resumed.outcome.interrupted
     columns = [name for name in before.columns if name != "finalist"]
@@ -158,11 +158,11 @@ def test_a_plan(home: Path) -> None:
 
 def test_a_calibration_and_what_follows_it(home: Path) -> None:
     space = imbtune.space("short", like="digits-lt", rungs={"eta": 3, "count": 2})
-    outcome = imbtune.calibrate(space, trials=8, epochs=3, max_concurrent=1, log=None)
+    outcome = imbtune.calibrate(space, trials=8, epochs=3, max_concurrent=1, progress=None)
     assert (outcome.path, outcome.done, outcome.runs) == ("runs/short-calibration", 16, 16)
     assert outcome.found
     assert {report.kind for report in outcome.found.reports} == set(RUNG_KINDS)
-    again = imbtune.resume(outcome.path, log=None)
+    again = imbtune.resume(outcome.path, progress=None)
     assert isinstance(again, imbtune.CalibrationOutcome)
     assert again.found == outcome.found
     study = imbtune.load_study(outcome.path)
@@ -285,7 +285,7 @@ def test_parts_of_yours_go_with_a_configuration_made_in_python(
     )
     space = imbtune.space("mine", tmp_path, imports=["my_weights"], train={"weights": "my_flat"})
     small = space.pin({"data.head": 60, "data.ratio": 10, "data.val_per_class": 9, "epochs": 1})
-    result = imbtune.train(small.base(), log=None)
+    result = imbtune.train(small.base(), progress=None)
     assert (result.path / "my_weights.py").is_file()
     code = (
         "import imbtune, json\n"

@@ -267,8 +267,10 @@ def test_a_study_is_given_as_itself_or_by_its_path(made: Study) -> None:
 
 
 def test_arguments_of_another_type() -> None:
-    with raises_one_line("log=3: give a function that takes a line, or None", kind=ConfigError):
-        imbtune.search("digits-lt", log=3)  # type: ignore[arg-type]
+    with raises_one_line(
+        "progress=3: give one of auto, live, plain, json, a function that takes", kind=ConfigError
+    ):
+        imbtune.search("digits-lt", progress=3)  # type: ignore[arg-type]
     with raises_one_line("--data 3: give a path", kind=ConfigError):
         imbtune.search("digits-lt", data=3)  # type: ignore[arg-type]
 
@@ -416,7 +418,7 @@ SMALL: dict[str, Any] = {
 
 
 def train(what: Any = None, **options: Any) -> imbtune.TrainResult:
-    return imbtune.train(what, log=None, **options)
+    return imbtune.train(what, progress=None, **options)
 
 
 @pytest.fixture(autouse=True)

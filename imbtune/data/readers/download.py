@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
@@ -13,9 +14,14 @@ from numpy.exceptions import VisibleDeprecationWarning
 
 from imbtune.data.data_source import DataSource, cache_folder
 from imbtune.errors import DataError
+from imbtune.progress.reporter import current_reporter
+from imbtune.progress.run_events import Downloaded
 
 DatasetT = TypeVar("DatasetT")
 
+PARTS = 10  # reports of one download
+SILENT_SECONDS = 30.0  # between two reports at most
+UNKNOWN_STEP = 50e6  # bytes between two reports where the whole size is not known
 # What torchvision raises for broken files
 BROKEN = (RuntimeError, ValueError, TypeError, AssertionError, LookupError)
 
@@ -45,7 +51,8 @@ def torchvision_data(
         with warnings.catch_warnings():
             # NumPy 2.4.0 to 2.4.4 warn about the integer `align` in old pickles such as CIFAR's
             warnings.filterwarnings("ignore", r"dtype\(\): align", VisibleDeprecationWarning)
-            return torchvision_class(str(folder), download=root is None, **arguments)
+            with reported_downloads(name):
+                return torchvision_class(str(folder), download=root is None, **arguments)
     except (OSError, HTTPException) as error:
         if root is None:
             raise _no_download(name, folder, error) from error
@@ -61,6 +68,58 @@ def torchvision_data(
         if "Error downloading" in str(error) and "corrupted" not in str(error):
             raise _no_download(name, folder, error) from error
         raise _broken(name, folder) from error
+
+
+@contextlib.contextmanager
+def reported_downloads(name: str) -> Iterator[None]:
+    """Report torchvision's downloads as the progress of the work, instead of its own bar.
+
+    Its bar writes carriage returns, also into files, and torchvision has no way to replace it but
+    the name under which its module holds it.
+
+    Args:
+        name: of the data set.
+    """
+    from torchvision.datasets import utils
+
+    own = utils.tqdm
+    utils.tqdm = functools.partial(_Download, name)
+    try:
+        yield
+    finally:
+        utils.tqdm = own
+
+
+class _Download:
+    """Takes the calls that torchvision makes of its bar, one bar for each file.
+
+    Args:
+        name: of the data set.
+        total: bytes; None where the server does not say.
+    """
+
+    def __init__(self, name: str, total: int | None = None, **_: object) -> None:
+        self._name, self._whole, self._size = name, total, 0
+        self._reporter = current_reporter()
+        self._began = self._reporter.now()
+        self._told, self._told_at = 0, self._began
+
+    def __enter__(self) -> _Download:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def update(self, size: int) -> None:
+        """Report about every tenth, or every `SILENT_SECONDS`, and the end."""
+        self._size += size
+        now = self._reporter.now()
+        step = self._whole / PARTS if self._whole else UNKNOWN_STEP
+        is_due = self._size - self._told >= step or now - self._told_at >= SILENT_SECONDS
+        if is_due or self._size == self._whole:
+            self._told, self._told_at = self._size, now
+            seconds = now - self._began
+            self._reporter.tell(Downloaded(now, self._name, self._size, self._whole, seconds))
 
 
 def fetch_archive(name: str, url: str, md5: str) -> Path:
@@ -81,7 +140,8 @@ def fetch_archive(name: str, url: str, md5: str) -> Path:
     if folder.is_dir():
         return folder
     try:
-        download_and_extract_archive(url, str(part), md5=md5, remove_finished=True)
+        with reported_downloads(name):
+            download_and_extract_archive(url, str(part), md5=md5, remove_finished=True)
         part.rename(folder)
     except (OSError, HTTPException) as error:
         raise _no_download(name, part, error) from error

@@ -14,7 +14,8 @@ import yaml
 from imbtune.config.plugin_record import edits
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
-from imbtune.progress import Log
+from imbtune.progress.reporter import Reporter
+from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkEnded, WorkerLost
 from imbtune.seeds import Purpose, derived_seed, trial_seed
 from imbtune.storage import Store
 from imbtune.study.files import (
@@ -43,6 +44,7 @@ from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.samplers import make_sampler
+from imbtune.tuning.search_stages import runs_stage, trial_progress
 from imbtune.tuning.session import Session, check_request, headline, new_store
 from imbtune.tuning.study_writer import epoch_row
 
@@ -76,7 +78,7 @@ class CalibrationOutcome:
         return f"CalibrationOutcome({self.path!r}): {self.done} of {self.runs} runs, {rungs}"
 
 
-def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
+def run_calibration(request: SearchRequest, reporter: Reporter) -> CalibrationOutcome:
     """Train random configurations with two seeds, and compare each rung with the full budget.
 
     The run with the first seed is scored at the rungs of every kind, the run with the second seed
@@ -87,10 +89,10 @@ def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
         StudyError: too many trials failed.
     """
     request = replace(request, sampler="random", rungs=EVERY)
-    store = new_store(request, log)
+    store = new_store(request, reporter)
     _check_rungs(request)
     splits = check_request(request)
-    with connected_session(request, store, splits, log) as session:
+    with connected_session(request, store, splits, reporter) as session:
         request = session.request
         store.create()
         with naming_resume(request.path), study_lock(store):
@@ -98,7 +100,9 @@ def run_calibration(request: SearchRequest, log: Log) -> CalibrationOutcome:
             return _calibrate(session)
 
 
-def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> CalibrationOutcome:
+def resume_calibration(
+    path: str, changes: Mapping[str, Any], reporter: Reporter
+) -> CalibrationOutcome:
     """Resume a calibration that was interrupted, or in which too many trials failed.
 
     Runs that have their scores are not trained again. A complete calibration is only read.
@@ -113,42 +117,55 @@ def resume_calibration(path: str, changes: Mapping[str, Any], log: Log) -> Calib
     request, content = read_study(path)
     check_purpose(request, CALIBRATION)
     request = replace(request, **changes)
-    store = Store(request.path, log)
+    store = Store(request.path, reporter)
     with naming_resume(request.path), study_lock(store):
         if store.exists(FILE):
             return _outcome(request, store, read_calibration(path, request))
         splits = check_request(request)
         check_same_data(content, splits)
         for line in edits(content.get("imports"), request.space.imports):
-            log(line)
+            reporter(line)
         store.remove_leftovers()
-        set_aside_damaged(store, SCORES_FOLDER, log)
-        with connected_session(request, store, splits, log) as session:
+        set_aside_damaged(store, SCORES_FOLDER, reporter)
+        with connected_session(request, store, splits, reporter) as session:
             return _calibrate(session)
 
 
 def _calibrate(session: Session) -> CalibrationOutcome:
     """Train the runs that have no scores yet, and compute the result when all runs have ended."""
+    reporter = session.reporter
+    outcome = _train_and_compare(session)
+    state = "interrupted" if outcome.found is None else "ended"
+    text = f"calibration {state}: {outcome.done} of {outcome.runs} runs"
+    reporter.tell(WorkEnded(reporter.now(), text, outcome.found is None))
+    return outcome
+
+
+def _train_and_compare(session: Session) -> CalibrationOutcome:
     request, store = session.request, session.store
     configs = random_configs(request)
-    tracking = open_tracking(request, read_content(store.path), store, session.log)
-    writer = CalibrationWriter(store, configs, session.log, tracking)
+    reporter = session.reporter
+    tracking = open_tracking(request, read_content(store.path), store, reporter)
+    writer = CalibrationWriter(store, configs, reporter, tracking)
     left = [run for run in _runs(request, configs) if _key(run) not in writer.done]
-    session.log(headline(request, session.splits, session.resources))
+    session.reporter(headline(request, session.splits, session.resources))
     for note in session.splits.notes:
-        session.log(note)
+        session.reporter(note)
+    reporter.tell(runs_stage(session, request.runs, writer.earlier()))
     common_failure = CommonFailure(len(left))
+    settings = session.worker_settings(EVERY, with_checkpoints=False)
     try:
         if left:
             run_trials(
                 session.splits,
-                session.worker_settings(EVERY, with_checkpoints=False),
+                settings,
                 session.resources,
                 ListSearcher(left),
                 len(left),
                 writer,
                 session.limits,
                 common_failure=common_failure,
+                progress=trial_progress(session, lambda run: run_name(_key(run)), settings),
             )
     finally:
         tracking.close()
@@ -215,7 +232,7 @@ def random_configs(request: SearchRequest) -> list[TrainConfig]:
 
 
 class CalibrationWriter(TrialCallback):
-    """Writes the scores of each run when it ends, and logs a line for it.
+    """Writes the scores of each run when it ends, and reports it.
 
     Args:
         tracking: is shown each run, too; None for no trackers.
@@ -230,14 +247,14 @@ class CalibrationWriter(TrialCallback):
         self,
         store: Store,
         configs: list[TrainConfig],
-        log: Log,
+        reporter: Reporter,
         tracking: Tracking | None = None,
     ) -> None:
         self.scores = known_scores(store)
         self.done = {(score.trial, score.seed) for score in self.scores}
         self.errors: dict[Key, str] = {}
         self._running: dict[Key, list[Score]] = {}
-        self._store, self._configs, self._log = store, configs, log
+        self._store, self._configs, self._reporter = store, configs, reporter
         self._tracking = tracking or Tracking()
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
@@ -260,32 +277,58 @@ class CalibrationWriter(TrialCallback):
             row = {**last.metrics, "recall": last.recall_K, "score": last.score}
             row |= {"budget": last.budget, "images": last.images, "seconds": last.seconds}
             self._tracking.end(_tracked(spec), COMPLETE, row)
-            self._line(key, f"{mine[-1].score:.3f}  {summary(self._configs[number].flat())}")
+            self._reporter.tell(self._ended(key, FINISHED, mine[-1].score, last.seconds))
 
     def failed(self, spec: TrialSpec, failure: Failure) -> None:
         """Record a failed run; its trial is left out of the result."""
         key = _key(spec)
         self.errors[key] = failure.reason
         self._tracking.end(_tracked(spec), FAIL, {})
-        self._line(key, f"failed: {failure.reason}")
+        self._reporter.tell(self._ended(key, FAILED, error=failure.reason))
 
     def lost(self, spec: TrialSpec, reason: str) -> None:
         """Forget the scores of a run that is trained again."""
         key = _key(spec)
         self._running.pop(key, None)
         self._tracking.again(_tracked(spec))
-        self._log(
-            f"trial {key[0]}, seed {'AB'[key[1]]} lost its worker ({reason}): it is trained again"
+        self._reporter.tell(
+            WorkerLost(self._reporter.now(), run_name(key), reason, "it is trained again")
         )
 
     def stepped(self) -> None:
         """Leave out the trackers that failed or hang."""
         self._tracking.check()
 
-    def _line(self, key: Key, text: str) -> None:
-        runs = 2 * len(self._configs)
-        count = f"{len(self.done) + len(self.errors):>{len(str(runs))}}/{runs}"
-        self._log(f"{count}  trial {key[0]}, seed {'AB'[key[1]]}  {text}")
+    def earlier(self) -> list[RunEnded]:
+        """The runs that the study had before."""
+        last = {(score.trial, score.seed): score for score in self.scores}
+        return [self._ended(key, FINISHED, score.score) for key, score in last.items()]
+
+    def _ended(
+        self,
+        key: Key,
+        state: str,
+        score: float | None = None,
+        seconds: float | None = None,
+        error: str | None = None,
+    ) -> RunEnded:
+        config = self._configs[key[0]]
+        return RunEnded(
+            self._reporter.now(),
+            run_name(key),
+            key[0],
+            state,
+            score,
+            config.epochs if score is not None else 0,
+            summary(config.flat()),
+            error=error,
+            seconds=seconds,
+        )
+
+
+def run_name(key: Key) -> str:
+    """The name of a run."""
+    return f"trial {key[0]}, seed {'AB'[key[1]]}"
 
 
 def known_scores(store: Store) -> list[Score]:

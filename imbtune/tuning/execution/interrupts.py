@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,7 @@ from ray.tune import Stopper
 
 from imbtune import runtime
 from imbtune.errors import INTERRUPTED
+from imbtune.progress.live_view import leave
 from imbtune.tuning.messages import TuneDict
 
 ORDERLY_SECONDS = 30.0  # after the first signal, until the process is ended
@@ -25,9 +27,13 @@ class Interrupts(Stopper):
     Used as a context. A second SIGINT ends the command at once, and so does an orderly end that
     takes too long, as without a cluster's head: what the study has is on the disk at any moment. A
     Python session goes on: there, the second SIGINT is a KeyboardInterrupt.
+
+    Args:
+        note: is called at the first SIGINT, in a signal handler.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[], None] = lambda: None) -> None:
+        self._note = note
         self._asked = False
         self._before: Any = None
         self._timer: threading.Timer | None = None
@@ -60,6 +66,7 @@ class Interrupts(Stopper):
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
+        self._note()
         _say("\ninterrupted: the trials are ended (Ctrl-C again ends at once; nothing is lost)")
         if runtime.is_command:
             self._timer = threading.Timer(ORDERLY_SECONDS, _end)
@@ -68,6 +75,7 @@ class Interrupts(Stopper):
 
 
 def _end() -> None:
+    leave()
     _say("ended; imbtune resume goes on with the study")
     os._exit(INTERRUPTED)
 

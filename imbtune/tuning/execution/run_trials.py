@@ -23,6 +23,7 @@ from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.events import EndWorkers, FailureLimits, TrialCallback, TrialEvents
 from imbtune.tuning.execution.interrupts import Interrupts
 from imbtune.tuning.execution.spec_searcher import SpecSearcher
+from imbtune.tuning.execution.trial_progress import TrialProgress
 from imbtune.tuning.packing.ray_hosts import packed_trainable
 from imbtune.tuning.worker.ray_actor import TrialActor
 from imbtune.tuning.worker.trial_runner import WorkerSettings
@@ -41,6 +42,7 @@ def run_trials(
     scheduler: TrialScheduler | None = None,
     time_budget: float | None = None,
     common_failure: CommonFailure | None = None,
+    progress: TrialProgress | None = None,
 ) -> bool:
     """Train what the searcher suggests. Ray Tune's own files go to a temporary folder.
 
@@ -51,6 +53,7 @@ def run_trials(
         scheduler: None to train everything to its end.
         time_budget: in seconds; None for no limit.
         common_failure: stops all trials where each fails for one reason; None to train them all.
+        progress: reports what is trained; None for silence.
 
     Returns:
         Whether the user interrupted the trials (Ctrl-C, SIGTERM).
@@ -63,10 +66,11 @@ def run_trials(
         _expected_errors(),
         temporary_folder("tune") as folder,
         _trainable(splits, worker_settings, resources) as (trainable, end_workers),
-        Interrupts() as interrupts,
+        Interrupts(progress.interrupted if progress else lambda: None) as interrupts,
     ):
         limiter = ConcurrencyLimiter(searcher, resources.concurrent)
         growth = ConcurrencyOfCluster(limiter, resources)
+        told = [watch, *([progress] if progress else []), callback]
         stoppers = [interrupts, *([common_failure] if common_failure else [])]
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -81,7 +85,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="imbtune",
                 storage_path=str(folder),
-                callbacks=[TrialEvents(searcher, [watch, callback], limits, growth, end_workers)],
+                callbacks=[TrialEvents(searcher, told, limits, growth, end_workers)],
                 stop=CombinedStopper(*stoppers),
                 verbose=0,
                 # it reports nothing; Ray's default in a notebook clears the cell's output

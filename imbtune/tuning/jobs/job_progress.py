@@ -6,22 +6,28 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from imbtune import strict_json
 from imbtune.errors import ImbtuneError
 from imbtune.paths import is_uri
+from imbtune.progress.run_events import FINALS, TRIALS
 from imbtune.storage import join
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, WORDS
 from imbtune.study.view import Study
 from imbtune.tuning.jobs.job_log import Tail
 
-# Lines of StudyWriter and FinalsWriter
+# Lines of imbtune.progress.plain_view, and of tuning/session.py
+TIME = r"^(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  )?"
 TRIAL = re.compile(
-    r"^ *(?P<ended>\d+)/(?P<total>\d+)  trial (?P<number>\d+) +(?P<word>[a-z]+) +"
-    r"(?P<score>\S+) +at +(?P<budget>\d+) epochs  (?P<name>.*)$"
+    rf"{TIME} *(?P<ended>\d+)/(?P<total>\d+)  trial (?P<number>\d+) +"
+    r"(?P<word>[a-z]+)\b(?P<rest>.*)$"
 )
-FINAL = re.compile(r"^final +(?P<ended>\d+)/(?P<total>\d+)  trial")
-HEADLINE = re.compile(r"^(?P<total>\d+) trials, \d+ at a time")
-BEGUN = re.compile(r"^\d+ .*, \d+ at a time on \d+ CPU", re.MULTILINE)  # also of other studies
+SCORE = re.compile(r"^ at (?P<budget>\d+) epochs: (?P<score>\d\.\d+)(?: \(.*?\))?  (?P<name>.*)$")
+FINAL = re.compile(TIME + r"final +(?P<ended>\d+)/(?P<total>\d+)  trial")
+HEADLINE = re.compile(TIME + r"(?P<total>\d+) trials, \d+ at a time")
+# also of other studies
+BEGUN = re.compile(TIME + r"\d+ .*, \d+ at a time on \d+ CPU", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -119,9 +125,19 @@ def from_log(log: Tail) -> Progress:
             number, total, ended = (int(match[key]) for key in ("number", "total", "ended"))
             states[number] = by_word[match["word"]]
             scores.pop(number, None)
-            if states[number] == COMPLETE:
-                text = f"trial {number}: {match['name']}, {match['score']} in one run of "
-                scores[number] = float(match["score"]), f"{text}{match['budget']} epochs"
+            if states[number] == COMPLETE and (end := SCORE.match(match["rest"])):
+                text = f"trial {number}: {end['name']}, {end['score']} in one run of "
+                scores[number] = float(end["score"]), f"{text}{end['budget']} epochs"
+        elif event := _run_ended(line):
+            if event["stage"] == FINALS:
+                finals = event["done"]
+            elif event["stage"] == TRIALS and event["state"] in by_word:
+                number, total, ended = event["number"], event["total"], event["done"]
+                states[number] = by_word[event["state"]]
+                scores.pop(number, None)
+                if states[number] == COMPLETE and event["score"] is not None:
+                    text = f"trial {number}: {event['name']}, {event['score']:.3f} in one run of "
+                    scores[number] = event["score"], f"{text}{event['budget']} epochs"
     if not log.is_whole:
         return Progress(total, ended, finals=finals, source="the end of the job's log, a long one")
     best = max(scores.values(), key=lambda found: found[0], default=(0.0, ""))[1]
@@ -132,3 +148,15 @@ def from_log(log: Tail) -> Progress:
 
 def _ended(states: Mapping[str, int]) -> int:
     return sum(count for state, count in states.items() if state != STOPPED)
+
+
+def _run_ended(line: str) -> Mapping[str, Any] | None:
+    """A run that ended, of a search with `--progress json`; None for another line."""
+    if not line.startswith('{"event": "run_ended"'):
+        return None
+    try:
+        found = strict_json.loads(line)
+    except ValueError:  # the job was killed while it wrote the line
+        return None
+    keys = {"stage", "state", "number", "score", "budget", "name", "done", "total"}
+    return found if isinstance(found, dict) and keys <= found.keys() else None

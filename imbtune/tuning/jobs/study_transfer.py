@@ -25,9 +25,9 @@ from imbtune.errors import StudyError
 from imbtune.limits import FILE_NAME_BYTES
 from imbtune.storage import Store
 
-FILE, JOURNAL = "study.yaml", "journal.log"
+FILE, JOURNAL, LOG = "study.yaml", "journal.log", "search.log"
 TABLES = ("trials", "epochs", "finals")
-OWN_FILES = (FILE, JOURNAL, "space.yaml", "best.yaml", "calibration.yaml")  # beside plugins
+OWN_FILES = (FILE, JOURNAL, LOG, "space.yaml", "best.yaml", "calibration.yaml")  # beside plugins
 READS = 20  # attempts at a copy, while the search replaces files
 MOST_BYTES = 256 * 2**20  # of a study that is printed
 WIDTH = 32_000  # characters per printed line

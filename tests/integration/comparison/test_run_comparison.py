@@ -138,7 +138,12 @@ def test_a_run_is_what_a_training_is(
 ) -> None:
     """The same seed gives the same test figures to the last bit, for presets and winners."""
     monkeypatch.chdir(home)
-    options: dict[str, Any] = {"seeds": 2, "epochs": EPOCHS, "settings": {"seed": 3}, "log": None}
+    options: dict[str, Any] = {
+        "seeds": 2,
+        "epochs": EPOCHS,
+        "settings": {"seed": 3},
+        "progress": None,
+    }
     preset = imbtune.train(preset="drw", space="tiny.yaml", out=tmp_path / "drw", **options)
     winner = imbtune.train("runs/mine/best.yaml", out=tmp_path / "winner", **options)
     runs = Store(str(compared[0])).table("runs").to_pylist()

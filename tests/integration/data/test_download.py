@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from http_site import (
 )
 from small_data import make_images
 from torchvision.datasets import CIFAR10
+
+from imbtune.progress.choose_view import reporting
 
 pytestmark = [
     # tarfile's advice to torchvision, on Python 3.12 and 3.13
@@ -65,6 +68,23 @@ def test_downloads_once(site: Site, cache: Path) -> None:
     assert made > 0
     assert same(read("cifar10").train, TRAIN)
     assert site.requests == made
+
+
+def test_a_download_is_progress_without_a_bar(
+    site: Site, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of the work that needs the data; without a reporter, on standard error."""
+    lines: list[str] = []
+    with reporting(lines.append):
+        read("cifar10")
+    assert capfd.readouterr() == ("", "")
+    size = len(site.archive) / 1e6
+    assert lines[-1] == f"downloading cifar10: {size:.1f} of {size:.1f} MB (100%)"
+    shutil.rmtree(cache)
+    read("cifar10")
+    said = capfd.readouterr()
+    assert said.out == "" and "\r" not in said.err
+    assert said.err.splitlines()[-1].endswith("Z  " + lines[-1])
 
 
 FAILURES: dict[str, tuple[Reply, str]] = {

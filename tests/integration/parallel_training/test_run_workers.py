@@ -17,6 +17,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ClusterError, DivergenceError
 from imbtune.final_training.retrain import train_final
 from imbtune.parallel_training.run_workers import WorkerGroup
+from imbtune.progress.reporter import Reporter, to_lines
 
 pytestmark = [
     pytest.mark.slow,
@@ -73,8 +74,8 @@ def check_same_result(one: Path, other: Path) -> None:
 
 def test_two_workers_train_what_one_process_trains(tmp_path: Path) -> None:
     config, lines = TrainConfig.from_settings(SETTINGS), list[str]()
-    imbtune.train(config, out=tmp_path / "one", log=None)
-    result = imbtune.train(config, out=tmp_path / "two", log=lines.append, workers=2)
+    imbtune.train(config, out=tmp_path / "one", progress=None)
+    result = imbtune.train(config, out=tmp_path / "two", progress=lines.append, workers=2)
     check_same_result(tmp_path / "one", tmp_path / "two")
     assert lines[0].endswith("5 epochs on 2 workers with 1 CPU each")
     model = imbtune.load_model(result.path)
@@ -83,9 +84,9 @@ def test_two_workers_train_what_one_process_trains(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_when_a_worker_is_killed(tmp_path: Path) -> None:
     config = TrainConfig.from_settings(SETTINGS)
-    train_final(config, 1, tmp_path / "one", None, {}, lambda _: None)
+    train_final(config, 1, tmp_path / "one", None, {}, Reporter())
     log, group = KillingLog("epoch 2/5", 1), WorkerGroup(2, checkpoint_seconds=0)
-    train_final(config, 1, tmp_path / "two", None, {}, log, open_trainer=group)
+    train_final(config, 1, tmp_path / "two", None, {}, to_lines(log), open_trainer=group)
     check_same_result(tmp_path / "one", tmp_path / "two")
     (again,) = [line for line in log if "a worker died" in line]
     assert again.startswith("seed 0: a worker died; all of them train on from epoch ")
@@ -123,7 +124,7 @@ def test_a_run_that_diverges_ends_with_its_line(loss_that_breaks: str, tmp_path:
             settings={"loss": "turns_nan"},
             workers=2,
             out=tmp_path / "out",
-            log=None,
+            progress=None,
         )
 
 
@@ -131,6 +132,6 @@ def test_workers_that_die_every_time_end_with_a_line(tmp_path: Path) -> None:
     config, out = TrainConfig.from_settings(SETTINGS), tmp_path / "out"
     log = KillingLog("seed 0: epoch 1/5", 9)
     with pytest.raises(ClusterError, match="seed 0: the workers died 4 times") as error:
-        train_final(config, 1, out, None, {}, log, open_trainer=WorkerGroup(2))
+        train_final(config, 1, out, None, {}, to_lines(log), open_trainer=WorkerGroup(2))
     assert len(str(error.value)) < 400
     assert list(out.iterdir()) == []

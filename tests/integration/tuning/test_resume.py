@@ -22,6 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from imbtune.errors import StudyError
+from imbtune.progress.reporter import to_lines
 from imbtune.storage import Store, join
 from imbtune.study.files import read_study
 from imbtune.study.journal import read_trials
@@ -217,7 +218,7 @@ def test_a_finished_study_has_nothing_to_resume(straight: Path) -> None:
 def test_a_finished_study_needs_no_ray(straight: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nor is a table of it written again."""
     times = {path: path.stat().st_mtime_ns for path in straight.rglob("*.parquet")}
-    outcome = resume_search(str(straight), {}, print)
+    outcome = resume_search(str(straight), {}, to_lines(print))
     assert "All 13 trials and the finals" in capsys.readouterr().out
     assert not ray.is_initialized()
     assert len(outcome.records) == 13 and outcome.winner and outcome.finals
@@ -237,7 +238,7 @@ def test_more_trials_go_on_where_a_finished_study_ended(straight: Path, tmp_path
     pd.testing.assert_frame_equal(before, after.head(13))
     assert read_study(str(study))[0].trials == 16
     with pytest.raises(StudyError, match="16 trials have started already: give 16 or more"):
-        resume_search(str(study), {"trials": 15}, print)
+        resume_search(str(study), {"trials": 15}, to_lines(print))
     assert read_study(str(study))[0].trials == 16
 
 
@@ -245,7 +246,7 @@ def test_a_study_is_resumed_from_inside_its_folder(
     straight: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(straight)
-    outcome = resume_search(".", {}, print)
+    outcome = resume_search(".", {}, to_lines(print))
     assert outcome.path == str(straight)
 
 
@@ -254,7 +255,7 @@ def test_a_renamed_study_goes_on_as_itself(straight: Path, tmp_path: Path) -> No
     old = Path(shutil.copytree(straight, tmp_path / "straight"))
     study = Path(shutil.copytree(straight, tmp_path / "renamed"))
     shutil.rmtree(old / "trials")
-    outcome = resume_search(str(study), {}, print)
+    outcome = resume_search(str(study), {}, to_lines(print))
     assert (outcome.request.name, outcome.path) == ("renamed", str(study))
     assert len(outcome.records) == len(read_trials(Store(str(study)), "renamed")) == 13
     assert not (old / "trials").exists()
@@ -315,7 +316,7 @@ def test_a_broken_study_is_one_line(
     broken(study)
     before = {path: path.read_bytes() for path in study.rglob("*.parquet")}
     with pytest.raises(StudyError) as error:
-        resume_search(str(study), {}, print)
+        resume_search(str(study), {}, to_lines(print))
     assert line in str(error.value) and "\n" not in str(error.value)
     assert {path: path.read_bytes() for path in study.rglob("*.parquet")} == before
 

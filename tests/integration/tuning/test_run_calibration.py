@@ -16,6 +16,7 @@ import yaml
 from command import invoke, invoke_in, run, start
 
 from imbtune.errors import StudyError
+from imbtune.progress.reporter import to_lines
 from imbtune.search_options import search_request
 from imbtune.tuning.calibration.run_calibration import random_configs, resume_calibration
 
@@ -87,7 +88,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         with pytest.raises(StudyError) as other:
-            resume_calibration(str(home / "runs/digits-lt-calibration"), {}, print)
+            resume_calibration(str(home / "runs/digits-lt-calibration"), {}, to_lines(print))
         calibration.send_signal(signal.SIGINT)
         output, _ = calibration.communicate(timeout=120)
     finally:

@@ -20,6 +20,7 @@ from imbtune.final_training.final_run import FinalRun
 from imbtune.final_training.retrain import train_final
 from imbtune.final_training.trained_model import load_model
 from imbtune.methods.losses import LossFunction, losses
+from imbtune.progress.reporter import Reporter, to_lines
 
 TINY: dict[str, Any] = {
     "data": "digits",
@@ -55,7 +56,7 @@ def test_the_models_before_a_seed_that_diverges_stay(tmp_path: Path) -> None:
     config = TrainConfig.from_settings({**TINY, "loss": "breaks", "seed": 3})
     out, lines = tmp_path / "final", list[str]()
     with pytest.raises(DivergenceError) as error:
-        train_final(config, 3, out, None, {}, lines.append)
+        train_final(config, 3, out, None, {}, to_lines(lines.append))
     assert str(error.value) == (
         "seed 4, epoch 2: the loss is not finite (nan): give a lower --set optimizer.lr (it is "
         f"0.1); {out} has the models of seed 3"
@@ -77,7 +78,7 @@ def test_a_model_that_is_not_finite_is_never_tested(tmp_path: Path) -> None:
     out = tmp_path / "final"
     config = TrainConfig.from_settings({**TINY, **ONLY_SCORED})
     with pytest.raises(DivergenceError, match="seed 0, epoch 2: after=bad_after: the logits'"):
-        train_final(config, 2, out, None, {}, lambda _: None)
+        train_final(config, 2, out, None, {}, Reporter())
     assert list(out.iterdir()) == []
 
 

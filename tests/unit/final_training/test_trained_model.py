@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> imbtune.TrainResult:
     """Two seeds of LDAM, whose softmax multiplies logits by 30, on digits."""
     out = tmp_path_factory.mktemp("trained") / "ldam"
     config = TrainConfig.from_settings({**SMALL, "loss": "ldam", "seed": 3})
-    return imbtune.train(config, seeds=2, out=out, log=None)
+    return imbtune.train(config, seeds=2, out=out, progress=None)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     pixels = RNG.integers(0, 256, (19, 6, 8, 3), dtype=np.uint8)
     np.savez(folder / "mine.npz", images=pixels, labels=labels)
     config = TrainConfig.from_settings({**SMALL, "data": "npz", "data.profile": "as_is"})
-    options: dict[str, Any] = {"data": folder / "mine.npz", "log": None}
+    options: dict[str, Any] = {"data": folder / "mine.npz", "progress": None}
     return load_model(imbtune.train(config, out=folder / "out", **options).path)
 
 
@@ -78,7 +78,7 @@ def test_it_agrees_with_the_margins_of_its_training(preset: str, tmp_path: Path)
     small = {key: value for key, value in SMALL.items() if key != "epochs"}
     result = imbtune.train(
         preset=preset, space="digits-lt", settings=small, epochs=3, out=tmp_path / "out",
-        log=None,
+        progress=None,
     )  # fmt: skip
     model = load_model(result.path)
     margins = pq.read_table(result.path / "margins-seed0.parquet").to_pandas()

@@ -45,7 +45,7 @@ def test_from_python(
     options: dict[str, Any], kind: type[ImbtuneError], line: str, tmp_path: Path
 ) -> None:
     with raises_one_line(line, kind=kind):
-        imbtune.train(make_config(), out=tmp_path / "out", log=None, **options)
+        imbtune.train(make_config(), out=tmp_path / "out", progress=None, **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -68,7 +68,7 @@ def test_without_ray(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(imbtune, "parallel_training", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     with raises_one_line("--workers 1 needs Ray Train", "pip install", kind=ConfigError):
-        imbtune.train(make_config(), workers=1, log=None)
+        imbtune.train(make_config(), workers=1, progress=None)
 
 
 @pytest.mark.parametrize(("batch_size", "least"), [(8, 8), (500, 87)])

@@ -22,6 +22,7 @@ from imbtune.data.load import load
 from imbtune.data.splits import final_splits
 from imbtune.final_training.retrain import train_final
 from imbtune.final_training.trained_model import load_model
+from imbtune.progress.reporter import Reporter
 from imbtune.training import loop
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
@@ -254,7 +255,7 @@ def test_a_final_model_is_finished_saved_and_measured(
     share = {"after.share": 0.5} if after in ("crt", "lws") else {}
     config = TrainConfig.from_settings(FINAL | {"loss": loss, "after": after, "seed": 3} | share)
     out = tmp_path / "final"
-    (run,) = train_final(config, 1, out, None, {}, lambda _: None)
+    (run,) = train_final(config, 1, out, None, {}, Reporter())
 
     splits = final_splits(load("digits", config.data.knobs, DataSource(None)), config.data.shared)
     data = DeviceData(splits, CPU)

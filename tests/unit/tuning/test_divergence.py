@@ -17,6 +17,8 @@ from scripted import BUDGETS, next_spec, rung_result, scored_rung, tiny_space, t
 from short_runs import CPU, DATA
 
 from imbtune.errors import StudyError
+from imbtune.progress.reporter import to_lines
+from imbtune.progress.run_events import FINALS, StageStarted
 from imbtune.storage import Store
 from imbtune.study.journal import (
     DIVERGED,
@@ -275,19 +277,21 @@ def final_report(score: float | None) -> TrialReport:
 def test_a_final_run_that_diverges_is_a_failed_one(tmp_path: Path) -> None:
     lines: list[str] = []
     done: list[FinalRecord] = []
-    writer = FinalsWriter(Store(str(tmp_path)), done, 2, lines.append)
+    reporter = to_lines(lines.append)
+    reporter.tell(StageStarted(0.0, FINALS, 2))
+    writer = FinalsWriter(Store(str(tmp_path)), done, 9, reporter)
     spec = TrialSpec.single_run(7, {"seed": 11}, without_rungs=True)
     writer.reported(spec, final_report(None))
     writer.reported(spec, final_report(0.5))
     assert writer.failures == [7]
     assert done == [FinalRecord(7, 11, 0.5)]
-    assert lines[0] == f"final of trial 7 failed: {REASON}"
+    assert lines[0] == f"final 1/2  trial 7, seed 11: failed: {REASON}"
 
 
 def test_a_calibration_run_that_diverges_is_a_failed_one(tmp_path: Path) -> None:
     lines: list[str] = []
     configs = [tiny_space().base()] * 8
-    writer = CalibrationWriter(Store(str(tmp_path)), configs, lines.append)
+    writer = CalibrationWriter(Store(str(tmp_path)), configs, to_lines(lines.append))
     spec = TrialSpec.single_run(7, {}, without_rungs=False)
     writer.reported(spec, trial_report([scored_rung(7, 3, 0.4)], 0, False))
     writer.reported(spec, final_report(None))

@@ -10,6 +10,7 @@ from scripted import tiny_space
 
 from imbtune.errors import StudyError
 from imbtune.progress import no_line
+from imbtune.progress.reporter import to_lines
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.request import SearchRequest
@@ -25,7 +26,7 @@ def test_a_start_that_was_interrupted_is_no_study(tmp_path: Path) -> None:
     (tmp_path / "runs/cut").mkdir(parents=True)
     (tmp_path / "runs/cut/space.yaml").write_text("knobs: {}")
     with pytest.raises(StudyError, match="is not a study, it has no study"):
-        resume_search(str(tmp_path / "runs/cut"), {}, print)
+        resume_search(str(tmp_path / "runs/cut"), {}, to_lines(print))
     with pytest.raises(StudyError, match="exists, but is not a study: delete it"):
         new_store(SearchRequest(tiny_space(), 1, "cut", storage=str(tmp_path / "runs")), no_line)
 
@@ -48,5 +49,5 @@ def test_a_study_that_came_while_a_search_began_stays(
     monkeypatch.setattr(connected_session, "settle_share", other_search)
     monkeypatch.setattr(connected_session, "find_resources", lambda *_: Resources(1, 0.0, 1))
     with pytest.raises(StudyError, match="exists already: give another name, such as --name cut-2"):
-        getattr(module, begin)(request, print)
+        getattr(module, begin)(request, to_lines(print))
     assert store.read("study.yaml") == b"another"

@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
+from imbtune.progress.json_view import JsonView
+from imbtune.progress.plain_view import PlainView
+from imbtune.progress.run_events import FINALS, FINISHED, TRIALS, RunEnded, StageStarted
+from imbtune.progress.search_progress import SearchProgress
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, WORDS
 from imbtune.tuning.jobs.job_log import Tail
 from imbtune.tuning.jobs.job_progress import Progress, from_log, has_begun
-from imbtune.tuning.study_writer import StudyWriter
+
+
+def event(number: int, state: str, score: float | None, budget: int = 81) -> RunEnded:
+    error = "OutOfMemoryError: x" if state == FAIL else None
+    cutoff = 0.95 if state == PRUNED else None
+    return RunEnded(
+        *(0.0, f"trial {number}", number, WORDS[state], score, budget, "mamix_drw", cutoff),
+        error=error,
+    )
+
+
+def as_json(ended: RunEnded, done: int, stage: str = TRIALS) -> str:
+    """The object of `--progress json`."""
+    progress, lines = SearchProgress(), list[str]()
+    progress.apply(StageStarted(0.0, stage, 120))
+    progress.ended[FINISHED] = done
+    JsonView(lines.append).show(ended, progress)
+    return lines[0]
+
+
+def test_objects_are_read_like_lines() -> None:
+    ends = [event(0, COMPLETE, 0.5), event(3, PRUNED, 0.9, 9), event(1, FAIL, None, 0)]
+    lines = [as_json(ended, i) for i, ended in enumerate(ends, 1)]
+    found = whole(*lines, lines[0][:-9], as_json(ends[0], 2, FINALS))
+    assert (found.total, found.ended, found.finals) == (120, 3, 2)
+    assert found.states == {COMPLETE: 1, PRUNED: 1, FAIL: 1}
+    assert found.best == "trial 0: mamix_drw, 0.500 in one run of 81 epochs"
 
 
 def line(ended: int, number: int, state: str, score: float | None, budget: int = 81) -> str:
-    """A trial's line, as the search prints it."""
-    writer: Any = SimpleNamespace(_trials=120, _ended=ended)
-    record: Any = SimpleNamespace(
-        number=number,
-        state=state,
-        score=score,
-        budget=budget,
-        preset="mamix_drw",
-        diverged=None,
-        error="OutOfMemoryError: x" if state == FAIL else None,
-    )
-    return StudyWriter._line(writer, record)
+    """A trial's line, as the search prints it into its job's log."""
+    ended_now = event(number, state, score, budget)
+    progress = SearchProgress()
+    progress.apply(StageStarted(0.0, TRIALS, 120))
+    progress.ended[FINISHED] = ended - 1
+    lines: list[str] = []
+    progress.apply(ended_now)
+    PlainView(lines.append).show(ended_now, progress)
+    return lines[0]
 
 
 def whole(*lines: str) -> Progress:

@@ -1,4 +1,4 @@
-"""How long-running work tells the user about its progress."""
+"""Lines for the user: printed at once, in the width of the terminal, and never an error."""
 
 from __future__ import annotations
 

@@ -1,0 +1,168 @@
+"""How long the rest of the work takes, from what has been trained so far.
+
+The unit is the image pass. The expected passes that are left are those of the running runs, of the
+runs that have not started, and of the finals. A run that has not started is as long as the mean of
+those that have, and reaches each rung with the share of the trials that went on there so far. The
+first few trials say little of that share, so 1/η, which ASHA lets go on in the long run, counts as
+much as `PRIOR` trials.
+
+The seconds per pass are those of the runs from their first report on, with all that is trained at
+the same time. What a run takes besides, until its first report, is measured apart: for the first
+run of each worker, whose process starts meanwhile, and for the others. At the end of the work, when
+fewer runs are left than there are workers, the longest run decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from imbtune.progress.run_events import Step
+
+PRIOR = 3  # trials that the share 1/η counts as
+MEASURED = 1.0  # seconds of training without which no pace is known
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a run.
+
+    Attributes:
+        before: seconds from its start to its first report.
+        first: image passes in its first report.
+        seconds: from its first report to its last one.
+        passes: image passes in these reports.
+    """
+
+    before: float
+    first: float
+    seconds: float = 0.0
+    passes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a worker is.
+
+    Attributes:
+        per_pass: seconds per image pass.
+        per_run: seconds that each run takes besides.
+        start: seconds until a new worker begins its first run.
+    """
+
+    per_pass: float
+    per_run: float = 0.0
+    start: float = 0.0
+
+
+def pace_of(fresh: Sequence[Measured], others: Sequence[Measured]) -> Pace | None:
+    """The pace of the workers; None where too little was trained to know it.
+
+    Args:
+        fresh: the first run of each worker.
+        others: the runs after them.
+    """
+    every = [*fresh, *others]
+    seconds = sum(run.seconds for run in every)
+    passes = sum(run.passes for run in every)
+    if seconds < MEASURED or passes <= 0:
+        return None
+    each = seconds / passes
+
+    def besides(runs: Sequence[Measured]) -> float:
+        found = [max(0.0, run.before - run.first * each) for run in runs]
+        return median(found) if found else 0.0
+
+    return Pace(each, besides(others), besides(fresh))
+
+
+@dataclass(frozen=True)
+class RunningRun:
+    """A run in training.
+
+    Attributes:
+        steps: what it trains.
+        epochs: that it was trained for.
+    """
+
+    steps: Sequence[Step]
+    epochs: float = 0.0
+
+    @property
+    def trained(self) -> float:
+        """Image passes so far."""
+        passes, epochs = 0.0, self.epochs
+        for step in self.steps:
+            share = min(1.0, epochs / step.epochs) if step.epochs else 1.0
+            passes += share * step.passes
+            epochs -= step.epochs
+            if epochs <= 0:
+                break
+        return passes
+
+    @property
+    def whole(self) -> float:
+        """Image passes of all steps."""
+        return sum(step.passes for step in self.steps)
+
+    def expected_left(self, shares: Mapping[int, float]) -> float:
+        """Image passes that are expected to be left, as it may be stopped.
+
+        Args:
+            shares: of the trials that go on after a rung, by its budget.
+        """
+        left, likely, epochs = 0.0, 1.0, self.epochs
+        for i, step in enumerate(self.steps):
+            done = min(1.0, epochs / step.epochs) if step.epochs else 1.0
+            left += likely * (1 - done) * step.passes
+            is_last = i + 1 == len(self.steps) or self.steps[i + 1].budget == step.budget
+            if epochs < step.epochs and not is_last:
+                likely *= shares.get(step.budget, 1.0)
+            epochs = max(0.0, epochs - step.epochs)
+        return left
+
+
+def share_going_on(scored: int, stopped: int, eta: int | None) -> float:
+    """The share of the trials that go on after a rung, by those that reached it."""
+    if eta is None:
+        return 1.0
+    return (scored - stopped + PRIOR / eta) / (scored + PRIOR)
+
+
+def seconds_left(
+    running: Sequence[RunningRun],
+    begun: Sequence[RunningRun],
+    to_start: float,
+    shares: Mapping[int, float],
+    pace: Pace,
+    workers: int,
+    finals: int,
+    full_passes: float,
+) -> float | None:
+    """Expected seconds to the end of the work; None where nothing is known yet.
+
+    Args:
+        running: the runs in training.
+        begun: the runs that a new one is expected to be like.
+        to_start: runs that have not started.
+        shares: of the trials that go on after a rung, by its budget.
+        pace: of a worker.
+        workers: runs at a time, at least 1.
+        finals: final runs that follow, on new workers.
+        full_passes: image passes of one of them.
+    """
+    if (to_start and not begun) or (finals and not full_passes):
+        return None
+    each = [run.expected_left(shares) * pace.per_pass for run in running]
+    fresh = [RunningRun(run.steps).expected_left(shares) for run in begun]
+    total = sum(each)
+    if to_start:
+        total += to_start * (sum(fresh) / len(fresh) * pace.per_pass + pace.per_run)
+    # the longest run may outlast the others
+    seconds = max(total / workers, max(each, default=0.0))
+    if finals:
+        rounds = math.ceil(finals / workers)
+        seconds += pace.start + rounds * (full_passes * pace.per_pass + pace.per_run)
+    return seconds if math.isfinite(seconds) else None

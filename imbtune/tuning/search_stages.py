@@ -1,0 +1,144 @@
+"""The stages of a study as events of the progress: what begins, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from imbtune.data.splits import Splits
+from imbtune.progress.run_events import FINALS, RUNS, TRIALS, RunEnded, StageStarted
+from imbtune.study.data_size import score_scale
+from imbtune.study.evidence import is_above
+from imbtune.study.hints import resume_command
+from imbtune.study.outcome import SearchOutcome
+from imbtune.study.records import COMPLETE, STOPPED, WORDS, FinalRecord, TrialRecord
+from imbtune.study.request import SearchRequest
+from imbtune.tuning.execution.trial_progress import TrialProgress
+from imbtune.tuning.finals import final_ended, final_runs, finalists, fresh_seeds
+from imbtune.tuning.messages import TrialSpec
+from imbtune.tuning.session import Session
+from imbtune.tuning.study_writer import trial_ended
+from imbtune.tuning.worker.trial_runner import WorkerSettings
+
+
+def trials_stage(session: Session, before: Sequence[TrialRecord]) -> StageStarted:
+    """The trials of a search.
+
+    Args:
+        before: trials that the study has; those that were interrupted are trained on.
+    """
+    request = session.request
+    budgets = tuple(request.budgets)
+    ended = [record for record in before if record.state != STOPPED]
+    # the finalists, and the best preset if it is not among them
+    finalists = request.finalists + bool(request.finalists and request.space.presets())
+    return _stage(
+        session,
+        TRIALS,
+        request.trials,
+        [trial_ended(record, record.ended) for record in ended],
+        budgets,
+        request.space.rungs.eta if len(budgets) > 1 else None,
+        finalists * request.final_seeds,
+    )
+
+
+def finals_stage(session: Session, total: int, finals: Sequence[FinalRecord]) -> StageStarted:
+    """The finals of a search.
+
+    Args:
+        total: final runs in all.
+        finals: those that the study has.
+    """
+    budget, now = session.request.budgets[-1], session.reporter.now()
+    earlier = [final_ended(final, budget, now) for final in finals]
+    return _stage(session, FINALS, total, earlier, (budget,))
+
+
+def runs_stage(session: Session, total: int, earlier: Sequence[RunEnded]) -> StageStarted:
+    """The runs of a calibration or a comparison, none of which is stopped."""
+    return _stage(session, RUNS, total, earlier, tuple(session.request.budgets))
+
+
+def left_final_runs(
+    request: SearchRequest,
+    splits: Splits,
+    records: list[TrialRecord],
+    finals: list[FinalRecord],
+) -> list[TrialSpec]:
+    """The final runs that are left to train; none where no trial is better than chance."""
+    chance = chance_of(request, splits)
+    if not any(r.state == COMPLETE and is_above(r.score or 0.0, chance) for r in records):
+        return []
+    chosen = finalists(records, request.finalists)
+    return final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
+
+
+def chance_of(request: SearchRequest, splits: Splits) -> float:
+    """The best score of a model that predicts the same class for every image."""
+    counts_K = splits.held_out.counts(len(splits.classes))
+    return score_scale(request.space.objective, counts_K).chance
+
+
+def trial_progress(
+    session: Session,
+    name: Callable[[TrialSpec], str],
+    worker_settings: WorkerSettings,
+    cutoff: Callable[[int], float | None] | None = None,
+) -> TrialProgress:
+    """What reports the runs of a stage.
+
+    Args:
+        name: of a run.
+        cutoff: of ASHA, by `rung_time`; None where nothing is stopped.
+    """
+    eta, last = session.request.space.rungs.eta, len(session.request.budgets) - 1
+
+    def cutoff_at(rung: int) -> float | None:
+        return cutoff(eta**rung) if cutoff and rung < last else None
+
+    return TrialProgress(session.reporter, name, session.splits, worker_settings, cutoff_at)
+
+
+def ending(outcome: SearchOutcome) -> str:
+    """How a search ended, in one line."""
+    states = [record.state for record in outcome.records]
+    counts = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
+    word = "search interrupted after" if outcome.interrupted else "search ended:"
+    line = f"{word} {len(states)} trials in {outcome.seconds:.0f} s ({counts})"
+    if outcome.interrupted:
+        return f"{line}; to go on: {resume_command(outcome.path)}"
+    winner, evidence = outcome.winner, outcome.evidence
+    if winner is None:
+        return f"{line}; no winner"
+    score = f"{winner.score or 0.0:.4f} in one run"
+    if evidence:
+        score = f"{evidence.mean:.4f} over {evidence.seeds} fresh seed{'s' * (evidence.seeds > 1)}"
+    return f"{line}; winner: trial {winner.number}, {score}"
+
+
+def _stage(
+    session: Session,
+    stage: str,
+    total: int,
+    earlier: Sequence[RunEnded],
+    budgets: tuple[int, ...],
+    eta: int | None = None,
+    finals: int = 0,
+) -> StageStarted:
+    request, splits = session.request, session.splits
+    counts_K = splits.held_out.counts(len(splits.classes))
+    return StageStarted(
+        session.reporter.now(),
+        stage,
+        total,
+        request.space.name,
+        request.path,
+        session.resources.concurrent,
+        budgets,
+        eta,
+        request.space.objective,
+        score_scale(request.space.objective, counts_K).error,
+        resume_command(request.path),
+        finals,
+        tuple(earlier),
+    )
