@@ -31,8 +31,6 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests += 1
         self.server.reply(self)
 
-    do_POST = do_DELETE = do_GET
-
     def log_message(self, format: str, *args: object) -> None:
         pass
 

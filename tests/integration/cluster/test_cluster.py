@@ -2,19 +2,97 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from command import run, start
-from ray_nodes import Cluster, free_port, wait_for
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Cluster:
+    """Ray nodes on this machine, each started by `ray start` in a session of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.folder = folder
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
+        """One more node, not yet ready."""
+        common = "--num-cpus=1 --num-gpus=0 --object-store-memory=100000000 --block"
+        ports = "--min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0"
+        with (self.folder / f"node{len(self.nodes)}.log").open("wb") as log:
+            node = subprocess.Popen(
+                [RAY, "start", *args, *common.split(), *ports.split()],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.nodes.append(node)
+        return node
+
+    def wait(self) -> None:
+        """Until all nodes are ready."""
+        for number, node in enumerate(self.nodes):
+            log = self.folder / f"node{number}.log"
+            deadline = time.monotonic() + 120
+            while "Ray runtime started" not in (said := log.read_text()):
+                assert node.poll() is None and time.monotonic() < deadline, said
+                time.sleep(0.2)
+
+    def kill(self, *nodes: subprocess.Popen[bytes]) -> None:
+        """End the nodes as a lost machine does: every process at once."""
+        sessions = {node.pid for node in nodes}
+
+        def none_is_left() -> bool:
+            left = [pid for pid, session in running() if session in sessions]
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not left
+
+        wait_for(none_is_left, 30)
+        for node in nodes:
+            node.wait()
+
+
+def running() -> Iterator[tuple[int, int]]:
+    """Process and session IDs of all processes that have not ended."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended while we looked
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] != "Z":
+                    yield int(folder.name), int(fields[3])
+
+
+def wait_for(happened: Callable[[], Any], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -182,13 +260,30 @@ def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_
 def test_packs_end_with_the_driver_that_is_killed(cluster: Cluster, tmp_path: Path) -> None:
     """There is a packed worker on each node, and none soon after; the cluster goes on."""
     args = f"search digits-lt --trials 4 --epochs 9000 --pack --address {cluster.address}"
+    sessions = {node.pid for node in cluster.nodes}
+
+    def workers() -> list[int]:
+        mine = [pid for pid, session in running() if session in sessions]
+        return [pid for pid in mine if "ray::PackedWorkerActor" in title(pid)]
+
     search = start(*args.split(), cwd=tmp_path)
     try:
-        wait_for(lambda: len(cluster.workers("ray::PackedWorkerActor.")) == 2, 240)
+        wait_for(
+            lambda: sum("ray::PackedWorkerActor." in title(pid) for pid in workers()) == 2, 240
+        )
     finally:
         search.kill()
         search.communicate()
-    wait_for(lambda: not cluster.workers("ray::PackedWorkerActor"), 60)
+    wait_for(lambda: not workers(), 60)
+    assert not workers()
+
+
+def title(pid: int) -> str:
+    """What a process calls itself; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 @pytest.mark.slow

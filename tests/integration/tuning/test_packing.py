@@ -76,48 +76,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow  # packs are experimental and off
-def test_the_trials_of_a_worker_that_dies_go_on_in_another_one(study: Path) -> None:
+def test_a_worker_that_dies_fails_its_trials_alone(study: Path) -> None:
     trials = read(study, "trials").sort_values("trial").reset_index()
     assert trials["trial"].tolist() == list(range(7))
-    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
+    failed = trials["state"] == "FAIL"
+    assert 1 <= failed.sum() <= 2
+    assert set(trials["state"][~failed]) == {"COMPLETE", "PRUNED"}
+    assert trials["error"].notna().tolist() == failed.tolist()
     assert yaml.safe_load((study / "study.yaml").read_text())["request"]["pack"] is True
-
-
-HANGING = """
-import os, sys, time
-from pathlib import Path
-from imbtune.methods.losses import ce, losses
-
-@losses.register("hanging", help="the first one that is trained hangs")
-def hanging(counts_K):
-    try:
-        if "default_worker" in sys.argv[0]:  # a process of Ray
-            Path(os.environ["MARKER"]).touch(exist_ok=False)
-            time.sleep(10**9)
-    except FileExistsError:
-        pass
-    return ce(counts_K)
-"""
-
-
-@pytest.mark.slow
-def test_a_trial_that_hangs_ends_the_process_and_all_trials_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The one beside it has no retry, and needs none."""
-    monkeypatch.setenv("MARKER", str(tmp_path / "marker"))
-    (tmp_path / "my_hanging.py").write_text(HANGING)
-    (tmp_path / "mine.yaml").write_text("like: digits-lt\nimports: [my_hanging]\npresets: [erm]\n")
-    args = (
-        "search mine.yaml --trials 3 --epochs 200 --set loss=hanging --sampler random --pack "
-        "--max-concurrent 2 --cpus-per-trial 1 --trial-timeout 90s --finals 0 --seed 1"
-    )
-    done = run(*args.split(), cwd=tmp_path, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "marker").exists()
-    assert done.stdout.count("it reported nothing for 90 s") == 1
-    assert done.stdout.count("a trial in the same process hung") == 1
-    assert set(read(tmp_path / "runs/mine", "trials")["state"]) <= {"COMPLETE", "PRUNED"}
 
 
 @pytest.mark.slow

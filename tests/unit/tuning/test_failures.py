@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +39,7 @@ from imbtune.study.journal import (
 )
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.execution.common_failure import CommonFailure
-from imbtune.tuning.execution.events import Ended, FailureLimits, TrialCallback, TrialEvents
+from imbtune.tuning.execution.events import FailureLimits, TrialCallback, TrialEvents
 from imbtune.tuning.execution.failures import Failure, failure_of, lost_worker
 from imbtune.tuning.execution.interrupts import Interrupts
 from imbtune.tuning.execution.spec_searcher import ListSearcher
@@ -173,7 +173,7 @@ class TuneStandIn:
 
     def __init__(self, folder: Path, count: int, limits: FailureLimits) -> None:
         self.searcher = ListSearcher(TrialSpec.single_run(n, {}, False) for n in range(count))
-        self.noted, self._folder, self._names, self.limits = Noted(), folder, 0, limits
+        self.noted, self._folder, self._names = Noted(), folder, 0
         self.events = TrialEvents(self.searcher, [self.noted], limits)
         self.trial: Any = None
 
@@ -257,47 +257,6 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_once(
     assert tune.noted.lines == [
         "0 lost: it reported nothing for 0 s",
         "0 failed: it hung twice: it reported nothing for 0 s",
-    ]
-
-
-class SharedProcess:
-    """Three trials of Tune in one process, of which the second hangs."""
-
-    def __init__(self, tune: TuneStandIn) -> None:
-        self.asked: list[set[str]] = []
-        self.trials = []
-        for number in range(3):
-            tune.start()
-            actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda n=number: f"actor {n}"))
-            tune.trial.temporary_state.ray_actor = actor
-            self.trials.append(tune.trial)
-
-    def end(self, actors: Collection[str]) -> Ended:
-        self.asked.append({*actors})
-        return Ended({"actor 1"}, {"actor 0", "actor 2"})
-
-
-def test_a_trial_that_hangs_ends_its_process_and_its_neighbours_are_not_blamed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Even without retries; the one that hung fails at the second time."""
-    now = [0.0]
-    monkeypatch.setattr("imbtune.tuning.execution.events.time.monotonic", lambda: now[0])
-    tune = TuneStandIn(tmp_path, 3, FailureLimits(max_failures=0, trial_timeout=60))
-    process = SharedProcess(tune)
-    tune.events = TrialEvents(tune.searcher, [tune.noted], tune.limits, None, process.end)
-    for trial in process.trials:
-        tune.events.on_trial_start(0, process.trials, trial)
-    for step in range(0, 70, 4):
-        now[0] = float(step)
-        tune.events.on_step_end(0, process.trials)
-    assert process.asked == [{"actor 0", "actor 1", "actor 2"}]
-    for tune.trial in process.trials:
-        tune.error(DIED)
-    assert tune.noted.lines == [
-        "0 lost: a trial in the same process hung",
-        "1 failed: lost its worker: it reported nothing for 60 s",
-        "2 lost: a trial in the same process hung",
     ]
 
 

@@ -17,10 +17,8 @@ from imbtune.tuning.forecast.gpu_share import (
     MAX_MEMORY,
     MIN_GAIN,
     TOGETHER,
-    _line,
     candidates,
     choose,
-    one_of_each_kind,
 )
 
 
@@ -99,41 +97,6 @@ def test_candidates_of_a_large_machine_and_of_a_small_one() -> None:
     assert candidates([Node(16, 1)], 100, 4, None) == [1, 2, 4]
     assert candidates([Node(16, 2)], 100, None, 5) == [1, 2]  # 3 on a GPU at most
     assert candidates([Node(1, 4)], 100, None, None) == [1]
-
-
-def test_one_machine_of_each_kind_is_measured() -> None:
-    nodes = [
-        Node(8, 1, "T4", "a"),
-        Node(16, 1, "T4", "b"),
-        Node(8, 2, "H100", "c"),
-        Node(4, 1, "", "d"),
-    ]
-    chosen = one_of_each_kind(nodes)
-    assert {kind: node.id for kind, node in chosen.items()} == {"T4": "b", "H100": "c", "": "d"}
-
-
-def test_the_line_has_the_figures_of_each_kind_and_one_share() -> None:
-    one = {"": (shared(100, 190), math.inf)}
-    assert _line(one, 2) == (
-        "--gpus-per-trial auto: 1 / 2 trials on a GPU train 100 / 190 images per second; chosen: "
-        "--gpus-per-trial 0.5\n"
-    )
-    small, large = shared(100, memory=2**30), shared(500, 900, memory=2**30)
-    both = {"T4": (small, 4.0 * 2**30), "H100": (large, 80.0 * 2**30)}
-    assert _line(both, min(choose(*each) for each in both.values())) == (
-        "--gpus-per-trial auto: 1 trials on T4 train 100 images per second and use 1.0 of its 4 "
-        "GiB; 1 / 2 trials on H100 train 500 / 900 images per second and use 1.0 / 2.0 of its 80 "
-        "GiB; chosen: --gpus-per-trial 1, the largest share that a kind needs\n"
-    )
-
-
-@given(st.lists(st.tuples(st.integers(1, 60), st.integers(60, 200)), min_size=1, max_size=4))
-def test_the_share_of_all_kinds_fits_on_each(kinds: list[tuple[int, int]]) -> None:
-    measured = [(shared(100, 200, 400, 800, memory=need), total) for need, total in kinds]
-    chosen = min(choose(*each) for each in measured)
-    for each, total in measured:
-        (one,) = (result for result in each if result.trials == chosen)
-        assert chosen == 1 or one.memory <= MAX_MEMORY * total
 
 
 def test_what_is_typed_is_a_number_or_auto() -> None:

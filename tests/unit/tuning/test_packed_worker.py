@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -119,39 +118,6 @@ def test_a_trial_that_cannot_begin_fails_alone() -> None:
     with pytest.raises(Exception, match="no_such_knob"):
         pack.step(1, run_of(0, {"no_such_knob": 1})).result(60)
     assert pack.step(1, run_of(1, TRIALS[0])).result(60).epochs
-
-
-@pytest.mark.parametrize("error", [ValueError("bad"), StopIteration(3), SystemExit(2)])
-def test_a_trial_whose_constructor_raises_anything_fails_alone(error: BaseException) -> None:
-    """asyncio passes on neither SystemExit nor StopIteration."""
-
-    def make_one(spec: TrialSpec) -> TrialRunner:
-        if spec.number:
-            raise error
-        return make(spec)
-
-    pack = PackedWorker(make_one, CPU)
-    assert pack.step(1, run_of(0, TRIALS[0])).result(60).epochs
-    failed = pack.step(2, run_of(1, TRIALS[0])).exception(60)
-    assert isinstance(failed, Exception) and not isinstance(failed, StopIteration)
-    assert type(error).__name__ in repr(failed)
-    assert pack.step(1).result(60).epochs and not pack.broken
-
-
-def test_the_trial_in_training_is_known() -> None:
-    begun, over = threading.Event(), threading.Event()
-
-    def make_one(spec: TrialSpec) -> TrialRunner:
-        begun.set()
-        over.wait()
-        return make(spec)
-
-    pack = PackedWorker(make_one, CPU)
-    waiting = pack.step(7, run_of(0, TRIALS[0]))
-    begun.wait()
-    assert pack.in_turn == 7
-    over.set()
-    assert waiting.result(60).epochs
 
 
 def test_a_stopped_trial_leaves_the_others_and_its_seat() -> None:

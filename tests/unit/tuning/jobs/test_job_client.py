@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import http_site
 import pytest
 from command import invoke
 from http_site import Handler, serving
 
-from imbtune.tuning.jobs import bounded_http, job_client, job_log
+from imbtune.tuning.jobs import job_client
 
 COMMANDS = (
     "submit digits-lt --storage /data",
@@ -108,131 +103,3 @@ def test_submit_has_every_option_of_resume() -> None:
     from imbtune.cli.main import resume, submit
 
     assert set(resume.__annotations__) - {"return", "study"} < set(submit.__annotations__)
-
-
-JOB = {
-    "type": "SUBMISSION",
-    "submission_id": "imbtune-a",
-    "status": "RUNNING",
-    "entrypoint": "imbtune search",
-    "metadata": {"study": "a", "storage": "/data"},
-    "driver_node_id": "00",
-}
-LOG = b"Running entrypoint for job imbtune-a\n3 trials, 1 at a time on 1 CPU each\n" + (
-    b"1/3  trial 0  finished  0.500 at   2 epochs  erm\n"
-)
-PATHS = {
-    "list": "/api/jobs/",
-    "status a": "/api/v0/logs/file",
-    "logs a": "/api/v0/logs/file",
-    "stop a": "/api/jobs/imbtune-a/stop",
-}
-
-
-@contextmanager
-def dashboard(bad_path: str = "", bad: http_site.Reply = http_site.silent) -> Iterator[list[str]]:
-    """A server like that of a cluster with one job, which answers one path badly."""
-    good: dict[str, bytes] = {
-        "/api/version": json.dumps({"ray_version": "2.60.0", "version": "4"}).encode(),
-        "/api/jobs/": json.dumps([JOB]).encode(),
-        "/api/jobs/imbtune-a": json.dumps(JOB).encode(),
-        "/api/v0/logs/file": LOG,
-    }
-
-    def reply(handler: Handler) -> None:
-        path = handler.path.partition("?")[0]
-        if path == bad_path:
-            bad(handler)
-        else:
-            handler.send(len(good[path]), good[path])
-
-    with serving() as site:
-        site.reply = reply
-        yield ["--address", f"http://127.0.0.1:{site.server_address[1]}"]
-
-
-def drops(start: bytes, over: threading.Event) -> http_site.Reply:
-    """A byte now and then, for as long as the client waits."""
-
-    def reply(handler: Handler) -> None:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + start)
-        while not over.wait(0.05):
-            handler.wfile.write(b"x")
-
-    return reply
-
-
-def test_a_cluster_that_answers_well() -> None:
-    with dashboard() as address:
-        assert "imbtune-a" in invoke("list", *address)[1]
-        code, out, err = invoke("status", "a", *address)
-        assert (code, err) == (0, "")
-        assert "1 of 3 trials: 1 finished" in out
-        code, out, _ = invoke("logs", "a", *address)
-        assert (code, out) == (0, LOG.decode().partition("\n")[2])
-
-
-@pytest.mark.parametrize("start", [b"X-Slow: ", b"Content-Length: 9999\r\n\r\n", b"\r\n"])
-@pytest.mark.parametrize("command", PATHS)
-def test_an_answer_in_drops_ends_the_command(
-    command: str, start: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the header, in a body of known length, and in one that ends with the connection."""
-    monkeypatch.setattr(bounded_http, "CALL_SECONDS", 0.3)
-    monkeypatch.setattr(job_client, "CALL_SECONDS", 0.3)
-    over = threading.Event()
-    with dashboard(PATHS[command], drops(start, over)) as address:
-        try:
-            code, _, err = invoke(*command.split(), *address)
-        finally:
-            over.set()
-    assert code == 2
-    assert err.startswith("error: the Ray cluster at http://127.0.0.1")
-    assert err.count("\n") == 1
-    assert "no complete answer" in err
-
-
-def endless(handler: Handler) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
-    while True:
-        handler.wfile.write(bytes(2**16))
-
-
-def refused(handler: Handler) -> None:
-    handler.send_error(500)
-
-
-@pytest.mark.parametrize("command", ["list", "stop a"])
-def test_an_answer_without_an_end_is_not_read(
-    command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bounded_http, "MOST_BYTES", 10**6)
-    with dashboard(PATHS[command], endless) as address:
-        code, _, err = invoke(*command.split(), *address)
-    assert (code, err.count("\n")) == (2, 1)
-    assert "more than 1 MiB" in err
-
-
-def test_status_reads_the_end_of_a_log_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_log, "TAIL_BYTES", 10**5)
-    with dashboard(PATHS["status a"], endless) as address:
-        code, out, err = invoke("status", "a", *address)
-    assert (code, err) == (0, "")
-    assert "no trial has started" in out
-
-
-@pytest.mark.parametrize("bad", [refused, http_site.silent, http_site.foreign, http_site.not_found])
-@pytest.mark.parametrize("command", PATHS)
-def test_a_cluster_that_fails_meanwhile(command: str, bad: http_site.Reply) -> None:
-    with dashboard(PATHS[command], bad) as address:
-        code, _, err = invoke(*command.split(), *address)
-    assert (code, err.count("\n")) == (2, 1)
-
-
-# Ray's client passes it to aiohttp
-@pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")
-def test_a_log_that_cannot_be_followed() -> None:
-    with dashboard("/api/jobs/imbtune-a/logs/tail", http_site.not_found) as address:
-        code, _, err = invoke("logs", "-f", "a", *address)
-    assert (code, err.count("\n")) == (2, 1)
-    assert "404" in err

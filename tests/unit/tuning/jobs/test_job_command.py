@@ -132,7 +132,7 @@ def test_a_variable_that_is_not_set(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG", "hunter", "hf_abcDEF12=", "A\nB"]
+    "key", ["AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG", "hunter", "hf_abcDEF12=", "", "A\nB"]
 )
 def test_a_key_in_the_place_of_its_name_is_not_repeated(key: str) -> None:
     with pytest.raises(ConfigError, match="is not repeated") as caught:

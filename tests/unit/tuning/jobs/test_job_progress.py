@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, WORDS
-from imbtune.tuning.jobs.job_log import Tail
-from imbtune.tuning.jobs.job_progress import Progress, from_log, has_begun
+from imbtune.tuning.jobs.job_progress import from_log
 from imbtune.tuning.study_writer import StudyWriter
 
 
@@ -28,10 +27,6 @@ def line(ended: int, number: int, state: str, score: float | None, budget: int =
     return StudyWriter._line(writer, record)
 
 
-def whole(*lines: str) -> Progress:
-    return from_log(Tail("\n".join(lines), is_whole=True))
-
-
 def test_every_state_is_counted() -> None:
     lines = [
         line(1, 0, COMPLETE, 0.5),
@@ -40,7 +35,7 @@ def test_every_state_is_counted() -> None:
         line(4, 104, COMPLETE, 0.75),
         line(5, 5, STOPPED, 0.1, 27),
     ]
-    found = whole("120 trials, 2 at a time on 1 CPU each; …", *lines)
+    found = from_log("\n".join(["120 trials, 2 at a time on 1 CPU each; …", *lines]))
     assert (found.total, found.ended) == (120, 4)
     assert found.states == {COMPLETE: 2, PRUNED: 1, FAIL: 1, STOPPED: 1}
     assert found.best == "trial 104: mamix_drw, 0.750 in one run of 81 epochs"
@@ -51,43 +46,16 @@ def test_every_state_is_counted() -> None:
 
 def test_a_resumed_trial_counts_once() -> None:
     """With its last line: it was interrupted first, and stopped later."""
-    found = whole(line(1, 4, STOPPED, None, 0), line(1, 4, PRUNED, 0.3, 9))
+    found = from_log(line(1, 4, STOPPED, None, 0) + "\n" + line(1, 4, PRUNED, 0.3, 9))
     assert found.states == {PRUNED: 1}
     assert found.best == ""
 
 
-def test_the_end_of_a_long_log_says_how_many_have_ended_and_no_more() -> None:
-    lines = [line(57, 60, COMPLETE, 0.5), line(58, 61, PRUNED, 0.1, 9)]
-    found = from_log(Tail("\n".join(lines), is_whole=False))
-    assert found.lines() == ["58 of 120 trials", "(from the end of the job's log, a long one)"]
-
-
 def test_finals_are_counted() -> None:
     log = f"{line(120, 9, COMPLETE, 0.5)}\n\nFinals: 2 trials\nfinal  1/12  trial 9  0.512\n"
-    assert whole(log).finals == 1
+    assert from_log(log).finals == 1
 
 
 @pytest.mark.parametrize("log", ["", "error: no data\n", "Traceback (most recent call last):"])
 def test_nothing_is_known_of_a_search_that_has_not_begun(log: str) -> None:
-    assert whole(log).lines() == ["no trial has started"]
-
-
-NOTE = "Presets of the space, left out since --set contradicts them: erm\n"
-
-
-@pytest.mark.parametrize(
-    ("log", "begun"),
-    [
-        (f"{NOTE}2 trials, 2 at a time on 1 CPU each; cooldown rungs at 1, 2 epochs\n", True),
-        ("120 trials, 16 at a time on 4 CPU + 0.25 GPU each; rungs\n", True),
-        ("9 runs, 2 per trial, 2 at a time on 1 CPU each; rungs of all kinds\n", True),
-        ("2 configurations, 1 seed: 2 runs of 81 epochs, 2 at a time on 1 CPU each\n", True),
-        (f"{NOTE}error: the study runs/mine exists already\n", False),
-        ("--gpus-per-trial auto: measuring 1 / 2 trials at a time on a GPU …\n", False),
-        ("", False),
-    ],
-)
-def test_a_search_that_has_only_printed_notes_may_still_fail_to_begin(
-    log: str, begun: bool
-) -> None:
-    assert has_begun(log) is begun
+    assert from_log(log).lines() == ["no trial has started"]
