@@ -27,8 +27,7 @@ export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 GOMP_SPINCOUNT=1000
 RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"
 export RAY_AUTH_TOKEN # srun passes it on; other users can read neither it nor the environment
 # In the folder are the sockets and logs of Ray, which opens its part of it to all: nobody else may enter.
-rm -rf "/tmp/ray-$SLURM_JOB_ID-"* # of this job before it was requeued, if Slurm killed it before it had ended
-ray_folder="$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXXXX")" # short, since a socket's path has at most 107 bytes
+ray_folder="$(mktemp -d /tmp/ray-XXXXXXXX)" # short, since a socket's path has at most 107 bytes
 trap 'rm -rf "$ray_folder"' EXIT
 mkdir "$ray_folder/r"
 common=(--block --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats

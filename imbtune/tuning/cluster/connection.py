@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import psutil
@@ -30,7 +29,6 @@ STATUS_SECONDS = 15  # time limit for `ray status`, which takes about one second
 SOCKET_PATH = 107  # bytes of a Unix socket's path at most (unix(7))
 SESSION = "session_2026-01-01_00-00-00_000000_"  # the folder of a Ray session, before its process
 SHORT_FOLDER = "/tmp"
-GPU_KIND = "accelerator_type:"  # begins the name of a resource that Ray gives a machine with a GPU
 
 
 def local_node() -> Node:
@@ -45,25 +43,17 @@ def cluster_nodes() -> list[Node]:
     leaving = draining_nodes()
     nodes = [node for node in ray.nodes() if node["Alive"]]
     staying = [node for node in nodes if node["NodeID"] not in leaving]
-    return [_node(node) for node in staying or nodes]
+    return [_node(node["Resources"]) for node in staying or nodes]
 
 
 def node_of(machine: str) -> Node:
     """The machine with this node ID of Ray's."""
-    (found,) = (node for node in ray.nodes() if node["NodeID"] == machine)
+    (found,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == machine)
     return _node(found)
 
 
-def _node(found: Mapping[str, Any]) -> Node:
-    """A machine as Ray describes it; of several kinds of GPU in it, Ray names the first."""
-    resources: Mapping[str, float] = found["Resources"]
-    kinds = sorted(name for name in resources if name.startswith(GPU_KIND))
-    return Node(
-        int(resources.get("CPU", 0)),
-        int(resources.get("GPU", 0)),
-        kinds[0].removeprefix(GPU_KIND) if kinds else "",
-        found["NodeID"],
-    )
+def _node(resources: Mapping[str, float]) -> Node:
+    return Node(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
 
 
 @contextmanager

@@ -13,19 +13,10 @@ MAX_UNUSED = 0.05  # share of a GPU that may stay unused when as many trials as 
 
 @dataclass(frozen=True)
 class Node:
-    """The CPUs and GPUs of a machine.
-
-    Attributes:
-        cpus: whole CPUs.
-        gpus: whole GPUs.
-        gpu_kind: Ray's name of the kind of its GPUs; empty where it names none.
-        id: Ray's ID of the machine; empty for one that Ray does not know.
-    """
+    """The CPUs and GPUs of a machine."""
 
     cpus: int
     gpus: int
-    gpu_kind: str = ""
-    id: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
 
 import ray
 from ray.tune import Callback
@@ -35,21 +34,6 @@ class FailureLimits:
 
     max_failures: int = 3
     trial_timeout: float | None = None
-
-
-class Ended(NamedTuple):
-    """What a process trained that was ended, by Ray's IDs of Tune's actors.
-
-    Attributes:
-        hung: the trial in training; all where the process does not say which.
-        beside: those that shared its process, and have not hung.
-    """
-
-    hung: set[str]
-    beside: set[str]
-
-
-EndWorkers: TypeAlias = Callable[[Collection[str]], Ended]
 
 
 class TrialCallback:
@@ -84,9 +68,6 @@ class TrialEvents(Callback):
     A trial fails where it raises an exception. Where its worker is lost, with its process or its
     machine, it is suggested again, and goes on from its last rung. A worker that reports nothing
     for too long is ended, and so is lost. So is one whose machine is about to be taken away.
-
-    Args:
-        end_workers: where several trials share a process, ends those of some trials.
     """
 
     def __init__(
@@ -95,7 +76,6 @@ class TrialEvents(Callback):
         callbacks: Sequence[TrialCallback],
         limits: FailureLimits,
         growth: ConcurrencyOfCluster | None = None,
-        end_workers: EndWorkers | None = None,
     ) -> None:
         self._searcher, self._told, self._limits = searcher, callbacks, limits
         self._losses: dict[int, int] = {}  # workers lost in a row, by trial number
@@ -105,8 +85,7 @@ class TrialEvents(Callback):
         self._longest_silence = 0.0
         self._stepped = time.monotonic()
         self._moves, self._growth = TrialsToMove(), growth
-        self._blameless: dict[str, str] = {}  # trials whose worker was ended, through no fault
-        self._end_workers = end_workers
+        self._moved: set[str] = set()  # trials whose worker was ended because its machine goes
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()  # Tune pickles what a Tuner holds, but nothing reads it
@@ -137,7 +116,7 @@ class TrialEvents(Callback):
     ) -> None:
         self._silent_since.pop(trial.trial_id, None)
         self._moves.ended(trial.trial_id)
-        self._blameless.pop(trial.trial_id, None)
+        self._moved.discard(trial.trial_id)
         for callback in self._told:
             callback.completed(TrialSpec.from_tune(trial.config))
 
@@ -151,10 +130,11 @@ class TrialEvents(Callback):
         if reason is None:
             self._give_up(trial, failure_of(trial))
             return
-        if blameless := self._blameless.pop(trial.trial_id, None):  # it does not count
+        if trial.trial_id in self._moved:  # no failure: it does not count
+            self._moved.remove(trial.trial_id)
             self._searcher.train_again(trial.trial_id)
             for callback in self._told:
-                callback.lost(spec, blameless)
+                callback.lost(spec, "its machine is about to be taken away")
             return
         losses = self._losses[spec.number] = self._losses.get(spec.number, 0) + 1
         if hung and spec.number in self._hung_before:
@@ -191,42 +171,17 @@ class TrialEvents(Callback):
             for name, since in self._silent_since.items():
                 self._silent_since[name] = min(now, since + pause)
         late = {name for name, since in self._silent_since.items() if now - since > limit}
-        if not late:
-            return
-        actors = {t.trial_id: t.temporary_state.ray_actor for t in trials if t.trial_id in late}
-        reason = f"it reported nothing for {limit:.0f} s"
-        if self._end_workers:
-            self._end_shared(trials, [_id(actor) for actor in actors.values() if actor], reason)
-            return
-        for name, actor in actors.items():
-            self._hung[name] = reason
-            del self._silent_since[name]
-            if actor:
+        for trial in [t for t in reversed(trials) if t.trial_id in late] if late else ():
+            self._hung[trial.trial_id] = f"it reported nothing for {limit:.0f} s"
+            del self._silent_since[trial.trial_id]
+            if actor := trial.temporary_state.ray_actor:
                 ray.kill(actor)
-
-    def _end_shared(self, trials: list[Trial], late: Collection[str], reason: str) -> None:
-        """End the processes of late trials, with the trials that share them."""
-        assert self._end_workers
-        ended = self._end_workers(late)
-        for trial in trials:
-            actor = trial.temporary_state.ray_actor
-            if trial.trial_id in self._silent_since and actor:
-                if _id(actor) in ended.hung:
-                    self._hung[trial.trial_id] = reason
-                    del self._silent_since[trial.trial_id]
-                elif _id(actor) in ended.beside:
-                    self._blameless[trial.trial_id] = "a trial in the same process hung"
-                    del self._silent_since[trial.trial_id]
 
     def _end_moved(self, trials: list[Trial]) -> None:
         """End the workers whose trials must leave their machine, to go on at another one."""
         due = self._moves.due()
         for trial in [t for t in reversed(trials) if t.trial_id in due] if due else ():
-            self._blameless[trial.trial_id] = "its machine is about to be taken away"
+            self._moved.add(trial.trial_id)
             self._moves.ended(trial.trial_id)
             if actor := trial.temporary_state.ray_actor:
                 ray.kill(actor)
-
-
-def _id(actor: Any) -> str:
-    return str(actor._actor_id.hex())

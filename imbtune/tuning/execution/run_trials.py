@@ -20,7 +20,7 @@ from imbtune.storage.temporary import temporary_folder
 from imbtune.tuning.cluster.growth import ConcurrencyOfCluster
 from imbtune.tuning.cluster.resources import Resources
 from imbtune.tuning.execution.common_failure import CommonFailure
-from imbtune.tuning.execution.events import EndWorkers, FailureLimits, TrialCallback, TrialEvents
+from imbtune.tuning.execution.events import FailureLimits, TrialCallback, TrialEvents
 from imbtune.tuning.execution.interrupts import Interrupts
 from imbtune.tuning.execution.spec_searcher import SpecSearcher
 from imbtune.tuning.packing.ray_hosts import packed_trainable
@@ -62,7 +62,7 @@ def run_trials(
     with (
         _expected_errors(),
         temporary_folder("tune") as folder,
-        _trainable(splits, worker_settings, resources) as (trainable, end_workers),
+        _trainable(splits, worker_settings, resources) as trainable,
         Interrupts() as interrupts,
     ):
         limiter = ConcurrencyLimiter(searcher, resources.concurrent)
@@ -81,7 +81,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="imbtune",
                 storage_path=str(folder),
-                callbacks=[TrialEvents(searcher, [watch, callback], limits, growth, end_workers)],
+                callbacks=[TrialEvents(searcher, [watch, callback], limits, growth)],
                 stop=CombinedStopper(*stoppers),
                 verbose=0,
                 # it reports nothing; Ray's default in a notebook clears the cell's output
@@ -119,9 +119,9 @@ def _expected_errors() -> Iterator[None]:
 
 def _trainable(
     splits: Splits, worker_settings: WorkerSettings, resources: Resources
-) -> AbstractContextManager[tuple[Any, EndWorkers | None]]:
+) -> AbstractContextManager[Any]:
     if worker_settings.pack:
         return packed_trainable(splits, worker_settings, resources)
     return nullcontext(
-        (tune.with_parameters(TrialActor, splits=splits, worker_settings=worker_settings), None)
+        tune.with_parameters(TrialActor, splits=splits, worker_settings=worker_settings)
     )

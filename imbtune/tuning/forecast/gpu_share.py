@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import ray
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugins import register
@@ -32,8 +31,7 @@ MAX_MEMORY = 0.9  # share of a GPU's memory that may be used: other trials may n
 def settle_share(request: SearchRequest, splits: Splits, log: Log) -> SearchRequest:
     """Replace `--gpus-per-trial auto` by a measured share of a GPU; other requests are unchanged.
 
-    It is measured before the trials start, on one GPU of each kind. Of the shares that the kinds
-    need, it is the largest: as many trials fit on a GPU of any kind. Without GPUs it is 0.
+    It is measured on a machine with a GPU, before the trials start. Without GPUs it is 0.
     """
     if request.gpus_per_trial != AUTO:
         return request
@@ -43,34 +41,21 @@ def settle_share(request: SearchRequest, splits: Splits, log: Log) -> SearchRequ
         return replace(request, gpus_per_trial=0.0)
     counts = candidates(nodes, request.runs, request.cpus_per_trial, request.max_concurrent)
     threads = max(1, min(node.cpus // node.gpus for node in nodes))
-    kinds = one_of_each_kind(nodes)
-    on = "a GPU" if len(kinds) == 1 else f"a GPU of each kind ({', '.join(map(_name, kinds))})"
-    log(f"--gpus-per-trial auto: measuring {_join(counts)} trials at a time on {on} …")
-    settings = [config.flat() for config in sample(request)]
-    given = ray.put(splits)
-    running = [
-        ray.remote(_measure)
-        .options(
-            num_gpus=1,
-            num_cpus=counts[-1],
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
+    log(f"--gpus-per-trial auto: measuring {_join(counts)} trials at a time on a GPU …")
+    measure = ray.remote(_measure).options(num_gpus=1, num_cpus=counts[-1])
+    measured, total = ray.get(
+        measure.remote(
+            [config.flat() for config in sample(request)],
+            splits,
+            counts,
+            threads,
+            request.pack,
+            request.space.imports,
         )
-        .remote(settings, given, counts, threads, request.pack, request.space.imports)
-        for node in kinds.values()
-    ]
-    measured = dict(zip(kinds, ray.get(running), strict=True))
-    chosen = min(choose(*each) for each in measured.values())
-    log(_line(measured, chosen))
+    )
+    chosen = choose(measured, total)
+    log(_line(measured, total, chosen))
     return replace(request, gpus_per_trial=1 / chosen)
-
-
-def one_of_each_kind(nodes: Sequence[Node]) -> dict[str, Node]:
-    """A machine with each kind of GPU, by the name of the kind; of several, that with most CPUs."""
-    found: dict[str, Node] = {}
-    for node in nodes:
-        if node.gpu_kind not in found or node.cpus > found[node.gpu_kind].cpus:
-            found[node.gpu_kind] = node
-    return found
 
 
 def candidates(
@@ -134,31 +119,14 @@ def _measure(
     return with_contexts, float(total)
 
 
-def _line(measured: Mapping[str, tuple[list[SharedDeviceResult], float]], chosen: int) -> str:
-    """What was measured, by the kind of GPU, and what was chosen; one line."""
-    figures = [
-        _figures("a GPU" if len(measured) == 1 else _name(kind), *each)
-        for kind, each in measured.items()
-    ]
-    every = ", the largest share that a kind needs" if len(measured) > 1 else ""
-    return (
-        f"--gpus-per-trial auto: {'; '.join(figures)}; chosen: --gpus-per-trial {1 / chosen:g}"
-        f"{every}\n"
-    )
-
-
-def _figures(gpu: str, measured: Sequence[SharedDeviceResult], total: float) -> str:
+def _line(measured: Sequence[SharedDeviceResult], total: float, chosen: int) -> str:
     rates = _join([f"{one.rate:,.0f}" for one in measured])
     memory = _join([f"{one.memory / 2**30:.1f}" for one in measured])
     used = f" and use {memory} of its {total / 2**30:.0f} GiB" if math.isfinite(total) else ""
     return (
-        f"{_join([one.trials for one in measured])} trials on {gpu} train {rates} images per "
-        f"second{used}"
+        f"--gpus-per-trial auto: {_join([one.trials for one in measured])} trials on a GPU train "
+        f"{rates} images per second{used}; chosen: --gpus-per-trial {1 / chosen:g}\n"
     )
-
-
-def _name(kind: str) -> str:
-    return kind or "one of an unknown kind"
 
 
 def _join(values: Sequence[object]) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,16 +21,16 @@ from urllib3.exceptions import HTTPError
 
 from imbtune.errors import ClusterError, unknown
 from imbtune.tuning.cluster.address import check_no_secret
-from imbtune.tuning.jobs.bounded_http import CALL_SECONDS, blocks, read_bounded, within
-from imbtune.tuning.jobs.job_log import NO_LOG, TAIL_LINES, Tail, cleaned, decoded, followed, tail
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own variable for the address of the Jobs API
-CONNECT_SECONDS = 10.0  # for the first answer
+CONNECT_SECONDS = 10
+MOST_BYTES = 2**20  # of the first answer
+READ_SECONDS = 60  # without a byte of a later answer
 POLL_SECONDS = 1.0
-LOG_SECONDS = 3600  # after which Ray's server ends the transfer of a log
+MOST_POLL_SECONDS = 30.0  # between two looks at a long log
 STOP_SECONDS = 120  # that a stopped search has to write its rows, before Ray kills it
 PREFIX = "imbtune-"  # of the IDs of our jobs
 STUDY, STORAGE = "study", "storage"  # keys of a job's metadata
@@ -41,6 +42,12 @@ WORDS = {
     "FAILED": "failed",
     STOPPED: "stopped",
 }
+# What Ray writes into the log of a job: that it sets up the environment, and the command
+RAYS_LINES = re.compile(
+    r"^(.*\bjob_manager\.py:.*|Running entrypoint for job .*)(\n|\Z)", re.MULTILINE
+)
+# Characters on which a terminal acts, or that change the direction of the text
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -97,20 +104,14 @@ class Jobs:
             )
         from ray.job_submission import JobSubmissionClient
 
-        for module in (
-            "dashboard.modules.dashboard_sdk",
-            "dashboard.modules.job.sdk",
-            "_private.runtime_env.packaging",
-        ):
+        for module in ("dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging"):
             logging.getLogger(f"ray.{module}").setLevel(
                 logging.WARNING
-            )  # else they tell of uploads and connections
+            )  # else they tell of uploads
         with self._one_line():
             client: JobSubmissionClient = JobSubmissionClient(self.address)
-        request = partial(client._do_request, hooks={"response": read_bounded})
-        client._do_request = (  # type: ignore[method-assign]
-            lambda *args, **options: within(CALL_SECONDS, partial(request, *args, **options))
-        )
+        request = partial(client._do_request, timeout=READ_SECONDS)  # Ray's waits for ever
+        client._do_request = request  # type: ignore[method-assign]
         self._client = client
 
     def all(self) -> list[Job]:
@@ -187,49 +188,29 @@ class Jobs:
             found = self._client.get_job_status(name)
         return str(getattr(found, "value", found))
 
-    def tail(self, name: str, lines: int = TAIL_LINES) -> Tail:
-        """The last lines that a job has printed, with control characters escaped, without Ray's."""
+    def log(self, name: str) -> str:
+        """What a job has printed so far, with control characters escaped, without what Ray adds."""
         with self._one_line():
-            return tail(self._log(name, lines), lines)
+            text: str = self._client.get_job_logs(name)
+        return CONTROL.sub(lambda found: repr(found[0])[1:-1], RAYS_LINES.sub("", text))
 
-    def log(self, name: str) -> Iterator[str]:
-        """What a job has printed so far, in pieces, as :meth:`tail` has it."""
-        with self._one_line():
-            yield from cleaned(decoded(self._log(name, -1)))
+    def follow(self, name: str, seen: int = 0) -> Iterator[str]:
+        """The lines that a job prints, as they come, until the job has ended.
 
-    def follow(self, name: str) -> Iterator[str]:
-        """What a job prints, in pieces, as they come, until the job has ended."""
-        with self._one_line():
-            received = self._client.tail_job_logs(name)
-            active = (PENDING, RUNNING)
-            yield from cleaned(followed(received, lambda: self.status(name) in active))
-
-    def wait(self, name: str, seconds: float) -> None:
-        """Wait until a job has ended; ClusterError if it has not after so many seconds."""
-        deadline = time.monotonic() + seconds
-        while self.status(name) in (PENDING, RUNNING):
-            if time.monotonic() > deadline:
-                raise ClusterError(f"the job {name} has not ended after {seconds:.0f} s")
-            time.sleep(POLL_SECONDS)
-
-    def _log(self, name: str, lines: int) -> Iterator[bytes]:
-        """The last lines of a log, or with -1 all; nothing where there is no log yet.
-
-        Ray's Jobs API sends a log only as a whole, in one string, or from its beginning on. So this
-        is its State API, with which `ray logs` reads.
+        Args:
+            seen: characters of the log that are left out.
         """
-        client = self._client
-        node = client.get_job_info(name).driver_node_id
-        if not node:
-            return
-        options: dict[str, str | int] = {"node_id": node, "submission_id": name}
-        options |= {"lines": lines, "timeout": LOG_SECONDS}
-        url = f"{client._address}/api/v0/logs/file"
-        try:
-            yield from blocks(url, options, client._headers, client._verify)
-        except ClusterError as error:
-            if not NO_LOG.search(str(error)):
-                raise RuntimeError(str(error)) from error
+        while True:
+            status = self.status(name)  # first, so that nothing is missed at the end
+            text = self.log(name)
+            ended = status not in (PENDING, RUNNING)
+            complete = len(text) if ended else text.rfind("\n") + 1
+            yield from text[seen:complete].splitlines()
+            if ended:
+                return
+            seen = max(seen, complete)
+            # Ray sends the whole log each time: at most 1 MiB a second on the average
+            time.sleep(max(POLL_SECONDS, min(len(text) / 2**20, MOST_POLL_SECONDS)))
 
     def stop(self, name: str) -> None:
         """Ask a job to end (SIGTERM)."""
@@ -244,15 +225,13 @@ class Jobs:
     @contextmanager
     def _one_line(self) -> Iterator[None]:
         """Turn what Ray's client raises into a ClusterError of one line."""
-        from aiohttp import ClientError
         from ray.exceptions import AuthenticationError
 
         try:
             yield
         except AuthenticationError as error:
             raise ClusterError(_token_problem(self.address, str(error))) from error
-        except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
-                ClientError) as error:  # fmt: skip
+        except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             reason = _root(error) if isinstance(error, OSError) else _last_line(str(error))
             raise ClusterError(f"the Ray cluster at {self.address}: {reason}") from error
 
@@ -291,25 +270,51 @@ def _check_answers(address: str) -> None:
     Ray is imported.
     """
     try:
-        get = partial(requests.get, hooks={"response": read_bounded})
-        answer = within(CONNECT_SECONDS, lambda: get(f"{address}/api/version"))
+        code, reason, body = _get(f"{address}/api/version")
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({_root(error)}): check the address of its "
             "dashboard, and the tunnel to it if there is one"
         ) from error
-    if answer.status_code in (401, 403):
+    if code in (401, 403):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         return
     try:
-        said = json.loads(answer.content)
+        said = json.loads(body)
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict) or "ray_version" not in said:
         raise ClusterError(
-            f"{address} is not the dashboard of a Ray cluster, its answer is "
-            f"{answer.status_code} {answer.reason}: check the address"
+            f"{address} is not the dashboard of a Ray cluster, its answer is {code} {reason}: "
+            "check the address"
         )
+
+
+def _get(url: str) -> tuple[int, str, bytes]:
+    """Status, reason and the first `MOST_BYTES` of an answer; TimeoutError if it takes too long.
+
+    In a thread, since the timeout of requests holds for each read: it never ends an answer of
+    which a byte comes now and then.
+    """
+    found: list[tuple[int, str, bytes]] = []
+    failed: list[Exception] = []
+
+    def get() -> None:
+        try:
+            with requests.get(url, timeout=CONNECT_SECONDS, stream=True) as answer:
+                body = answer.raw.read(MOST_BYTES, decode_content=True)
+                found.append((answer.status_code, answer.reason, body))
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=get, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise TimeoutError(f"no complete answer in {CONNECT_SECONDS} s")
+    return found[0]
 
 
 def _token_problem(address: str, said: str) -> str:

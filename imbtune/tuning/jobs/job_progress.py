@@ -12,7 +12,6 @@ from imbtune.paths import is_uri
 from imbtune.storage import join
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, WORDS
 from imbtune.study.view import Study
-from imbtune.tuning.jobs.job_log import Tail
 
 # Lines of StudyWriter and FinalsWriter
 TRIAL = re.compile(
@@ -21,7 +20,6 @@ TRIAL = re.compile(
 )
 FINAL = re.compile(r"^final +(?P<ended>\d+)/(?P<total>\d+)  trial")
 HEADLINE = re.compile(r"^(?P<total>\d+) trials, \d+ at a time")
-BEGUN = re.compile(r"^\d+ .*, \d+ at a time on \d+ CPU", re.MULTILINE)  # also of other studies
 
 
 @dataclass(frozen=True)
@@ -30,19 +28,22 @@ class Progress:
 
     Attributes:
         total: trials that it will have; None if it has not said so yet.
-        ended: trials that have ended; an interrupted one has not.
-        states: how many trials have ended, by their state; empty if that is not known.
+        states: how many trials have ended, by their state.
         best: the best finished trial so far, in words; empty without one.
         finals: final runs that have ended.
         source: what this was read from.
     """
 
     total: int | None
-    ended: int = 0
     states: Mapping[str, int] = field(default_factory=dict)
     best: str = ""
     finals: int = 0
     source: str = ""
+
+    @property
+    def ended(self) -> int:
+        """Trials that have ended; an interrupted one has not."""
+        return sum(count for state, count in self.states.items() if state != STOPPED)
 
     def lines(self) -> list[str]:
         """The progress as a user reads it."""
@@ -59,12 +60,7 @@ class Progress:
         return [*found, f"(from {self.source})"]
 
 
-def has_begun(log: str) -> bool:
-    """Whether the study's options and data were found right, by what its job has printed."""
-    return bool(BEGUN.search(log))
-
-
-def progress(storage: str, study: str, log: Tail) -> Progress:
+def progress(storage: str, study: str, log: str) -> Progress:
     """From the study's files if they are in a bucket that this machine can read; else from the log.
 
     A folder on the head node may have the path of another folder of this machine: it is not read.
@@ -92,7 +88,6 @@ def from_files(path: str) -> Progress:
     best = study.best
     return Progress(
         int(study.info["trials"]),
-        _ended(states),
         {str(state): count for state, count in states.items()},
         str(best) if best else "",
         len(study.finals),
@@ -100,35 +95,26 @@ def from_files(path: str) -> Progress:
     )
 
 
-def from_log(log: Tail) -> Progress:
-    """The progress as the lines of a log say. Of a trial that was resumed, the last line counts.
-
-    The end of a log says how many trials have ended, but neither how each did nor which is best.
-    """
+def from_log(log: str) -> Progress:
+    """The progress as the lines of a log say. Of a trial that was resumed, the last line counts."""
     by_word = {word: state for state, word in WORDS.items()}
     total: int | None = None
     states: dict[int, str] = {}
     scores: dict[int, tuple[float, str]] = {}
-    finals = ended = 0
-    for line in log.text.splitlines():
+    finals = 0
+    for line in log.splitlines():
         if match := HEADLINE.match(line):
             total = int(match["total"])
         elif match := FINAL.match(line):
             finals = int(match["ended"])
         elif (match := TRIAL.match(line)) and match["word"] in by_word:
-            number, total, ended = (int(match[key]) for key in ("number", "total", "ended"))
+            number, total = int(match["number"]), int(match["total"])
             states[number] = by_word[match["word"]]
             scores.pop(number, None)
             if states[number] == COMPLETE:
                 text = f"trial {number}: {match['name']}, {match['score']} in one run of "
                 scores[number] = float(match["score"]), f"{text}{match['budget']} epochs"
-    if not log.is_whole:
-        return Progress(total, ended, finals=finals, source="the end of the job's log, a long one")
     best = max(scores.values(), key=lambda found: found[0], default=(0.0, ""))[1]
     counts = Counter(states.values())
     ordered = {s: counts[s] for s in (COMPLETE, PRUNED, FAIL, STOPPED) if s in counts}
-    return Progress(total, _ended(ordered), ordered, best, finals, "the job's log")
-
-
-def _ended(states: Mapping[str, int]) -> int:
-    return sum(count for state, count in states.items() if state != STOPPED)
+    return Progress(total, ordered, best, finals, "the job's log")

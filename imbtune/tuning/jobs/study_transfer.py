@@ -16,7 +16,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -99,19 +99,6 @@ def to_text(files: Files) -> str:
     digest = hashlib.sha256(packed.getvalue()).hexdigest()
     lines = [text[i : i + WIDTH] for i in range(0, len(text), WIDTH)]
     return "\n".join([f"{BEGIN} {digest}", *lines, END])
-
-
-def bounded(pieces: Iterable[str]) -> str:
-    """A log in which a study is printed; StudyError if it is longer than a study's can be."""
-    parts, size = [], 0
-    for piece in pieces:
-        size += len(piece)
-        if size > 2 * MOST_BYTES:
-            raise StudyError(
-                f"the cluster sent more than {2 * MOST_BYTES / 2**20:.0f} MiB: refused"
-            )
-        parts.append(piece)
-    return "".join(parts)
 
 
 def from_text(text: str) -> Files | None:

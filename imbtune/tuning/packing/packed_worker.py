@@ -77,7 +77,6 @@ class PackedWorker:
 
     Attributes:
         broken: the error after which the device cannot be used, or None.
-        in_turn: the name of the slot whose trial is made or trained at this moment, or None.
     """
 
     def __init__(
@@ -88,7 +87,6 @@ class PackedWorker:
         is_alive: Callable[[int], bool] = bool,
     ) -> None:
         self.broken: BaseException | None = None
-        self.in_turn: int | None = None
         self._make, self._device, self._gpus, self._is_alive = make, device, gpus, is_alive
         self._slots: dict[int, WorkerSlot] = {}
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -109,9 +107,9 @@ class PackedWorker:
         while True:
             try:
                 self._take_calls()
-                for name, slot in list(self._slots.items()):
+                for slot in list(self._slots.values()):
                     if slot.requested:
-                        self._turn(name, slot)
+                        self._turn(slot)
             except Exception as error:  # not even a slot can be made or freed
                 self._break(error)
 
@@ -134,14 +132,14 @@ class PackedWorker:
             self._drop(gone)
         if self._device.type == "cuda" and not slot.stream:
             slot.stream = torch.cuda.Stream(self._device)
-        with self._failing_alone(name, slot):
+        with self._failing_alone(slot):
             if new_spec is not None:
                 slot.begin(self._make(new_spec))
             assert slot.runner
             slot.runner.begin_report()
 
-    def _turn(self, name: int, slot: WorkerSlot) -> None:
-        with self._failing_alone(name, slot):
+    def _turn(self, slot: WorkerSlot) -> None:
+        with self._failing_alone(slot):
             report = slot.turn()
             if report and slot.requested:
                 requested, slot.requested = slot.requested, None
@@ -153,31 +151,19 @@ class PackedWorker:
             slot.clear()
 
     @contextmanager
-    def _failing_alone(self, name: int, slot: WorkerSlot) -> Iterator[None]:
+    def _failing_alone(self, slot: WorkerSlot) -> Iterator[None]:
         """Work in the slot's stream; an exception is the answer to the slot's request."""
-        self.in_turn = name
         try:
             with torch.cuda.stream(slot.stream), explain_out_of_memory(self._gpus):
                 yield
         except torch.AcceleratorError as error:  # after it, CUDA fails at every call
             self._break(error)
-        except BaseException as error:  # even a SystemExit would end this thread alone
-            slot.fail(_answerable(error))
+        except Exception as error:
+            slot.fail(error)
             slot.clear()
-        finally:
-            self.in_turn = None
 
     def _break(self, error: Exception) -> None:
         """Fail all trials: the device cannot be used any more."""
         self.broken = error
         for slot in self._slots.values():
             slot.fail(error)
-
-
-def _answerable(error: BaseException) -> Exception:
-    """The error, or where asyncio would not pass it on (SystemExit, StopIteration) one about it."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration):
-        return error
-    return RuntimeError(f"it raised {type(error).__name__} {error}".strip()).with_traceback(
-        error.__traceback__
-    )

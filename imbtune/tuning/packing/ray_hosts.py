@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -23,7 +23,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from imbtune.runtime import fewer_collections, limit_thread_spinning
 from imbtune.tuning.cluster.connection import node_of
 from imbtune.tuning.cluster.resources import Resources, pack_size
-from imbtune.tuning.execution.events import Ended
 from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
 
 if TYPE_CHECKING:  # they import torch
@@ -33,7 +32,6 @@ if TYPE_CHECKING:  # they import torch
 # A thread of glibc's malloc uses an arena of its own, which returns memory above 64 MiB to the
 # system at every step; with one arena it is kept. Read when a process starts.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-ANSWER_SECONDS = 5.0  # for a process to say what it trains; one that holds Python's lock does not
 
 
 Actor: TypeAlias = Any  # a handle of a Ray actor, whose remote methods Ray does not type
@@ -44,13 +42,6 @@ class Location(NamedTuple):
 
     node: str
     gpus: tuple[str, ...]
-
-
-class Proxy(NamedTuple):
-    """Tune's actor of a trial: Ray's ID of it, and its process, after which its slot is named."""
-
-    actor: str
-    pid: int
 
 
 class PackedTrial(tune.Trainable):
@@ -67,9 +58,7 @@ class PackedTrial(tune.Trainable):
     def reset_config(self, new_config: TuneDict) -> bool:
         """Take another trial; its worker is a new one if the last one has died."""
         assert self._registry
-        proxy = Proxy(str(ray.get_runtime_context().get_actor_id()), os.getpid())
-        asked = self._registry.worker_of.remote(self._location, proxy)
-        self._worker, self._eta = ray.get(asked)
+        self._worker, self._eta = ray.get(self._registry.worker_of.remote(self._location))
         self._new_spec: TrialSpec | None = TrialSpec.from_tune(new_config)
         return True
 
@@ -104,32 +93,15 @@ class WorkerRegistry:
         self._given, self._resources = (splits[0], worker_settings[0]), resources
         self._eta = eta
         self._workers: dict[Location, Actor] = {}
-        self._proxies: dict[Location, set[Proxy]] = {}
 
-    async def worker_of(self, location: Location, proxy: Proxy) -> tuple[Actor, int]:
+    async def worker_of(self, location: Location) -> tuple[Actor, int]:
         """The worker of a location, and η; a new worker where the last one or its GPU failed."""
-        self._proxies.setdefault(location, set()).add(proxy)
         worker = self._workers.get(location)
         if worker and not await _works(worker) and self._workers.get(location) is worker:
             ray.kill(self._workers.pop(location))
         if location not in self._workers:
             self._workers[location] = self._start(location)
         return self._workers[location], self._eta
-
-    async def end_workers_of(self, actors: Collection[str]) -> Ended:
-        """End the workers of some proxies, by Ray's IDs of these."""
-        hung: set[str] = set()
-        beside: set[str] = set()
-        for location, proxies in self._proxies.items():
-            if location not in self._workers or not {proxy.actor for proxy in proxies} & {*actors}:
-                continue
-            worker = self._workers.pop(location)
-            slot = await _slot_in_turn(worker)
-            hung |= {proxy.actor for proxy in proxies if slot in (proxy.pid, None)}
-            beside |= {proxy.actor for proxy in proxies if slot not in (proxy.pid, None)}
-            proxies.clear()
-            ray.kill(worker)
-        return Ended(hung, beside)
 
     def _start(self, location: Location) -> Actor:
         size = pack_size(node_of(location.node), self._resources)
@@ -139,16 +111,6 @@ class WorkerRegistry:
             runtime_env={"env_vars": ONE_ARENA},
         )
         return worker.remote(*self._given, location.gpus, size)
-
-
-async def _slot_in_turn(worker: Actor) -> int | None:
-    """The slot whose trial is in training; None where the process does not say so."""
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            found: int | None = await worker.in_turn.remote()
-            return found
-    except (RayActorError, TimeoutError):
-        return None
 
 
 async def _works(worker: Actor) -> bool:
@@ -198,10 +160,6 @@ class PackedWorkerActor:
         """Free the slot."""
         self._pack.leave(slot)
 
-    async def in_turn(self) -> int | None:
-        """The slot whose trial is made or trained at this moment."""
-        return self._pack.in_turn
-
     async def works(self) -> bool:
         """Whether trials can still be trained here."""
         return self._pack.broken is None
@@ -210,22 +168,15 @@ class PackedWorkerActor:
 @contextmanager
 def packed_trainable(
     splits: Splits, worker_settings: WorkerSettings, resources: Resources
-) -> Iterator[tuple[Any, Callable[[Collection[str]], Ended]]]:
-    """Packed trials for Ray Tune; their workers end with the block.
-
-    Yields:
-        Their trainable, and what ends the workers of some trials, by Ray's IDs of Tune's actors.
-    """
+) -> Iterator[Any]:
+    """The trainable of packed trials, for Ray Tune; their workers end with the block."""
     here = _on(ray.get_runtime_context().get_node_id())  # it lives as long as the driver's machine
     registry: Actor = ray.remote(WorkerRegistry).options(num_cpus=0, scheduling_strategy=here)
     handle = registry.remote(
         [ray.put(splits)], [ray.put(worker_settings)], resources, worker_settings.eta
     )
     try:
-        yield (
-            tune.with_parameters(PackedTrial, registry=handle),
-            lambda actors: ray.get(handle.end_workers_of.remote(list(actors))),
-        )
+        yield tune.with_parameters(PackedTrial, registry=handle)
     finally:
         ray.kill(handle)
 
