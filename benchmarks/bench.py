@@ -33,6 +33,7 @@ TITLES = {  # other documents link to these headings
     "cache": "The cache",
     "memory": "Memory",
     "pack": "Packs",
+    "report": "The report",
 }
 
 

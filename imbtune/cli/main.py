@@ -512,6 +512,46 @@ def compare(
 
 
 @app.command()
+def report(
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY...", help="Folders or URIs of studies, such as runs/NAME."),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The HTML file. Default: report.html in the study's folder; in the current folder "
+            "for several studies, or for one in a bucket.",
+        ),
+    ] = None,
+    png: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Also write every figure of the study as PNG and SVG into a new folder.",
+        ),
+    ] = None,
+) -> None:
+    """Report a study: one HTML file, without a network. Several studies are compared."""
+    from imbtune.api import load_study
+    from imbtune.errors import ConfigError
+
+    first, *others = [load_study(path) for path in studies]
+    if png is not None:
+        from imbtune.report.write import figure_folder
+
+        if others:
+            raise ConfigError(f"--png {png}: {len(studies)} studies are given: give one")
+        if png == out:
+            raise ConfigError(f"--png {png}: it is --out, too: give another folder")
+        figure_folder(png)
+    print(f"Report: {first.report(out, others=others)}")
+    if png is not None:
+        print(f"Figures: {len(first.figures(png))} files in {png}")
+
+
+@app.command()
 def show(
     topic: Annotated[Topic, typer.Argument(help="What to list.")],
     space: Annotated[

@@ -16,6 +16,7 @@ from imbtune.config.defaults import DEFAULTS
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import StudyError
 from imbtune.registry import Value
+from imbtune.report.reported_study import ReportedStudy
 from imbtune.storage import Store, join
 from imbtune.storage.damage import damage_explained
 from imbtune.study.data_size import score_scale
@@ -71,7 +72,7 @@ class Trial:
         return f"trial {self.number}: {name}, {reached}, {self.state}"
 
 
-class Study:
+class Study(ReportedStudy):
     """A study: what was searched, and what came out. It is only read.
 
     Every property reads the files anew, so that it is up to date while a search is running; rows

@@ -41,8 +41,12 @@ LAYERS = [
     {"training"},
     {"spaces"},
     {"study"},
+    {"report"},
+    {"study.view"},
     {"tuning"},
 ]
+# Modules with a layer of their own: `Study` has the figures and the report as methods
+OWN_LAYER = {"imbtune.study.view"}
 # Parts above the study, and what each may import of these parts and of `tuning`.
 TOP = {
     "final_training": set[str](),
@@ -60,7 +64,8 @@ NEED_RAY = {"tuning", "comparison", "parallel_training"}
 # Where a library may be imported; where only inside functions
 ONLY_IN = {
     "ray": ["tuning/", "parallel_training/"],
-    "optuna": ["tuning/", "study/journal.py", "study/optuna_storage.py"],
+    "altair": ["report/"],
+    "optuna": ["tuning/", "study/journal.py", "study/optuna_storage.py", "report/importance.py"],
     "wandb": ["study/trackers/wandb.py"],
     "mlflow": ["study/trackers/mlflow.py"],
     "tensorboard": ["study/trackers/tensorboard.py"],
@@ -74,7 +79,9 @@ FORBIDDEN = {
     "methods": {"pyarrow", "torchvision"},
     "models": {"pyarrow"},
     "training": {"pyarrow"},
+    "report": {"torch"},
     "study": {"torch"},
+    "study.view": {"torch"},
     "spaces": {"torch"},
 }
 
@@ -97,6 +104,8 @@ MODULES = {module_name(path): path for path in FILES}
 
 def part_of(module: str) -> str:
     """The folder or module directly below `imbtune`; empty for `imbtune` itself."""
+    if module in OWN_LAYER:
+        return module.removeprefix("imbtune.")
     return f"{module}.".split(".")[1]
 
 
@@ -195,7 +204,8 @@ def imported_after(code: str) -> set[str]:
         ("imbtune.study.trackers.tracking", {"ray", "wandb", "mlflow", "tensorboard"}),
         ("imbtune", {"torch", "ray", "optuna", "pyarrow", "numpy"}),
         ("imbtune.cli.main", {"torch", "ray", "optuna", "pyarrow"}),
-        ("imbtune.study.view", {"torch", "ray", "optuna"}),
+        ("imbtune.study.view", {"torch", "ray", "optuna", "altair"}),
+        ("imbtune.report.page", {"torch", "ray", "optuna", "sklearn", "vl_convert"}),
     ],
 )
 def test_an_import_does_not_load_what_takes_long(module: str, absent: set[str]) -> None:

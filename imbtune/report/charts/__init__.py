@@ -1,0 +1,1 @@
+"""The figures: functions from a frame to an Altair chart."""

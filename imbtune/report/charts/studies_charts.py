@@ -1,0 +1,102 @@
+"""Several studies in one figure: each has a colour and a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+from imbtune.report.charts.theme import (
+    HEIGHT,
+    INK,
+    PAPER,
+    WIDTH,
+    Chart,
+    drawn,
+    study_colour,
+    study_shape,
+    styled,
+)
+
+
+def studies_finals_chart(
+    frame: pd.DataFrame, studies: Sequence[str], objective: str, width: int = WIDTH
+) -> Chart:
+    """A row per study's winner and best preset: a dot per seed, the mean and its interval."""
+    order = list(dict.fromkeys(frame["label"]))
+    y = alt.Y("label:N", sort=order, axis=None)
+    low, high = frame[["score", "low"]].min().min(), frame[["score", "high"]].max().max()
+    pad = 0.06 * (high - low) or 0.01
+    scale = alt.Scale(domain=[max(0, low - pad), min(1, high + pad)], nice=False, zero=False)
+    title = f"{objective} on the validation images"
+    x = alt.X("score:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
+    colour = study_colour(studies)
+    base = drawn(frame)
+    tips = [
+        "label:N",
+        "seed:N",
+        alt.Tooltip("score:Q", format=".4f"),
+        alt.Tooltip("mean:Q", format=".4f"),
+    ]
+    interval = base.mark_rule(strokeWidth=6, opacity=0.28).encode(
+        y=y,
+        x=alt.X("min(low):Q", title=title, scale=scale),
+        x2="max(high):Q",
+        color=colour,
+        detail="label:N",
+    )
+    seeds = base.mark_circle(size=34, opacity=0.8).encode(y=y, x=x, color=colour, tooltip=tips)
+    mean = base.mark_point(size=150, filled=True, opacity=1, stroke=PAPER, strokeWidth=1.5).encode(
+        y=y,
+        x=alt.X("mean(mean):Q", title=title, scale=scale),
+        color=colour,
+        shape=study_shape(studies),
+        detail="label:N",
+    )
+    names = (
+        base.transform_aggregate(seeds="count()", groupby=["label"])
+        .mark_text(align="left", dy=-15, fontSize=12, color=INK, limit=width - 30)
+        .encode(y=y, x=alt.value(0), text="label:N")
+    )
+    layers = interval + seeds + mean + names
+    return styled(layers.properties(width=width, height=46 * len(order) + 10))
+
+
+def studies_progress_chart(
+    frame: pd.DataFrame, studies: Sequence[str], objective: str, width: int = WIDTH
+) -> Chart:
+    """The best score of one run so far against the image passes, a line per study."""
+    x = alt.X("images:Q", title="image passes of all trials, in millions")
+    title = f"{objective} of one run"
+    y = alt.Y("best:Q", title=title, scale=alt.Scale(zero=False))
+    tips = ["study:N", "trial:Q", "name:N", alt.Tooltip("score:Q", format=".4f")]
+    base = drawn(frame).encode(color=study_colour(studies))
+    points = base.mark_point(filled=True, size=34, opacity=0.5).encode(
+        x=x, y=alt.Y("score:Q", title=title), shape=study_shape(studies), tooltip=tips
+    )
+    lines = base.mark_line(interpolate="step-after", strokeWidth=2).encode(x=x, y=y)
+    return styled((points + lines).properties(width=width, height=HEIGHT))
+
+
+def studies_recall_chart(frame: pd.DataFrame, studies: Sequence[str], width: int = WIDTH) -> Chart:
+    """The recall of the winners' classes against the number of training images."""
+    x = alt.X(
+        "images:Q",
+        title="training images of the class (logarithmic)",
+        scale=alt.Scale(type="log", nice=False, padding=14),
+        axis=alt.Axis(tickCount=6, format="~s"),
+    )
+    title = "recall on the validation images"
+    y = alt.Y("recall:Q", title=title, scale=alt.Scale(domain=[0, 1]))
+    base = drawn(frame[frame["recall"].notna()]).encode(x=x, color=study_colour(studies))
+    interval = base.mark_rule(opacity=0.3, strokeWidth=2).encode(
+        y=alt.Y("low:Q", title=title), y2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=60, opacity=0.9).encode(
+        y=y,
+        shape=study_shape(studies),
+        tooltip=["study:N", "class:N", "model:N", alt.Tooltip("recall:Q", format=".3f")],
+    )
+    line = base.mark_line(strokeWidth=1, opacity=0.5).encode(y=y)
+    return styled((interval + line + points).properties(width=width, height=HEIGHT))

@@ -1,0 +1,120 @@
+"""Colours, shapes and fonts of all figures.
+
+Each role has a colour of its own, so that a page can replace the light colours by the dark ones, or
+by variables of its style sheet, wherever they occur in a chart. Orange and blue are told apart with
+every kind of colour blindness, and a shape always repeats what a colour says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+from imbtune.report.study_data import without_nulls
+
+Chart = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.VConcatChart | alt.FacetChart
+
+INK, MUTED, FAINT, LINE, PAPER = "#1c2128", "#5b6470", "#a3abb6", "#e3e7ec", "#fdfdfe"
+WINNER, PRESET, REST = "#c4510a", "#1f6fb4", "#7c8591"
+BETTER, WORSE = "#c4510b", "#1f6fb5"  # as winner and preset, one bit apart
+DARK = {  # what each light colour is on a dark page
+    INK: "#e8ebef",
+    MUTED: "#a4adb9",
+    FAINT: "#6c7683",
+    LINE: "#2c333c",
+    PAPER: "#14181d",
+    WINNER: "#ff9552",
+    PRESET: "#68b3f3",
+    REST: "#8f99a6",
+    BETTER: "#ff9553",
+    WORSE: "#68b3f4",
+}
+HEAT = [LINE, WINNER]
+LEADING = "datum.kind == 'winner' || datum.kind == 'best preset'"
+KINDS = ["winner", "best preset", "preset", "trial"]
+KIND_COLOURS, KIND_SHAPES = [WINNER, PRESET, REST, REST], ["diamond", "square", "square", "circle"]
+STATES = ["finished", "stopped", "failed", "interrupted"]
+# Okabe and Ito's palette, for studies side by side
+STUDIES = ["#c4510a", "#1f6fb4", "#009e73", "#cc79a7", "#b8860b", "#56a5d9", "#8a6d3b", "#7c8591"]
+STUDY_SHAPES = ["diamond", "square", "circle", "triangle-up", "cross", "triangle-down", "triangle"]
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+WIDTH, HEIGHT = 560, 260
+
+
+def drawn(frame: pd.DataFrame) -> alt.Chart:
+    """A chart of a frame, with its rows inside, however many they are.
+
+    A frame whose `attrs` have a `name` is a table of a page, which the chart names instead.
+    """
+    if name := frame.attrs.get("name"):
+        return alt.Chart(alt.NamedData(str(name)))
+    rows = [
+        {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
+        for row in without_nulls(frame)
+    ]
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def styled(chart: Chart) -> Chart:
+    """The chart with the report's fonts, colours and lines."""
+    plain = {
+        "labelColor": MUTED,
+        "titleColor": MUTED,
+        "domainColor": FAINT,
+        "tickColor": FAINT,
+        "gridColor": LINE,
+        "labelFont": FONT,
+        "titleFont": FONT,
+        "titleFontWeight": "normal",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titlePadding": 8,
+        "tickSize": 4,
+    }
+    legend = {key: value for key, value in plain.items() if key.startswith(("label", "title"))}
+    heading = {"font": FONT, "color": INK, "fontSize": 13, "fontWeight": 600, "anchor": "start"}
+    found: Chart = chart.configure(
+        background="transparent",
+        font=FONT,
+        axis=plain,
+        axisX={"grid": False},
+        legend={
+            **legend,
+            "symbolSize": 80,
+            "symbolOpacity": 1,
+            "title": None,
+            "orient": "top",
+            "offset": 4,
+        },
+        title={**heading, "subtitleColor": MUTED, "subtitleFont": FONT, "subtitleFontSize": 12},
+        header={"labelFont": FONT, "labelColor": INK, "titleFont": FONT},
+        view={"stroke": None},
+        mark={"tooltip": True},
+        text={"font": FONT, "color": INK},
+    )
+    return found
+
+
+def kind_colour() -> alt.Color:
+    """The colour that says which trials are the winner and the best preset."""
+    scale = alt.Scale(domain=KINDS, range=KIND_COLOURS)
+    return alt.Color("kind:N", scale=scale, legend=None)
+
+
+def kind_shape() -> alt.Shape:
+    """The shape that repeats :func:`kind_colour`."""
+    return alt.Shape("kind:N", scale=alt.Scale(domain=KINDS, range=KIND_SHAPES), legend=None)
+
+
+def study_colour(studies: Sequence[str]) -> alt.Color:
+    """A colour for each study."""
+    colours = [STUDIES[i % len(STUDIES)] for i in range(len(studies))]
+    return alt.Color("study:N", scale=alt.Scale(domain=list(studies), range=colours))
+
+
+def study_shape(studies: Sequence[str]) -> alt.Shape:
+    """A shape for each study, which repeats its colour."""
+    shapes = [STUDY_SHAPES[i % len(STUDY_SHAPES)] for i in range(len(studies))]
+    return alt.Shape("study:N", scale=alt.Scale(domain=list(studies), range=shapes))

@@ -1,0 +1,124 @@
+"""What the models confuse, and the margins of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from imbtune.report.frames.finals_frames import compared, label_of, mean_of_lists
+from imbtune.report.study_data import NothingToDrawError, StudyData
+
+MOST_IN_MATRIX = 30  # classes of a matrix that can be read
+PAIRS = 30  # most confused pairs that are listed instead
+
+
+def confusion_frame(study: StudyData) -> pd.DataFrame:
+    """A row per class and predicted class of the winner: `class`, `predicted`, `share`, `count`.
+
+    Classes are ordered by their training images, largest first (`row` and `column` number them).
+    `share` is the share of the class's validation images, over all seeds; pairs that never occurred
+    are left out. `wrong` is the share again, null on the diagonal. With more than `MOST_IN_MATRIX`
+    classes only the `PAIRS` most confused pairs.
+
+    Raises:
+        NothingToDrawError: the study does not record what its models predicted.
+    """
+    _, winner = compared(study)[0]
+    counts = _confusion(study, winner)
+    size = max(max(pair) for pair in counts) + 1
+    classes = [*study.classes, *(str(k) for k in range(len(study.classes), size))]
+    order = np.argsort(-np.asarray(study.counts or [0] * size), kind="stable").tolist()
+    place = {k: i for i, k in enumerate(order)}
+    totals: dict[int, int] = {}
+    for (label, _), count in counts.items():
+        totals[label] = totals.get(label, 0) + count
+    rows = [
+        {
+            "class": classes[label],
+            "predicted": classes[predicted],
+            "row": place.get(label, label),
+            "column": place.get(predicted, predicted),
+            "share": count / totals[label],
+            "wrong": count / totals[label] if label != predicted else None,
+            "count": count,
+        }
+        for (label, predicted), count in counts.items()
+    ]
+    frame = pd.DataFrame(rows).sort_values(["row", "column"], ignore_index=True)
+    if size <= MOST_IN_MATRIX:
+        return frame
+    wrong = frame[frame["wrong"].notna()]
+    return wrong.sort_values("share", ascending=False, kind="stable")[:PAIRS].reset_index(drop=True)
+
+
+def _confusion(study: StudyData, number: int) -> Mapping[tuple[int, int], int]:
+    """How often a class was predicted as another, over the seeds of its finals."""
+    for table in (study.finals, study.trials):
+        if "confusion" not in table:
+            continue
+        lists = table.loc[table["trial"] == number, "confusion"].dropna()
+        found: dict[tuple[int, int], int] = {}
+        for cell in _cells(lists):
+            pair = int(cell["label"]), int(cell["predicted"])
+            found[pair] = found.get(pair, 0) + int(cell["count"])
+        if found:
+            return found
+    raise NothingToDrawError(
+        "the study does not record what its models predicted; studies of this version do"
+    )
+
+
+def _cells(lists: Iterable[Iterable[Mapping[str, int]]]) -> Iterable[Mapping[str, int]]:
+    for cells in lists:
+        yield from cells
+
+
+def margin_frame(study: StudyData) -> pd.DataFrame:
+    """A row per class and split of the winner: `class`, `images`, `split`, `margin`.
+
+    The margin is the probability of the label minus the largest other one, in [-1, 1], averaged
+    over the images of the class and the seeds.
+
+    Raises:
+        NothingToDrawError: the study does not record the margins.
+    """
+    _, winner = compared(study)[0]
+    rows = []
+    for split, column in (("training", "margin_train"), ("validation", "margin_val")):
+        margins = mean_of_lists(study, winner, f"probability_{column}")
+        if margins is None or not study.counts:
+            raise NothingToDrawError("the study does not record the margins of its classes")
+        for name, images, margin in zip(study.classes, study.counts, margins, strict=False):
+            rows.append({"class": name, "images": images, "split": split, "margin": float(margin)})
+    frame = pd.DataFrame(rows)
+    return frame.sort_values(["images", "class"], ascending=[False, True], ignore_index=True)
+
+
+def slope_frame(study: StudyData) -> pd.DataFrame:
+    """A row per class and model: `class`, `images`, `model`, `side`, `recall`, `change`.
+
+    `model` is its label; `side` is 0 for the best preset and 1 for the winner; `change` is the
+    class's change from the preset to the winner, which is on both of its rows.
+
+    Raises:
+        NothingToDrawError: there is no preset beside the winner.
+    """
+    from imbtune.report.frames.finals_frames import class_frame
+
+    models = compared(study)
+    if len(models) < 2:
+        raise NothingToDrawError(
+            "no preset can be compared with the winner: none finished, or the winner is one"
+        )
+    classes = class_frame(study)
+    labels = {kind: label_of(study, number) for kind, number in models}
+    sides = [("best preset", "preset", 0), ("winner", "winner", 1)]
+    parts = [
+        classes[["class", "images", "change"]].assign(
+            model=labels[kind], kind=kind, side=side, recall=classes[column]
+        )
+        for kind, column, side in sides
+    ]
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,130 @@
+"""Several studies side by side: a row per study, and the shared figures with a column `study`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from imbtune.report.frames.finals_frames import finals_frame, recall_frame
+from imbtune.report.frames.trial_frame import name_of, progress_frame
+from imbtune.report.study_data import NothingToDrawError, StudyData, records
+from imbtune.study.records import COMPLETE, FAIL, PRUNED
+
+
+def labels_of(studies: Sequence[StudyData]) -> list[str]:
+    """The name of each study; the path where two have one name."""
+    names = [study.name for study in studies]
+    return [s.path if names.count(s.name) > 1 else s.name for s in studies]
+
+
+def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
+    """A row per study.
+
+    Columns: `study`, `data` (training images and classes), `objective`, `trials`, `finished`,
+    `stopped`, `failed`, `seconds`, `winner` (its trial), `method`, `mean`, `low`, `high`, `seeds`,
+    `preset`, `lead`, `p`. Without finals, `winner` is the finished trial with the best score of one
+    run, `mean` its score and `seeds` 0; null where no trial has finished.
+    """
+    rows = []
+    for study, label in zip(studies, labels_of(studies), strict=True):
+        evidence = study.evidence
+        best, mean = study.winner, evidence.mean if evidence else None
+        if best is None and len(study.finished):
+            ranked = study.finished.sort_values(["score", "trial"], ascending=[False, True])
+            best, mean = int(ranked["trial"].iloc[0]), float(ranked["score"].iloc[0])
+        named = {r["trial"]: name_of(r) for r in records(study.trials)}
+        rows.append(
+            {
+                "study": label,
+                "data": f"{sum(study.counts):,} images, {len(study.counts)} classes",
+                "objective": study.objective,
+                "trials": len(study.trials),
+                "finished": study.count(COMPLETE),
+                "stopped": study.count(PRUNED),
+                "failed": study.count(FAIL),
+                "seconds": float(study.trials["seconds"].sum()),
+                "winner": best,
+                "method": named.get(best),
+                "mean": mean,
+                "low": evidence.low if evidence else None,
+                "high": evidence.high if evidence else None,
+                "seeds": evidence.seeds if evidence else 0,
+                "preset": named.get(study.baseline),
+                "lead": evidence.lead if evidence else None,
+                "p": evidence.p if evidence else None,
+            }
+        )
+    return pd.DataFrame(rows).astype(object).where(lambda frame: frame.notna(), None)
+
+
+def differences(studies: Sequence[StudyData]) -> list[str]:
+    """What makes the scores of the studies incomparable, as sentences; empty where nothing does."""
+    found = []
+    if len({study.objective for study in studies}) > 1:
+        found.append("The studies maximise different metrics, so their scores cannot be compared.")
+    if len({study.data_hash for study in studies}) > 1:
+        found.append("The studies have different images, so their scores cannot be compared.")
+    if len({study.budgets[-1] for study in studies if study.budgets}) > 1:
+        found.append("The full budget of the studies differs in epochs.")
+    return found
+
+
+def shared_finals(studies: Sequence[StudyData]) -> pd.DataFrame:
+    """The rows of `finals_frame` of each study's winner and best preset, with `study`.
+
+    `label` is the study and the model.
+
+    Raises:
+        NothingToDrawError: no study has finals.
+    """
+    parts = []
+    for study, label in zip(studies, labels_of(studies), strict=True):
+        try:
+            frame = finals_frame(study)
+        except NothingToDrawError:
+            continue
+        kept = frame[frame["kind"].isin(["winner", "best preset"])]
+        parts.append(
+            kept.assign(study=label, label=label + ", " + kept["kind"] + ": " + kept["label"])
+        )
+    if not parts:
+        raise NothingToDrawError("none of the studies has finals")
+    return pd.concat(parts, ignore_index=True)
+
+
+def shared_progress(studies: Sequence[StudyData]) -> pd.DataFrame:
+    """The rows of `progress_frame` of each study, with `study`.
+
+    Raises:
+        NothingToDrawError: no trial of any study has finished.
+    """
+    parts = []
+    for study, label in zip(studies, labels_of(studies), strict=True):
+        try:
+            parts.append(progress_frame(study).assign(study=label))
+        except NothingToDrawError:
+            continue
+    if not parts:
+        raise NothingToDrawError("no trial of any study has been trained to the full budget yet")
+    return pd.concat(parts, ignore_index=True)
+
+
+def shared_recall(studies: Sequence[StudyData]) -> pd.DataFrame:
+    """The rows of `recall_frame` of each study's winner, with `study`.
+
+    Raises:
+        NothingToDrawError: the studies have other classes, or no trial has finished.
+    """
+    if len({tuple(study.classes) for study in studies}) > 1:
+        raise NothingToDrawError("the studies have different classes")
+    parts = []
+    for study, label in zip(studies, labels_of(studies), strict=True):
+        try:
+            frame = recall_frame(study)
+        except NothingToDrawError:
+            continue
+        parts.append(frame[frame["kind"] == "winner"].assign(study=label))
+    if not parts:
+        raise NothingToDrawError("no trial of any study has been trained to the full budget yet")
+    return pd.concat(parts, ignore_index=True)

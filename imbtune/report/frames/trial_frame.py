@@ -1,0 +1,205 @@
+"""A row per trial: the frame that most figures, the table and the filters share."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from imbtune.config.defaults import DEFAULTS
+from imbtune.report.study_data import (
+    COMPLEMENT,
+    NothingToDrawError,
+    SearchedKnob,
+    StudyData,
+    records,
+)
+from imbtune.study.records import COMPLETE, WORDS, summary
+
+
+def trial_frame(study: StudyData) -> pd.DataFrame:
+    """A row per trial that has ended.
+
+    Columns: `trial`; `preset` (null for others); `name`, the preset or the method in a few words;
+    `state` in a word; `kind` (winner, best preset, preset or trial); `score` at the highest rung,
+    its `budget`; `full`, the score of the full budget (null for others); `r0`, `r1`, …, the score
+    at each of the study's rungs; `rescued` and `cutoff`; `images`; `seconds`; `error`; and a column
+    `k0`, `k1`, … for each of `study.knobs`, null where the knob does not act.
+
+    Raises:
+        NothingToDrawError: no trial has ended.
+    """
+    trials = study.trials
+    if trials.empty:
+        raise NothingToDrawError("no trial has ended yet")
+    rows = records(trials)
+    frame = pd.DataFrame(
+        {
+            "trial": trials["trial"].astype(int),
+            "preset": trials["preset"].astype(object).where(trials["preset"].notna(), None),
+            "name": [name_of(row) for row in rows],
+            "state": trials["state"].map(WORDS).fillna(trials["state"]),
+            "kind": [kind_of(study, row["trial"], row["preset"]) for row in rows],
+            "score": trials["score"].astype(float),
+            "budget": trials["budget"].astype(int),
+            "full": trials["score"].astype(float).where(trials["state"] == COMPLETE),
+            "images": trials["images"].astype(float),
+            "seconds": trials["seconds"].astype(float),
+            "error": trials["error"].astype(object).where(trials["error"].notna(), None),
+            "rescued": trials["rescued"].astype(float),
+            "cutoff": trials["cutoff"].astype(float) if "cutoff" in trials else np.nan,
+        }
+    )
+    reached = [dict(zip(row["rung_budgets"], row["rung_scores"], strict=True)) for row in rows]
+    for i, budget in enumerate(study.budgets):
+        frame[f"r{i}"] = pd.Series([at.get(budget, np.nan) for at in reached], frame.index)
+    for knob in study.knobs:
+        frame[knob.column] = knob_values(study.trials, knob)
+    return frame
+
+
+def knob_values(trials: pd.DataFrame, knob: SearchedKnob) -> pd.Series:
+    """A knob's values as they are drawn: 1 - x on the complement's scale, choices as text.
+
+    They are null where the knob does not act.
+    """
+    values = trials[knob.name]
+    if knob.scale == COMPLEMENT:
+        return 1 - values.astype(float)
+    if pd.api.types.is_numeric_dtype(values.dtype) and str(values.dtype) != "boolean":
+        return values.astype(float)
+    return values.astype(object).map(str).where(values.notna(), None)
+
+
+def name_of(row: Mapping[str, object]) -> str:
+    """What a trial is called: its preset, or its method in a few words."""
+    if isinstance(row["preset"], str):
+        return row["preset"]
+    found = {slot: row.get(slot) for slot in DEFAULTS}
+    settings = {slot: v if isinstance(v, str) else DEFAULTS[slot] for slot, v in found.items()}
+    return summary({**settings, "weights.schedule": str(row.get("weights.schedule", ""))})
+
+
+def kind_of(study: StudyData, trial: int, preset: object) -> str:
+    """Whether a trial is the winner, the best preset, another preset, or none of these."""
+    if trial == study.winner:
+        return "winner"
+    if trial == study.baseline:
+        return "best preset"
+    return "preset" if isinstance(preset, str) else "trial"
+
+
+def failure_frame(study: StudyData) -> pd.DataFrame:
+    """A row per kind of failure, most frequent first: `error`, `trials`, `numbers`, `traceback`.
+
+    Errors that differ in numbers only are one kind. `numbers` are the trials, `traceback` the file
+    of the first one's, or null.
+    """
+    failed = study.trials[study.trials["error"].notna()]
+    if failed.empty:
+        return pd.DataFrame(columns=["error", "trials", "numbers", "traceback"])
+    files = failed["traceback"] if "traceback" in failed else pd.Series(None, failed.index)
+    rows = failed.assign(
+        kind=failed["error"].str.replace(r"0x[0-9a-f]+|\d+(\.\d+)?", "…", regex=True),
+        file=files.astype(object).where(files.notna(), None),
+    )
+    groups = rows.groupby("kind", sort=False).agg(
+        error=("error", "first"),
+        trials=("trial", "size"),
+        numbers=("trial", lambda numbers: [int(n) for n in numbers]),
+        traceback=("file", "first"),
+    )
+    return groups.sort_values("trials", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def progress_frame(study: StudyData) -> pd.DataFrame:
+    """A row per finished trial in the order in which they ended: `images`, `score`, `best`.
+
+    `images` are the image passes, in millions, of all trials that had ended by then. Scores are of
+    one run at the full budget.
+
+    Raises:
+        NothingToDrawError: no trial has finished.
+    """
+    ordered = study.trials.sort_values(["ended", "trial"])
+    passes = ordered["images"].astype(float).cumsum() / 1e6
+    rows = ordered.assign(passes=passes)[ordered["state"] == COMPLETE]
+    if rows.empty:
+        raise NothingToDrawError("no trial has been trained to the full budget yet")
+    return pd.DataFrame(
+        {
+            "trial": rows["trial"].astype(int),
+            "name": [name_of(row) for row in records(rows)],
+            "kind": [kind_of(study, row["trial"], row["preset"]) for row in records(rows)],
+            "images": rows["passes"],
+            "score": rows["score"].astype(float),
+            "best": rows["score"].astype(float).cummax(),
+        }
+    ).reset_index(drop=True)
+
+
+def timeline_frame(study: StudyData) -> pd.DataFrame:
+    """A row per run: `run`, `what` (its state, or final), `started`, `ended`, `lane`, `place`.
+
+    `place` is the machine and its GPU or CPU; `lane` tells runs of a place at the same time apart.
+    Times are in hours since the first run began.
+
+    Raises:
+        NothingToDrawError: the study does not record when its trials began.
+    """
+    runs = [_runs(study.trials, study.trials["state"].map(WORDS)), _runs(study.finals, "final")]
+    rows = pd.concat([part for part in runs if len(part)]) if any(map(len, runs)) else runs[0]
+    if rows.empty:
+        raise NothingToDrawError(
+            "the study does not record when its trials began; studies of this version do"
+        )
+    first = rows["started"].min()
+    for column in ("started", "ended"):
+        rows[column] = (rows[column] - first).dt.total_seconds() / 3600
+    rows = rows.sort_values(["place", "started"], ignore_index=True)
+    lanes = []
+    for _, group in rows.groupby("place", sort=True):
+        free: list[float] = []  # when the last run of each lane ended
+        for run in records(group):
+            began = run["started"] + 1e-9
+            at = next((i for i, ended in enumerate(free) if ended <= began), len(free))
+            free[at : at + 1] = [float(run["ended"])]
+            lanes.append(f"{run['place']} · {at + 1}")
+    return rows.assign(lane=lanes)
+
+
+def _runs(table: pd.DataFrame, what: pd.Series | str) -> pd.DataFrame:
+    columns = ["run", "what", "place", "started", "ended"]
+    if "started" not in table or "ended" not in table or table["started"].isna().all():
+        return pd.DataFrame(columns=columns)
+    rows = table.assign(what=what)
+    rows = rows[rows["started"].notna() & rows["ended"].notna()]
+    return pd.DataFrame(
+        {
+            "run": [_run_name(row) for row in records(rows)],
+            "what": rows["what"].astype(str),
+            "place": [_place(row) for row in records(rows)],
+            "started": pd.to_datetime(rows["started"], utc=True),
+            "ended": pd.to_datetime(rows["ended"], utc=True),
+        }
+    )
+
+
+def _run_name(row: Mapping[str, object]) -> str:
+    return f"trial {row['trial']}" + (f", seed {row['seed']}" if row["what"] == "final" else "")
+
+
+def _place(row: Mapping[str, object]) -> str:
+    host = row.get("host") or row.get("node") or "one machine"
+    gpu = row.get("gpu")
+    return f"{host}, GPU {gpu}" if isinstance(gpu, int) else f"{host}"
+
+
+def started_at(study: StudyData) -> dt.datetime | None:
+    """When the search was started; None where study.yaml does not say it."""
+    try:
+        return dt.datetime.fromisoformat(str(study.info.get("started")).replace("Z", "+00:00"))
+    except ValueError:
+        return None

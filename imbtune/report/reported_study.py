@@ -1,0 +1,146 @@
+"""What `Study` can draw and write: its figures, its importances, its report."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from imbtune.errors import StudyError
+from imbtune.storage import Store
+from imbtune.study.evidence import Evidence
+
+if TYPE_CHECKING:
+    from imbtune.report.plots import StudyPlots
+    from imbtune.report.study_data import StudyData
+
+
+class ReportedStudy(ABC):
+    """A study that can be drawn. `Study` is one, which reads the tables that are abstract here."""
+
+    path: str
+
+    @property
+    @abstractmethod
+    def info(self) -> Mapping[str, Any]:
+        """The content of study.yaml."""
+
+    @property
+    @abstractmethod
+    def trials(self) -> pd.DataFrame:
+        """A row per trial that has ended."""
+
+    @property
+    @abstractmethod
+    def curves(self) -> pd.DataFrame:
+        """A row per trial and epoch, one learning curve per trial."""
+
+    @property
+    @abstractmethod
+    def finals(self) -> pd.DataFrame:
+        """A row per finalist and fresh seed."""
+
+    @property
+    @abstractmethod
+    def evidence(self) -> Evidence | None:
+        """How sure the winner is; None without finals."""
+
+    @abstractmethod
+    def best_provenance(self) -> dict[str, Any] | None:
+        """What best.yaml says of the winner and the best preset."""
+
+    @property
+    def plot(self) -> StudyPlots:
+        """The figures of the report, as Altair charts: `study.plot.recall_by_size()`.
+
+        The study is read when this property is; keep it in a variable to draw several.
+
+        Raises:
+            StudyError: it is a calibration or a comparison.
+        """
+        from imbtune.report.plots import StudyPlots
+
+        return StudyPlots(self._data())
+
+    def importance(self) -> pd.DataFrame:
+        """How much each searched knob mattered for reaching the best tenth of the finished trials.
+
+        Returns:
+            A row per knob, most important first: `knob`, `value` (they sum to 1), `low` and `high`
+            (bootstrapped 90 % interval), `n` (finished trials in which it acts) and `of` (finished
+            trials). See :mod:`imbtune.report.importance`.
+
+        Raises:
+            StudyError: fewer than 50 trials have finished, of which the best tenth are too few.
+        """
+        from imbtune.report.importance import importance
+
+        return importance(self._data())
+
+    def report(
+        self, path: str | Path | None = None, *, others: Sequence[ReportedStudy] = ()
+    ) -> str:
+        """Write the report: one HTML file, which opens in any browser without a network.
+
+        Args:
+            path: of the file. None for `report.html` in the study's folder; in the current folder
+                for several studies, or for one in a bucket.
+            others: further studies, to compare them in one report.
+
+        Returns:
+            The path.
+
+        Raises:
+            StudyError: there is another file; one of the studies is a calibration or a comparison.
+        """
+        from imbtune.report.write import write_report
+
+        data = [study._data() for study in (self, *others)]
+        return write_report(data, None if path is None else str(path))
+
+    def figures(self, folder: str | Path) -> list[str]:
+        """Write every figure of the report as PNG and SVG, for a paper or slides.
+
+        Args:
+            folder: a new one, or one that an earlier call has written.
+
+        Returns:
+            The names of the files; `captions.md` says how to read each figure, and why one is
+            missing.
+
+        Raises:
+            StudyError: the folder has other files; the study is a calibration or a comparison.
+        """
+        from imbtune.report.write import write_figures
+
+        return write_figures(self._data(), str(folder))
+
+    def _data(self) -> StudyData:
+        """What the report shows, read once.
+
+        Raises:
+            StudyError: it is a calibration or a comparison.
+        """
+        from imbtune.report.study_data import StudyData, recorded_rho, test_scores
+
+        info = self.info
+        if (purpose := info.get("purpose", "search")) != "search":
+            raise StudyError(f"{self.path} is a {purpose}: give the folder of a search")
+        confirmed = self.best_provenance() or {}
+        evidence = self.evidence
+        preset = confirmed.get("best_preset") if evidence else None
+        return StudyData(
+            path=self.path,
+            info=info,
+            trials=self.trials,
+            curves=self.curves,
+            finals=self.finals,
+            winner=confirmed["winner"]["trial"] if evidence else None,
+            baseline=preset["trial"] if preset else None,
+            evidence=evidence,
+            tested=test_scores(Store(self.path)),
+            rung_rho=recorded_rho(info),
+        )

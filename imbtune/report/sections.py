@@ -1,0 +1,183 @@
+"""The figures of the page in their order, each with how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FigureText:
+    """What stands at a figure.
+
+    Attributes:
+        name: of the method of StudyPlots that draws it.
+        title: its heading.
+        reading: how to read it, and what it does not say.
+        panels: whether the page shows it as several small charts.
+    """
+
+    name: str
+    title: str
+    reading: str
+    panels: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        anchor: its place in the page's address.
+        title: its heading, a question.
+        figures: in their order.
+    """
+
+    anchor: str
+    title: str
+    figures: Sequence[FigureText]
+
+
+FIRST = (
+    FigureText(
+        "finals",
+        "The finals, seed by seed",
+        "Each finalist was trained again with fresh seeds: a small dot is one seed, the large mark "
+        "their mean, the bar its 95 % interval (Student's t, with the variance of all finalists "
+        "together). The hollow circle is the score of one run by which the search chose it; it is "
+        "usually too high.",
+    ),
+    FigureText(
+        "recall_by_size",
+        "Recall against class size",
+        "Each mark is a class; of more than 100 classes, a group of similar size. The line through "
+        "a mark is Wilson's 95 % interval for that many validation images. It does not count the "
+        "variation between seeds.",
+    ),
+)
+
+SECTIONS = (
+    Section(
+        "classes",
+        "Which classes gain, which lose?",
+        (
+            FigureText(
+                "recall_change",
+                "From the best preset to the winner",
+                "A line per class. The largest changes are named, in points of recall.",
+            ),
+            FigureText(
+                "confusion",
+                "What the winner confuses",
+                "Rows are true classes, largest first; colour is the share of a class's validation "
+                "images that were predicted as another class. The diagonal, the recall, is not on "
+                "the scale. Of more than 30 classes only the most confused pairs.",
+            ),
+            FigureText(
+                "margins",
+                "Margins in training and validation",
+                "The margin is the probability of the true class minus the largest other one. A "
+                "class far apart on the two kinds of images is memorised rather than learned.",
+            ),
+        ),
+    ),
+    Section(
+        "importance",
+        "What mattered?",
+        (
+            FigureText(
+                "importance",
+                "Importance of the searched knobs",
+                "Conditional PED-ANOVA of the finished trials: how much a knob's values among the "
+                "best tenth differ from those that were tried. The line is a 90 % interval over "
+                "resampled trials; in brackets, the finished trials in which the knob acts. "
+                "Stopped trials are not in it, since their scores are of other budgets.",
+            ),
+            FigureText(
+                "parts",
+                "Score by choice",
+                "A mark per finished trial, the tick is the median, in brackets the number of "
+                "trials. Trials in which a choice does not act are not in its panel. The sampler "
+                "tried what looked good more often, so the panels do not isolate a cause.",
+                panels=True,
+            ),
+        ),
+    ),
+    Section(
+        "where",
+        "Where are the good values?",
+        (
+            FigureText(
+                "knobs",
+                "Score by value",
+                "A mark per finished trial in which the knob acts. The grey line is the average "
+                "prediction of random forests for that value, the band its 90 % range over "
+                "resampled trials; it is drawn where there are trials, and from 50 finished trials "
+                "on. Drag over marks to see the same trials in every other figure.",
+                panels=True,
+            ),
+            FigureText(
+                "parallel",
+                "The best configurations as lines",
+                "Each line is one of the best 200 finished trials. A knob that does not act in a "
+                "trial is in the lane at the bottom, which is no value; one that acts in none of "
+                "them is left out.",
+            ),
+        ),
+    ),
+    Section(
+        "stopping",
+        "Was stopping right?",
+        (
+            FigureText(
+                "rungs",
+                "Scores at the rungs",
+                "What each trial scored at a rung, and what became of it. The dashed line is the "
+                "cut-off at the time. Orange diamonds are the never-pruned sample: trials that "
+                "would have been stopped and were trained to the end, to see what stopping costs. "
+                "A correlation over the trials that went on would say little, because the others "
+                "are missing from it; imbtune calibrate measures it without stopping any.",
+                panels=True,
+            ),
+        ),
+    ),
+    Section(
+        "search",
+        "How did the search go?",
+        (
+            FigureText(
+                "scores",
+                "Every trial",
+                "The score at the highest rung that a trial reached, so scores of stopped and of "
+                "finished trials are of other budgets. Below the axis: failed before the first "
+                "rung. Drag over trials to select them in every figure.",
+            ),
+            FigureText(
+                "progress",
+                "Best score against compute",
+                "The line is the best score of one run so far, which rises by luck as well. "
+                "One image pass is a forward and a backward pass of one image.",
+            ),
+            FigureText(
+                "curves",
+                "Learning curves",
+                "Winner (orange), best preset (blue, dashed), and grey the other presets, "
+                "finalists and best 20 trials. The band holds 80 % of all trials at that epoch, "
+                "the dashed grey line is their median; both are of fewer trials after each rung.",
+            ),
+        ),
+    ),
+    Section(
+        "machines",
+        "Where did the time go?",
+        (
+            FigureText(
+                "timeline",
+                "Runs by machine",
+                "A bar per run. Gaps are machines that waited.",
+            ),
+        ),
+    ),
+)
+
+EVERY = (*FIRST, *(figure for section in SECTIONS for figure in section.figures))

@@ -1,0 +1,315 @@
+"""The report in sentences: what won, whether to believe it, what it cost, what to do next."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from imbtune.report.frames.trial_frame import failure_frame, name_of, progress_frame
+from imbtune.report.study_data import (
+    COMPLEMENT,
+    LINEAR,
+    LOG,
+    NothingToDrawError,
+    StudyData,
+    records,
+)
+from imbtune.study.evidence import Evidence
+from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED
+
+CHANCE = 0.05  # p from which a lead may be chance
+LATE = 0.8  # share of the finished trials; a best score that rises after it is a late one
+EDGE = 0.02  # share of a searched range that counts as its end
+BETTER, MAY_BE_CHANCE, PRESET_WINS, NO_PRESET = "better", "chance", "preset", "alone"
+UNCONFIRMED, NOTHING = "unconfirmed", "nothing"
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the first screen says.
+
+    Attributes:
+        verdict: one of the constants of this module, for the colour of the badge.
+        badge: the verdict in a few words.
+        headline: who won, with which score.
+        lead: how far it is ahead, and whether that may be chance.
+        doubt: what the figures do not say.
+        facts: counts and costs, each a heading and a text.
+        warnings: what to look at before believing the result.
+        steps: the next commands, each with what it does.
+    """
+
+    verdict: str
+    badge: str
+    headline: str
+    lead: str = ""
+    doubt: str = ""
+    facts: Sequence[tuple[str, str]] = ()
+    warnings: Sequence[str] = ()
+    steps: Sequence[tuple[str, str]] = field(default_factory=list)
+
+
+def story_of(study: StudyData) -> Story:
+    """The first screen of a study's report."""
+    told = _confirmed(study) if study.evidence is not None else _unconfirmed(study)
+    verdict, badge, headline, lead, doubt = told
+    return Story(
+        verdict, badge, headline, lead, doubt, facts(study), warnings_of(study), next_steps(study)
+    )
+
+
+def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
+    evidence, winner = study.evidence, study.winner
+    assert evidence is not None and winner is not None
+    interval = ""
+    if evidence.low is not None and evidence.high is not None:
+        interval = f" (95 % interval {evidence.low:.3f} to {evidence.high:.3f})"
+    headline = f"Trial {winner} has the best {study.objective}: {evidence.mean:.3f}{interval}."
+    verdict, badge, lead = _lead(study, evidence)
+    doubt = (
+        f"Mean of {counted(evidence.seeds, 'fresh seed')} on the validation images. The winner was "
+        f"chosen as the best of {counted(evidence.finalists, 'finalist')} by these same runs, so "
+        "this mean is slightly too high"
+    )
+    doubt += ", and p slightly too small. " if evidence.p is not None else ". "
+    return verdict, badge, headline, f"{_method(study, winner)} {lead}", doubt + _tested(study)
+
+
+def _method(study: StudyData, number: int) -> str:
+    """What a trial trains, as a sentence."""
+    rows = records(study.trials[study.trials["trial"] == number])
+    if not rows:
+        return ""
+    if isinstance(rows[0]["preset"], str):
+        return f"It is the preset {rows[0]['preset']}."
+    return f"It trains with {name_of(rows[0])}."
+
+
+def _called(study: StudyData, number: int) -> str:
+    """`smote (trial 3)`."""
+    rows = records(study.trials[study.trials["trial"] == number])
+    return f"{name_of(rows[0])} (trial {number})" if rows else f"trial {number}"
+
+
+def _lead(study: StudyData, evidence: Evidence) -> tuple[str, str, str]:
+    if study.baseline is not None and study.baseline == study.winner:
+        text = "No other finalist had a better mean."
+        return PRESET_WINS, "A preset is best", text
+    if evidence.lead is None or study.baseline is None:
+        text = "No preset from the literature was in the finals to compare it with."
+        return NO_PRESET, "No preset to compare with", text
+    preset = _called(study, study.baseline)
+    lead = f"It is {100 * evidence.lead:.1f} points ahead of the best preset, {preset}"
+    if evidence.p is None or evidence.lead_low is None or evidence.lead_high is None:
+        text = f"{lead}. With one seed each, that may be chance."
+        return MAY_BE_CHANCE, "The lead may be chance", text
+    lead += (
+        f" (95 % interval {points(evidence.lead_low)} to {points(evidence.lead_high)}; paired "
+        f"t-test, {p_value(evidence.p)})"
+    )
+    if evidence.p < CHANCE:
+        return BETTER, "Better than the best preset", f"{lead}. That is unlikely to be chance."
+    return MAY_BE_CHANCE, "The lead may be chance", f"{lead}. That may be chance."
+
+
+def _unconfirmed(study: StudyData) -> tuple[str, str, str, str, str]:
+    finished = study.finished.sort_values(["score", "trial"], ascending=[False, True])
+    if finished.empty:
+        return NOTHING, "No result yet", *_nothing(study), ""
+    best = finished.iloc[0]
+    headline = (
+        f"Trial {int(best['trial'])} has the best {study.objective} of one run: "
+        f"{best['score']:.3f}."
+    )
+    count = len(finished)
+    lead = (
+        f"The highest of {count} scores is partly luck: "
+        if count > 1
+        else "One score says little: "
+    )
+    lead += "no trial has been trained again with fresh seeds."
+    lead = f"{_method(study, int(best['trial']))} {lead}"
+    presets = finished[finished["preset"].notna()]
+    doubt = "No preset from the literature has finished."
+    if len(presets) and int(presets["trial"].iloc[0]) != int(best["trial"]):
+        preset = presets.iloc[0]
+        doubt = (
+            f"The best preset, {_called(study, int(preset['trial']))}, had {preset['score']:.3f}."
+        )
+    elif len(presets):
+        doubt = ""
+    doubt = f"{doubt} All of this is on validation images.".strip()
+    return UNCONFIRMED, "Not confirmed", headline, lead, doubt
+
+
+def _nothing(study: StudyData) -> tuple[str, str]:
+    trials = study.trials
+    if trials.empty:
+        return "No trial has ended yet.", "The report shows more once trials have ended."
+    failures = failure_frame(study)
+    if len(failures) and study.count(FAIL) == len(trials):
+        most = failures.iloc[0]
+        text = f"The most frequent error, in {counted(most['trials'], 'trial')}: {most['error']}"
+        return f"All {len(trials)} trials failed.", text
+    scored = trials[trials["score"].notna()].sort_values(["budget", "score"], ascending=False)
+    headline = "No trial has been trained to the full budget yet."
+    if scored.empty:
+        return headline, f"{counted(len(trials), 'trial')} ended without reaching a rung."
+    best = scored.iloc[0]
+    return headline, (
+        f"The best at {best['budget']} epochs is {_called(study, int(best['trial']))}: "
+        f"{best['score']:.3f}."
+    )
+
+
+def _tested(study: StudyData) -> str:
+    metric = study.objective.replace(" ", "_")
+    if study.tested and metric in study.tested:
+        return f"On the test set: {study.objective} {study.tested[metric]:.3f}."
+    return "Not tested yet: all of this is on validation images."
+
+
+def facts(study: StudyData) -> list[tuple[str, str]]:
+    """Counts and costs, as pairs of a heading and a text."""
+    total = f" of {study.planned}" if study.planned and study.planned > len(study.trials) else ""
+    found = [("trials", f"{len(study.trials)}{total}")]
+    words = {COMPLETE: "finished", PRUNED: "stopped early", FAIL: "failed", STOPPED: "interrupted"}
+    found += [
+        (word, str(study.count(state))) for state, word in words.items() if study.count(state)
+    ]
+    if len(study.finals):
+        runs = f"{study.finals['trial'].nunique()} × {study.finals['seed'].nunique()} seeds"
+        found.append(("finals", runs))
+    seconds = float(study.trials["seconds"].sum())
+    if "seconds" in study.finals:
+        seconds += float(study.finals["seconds"].fillna(0).sum())
+    if seconds:
+        found.append(("training time", duration(seconds)))
+    images = float(study.trials["images"].sum()) + float(study.finals["images"].sum())
+    if images:
+        found.append(("image passes", short(images)))
+    if study.counts:
+        most, least = max(study.counts), min(study.counts)
+        found.append(("classes", f"{len(study.counts)}, {most:,} to {least:,} images"))
+    return found
+
+
+def warnings_of(study: StudyData) -> list[str]:
+    """What to look at before believing the result, as sentences."""
+    found = []
+    if not study.has_ended:
+        found.append("The search has not ended: it is running, or was interrupted or killed.")
+    if failed := study.count(FAIL):
+        most = failure_frame(study)
+        cause = f": {most['error'].iloc[0]}" if len(most) else ""
+        found.append(
+            f"{counted(failed, 'trial')} failed{'' if failed == 1 else ', most of them'}{cause}"
+        )
+    found += _late(study) + _edges(study)
+    if 0 in study.validation_counts:
+        none = sum(count == 0 for count in study.validation_counts)
+        found.append(f"{counted(none, 'class', 'classes')} had no validation image.")
+    return found
+
+
+def _late(study: StudyData) -> list[str]:
+    try:
+        best = progress_frame(study)["best"]
+    except NothingToDrawError:
+        return []
+    at = int(len(best) * LATE)
+    if len(best) >= 20 and best.iloc[-1] > best.iloc[max(0, at - 1)]:
+        return [
+            "The best score of one run still rose in the last fifth of the finished trials: more "
+            "trials may find a better one."
+        ]
+    return []
+
+
+def _edges(study: StudyData) -> list[str]:
+    """The searched numbers of the winner that are at an end of their range."""
+    rows = study.trials[study.trials["trial"] == study.winner]
+    section = study.info.get("space")
+    described = section.get("knobs") if isinstance(section, dict) else None
+    if rows.empty or not isinstance(described, dict):
+        return []
+    if isinstance(rows["preset"].iloc[0], str):
+        return []  # a preset's values are not chosen by the search
+    found = []
+    for knob in study.knobs:
+        match = re.match(r"(\S+) to ([^\s,]+)", str(described.get(knob.name, "")))
+        value = rows[knob.name].iloc[0]
+        if not match or pd.isna(value) or knob.scale not in (LINEAR, LOG, COMPLEMENT):
+            continue
+        ends = [_scaled(float(end), knob.scale) for end in match.groups()]
+        at = _scaled(float(value), knob.scale)
+        near = min(abs(at - end) for end in ends) <= EDGE * abs(ends[1] - ends[0])
+        if near and ends[0] != ends[1]:
+            found.append(
+                f"The winner's {knob.name}, {value:.4g}, is at an end of its range "
+                f"({match[1]} to {match[2]}): a wider range may be better."
+            )
+    return found
+
+
+def _scaled(value: float, scale: str) -> float:
+    if scale == COMPLEMENT:
+        return float(-np.log(max(1 - value, 1e-300)))
+    return float(np.log(max(value, 1e-300))) if scale == LOG else value
+
+
+def next_steps(study: StudyData) -> list[tuple[str, str]]:
+    """The commands to type next, each with what it does."""
+    if not study.has_ended:
+        return [(command("resume", study.path), "goes on with the search, if it is not running")]
+    if study.winner is None and not study.finished.empty:
+        resume = command("resume", study.path, "--finals", "5")
+        return [(resume, "trains the best trials again with fresh seeds, which confirms a winner")]
+    if study.winner is None:
+        return [(command("resume", study.path, "--retry-failed"), "trains the failed trials again")]
+    if study.tested is None:
+        train = command("train", study.path, "--seeds", "5", "--baselines")
+        return [(train, "trains winner, best preset and erm on all training data, and tests them")]
+    return []
+
+
+def command(*words: str) -> str:
+    """A command of imbtune, quoted for a shell."""
+    return shlex.join(["imbtune", *words])
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def points(difference: float) -> str:
+    """A difference of scores in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """`p = 0.21`, `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """`3 h 41 min`, `2.4 min`, `12 s`."""
+    if seconds >= 86400:
+        return f"{seconds / 3600:,.0f} h"
+    if seconds >= 3600:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def short(number: float) -> str:
+    """`1.2 million`."""
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.3g} {word}"
+    return f"{number:,.0f}"

@@ -1,0 +1,200 @@
+"""What a study has recorded, read once, as the report's frames need it.
+
+Studies of older versions lack columns and keys; then the properties here are empty, and the figures
+that need them say why they are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from imbtune.config.yaml_files import parse_yaml
+from imbtune.errors import ImbtuneError, StudyError
+from imbtune.storage import Store, join
+from imbtune.study.evidence import Evidence
+from imbtune.study.records import COMPLETE, ENDED, FAIL
+
+LOG, COMPLEMENT, LINEAR, CHOICES = "log", "complement", "linear", "choices"  # scales of a knob
+SCALE_ENDS = {", log in 1-x": COMPLEMENT, ", log": LOG}  # as study.yaml describes a range
+
+
+class NothingToDrawError(StudyError):
+    """The study has not recorded what a figure shows; the message is the sentence that says so."""
+
+
+@dataclass(frozen=True)
+class SearchedKnob:
+    """A knob that the study searched.
+
+    Attributes:
+        name: its column in the trials' table, such as `mix.omega`.
+        column: its column in the report's frames, such as `k3`: a name without dots and brackets,
+            which Vega-Lite would take for a path.
+        scale: LINEAR, LOG, COMPLEMENT (logarithmic in 1 - x) or CHOICES.
+    """
+
+    name: str
+    column: str
+    scale: str
+
+    @property
+    def title(self) -> str:
+        """What an axis of its values is called."""
+        return f"1 − {self.name}" if self.scale == COMPLEMENT else self.name
+
+
+@dataclass(frozen=True, eq=False)
+class StudyData:
+    """The tables and files of one study.
+
+    Attributes:
+        path: its folder or URI.
+        info: the content of study.yaml.
+        trials: a row per trial that has ended, by number; with `finalist`.
+        curves: a row per trial and epoch, so that each trial is one line.
+        finals: a row per finalist and fresh seed.
+        winner: number of the winner by the finals; None without finals.
+        baseline: number of the best preset by the finals; None without.
+        evidence: how sure the winner is; None without finals.
+        tested: the metrics of `imbtune train` on the test images, mean over seeds, by name; None
+            where the winner has not been tested.
+        rung_rho: Spearman's ρ of each rung with the finished model, by budget, from the
+            calibration that the study followed; empty without one.
+    """
+
+    path: str
+    info: Mapping[str, Any]
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    finals: pd.DataFrame
+    winner: int | None = None
+    baseline: int | None = None
+    evidence: Evidence | None = None
+    tested: Mapping[str, float] | None = None
+    rung_rho: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name in study.yaml; the folder may have been renamed since."""
+        return str(self.info.get("name") or self.path)
+
+    @property
+    def objective(self) -> str:
+        """The metric that was maximised, in words."""
+        return str(self._section("space").get("objective") or "score").replace("_", " ")
+
+    @property
+    def planned(self) -> int | None:
+        """How many trials the study was started with; None where it is not recorded."""
+        found = self.info.get("trials")
+        return found if isinstance(found, int) else None
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The classes' names in the order of the recalls; numbers where they are not recorded."""
+        names = self._section("data").get("classes")
+        return [str(name) for name in names] if names else [str(i) for i in range(len(self.counts))]
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Training images of each class; empty where they are not recorded."""
+        return [int(count) for count in self._section("data").get("counts") or ()]
+
+    @property
+    def data_hash(self) -> str:
+        """The fingerprint of the images; empty where it is not recorded."""
+        return str(self._section("data").get("sha256") or "")
+
+    @property
+    def validation_counts(self) -> Sequence[int]:
+        """Validation images of each class; empty where they are not recorded."""
+        return [int(count) for count in self._section("data").get("validation_counts") or ()]
+
+    @property
+    def budgets(self) -> Sequence[int]:
+        """The rungs in epochs, rising to the full budget."""
+        recorded = self._section("rungs").get("budgets")
+        if recorded:
+            return [int(budget) for budget in recorded]
+        return sorted({int(b) for reached in self.trials["rung_budgets"] for b in reached})
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        """The trials that were trained to the full budget."""
+        return self.trials[self.trials["state"] == COMPLETE]
+
+    def count(self, state: str) -> int:
+        """How many trials ended in a state."""
+        return int((self.trials["state"] == state).sum())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the search has ended; False where it is running, or was interrupted or killed."""
+        if self.info.get("end"):
+            return bool(self.info["end"] != "interrupted")
+        done = sum(self.count(state) for state in (*ENDED, FAIL))
+        return self.winner is not None or (self.planned is not None and done >= self.planned)
+
+    @cached_property
+    def knobs(self) -> Sequence[SearchedKnob]:
+        """The searched knobs that the trials' table has and that some trial used."""
+        described = self._section("space").get("knobs") or {}
+        found: list[SearchedKnob] = []
+        for name, values in described.items():
+            if name in self.trials and self.trials[name].notna().any():
+                found.append(SearchedKnob(name, f"k{len(found)}", _scale(name, values, self)))
+        return found
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        found = self.info.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+
+def _scale(name: str, described: object, study: StudyData) -> str:
+    if not pd.api.types.is_numeric_dtype(study.trials[name].dtype) or str(
+        study.trials[name].dtype
+    ) in ("bool", "boolean"):
+        return CHOICES
+    text = str(described)
+    return next((scale for end, scale in SCALE_ENDS.items() if text.endswith(end)), LINEAR)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame, each by column."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def without_nulls(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame, each by column; None instead of NaN."""
+    return records(frame.astype(object).where(frame.notna(), None))
+
+
+def test_scores(store: Store) -> Mapping[str, float] | None:
+    """The test metrics of `imbtune train` on the study's winner, mean over seeds; None without."""
+    name = "best/results.json"
+    try:
+        if not store.exists(name):
+            return None
+        found = json.loads(store.read(name))["test"]
+        return {metric: float(value["mean"]) for metric, value in found.items()}
+    except (OSError, ValueError, LookupError, TypeError, ImbtuneError):
+        return None  # the report of a study does not need it
+
+
+def recorded_rho(info: Mapping[str, Any]) -> Mapping[int, float]:
+    """ρ of each rung with the full budget, from the calibration that a study followed, if any."""
+    request = info.get("request")
+    followed = request.get("calibration") if isinstance(request, Mapping) else None
+    try:
+        place, kind = followed["place"], info["rungs"]["kind"]  # type: ignore[index]
+        content = parse_yaml(join(place, "calibration.yaml"), Store(place).read("calibration.yaml"))
+        reports = content["reports"]
+        return {int(r["budget"]): float(r["rho"]) for r in reports if r["kind"] == kind}
+    except (OSError, ValueError, LookupError, TypeError, ImbtuneError):
+        return {}

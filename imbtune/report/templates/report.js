@@ -1,0 +1,207 @@
+"use strict";
+(async () => {
+  const text = atob(document.getElementById("data").textContent);
+  const bytes = Uint8Array.from(text, (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const page = await new Response(stream).json();
+  const $ = (id) => document.getElementById(id);
+  const make = (tag, words, name) => {
+    const node = document.createElement(tag);
+    if (words != null) node.textContent = words;
+    if (name) node.className = name;
+    return node;
+  };
+
+  // Tables: from columns to one object per row. Each chart gets copies, since Vega writes to its rows.
+  const tables = {};
+  for (const [name, { n, columns }] of Object.entries(page.tables)) {
+    const rows = Array.from({ length: n }, () => ({}));
+    for (const [column, { values, levels, codes }] of Object.entries(columns))
+      for (let i = 0; i < n; i++)
+        rows[i][column] = values ? values[i] : codes[i] < 0 ? null : levels[codes[i]];
+    tables[name] = rows;
+  }
+  const trials = tables.trials || [];
+
+  // Charts are drawn when they come near the window, and again where the page turns dark or light.
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const views = new Map();
+  let picked = { all: true };
+  const themed = (spec) => {
+    let found = JSON.stringify(spec);
+    if (dark.matches)
+      for (const [light, other] of Object.entries(page.dark))
+        found = found.replaceAll(`"${light}"`, `"${other}"`);
+    return JSON.parse(found);
+  };
+  const draw = async (element) => {
+    const { spec, tables: names } = page.figures[element.dataset.figure];
+    const many = names.some((name) => tables[name].length > 1500);
+    const chart = themed(spec);
+    const room = element.clientWidth;
+    const fixed = typeof chart.width === "number" && !chart.hconcat && !chart.concat;
+    if (fixed && !element.closest("#parallel, #confusion")) chart.autosize = { type: "fit-x", contains: "padding" };
+    if (chart.autosize) chart.width = Math.max(300, element.closest("#recall_change, #importance") ? Math.min(room, chart.width + 80) : room);
+    const { view } = await vegaEmbed(element, chart, {
+      actions: false, renderer: many ? "canvas" : "svg", tooltip: { theme: dark.matches ? "dark" : "light" },
+      patch: (vega) => {
+        for (const source of vega.data)
+          if (names.includes(source.name)) source.values = tables[source.name].map((row) => ({ ...row }));
+        return vega;
+      },
+    });
+    const drawn = { view, linked: JSON.stringify(spec).includes('"picked"') };
+    if (drawn.linked) view.signal("picked", picked);
+    await view.runAsync();
+    for (const mark of element.querySelectorAll('[role="graphics-symbol"]:not([aria-label])'))
+      mark.setAttribute("aria-hidden", "true");  // rules and brushes, which say nothing aloud
+    if (JSON.stringify(spec).includes('"brush"'))
+      view.addDataListener("brush_store", (_, tuples) => brushed(element, tuples));
+    views.get(element)?.view.finalize();
+    views.set(element, drawn);
+    element.dataset.drawn = "yes";
+  };
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries)
+      if (entry.isIntersecting) {
+        seen.unobserve(entry.target);
+        draw(entry.target);
+      }
+  }, { rootMargin: "400px" });
+  const elements = [...document.querySelectorAll("[data-figure]")];
+  elements.forEach((element) => seen.observe(element));
+  dark.addEventListener("change", () => [...views.keys()].forEach(draw));
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return;
+    width = innerWidth;
+    clearTimeout(draw.timer);
+    draw.timer = setTimeout(() => [...views.keys()].forEach(draw), 200);
+  });
+
+  // What is selected: the filters, and what is dragged over in one chart.
+  const filters = { preset: "", method: "", state: "" };
+  let brush = null;
+  let brushing = null;
+  const brushed = (element, tuples) => {
+    if (!tuples.length && brushing !== element) return;
+    brushing = element;
+    brush = tuples.length ? tuples[0] : null;
+    clearTimeout(brushed.timer);
+    brushed.timer = setTimeout(select, 60);
+  };
+  const inBrush = (row) =>
+    brush.fields.every(({ field }, i) => {
+      const value = row[field.replaceAll("\\", "")];
+      const [a, b] = brush.values[i];
+      return value != null && value >= Math.min(a, b) && value <= Math.max(a, b);
+    });
+  const isPicked = (row) => {
+    const [column, ...rest] = filters.method.split("=");
+    if (filters.preset === "any" && row.preset == null) return false;
+    if (filters.preset === "none" && row.preset != null) return false;
+    if (filters.preset.startsWith("=") && row.preset !== filters.preset.slice(1)) return false;
+    if (filters.method && row[column] !== rest.join("=")) return false;
+    if (filters.state && row.state !== filters.state) return false;
+    return !brush || inBrush(row);
+  };
+  const select = () => {
+    const whole = !brush && !filters.preset && !filters.method && !filters.state;
+    const rows = whole ? trials : trials.filter(isPicked);
+    picked = whole ? { all: true } : Object.fromEntries(rows.map((row) => [row.trial, true]));
+    for (const { view, linked } of views.values()) if (linked) view.signal("picked", picked).runAsync();
+    $("picked").textContent = whole ? `${trials.length} trials` : `${rows.length} of ${trials.length} trials`;
+    $("clear").disabled = whole;
+    fill(rows);
+  };
+
+  // The table: the first 100 selected trials, with their configuration.
+  const most = 100;
+  const number = (value, digits) => (value == null ? "–" : value.toFixed(digits));
+  const rank = (row) => [row.final ?? -1, row.full ?? -1, row.score ?? -1];
+  const fill = (rows) => {
+    if (!$("table")) return;
+    const better = (a, b) => {
+      const [x, y] = [rank(a), rank(b)];
+      return y[0] - x[0] || y[1] - x[1] || y[2] - x[2] || a.trial - b.trial;
+    };
+    const body = $("table").tBodies[0];
+    body.replaceChildren();
+    for (const row of [...rows].sort(better).slice(0, most)) {
+      const line = make("tr", null, { winner: "winner", "best preset": "baseline" }[row.kind]);
+      const button = make("button", "Open");
+      button.type = "button";
+      button.setAttribute("aria-expanded", "false");
+      button.setAttribute("aria-label", `Open trial ${row.trial}`);
+      button.onclick = () => {
+        const open = button.getAttribute("aria-expanded") === "true";
+        button.setAttribute("aria-expanded", String(!open));
+        button.textContent = open ? "Open" : "Close";
+        if (open) line.nextSibling.remove();
+        else line.after(details(row));
+      };
+      const last = make("td");
+      last.append(button);
+      line.append(
+        make("td", row.trial, "n"), make("td", row.name + (row.preset ? " (preset)" : ""), "name"),
+        make("td", row.state), make("td", number(row.score, 4), "n"), make("td", row.budget, "n"),
+        make("td", number(row.final, 4), "n"), last,
+      );
+      body.append(line);
+    }
+    $("shown").textContent = rows.length > most ? `The first ${most} of ${rows.length}.` : rows.length ? "" : "No trial is selected.";
+  };
+  const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
+  const details = (row) => {
+    const cell = make("td");
+    cell.colSpan = 7;
+    const list = make("dl", null, "knobs");
+    for (const [name, column] of page.knobs) {
+      const pair = make("div", null, row[column] == null ? "off" : "");
+      const value = row[column] == null ? "does not act" : typeof row[column] === "number" ? String(+row[column].toPrecision(4)) : row[column];
+      const complement = page.complement.includes(name) && row[column] != null;
+      pair.append(make("dt", complement ? `1 − ${name}` : name), make("dd", value));
+      list.append(pair);
+    }
+    cell.append(list);
+    if (row.error) cell.append(make("p", row.error, "quiet"));
+    cell.append(make("code", [...page.command, String(row.trial)].map(quoted).join(" ")));
+    const line = make("tr", null, "more");
+    line.append(cell);
+    return line;
+  };
+
+  // The filters
+  const options = (id, heading, pairs) => {
+    const node = $(id);
+    for (const [value, words] of [["", heading], ...pairs]) {
+      const option = make("option", words);
+      option.value = value;
+      node.append(option);
+    }
+    node.onchange = () => {
+      filters[id.slice(2)] = node.value;
+      select();
+    };
+  };
+  const values = (column) => [...new Set(trials.map((row) => row[column]).filter((v) => v != null))].sort();
+  if (trials.length && $("clear")) {
+    options("f-preset", "Presets and others", [
+      ["any", "All presets"], ["none", "No presets"], ...values("preset").map((name) => [`=${name}`, name]),
+    ]);
+    options("f-method", "Every method", page.slots.flatMap(([slot, column]) =>
+      values(column).map((value) => [`${column}=${value}`, `${slot}: ${value}`])));
+    options("f-state", "Every state", values("state").map((state) => [state, state]));
+    $("clear").onclick = () => {
+      for (const id of ["f-preset", "f-method", "f-state"]) $(id).value = "";
+      Object.assign(filters, { preset: "", method: "", state: "" });
+      const element = brushing;
+      brush = brushing = null;
+      if (element) draw(element);
+      select();
+    };
+    document.querySelector(".filters").hidden = false;
+    select();
+  }
+  document.documentElement.dataset.ready = "yes";
+})();

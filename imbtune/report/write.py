@@ -1,0 +1,116 @@
+"""Writes the report and its figures, and replaces nothing but earlier ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from imbtune.errors import ConfigError, StudyError
+from imbtune.paths import is_uri, local_path
+from imbtune.report.figures import images
+from imbtune.report.page import MARK, study_page
+from imbtune.report.plots import StudyPlots
+from imbtune.report.studies_page import studies_page
+from imbtune.report.study_data import StudyData
+from imbtune.storage import Store
+
+NAME = "report.html"
+CAPTIONS = "captions.md"  # in a folder of figures: what each shows
+
+
+def write_report(studies: Sequence[StudyData], path: str | None) -> str:
+    """Write the report of a study, or the comparison of several.
+
+    Args:
+        path: of the file; None for `report.html` in the study's folder, and in the current folder
+            for several studies or one in a bucket.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: the path is no file of this machine.
+        StudyError: there is another file, or two studies are one.
+    """
+    target = out_path(studies, path)
+    check_replaceable(target)
+    page = study_page(studies[0]) if len(studies) == 1 else studies_page(studies)
+    folder = Store(str(target.parent))
+    folder.create()
+    folder.write(target.name, page.encode())
+    return str(target)
+
+
+def out_path(studies: Sequence[StudyData], path: str | None) -> Path:
+    """Where the report goes."""
+    if path is not None:
+        target = Path(local_path("--out", path))
+        if target.is_dir():
+            raise ConfigError(f"--out {path} is a folder: give a file, such as {target / NAME}")
+        return target
+    alone = len(studies) == 1 and not is_uri(studies[0].path)
+    return Path(studies[0].path, NAME) if alone else Path(NAME)
+
+
+def check_replaceable(target: Path) -> None:
+    """Raise StudyError if a file is there that is no report."""
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise StudyError(f"{target} is no file: give another --out")
+    with target.open("rb") as file:
+        if MARK.encode() not in file.read(200):
+            raise StudyError(f"{target} exists and is no report: give another --out")
+
+
+def write_figures(study: StudyData, folder: str) -> list[str]:
+    """Write every figure as PNG and SVG, and `captions.md`, which says how to read each.
+
+    Args:
+        folder: a new or empty one, or one with the figures of an earlier call.
+
+    Returns:
+        The names of the files.
+
+    Raises:
+        ConfigError: it is no folder of this machine.
+        StudyError: there are other files in it.
+    """
+    store = figure_folder(folder)
+    store.create()
+    lines = [f"{MARK}\n\n# Figures of {study.name}\n"]
+    store.write(CAPTIONS, lines[0].encode())  # first: a folder with this file may be written again
+    written = []
+    for image in images(StudyPlots(study)):
+        lines.append(f"**{image.text.title}** (`{image.text.name}`). {image.text.reading}\n")
+        if image.missing:
+            lines[-1] = (
+                f"**{image.text.title}** (`{image.text.name}`): no figure, {image.missing}.\n"
+            )
+        if image.png is not None:
+            written.append(f"{image.text.name}.png")
+            store.write(written[-1], image.png)
+        if image.svg is not None:
+            written.append(f"{image.text.name}.svg")
+            store.write(written[-1], image.svg.encode())
+    store.write(CAPTIONS, "\n".join(lines).encode())
+    return [*written, CAPTIONS]
+
+
+def figure_folder(folder: str) -> Store:
+    """The folder that figures may be written to, which may not exist yet.
+
+    Raises:
+        ConfigError, StudyError: as `write_figures`.
+    """
+    store = Store(local_path("--png", folder))
+    path = store.local
+    assert path
+    if path.exists() and not path.is_dir():
+        raise StudyError(f"--png {path} is no folder: give another one")
+    if store.is_empty():
+        return store
+    captions = path / CAPTIONS
+    if not captions.is_file() or MARK not in captions.read_text("utf-8", errors="replace")[:200]:
+        raise StudyError(f"--png {path} has other files: give a new folder")
+    return store

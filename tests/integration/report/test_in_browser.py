@@ -1,0 +1,186 @@
+"""The report in a real browser: what it loads, draws and links, for whom it can be read."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+from report_study import HOSTILE, full, make_data, trial, usual
+
+from imbtune.report.page import study_page
+from imbtune.report.studies_page import studies_page
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
+LAPTOP: Any = {"width": 1280, "height": 860}
+PHONE: Any = {"width": 390, "height": 844}
+WAIT = 60_000  # milliseconds: on a busy machine
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(study_page(full()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+def opened(browser: Browser, path: Path, **options: Any) -> tuple[Page, list[str]]:
+    """The page, and what it loaded, logged and raised, which should be nothing."""
+    page = browser.new_page(**{"viewport": LAPTOP, **options})
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url))
+    page.on("console", lambda message: seen.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    page.on("dialog", lambda dialog: seen.append(dialog.message))
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=yes]", timeout=WAIT)
+    assert seen.pop(0) == path.as_uri()
+    return page, seen
+
+
+def draw_all(page: Page) -> list[str]:
+    """Scroll to every figure; returns their names when they are drawn."""
+    names = []
+    for element in page.locator("[data-figure]").all():
+        element.scroll_into_view_if_needed()
+        name = element.get_attribute("data-figure")
+        page.wait_for_selector(f"[data-figure='{name}'][data-drawn=yes]", timeout=WAIT)
+        assert element.locator("svg, canvas").count() == 1
+        names.append(str(name))
+    return names
+
+
+def test_all_figures_are_drawn_without_a_network_or_an_error(
+    browser: Browser, report: Path
+) -> None:
+    page, seen = opened(browser, report)
+    names = draw_all(page)
+    assert {"recall_change", "confusion", "margins", "importance", "parallel"} <= set(names)
+    assert {"scores", "progress", "curves", "timeline", "rungs-0", "knobs-2"} <= set(names)
+    assert seen == []
+    assert page.locator("#hostile").count() == 0  # a name became an element
+    assert HOSTILE in str(page.locator("table").first.text_content())
+    page.close()
+
+
+def test_a_selection_shows_in_every_figure_and_in_the_table(browser: Browser, report: Path) -> None:
+    page, seen = opened(browser, report)
+    assert page.locator("#picked").text_content() == "130 trials"
+    figure = page.locator("[data-figure='knobs-0']")
+    figure.scroll_into_view_if_needed()
+    page.wait_for_selector("[data-figure='knobs-0'][data-drawn=yes]", timeout=WAIT)
+    rows = page.locator("#table tbody tr")
+    everything = rows.count()
+    box = figure.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.3)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.6, steps=4)
+    page.mouse.up()
+    page.wait_for_function("picked.textContent.includes(' of 130')", timeout=WAIT)
+    chosen = int(str(page.locator("#picked").text_content()).split()[0])
+    assert 0 < chosen < 65
+    assert rows.count() == chosen < everything
+    other = page.locator("[data-figure='scores']")
+    other.scroll_into_view_if_needed()
+    page.wait_for_selector("[data-figure='scores'][data-drawn=yes]", timeout=WAIT)
+    faded = other.locator("path[opacity='0.05']").count()
+    assert faded == 130 - chosen
+    page.locator("#clear").click()
+    assert page.locator("#picked").text_content() == "130 trials"
+    assert seen == []
+    page.close()
+
+
+def test_filters_and_the_configuration_of_a_trial(browser: Browser, report: Path) -> None:
+    page, seen = opened(browser, report)
+    page.select_option("#f-preset", "any")
+    assert page.locator("#picked").text_content() == "2 of 130 trials"
+    page.select_option("#f-preset", "")
+    page.select_option("#f-method", label="mix: mamix")
+    assert page.locator("#picked").text_content() == "33 of 130 trials"
+    page.select_option("#f-state", "failed")
+    assert page.locator("#shown").text_content() == "No trial is selected."
+    page.locator("#clear").click()
+    button = page.locator("#table button").first
+    button.focus()
+    page.keyboard.press("Enter")
+    details = str(page.locator("tr.more").text_content())
+    assert "imbtune train --trial runs/made 4" in details
+    assert "does not act" in str(page.locator("#table button").nth(1).evaluate(
+        "(b) => { b.click(); return b.closest('tr').nextSibling.textContent }"
+    ) + details)  # fmt: skip
+    assert button.get_attribute("aria-expanded") == "true"
+    assert seen == []
+    page.close()
+
+
+def test_a_phone_and_a_dark_page(browser: Browser, report: Path) -> None:
+    page, seen = opened(browser, report, viewport=PHONE, color_scheme="dark")
+    draw_all(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert (
+        page.locator("#finals .narrow").is_visible()
+        and not page.locator("#finals .wide").is_visible()
+    )
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
+    assert page.locator("[data-figure='scores'] [fill='#c4510a']").count() == 0  # the light orange
+    assert page.locator("[data-figure='scores'] [fill='#ff9552']").count() > 0
+    assert seen == []
+    page.close()
+
+
+def test_a_screen_reader_finds_no_serious_fault(browser: Browser, report: Path) -> None:
+    for scheme in ("light", "dark"):
+        page, _ = opened(browser, report, color_scheme=scheme)
+        draw_all(page)
+        found = Axe().run(page).response["violations"]
+        serious = [each for each in found if each["impact"] in ("serious", "critical")]
+        assert [(each["id"], each["nodes"][0]["html"][:200]) for each in serious] == []
+        page.close()
+
+
+def test_the_first_minute_needs_no_javascript(browser: Browser, report: Path) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport=LAPTOP)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    text = page.inner_text("main >> nth=0")
+    assert "Trial 4 has the best balanced accuracy: 0.615" in text
+    assert page.locator("#finals svg").first.is_visible()
+    assert page.locator("#recall_by_size svg").first.is_visible()
+    assert page.locator("noscript").first.is_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("which", ["nothing", "failures", "studies"])
+def test_pages_with_little(browser: Browser, tmp_path: Path, which: str) -> None:
+    other = make_data([trial(n) for n in range(6)], info={"name": "other"})
+    page_of = {
+        "nothing": lambda: study_page(make_data([])),
+        "failures": lambda: study_page(make_data([trial(n, None) for n in range(4)])),
+        "studies": lambda: studies_page([usual(), other]),
+    }
+    path = tmp_path / "page.html"
+    path.write_text(page_of[which](), encoding="utf-8")
+    if which == "nothing":  # there is nothing to draw, so no script
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        assert "No trial has ended yet." in page.inner_text("body")
+    else:
+        page, seen = opened(browser, path)
+        assert draw_all(page)
+        assert seen == []
+    page.close()

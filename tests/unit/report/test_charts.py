@@ -1,0 +1,160 @@
+"""Every chart is a valid specification, also where much is missing; the page is made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_study import make_study
+from report_study import HOSTILE, full, make_data, trial, usual
+
+from imbtune.errors import ConfigError, StudyError
+from imbtune.report.packed import packed, packed_columns, unpacked
+from imbtune.report.page import MARK, SCRIPTS, study_page, vendored
+from imbtune.report.plots import StudyPlots
+from imbtune.report.sections import EVERY
+from imbtune.report.studies_page import studies_page
+from imbtune.report.study_data import NothingToDrawError, StudyData
+from imbtune.report.write import CAPTIONS, check_replaceable, out_path, write_figures
+from imbtune.study.view import Study
+
+MANY = 1000
+
+
+@pytest.fixture(scope="module")
+def whole() -> StudyData:
+    return full()
+
+
+@pytest.mark.parametrize("name", [text.name for text in EVERY])
+def test_a_chart_is_valid_vega_lite(name: str, whole: StudyData) -> None:
+    chart = getattr(StudyPlots(whole), name)()
+    spec = chart.to_dict()  # Altair checks it against the schema
+    assert "/vega-lite/v6." in spec["$schema"]
+    assert "NaN" not in json.dumps(spec)
+    assert getattr(StudyPlots, name).__doc__
+
+
+STUDIES = {
+    "nothing": make_data([]),
+    "one trial": make_data([trial(0)]),
+    "one stopped trial": make_data([trial(1)]),
+    "only failures": make_data([trial(n, None) for n in range(5)]),
+    "no finals": make_data([trial(n) for n in range(6)]),
+    "no presets": make_data([trial(n, preset=None) for n in range(6)], {4: (0.5, 0.6)}),
+    "running": make_data([trial(n) for n in range(3)], info={"trials": 50}),
+    "nothing recorded": make_data(
+        [trial(0), trial(1)], info={"data": {}, "space": {}, "rungs": {}}
+    ),
+    "1,000 classes": make_data(
+        [trial(n, recall=[0.5] * MANY) for n in range(4)],
+        classes=[f"class {i}" for i in range(MANY)],
+        counts=[MANY - i for i in range(MANY)],
+    ),
+    "equal scores": make_data([trial(n, 0.5) for n in range(6)], {0: (0.5, 0.5), 4: (0.5, 0.5)}),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_page_says_what_is_there(name: str) -> None:
+    page = study_page(STUDIES[name])
+    assert page.startswith("<!doctype html>\n" + MARK)
+    assert "Traceback" not in page and "None</" not in page
+    content = unpacked(data_of(page)) if 'id="data"' in page else {"figures": {}}
+    for key, figure in content["figures"].items():
+        assert set(figure["tables"]) <= set(content["tables"]), key
+    missing = page.count("Left out: ")
+    shown = {key.partition("-")[0] for key in content["figures"]}
+    assert missing + len(shown) + page.count('class="wide"') == len(EVERY)
+
+
+def data_of(page: str) -> str:
+    found = re.search(r'id="data">([^<]*)<', page)
+    assert found
+    return found[1]
+
+
+def test_hostile_names_are_escaped(whole: StudyData) -> None:
+    page = study_page(whole)
+    assert HOSTILE not in page
+    assert "<b id=hostile" not in page
+    assert "&lt;/script&gt;&lt;b id=hostile&gt;" in page
+    assert HOSTILE in json.dumps(unpacked(data_of(page)), ensure_ascii=False).replace(
+        "\\\\", "\\"
+    ).replace('\\"', '"')
+
+
+def test_a_table_is_packed_without_loss() -> None:
+    frame = pd.DataFrame(
+        {
+            "number": [1.0, np.nan, 123456.789],
+            "text": ["a", None, HOSTILE],
+            "flag": [True, False, True],
+        }
+    )
+    found = unpacked(packed({"table": packed_columns(frame)}))["table"]
+    assert found["n"] == 3
+    assert found["columns"]["number"]["values"] == [1, None, 123460]
+    assert found["columns"]["text"] == {"levels": ["a", HOSTILE], "codes": [0, -1, 1]}
+    assert found["columns"]["flag"]["levels"] == [True, False]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_vendored_files_are_what_was_published(name: str) -> None:
+    folder = files("imbtune.report") / "static"
+    pin = json.loads((folder / "pins.json").read_text("utf-8"))[name]
+    content = (folder / f"{name}.min.js").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == pin["sha256"]
+    assert "Redistribution and use" in (folder / f"{name}.LICENSE").read_text("utf-8")
+    assert "sourceMappingURL" not in vendored(name)
+    assert "</script" not in vendored(name).lower()
+
+
+def test_several_studies_are_compared() -> None:
+    other = make_data([trial(n) for n in range(6)], {0: (0.5, 0.4)}, info={"name": "other"})
+    page = studies_page([usual(), other])
+    assert HOSTILE not in page
+    assert len(unpacked(data_of(page))["figures"]) == 2
+    with pytest.raises(StudyError, match="is given twice"):
+        studies_page([usual(), usual()])
+
+
+def test_a_study_on_disk(tmp_path: Path) -> None:
+    make_study(str(tmp_path / "tiny"))
+    study = Study(str(tmp_path / "tiny"))
+    path = study.report()
+    assert path == str(tmp_path / "tiny" / "report.html")
+    assert "Trial 3 has the best balanced accuracy: 0.710" in Path(path).read_text("utf-8")
+    assert study.report() == path  # an earlier report is replaced
+    assert study.plot.finals().to_dict()["datasets"]
+    with pytest.raises(NothingToDrawError, match="at least 50"):
+        study.importance()
+
+
+def test_other_files_are_not_replaced(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.html"
+    mine.write_text("mine")
+    with pytest.raises(StudyError, match="exists and is no report"):
+        check_replaceable(mine)
+    with pytest.raises(ConfigError, match="is a folder"):
+        out_path([usual()], str(tmp_path))
+    with pytest.raises(StudyError, match="has other files"):
+        write_figures(usual(), str(tmp_path))
+    assert mine.read_text() == "mine"
+    assert out_path([usual(), usual()], None) == Path("report.html")
+
+
+def test_figures_as_files(tmp_path: Path) -> None:
+    study = make_data([trial(0)])
+    names = write_figures(study, str(tmp_path / "figures"))
+    assert write_figures(study, str(tmp_path / "figures")) == names
+    assert {"scores.png", "scores.svg", CAPTIONS} <= set(names)
+    assert (tmp_path / "figures" / "scores.png").read_bytes().startswith(b"\x89PNG")
+    captions = (tmp_path / "figures" / CAPTIONS).read_text("utf-8")
+    assert "(`finals`): no figure, the study has no finals." in captions

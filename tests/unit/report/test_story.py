@@ -1,0 +1,84 @@
+"""The sentences of the first screen."""
+
+from __future__ import annotations
+
+import pytest
+from report_study import HOSTILE, make_data, trial, usual
+
+from imbtune.report.story import (
+    BETTER,
+    MAY_BE_CHANCE,
+    NO_PRESET,
+    NOTHING,
+    PRESET_WINS,
+    UNCONFIRMED,
+    duration,
+    points,
+    story_of,
+)
+from imbtune.report.study_data import StudyData
+
+
+def test_a_winner_that_leads() -> None:
+    story = story_of(usual())
+    assert story.verdict == BETTER
+    assert story.headline.startswith("Trial 4 has the best balanced accuracy: 0.615 (95 % interval")
+    assert "10.5 points ahead of the best preset, erm (trial 0)" in story.lead
+    assert "unlikely to be chance" in story.lead
+    assert "best of 3 finalists by these same runs" in story.doubt
+    assert "Not tested yet" in story.doubt
+    assert story.steps[0][0] == "imbtune train runs/made --seeds 5 --baselines"
+
+
+@pytest.mark.parametrize(
+    ("finals", "verdict", "words"),
+    [
+        ({0: (0.5, 0.7), 4: (0.65, 0.6)}, MAY_BE_CHANCE, "That may be chance"),
+        ({0: (0.5,), 4: (0.6,)}, MAY_BE_CHANCE, "With one seed each, that may be chance"),
+        ({0: (0.9, 0.8), 4: (0.6, 0.5)}, PRESET_WINS, "It is the preset erm"),
+        ({4: (0.6, 0.5), 6: (0.4, 0.3)}, NO_PRESET, "No preset from the literature"),
+    ],
+)
+def test_verdicts(finals: dict[int, tuple[float, ...]], verdict: str, words: str) -> None:
+    story = story_of(make_data([trial(n) for n in range(0, 8, 2)], finals))
+    assert story.verdict == verdict
+    assert words in story.lead
+
+
+def test_without_finals_a_score_of_one_run_is_not_confirmed() -> None:
+    story = story_of(make_data([trial(0, 0.4), trial(4, 0.6)]))
+    assert story.verdict == UNCONFIRMED
+    assert "highest of 2 scores is partly luck" in story.lead
+    assert "erm (trial 0), had 0.400" in story.doubt
+    assert story.steps[0][0] == "imbtune resume runs/made --finals 5"
+
+
+@pytest.mark.parametrize(
+    ("study", "headline", "lead"),
+    [
+        (make_data([]), "No trial has ended yet.", ""),
+        (make_data([trial(1)]), "No trial has been trained to the full budget yet.", "trial 1"),
+        (make_data([trial(n, None) for n in (1, 3)]), "All 2 trials failed.", HOSTILE),
+    ],
+)
+def test_without_a_finished_trial(study: StudyData, headline: str, lead: str) -> None:
+    story = story_of(study)
+    assert (story.verdict, story.headline) == (NOTHING, headline)
+    assert lead in story.lead
+
+
+def test_what_is_doubtful_is_said() -> None:
+    rows = [trial(n, 0.4 + n / 1000) for n in range(0, 60, 2)]
+    rows[-1] |= {"mix.omega": 0.5, "weights.beta": 0.999}
+    study = make_data(rows, {0: (0.5, 0.52), 58: (0.6, 0.61)}, info={"end": "interrupted"})
+    warnings = " ".join(story_of(study).warnings)
+    assert "has not ended" in warnings
+    assert "still rose in the last fifth" in warnings
+    assert "mix.omega, 0.5, is at an end of its range (0.1 to 0.5)" in warnings
+    assert "weights.beta, 0.999, is at an end" in warnings
+    assert "optimizer.lr" not in warnings
+
+
+def test_numbers_in_words() -> None:
+    assert points(-0.0123) == "−1.2"
+    assert [duration(s) for s in (12, 90, 3900, 90000)] == ["12 s", "1.5 min", "1 h 5 min", "25 h"]
