@@ -40,8 +40,12 @@ STATIC_ROWS = 10  # trials in the table without JavaScript
 SCRIPTS = ("vega", "vega-lite", "vega-embed")  # in the order in which they are loaded
 
 
-def study_page(study: StudyData) -> str:
-    """The report of one study, as HTML."""
+def study_page(study: StudyData, live: bool = False) -> str:
+    """The report of one study, as HTML.
+
+    Args:
+        live: it is a page of a server: it loads the scripts from there, and its own changes.
+    """
     tables: dict[str, pd.DataFrame] = {}
     specs: dict[str, dict[str, Any]] = {}
     frame = None
@@ -90,11 +94,16 @@ def study_page(study: StudyData) -> str:
         provenance=provenance(study),
         data=packed(content),
         interactive=bool(specs),
+        live=live,
     )
 
 
-def rendered(template: str, **values: object) -> str:
-    """A template with the style sheet, the scripts and the values."""
+def rendered(template: str, live: bool = False, **values: object) -> str:
+    """A template with the style sheet, the scripts and the values.
+
+    Args:
+        live: it is a page of a server (:mod:`imbtune.serving`).
+    """
     import jinja2
 
     loader = jinja2.PackageLoader("imbtune.report", "templates")
@@ -109,8 +118,11 @@ def rendered(template: str, **values: object) -> str:
         style=_template("report.css"),
         light=light,
         dark=dark,
-        scripts=[vendored(name) for name in SCRIPTS],
+        live=live,
+        script_names=SCRIPTS,
+        scripts=[] if live else [vendored(name) for name in SCRIPTS],
         script=_template("report.js"),
+        live_script=_template("live.js") if live else "",
         **values,
     )
 

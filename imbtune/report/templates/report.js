@@ -1,9 +1,11 @@
 "use strict";
 (async () => {
-  const text = atob(document.getElementById("data").textContent);
-  const bytes = Uint8Array.from(text, (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const page = await new Response(stream).json();
+  const unpacked = (data) => {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).json();
+  };
+  let page = await unpacked(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const make = (tag, words, name) => {
     const node = document.createElement(tag);
@@ -13,15 +15,17 @@
   };
 
   // Tables: from columns to one object per row. Each chart gets copies, since Vega writes to its rows.
-  const tables = {};
-  for (const [name, { n, columns }] of Object.entries(page.tables)) {
+  const rowsOf = ({ n, columns }) => {
     const rows = Array.from({ length: n }, () => ({}));
     for (const [column, { values, levels, codes }] of Object.entries(columns))
       for (let i = 0; i < n; i++)
         rows[i][column] = values ? values[i] : codes[i] < 0 ? null : levels[codes[i]];
-    tables[name] = rows;
-  }
-  const trials = tables.trials || [];
+    return rows;
+  };
+  const tablesOf = (content) =>
+    Object.fromEntries(Object.entries(content.tables).map(([name, table]) => [name, rowsOf(table)]));
+  let tables = tablesOf(page);
+  let trials = tables.trials || [];
 
   // Charts are drawn when they come near the window, and again where the page turns dark or light.
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -68,8 +72,8 @@
         draw(entry.target);
       }
   }, { rootMargin: "400px" });
-  const elements = [...document.querySelectorAll("[data-figure]")];
-  elements.forEach((element) => seen.observe(element));
+  const observe = () => document.querySelectorAll("[data-figure]:not([data-drawn])").forEach((element) => seen.observe(element));
+  observe();
   dark.addEventListener("change", () => [...views.keys()].forEach(draw));
   let width = innerWidth;
   addEventListener("resize", () => {
@@ -203,5 +207,28 @@
     document.querySelector(".filters").hidden = false;
     select();
   }
+  // A live page: new data for the charts that are drawn. Filters, selections and the window stay.
+  window.imbtuneUpdate = async (data) => {
+    const before = page.figures;
+    page = await unpacked(data);
+    tables = tablesOf(page);
+    trials = tables.trials || [];
+    for (const [element, { view }] of [...views]) {
+      const name = element.dataset.figure;
+      if (!element.isConnected || !page.figures[name]) {
+        view.finalize();
+        views.delete(element);
+        if (element === brushing) brush = brushing = null;
+      } else if (JSON.stringify(page.figures[name]) !== JSON.stringify(before[name])) {
+        await draw(element);
+      } else {
+        for (const table of page.figures[name].tables)
+          view.change(table, vega.changeset().remove(() => true).insert(tables[table].map((row) => ({ ...row }))));
+        await view.runAsync();
+      }
+    }
+    observe();
+    if ($("clear")) select();
+  };
   document.documentElement.dataset.ready = "yes";
 })();

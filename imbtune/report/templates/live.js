@@ -1,0 +1,56 @@
+"use strict";
+// A live page asks for itself every few seconds, and takes over what has changed.
+(() => {
+  const every = 5000;
+  let etag = null;
+  const say = (words) => {
+    const place = document.getElementById("live");
+    if (place && place.textContent !== words) place.textContent = words;
+  };
+  // A chart that is drawn moves into the new section, in the place of the empty one.
+  const keepCharts = (old, fresh) => {
+    for (const empty of fresh.querySelectorAll("[data-figure]")) {
+      const drawn = old.querySelector(`[data-figure="${CSS.escape(empty.dataset.figure)}"][data-drawn]`);
+      if (drawn) empty.replaceWith(drawn);
+    }
+    const open = [...old.querySelectorAll("details")].map((node) => node.open);
+    fresh.querySelectorAll("details").forEach((node, i) => { node.open = open[i] || false; });
+  };
+  const update = async (html) => {
+    const fresh = new DOMParser().parseFromString(html, "text/html");
+    const [data, newData] = [document, fresh].map((each) => each.getElementById("data"));
+    if (!data !== !newData) return location.reload(); // the first figures are there
+    document.title = fresh.title;
+    for (const part of ["header", "main"]) {
+      const olds = [...document.querySelectorAll(part)];
+      const news = [...fresh.querySelectorAll(part)];
+      if (olds.length !== news.length) return location.reload();
+      news.forEach((node, i) => {
+        keepCharts(olds[i], node);
+        olds[i].replaceWith(document.adoptNode(node));
+      });
+    }
+    if (data && data.textContent !== newData.textContent) {
+      data.textContent = newData.textContent;
+      await window.imbtuneUpdate(data.textContent);
+    }
+  };
+  const poll = async () => {
+    try {
+      if (!document.hidden) {
+        const answer = await fetch(location.href, { cache: "no-store", headers: etag ? { "If-None-Match": etag } : {} });
+        if (answer.status === 200) {
+          const first = etag === null;
+          etag = answer.headers.get("etag");
+          const html = await answer.text();
+          if (!first || html !== poll.html) await update(html);
+        } else if (answer.status !== 304) throw new Error(answer.status);
+        say(`Live: as of ${new Date().toLocaleTimeString()}.`);
+      }
+    } catch {
+      say("The server does not answer: this page is as it was then. It goes on when the server does.");
+    }
+    setTimeout(poll, every);
+  };
+  setTimeout(poll, every);
+})();

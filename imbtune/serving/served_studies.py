@@ -1,0 +1,126 @@
+"""The studies under a folder or a bucket: which there are, and whether one has changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow.fs as pafs
+
+from imbtune.errors import ImbtuneError, StudyError, first_line
+from imbtune.storage import Store, join
+from imbtune.study.records import COMPLETE, ENDED, FAIL
+from imbtune.study.view import Study
+
+FILE = "study.yaml"
+# What a page shows is in these files, and in the files of these folders
+FILES = (FILE, "best.yaml", "calibration.yaml", "table.parquet")
+FOLDERS = ("trials", "epochs", "finals", "scores", "runs", "best", "errors")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A study in the list of all studies.
+
+    Attributes:
+        name: of its folder.
+        purpose: search, calibration or comparison; empty where the study cannot be read.
+        about: how far it is, in a few words.
+        started: as study.yaml has it; empty where it is not recorded.
+        changed: when one of its files was last written (UTC).
+        best: the winner or, before the finals, the best trial of one run; empty without one.
+        error: why it cannot be read; empty where it can.
+    """
+
+    name: str
+    purpose: str
+    about: str
+    started: str
+    changed: dt.datetime | None
+    best: str
+    error: str = ""
+
+
+def find_studies(path: str) -> Mapping[str, str]:
+    """The path of each study in a folder, by the name of its own folder; of a study itself, its own.
+
+    Args:
+        path: a folder or URI.
+
+    Raises:
+        StudyError: it cannot be reached, or is no folder.
+    """
+    store = Store(path)
+    try:
+        if store.exists(FILE):
+            name = path.partition("?")[0].rstrip("/").rpartition("/")[2]
+            return {name or "study": path}
+        found = store.fs.get_file_info(pafs.FileSelector(store.root))
+    except (OSError, ImbtuneError) as error:
+        raise StudyError(f"cannot read {path}: {first_line(error)}") from error
+    folders = [info.base_name for info in found if info.type == pafs.FileType.Directory]
+    places = {name: join(path, name) for name in sorted(folders) if not name.startswith(".")}
+    return {name: place for name, place in places.items() if Store(place).exists(FILE)}
+
+
+def state_of(path: str) -> tuple[str, dt.datetime | None]:
+    """A text that changes whenever what a page shows of a study does, and the time of that.
+
+    Raises:
+        StudyError: the study cannot be reached.
+    """
+    store = Store(path, seconds=0)
+    found: list[pafs.FileInfo] = []
+    try:
+        found += store.fs.get_file_info([f"{store.root}/{name}" for name in FILES])
+        for folder in FOLDERS:
+            selector = pafs.FileSelector(f"{store.root}/{folder}", allow_not_found=True)
+            found += store.fs.get_file_info(selector)
+    except OSError as error:
+        raise StudyError(f"cannot read {path}: {first_line(error)}") from error
+    files = [
+        info
+        for info in found
+        if info.type == pafs.FileType.File and not info.base_name.startswith(".")
+    ]
+    lines = sorted(f"{info.path}\0{info.size}\0{info.mtime_ns}" for info in files)
+    newest = max((info.mtime for info in files if info.mtime), default=None)
+    return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()[:32], newest
+
+
+def listed(name: str, path: str, changed: dt.datetime | None) -> Listed:
+    """A study's line in the list; of one that cannot be read, why."""
+    try:
+        study = Study(path)
+        info = study.info
+        purpose = str(info.get("purpose", "search"))
+        about, best = f"{info.get('trials')} trials", ""
+        if purpose == "search":
+            about, best = _progress(study, info), _best(study)
+        return Listed(name, purpose, about, str(info.get("started", "")), changed, best)
+    except (ImbtuneError, KeyError, TypeError, ValueError, OSError) as error:
+        return Listed(name, "", "", "", changed, "", first_line(error))
+
+
+def _progress(study: Study, info: Mapping[str, object]) -> str:
+    trials = study.trials
+    ended = int(trials["state"].isin([*ENDED, FAIL]).sum())
+    finished, failed = (int((trials["state"] == state).sum()) for state in (COMPLETE, FAIL))
+    text = f"{ended} of {info.get('trials')} trials, {finished} finished"
+    return text + (f", {failed} failed" if failed else "") + _end(info)
+
+
+def _end(info: Mapping[str, object]) -> str:
+    end = info.get("end")
+    return f"; {end}" if end and end != "finished" else ""
+
+
+def _best(study: Study) -> str:
+    if evidence := study.evidence:
+        winner = study.winner
+        assert winner is not None
+        return f"trial {winner.number}: {evidence.mean:.3f}, mean of {evidence.seeds} fresh seeds"
+    best = study.best
+    return "" if best is None else f"trial {best.number}: {best.score:.3f} in one run"
