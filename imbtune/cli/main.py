@@ -552,6 +552,33 @@ def report(
 
 
 @app.command()
+def serve(
+    path: Annotated[
+        str,
+        typer.Argument(metavar="FOLDER", help="Folder or URI of studies, or of one study."),
+    ] = "runs",
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address of this machine to listen at. Others than 127.0.0.1 need a token, which "
+            "is printed; $IMBTUNE_SERVE_TOKEN sets it.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0 for any port that is free.")
+    ] = 8420,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
+    ] = False,
+) -> None:
+    """Serve live reports of all studies under a folder, in a browser, while they run."""
+    from imbtune.cli.serve import serve_command
+
+    serve_command(path, host, port, open_browser)
+
+
+@app.command()
 def show(
     topic: Annotated[Topic, typer.Argument(help="What to list.")],
     space: Annotated[

@@ -40,11 +40,12 @@ STATIC_ROWS = 10  # trials in the table without JavaScript
 SCRIPTS = ("vega", "vega-lite", "vega-embed")  # in the order in which they are loaded
 
 
-def study_page(study: StudyData, live: bool = False) -> str:
+def study_page(study: StudyData, live: str | None = None) -> str:
     """The report of one study, as HTML.
 
     Args:
-        live: it is a page of a server: it loads the scripts from there, and its own changes.
+        live: entity tag of a page of a server, which loads the scripts and its own changes from
+            there; None for a file.
     """
     tables: dict[str, pd.DataFrame] = {}
     specs: dict[str, dict[str, Any]] = {}
@@ -98,11 +99,11 @@ def study_page(study: StudyData, live: bool = False) -> str:
     )
 
 
-def rendered(template: str, live: bool = False, **values: object) -> str:
+def rendered(template: str, live: str | None = None, **values: object) -> str:
     """A template with the style sheet, the scripts and the values.
 
     Args:
-        live: it is a page of a server (:mod:`imbtune.serving`).
+        live: entity tag of a page of a server (:mod:`imbtune.serving`); None for a file.
     """
     import jinja2
 

@@ -80,7 +80,7 @@ def _answer(request: Request, page: Page) -> Response:
 
 def _study_error(request: Request, error: Exception) -> Response:
     page = rendered(
-        "problem.html", title="imbtune", message=str(error), interactive=False, live=True
+        "problem.html", title="imbtune", message=str(error), interactive=False, live='"'
     )
     return HTMLResponse(page.encode(errors="replace"), 404)
 

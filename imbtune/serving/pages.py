@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from imbtune.serving.served_studies import Listed, find_studies, listed, state_o
 from imbtune.study.view import Study
 
 MOST_PAGES = 8  # that are kept; each has a few megabytes
-SHARE = 0.2  # of the time in which one page may be rendered again and again
+SHARE = 0.5  # of the time in which one page may be rendered again and again
 OLDEST = 5.0  # seconds for which the list of studies is kept
 
 
@@ -76,7 +77,7 @@ class Pages:
             if slot.page and (slot.page.etag == etag_of(state) or _is_fresh(slot.page)):
                 return slot.page
             slot.page = await run_in_threadpool(
-                _timed, state, lambda: study_page(Study(path)._data(), live=True)
+                _timed, state, lambda etag: study_page(Study(path)._data(), live=etag)
             )
             return slot.page
 
@@ -102,13 +103,13 @@ class Pages:
         rows = sorted((line for _, line in lines.values()), key=_newest_first)
         return _timed(
             "\n".join(states),
-            lambda: rendered(
+            lambda etag: rendered(
                 "index.html",
                 title="Studies · imbtune",
                 place=self.path,
                 rows=rows,
                 interactive=False,
-                live=True,
+                live=etag,
             ),
         )
 
@@ -124,8 +125,6 @@ class Pages:
 
 def etag_of(state: str) -> str:
     """The entity tag of a page: another one for another state, or another version of imbtune."""
-    import hashlib
-
     digest = hashlib.sha256(f"{__version__} {state}".encode(errors="replace")).hexdigest()
     return f'"{digest[:32]}"'
 
@@ -135,11 +134,11 @@ def _is_fresh(page: Page) -> bool:
     return time.monotonic() - page.made < page.seconds / SHARE
 
 
-def _timed(state: str, render: Callable[[], str]) -> Page:
-    began = time.monotonic()
-    html = render().encode(errors="replace")
+def _timed(state: str, render: Callable[[str], str]) -> Page:
+    began, etag = time.monotonic(), etag_of(state)
+    html = render(etag).encode(errors="replace")
     ended = time.monotonic()
-    return Page(etag_of(state), html, ended, ended - began)
+    return Page(etag, html, ended, ended - began)
 
 
 def _newest_first(line: Listed) -> tuple[float, str]:

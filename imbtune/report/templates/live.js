@@ -2,7 +2,7 @@
 // A live page asks for itself every few seconds, and takes over what has changed.
 (() => {
   const every = 5000;
-  let etag = null;
+  let etag = document.documentElement.dataset.etag;
   const say = (words) => {
     const place = document.getElementById("live");
     if (place && place.textContent !== words) place.textContent = words;
@@ -38,12 +38,10 @@
   const poll = async () => {
     try {
       if (!document.hidden) {
-        const answer = await fetch(location.href, { cache: "no-store", headers: etag ? { "If-None-Match": etag } : {} });
+        const answer = await fetch(location.href, { cache: "no-store", headers: { "If-None-Match": etag } });
         if (answer.status === 200) {
-          const first = etag === null;
           etag = answer.headers.get("etag");
-          const html = await answer.text();
-          if (!first || html !== poll.html) await update(html);
+          await update(await answer.text());
         } else if (answer.status !== 304) throw new Error(answer.status);
         say(`Live: as of ${new Date().toLocaleTimeString()}.`);
       }

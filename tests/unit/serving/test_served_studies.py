@@ -1,0 +1,63 @@
+"""Which studies a folder has, and what the list says of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_study import RECORDS, make_study
+
+from imbtune.errors import StudyError
+from imbtune.serving.served_studies import find_studies, listed, state_of
+from imbtune.storage import Store
+from imbtune.study.files import INTERRUPTED, record_end
+
+
+def test_studies_are_found_by_their_folders(tmp_path: Path) -> None:
+    for name in ("b", "a", "with <b> & ünicode"):
+        make_study(str(tmp_path / name))
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden/study.yaml").write_text("name: x")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "file.txt").write_text("")
+    assert list(find_studies(str(tmp_path))) == ["a", "b", "with <b> & ünicode"]
+    assert find_studies(str(tmp_path / "a")) == {"a": str(tmp_path / "a")}
+    (tmp_path / "empty").mkdir()
+    assert find_studies(str(tmp_path / "empty")) == {}
+    for wrong in ("none", "file.txt"):
+        with pytest.raises(StudyError, match="cannot read"):
+            find_studies(str(tmp_path / wrong))
+
+
+def test_the_state_changes_with_what_a_page_shows(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    make_study(path)
+    states = [state_of(path)[0]]
+    (tmp_path / "s/journal.log").write_text("more")
+    (tmp_path / "s/.epochs.jsonl").write_text("more")
+    (tmp_path / "s/search.log").write_text("more")
+    assert state_of(path)[0] == states[0]
+    for change in ("errors/trial-1.txt", "best/results.json", "best.yaml"):
+        Store(path).write(change, b"{}")
+        states.append(state_of(path)[0])
+    assert len(set(states)) == 4
+
+
+def test_a_line_says_how_far_a_study_is(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    make_study(path)
+    line = listed("s", path, None)
+    assert (line.name, line.purpose, line.error) == ("s", "search", "")
+    assert line.about == "6 of 6 trials, 4 finished, 1 failed"
+    assert line.best == "trial 3: 0.710, mean of 2 fresh seeds"
+    record_end(Store(path), INTERRUPTED)
+    assert listed("s", path, None).about.endswith("1 failed; interrupted")
+
+    early = str(tmp_path / "early")
+    make_study(early, records=RECORDS[:3], finals={}, best=False)
+    line = listed("early", early, None)
+    assert line.about == "3 of 6 trials, 3 finished"
+    assert line.best == "trial 2: 0.800 in one run"
+
+    (tmp_path / "s/study.yaml").write_text("- no mapping")
+    assert "study.yaml is not a mapping" in listed("s", path, None).error
