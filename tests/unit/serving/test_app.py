@@ -16,7 +16,7 @@ from imbtune.serving.run_server import _token, is_loopback, open_server
 from imbtune.storage import Store
 from imbtune.study.files import FINISHED, record_end
 
-HOSTILE = "<∕script><b>&\"'%25 #"  # no slash: it is a folder
+HOSTILE = "<∕script><b>&\"'100 %#"  # no slash: it is a folder
 TOKEN = "a token of the test"
 
 
