@@ -573,9 +573,15 @@ def serve(
     ] = False,
 ) -> None:
     """Serve live reports of all studies under a folder, in a browser, while they run."""
-    from imbtune.cli.serve import serve_command
+    from imbtune.serving.run_server import open_server
 
-    serve_command(path, host, port, open_browser)
+    server = open_server(path, host, port, print)
+    print(f"\n  {server.url}\n\nCtrl-C ends it.", flush=True)
+    if open_browser:
+        import webbrowser
+
+        webbrowser.open(server.url)
+    server.run()
 
 
 @app.command()

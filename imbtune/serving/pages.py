@@ -97,7 +97,9 @@ class Pages:
         for name, path in studies.items():
             state, changed = state_of(path)
             known = self._lines.get(name)
-            lines[name] = known if known and known[0] == state else (state, listed(name, path, changed))
+            lines[name] = (
+                known if known and known[0] == state else (state, listed(name, path, changed))
+            )
             states.append(f"{name} {state}")
         self._lines = lines
         rows = sorted((line for _, line in lines.values()), key=_newest_first)

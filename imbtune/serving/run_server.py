@@ -41,7 +41,7 @@ class Server:
 def open_server(path: str, host: str, port: int, log: Log) -> Server:
     """Listen at an address.
 
-    A server that other machines can reach needs a token, which is $IMBTUNE_SERVE_TOKEN or a new one.
+    A server that other machines can reach needs a token: $IMBTUNE_SERVE_TOKEN, or else a new one.
 
     Args:
         path: folder or URI of the studies, or of one study.
@@ -68,8 +68,8 @@ def open_server(path: str, host: str, port: int, log: Log) -> Server:
     log(f"{len(found)} stud{'y' if len(found) == 1 else 'ies'} in {path}")
     if not local:
         log(
-            f"Other machines can read them with the token in the address below, which is sent "
-            f"unencrypted: use a network that you trust, or an SSH tunnel to --host 127.0.0.1"
+            "Other machines can read them with the token in the address below, which is sent "
+            "unencrypted: use a network that you trust, or an SSH tunnel to --host 127.0.0.1"
         )
     return Server(f"{url}?token={token}" if token else url, uvicorn.Server(config), listening)
 

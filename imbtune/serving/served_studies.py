@@ -6,12 +6,15 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow.fs as pafs
 
 from imbtune.errors import ImbtuneError, StudyError, first_line
-from imbtune.storage import Store, join
+from imbtune.paths import is_uri
+from imbtune.storage import Store
 from imbtune.study.records import COMPLETE, ENDED, FAIL
+from imbtune.study.tables.sql import studies_in
 from imbtune.study.view import Study
 
 FILE = "study.yaml"
@@ -44,7 +47,9 @@ class Listed:
 
 
 def find_studies(path: str) -> Mapping[str, str]:
-    """The path of each study in a folder, by the name of its own folder; of a study itself, its own.
+    """The path of each study in a folder, by the name of the study's folder.
+
+    A folder that is a study itself has that one.
 
     Args:
         path: a folder or URI.
@@ -54,15 +59,12 @@ def find_studies(path: str) -> Mapping[str, str]:
     """
     store = Store(path)
     try:
-        if store.exists(FILE):
-            name = path.partition("?")[0].rstrip("/").rpartition("/")[2]
-            return {name or "study": path}
-        found = store.fs.get_file_info(pafs.FileSelector(store.root))
-    except (OSError, ImbtuneError) as error:
+        if store.fs.get_file_info(store.root).type != pafs.FileType.Directory and store.local:
+            raise StudyError(f"{path} is no folder: give a folder of studies")
+    except OSError as error:
         raise StudyError(f"cannot read {path}: {first_line(error)}") from error
-    folders = [info.base_name for info in found if info.type == pafs.FileType.Directory]
-    places = {name: join(path, name) for name in sorted(folders) if not name.startswith(".")}
-    return {name: place for name, place in places.items() if Store(place).exists(FILE)}
+    found = studies_in(path, may_be_empty=True)
+    return {_name_of(place): place for place in found}
 
 
 def state_of(path: str) -> tuple[str, dt.datetime | None]:
@@ -88,6 +90,12 @@ def state_of(path: str) -> tuple[str, dt.datetime | None]:
     lines = sorted(f"{info.path}\0{info.size}\0{info.mtime_ns}" for info in files)
     newest = max((info.mtime for info in files if info.mtime), default=None)
     return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()[:32], newest
+
+
+def _name_of(path: str) -> str:
+    return (
+        path.partition("?")[0].rstrip("/").rpartition("/")[2] if is_uri(path) else Path(path).name
+    )
 
 
 def listed(name: str, path: str, changed: dt.datetime | None) -> Listed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ NODE_OPTIONS = (
     "--min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0"
 )
 BRIDGE = "10.77.0.1"  # of the network between the nodes
+NUMBERS = itertools.count(1)  # of the nodes of all clusters, whose namespaces stay for a while
 WORKER = "ray::ResourceTrainable"
 
 
@@ -107,7 +109,7 @@ class Cluster:
 
     def add_worker(self) -> None:
         """One more machine."""
-        self._names += 1
+        self._names = next(NUMBERS)
         name, host = f"c{os.getpid()}-{self._names}", f"10.77.0.{10 + self._names % 200}"
         run(f"ip netns add {name}")
         run(f"ip link add {name}h type veth peer name {name}n")

@@ -43,6 +43,7 @@ LAYERS = [
     {"study"},
     {"report"},
     {"study.view"},
+    {"serving"},
     {"tuning"},
 ]
 # Modules with a layer of their own: `Study` has the figures and the report as methods
@@ -70,6 +71,8 @@ ONLY_IN = {
     "mlflow": ["study/trackers/mlflow.py"],
     "tensorboard": ["study/trackers/tensorboard.py"],
     "duckdb": ["study/tables/sql.py"],
+    "starlette": ["serving/"],
+    "uvicorn": ["serving/"],
 }
 LAZY_IN = {"optuna": ["study/view.py"]}
 # What a part may not import at all

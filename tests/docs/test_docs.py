@@ -177,6 +177,7 @@ def test_no_two_commands_of_the_docs_make_the_same_folder(reader: list[tuple[str
 # Commands that `walk` does not run, each with the reason
 NOT_RUN = {
     "imbtune sync runs/watched": "needs an account of W&B",
+    "imbtune serve runs/": "a server, which does not end",
     "make test": "it runs these tests",
     "imbtune search cifar10-lt --trials 200 --gpus-per-trial auto": "downloads CIFAR-10",
     "imbtune search cifar10-lt --trials 200 --address auto --storage s3://bucket/studies": (

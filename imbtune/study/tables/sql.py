@@ -38,11 +38,12 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 }
 
 
-def studies_in(place: str) -> list[str]:
+def studies_in(place: str, may_be_empty: bool = False) -> list[str]:
     """The studies at a place: itself, if it is one, or else those in it.
 
     Args:
         place: a folder or a URI.
+        may_be_empty: whether there may be none.
 
     Raises:
         StudyError: there is none, or the place cannot be reached.
@@ -56,7 +57,7 @@ def studies_in(place: str) -> list[str]:
             are = list(threads.map(lambda path: Store(path).exists("study.yaml"), inside))
     except OSError as error:
         raise StudyError(f"cannot reach {place}: {error}") from error
-    if not any(are):
+    if not any(are) and not may_be_empty:
         raise StudyError(
             f"{place} is not a study, and has none in it: give a study's folder, or a folder of "
             "studies"

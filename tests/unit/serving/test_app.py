@@ -69,10 +69,10 @@ def test_names_are_text_not_markup(tmp_path: Path) -> None:
     make_study(str(tmp_path / "runs" / HOSTILE))
     client = TestClient(make_app(str(tmp_path / "runs"), None, ["testserver"]))
     index = client.get("/").text
-    assert "<b>&\"" not in index and HOSTILE not in index
+    assert '<b>&"' not in index and HOSTILE not in index
     (link,) = re.findall(r'href="(study/[^"]*)"', index)
     page = client.get(f"/{link}")
-    assert page.status_code == 200 and "<b>&\"" not in page.text
+    assert page.status_code == 200 and '<b>&"' not in page.text
 
 
 def test_other_machines_need_the_token(tmp_path: Path) -> None:
@@ -106,7 +106,13 @@ def test_pages_that_nobody_asks_for_are_forgotten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "local"),
-    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("10.1.2.3", False)],
+    [
+        ("127.0.0.1", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("10.1.2.3", False),
+    ],
 )
 def test_only_loopback_needs_no_token(host: str, local: bool) -> None:
     assert is_loopback(host) == local

@@ -25,7 +25,7 @@ def test_studies_are_found_by_their_folders(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert find_studies(str(tmp_path / "empty")) == {}
     for wrong in ("none", "file.txt"):
-        with pytest.raises(StudyError, match="cannot read"):
+        with pytest.raises(StudyError, match="is no folder"):
             find_studies(str(tmp_path / wrong))
 
 
