@@ -248,7 +248,8 @@ def checkpoint_damaged(round: Round) -> bool:
     else:
         del content[place:]
     path.write_bytes(content)
-    return worker_killed(round)
+    worker_killed(round)  # if there is one
+    return True
 
 
 def hidden_files_damaged(round: Round) -> bool:
