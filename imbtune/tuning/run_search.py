@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
@@ -12,11 +13,12 @@ from optuna.study import Study
 from imbtune.config.plugin_record import edits
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
-from imbtune.errors import StudyError
+from imbtune.errors import ImbtuneError, StudyError, first_line
 from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import WorkEnded
+from imbtune.report.write import NAME as REPORT
 from imbtune.spaces.knob_types import knob_types
-from imbtune.storage import Store
+from imbtune.storage import Store, join
 from imbtune.study.checkpoints import checkpoint_epochs
 from imbtune.study.evidence import decide, evidence_of
 from imbtune.study.files import (
@@ -53,6 +55,7 @@ from imbtune.study.tables.recover import (
     set_aside_damaged,
 )
 from imbtune.study.trackers.tracking import Tracking, TrialTracking, open_tracking
+from imbtune.study.view import Study as StudyView
 from imbtune.training.cost.image_passes import run_passes
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.calibration.follow import check_calibration
@@ -174,12 +177,23 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
             request, store, session.splits, session.started, records, finals, dropped, interrupted
         )
         session.reporter.tell(WorkEnded(session.reporter.now(), ending(outcome), interrupted))
+        if not interrupted:
+            tracking.report(lambda: _report(session, journal))
         return outcome
     except CommonFailureError:
         record_end(store, FAILED)
         raise
     finally:
         tracking.close()
+
+
+def _report(session: Session, journal: Journal) -> Path | None:
+    """Write the study's report beside the journal's local file, for the trackers."""
+    try:
+        return Path(StudyView(session.store.path).report(join(journal.local.path, REPORT)))
+    except (ImbtuneError, OSError) as error:  # such as another file of that name
+        session.reporter(f"the trackers get no report: {first_line(error)}")
+        return None
 
 
 def _outcome(

@@ -97,10 +97,17 @@ class Tracking:
         for tracker in self._trackers:
             tracker.end(run, state, row)
 
-    def report(self, path: Path) -> None:
-        """Keep the study's report, an HTML file."""
-        for tracker in self._trackers:
-            tracker.report(path)
+    def report(self, write: Callable[[], Path | None]) -> None:
+        """Keep the study's report.
+
+        Args:
+            write: writes it as an HTML file, and returns the file; None where it cannot. It is not
+                called without trackers.
+        """
+        path = write() if self._trackers else None
+        if path is not None:
+            for tracker in self._trackers:
+                tracker.report(path)
 
     def check(self) -> None:
         """Leave out what failed or hangs. To be called every few seconds."""

@@ -184,7 +184,7 @@ def test_wandb_shows_finals_by_epoch_with_the_classes_by_name(
     for row in (epoch_row(0, 1), {**epoch_row(0, 1), "budget": 3, "phase": "cooldown"}):
         search.tracking.epoch(FINAL, row)
     search.tracking.end(FINAL, "COMPLETE", {**trial_row(0), "seed": 17})
-    search.tracking.report(tmp_path / "missing.html")
+    search.tracking.report(lambda: tmp_path / "missing.html")
     search.tracking.close()
     (line,) = warnings_of(search)
     assert line.startswith("W&B is left out from now on: ")
@@ -237,7 +237,7 @@ def test_wandb_online_goes_on_where_it_was(tmp_path: Path, server: WandbServer) 
     second.end(1, state="PRUNED")
     report = tmp_path / "report.html"
     report.write_text("<p>")
-    second.tracking.report(report)
+    second.tracking.report(lambda: report)
     second.tracking.close()
     assert warnings_of(first) == warnings_of(second) == []
     trial, report_run = sorted(server.runs.values(), key=lambda run: str(run["name"]))
@@ -394,7 +394,7 @@ def test_mlflow_has_a_run_in_the_studys_run_for_each_training(
     second.end(1, state="FAIL")
     report = tmp_path / "report.html"
     report.write_text("<p>")
-    second.tracking.report(report)
+    second.tracking.report(lambda: report)
     second.tracking.close()
     assert warnings_of(first) == warnings_of(second) == []
     client = mlflow.MlflowClient()
