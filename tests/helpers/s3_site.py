@@ -108,13 +108,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._path = unquote(split.path).rstrip("/")
         self._query = parse_qs(split.query, keep_blank_values=True)
         self.server.requests += 1
-        if self.server.mode == "busy":
+        mode = self.server.mode  # read once: it may change at any time
+        if mode == "busy":
             self._answer(503, b"")
-        elif self.server.mode == "silent":
+        elif mode == "silent":
             self.close_connection = True
-        elif self.server.mode == "slow":
+        elif mode == "slow":
             time.sleep(self.server.delay)
-        return self.server.mode in ("well", "slow")
+        return mode in ("well", "slow")
 
     def _list(self) -> None:
         bucket, prefix = self._path, self._query.get("prefix", [""])[0]

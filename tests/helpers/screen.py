@@ -189,6 +189,8 @@ class Terminal:
 
 
 def _take_terminal() -> None:
+    # a shell starts what runs in its background, such as these tests, with Ctrl-C ignored
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
