@@ -20,7 +20,7 @@ from imbtune.study.view import Study
 
 MOST_PAGES = 8  # that are kept; each has a few megabytes
 SHARE = 0.5  # of the time in which one page may be rendered again and again
-OLDEST = 5.0  # seconds for which the list of studies is kept
+OLDEST = 2.0  # seconds for which the list of studies is kept
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,22 @@ def test_a_page_is_sent_again_only_when_the_study_has_changed(
     )
 
 
-def test_what_is_not_there_is_a_page_that_says_so(client: TestClient, tmp_path: Path) -> None:
+def test_what_is_not_there_is_a_page_that_says_so(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imbtune.serving.pages.OLDEST", 0.0)
     for path in ("/study/none", "/study/../../etc/passwd", "/study/one/trials", "/study/%00"):
         answer = client.get(path)
         assert answer.status_code == 404, path
         assert "passwd" not in answer.text or "there is no study" in answer.text
+    content = (
+        (tmp_path / "runs/one/study.yaml")
+        .read_text()
+        .replace("purpose: search", "purpose: calibration")
+    )
+    (tmp_path / "runs/one/study.yaml").write_text(content)
+    assert "is a calibration" in client.get("/study/one").text
+    assert 'href="study' not in client.get("/").text
     (tmp_path / "runs/one/study.yaml").write_text("- no mapping")
     broken = client.get("/study/one")
     assert broken.status_code == 404 and "is not a mapping" in broken.text
