@@ -41,7 +41,8 @@ def query_command(places: Sequence[str], sql: str, style: str | None, out: str |
     kind, path = _target(style, out)
     given = [path_or_uri("the study", place) for place in places]
 
-    from imbtune.study.tables.sql import query, studies_in
+    from imbtune.study.tables.find_studies import studies_in
+    from imbtune.study.tables.sql import query
 
     studies = list(dict.fromkeys(study for place in given for study in studies_in(place)))
     result = query(studies, sql)

@@ -21,9 +21,8 @@ from imbtune.study.records import (
     COMPLETE,
     ENDED,
     PRUNED,
-    STOPPED,
-    WORDS,
     TrialRecord,
+    counted,
     summary,
 )
 from imbtune.study.request import FINALISTS
@@ -34,9 +33,8 @@ SHOWN = 5  # trials in the table, if there are no more finalists
 def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     """Print the best trials, the winner compared with the best preset, and the next command."""
     request = outcome.request
-    states = [record.state for record in outcome.records]
-    counts = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
-    done = f"{len(states)} of {request.trials} trials in {outcome.seconds:.0f} s: {counts}"
+    ended, counts = counted(outcome.records)
+    done = f"{ended} of {request.trials} trials in {outcome.seconds:.0f} s: {counts}"
     console.print(f"\n{'Interrupted after ' if outcome.interrupted else ''}{done}")
     if stopping := stopping_line(outcome):
         print_text(stopping, console)
@@ -54,7 +52,7 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         print_text(_comparison(outcome), console)
     else:
         print_text(_no_winner(outcome), console)
-    left = len(states) < request.trials or STOPPED in states
+    left = ended < request.trials
     if left or outcome.interrupted:
         why = "Next" if outcome.interrupted else "The time budget is used up"
         console.print(f"\n{why}: to resume the search:")
@@ -62,7 +60,7 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     if outcome.interrupted or not outcome.winner:
         return
     if not outcome.evidence:
-        finals = min(FINALISTS, states.count(COMPLETE))
+        finals = min(FINALISTS, sum(r.state == COMPLETE for r in outcome.records))
         console.print("\nNext: confirm it, by training the best trials again with fresh seeds:")
         console.print(f"  {resume_command(outcome.path, finals=finals)}", soft_wrap=True)
     best = join(outcome.path, "best.yaml")

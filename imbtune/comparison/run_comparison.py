@@ -135,7 +135,7 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
     result = _train_and_test(session, comparison)
     state = "interrupted" if result.interrupted else "ended"
     text = f"comparison {state}: {result.done} of {len(comparison.runs)} runs"
-    reporter.tell(WorkEnded(reporter.now(), text, result.interrupted))
+    reporter.tell(WorkEnded(reporter.now(), text, result.interrupted, session.store.path))
     return result
 
 

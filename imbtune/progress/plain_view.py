@@ -79,7 +79,7 @@ def lines_of(event: Event, progress: SearchProgress) -> list[str]:
         case Heartbeat():
             return [_heartbeat(event.time, progress)]
         case Interrupted():
-            return ["interrupted: the runs are ended, and what they reached is kept"]
+            return ["interrupted: the runs are being ended; what they have reached is kept"]
         case Downloaded():
             return [downloaded(event)]
         case WorkEnded():
@@ -92,7 +92,7 @@ def run_line(event: RunEnded, progress: SearchProgress) -> str:
     """The line of a run that ended."""
     total, stage = progress.total, progress.stage.stage if progress.stage else RUNS
     width = len(str(total))
-    count = f"{progress.done + progress.ended['interrupted']:>{width}}/{total}"
+    count = f"{progress.done:>{width}}/{total}"
     if stage == TRIALS:
         run = f"trial {event.number}".ljust(6 + width)
         return f"{count}  {run}  {how_it_ended(event)}  {event.name}".rstrip()

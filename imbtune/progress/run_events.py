@@ -245,11 +245,23 @@ class WorkEnded:
         time: when.
         text: how it ended, in one line.
         is_interrupted: whether the user ended it.
+        path: of the study or the folder that it has written.
+        winner: number of the winner of a search; None without one.
+        score: the winner's, over the fresh seeds, or of one run without finals.
+        low: lower end of the 95 % confidence interval of `score`; None without finals.
+        high: its upper end.
+        seeds: fresh seeds of the finals; 0 without finals.
     """
 
     time: float
     text: str
     is_interrupted: bool = False
+    path: str = ""
+    winner: int | None = None
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: int = 0
 
 
 Event = (

@@ -14,7 +14,7 @@ from imbtune.errors import ImbtuneError, StudyError, first_line
 from imbtune.paths import is_uri
 from imbtune.storage import Store
 from imbtune.study.records import COMPLETE, ENDED, FAIL
-from imbtune.study.tables.sql import studies_in
+from imbtune.study.tables.find_studies import studies_in
 from imbtune.study.view import Study
 
 FILE = "study.yaml"

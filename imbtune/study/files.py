@@ -32,6 +32,7 @@ from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import TrialRecord
 from imbtune.study.request import COMPARISON, SEARCH, SearchRequest
+from imbtune.study.tables.find_studies import not_a_study
 from imbtune.study.tables.schema import CLASSES
 
 FILE = "study.yaml"
@@ -135,7 +136,7 @@ def read_content(path: str) -> Mapping[str, Any]:
     path = _with_name(path)
     store = Store(path)
     if not store.exists(FILE):
-        raise StudyError(f"{path} is not a study, it has no {FILE}: give a study's folder")
+        raise StudyError(not_a_study(store))
     with damage_explained(path, FILE):
         content: Mapping[str, Any] = parse_yaml(join(path, FILE), store.read(FILE))
         for section, keys in READ.items():

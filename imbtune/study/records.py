@@ -235,6 +235,16 @@ def utc(seconds: float | None) -> dt.datetime | None:
     return None if seconds is None else dt.datetime.fromtimestamp(seconds, tz=dt.UTC)
 
 
+def counted(records: Sequence[TrialRecord]) -> tuple[int, str]:
+    """How many trials have ended, and how many are in each state, in words.
+
+    An interrupted trial has not ended: a resumed search goes on with it.
+    """
+    states = [record.state for record in records]
+    words = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
+    return len(states) - states.count(STOPPED), words
+
+
 def summary(settings: Mapping[str, Value]) -> str:
     """A configuration in a few words: the parts of its method that are not the defaults."""
     parts = []

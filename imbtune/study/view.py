@@ -23,6 +23,7 @@ from imbtune.study.data_size import score_scale
 from imbtune.study.evidence import Evidence, is_above
 from imbtune.study.records import COMPLETE, summary
 from imbtune.study.tables.curves import last_curves
+from imbtune.study.tables.find_studies import not_a_study
 from imbtune.study.tables.own_files import own_table
 from imbtune.study.tables.schema import CLASSES, EPOCHS, FINALS, METRICS, trial_schema
 
@@ -93,11 +94,10 @@ class Study(ReportedStudy):
         self.path, self.outcome = path, outcome
         self._store = Store(path)
         try:
-            there = self._store.exists("study.yaml")
+            if not self._store.exists("study.yaml"):
+                raise StudyError(not_a_study(self._store))
         except OSError as error:
             raise StudyError(f"cannot reach {path}: {error}") from error
-        if not there:
-            raise StudyError(f"{path} is not a study, it has no study.yaml: give a study's folder")
 
     def __repr__(self) -> str:
         info, states = self.info, self.trials["state"].value_counts()

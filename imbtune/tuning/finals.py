@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 
@@ -23,6 +23,7 @@ from imbtune.study.records import (
     TrialRecord,
     confusion_column,
     machine_columns,
+    summary,
     utc,
 )
 from imbtune.study.tables.own_files import own_table
@@ -141,8 +142,11 @@ class FinalsWriter(TrialCallback):
             table = pa.Table.from_pylist([row], schema=FINALS)
             self._store.write_table(f"finals/{rung.trial}-{seed}.parquet", table)
             self._tracking.end(_tracked(spec), COMPLETE, {**row, "budget": rung.budget})
+            ended = final_ended(self.finals[-1], self._budget, self._reporter.now())
+            name = spec.preset or summary(spec.settings[0])
+            is_preset = spec.preset is not None
             self._reporter.tell(
-                final_ended(self.finals[-1], self._budget, self._reporter.now(), rung.seconds)
+                replace(ended, seconds=rung.seconds, name=name, is_preset=is_preset)
             )
         for reason in report.diverged.values():
             self.failed(spec, Failure(reason))
@@ -162,12 +166,10 @@ def final_name(trial: int, seed: int) -> str:
     return f"trial {trial}, seed {seed}"
 
 
-def final_ended(
-    final: FinalRecord, budget: int, now: float, seconds: float | None = None
-) -> RunEnded:
+def final_ended(final: FinalRecord, budget: int, now: float) -> RunEnded:
     """The end of a final run as an event of the progress."""
     run = final_name(final.trial, final.seed)
-    return RunEnded(now, run, final.trial, FINISHED, final.score, budget, seconds=seconds)
+    return RunEnded(now, run, final.trial, FINISHED, final.score, budget)
 
 
 def known_finals(store: Store) -> list[FinalRecord]:

@@ -15,7 +15,6 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import ImbtuneError, StudyError, first_line
 from imbtune.progress.reporter import Reporter
-from imbtune.progress.run_events import WorkEnded
 from imbtune.report.write import NAME as REPORT
 from imbtune.spaces.knob_types import knob_types
 from imbtune.storage import Store, join
@@ -72,11 +71,11 @@ from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.retry_failed import enqueue_failed, retries
 from imbtune.tuning.search_stages import (
     chance_of,
-    ending,
     finals_stage,
     left_final_runs,
     trial_progress,
     trials_stage,
+    work_ended,
 )
 from imbtune.tuning.session import Session, check_request, headline, new_store
 from imbtune.tuning.study_writer import StudyWriter
@@ -176,7 +175,7 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
         outcome = _outcome(
             request, store, session.splits, session.started, records, finals, dropped, interrupted
         )
-        session.reporter.tell(WorkEnded(session.reporter.now(), ending(outcome), interrupted))
+        session.reporter.tell(work_ended(outcome, session.reporter.now()))
         if not interrupted:
             tracking.report(lambda: _report(session, journal))
         return outcome

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from imbtune.data.splits import Splits
-from imbtune.progress.run_events import FINALS, RUNS, TRIALS, RunEnded, StageStarted
+from imbtune.progress.run_events import FINALS, RUNS, TRIALS, RunEnded, StageStarted, WorkEnded
 from imbtune.study.data_size import score_scale
 from imbtune.study.evidence import is_above
 from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
-from imbtune.study.records import COMPLETE, STOPPED, WORDS, FinalRecord, TrialRecord
+from imbtune.study.records import COMPLETE, STOPPED, FinalRecord, TrialRecord, counted
 from imbtune.study.request import SearchRequest
 from imbtune.tuning.execution.trial_progress import TrialProgress
 from imbtune.tuning.finals import final_ended, final_runs, finalists, fresh_seeds
@@ -101,10 +102,9 @@ def trial_progress(
 
 def ending(outcome: SearchOutcome) -> str:
     """How a search ended, in one line."""
-    states = [record.state for record in outcome.records]
-    counts = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
+    ended, counts = counted(outcome.records)
     word = "search interrupted after" if outcome.interrupted else "search ended:"
-    line = f"{word} {len(states)} trials in {outcome.seconds:.0f} s ({counts})"
+    line = f"{word} {ended} trials in {outcome.seconds:.0f} s ({counts})"
     if outcome.interrupted:
         return f"{line}; to go on: {resume_command(outcome.path)}"
     winner, evidence = outcome.winner, outcome.evidence
@@ -114,6 +114,17 @@ def ending(outcome: SearchOutcome) -> str:
     if evidence:
         score = f"{evidence.mean:.4f} over {evidence.seeds} fresh seed{'s' * (evidence.seeds > 1)}"
     return f"{line}; winner: trial {winner.number}, {score}"
+
+
+def work_ended(outcome: SearchOutcome, now: float) -> WorkEnded:
+    """How a search ended, as an event of the progress."""
+    found = WorkEnded(now, ending(outcome), outcome.interrupted, outcome.path)
+    if outcome.winner is None or outcome.interrupted:
+        return found
+    found = replace(found, winner=outcome.winner.number, score=outcome.winner.score)
+    if (sure := outcome.evidence) is None:
+        return found
+    return replace(found, score=sure.mean, low=sure.low, high=sure.high, seeds=sure.seeds)
 
 
 def _stage(

@@ -257,7 +257,7 @@ def test_ray_tune_tells_the_searcher_before_it_calls_callbacks(
             return {**report.to_tune(3), "score": 0.5, "done": self.iteration == 1}
 
     events: list[Event] = []
-    monkeypatch.setattr(imbtune_tune, "_trainable", lambda *_: nullcontext(Scripted))
+    monkeypatch.setattr(imbtune_tune, "_trainable", lambda *_: nullcontext((Scripted, None)))
     with connected(None):
         imbtune_tune.run_trials(
             None, None, Resources(1, 0, 1), Told(events), 3,  # type: ignore[arg-type]

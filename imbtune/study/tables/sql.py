@@ -11,16 +11,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from imbtune.errors import ConfigError, StudyError
-from imbtune.storage import Store, join
-from imbtune.storage.store import AT_A_TIME
+from imbtune.errors import ConfigError
+from imbtune.storage import Store
 from imbtune.study.tables.own_files import COLUMNS, own_table
 
 if TYPE_CHECKING:
@@ -36,33 +34,6 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,  # a query does not see this process's variables
     "temp_directory": "",  # nothing is written where the memory does not suffice
 }
-
-
-def studies_in(place: str, may_be_empty: bool = False) -> list[str]:
-    """The studies at a place: itself, if it is one, or else those in it.
-
-    Args:
-        place: a folder or a URI.
-        may_be_empty: whether there may be none.
-
-    Raises:
-        StudyError: there is none, or the place cannot be reached.
-    """
-    store = Store(place)
-    try:
-        if store.exists("study.yaml"):
-            return [place]
-        inside = [join(place, name) for name in store.names("")]
-        with ThreadPoolExecutor(AT_A_TIME) as threads:
-            are = list(threads.map(lambda path: Store(path).exists("study.yaml"), inside))
-    except OSError as error:
-        raise StudyError(f"cannot reach {place}: {error}") from error
-    if not any(are) and not may_be_empty:
-        raise StudyError(
-            f"{place} is not a study, and has none in it: give a study's folder, or a folder of "
-            "studies"
-        )
-    return [path for path, is_study in zip(inside, are, strict=True) if is_study]
 
 
 def query(paths: Sequence[str], sql: str) -> pa.Table:
@@ -202,6 +173,8 @@ def _whole(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def _explained(error: Exception) -> ConfigError:
     """DuckDB's error without the copy of the query that follows it."""
     text = str(error).partition("\n\nLINE ")[0].partition("\nLINE ")[0]
+    if "Table with name" in text:  # DuckDB would suggest one of its own
+        text = f"{text.partition('!')[0]}: the views are {', '.join(VIEWS)}"
     return ConfigError(f"the query: {' '.join(text.split())}")
 
 

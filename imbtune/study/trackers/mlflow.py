@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -29,6 +30,8 @@ class MlflowTracker:
 
     def __init__(self, study: TrackedStudy) -> None:
         self._study = study
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        self.where = f"its tracking server is {uri}" if uri else "mlflow ui, in this folder"
         self._client: MlflowClient | None = None
         self._experiment, self._parent_id = "", ""
         self._ids: dict[str, str] = {}  # MLflow's, of the open runs
@@ -78,6 +81,8 @@ class MlflowTracker:
         if self._client is None:
             from mlflow import MlflowClient
 
+            for name in ("mlflow", "alembic"):  # about the tables of a new database
+                logging.getLogger(name).setLevel(logging.WARNING)
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self._study.request.space.name
             client = MlflowClient()
             found = client.get_experiment_by_name(name)

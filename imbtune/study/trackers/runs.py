@@ -105,6 +105,7 @@ class Tracker(Protocol):
     """A program that shows runs. It is called in one thread, which may wait for it."""
 
     title: str  # in lines for the user
+    where: str  # where its files or pages are, and how to see them
 
     def begin(self, run: Run) -> int:
         """Open a run; returns how many of its epochs the tracker has from an earlier process."""

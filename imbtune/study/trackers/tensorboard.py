@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ class TensorBoardTracker:
 
     def __init__(self, study: TrackedStudy) -> None:
         self._root, self._id = study.folder / FOLDER, study.id
+        self.where = f"tensorboard --logdir {shlex.quote(str(self._root))}"
         self._writers: dict[str, EventFileWriter] = {}
 
     def begin(self, run: Run) -> int:

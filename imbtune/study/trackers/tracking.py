@@ -54,9 +54,10 @@ def open_tracking(
     before: dict[str, list[Row]] = {}
     chosen = [name for name in MAKERS if getattr(request, name) not in (False, "off")]
     study = tracked_study(request, content, store.local or Path.cwd())
-    return Tracking(
-        [Background(MAKERS[name](study), study, before, log) for name in chosen], before
-    )
+    trackers = [MAKERS[name](study) for name in chosen]
+    for tracker in trackers:
+        log(f"{tracker.title}: {tracker.where}")
+    return Tracking([Background(tracker, study, before, log) for tracker in trackers], before)
 
 
 class Tracking:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import importlib
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -117,6 +118,9 @@ class WandbTracker:
 
     def __init__(self, study: TrackedStudy) -> None:
         self._study, self._request = study, study.request
+        project = f"the project {project_of(study.request)}"
+        upload = f"files for {project}; imbtune sync {shlex.quote(study.request.path)} uploads them"
+        self.where = project if study.request.wandb == "online" else upload
         self._has_charts = True  # whether the server takes tables, of which a chart is made
         self._runs: dict[str, Any] = {}
         self._old: dict[str, list[Path]] = {}  # folders that the run's own one replaces

@@ -137,7 +137,7 @@ def _calibrate(session: Session) -> CalibrationOutcome:
     outcome = _train_and_compare(session)
     state = "interrupted" if outcome.found is None else "ended"
     text = f"calibration {state}: {outcome.done} of {outcome.runs} runs"
-    reporter.tell(WorkEnded(reporter.now(), text, outcome.found is None))
+    reporter.tell(WorkEnded(reporter.now(), text, outcome.found is None, session.store.path))
     return outcome
 
 

@@ -341,8 +341,8 @@ def test_a_reporter_says_it_once() -> None:
             "1/4  trial 3  failed after 9 epochs, 0.400: ValueError: bad  drw",
         ),
         (ended(3, FAILED, error="ValueError: bad"), "1/4  trial 3  failed: ValueError: bad"),
-        (ended(3, INTERRUPTED, 0.4, 9), "1/4  trial 3  interrupted at 9 epochs: 0.400"),
-        (ended(3, INTERRUPTED), "1/4  trial 3  interrupted before its first rung"),
+        (ended(3, INTERRUPTED, 0.4, 9), "0/4  trial 3  interrupted at 9 epochs: 0.400"),
+        (ended(3, INTERRUPTED), "0/4  trial 3  interrupted before its first rung"),
     ],
 )
 def test_how_a_trial_ended_and_why(event: RunEnded, line: str) -> None:
@@ -381,7 +381,7 @@ def test_what_else_is_said() -> None:
         "one",
         "two",
         "trial 3 lost its worker (its process ended): another one goes on with it",
-        "interrupted: the runs are ended, and what they reached is kept",
+        "interrupted: the runs are being ended; what they have reached is kept",
         "downloading cifar.tar.gz: 50.0 of 200.0 MB (25%)",
         "downloading cifar.tar.gz: 50.0 MB",
         "search ended: 4 trials",

@@ -12,9 +12,10 @@ from table_rows import KNOBS, epoch_row, trial_row
 
 from imbtune.errors import ConfigError, DamagedFileError, StudyError
 from imbtune.storage import Store, checksums, store
+from imbtune.study.tables.find_studies import studies_in
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.study.tables.schema import FINALS, SCORES
-from imbtune.study.tables.sql import query, studies_in
+from imbtune.study.tables.sql import query
 from imbtune.study.view import Study
 
 

@@ -43,6 +43,7 @@ class Recorder:
     """A tracker that notes what it is told, after `before` was called with its name."""
 
     title = "T"
+    where = "a test"
 
     def __init__(self, before: Callable[[str], object] = str, known: int = 0) -> None:
         self.told: list[Any] = []

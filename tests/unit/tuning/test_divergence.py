@@ -16,6 +16,7 @@ from rung_runs import SMALL
 from scripted import BUDGETS, next_spec, rung_result, scored_rung, tiny_space, trial_report
 from short_runs import CPU, DATA
 
+from imbtune.config.train_config import TrainConfig
 from imbtune.errors import StudyError
 from imbtune.progress.reporter import to_lines
 from imbtune.progress.run_events import FINALS, StageStarted
@@ -280,7 +281,8 @@ def test_a_final_run_that_diverges_is_a_failed_one(tmp_path: Path) -> None:
     reporter = to_lines(lines.append)
     reporter.tell(StageStarted(0.0, FINALS, 2))
     writer = FinalsWriter(Store(str(tmp_path)), done, 9, reporter)
-    spec = TrialSpec.single_run(7, {"seed": 11}, without_rungs=True)
+    settings = TrainConfig.from_settings({"seed": 11}).flat()
+    spec = TrialSpec.single_run(7, settings, without_rungs=True)
     writer.reported(spec, final_report(None))
     writer.reported(spec, final_report(0.5))
     assert writer.failures == [7]
