@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,8 @@ def _problems(
     for (trial, rung), times in reports.items():
         if times > 1:
             yield f"trial {trial} reported its {rung} {times} times"
-    finished = Counter(line.split()[2] for line in output.splitlines() if "  finished  " in line)
+    finished = Counter(re.findall(r"  trial (\d+) +finished at ", output))
+    assert finished, "the line of a finished trial has changed"
     for number, times in finished.items():
         if times > 1:
             yield f"trial {number} was trained to its end {times} times"

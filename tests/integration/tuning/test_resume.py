@@ -33,7 +33,7 @@ from imbtune.tuning.run_search import resume_search
 KEYS = {
     "trials": (["trial"], ["seconds", "started", "ended", "node"]),
     "epochs": (["trial", "phase", "budget", "epoch"], ["time"]),
-    "finals": (["trial", "seed"], []),
+    "finals": (["trial", "seed"], ["seconds", "started", "ended", "node"]),
 }
 SPACE = "like: digits-lt\nlate_variants: 2\npresets: [smote, erm]\n"
 SEARCH = "search space.yaml --trials 13 --epochs 9 --seed 5 --never-prune 0.3 --finals 2"
