@@ -57,7 +57,7 @@ def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
     again from what that left, and loaded in a fresh process."""
     path = write_space(tmp_path / "home")
     source = (tmp_path / "home" / "my_parts.py").read_bytes()
-    searched = run("search", path.name, "--trials", "1", "--epochs", "6", cwd=path.parent)
+    searched = run("search", path.name, "--trials", "1", "--epochs", "30", cwd=path.parent)
     assert searched.returncode == 0, searched.stdout + searched.stderr
     study = tmp_path / "moved"
     shutil.move(path.parent / "runs" / "mine", study)
