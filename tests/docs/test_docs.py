@@ -146,6 +146,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, s
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://localhost:8265")  # the pages export it
     monkeypatch.setattr("imbtune.tuning.jobs.job_client.Jobs", take)
     monkeypatch.setattr("imbtune.study.trackers.offline.sync_offline", take)
+    monkeypatch.setattr("imbtune.serving.run_server.open_server", take)
     for function in ("tuning.forecast.forecast.forecast_search", "tuning.reproduce.repeat_trial"):
         monkeypatch.setattr(f"imbtune.{function}", take)
     return made

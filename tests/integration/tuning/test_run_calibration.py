@@ -182,7 +182,7 @@ def test_trials_that_fail_are_left_out_and_named(partly: tuple[Path, str]) -> No
     broken = [number for number, strain in enumerate(strains) if strain > 0.75]
     assert 1 <= len(broken) <= 2  # with seed 0; a quarter may
     for number in broken:
-        said = rf"trial {number}, seed A  failed: ArithmeticError: broken by {strains[number]:.2f}"
+        said = rf"trial {number}, seed A: failed: ArithmeticError: broken by {strains[number]:.2f}"
         assert re.search(said, output)
     assert f"{len(broken)} of 8 trials failed and are left out." in output
     content = yaml.safe_load((home / "my runs/tried/calibration.yaml").read_text())

@@ -127,7 +127,10 @@ def test_the_winner_finished_and_its_file_is_a_complete_configuration(
 
 def test_wandb_has_a_run_a_trial(searched: tuple[Path, str]) -> None:
     study, _ = searched
-    assert len(list(study.glob("wandb/offline-run-*/run-*.wandb"))) == 12
+    runs = [path.stem for path in study.glob("wandb/offline-run-*/run-*.wandb")]
+    assert sorted(run.rpartition("-")[2] for run in runs) == sorted(
+        [*map(str, range(12)), "report"]
+    )
 
 
 def test_training_the_winner_leaves_models_that_score_as_reported(
