@@ -185,11 +185,10 @@ def facts(study: StudyData) -> list[tuple[str, str]]:
     if len(study.finals):
         runs = f"{study.finals['trial'].nunique()} × {study.finals['seed'].nunique()} seeds"
         found.append(("finals", runs))
-    seconds = float(study.trials["seconds"].sum())
-    if "seconds" in study.finals:
-        seconds += float(study.finals["seconds"].fillna(0).sum())
-    if seconds:
-        found.append(("training time", duration(seconds)))
+    if seconds := study.training_seconds:
+        found.append(("training time, all runs, finals included", duration(seconds)))
+    if (wall := study.wall_seconds) is not None:
+        found.append(("wall time, from start to end", duration(wall)))
     images = float(study.trials["images"].sum()) + float(study.finals["images"].sum())
     if images:
         found.append(("image passes", short(images)))

@@ -6,6 +6,7 @@ that need them say why they are left out.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,6 +135,23 @@ class StudyData:
         return int((self.trials["state"] == state).sum())
 
     @property
+    def training_seconds(self) -> float:
+        """Training time of all runs together, trials and finals, in seconds."""
+        tables = [table for table in (self.trials, self.finals) if "seconds" in table]
+        return float(sum(table["seconds"].astype(float).sum() for table in tables))
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """From the first start to the end, in seconds, with the time before it was resumed.
+
+        None where study.yaml has not both times.
+        """
+        times = [_time(self.info.get(key)) for key in ("started", "ended")]
+        if times[0] is None or times[1] is None or times[1] < times[0]:
+            return None
+        return (times[1] - times[0]).total_seconds()
+
+    @property
     def has_ended(self) -> bool:
         """Whether the search has ended; False where it is running, or was interrupted or killed."""
         if self.info.get("end"):
@@ -154,6 +172,14 @@ class StudyData:
     def _section(self, name: str) -> Mapping[str, Any]:
         found = self.info.get(name)
         return found if isinstance(found, Mapping) else {}
+
+
+def _time(text: object) -> dt.datetime | None:
+    try:
+        found = dt.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def _scale(name: str, described: object, study: StudyData) -> str:

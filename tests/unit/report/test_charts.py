@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -14,14 +16,20 @@ import pytest
 from made_study import make_study
 from report_study import HOSTILE, full, make_data, trial, usual
 
-from imbtune.errors import ConfigError, StudyError
+from imbtune.errors import ConfigError, StorageError, StudyError
 from imbtune.report.packed import packed, packed_columns, unpacked
 from imbtune.report.page import MARK, SCRIPTS, study_page, vendored
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import EVERY
 from imbtune.report.studies_page import studies_page
 from imbtune.report.study_data import NothingToDrawError, StudyData
-from imbtune.report.write import CAPTIONS, check_replaceable, out_path, write_figures
+from imbtune.report.write import (
+    CAPTIONS,
+    check_replaceable,
+    out_path,
+    write_figures,
+    write_report,
+)
 from imbtune.study.view import Study
 
 MANY = 1000
@@ -148,6 +156,27 @@ def test_other_files_are_not_replaced(tmp_path: Path) -> None:
         write_figures(usual(), str(tmp_path))
     assert mine.read_text() == "mine"
     assert out_path([usual(), usual()], None) == Path("report.html")
+
+
+@pytest.mark.parametrize("place", ["/proc/x.html", "/proc/a/x.html", "/etc/passwd/x"])
+def test_a_place_that_takes_no_file_is_one_line(place: str) -> None:
+    with pytest.raises(StudyError) as raised:
+        write_report([make_data([])], place)
+    assert "\n" not in str(raised.value) and "/" in str(raised.value)
+    with pytest.raises(StudyError):
+        write_figures(make_data([]), place)
+
+
+def test_a_full_disk_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("imbtune.storage.store.write_through", full)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(StorageError, match="No space left on device"):
+        write_report([make_data([])], str(tmp_path / "x.html"))
+    with pytest.raises(StorageError, match="No space left on device"):
+        write_figures(make_data([]), str(tmp_path / "figures"))
 
 
 def test_figures_as_files(tmp_path: Path) -> None:

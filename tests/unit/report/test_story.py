@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from report_study import HOSTILE, make_data, trial, usual
 
+from imbtune.report.frames.studies_frames import studies_frame
 from imbtune.report.story import (
     BETTER,
     MAY_BE_CHANCE,
@@ -82,3 +83,20 @@ def test_what_is_doubtful_is_said() -> None:
 def test_numbers_in_words() -> None:
     assert points(-0.0123) == "−1.2"
     assert [duration(s) for s in (12, 90, 3900, 90000)] == ["12 s", "1.5 min", "1 h 5 min", "25 h"]
+
+
+def test_the_time_of_one_report_is_that_of_a_comparison() -> None:
+    times = {"started": "2026-01-01T00:00:00Z", "ended": "2026-01-01T00:05:00Z"}
+    study = make_data([trial(0), trial(4)], {0: (0.5,), 4: (0.6,)}, info=times)
+    study.finals["seconds"] = [30.0, None]
+    told = dict(story_of(study).facts)
+    assert told["training time, all runs, finals included"] == "2.5 min"  # 60 + 60 + 30 seconds
+    assert told["wall time, from start to end"] == "5.0 min"
+    row = studies_frame([study]).iloc[0]
+    assert (row["seconds"], row["wall_seconds"]) == (150, 300)
+
+
+def test_without_both_times_there_is_no_wall_time() -> None:
+    study = make_data([trial(0)])
+    assert "wall time, from start to end" not in dict(story_of(study).facts)
+    assert studies_frame([study]).iloc[0]["wall_seconds"] is None
