@@ -20,11 +20,11 @@ from imbtune import __version__
 from imbtune.report.charts.theme import DARK, Chart
 from imbtune.report.figures import inline_svg, style_variables
 from imbtune.report.frames.finals_frames import class_frame
-from imbtune.report.frames.trial_frame import failure_frame, started_at, trial_frame
+from imbtune.report.frames.trial_frame import failure_frame, trial_frame
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import FIRST, SECTIONS, FigureText
-from imbtune.report.story import counted, story_of
+from imbtune.report.story import counted, story_of, trials_done
 from imbtune.report.study_data import (
     COMPLEMENT,
     NothingToDrawError,
@@ -84,6 +84,7 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         title=f"{study.name} · imbtune",
         study=study,
         story=story_of(study),
+        trials=trials_done(study),
         first=[figure_images(getattr(plots, t.name), t, (WIDE, NARROW)) for t in FIRST],
         sections=sections,
         classes=_classes(study),
@@ -91,7 +92,6 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         rows=_static_rows(tables.get("trials")),
         machine=machine_line(study),
         sample=never_pruned_line(study),
-        started=started_at(study),
         provenance=provenance(study),
         data=packed(content),
         interactive=bool(specs),

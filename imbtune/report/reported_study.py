@@ -125,8 +125,9 @@ class ReportedStudy(ABC):
             StudyError: it is a calibration or a comparison.
         """
         from imbtune.report.study_data import StudyData, recorded_rho, test_scores
+        from imbtune.study.lock import is_running
 
-        info = self.info
+        store, info = Store(self.path), self.info
         if (purpose := info.get("purpose", "search")) != "search":
             raise StudyError(f"{self.path} is a {purpose}: give the folder of a search")
         confirmed = self.best_provenance() or {}
@@ -141,6 +142,7 @@ class ReportedStudy(ABC):
             winner=confirmed["winner"]["trial"] if evidence else None,
             baseline=preset["trial"] if preset else None,
             evidence=evidence,
-            tested=test_scores(Store(self.path)),
+            tested=test_scores(store),
+            locked=is_running(store),
             rung_rho=recorded_rho(info),
         )

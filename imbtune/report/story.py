@@ -176,8 +176,8 @@ def _tested(study: StudyData) -> str:
 
 def facts(study: StudyData) -> list[tuple[str, str]]:
     """Counts and costs, as pairs of a heading and a text."""
-    total = f" of {study.planned}" if study.planned and study.planned > len(study.trials) else ""
-    found = [("trials", f"{len(study.trials)}{total}")]
+    total = f" of {study.planned}" if study.planned and study.planned > study.done else ""
+    found = [("trials", f"{study.done}{total}")]
     words = {COMPLETE: "finished", PRUNED: "stopped early", FAIL: "failed", STOPPED: "interrupted"}
     found += [
         (word, str(study.count(state))) for state, word in words.items() if study.count(state)
@@ -202,7 +202,7 @@ def warnings_of(study: StudyData) -> list[str]:
     """What to look at before believing the result, as sentences."""
     found = []
     if not study.has_ended:
-        found.append("The search has not ended: it is running, or was interrupted or killed.")
+        found.append(_not_ended(study))
     if failed := study.count(FAIL):
         most = failure_frame(study)
         cause = f": {most['error'].iloc[0]}" if len(most) else ""
@@ -214,6 +214,26 @@ def warnings_of(study: StudyData) -> list[str]:
         none = sum(count == 0 for count in study.validation_counts)
         found.append(f"{counted(none, 'class', 'classes')} had no validation image.")
     return found
+
+
+def _not_ended(study: StudyData) -> str:
+    done = f"{trials_done(study)} {'has' if study.done == 1 else 'have'} ended"
+    if study.is_running:
+        since = f" since {study.started:%Y-%m-%d %H:%M} UTC" if study.started else ""
+        return f"The search is running{since}: {done}."
+    if study.info.get("end"):
+        return f"The search was interrupted: {done}."
+    return (
+        f"The search has not ended, and no process works on it: {done}. It was killed, or its "
+        "machine failed."
+    )
+
+
+def trials_done(study: StudyData) -> str:
+    """`13 of 16 trials`; `16 trials` where all of them have ended."""
+    if study.planned and study.done < study.planned:
+        return f"{study.done} of {counted(study.planned, 'trial')}"
+    return counted(study.done, "trial")
 
 
 def _late(study: StudyData) -> list[str]:
@@ -264,14 +284,16 @@ def _scaled(value: float, scale: str) -> float:
 
 def next_steps(study: StudyData) -> list[tuple[str, str]]:
     """The commands to type next, each with what it does."""
+    if study.is_running:
+        return []
     if not study.has_ended:
-        return [(command("resume", study.path), "goes on with the search, if it is not running")]
+        return [(command("resume", study.path), "goes on with the search")]
     if study.winner is None and not study.finished.empty:
         resume = command("resume", study.path, "--finals", "5")
         return [(resume, "trains the best trials again with fresh seeds, which confirms a winner")]
-    if study.winner is None:
+    if study.winner is None and study.count(FAIL):
         return [(command("resume", study.path, "--retry-failed"), "trains the failed trials again")]
-    if study.tested is None:
+    if study.winner is not None and study.tested is None:
         train = command("train", study.path, "--seeds", "5", "--baselines")
         return [(train, "trains winner, best preset and erm on all training data, and tests them")]
     return []

@@ -65,6 +65,7 @@ class StudyData:
         evidence: how sure the winner is; None without finals.
         tested: the metrics of `imbtune train` on the test images, mean over seeds, by name; None
             where the winner has not been tested.
+        locked: whether a process works on the study (:func:`imbtune.study.lock.is_running`).
         rung_rho: Spearman's ρ of each rung with the finished model, by budget, from the
             calibration that the study followed; empty without one.
     """
@@ -78,6 +79,7 @@ class StudyData:
     baseline: int | None = None
     evidence: Evidence | None = None
     tested: Mapping[str, float] | None = None
+    locked: bool = False
     rung_rho: Mapping[int, float] = field(default_factory=dict)
 
     @property
@@ -141,23 +143,39 @@ class StudyData:
         return float(sum(table["seconds"].astype(float).sum() for table in tables))
 
     @property
+    def started(self) -> dt.datetime | None:
+        """When the search was first started (UTC); None where study.yaml does not say it."""
+        return _time(self.info.get("started"))
+
+    @property
     def wall_seconds(self) -> float | None:
         """From the first start to the end, in seconds, with the time before it was resumed.
 
         None where study.yaml has not both times.
         """
-        times = [_time(self.info.get(key)) for key in ("started", "ended")]
-        if times[0] is None or times[1] is None or times[1] < times[0]:
+        ended = _time(self.info.get("ended"))
+        if self.started is None or ended is None or ended < self.started:
             return None
-        return (times[1] - times[0]).total_seconds()
+        return (ended - self.started).total_seconds()
+
+    @property
+    def done(self) -> int:
+        """How many trials have ended, other than by an interruption, after which they go on."""
+        return sum(self.count(state) for state in (*ENDED, FAIL))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the search runs, as far as that can be known."""
+        return self.locked and not self.info.get("end")
 
     @property
     def has_ended(self) -> bool:
         """Whether the search has ended; False where it is running, or was interrupted or killed."""
         if self.info.get("end"):
             return bool(self.info["end"] != "interrupted")
-        done = sum(self.count(state) for state in (*ENDED, FAIL))
-        return self.winner is not None or (self.planned is not None and done >= self.planned)
+        if self.is_running:
+            return False
+        return self.winner is not None or (self.planned is not None and self.done >= self.planned)
 
     @cached_property
     def knobs(self) -> Sequence[SearchedKnob]:

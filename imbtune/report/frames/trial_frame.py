@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 
 import numpy as np
@@ -195,11 +194,3 @@ def _place(row: Mapping[str, object]) -> str:
     host = row.get("host") or row.get("node") or "one machine"
     gpu = row.get("gpu")
     return f"{host}, GPU {gpu}" if isinstance(gpu, int) else f"{host}"
-
-
-def started_at(study: StudyData) -> dt.datetime | None:
-    """When the search was started; None where study.yaml does not say it."""
-    try:
-        return dt.datetime.fromisoformat(str(study.info.get("started")).replace("Z", "+00:00"))
-    except ValueError:
-        return None

@@ -73,7 +73,7 @@ def test_what_is_doubtful_is_said() -> None:
     rows[-1] |= {"mix.omega": 0.5, "weights.beta": 0.999}
     study = make_data(rows, {0: (0.5, 0.52), 58: (0.6, 0.61)}, info={"end": "interrupted"})
     warnings = " ".join(story_of(study).warnings)
-    assert "has not ended" in warnings
+    assert "was interrupted" in warnings
     assert "still rose in the last fifth" in warnings
     assert "mix.omega, 0.5, is at an end of its range (0.1 to 0.5)" in warnings
     assert "weights.beta, 0.999, is at an end" in warnings
@@ -100,3 +100,44 @@ def test_without_both_times_there_is_no_wall_time() -> None:
     study = make_data([trial(0)])
     assert "wall time, from start to end" not in dict(story_of(study).facts)
     assert studies_frame([study]).iloc[0]["wall_seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("locked", "info", "words", "command"),
+    [
+        (True, {}, "is running since 2026-01-01 00:00 UTC: 1 of 3 trials has ended.", None),
+        (False, {}, "no process works on it: 1 of 3 trials has ended.", "resume runs/made"),
+        (
+            False,
+            {"end": "interrupted"},
+            "interrupted: 1 of 3 trials has ended.",
+            "resume runs/made",
+        ),
+        (True, {"end": "interrupted"}, "interrupted: 1 of 3 trials has ended.", "resume runs/made"),
+        (True, {"end": "finished"}, None, "resume runs/made --finals 5"),
+    ],
+)
+def test_a_search_that_runs_is_told_from_one_that_was_killed(
+    locked: bool, info: dict[str, str], words: str | None, command: str | None
+) -> None:
+    rows = [trial(0), trial(2, 0.4, state="STOPPED")]
+    story = story_of(make_data(rows, info={"trials": 3, **info}, locked=locked))
+    if words:
+        assert words in story.warnings[0]
+    else:
+        assert not story.warnings
+    assert [step for step, _ in story.steps] == ([f"imbtune {command}"] if command else [])
+    assert dict(story.facts)["trials"] == "1 of 3"
+
+
+def test_while_the_finals_run_nothing_is_to_be_resumed() -> None:
+    study = make_data([trial(0), trial(4)], locked=True)
+    assert "is running" in story_of(study).warnings[0]
+    assert not story_of(study).steps
+
+
+def test_only_a_study_with_failed_trials_is_told_to_retry_them() -> None:
+    stopped = make_data([trial(1)], info={"end": "finished"})
+    failed = make_data([trial(1, None)], info={"end": "finished"})
+    assert not story_of(stopped).steps
+    assert story_of(failed).steps[0][0] == "imbtune resume runs/made --retry-failed"
