@@ -35,9 +35,10 @@ def importance(study: StudyData) -> pd.DataFrame:
     """
     finished = study.finished
     if len(finished) < LEAST:
+        counted = f"{len(finished)} finished trial{'' if len(finished) == 1 else 's'}"
         raise NothingToDrawError(
-            f"importance needs at least {LEAST} trials that were trained to the full budget, and "
-            f"the study has {len(finished)}: a tenth of them is too few to compare with the rest"
+            f"the study has {counted} at the full budget, and importance needs {LEAST}, of which "
+            "it compares the best tenth with the rest"
         )
     if not study.knobs:
         raise NothingToDrawError("no searched knob is recorded")

@@ -152,7 +152,7 @@ def _template(name: str) -> str:
 
 def _panels(plots: StudyPlots, text: FigureText) -> Sequence[tuple[str, Chart]]:
     if text.panels:
-        return plots.panels(text.name)
+        return plots._panels(text.name)
     return [("", getattr(plots, text.name)())]
 
 
@@ -229,12 +229,14 @@ def never_pruned_line(study: StudyData) -> str:
     would = "would" if best > leader else "would not"
     if len(sample) == 1:
         return (
-            "The never-pruned sample has one trial that reached the full budget. It scored "
-            f"{best:.3f} and {would} lead: the best other trial scored {leader:.3f}."
+            "One trial that would have been stopped was trained to the full budget, to measure "
+            f"what stopping costs (the never-pruned sample). It scored {best:.3f} and {would} lead: the "
+            f"best other trial scored {leader:.3f}."
         )
     return (
-        f"The never-pruned sample has {len(sample)} trials that reached the full budget. The best "
-        f"of them scored {best:.3f} and {would} lead: the best other trial scored {leader:.3f}."
+        f"{len(sample)} trials that would have been stopped were trained to the full budget, to "
+        f"measure what stopping costs (the never-pruned sample). The best of them scored "
+        f"{best:.3f} and {would} lead: the best other trial scored {leader:.3f}."
     )
 
 

@@ -124,7 +124,7 @@ class ReportedStudy(ABC):
         Raises:
             StudyError: it is a calibration or a comparison.
         """
-        from imbtune.report.study_data import StudyData, recorded_rho, test_scores
+        from imbtune.report.study_data import StudyData, read_tested, recorded_rho
         from imbtune.study.lock import is_running
 
         store, info = Store(self.path), self.info
@@ -133,16 +133,17 @@ class ReportedStudy(ABC):
         confirmed = self.best_provenance() or {}
         evidence = self.evidence
         preset = confirmed.get("best_preset") if evidence else None
+        winner = confirmed["winner"]["trial"] if evidence else None
         return StudyData(
             path=self.path,
             info=info,
             trials=self.trials,
             curves=self.curves,
             finals=self.finals,
-            winner=confirmed["winner"]["trial"] if evidence else None,
+            winner=winner,
             baseline=preset["trial"] if preset else None,
             evidence=evidence,
-            tested=test_scores(store),
+            tested=read_tested(store, winner),
             locked=is_running(store),
             rung_rho=recorded_rho(info),
         )

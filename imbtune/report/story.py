@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from imbtune.report.frames.trial_frame import failure_frame, name_of, progress_frame
+from imbtune.report.frames.trial_frame import failure_frame, name_of, parts_of, progress_frame
 from imbtune.report.study_data import (
     COMPLEMENT,
     LINEAR,
@@ -87,7 +87,7 @@ def _method(study: StudyData, number: int) -> str:
         return ""
     if isinstance(rows[0]["preset"], str):
         return f"It is the preset {rows[0]['preset']}."
-    return f"It trains with {name_of(rows[0])}."
+    return f"It trains with {parts_of(rows[0])}."
 
 
 def _called(study: StudyData, number: int) -> str:
@@ -169,9 +169,27 @@ def _nothing(study: StudyData) -> tuple[str, str]:
 
 def _tested(study: StudyData) -> str:
     metric = study.objective.replace(" ", "_")
-    if study.tested and metric in study.tested:
-        return f"On the test set: {study.objective} {study.tested[metric]:.3f}."
-    return "Not tested yet: all of this is on validation images."
+    if study.tested is None or metric not in study.tested.winner:
+        return "Not tested yet: all of this is on validation images."
+    own = study.tested.winner[metric]
+    how = "one seed" if own.seeds == 1 else f"mean ± standard deviation of {own.seeds} seeds"
+    text = f"On the test set ({study.objective}, {how}): {own} for the winner"
+    preset = _baseline_preset(study)
+    if preset is None:
+        return f"{text}."
+    other = study.tested.presets.get(preset, {}).get(metric)
+    if other is None:
+        return f"{text}; the best preset, {preset}, has not been tested."
+    seeds = "" if other.seeds == own.seeds else f" ({counted(other.seeds, 'seed')})"
+    return f"{text}, {other}{seeds} for the best preset, {preset}."
+
+
+def _baseline_preset(study: StudyData) -> str | None:
+    """The name of the best preset; None without one, or where it is the winner."""
+    if study.baseline is None or study.baseline == study.winner:
+        return None
+    names = study.trials.loc[study.trials["trial"] == study.baseline, "preset"].dropna()
+    return str(names.iloc[0]) if len(names) else None
 
 
 def facts(study: StudyData) -> list[tuple[str, str]]:
@@ -296,6 +314,12 @@ def next_steps(study: StudyData) -> list[tuple[str, str]]:
     if study.winner is not None and study.tested is None:
         train = command("train", study.path, "--seeds", "5", "--baselines")
         return [(train, "trains winner, best preset and erm on all training data, and tests them")]
+    preset = _baseline_preset(study)
+    if study.tested is not None and preset is not None and preset not in study.tested.presets:
+        seeds = max(score.seeds for score in study.tested.winner.values())
+        options = ("--seeds", str(max(seeds, 2)), "--baselines", "--out", f"{study.name}-tested")
+        train = command("train", study.path, *options)
+        return [(train, "tests winner, best preset and erm with the same seeds, and compares them")]
     return []
 
 

@@ -79,7 +79,8 @@ def state_of(path: str) -> tuple[str, dt.datetime | None]:
     try:
         found += store.fs.get_file_info([f"{store.root}/{name}" for name in FILES])
         for folder in FOLDERS:
-            selector = pafs.FileSelector(f"{store.root}/{folder}", allow_not_found=True)
+            deep = folder == "best"  # a preset beside the winner has a folder of its own in it
+            selector = pafs.FileSelector(f"{store.root}/{folder}", True, recursive=deep)
             found += store.fs.get_file_info(selector)
     except OSError as error:
         raise StudyError(f"cannot read {path}: {first_line(error)}") from error

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 from report_study import HOSTILE, make_data, trial, usual
 
@@ -17,7 +21,8 @@ from imbtune.report.story import (
     points,
     story_of,
 )
-from imbtune.report.study_data import StudyData
+from imbtune.report.study_data import StudyData, read_tested
+from imbtune.storage import Store
 
 
 def test_a_winner_that_leads() -> None:
@@ -141,3 +146,53 @@ def test_only_a_study_with_failed_trials_is_told_to_retry_them() -> None:
     failed = make_data([trial(1, None)], info={"end": "finished"})
     assert not story_of(stopped).steps
     assert story_of(failed).steps[0][0] == "imbtune resume runs/made --retry-failed"
+
+
+def result(*seeds: float, trial: int | None = None) -> bytes:
+    """The content of a results.json."""
+    values = {"mean": sum(seeds) / len(seeds)}
+    if len(seeds) > 1:
+        values["std"] = float(np.std(seeds, ddof=1))
+    content = {"test": {"balanced_accuracy": values}, "runs": [{} for _ in seeds]}
+    origin = {} if trial is None else {"winner": {"trial": trial}}
+    return json.dumps({**content, "provenance": origin}).encode()
+
+
+def told(store: Store) -> tuple[str, str]:
+    """What the report says of the tests in a study's folder, and the command that it offers."""
+    study = make_data(
+        [trial(0), trial(4)],
+        {0: (0.5, 0.52), 4: (0.6, 0.63)},
+        info={"name": "made"},
+        tested=read_tested(store, 4),
+    )
+    story = story_of(study)
+    return story.doubt, " ".join(step for step, _ in story.steps)
+
+
+def test_a_tested_winner_beside_the_best_preset(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    assert "Not tested yet" in told(store)[0]
+    store.write("best/results.json", result(0.8, trial=4))
+    doubt, step = told(store)
+    assert "(balanced accuracy, one seed): 0.800 for the winner; the best preset, erm, has" in doubt
+    assert step == "imbtune train runs/made --seeds 2 --baselines --out made-tested"
+    store.write("best/results.json", result(0.8, 0.9, trial=4))
+    store.write("best/erm/results.json", result(0.7, 0.8, trial=0))
+    doubt, step = told(store)
+    assert "mean ± standard deviation of 2 seeds): 0.850 ± 0.071 for the winner" in doubt
+    assert "0.750 ± 0.071 for the best preset, erm." in doubt
+    assert not step
+    store.write("best/erm/results.json", b"{")
+    assert "erm, has not been tested" in told(store)[0]
+    store.write("best/results.json", result(0.8, 0.9, trial=7))  # another trial has won since
+    assert "Not tested yet" in told(store)[0]
+
+
+def test_a_method_says_which_part_is_what() -> None:
+    rows = [
+        trial(4, 0.6, weights="effective_number", **{"weights.schedule": "linear"}),
+        trial(1, preset="erm"),
+    ]
+    lead = story_of(make_data(rows)).lead
+    assert lead.startswith("It trains with mix mamix, weights effective_number (linear).")
