@@ -230,8 +230,8 @@ def never_pruned_line(study: StudyData) -> str:
     if len(sample) == 1:
         return (
             "One trial that would have been stopped was trained to the full budget, to measure "
-            f"what stopping costs (the never-pruned sample). It scored {best:.3f} and {would} lead: the "
-            f"best other trial scored {leader:.3f}."
+            f"what stopping costs (the never-pruned sample). It scored {best:.3f} and {would} "
+            f"lead: the best other trial scored {leader:.3f}."
         )
     return (
         f"{len(sample)} trials that would have been stopped were trained to the full budget, to "
