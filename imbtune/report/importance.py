@@ -15,6 +15,7 @@ import pandas as pd
 
 from imbtune.report.frames.trial_frame import knob_values
 from imbtune.report.study_data import CHOICES, LINEAR, NothingToDrawError, StudyData
+from imbtune.report.wording import counted
 
 LEAST = 50  # finished trials: of fewer, the best tenth are not 5, as Optuna asks for
 RESAMPLES = 30
@@ -35,9 +36,8 @@ def importance(study: StudyData) -> pd.DataFrame:
     """
     finished = study.finished
     if len(finished) < LEAST:
-        counted = f"{len(finished)} finished trial{'' if len(finished) == 1 else 's'}"
         raise NothingToDrawError(
-            f"the study has {counted} at the full budget, and importance needs {LEAST}, of which "
+            f"the study has {counted(len(finished), 'finished trial')} at the full budget, and importance needs {LEAST}, of which "
             "it compares the best tenth with the rest"
         )
     if not study.knobs:

@@ -14,8 +14,9 @@ from imbtune.report.frames import studies_frames
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
 from imbtune.report.page import NARROW, WIDE, figure_images, rendered
 from imbtune.report.sections import FigureText
-from imbtune.report.story import command, duration, p_value, points
+from imbtune.report.story import command
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
+from imbtune.report.wording import duration, p_value, points
 
 FINALS = FigureText(
     "finals",

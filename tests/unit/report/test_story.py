@@ -17,11 +17,10 @@ from imbtune.report.story import (
     NOTHING,
     PRESET_WINS,
     UNCONFIRMED,
-    duration,
-    points,
     story_of,
 )
 from imbtune.report.study_data import StudyData, read_tested
+from imbtune.report.wording import duration, points
 from imbtune.storage import Store
 
 
