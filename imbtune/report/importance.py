@@ -36,9 +36,10 @@ def importance(study: StudyData) -> pd.DataFrame:
     """
     finished = study.finished
     if len(finished) < LEAST:
+        have = counted(len(finished), "finished trial")
         raise NothingToDrawError(
-            f"the study has {counted(len(finished), 'finished trial')} at the full budget, and importance needs {LEAST}, of which "
-            "it compares the best tenth with the rest"
+            f"the study has {have} at the full budget, and importance needs {LEAST}, of which it "
+            "compares the best tenth with the rest"
         )
     if not study.knobs:
         raise NothingToDrawError("no searched knob is recorded")
