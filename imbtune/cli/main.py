@@ -529,7 +529,8 @@ def report(
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Also write every figure of the study as PNG and SVG into a new folder.",
+            help="Also write every figure of the study as PNG and SVG into this folder: a new or "
+            "empty one, or one with figures of an earlier call, which are replaced.",
         ),
     ] = None,
 ) -> None:
@@ -545,7 +546,7 @@ def report(
             raise ConfigError(f"--png {png}: {len(studies)} studies are given: give one")
         if png == out:
             raise ConfigError(f"--png {png}: it is --out, too: give another folder")
-        figure_folder(png)
+        figure_folder(png).create()  # before the report is written
     print(f"Report: {first.report(out, others=others)}")
     if png is not None:
         print(f"Figures: {len(first.figures(png))} files in {png}")

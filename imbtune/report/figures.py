@@ -73,6 +73,7 @@ def inline_svg(chart: Chart, name: str, description: str) -> str:
         description: what a screen reader says.
     """
     spec = chart.properties(description=description).to_dict(validate=False)
+    spec["background"] = "transparent"  # the page has its own
     svg = svg_of({**spec, "autosize": {"type": "fit-x", "contains": "padding"}})
     for colour in DARK:
         svg = svg.replace(f'"{colour}"', f'"var({variable(colour)})"')

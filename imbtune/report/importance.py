@@ -15,6 +15,7 @@ import pandas as pd
 
 from imbtune.report.frames.trial_frame import knob_values
 from imbtune.report.study_data import CHOICES, LINEAR, NothingToDrawError, StudyData
+from imbtune.report.wording import counted
 
 LEAST = 50  # finished trials: of fewer, the best tenth are not 5, as Optuna asks for
 RESAMPLES = 30
@@ -35,9 +36,10 @@ def importance(study: StudyData) -> pd.DataFrame:
     """
     finished = study.finished
     if len(finished) < LEAST:
+        have = counted(len(finished), "finished trial")
         raise NothingToDrawError(
-            f"importance needs at least {LEAST} trials that were trained to the full budget, and "
-            f"the study has {len(finished)}: a tenth of them is too few to compare with the rest"
+            f"the study has {have} at the full budget, and importance needs {LEAST}, of which it "
+            "compares the best tenth with the rest"
         )
     if not study.knobs:
         raise NothingToDrawError("no searched knob is recorded")

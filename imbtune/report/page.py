@@ -20,11 +20,11 @@ from imbtune import __version__
 from imbtune.report.charts.theme import DARK, Chart
 from imbtune.report.figures import inline_svg, style_variables
 from imbtune.report.frames.finals_frames import class_frame
-from imbtune.report.frames.trial_frame import failure_frame, started_at, trial_frame
+from imbtune.report.frames.trial_frame import failure_frame, trial_frame
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import FIRST, SECTIONS, FigureText
-from imbtune.report.story import counted, story_of
+from imbtune.report.story import story_of, trials_done
 from imbtune.report.study_data import (
     COMPLEMENT,
     NothingToDrawError,
@@ -32,6 +32,7 @@ from imbtune.report.study_data import (
     records,
     without_nulls,
 )
+from imbtune.report.wording import counted
 
 MARK = "<!-- imbtune report -->"  # how a file that may be replaced begins
 WIDE, NARROW = 545, 350  # widths of the first screen's images
@@ -84,6 +85,7 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         title=f"{study.name} · imbtune",
         study=study,
         story=story_of(study),
+        trials=trials_done(study),
         first=[figure_images(getattr(plots, t.name), t, (WIDE, NARROW)) for t in FIRST],
         sections=sections,
         classes=_classes(study),
@@ -91,7 +93,6 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         rows=_static_rows(tables.get("trials")),
         machine=machine_line(study),
         sample=never_pruned_line(study),
-        started=started_at(study),
         provenance=provenance(study),
         data=packed(content),
         interactive=bool(specs),
@@ -152,7 +153,7 @@ def _template(name: str) -> str:
 
 def _panels(plots: StudyPlots, text: FigureText) -> Sequence[tuple[str, Chart]]:
     if text.panels:
-        return plots.panels(text.name)
+        return plots._panels(text.name)
     return [("", getattr(plots, text.name)())]
 
 
@@ -229,12 +230,14 @@ def never_pruned_line(study: StudyData) -> str:
     would = "would" if best > leader else "would not"
     if len(sample) == 1:
         return (
-            "The never-pruned sample has one trial that reached the full budget. It scored "
-            f"{best:.3f} and {would} lead: the best other trial scored {leader:.3f}."
+            "One trial that would have been stopped was trained to the full budget, to measure "
+            f"what stopping costs (the never-pruned sample). It scored {best:.3f} and {would} "
+            f"lead: the best other trial scored {leader:.3f}."
         )
     return (
-        f"The never-pruned sample has {len(sample)} trials that reached the full budget. The best "
-        f"of them scored {best:.3f} and {would} lead: the best other trial scored {leader:.3f}."
+        f"{len(sample)} trials that would have been stopped were trained to the full budget, to "
+        f"measure what stopping costs (the never-pruned sample). The best of them scored "
+        f"{best:.3f} and {would} lead: the best other trial scored {leader:.3f}."
     )
 
 

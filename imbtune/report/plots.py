@@ -34,7 +34,7 @@ class StudyPlots:
         self._study, self._given = study, trials
 
     def __repr__(self) -> str:
-        names = [n for n in vars(type(self)) if not n.startswith("_") and n != "panels"]
+        names = [n for n in vars(type(self)) if not n.startswith("_")]
         return f"the figures of {self._study.name}: {', '.join(f'{name}()' for name in names)}"
 
     @cached_property
@@ -117,7 +117,7 @@ class StudyPlots:
         """When each trial and final ran, and on which machine and GPU."""
         return search_charts.timeline_chart(trial_frame.timeline_frame(self._study), width)
 
-    def panels(self, name: str) -> list[tuple[str, Chart]]:
+    def _panels(self, name: str) -> list[tuple[str, Chart]]:
         """The charts of `rungs`, `parts` or `knobs` one by one, each with its heading."""
         if name == "knobs":
             return self._knob_panels(brushed=True)

@@ -124,23 +124,26 @@ class ReportedStudy(ABC):
         Raises:
             StudyError: it is a calibration or a comparison.
         """
-        from imbtune.report.study_data import StudyData, recorded_rho, test_scores
+        from imbtune.report.study_data import StudyData, read_tested, recorded_rho
+        from imbtune.study.lock import is_running
 
-        info = self.info
+        store, info = Store(self.path), self.info
         if (purpose := info.get("purpose", "search")) != "search":
             raise StudyError(f"{self.path} is a {purpose}: give the folder of a search")
         confirmed = self.best_provenance() or {}
         evidence = self.evidence
         preset = confirmed.get("best_preset") if evidence else None
+        winner = confirmed["winner"]["trial"] if evidence else None
         return StudyData(
             path=self.path,
             info=info,
             trials=self.trials,
             curves=self.curves,
             finals=self.finals,
-            winner=confirmed["winner"]["trial"] if evidence else None,
+            winner=winner,
             baseline=preset["trial"] if preset else None,
             evidence=evidence,
-            tested=test_scores(Store(self.path)),
+            tested=read_tested(store, winner),
+            locked=is_running(store),
             rung_rho=recorded_rho(info),
         )

@@ -64,7 +64,9 @@ SECTIONS = (
             FigureText(
                 "recall_change",
                 "From the best preset to the winner",
-                "A line per class. The largest changes are named, in points of recall.",
+                "Each line is a class. Grey lines are within the error: Wilson's 95 % intervals "
+                "of the two recalls overlap, for so many validation images. Of the others, the "
+                "largest changes are named, in points of recall.",
             ),
             FigureText(
                 "confusion",
@@ -91,12 +93,12 @@ SECTIONS = (
                 "Conditional PED-ANOVA of the finished trials: how much a knob's values among the "
                 "best tenth differ from those that were tried. The line is a 90 % interval over "
                 "resampled trials; in brackets, the finished trials in which the knob acts. "
-                "Stopped trials are not in it, since their scores are of other budgets.",
+                "Stopped trials are not counted, since their scores are from fewer epochs.",
             ),
             FigureText(
                 "parts",
                 "Score by choice",
-                "A mark per finished trial, the tick is the median, in brackets the number of "
+                "Each point is a finished trial, the tick is the median, in brackets the number of "
                 "trials. Trials in which a choice does not act are not in its panel. The sampler "
                 "tried what looked good more often, so the panels do not isolate a cause.",
                 panels=True,
@@ -110,18 +112,18 @@ SECTIONS = (
             FigureText(
                 "knobs",
                 "Score by value",
-                "A mark per finished trial in which the knob acts. The grey line is the average "
-                "prediction of random forests for that value, the band its 90 % range over "
-                "resampled trials; it is drawn where there are trials, and from 50 finished trials "
-                "on. Drag over marks to see the same trials in every other figure.",
+                "Each point is a finished trial in which the knob acts. The grey line is the "
+                "average prediction of random forests for that value, the band its 90 % range "
+                "over resampled trials; it is drawn where there are trials, and from 50 finished "
+                "trials on. Drag over points to see the same trials in every other figure.",
                 panels=True,
             ),
             FigureText(
                 "parallel",
                 "The best configurations as lines",
                 "Each line is one of the best 200 finished trials. A knob that does not act in a "
-                "trial is in the lane at the bottom, which is no value; one that acts in none of "
-                "them is left out.",
+                "trial is drawn below the axis, which is no value; one that acts in none of them "
+                "has no axis.",
             ),
         ),
     ),
@@ -134,9 +136,9 @@ SECTIONS = (
                 "Scores at the rungs",
                 "What each trial scored at a rung, and what became of it. The dashed line is the "
                 "cut-off at the time. Orange diamonds are the never-pruned sample: trials that "
-                "would have been stopped and were trained to the end, to see what stopping costs. "
-                "A correlation over the trials that went on would say little, because the others "
-                "are missing from it; imbtune calibrate measures it without stopping any.",
+                "would have been stopped, and were trained to the end to measure what stopping "
+                "costs. A correlation over the trials that went on would say little, because the "
+                "others are missing from it; imbtune calibrate measures it without stopping any.",
                 panels=True,
             ),
         ),
@@ -149,8 +151,8 @@ SECTIONS = (
                 "scores",
                 "Every trial",
                 "The score at the highest rung that a trial reached, so scores of stopped and of "
-                "finished trials are of other budgets. Below the axis: failed before the first "
-                "rung. Drag over trials to select them in every figure.",
+                "finished trials are after different numbers of epochs. Below the axis: failed "
+                "before the first rung. Drag over trials to select them in every figure.",
             ),
             FigureText(
                 "progress",
@@ -174,7 +176,8 @@ SECTIONS = (
             FigureText(
                 "timeline",
                 "Runs by machine",
-                "A bar per run. Gaps are machines that waited.",
+                "Each bar is a run: a trial, or one seed of the finals. In a gap, the machine or "
+                "GPU was idle.",
             ),
         ),
     ),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from imbtune.report.frames.trial_frame import failure_frame, name_of, progress_frame
+from imbtune.report.frames.trial_frame import failure_frame, name_of, parts_of, progress_frame
 from imbtune.report.study_data import (
     COMPLEMENT,
     LINEAR,
@@ -19,6 +19,7 @@ from imbtune.report.study_data import (
     StudyData,
     records,
 )
+from imbtune.report.wording import counted, duration, p_value, points, short
 from imbtune.study.evidence import Evidence
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED
 
@@ -87,7 +88,7 @@ def _method(study: StudyData, number: int) -> str:
         return ""
     if isinstance(rows[0]["preset"], str):
         return f"It is the preset {rows[0]['preset']}."
-    return f"It trains with {name_of(rows[0])}."
+    return f"It trains with {parts_of(rows[0])}."
 
 
 def _called(study: StudyData, number: int) -> str:
@@ -169,15 +170,33 @@ def _nothing(study: StudyData) -> tuple[str, str]:
 
 def _tested(study: StudyData) -> str:
     metric = study.objective.replace(" ", "_")
-    if study.tested and metric in study.tested:
-        return f"On the test set: {study.objective} {study.tested[metric]:.3f}."
-    return "Not tested yet: all of this is on validation images."
+    if study.tested is None or metric not in study.tested.winner:
+        return "Not tested yet: all of this is on validation images."
+    own = study.tested.winner[metric]
+    how = "one seed" if own.seeds == 1 else f"mean ± standard deviation of {own.seeds} seeds"
+    text = f"On the test set ({study.objective}, {how}): {own} for the winner"
+    preset = _baseline_preset(study)
+    if preset is None:
+        return f"{text}."
+    other = study.tested.presets.get(preset, {}).get(metric)
+    if other is None:
+        return f"{text}; the best preset, {preset}, has not been tested."
+    seeds = "" if other.seeds == own.seeds else f" ({counted(other.seeds, 'seed')})"
+    return f"{text}, {other}{seeds} for the best preset, {preset}."
+
+
+def _baseline_preset(study: StudyData) -> str | None:
+    """The name of the best preset; None without one, or where it is the winner."""
+    if study.baseline is None or study.baseline == study.winner:
+        return None
+    names = study.trials.loc[study.trials["trial"] == study.baseline, "preset"].dropna()
+    return str(names.iloc[0]) if len(names) else None
 
 
 def facts(study: StudyData) -> list[tuple[str, str]]:
     """Counts and costs, as pairs of a heading and a text."""
-    total = f" of {study.planned}" if study.planned and study.planned > len(study.trials) else ""
-    found = [("trials", f"{len(study.trials)}{total}")]
+    total = f" of {study.planned}" if study.planned and study.planned > study.done else ""
+    found = [("trials", f"{study.done}{total}")]
     words = {COMPLETE: "finished", PRUNED: "stopped early", FAIL: "failed", STOPPED: "interrupted"}
     found += [
         (word, str(study.count(state))) for state, word in words.items() if study.count(state)
@@ -185,11 +204,10 @@ def facts(study: StudyData) -> list[tuple[str, str]]:
     if len(study.finals):
         runs = f"{study.finals['trial'].nunique()} × {study.finals['seed'].nunique()} seeds"
         found.append(("finals", runs))
-    seconds = float(study.trials["seconds"].sum())
-    if "seconds" in study.finals:
-        seconds += float(study.finals["seconds"].fillna(0).sum())
-    if seconds:
-        found.append(("training time", duration(seconds)))
+    if seconds := study.training_seconds:
+        found.append(("training time, all runs, finals included", duration(seconds)))
+    if (wall := study.wall_seconds) is not None:
+        found.append(("wall time, from start to end", duration(wall)))
     images = float(study.trials["images"].sum()) + float(study.finals["images"].sum())
     if images:
         found.append(("image passes", short(images)))
@@ -203,7 +221,7 @@ def warnings_of(study: StudyData) -> list[str]:
     """What to look at before believing the result, as sentences."""
     found = []
     if not study.has_ended:
-        found.append("The search has not ended: it is running, or was interrupted or killed.")
+        found.append(_not_ended(study))
     if failed := study.count(FAIL):
         most = failure_frame(study)
         cause = f": {most['error'].iloc[0]}" if len(most) else ""
@@ -215,6 +233,26 @@ def warnings_of(study: StudyData) -> list[str]:
         none = sum(count == 0 for count in study.validation_counts)
         found.append(f"{counted(none, 'class', 'classes')} had no validation image.")
     return found
+
+
+def _not_ended(study: StudyData) -> str:
+    done = f"{trials_done(study)} {'has' if study.done == 1 else 'have'} ended"
+    if study.is_running:
+        since = f" since {study.started:%Y-%m-%d %H:%M} UTC" if study.started else ""
+        return f"The search is running{since}: {done}."
+    if study.info.get("end"):
+        return f"The search was interrupted: {done}."
+    return (
+        f"The search has not ended, and no process works on it: {done}. It was killed, or its "
+        "machine failed."
+    )
+
+
+def trials_done(study: StudyData) -> str:
+    """`13 of 16 trials`; `16 trials` where all of them have ended."""
+    if study.planned and study.done < study.planned:
+        return f"{study.done} of {counted(study.planned, 'trial')}"
+    return counted(study.done, "trial")
 
 
 def _late(study: StudyData) -> list[str]:
@@ -265,51 +303,27 @@ def _scaled(value: float, scale: str) -> float:
 
 def next_steps(study: StudyData) -> list[tuple[str, str]]:
     """The commands to type next, each with what it does."""
+    if study.is_running:
+        return []
     if not study.has_ended:
-        return [(command("resume", study.path), "goes on with the search, if it is not running")]
+        return [(command("resume", study.path), "goes on with the search")]
     if study.winner is None and not study.finished.empty:
         resume = command("resume", study.path, "--finals", "5")
         return [(resume, "trains the best trials again with fresh seeds, which confirms a winner")]
-    if study.winner is None:
+    if study.winner is None and study.count(FAIL):
         return [(command("resume", study.path, "--retry-failed"), "trains the failed trials again")]
-    if study.tested is None:
+    if study.winner is not None and study.tested is None:
         train = command("train", study.path, "--seeds", "5", "--baselines")
         return [(train, "trains winner, best preset and erm on all training data, and tests them")]
+    preset = _baseline_preset(study)
+    if study.tested is not None and preset is not None and preset not in study.tested.presets:
+        seeds = max(score.seeds for score in study.tested.winner.values())
+        options = ("--seeds", str(max(seeds, 2)), "--baselines", "--out", f"{study.name}-tested")
+        train = command("train", study.path, *options)
+        return [(train, "tests winner, best preset and erm with the same seeds, and compares them")]
     return []
 
 
 def command(*words: str) -> str:
     """A command of imbtune, quoted for a shell."""
     return shlex.join(["imbtune", *words])
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """`1 trial`, `2 trials`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def points(difference: float) -> str:
-    """A difference of scores in percentage points, with its sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def p_value(p: float) -> str:
-    """`p = 0.21`, `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-def duration(seconds: float) -> str:
-    """`3 h 41 min`, `2.4 min`, `12 s`."""
-    if seconds >= 86400:
-        return f"{seconds / 3600:,.0f} h"
-    if seconds >= 3600:
-        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
-
-
-def short(number: float) -> str:
-    """`1.2 million`."""
-    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
-        if number >= size:
-            return f"{number / size:.3g} {word}"
-    return f"{number:,.0f}"

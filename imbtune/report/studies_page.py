@@ -14,28 +14,29 @@ from imbtune.report.frames import studies_frames
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
 from imbtune.report.page import NARROW, WIDE, figure_images, rendered
 from imbtune.report.sections import FigureText
-from imbtune.report.story import command, duration, p_value, points
+from imbtune.report.story import command
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
+from imbtune.report.wording import duration, p_value, points
 
 FINALS = FigureText(
     "finals",
     "The finals of all studies",
     "Winner and best preset of each study: a small dot is one fresh seed, the large mark their "
-    "mean, the bar its 95 % interval. The intervals of two studies come from other runs; no test "
-    "between studies is made. imbtune compare trains their winners with the same seeds and tests "
+    "mean, the bar its 95 % interval. The studies used different seeds, so this page does not test "
+    "one against another: imbtune compare trains their winners with the same seeds and tests "
     "them.",
 )
 OTHERS = (
     FigureText(
         "progress",
         "Best score against compute",
-        "The line is the best score of one run so far, which rises by luck as well. A mark is a "
-        "finished trial.",
+        "The line is the best score of one run so far, which rises by luck as well. Each point is "
+        "a finished trial.",
     ),
     FigureText(
         "recall",
         "Recall of the winners against class size",
-        "A mark per class and study, with Wilson's 95 % interval.",
+        "Each point is a class of one study, with Wilson's 95 % interval.",
     ),
 )
 

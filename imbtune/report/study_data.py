@@ -6,6 +6,7 @@ that need them say why they are left out.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,37 @@ class SearchedKnob:
         return f"1 − {self.name}" if self.scale == COMPLEMENT else self.name
 
 
+@dataclass(frozen=True)
+class TestScore:
+    """A metric on the test images.
+
+    Attributes:
+        mean: over the seeds.
+        deviation: sample standard deviation over the seeds; None for one seed.
+        seeds: how many.
+    """
+
+    mean: float
+    deviation: float | None
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if self.deviation is None else f" ± {self.deviation:.3f}")
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What `imbtune train` found on the test images.
+
+    Attributes:
+        winner: the scores of the winner, by metric.
+        presets: those of the presets that `--baselines` trained with it, by preset and metric.
+    """
+
+    winner: Mapping[str, TestScore]
+    presets: Mapping[str, Mapping[str, TestScore]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class StudyData:
     """The tables and files of one study.
@@ -62,8 +94,9 @@ class StudyData:
         winner: number of the winner by the finals; None without finals.
         baseline: number of the best preset by the finals; None without.
         evidence: how sure the winner is; None without finals.
-        tested: the metrics of `imbtune train` on the test images, mean over seeds, by name; None
-            where the winner has not been tested.
+        tested: what `imbtune train` found on the test images; None where the winner has not been
+            tested.
+        locked: whether a process works on the study (:func:`imbtune.study.lock.is_running`).
         rung_rho: Spearman's ρ of each rung with the finished model, by budget, from the
             calibration that the study followed; empty without one.
     """
@@ -76,7 +109,8 @@ class StudyData:
     winner: int | None = None
     baseline: int | None = None
     evidence: Evidence | None = None
-    tested: Mapping[str, float] | None = None
+    tested: Tested | None = None
+    locked: bool = False
     rung_rho: Mapping[int, float] = field(default_factory=dict)
 
     @property
@@ -134,12 +168,45 @@ class StudyData:
         return int((self.trials["state"] == state).sum())
 
     @property
+    def training_seconds(self) -> float:
+        """Training time of all runs together, trials and finals, in seconds."""
+        tables = [table for table in (self.trials, self.finals) if "seconds" in table]
+        return float(sum(table["seconds"].astype(float).sum() for table in tables))
+
+    @property
+    def started(self) -> dt.datetime | None:
+        """When the search was first started (UTC); None where study.yaml does not say it."""
+        return _time(self.info.get("started"))
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """From the first start to the end, in seconds, with the time before it was resumed.
+
+        None where study.yaml has not both times.
+        """
+        ended = _time(self.info.get("ended"))
+        if self.started is None or ended is None or ended < self.started:
+            return None
+        return (ended - self.started).total_seconds()
+
+    @property
+    def done(self) -> int:
+        """How many trials have ended, other than by an interruption, after which they go on."""
+        return sum(self.count(state) for state in (*ENDED, FAIL))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the search runs, as far as that can be known."""
+        return self.locked and not self.info.get("end")
+
+    @property
     def has_ended(self) -> bool:
         """Whether the search has ended; False where it is running, or was interrupted or killed."""
         if self.info.get("end"):
             return bool(self.info["end"] != "interrupted")
-        done = sum(self.count(state) for state in (*ENDED, FAIL))
-        return self.winner is not None or (self.planned is not None and done >= self.planned)
+        if self.is_running:
+            return False
+        return self.winner is not None or (self.planned is not None and self.done >= self.planned)
 
     @cached_property
     def knobs(self) -> Sequence[SearchedKnob]:
@@ -154,6 +221,14 @@ class StudyData:
     def _section(self, name: str) -> Mapping[str, Any]:
         found = self.info.get(name)
         return found if isinstance(found, Mapping) else {}
+
+
+def _time(text: object) -> dt.datetime | None:
+    try:
+        found = dt.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def _scale(name: str, described: object, study: StudyData) -> str:
@@ -175,16 +250,42 @@ def without_nulls(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return records(frame.astype(object).where(frame.notna(), None))
 
 
-def test_scores(store: Store) -> Mapping[str, float] | None:
-    """The test metrics of `imbtune train` on the study's winner, mean over seeds; None without."""
-    name = "best/results.json"
+def read_tested(store: Store, winner: int | None) -> Tested | None:
+    """The scores of `imbtune train` on the study's winner, and on the presets beside it.
+
+    None where this winner has not been tested.
+    """
+    if (own := _results(store, "best", winner)) is None:
+        return None
+    try:
+        names = store.names("best")
+    except (OSError, ImbtuneError):
+        names = []
+    found = {name: _results(store, f"best/{name}", None) for name in names}
+    return Tested(own, {name: scores for name, scores in found.items() if scores is not None})
+
+
+def _results(store: Store, folder: str, winner: int | None) -> Mapping[str, TestScore] | None:
+    """The scores in a folder's results.json; None without, or where another trial has won since."""
+    name = f"{folder}/results.json"
     try:
         if not store.exists(name):
             return None
-        found = json.loads(store.read(name))["test"]
-        return {metric: float(value["mean"]) for metric, value in found.items()}
-    except (OSError, ValueError, LookupError, TypeError, ImbtuneError):
+        content = json.loads(store.read(name))
+        trained = content.get("provenance", {}).get("winner", {}).get("trial")
+        if winner is not None and trained is not None and trained != winner:
+            return None
+        seeds = len(content["runs"])
+        return {
+            metric: TestScore(float(value["mean"]), _number(value.get("std")), seeds)
+            for metric, value in content["test"].items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImbtuneError):
         return None  # the report of a study does not need it
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def recorded_rho(info: Mapping[str, Any]) -> Mapping[int, float]:

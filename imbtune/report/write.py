@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from imbtune.errors import ConfigError, StudyError
@@ -13,6 +14,7 @@ from imbtune.report.plots import StudyPlots
 from imbtune.report.studies_page import studies_page
 from imbtune.report.study_data import StudyData
 from imbtune.storage import Store
+from imbtune.storage.retry import reason_of
 
 NAME = "report.html"
 CAPTIONS = "captions.md"  # in a folder of figures: what each shows
@@ -30,12 +32,12 @@ def write_report(studies: Sequence[StudyData], path: str | None) -> str:
 
     Raises:
         ConfigError: the path is no file of this machine.
-        StudyError: there is another file, or two studies are one.
+        StudyError: there is another file, it cannot be written, or two studies are one.
     """
     target = out_path(studies, path)
     check_replaceable(target)
     page = study_page(studies[0]) if len(studies) == 1 else studies_page(studies)
-    folder = Store(str(target.parent))
+    folder = Store(str(target.parent), seconds=0)  # the user can repeat it
     folder.create()
     folder.write(target.name, page.encode())
     return str(target)
@@ -45,7 +47,9 @@ def out_path(studies: Sequence[StudyData], path: str | None) -> Path:
     """Where the report goes."""
     if path is not None:
         target = Path(local_path("--out", path))
-        if target.is_dir():
+        with naming("--out", path):
+            is_folder = target.is_dir()
+        if is_folder:
             raise ConfigError(f"--out {path} is a folder: give a file, such as {target / NAME}")
         return target
     alone = len(studies) == 1 and not is_uri(studies[0].path)
@@ -53,14 +57,26 @@ def out_path(studies: Sequence[StudyData], path: str | None) -> Path:
 
 
 def check_replaceable(target: Path) -> None:
-    """Raise StudyError if a file is there that is no report."""
-    if not target.exists():
-        return
-    if not target.is_file():
-        raise StudyError(f"{target} is no file: give another --out")
-    with target.open("rb") as file:
-        if MARK.encode() not in file.read(200):
-            raise StudyError(f"{target} exists and is no report: give another --out")
+    """Raise StudyError if a file is there that is no report, or that cannot be read."""
+    with naming("--out", str(target)):
+        if not target.exists():
+            return
+        if not target.is_file():
+            raise StudyError(f"{target} is no file: give another --out")
+        with target.open("rb") as file:
+            if MARK.encode() not in file.read(200):
+                raise StudyError(f"{target} exists and is no report: give another --out")
+
+
+@contextmanager
+def naming(option: str, path: str) -> Iterator[None]:
+    """Raise StudyError, with the option, where the system refuses its path."""
+    try:
+        yield
+    except OSError as error:
+        raise StudyError(
+            f"{option} {path} cannot be used ({reason_of(error)}): give another one"
+        ) from error
 
 
 def write_figures(study: StudyData, folder: str) -> list[str]:
@@ -74,7 +90,7 @@ def write_figures(study: StudyData, folder: str) -> list[str]:
 
     Raises:
         ConfigError: it is no folder of this machine.
-        StudyError: there are other files in it.
+        StudyError: there are other files in it, or it cannot be written to.
     """
     store = figure_folder(folder)
     store.create()
@@ -103,14 +119,15 @@ def figure_folder(folder: str) -> Store:
     Raises:
         ConfigError, StudyError: as `write_figures`.
     """
-    store = Store(local_path("--png", folder))
+    store = Store(local_path("--png", folder), seconds=0)  # the user can repeat it
     path = store.local
     assert path
-    if path.exists() and not path.is_dir():
-        raise StudyError(f"--png {path} is no folder: give another one")
-    if store.is_empty():
-        return store
-    captions = path / CAPTIONS
-    if not captions.is_file() or MARK not in captions.read_text("utf-8", errors="replace")[:200]:
-        raise StudyError(f"--png {path} has other files: give a new folder")
+    with naming("--png", folder):
+        if path.exists() and not path.is_dir():
+            raise StudyError(f"--png {path} is no folder: give another one")
+        if store.is_empty():
+            return store
+        captions = path / CAPTIONS
+        if not captions.is_file() or MARK not in captions.read_text("utf-8", "replace")[:200]:
+            raise StudyError(f"--png {path} has other files: give a new folder")
     return store

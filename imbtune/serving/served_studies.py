@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 from imbtune.errors import ImbtuneError, StudyError, first_line
 from imbtune.paths import is_uri
 from imbtune.storage import Store
+from imbtune.study.lock import is_running
 from imbtune.study.records import COMPLETE, ENDED, FAIL
 from imbtune.study.tables.find_studies import studies_in
 from imbtune.study.view import Study
@@ -78,7 +79,8 @@ def state_of(path: str) -> tuple[str, dt.datetime | None]:
     try:
         found += store.fs.get_file_info([f"{store.root}/{name}" for name in FILES])
         for folder in FOLDERS:
-            selector = pafs.FileSelector(f"{store.root}/{folder}", allow_not_found=True)
+            deep = folder == "best"  # a preset beside the winner has a folder of its own in it
+            selector = pafs.FileSelector(f"{store.root}/{folder}", True, recursive=deep)
             found += store.fs.get_file_info(selector)
     except OSError as error:
         raise StudyError(f"cannot read {path}: {first_line(error)}") from error
@@ -87,7 +89,8 @@ def state_of(path: str) -> tuple[str, dt.datetime | None]:
         for info in found
         if info.type == pafs.FileType.File and not info.base_name.startswith(".")
     ]
-    lines = sorted(f"{info.path}\0{info.size}\0{info.mtime_ns}" for info in files)
+    lines = [f"running: {is_running(store)}"]
+    lines += sorted(f"{info.path}\0{info.size}\0{info.mtime_ns}" for info in files)
     newest = max((info.mtime for info in files if info.mtime), default=None)
     return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()[:32], newest
 
@@ -117,11 +120,13 @@ def _progress(study: Study, info: Mapping[str, object]) -> str:
     ended = int(trials["state"].isin([*ENDED, FAIL]).sum())
     finished, failed = (int((trials["state"] == state).sum()) for state in (COMPLETE, FAIL))
     text = f"{ended} of {info.get('trials')} trials, {finished} finished"
-    return text + (f", {failed} failed" if failed else "") + _end(info)
+    return text + (f", {failed} failed" if failed else "") + _end(study, info)
 
 
-def _end(info: Mapping[str, object]) -> str:
+def _end(study: Study, info: Mapping[str, object]) -> str:
     end = info.get("end")
+    if not end and is_running(Store(study.path, seconds=0)):
+        return "; running"
     return f"; {end}" if end and end != "finished" else ""
 
 

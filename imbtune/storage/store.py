@@ -110,20 +110,18 @@ class Store:
 
     def create(self) -> None:
         """Create the folder; StudyError if that fails."""
-        try:
-            self._patiently("write to", lambda: self.fs.create_dir(self.root, recursive=True))
-        except FileNotFoundError as error:  # in a place such as /proc, which is no real folder
-            raise StudyError(f"cannot write to the storage {self.path}: {error}") from error
+        self._write("write to", lambda: self.fs.create_dir(self.root, recursive=True))
 
     def write(self, name: str, content: bytes) -> None:
         """Write the file `name` in one step. An existing file of that name is replaced.
 
         Raises:
             StorageError: the storage failed for too long.
+            StudyError: it refused the file.
         """
         folder, _, leaf = name.rpartition("/")
         hidden = f"{folder}/.{leaf}.tmp" if folder else f".{leaf}.tmp"
-        self._patiently(f"write {name} to", lambda: self._put(name, content, hidden))
+        self._write(f"write {name} to", lambda: self._put(name, content, hidden))
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write the Parquet file `name` in one step. An existing file of that name is replaced.
@@ -133,10 +131,11 @@ class Store:
 
         Raises:
             StorageError: the storage failed for too long.
+            StudyError: it refused the file.
         """
         content = parquet_bytes(table)
         hidden = f".{name.replace('/', '-')}.tmp"
-        self._patiently(f"write {name} to", lambda: self._put_part(name, content, hidden))
+        self._write(f"write {name} to", lambda: self._put_part(name, content, hidden))
 
     def append(self, name: str, line: bytes) -> None:
         """Append a line to a local file: all of it, or nothing. Tried once.
@@ -255,6 +254,14 @@ class Store:
             raise StudyError(f"cannot reach the storage {self.path}: {error}") from error
         if missing and "allow_bucket_creation" not in self.path:
             raise StudyError(f"there is no bucket {bucket}: create it, or give another --storage")
+
+    def _write(self, verb: str, operation: Callable[[], object]) -> None:
+        try:
+            self._patiently(verb, operation)
+        except FileNotFoundError as error:  # in a place such as /proc, which takes no files
+            raise StudyError(
+                f"cannot {verb} the storage {self.path}: {reason_of(error)}"
+            ) from error
 
     def _get(self, name: str) -> bytes:
         with self.fs.open_input_stream(f"{self.root}/{name}") as stream:

@@ -12,6 +12,7 @@ from imbtune.registry import Value
 from imbtune.strict_json import nan_for_null, null_for_nan
 
 COMPLETE, PRUNED, FAIL, STOPPED = "COMPLETE", "PRUNED", "FAIL", "STOPPED"  # states of a trial
+NOT_METHOD = ("data", "model", "schedule")  # slots that are no part of a method
 ENDED = (COMPLETE, PRUNED)  # neither failed nor interrupted
 WORDS = {COMPLETE: "finished", PRUNED: "stopped", FAIL: "failed", STOPPED: "interrupted"}
 MARGINS = ("margin_train", "margin_val", "probability_margin_train", "probability_margin_val")
@@ -249,7 +250,7 @@ def summary(settings: Mapping[str, Value]) -> str:
     """A configuration in a few words: the parts of its method that are not the defaults."""
     parts = []
     for slot, default in DEFAULTS.items():
-        if slot in ("data", "model", "schedule") or settings[slot] == default:
+        if slot in NOT_METHOD or settings[slot] == default:
             continue
         when = f" {settings['weights.schedule']}" if slot == "weights" else ""
         parts.append(f"{settings[slot]}{when}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import altair as alt
 import pandas as pd
 
@@ -27,8 +29,8 @@ from imbtune.report.charts.theme import (
 from imbtune.report.study_data import records
 
 PERCENT = "%"
-NAMED = 0.005  # change of recall from which a class is named
-DIRECTIONS = ["better", "same", "worse"]  # the winner against the preset
+DIRECTIONS = ["better", "within the error", "worse"]  # the winner against the preset
+LABEL = 15  # pixels between two labels
 
 
 def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Chart:
@@ -58,10 +60,10 @@ def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Cha
         color=kind_colour(),
         detail="label:N",
     )
-    seeds = base.mark_circle(size=34, opacity=0.8).encode(
+    seeds = base.mark_circle(size=34, opacity=1, stroke=PAPER, strokeWidth=0.8).encode(
         y=y, x=x, color=kind_colour(), tooltip=tips
     )
-    mean = base.mark_point(size=150, filled=True, opacity=1, stroke=PAPER, strokeWidth=1.5).encode(
+    mean = base.mark_point(size=150, filled=True, opacity=0.45).encode(
         y=y,
         x=alt.X("mean(mean):Q", title=title, scale=scale),
         color=kind_colour(),
@@ -76,7 +78,7 @@ def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Cha
         .encode(y=y, x=alt.value(0), text="label:N", detail="label:N")
         .transform_aggregate(seeds="count()", groupby=["label"])
     )
-    layers = interval + chosen + seeds + mean + names
+    layers = interval + chosen + mean + seeds + names  # no mean covers a seed
     return styled(layers.properties(width=width, height=46 * len(order) + 10))
 
 
@@ -131,17 +133,23 @@ def recall_chart(frame: pd.DataFrame, width: int = WIDTH, height: int = HEIGHT) 
 
 
 def slope_chart(frame: pd.DataFrame, width: int = 420, height: int = 360) -> Chart:
-    """A line per class from the preset's recall to the winner's; the largest changes are named."""
+    """A line per class from the preset's recall to the winner's.
+
+    Changes within the error are grey; the largest of the others are named.
+    """
     colours = alt.Scale(domain=DIRECTIONS, range=[BETTER, FAINT, WORSE])
     rows = frame.assign(
         direction=[
-            "better" if c > 1e-9 else "worse" if c < -1e-9 else "same" for c in frame["change"]
+            DIRECTIONS[1] if not differs else DIRECTIONS[0] if change > 0 else DIRECTIONS[2]
+            for change, differs in zip(frame["change"], frame["differs"], strict=True)
         ]
     )
-    named = rows[(rows["side"] == 1) & (rows["change"].abs() >= NAMED)]
-    named = _apart(
-        named.assign(size=named["change"].abs()).sort_values("size", ascending=False)[:8]
-    )
+    low, high = rows["recall"].min(), rows["recall"].max()
+    pad = 0.05 * (high - low) or 0.05
+    domain = [max(0.0, low - pad), min(1.0, high + pad)]
+    named = rows[(rows["side"] == 1) & rows["differs"]]
+    named = named.assign(size=named["change"].abs()).sort_values("size", ascending=False)[:8]
+    named = _apart(named, domain, LABEL / height)
     x = alt.X(
         "side:O",
         title=None,
@@ -155,7 +163,8 @@ def slope_chart(frame: pd.DataFrame, width: int = 420, height: int = 360) -> Cha
             labelFontSize=13,
         ),
     )
-    y = alt.Y("recall:Q", title="recall", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    scale = alt.Scale(domain=domain, nice=False, zero=False)
+    y = alt.Y("recall:Q", title="recall", scale=scale, axis=alt.Axis(tickCount=6))
     colour = alt.Color("direction:N", scale=colours, legend=alt.Legend(title=None))
     tips = [
         "class:N",
@@ -190,19 +199,32 @@ def slope_chart(frame: pd.DataFrame, width: int = 420, height: int = 360) -> Cha
     text = (
         drawn(named)
         .mark_text(align="left", dx=9, fontSize=11, color=INK, limit=120)
-        .encode(x=x, y=alt.Y("at:Q", title="recall"), text="words:N")
+        .encode(x=x, y=alt.Y("at:Q", title="recall", scale=scale), text="words:N")
     )
     return styled((lines + text).properties(width=width, height=height))
 
 
-def _apart(named: pd.DataFrame) -> pd.DataFrame:
-    """The labels with heights at which they do not cover one another."""
-    spread = max(0.02, named["recall"].max() - named["recall"].min(), 0.2)
-    step, at, rows = spread / 18, None, []
-    for row in records(named.sort_values("recall", ascending=False)):
-        at = row["recall"] if at is None else min(row["recall"], at - step)
-        rows.append({**row, "at": at, "words": f"{row['class']}: {_points(row['change'])}"})
-    return pd.DataFrame(rows)
+def _apart(named: pd.DataFrame, domain: Sequence[float], gap: float) -> pd.DataFrame:
+    """The labels with heights at which they do not cover one another, and stay in the chart.
+
+    Args:
+        domain: lowest and highest value of the axis.
+        gap: between two labels, as a share of the axis.
+    """
+    low, high = domain
+    step, heights = gap * (high - low), list[float]()
+    ordered = records(named.sort_values("recall", ascending=False, kind="stable"))
+    for row in ordered:  # from above, each as high as the one above it allows
+        heights.append(min([row["recall"], *(at - step for at in heights[-1:])]))
+    least = low
+    for i in reversed(range(len(heights))):  # from below, back into the chart
+        heights[i] = max(heights[i], least)
+        least = heights[i] + step
+    rows = [
+        {**row, "at": at, "words": f"{row['class']}: {_points(row['change'])}"}
+        for row, at in zip(ordered, heights, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=[*named.columns, "at", "words"])
 
 
 def _points(change: float) -> str:

@@ -76,7 +76,7 @@ def styled(chart: Chart) -> Chart:
     legend = {key: value for key, value in plain.items() if key.startswith(("label", "title"))}
     heading = {"font": FONT, "color": INK, "fontSize": 13, "fontWeight": 600, "anchor": "start"}
     found: Chart = chart.configure(
-        background="transparent",
+        background=PAPER,
         font=FONT,
         axis=plain,
         axisX={"grid": False},

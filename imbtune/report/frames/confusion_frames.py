@@ -7,10 +7,17 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from imbtune.report.frames.finals_frames import compared, label_of, mean_of_lists
-from imbtune.report.study_data import NothingToDrawError, StudyData
+from imbtune.report.frames.finals_frames import (
+    class_frame,
+    compared,
+    label_of,
+    mean_of_lists,
+    wilson,
+)
+from imbtune.report.study_data import NothingToDrawError, StudyData, records
 
 MOST_IN_MATRIX = 30  # classes of a matrix that can be read
+Interval = tuple[float | None, float | None]
 PAIRS = 30  # most confused pairs that are listed instead
 
 
@@ -96,27 +103,39 @@ def margin_frame(study: StudyData) -> pd.DataFrame:
     return frame.sort_values(["images", "class"], ascending=[False, True], ignore_index=True)
 
 
+def _differ(one: Interval, other: Interval) -> bool:
+    """Whether two intervals do not overlap; False where one is unknown."""
+    (low, high), (other_low, other_high) = one, other
+    if low is None or high is None or other_low is None or other_high is None:
+        return False
+    return low > other_high or other_low > high
+
+
 def slope_frame(study: StudyData) -> pd.DataFrame:
-    """A row per class and model: `class`, `images`, `model`, `side`, `recall`, `change`.
+    """A row per class and model: `class`, `images`, `model`, `side`, `recall`, `change`,
+    `differs`.
 
     `model` is its label; `side` is 0 for the best preset and 1 for the winner; `change` is the
-    class's change from the preset to the winner, which is on both of its rows.
+    class's change from the preset to the winner, which is on both of its rows. `differs` is whether
+    Wilson's 95 % intervals of the two recalls do not overlap, for so many validation images.
 
     Raises:
         NothingToDrawError: there is no preset beside the winner.
     """
-    from imbtune.report.frames.finals_frames import class_frame
-
     models = compared(study)
     if len(models) < 2:
         raise NothingToDrawError(
             "no preset can be compared with the winner: none finished, or the winner is one"
         )
     classes = class_frame(study)
+    classes["differs"] = [
+        _differ(wilson(row["winner"], row["validation"]), wilson(row["preset"], row["validation"]))
+        for row in records(classes)
+    ]
     labels = {kind: label_of(study, number) for kind, number in models}
     sides = [("best preset", "preset", 0), ("winner", "winner", 1)]
     parts = [
-        classes[["class", "images", "change"]].assign(
+        classes[["class", "images", "change", "differs"]].assign(
             model=labels[kind], kind=kind, side=side, recall=classes[column]
         )
         for kind, column, side in sides

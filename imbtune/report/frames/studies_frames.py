@@ -22,9 +22,11 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
     """A row per study.
 
     Columns: `study`, `data` (training images and classes), `objective`, `trials`, `finished`,
-    `stopped`, `failed`, `seconds`, `winner` (its trial), `method`, `mean`, `low`, `high`, `seeds`,
-    `preset`, `lead`, `p`. Without finals, `winner` is the finished trial with the best score of one
-    run, `mean` its score and `seeds` 0; null where no trial has finished.
+    `stopped`, `failed`, `seconds` (training time of all runs, finals included), `wall_seconds`
+    (from start to end; null where it is not recorded), `winner` (its trial), `method`, `mean`,
+    `low`, `high`, `seeds`, `preset`, `lead`, `p`. Without finals, `winner` is the finished trial
+    with the best score of one run, `mean` its score and `seeds` 0; null where no trial has
+    finished.
     """
     rows = []
     for study, label in zip(studies, labels_of(studies), strict=True):
@@ -43,7 +45,8 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
                 "finished": study.count(COMPLETE),
                 "stopped": study.count(PRUNED),
                 "failed": study.count(FAIL),
-                "seconds": float(study.trials["seconds"].sum()),
+                "seconds": study.training_seconds,
+                "wall_seconds": study.wall_seconds,
                 "winner": best,
                 "method": named.get(best),
                 "mean": mean,

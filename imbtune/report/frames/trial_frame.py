@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,7 +15,7 @@ from imbtune.report.study_data import (
     StudyData,
     records,
 )
-from imbtune.study.records import COMPLETE, WORDS, summary
+from imbtune.study.records import COMPLETE, NOT_METHOD, WORDS, summary
 
 
 def trial_frame(study: StudyData) -> pd.DataFrame:
@@ -80,6 +79,21 @@ def name_of(row: Mapping[str, object]) -> str:
     found = {slot: row.get(slot) for slot in DEFAULTS}
     settings = {slot: v if isinstance(v, str) else DEFAULTS[slot] for slot, v in found.items()}
     return summary({**settings, "weights.schedule": str(row.get("weights.schedule", ""))})
+
+
+def parts_of(row: Mapping[str, object]) -> str:
+    """What a trial's method is made of: `mix mamix, weights effective_number (linear)`.
+
+    Parts that are the default's are left out.
+    """
+    found = []
+    for slot, default in DEFAULTS.items():
+        value = row.get(slot)
+        if slot in NOT_METHOD or not isinstance(value, str) or value == default:
+            continue
+        schedule = row.get("weights.schedule") if slot == "weights" else None
+        found.append(f"{slot} {value}" + (f" ({schedule})" if isinstance(schedule, str) else ""))
+    return ", ".join(found) or "cross-entropy"
 
 
 def kind_of(study: StudyData, trial: int, preset: object) -> str:
@@ -195,11 +209,3 @@ def _place(row: Mapping[str, object]) -> str:
     host = row.get("host") or row.get("node") or "one machine"
     gpu = row.get("gpu")
     return f"{host}, GPU {gpu}" if isinstance(gpu, int) else f"{host}"
-
-
-def started_at(study: StudyData) -> dt.datetime | None:
-    """When the search was started; None where study.yaml does not say it."""
-    try:
-        return dt.datetime.fromisoformat(str(study.info.get("started")).replace("Z", "+00:00"))
-    except ValueError:
-        return None

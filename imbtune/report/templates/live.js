@@ -43,7 +43,7 @@
           etag = answer.headers.get("etag");
           await update(await answer.text());
         } else if (answer.status !== 304) throw new Error(answer.status);
-        say(`Live: as of ${new Date().toLocaleTimeString()}.`);
+        say(`Live: as of ${new Date().toISOString().slice(11, 19)} UTC.`);
       }
     } catch {
       say("The server does not answer: this page is as it was then. It goes on when the server does.");

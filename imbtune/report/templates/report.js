@@ -38,11 +38,19 @@
         found = found.replaceAll(`"${light}"`, `"${other}"`);
     return JSON.parse(found);
   };
+  const hint = (element) => element.toggleAttribute("data-scrolls", element.scrollWidth > element.clientWidth + 1);
+  const hints = () => document.querySelectorAll(".scroll").forEach(hint);
+  hints();
   const draw = async (element) => {
     const { spec, tables: names } = page.figures[element.dataset.figure];
     const many = names.some((name) => tables[name].length > 1500);
     const chart = themed(spec);
     const room = element.clientWidth;
+    chart.config.background = "transparent"; // the page has its own, and the shadow of what scrolls
+    if (room < 480) {
+      chart.config.legend = { ...chart.config.legend, columns: 2, labelLimit: room / 2 - 50 };
+      chart.config.axisY = { ...chart.config.axisY, labelLimit: 90 };
+    }
     const fixed = typeof chart.width === "number" && !chart.hconcat && !chart.concat;
     if (fixed && !element.closest("#parallel, #confusion")) chart.autosize = { type: "fit-x", contains: "padding" };
     if (chart.autosize) chart.width = Math.max(300, element.closest("#recall_change, #importance") ? Math.min(room, chart.width + 80) : room);
@@ -64,6 +72,7 @@
     views.get(element)?.view.finalize();
     views.set(element, drawn);
     element.dataset.drawn = "yes";
+    hint(element);
   };
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries)
@@ -79,6 +88,7 @@
   addEventListener("resize", () => {
     if (innerWidth === width) return;
     width = innerWidth;
+    hints();
     clearTimeout(draw.timer);
     draw.timer = setTimeout(() => [...views.keys()].forEach(draw), 200);
   });
@@ -148,11 +158,12 @@
       last.append(button);
       line.append(
         make("td", row.trial, "n"), make("td", row.name + (row.preset ? " (preset)" : ""), "name"),
-        make("td", row.state), make("td", number(row.score, 4), "n"), make("td", row.budget, "n"),
+        make("td", row.state, "state"), make("td", number(row.score, 4), "n"), make("td", row.budget, "n"),
         make("td", number(row.final, 4), "n"), last,
       );
       body.append(line);
     }
+    hints();
     $("shown").textContent = rows.length > most ? `The first ${most} of ${rows.length}.` : rows.length ? "" : "No trial is selected.";
   };
   const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
@@ -228,6 +239,7 @@
       }
     }
     observe();
+    hints();
     if ($("clear")) select();
   };
   document.documentElement.dataset.ready = "yes";

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -12,16 +14,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_study import make_study
+from PIL import Image
 from report_study import HOSTILE, full, make_data, trial, usual
 
-from imbtune.errors import ConfigError, StudyError
+from imbtune.errors import ConfigError, StorageError, StudyError
+from imbtune.report.charts.finals_charts import _apart
 from imbtune.report.packed import packed, packed_columns, unpacked
 from imbtune.report.page import MARK, SCRIPTS, study_page, vendored
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import EVERY
 from imbtune.report.studies_page import studies_page
 from imbtune.report.study_data import NothingToDrawError, StudyData
-from imbtune.report.write import CAPTIONS, check_replaceable, out_path, write_figures
+from imbtune.report.write import (
+    CAPTIONS,
+    check_replaceable,
+    out_path,
+    write_figures,
+    write_report,
+)
 from imbtune.study.view import Study
 
 MANY = 1000
@@ -69,7 +79,7 @@ def test_a_page_says_what_is_there(name: str) -> None:
     content = unpacked(data_of(page)) if 'id="data"' in page else {"figures": {}}
     for key, figure in content["figures"].items():
         assert set(figure["tables"]) <= set(content["tables"]), key
-    missing = page.count("Left out: ")
+    missing = page.count("Not shown: ")
     shown = {key.partition("-")[0] for key in content["figures"]}
     assert missing + len(shown) + page.count('class="wide"') == len(EVERY)
 
@@ -133,7 +143,10 @@ def test_a_study_on_disk(tmp_path: Path) -> None:
     assert "Trial 3 has the best balanced accuracy: 0.710" in Path(path).read_text("utf-8")
     assert study.report() == path  # an earlier report is replaced
     assert study.plot.finals().to_dict()["datasets"]
-    with pytest.raises(NothingToDrawError, match="at least 50"):
+    with pytest.raises(
+        NothingToDrawError,
+        match="has 4 finished trials at the full budget, and importance needs 50",
+    ):
         study.importance()
 
 
@@ -148,6 +161,43 @@ def test_other_files_are_not_replaced(tmp_path: Path) -> None:
         write_figures(usual(), str(tmp_path))
     assert mine.read_text() == "mine"
     assert out_path([usual(), usual()], None) == Path("report.html")
+
+
+@pytest.mark.parametrize("place", ["/proc/x.html", "/proc/a/x.html", "/etc/passwd/x"])
+def test_a_place_that_takes_no_file_is_one_line(place: str) -> None:
+    with pytest.raises(StudyError) as raised:
+        write_report([make_data([])], place)
+    assert "\n" not in str(raised.value) and "/" in str(raised.value)
+    with pytest.raises(StudyError):
+        write_figures(make_data([]), place)
+
+
+def test_a_full_disk_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("imbtune.storage.store.write_through", full)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(StorageError, match="No space left on device"):
+        write_report([make_data([])], str(tmp_path / "x.html"))
+    with pytest.raises(StorageError, match="No space left on device"):
+        write_figures(make_data([]), str(tmp_path / "figures"))
+
+
+def test_labels_of_the_slope_chart_do_not_cover_one_another() -> None:
+    recalls = [1.0, 1.0, 0.99, 0.98, 0.5, 0.02, 0.01, 0.0]
+    frame = pd.DataFrame({"class": list("abcdefgh"), "recall": recalls, "change": 0.3})
+    named = _apart(frame, (-0.05, 1.0), 0.05)
+    gaps = -np.diff(named["at"])
+    assert (gaps >= 0.05 * 1.05 - 1e-9).all()
+    assert named["at"].between(-0.05, 1.0).all()
+    assert named["words"].iloc[0] == "a: +30"
+
+
+def test_a_saved_chart_is_opaque(tmp_path: Path, whole: StudyData) -> None:
+    StudyPlots(whole).scores().save(str(tmp_path / "r.png"))
+    with Image.open(tmp_path / "r.png") as image:
+        assert image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
 
 
 def test_figures_as_files(tmp_path: Path) -> None:

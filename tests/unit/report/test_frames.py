@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_study import HOSTILE, make_data, trial, usual
+from report_study import CLASSES, COUNTS, HOSTILE, make_data, trial, usual
 from scipy import stats
 
 from imbtune.report.frames.confusion_frames import confusion_frame, slope_frame
@@ -194,3 +194,13 @@ def test_several_studies() -> None:
     assert differences([one, elsewhere]) == [
         "The studies have different images, so their scores cannot be compared."
     ]
+
+
+def test_a_change_within_the_error_of_the_recalls_is_no_change() -> None:
+    rows = [trial(0, recall=[0.9, 0.1, 0.4]), trial(4, 0.6, recall=[0.8, 0.9, np.nan])]
+    study = make_data(rows)
+    frame = slope_frame(study)
+    winner = frame[frame["side"] == 1].set_index("images")
+    assert winner["differs"].to_dict() == {100: False, 20: True, 2: False}  # 10 images a class
+    unknown = make_data(rows, info={"data": {"counts": COUNTS, "classes": CLASSES}})
+    assert not slope_frame(unknown)["differs"].any()

@@ -34,7 +34,7 @@ def test_what_decides_the_score_is_most_important() -> None:
 
 
 def test_nothing_below_fifty_finished_trials() -> None:
-    with pytest.raises(NothingToDrawError, match=f"at least {LEAST} trials .* study has 49"):
+    with pytest.raises(NothingToDrawError, match=f"has 49 finished trials .* needs {LEAST}"):
         importance(made(49))
     with pytest.raises(NothingToDrawError, match="the study has 49"):
         dependence_frame(made(49))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 from report_study import HOSTILE, make_data, trial, usual
 
+from imbtune.report.frames.studies_frames import studies_frame
 from imbtune.report.story import (
     BETTER,
     MAY_BE_CHANCE,
@@ -12,11 +17,11 @@ from imbtune.report.story import (
     NOTHING,
     PRESET_WINS,
     UNCONFIRMED,
-    duration,
-    points,
     story_of,
 )
-from imbtune.report.study_data import StudyData
+from imbtune.report.study_data import StudyData, read_tested
+from imbtune.report.wording import duration, points
+from imbtune.storage import Store
 
 
 def test_a_winner_that_leads() -> None:
@@ -72,7 +77,7 @@ def test_what_is_doubtful_is_said() -> None:
     rows[-1] |= {"mix.omega": 0.5, "weights.beta": 0.999}
     study = make_data(rows, {0: (0.5, 0.52), 58: (0.6, 0.61)}, info={"end": "interrupted"})
     warnings = " ".join(story_of(study).warnings)
-    assert "has not ended" in warnings
+    assert "was interrupted" in warnings
     assert "still rose in the last fifth" in warnings
     assert "mix.omega, 0.5, is at an end of its range (0.1 to 0.5)" in warnings
     assert "weights.beta, 0.999, is at an end" in warnings
@@ -82,3 +87,111 @@ def test_what_is_doubtful_is_said() -> None:
 def test_numbers_in_words() -> None:
     assert points(-0.0123) == "−1.2"
     assert [duration(s) for s in (12, 90, 3900, 90000)] == ["12 s", "1.5 min", "1 h 5 min", "25 h"]
+
+
+def test_the_time_of_one_report_is_that_of_a_comparison() -> None:
+    times = {"started": "2026-01-01T00:00:00Z", "ended": "2026-01-01T00:05:00Z"}
+    study = make_data([trial(0), trial(4)], {0: (0.5,), 4: (0.6,)}, info=times)
+    study.finals["seconds"] = [30.0, None]
+    told = dict(story_of(study).facts)
+    assert told["training time, all runs, finals included"] == "2.5 min"  # 60 + 60 + 30 seconds
+    assert told["wall time, from start to end"] == "5.0 min"
+    row = studies_frame([study]).iloc[0]
+    assert (row["seconds"], row["wall_seconds"]) == (150, 300)
+
+
+def test_without_both_times_there_is_no_wall_time() -> None:
+    study = make_data([trial(0)])
+    assert "wall time, from start to end" not in dict(story_of(study).facts)
+    assert studies_frame([study]).iloc[0]["wall_seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("locked", "info", "words", "command"),
+    [
+        (True, {}, "is running since 2026-01-01 00:00 UTC: 1 of 3 trials has ended.", None),
+        (False, {}, "no process works on it: 1 of 3 trials has ended.", "resume runs/made"),
+        (
+            False,
+            {"end": "interrupted"},
+            "interrupted: 1 of 3 trials has ended.",
+            "resume runs/made",
+        ),
+        (True, {"end": "interrupted"}, "interrupted: 1 of 3 trials has ended.", "resume runs/made"),
+        (True, {"end": "finished"}, None, "resume runs/made --finals 5"),
+    ],
+)
+def test_a_search_that_runs_is_told_from_one_that_was_killed(
+    locked: bool, info: dict[str, str], words: str | None, command: str | None
+) -> None:
+    rows = [trial(0), trial(2, 0.4, state="STOPPED")]
+    story = story_of(make_data(rows, info={"trials": 3, **info}, locked=locked))
+    if words:
+        assert words in story.warnings[0]
+    else:
+        assert not story.warnings
+    assert [step for step, _ in story.steps] == ([f"imbtune {command}"] if command else [])
+    assert dict(story.facts)["trials"] == "1 of 3"
+
+
+def test_while_the_finals_run_nothing_is_to_be_resumed() -> None:
+    study = make_data([trial(0), trial(4)], locked=True)
+    assert "is running" in story_of(study).warnings[0]
+    assert not story_of(study).steps
+
+
+def test_only_a_study_with_failed_trials_is_told_to_retry_them() -> None:
+    stopped = make_data([trial(1)], info={"end": "finished"})
+    failed = make_data([trial(1, None)], info={"end": "finished"})
+    assert not story_of(stopped).steps
+    assert story_of(failed).steps[0][0] == "imbtune resume runs/made --retry-failed"
+
+
+def result(*seeds: float, trial: int | None = None) -> bytes:
+    """The content of a results.json."""
+    values = {"mean": sum(seeds) / len(seeds)}
+    if len(seeds) > 1:
+        values["std"] = float(np.std(seeds, ddof=1))
+    content = {"test": {"balanced_accuracy": values}, "runs": [{} for _ in seeds]}
+    origin = {} if trial is None else {"winner": {"trial": trial}}
+    return json.dumps({**content, "provenance": origin}).encode()
+
+
+def told(store: Store) -> tuple[str, str]:
+    """What the report says of the tests in a study's folder, and the command that it offers."""
+    study = make_data(
+        [trial(0), trial(4)],
+        {0: (0.5, 0.52), 4: (0.6, 0.63)},
+        info={"name": "made"},
+        tested=read_tested(store, 4),
+    )
+    story = story_of(study)
+    return story.doubt, " ".join(step for step, _ in story.steps)
+
+
+def test_a_tested_winner_beside_the_best_preset(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    assert "Not tested yet" in told(store)[0]
+    store.write("best/results.json", result(0.8, trial=4))
+    doubt, step = told(store)
+    assert "(balanced accuracy, one seed): 0.800 for the winner; the best preset, erm, has" in doubt
+    assert step == "imbtune train runs/made --seeds 2 --baselines --out made-tested"
+    store.write("best/results.json", result(0.8, 0.9, trial=4))
+    store.write("best/erm/results.json", result(0.7, 0.8, trial=0))
+    doubt, step = told(store)
+    assert "mean ± standard deviation of 2 seeds): 0.850 ± 0.071 for the winner" in doubt
+    assert "0.750 ± 0.071 for the best preset, erm." in doubt
+    assert not step
+    store.write("best/erm/results.json", b"{")
+    assert "erm, has not been tested" in told(store)[0]
+    store.write("best/results.json", result(0.8, 0.9, trial=7))  # another trial has won since
+    assert "Not tested yet" in told(store)[0]
+
+
+def test_a_method_says_which_part_is_what() -> None:
+    rows = [
+        trial(4, 0.6, weights="effective_number", **{"weights.schedule": "linear"}),
+        trial(1, preset="erm"),
+    ]
+    lead = story_of(make_data(rows)).lead
+    assert lead.startswith("It trains with mix mamix, weights effective_number (linear).")
