@@ -537,7 +537,10 @@ def report(
     """Report a study: one HTML file, without a network. Several studies are compared."""
     from imbtune.api import load_study
     from imbtune.errors import ConfigError
+    from imbtune.paths import local_path
 
+    out = None if out is None else local_path("--out", out)
+    png = None if png is None else local_path("--png", png)
     first, *others = [load_study(path) for path in studies]
     if png is not None:
         from imbtune.report.write import figure_folder

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from imbtune.errors import ConfigError
+from imbtune.paths import path_or_uri
 from imbtune.progress import Log
 from imbtune.serving.app import make_app
 from imbtune.serving.served_studies import find_studies
@@ -53,6 +54,9 @@ def open_server(path: str, host: str, port: int, log: Log) -> Server:
         ConfigError: the address cannot be used, or the token is too short.
         StudyError: the folder cannot be read.
     """
+    if not host.strip():
+        raise ConfigError(f"--host {host!r}: give an address of this machine, such as 127.0.0.1")
+    path = path_or_uri("the folder", path)
     found = find_studies(path)
     local = is_loopback(host)
     token = None if local else _token()

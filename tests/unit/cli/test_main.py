@@ -115,6 +115,8 @@ ARGUMENTS = {  # that a command needs, besides the option that is tried
     "show": ["spaces"],
     "sync": ["study"],
     "query": ["study", "select 1"],
+    "report": ["study"],
+    "serve": [],
 }
 
 
