@@ -63,8 +63,12 @@ class Search:
 
 
 def warnings_of(search: Search) -> list[str]:
-    """What the user was told, but that the end waits: the machine of a test may be busy."""
-    return [line for line in search.lines if "left to take" not in line]
+    """What the user was told, but for where each tracker writes, and that the end waits: the
+    machine of a test may be busy."""
+    where = ("W&B: ", "TensorBoard: tensorboard --logdir ", "MLflow: ")
+    told = [line for line in search.lines if not line.startswith(where)]
+    assert len(told) < len(search.lines)
+    return [line for line in told if "left to take" not in line]
 
 
 def request_for(**options: Any) -> SearchRequest:
