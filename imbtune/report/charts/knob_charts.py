@@ -87,7 +87,7 @@ def part_chart(frame: pd.DataFrame, values: pd.DataFrame, objective: str) -> Cha
         sort=list(labels),
         title=None,
         axis=alt.Axis(
-            labelExpr=f"({json.dumps(labels)})[datum.value]",
+            labelExpr=f"({json.dumps(labels, allow_nan=False)})[datum.value]",
             labelLimit=150,
             ticks=False,
             domain=False,

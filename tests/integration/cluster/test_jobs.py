@@ -104,6 +104,7 @@ def cluster() -> Iterator[Head]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_search_is_sent_followed_and_fetched(cluster: Head, tmp_path: Path) -> None:
     laptop = Laptop(cluster.dashboard, tmp_path / "laptop")
     submit = f"submit digits-lt --trials 2 --epochs 2 --storage {tmp_path}/studies"
