@@ -174,7 +174,8 @@ def test_nothing_is_overwritten(
 
 def test_a_killed_trial_fails_alone_and_rows_come_between_rungs(tmp_path: Path) -> None:
     """A worker is killed while it trains towards its first rung; the search goes on to its end."""
-    args = "search digits-lt --trials 2 --epochs 600 --max-concurrent 1 --max-failures 0"
+    args = "search digits-lt --trials 2 --epochs 600 --rungs none --max-concurrent 1"
+    args += " --max-failures 0"
     search = start(*args.split(), cwd=tmp_path)
     study = tmp_path / "runs/digits-lt"
     try:

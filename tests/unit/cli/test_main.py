@@ -27,7 +27,7 @@ from imbtune.training.evaluation.metrics import OBJECTIVES
 
 COMMANDS = (
     *("search", "plan", "resume", "calibrate", "compare", "train", "show"),
-    *("submit", "status", "logs", "stop", "list", "fetch", "query", "sync"),
+    *("submit", "status", "logs", "stop", "list", "fetch", "query", "sync", "report", "serve"),
 )
 
 
