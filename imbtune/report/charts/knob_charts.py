@@ -94,22 +94,8 @@ def part_chart(frame: pd.DataFrame, values: pd.DataFrame, objective: str) -> Cha
         ),
     )
     x = alt.X("full:Q", title=objective, scale=_of_all(frame), axis=alt.Axis(tickCount=4))
-    dots = (
-        drawn(frame)
-        .transform_filter(f"isValid(datum.full) && isValid(datum.{column})")
-        .transform_calculate(rank=DRAWN_LAST)
-        .mark_point(filled=True, size=36, strokeWidth=0)
-        .encode(
-            x=x,
-            y=y,
-            color=kind_colour(),
-            shape=kind_shape(),
-            opacity=picked_opacity(),
-            size=leading_size(),
-            order=alt.Order("rank:Q"),
-            tooltip=_trial_tips("full"),
-        )
-        .add_params(PICKED)
+    dots = _finished_points(frame, column).encode(
+        x=x, y=y, opacity=picked_opacity(), tooltip=_trial_tips("full")
     )
     middle = (
         drawn(values.rename(columns={"value": column})[[column, "median"]])
@@ -118,6 +104,28 @@ def part_chart(frame: pd.DataFrame, values: pd.DataFrame, objective: str) -> Cha
     )
     height = max(40, 24 * len(labels))
     return styled(alt.layer(dots, middle).properties(width=PANEL, height=height, title=name))
+
+
+def _finished_points(frame: pd.DataFrame, column: str) -> alt.Chart:
+    """A point for each finished trial in which a knob acts, with the leading trials on top.
+
+    Args:
+        column: of the knob's values in the frame.
+    """
+    points: alt.Chart = (
+        drawn(frame)
+        .transform_filter(f"isValid(datum.full) && isValid(datum.{column})")
+        .transform_calculate(rank=DRAWN_LAST)
+        .mark_point(filled=True, size=36, strokeWidth=0)
+        .encode(
+            color=kind_colour(),
+            shape=kind_shape(),
+            size=leading_size(),
+            order=alt.Order("rank:Q"),
+        )
+        .add_params(PICKED)
+    )
+    return points
 
 
 def _of_all(frame: pd.DataFrame) -> alt.Scale:
@@ -156,26 +164,12 @@ def strip_chart(
     brush = alt.selection_interval(
         name="brush", mark=alt.BrushConfig(fill=WINNER, fillOpacity=0.08)
     )
-    points = (
-        drawn(frame)
-        .transform_filter(f"isValid(datum.full) && isValid(datum.{knob.column})")
-        .transform_calculate(rank=DRAWN_LAST)
-        .mark_point(filled=True, size=36, strokeWidth=0)
-        .encode(
-            x=x,
-            y=y,
-            color=kind_colour(),
-            shape=kind_shape(),
-            opacity=picked_opacity(0.6),
-            size=leading_size(),
-            order=alt.Order("rank:Q"),
-            tooltip=[
-                *_trial_tips("full"),
-                alt.Tooltip(f"{knob.column}:Q", title=knob.title, format=".4g"),
-            ],
-        )
-        .add_params(PICKED, *([brush] if brushed else []))
+    value = alt.Tooltip(f"{knob.column}:Q", title=knob.title, format=".4g")
+    points = _finished_points(frame, knob.column).encode(
+        x=x, y=y, opacity=picked_opacity(0.6), tooltip=[*_trial_tips("full"), value]
     )
+    if brushed:
+        points = points.add_params(brush)
     layers: list[alt.Chart] = [points]
     if curve is not None and len(curve):
         lines = drawn(curve)

@@ -81,8 +81,8 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
     """The columns of `trials`.
 
     The columns after `state` describe the highest rung that the trial reached; where it reached
-    none, `score`, metrics, margins, `seconds`, `threads` and `node` are null, `budget` and `images`
-    are 0, and the lists of rungs are empty.
+    none, `score`, metrics, margins, `seconds` and `threads` are null, `budget` and `images` are 0,
+    and the lists of rungs are empty.
 
     - `trial`: the trial's number, from 0.
     - `trunk`: the number of the trial whose trunk it shares; its own number unless the space has

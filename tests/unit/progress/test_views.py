@@ -78,7 +78,7 @@ def test_json_leaves_standard_output_to_the_objects(capfd: pytest.CaptureFixture
 
 def test_silence_and_functions() -> None:
     with reporting(None) as reporter:
-        reporter("nobody hears it")
+        reporter("nobody reads it")
     lines: list[str] = []
     with reporting(lines.append) as reporter:
         reporter("hello")
