@@ -32,6 +32,7 @@ LAYERS = [
     {"strict_json"},
     {"paths"},
     {"registry"},
+    {"metrics"},
     {"seeds"},
     {"storage"},
     {"runtime"},
@@ -79,6 +80,7 @@ LAZY_IN = {"optuna": ["study/view.py"]}
 FORBIDDEN = {
     "registry": {"torch", "pyarrow"},
     "runtime": {"torch", "pyarrow"},
+    "metrics": {"pyarrow"},
     "methods": {"pyarrow", "torchvision"},
     "models": {"pyarrow"},
     "training": {"pyarrow"},

@@ -1,0 +1,190 @@
+"""A metric with values for its knobs: one of a search is its objective.
+
+Shapes: K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from imbtune.errors import ConfigError, shown, unknown
+from imbtune.metrics import from_confusion, from_probabilities
+from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER, metrics
+from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
+from imbtune.registry import Part, Value
+
+MODULES = (from_confusion, from_probabilities)  # importing them registers the metrics
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric with values for its knobs. Make it with :func:`metric_from`.
+
+    Attributes:
+        name: of the registered function.
+        knobs: a value for each of its knobs.
+        given: the knobs that the user gave.
+    """
+
+    name: str
+    knobs: Mapping[str, Value] = field(default_factory=dict)
+    given: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def part(self) -> Part:
+        """The registered function, with what it declares."""
+        return metrics[self.name]
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether the confusion matrix is not enough."""
+        return bool(self.part.traits["needs"] == LOGITS)
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better; -1 where lower is."""
+        return -1 if self.part.traits.get("better") == LOWER else 1
+
+    def value(self, predictions: Predictions | Confusion) -> float | None:
+        """The metric in its own range; None where it is undefined.
+
+        Args:
+            predictions: a :class:`Confusion` only where it does not need logits.
+
+        Raises:
+            ConfigError: a knob names a class that there is not, or costs of another number of
+                classes.
+        """
+        if not self.needs_logits and isinstance(predictions, Predictions):
+            predictions = predictions.confusion
+        found: float | None = self.part.make(predictions, **self.knobs)
+        return found
+
+    def score(self, predictions: Predictions | Confusion) -> float | None:
+        """The value as an objective, of which a higher one is always better.
+
+        The score of a metric where lower is better is its negative.
+        """
+        return self.score_of(self.value(predictions))
+
+    def score_of(self, value: float | None) -> float | None:
+        """The score of a value of this metric."""
+        return value if value is None or self.sign == 1 else 0.0 - value  # never -0.0
+
+    def chance(self, counts: ClassCounts) -> float | None:
+        """The best score of a constant prediction; None where the metric is undefined."""
+        make = self.part.traits["chance"]
+        assert callable(make)
+        found: float | None = make(counts, **self.knobs)
+        return self.score_of(found)
+
+    def setting(self) -> str | dict[str, Value]:
+        """As a space file has it: the name, or a mapping of the name and the given knobs."""
+        return {"name": self.name, **self.given} if self.given else self.name
+
+    def __str__(self) -> str:
+        """What a score is: `recall_at_precision (precision 0.9, of fraud)`, `negative log_loss`."""
+        inside = ", ".join(f"{name} {value}" for name, value in self.given.items())
+        negative = "negative " if self.sign < 0 else ""
+        return f"{negative}{self.name} ({inside})" if inside else f"{negative}{self.name}"
+
+
+def metric_from(setting: object, key: str = "metric") -> Metric:
+    """The metric of a setting.
+
+    Args:
+        setting: a name, or a mapping of `name` and values for the metric's knobs.
+        key: what it sets, for messages.
+
+    Raises:
+        ConfigError: there is no such metric or knob, or a value is out of its range.
+    """
+    given = dict(setting) if isinstance(setting, Mapping) else {"name": setting}
+    name = given.pop("name", None)
+    if name is None:
+        raise ConfigError(
+            f"{key}: {shown(setting)} has no name: write, for example, "
+            "{name: recall_at_precision, precision: 0.9}"
+        )
+    if not isinstance(name, str) or name not in metrics.names():
+        raise unknown(key, name, metrics.names())
+    declared = metrics[name].knobs
+    checked = {}
+    for knob, value in given.items():
+        if knob not in declared:
+            if not declared:
+                raise ConfigError(f"{key} '{name}' has no knobs: leave out {shown(knob)}")
+            raise unknown(f"knob of {name}", knob, declared)
+        checked[knob] = declared[knob].check(f"{key}.{knob}", _as_text(knob, value))
+    defaults = {knob: part.default for knob, part in declared.items()}
+    return Metric(name, {**defaults, **checked}, checked)
+
+
+def objective_from(setting: object, key: str = "objective") -> Metric:
+    """The metric that a search maximises.
+
+    Args:
+        setting: as in :func:`metric_from`.
+        key: what it sets, for messages.
+
+    Raises:
+        ConfigError: as in :func:`metric_from`; or a metric that many data sets do not have.
+    """
+    found = metric_from(setting, key)
+    if found.name in GROUPS:
+        raise ConfigError(
+            f"{key}: '{found.name}' is no objective, as data sets without such a class do not have "
+            "it: give balanced_accuracy or worst_class"
+        )
+    return found
+
+
+def objectives() -> list[str]:
+    """The names of the metrics that can be an objective."""
+    return [name for name in metrics.names() if name not in GROUPS]
+
+
+def check_defined(objective: Metric, counts: ClassCounts) -> None:
+    """Check, before anything is trained, that the data have the objective.
+
+    Raises:
+        ConfigError: it is undefined on these images, or names a class that there is not.
+    """
+    if objective.chance(counts) is None:
+        images = " ".join(map(str, counts.held_out_K[:20]))
+        raise ConfigError(
+            f"the objective {objective} is undefined on these images, of which the classes have "
+            f"{images}: give another objective, or data with images of more classes"
+        )
+
+
+def compute(
+    predictions: Predictions | Confusion, objective: Metric | None = None
+) -> dict[str, float | None]:
+    """All metrics by name, each in its own range; None where undefined.
+
+    Those that need logits are left out for a :class:`Confusion`.
+
+    Args:
+        objective: its knobs count for the metric of its name; all others have their defaults.
+    """
+    chosen = [metric_from(name) for name in metrics.names()]
+    if objective:
+        chosen = [objective if metric.name == objective.name else metric for metric in chosen]
+    has_logits = isinstance(predictions, Predictions)
+    return {
+        metric.name: metric.value(predictions)
+        for metric in chosen
+        if has_logits or not metric.needs_logits
+    }
+
+
+def _as_text(knob: str, value: object) -> object:
+    """A class index, or a matrix of costs, as the string that the knob is."""
+    if knob == "of" and type(value) is int:
+        return str(value)
+    if knob == "costs" and isinstance(value, list):
+        rows = [row if isinstance(row, list) else [row] for row in value]
+        return "; ".join(" ".join(map(str, row)) for row in rows)
+    return value

@@ -1,0 +1,36 @@
+"""The registry of the metrics, and a metric with values for its knobs.
+
+A metric is a registered function. It takes :class:`Predictions`, or, where the predicted classes
+are enough, only their :class:`Confusion`, and returns the metric in its own range, or None where it
+is undefined:
+
+    @metrics.register("accuracy", help="…", needs=CONFUSION, chance=…)
+    def accuracy(confusion): ...
+
+What each registration declares:
+
+- `needs`: `confusion`, or `logits`. A metric of the confusion matrix is computed after every epoch.
+- `chance`: a function from :class:`ClassCounts` and the knobs to the best value of a constant
+  prediction: the same class, or the same probabilities, for every image. None where the metric is
+  undefined, which thus depends on the labels alone, and not on what a model predicts.
+- `better`: `higher`, the default, or `lower`.
+- `low`, `high`: the range of its values.
+- `spread`: what its standard error is like (:mod:`imbtune.study.data_size`).
+
+Shapes: K classes.
+"""
+
+from __future__ import annotations
+
+from imbtune.registry import Registry
+
+metrics = Registry("metric", "what a model's predictions are worth")
+
+CONFUSION, LOGITS = "confusion", "logits"  # what a metric needs
+HIGHER, LOWER = "higher", "lower"
+# What the standard error is like: that of a mean over classes, of a mean over images, of the
+# smallest class, of one class; or unknown in advance
+CLASSES, IMAGES, WORST, ONE, UNKNOWN = "classes", "images", "worst", "one", "unknown"
+ANY_TEXT = r"[\s\S]*"
+# Undefined on many data sets, where no class is of that size: no objectives
+GROUPS = ("many", "medium", "few")
