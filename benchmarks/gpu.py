@@ -47,10 +47,11 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.data_source import DataSource, data_root
 from imbtune.data.load import load
 from imbtune.data.splits import Preprocessing, Splits, final_splits
+from imbtune.metrics.metric import compute
+from imbtune.metrics.predictions import Confusion
 from imbtune.spaces.space_file import load_space
 from imbtune.training.cost.shared_device import measure_shared_device
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import whole_run
 from imbtune.training.state import TrainState, pick_device
@@ -168,12 +169,14 @@ def row(preset: str, seed: int, epochs: int | None) -> dict[str, Any]:
     for epoch in whole_run(config.epochs, config.schedule.shared):
         train_epoch(state, data, epoch)
         by_epoch.append(state.evaluation(data))
-    accuracies = [compute_metrics(e.confusion_KK, data.counts_K)["accuracy"] for e in by_epoch]
+    accuracies = [
+        compute(Confusion.of(e.confusion_KK, data.counts_K))["accuracy"] for e in by_epoch
+    ]
     return {
         "preset": preset,
         "seed": seed,
         "epochs": config.epochs,
-        "last": compute_metrics(by_epoch[-1].confusion_KK, data.counts_K),
+        "last": compute(Confusion.of(by_epoch[-1].confusion_KK, data.counts_K)),
         "best_epoch_on_test": max(a for a in accuracies if a is not None),
         "published_best_epoch": PUBLISHED[preset],
         "seconds": time.monotonic() - started,

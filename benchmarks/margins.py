@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Dataset, Images, Splits, search_splits
+from imbtune.metrics.metric import compute
+from imbtune.metrics.predictions import Confusion
 from imbtune.registry import Value
 from imbtune.spaces.presets import find_preset
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.phases import rung_segments
 from imbtune.training.rungs import RungResult, train_through_rungs
 
@@ -83,7 +84,7 @@ def run(task: tuple[str, int, int, Path]) -> dict[str, object]:
         [config], tensors, rung_segments("prefix", [epochs], config.schedule.shared)
     )
     assert isinstance(last, RungResult) and last.margins
-    metrics = compute_metrics(last.confusion_KK, tensors.counts_K)
+    metrics = compute(Confusion.of(last.confusion_KK, tensors.counts_K))
     margins = {key: mean_K.tolist() for key, mean_K in last.margins._asdict().items()}
     return {"method": name, "seed": seed, "epochs": epochs, **metrics, **margins}
 

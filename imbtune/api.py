@@ -45,7 +45,7 @@ def search(
     name: str | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
-    objective: str | None = None,
+    objective: str | Mapping[str, Value] | None = None,
     seed: int = 0,
     gpus_per_trial: float | str | None = None,
     cpus_per_trial: int | None = None,
@@ -81,7 +81,8 @@ def search(
         name: of the study; None for the space's.
         settings: fix settings, as `{"mix": "mamix", "data.ratio": 50}`.
         epochs: of the full budget; None for the space's.
-        objective: the metric to maximise: balanced_accuracy, accuracy, macro_f1 or worst_class;
+        objective: the metric to maximise (`imbtune show metrics`), such as `average_precision` or
+            `{"name": "recall_at_precision", "precision": 0.9, "of": "fraud"}`;
             None for the space's.
         seed: of the sampler and of every trial.
         gpus_per_trial: 1/n, a whole number, or "auto": measured first. None for 0.25 where there
@@ -508,7 +509,7 @@ def calibrate(
     name: str | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
-    objective: str | None = None,
+    objective: str | Mapping[str, Value] | None = None,
     seed: int = 0,
     gpus_per_trial: float | str | None = None,
     cpus_per_trial: int | None = None,
@@ -589,7 +590,7 @@ def plan(
     study: str | Path | Study | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
-    objective: str | None = None,
+    objective: str | Mapping[str, Value] | None = None,
     seed: int = 0,
     gpus_per_trial: float | None = None,
     cpus_per_trial: int | None = None,

@@ -44,7 +44,7 @@ def search_request(
     name: str | None = None,
     settings: Mapping[str, Value] | None = None,
     epochs: int | None = None,
-    objective: str | None = None,
+    objective: str | Mapping[str, Value] | None = None,
     rungs: str = "cooldown",
     calibration: str | Path | None = None,
     storage: str | Path = "runs",
@@ -83,6 +83,7 @@ def search_request(
     loaded = loaded.pin(pinned)
     if objective is not None:
         loaded = _with_objective(loaded, objective)
+        objective = loaded.objective.text()
     study_name = name or loaded.name
     if any_name:
         fitting = re.sub(r"[^\w.-]+", "-", study_name).strip("-.") or "study"
@@ -166,13 +167,19 @@ def submitted_request(space: str, *, trust: bool = False, **options: Any) -> Sea
 
 
 def _with_objective(space: SearchSpace, objective: object) -> SearchSpace:
-    """The space with another objective, also in the file that a study keeps of it."""
-    from imbtune.training.evaluation.metrics import OBJECTIVES
+    """The space with another objective, also in the file that a study keeps of it.
 
-    if objective not in OBJECTIVES:
-        raise unknown("value for --objective", objective, OBJECTIVES)
-    source = {**space.source, "objective": objective}
-    return replace(space, objective=str(objective), source=source)
+    Args:
+        objective: a name, a mapping as in a space file, or such a mapping as a text.
+    """
+    from imbtune.config.yaml_files import parse_value
+    from imbtune.metrics.metric import objective_from
+
+    if isinstance(objective, str) and objective.lstrip().startswith("{"):
+        objective = parse_value(objective, "--objective")
+    metric = objective_from(objective, "--objective")
+    source = {**space.source, "objective": metric.setting()}
+    return replace(space, objective=metric, source=source)
 
 
 def checked_settings(settings: object, epochs: object) -> dict[str, Value]:

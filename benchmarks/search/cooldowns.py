@@ -30,9 +30,10 @@ from torch import Tensor, nn
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.lr_schedules import Phases
+from imbtune.metrics.metric import compute
+from imbtune.metrics.predictions import Confusion
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import BLOCK, DeviceData
-from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import rung_segments
 from imbtune.training.state import TrainState
@@ -52,7 +53,7 @@ def run(space: str, folder: Path | None, count: int, number: int) -> list[dict[s
     long = replace(phases, cooldown=max(LONG, phases.cooldown))
     scored = [*along(config, data, phases), *along(config, data, long, "long")]
     return [
-        {"config": number, "kind": kind, "budget": budget, "score": metrics[loaded.objective]}
+        {"config": number, "kind": kind, "budget": budget, "score": metrics[loaded.objective.name]}
         for kind, budget, metrics in scored
     ]
 
@@ -81,7 +82,11 @@ def along(
                 if kind == "mean":
                     renew_statistics(state, data)
                 apply_posthoc(state, data, segment.budget)
-                yield kind, segment.budget, compute_metrics(state.evaluate(data), data.counts_K)
+                yield (
+                    kind,
+                    segment.budget,
+                    compute(Confusion.of(state.evaluate(data), data.counts_K)),
+                )
 
 
 def mean(weights: list[Weights]) -> Weights:

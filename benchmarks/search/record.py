@@ -26,11 +26,11 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import search_splits
 from imbtune.errors import DivergenceError
+from imbtune.metrics.predictions import Confusion
 from imbtune.seeds import trial_seed
 from imbtune.spaces.search_space import Rungs, SearchSpace
 from imbtune.spaces.space_file import load_space
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.phases import calibration_segments, rung_segments
 from imbtune.training.rungs import Diverged, RungResult, train_through_rungs
 
@@ -76,7 +76,7 @@ def run(task: tuple[str, Path | None, int, int, int]) -> tuple[list[Any], list[A
             "seed": seed,
             "kind": result.segment.kind,
             "budget": result.segment.budget,
-            "score": compute_metrics(result.confusion_KK, data.counts_K)[space.objective],
+            "score": space.objective.score(Confusion.of(result.confusion_KK, data.counts_K)),
         }
         if isinstance(result, RungResult):
             settings = {} if seed else config.flat()

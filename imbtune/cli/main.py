@@ -78,6 +78,7 @@ class Topic(StrEnum):
     METHODS = "methods"
     KNOBS = "knobs"
     PRESETS = "presets"
+    METRICS = "metrics"
     OBJECTIVES = "objectives"
 
 

@@ -68,7 +68,8 @@ EpochsOption = Annotated[
 ObjectiveOption = Annotated[
     str | None,
     typer.Option(
-        help="Metric to maximise, on the validation images (see imbtune show objectives). "
+        help="Metric to maximise, on the validation images (see imbtune show metrics). With knobs: "
+        "'{name: recall_at_precision, precision: 0.9}'. "
         "Default: the space's, which is balanced_accuracy if it names none."
     ),
 ]

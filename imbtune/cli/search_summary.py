@@ -126,7 +126,7 @@ def _no_winner(outcome: SearchOutcome) -> str:
     if not finished:
         return f"No trial was trained to the full budget. {outcome.path} has the results so far."
     best = max(finished, key=lambda r: r.score or 0.0)
-    if is_above(best.score or 0.0, outcome.chance):
+    if best.score is not None and is_above(best.score, outcome.chance):
         return (
             f"No winner: trial {best.number} has the best score, {best.score:.4f}, but its runs "
             "with fresh seeds failed, or score no better than a model that predicts one class only "

@@ -13,6 +13,8 @@ from rich.table import Table
 
 from imbtune.cli.settings import make_console, with_trust
 from imbtune.config.slots import SLOTS
+from imbtune.metrics.metric import metrics
+from imbtune.metrics.metric_registry import GROUPS, HIGHER
 from imbtune.progress import line_width
 from imbtune.registry import DeclaredKnob, Part, Registry, describe_range
 from imbtune.spaces.presets import PRESETS
@@ -71,7 +73,7 @@ def show_command(topic: str, space: str | None, trust: bool = False) -> None:
     """Print one topic.
 
     Args:
-        topic: spaces, datasets, methods, knobs, presets or objectives.
+        topic: spaces, datasets, methods, knobs, presets or metrics (or, the same, objectives).
         space: a space file whose plugins are listed too, or None.
         trust: whether its plugins may run if this user has not run them before.
     """
@@ -90,7 +92,8 @@ def show_command(topic: str, space: str | None, trust: bool = False) -> None:
         "methods": _methods,
         "knobs": _knobs,
         "presets": _presets,
-        "objectives": _objectives,
+        "metrics": _metrics,
+        "objectives": _metrics,
     }
     for listing in listings[topic]():
         listing.print(console)
@@ -129,17 +132,18 @@ def _presets() -> list[Listing]:
     return [Listing(title, ("name", "description", "source"), [*rows])]
 
 
-def _objectives() -> list[Listing]:
-    from imbtune.training.evaluation.metrics import GROUPS, METRICS, OBJECTIVES
-
-    columns = ("name", "what it is")
-    objectives = [(name, METRICS[name]) for name in OBJECTIVES]
-    others = [(name, METRICS[name]) for name in GROUPS]
+def _metrics() -> list[Listing]:
+    columns = ("name", "what it is", "best", "range", "knobs", "source")
     title = "objectives: imbtune search SPACE --objective NAME, or objective: NAME in a space"
-    return [
-        Listing(title, columns, [*objectives]),
-        Listing("other metrics (empty where there is no such class)", columns, [*others]),
-    ]
+    objectives = Listing(title, columns)
+    others = Listing("other metrics (empty where there is no such class)", columns)
+    for part in metrics:
+        low, high = (part.traits.get(name, default) for name, default in (("low", 0), ("high", 1)))
+        knobs = (f"{name}={knob.default}".rstrip("=") for name, knob in part.knobs.items())
+        better = str(part.traits.get("better", HIGHER))
+        row = (part.name, part.help, better, f"{low:g} to {high:g}", " ".join(knobs), part.source)
+        (others if part.name in GROUPS else objectives).rows.append(row)
+    return [objectives, others]
 
 
 def _knobs() -> list[Listing]:

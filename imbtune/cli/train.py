@@ -16,9 +16,10 @@ from imbtune.cli.settings import (
 )
 from imbtune.errors import ConfigError
 from imbtune.final_training.retrain import TrainResult
+from imbtune.metrics.metric import metrics
+from imbtune.metrics.metric_registry import GROUPS
 from imbtune.progress import print_line
 from imbtune.runtime import keep_freed_memory
-from imbtune.training.evaluation.metrics import GROUPS, METRICS
 
 
 def train_command(
@@ -110,7 +111,7 @@ def print_result(result: TrainResult, console: Console) -> None:
     console.print(table)
     groups = [name for name in GROUPS if name in result.metrics]
     if groups:
-        print_text("\n".join(f"{name}: {METRICS[name]}" for name in groups), console)
+        print_text("\n".join(f"{name}: {metrics[name].help}" for name in groups), console)
     if result.baselines:
         print_text(
             f"{result.path.name}: the trained configuration; others: presets, with its seeds, data "

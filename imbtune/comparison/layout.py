@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from imbtune.comparison.paired_tests import DECIMALS
 from imbtune.comparison.table import METRICS, ComparisonTable, TableRow
+from imbtune.metrics.metric import metric_from
 from imbtune.registry import Value
 from imbtune.spaces.search_space import SearchSpace
 
@@ -60,7 +61,8 @@ def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
     Args:
         space: for the title, and for a note about settings that the user fixed.
     """
-    metrics = [m for m in METRICS if _is_printed(table, m)]
+    shown = dict.fromkeys((*METRICS, table.objective.name))
+    metrics = [m for m in shown if _is_printed(table, m)]
     origins = list(dict.fromkeys(f.origin for line in table.rows for f in line.published))
     headings = ["method", *(m.replace("_", " ") for m in metrics), "rank", "mean rank"]
     tests = [line.test for line in table.rows if line.test]
@@ -69,7 +71,7 @@ def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
     headings += ["p"] if has_p else []
     headings += ["published"] if origins else []
     best = {
-        m: max(
+        m: (min if metric_from(m).sign < 0 else max)(
             round(value, DECIMALS) for line in table.rows if (value := line.means[m]) is not None
         )
         for m in metrics
@@ -177,7 +179,7 @@ def _bold_latex(cell: Cell) -> str:
 
 def _is_printed(table: ComparisonTable, metric: str) -> bool:
     """Whether a metric has a column: macro F1 only as the objective, others where defined."""
-    if metric == "macro_f1" and table.objective != metric:
+    if metric == "macro_f1" and table.objective.name != metric:
         return False
     return any(line.means[metric] is not None for line in table.rows)
 
@@ -206,7 +208,7 @@ def _p(line: TableRow) -> str:
 
 def _notes(table: ComparisonTable) -> list[str]:
     """What the numbers are."""
-    objective, reference = table.objective.replace("_", " "), table.reference
+    objective, reference = str(table.objective).replace("_", " "), table.reference
     spread = ": mean ± sample standard deviation" if table.seeds > 1 else ""
     seeds = counted(table.seeds, "seed")
     notes = [

@@ -18,6 +18,7 @@ from imbtune.comparison.paired_tests import (
 )
 from imbtune.comparison.published_figures import PublishedFigure, figures_for
 from imbtune.comparison.rows import Comparison, Row
+from imbtune.metrics.metric import Metric
 
 # in the order in which papers print them
 METRICS = ("balanced_accuracy", "accuracy", "many", "medium", "few", "worst_class", "macro_f1")
@@ -30,7 +31,7 @@ class TableRow:
     Attributes:
         row: the configuration.
         seeds: how many of its runs have finished.
-        means: of each metric over these runs, in [0, 1]; None where it is undefined.
+        means: of each metric over these runs, in its own range; None where it is undefined.
         stds: sample standard deviations; None for one run.
         rank: of the mean objective; None where a run is missing, or for ranks to be complete.
         mean_rank: mean over the seeds of the rank among the rows.
@@ -63,14 +64,21 @@ class ComparisonTable:
 
     rows: Sequence[TableRow]
     seeds: int
-    objective: str
+    objective: Metric
     reference: str | None
     chosen: bool
 
     def arrow(self) -> pa.Table:
-        """The table as `table.parquet` holds it; shares in [0, 1]."""
+        """The table as `table.parquet` holds it; each metric in its own range.
+
+        Two more columns than `SCHEMA` where the objective is none of `METRICS`.
+        """
         columns = [_columns(line, self.reference) for line in self.rows]
-        return pa.Table.from_pylist(columns, schema=SCHEMA)
+        schema, name = SCHEMA, self.objective.name
+        if name not in METRICS:
+            for column in (name, f"{name}_std"):
+                schema = schema.append(pa.field(column, pa.float64()))
+        return pa.Table.from_pylist(columns, schema=schema)
 
 
 SCHEMA = pa.schema(
@@ -86,7 +94,7 @@ SCHEMA = pa.schema(
         ("rank", pa.int32()),  # of the mean objective, from 1; null where a run is missing
         ("mean_rank", pa.float64()),  # rank among the rows, averaged over the seeds
         ("reference", pa.string()),  # the row that the others are tested against
-        ("lead", pa.float64()),  # mean objective minus that of the reference, in [-1, 1]
+        ("lead", pa.float64()),  # mean score (docs/metrics.md) minus that of the reference
         ("lead_low", pa.float64()),  # 95 % confidence interval of the lead
         ("lead_high", pa.float64()),
         ("p", pa.float64()),  # of the paired t-test over the seeds
@@ -107,7 +115,7 @@ SCHEMA = pa.schema(
 )
 
 
-def make_table(comparison: Comparison, runs: pd.DataFrame, objective: str) -> ComparisonTable:
+def make_table(comparison: Comparison, runs: pd.DataFrame, objective: Metric) -> ComparisonTable:
     """Compute the table from the runs that have finished.
 
     Only rows with all of their runs are ranked and tested.
@@ -123,7 +131,9 @@ def make_table(comparison: Comparison, runs: pd.DataFrame, objective: str) -> Co
     ranks, tests = dict[str, tuple[int, float]](), dict[str, PairedTest]()
     reference = comparison.reference if comparison.reference in complete else None
     if complete:
-        scores_RS = np.stack([by_row[name][objective].to_numpy() for name in complete])
+        scores_RS = objective.sign * np.stack(
+            [by_row[name][objective.name].to_numpy(dtype=float) for name in complete]
+        )
         best = complete[int(scores_RS.mean(1).round(DECIMALS).argmax())]
         reference = reference or (best if comparison.reference is None else None)
         both = zip(ranks_of_means(scores_RS), mean_ranks(scores_RS).tolist(), strict=True)
@@ -131,21 +141,28 @@ def make_table(comparison: Comparison, runs: pd.DataFrame, objective: str) -> Co
         if reference:
             found = paired_tests(scores_RS, complete.index(reference))
             tests = {complete[i]: test for i, test in found.items()}
+    shown = list(dict.fromkeys((*METRICS, objective.name)))
     lines = [
-        _line(row, by_row[row.name], ranks.get(row.name), tests.get(row.name))
+        _line(row, by_row[row.name], shown, ranks.get(row.name), tests.get(row.name))
         for row in comparison.rows
         if len(by_row[row.name])
     ]
-    lines.sort(key=lambda line: -round(line.means[objective] or 0.0, DECIMALS))
+    lines.sort(
+        key=lambda line: -objective.sign * round(line.means[objective.name] or 0.0, DECIMALS)
+    )
     chosen = comparison.reference is not None
     return ComparisonTable(lines, len(comparison.seeds), objective, reference, chosen)
 
 
 def _line(
-    row: Row, runs: pd.DataFrame, ranks: tuple[int, float] | None, test: PairedTest | None
+    row: Row,
+    runs: pd.DataFrame,
+    shown: Sequence[str],
+    ranks: tuple[int, float] | None,
+    test: PairedTest | None,
 ) -> TableRow:
     means, stds = dict[str, float | None](), dict[str, float | None]()
-    for name in METRICS:
+    for name in shown:
         values = runs[name].to_numpy(dtype=float)
         defined = not np.isnan(values).any()
         means[name] = float(values.mean()) if defined else None

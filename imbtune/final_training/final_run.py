@@ -18,11 +18,12 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Splits, final_splits
 from imbtune.errors import diverging_at
+from imbtune.metrics.from_confusion import recalls
+from imbtune.metrics.metric import Metric, compute
 from imbtune.registry import Part
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import Margins, example_margins
-from imbtune.training.evaluation.metrics import compute_metrics, recalls
 from imbtune.training.loop import EpochLog, train_epoch
 from imbtune.training.model import check_model_fits
 from imbtune.training.phases import whole_run
@@ -38,7 +39,7 @@ class FinalRun:
 
     Attributes:
         seed: of the run.
-        metrics: on the test images, each in [0, 1]; None where undefined.
+        metrics: on the test images, each in its own range; None where undefined.
         recall_K: recall of each class (K,); NaN for a class without test images.
         confusion_KK: number of test images by their class (row) and the predicted class (column).
         margins: mean margin of each class (K,) on training and test images, by name.
@@ -179,13 +180,19 @@ def train_seed(
 class SeedRun:
     """A run that is trained an epoch at a time: first all of `epochs()`, then `finish()`.
 
-    The arguments are those of :func:`train_seed`.
+    The arguments are those of :func:`train_seed`, and the `objective` of a comparison, whose knobs
+    count for the metric of its name.
     """
 
     def __init__(
-        self, config: TrainConfig, data: DeviceData, checkpoint: bytes | None = None
+        self,
+        config: TrainConfig,
+        data: DeviceData,
+        checkpoint: bytes | None = None,
+        objective: Metric | None = None,
     ) -> None:
         self._config, self._data, self._started = config, data, time.monotonic()
+        self._objective = objective
         self._state, self._trained, self._seconds_before = TrainState(config, data), 0, 0.0
         if checkpoint is not None:
             saved = torch.load(io.BytesIO(checkpoint), map_location=data.device, weights_only=True)
@@ -206,14 +213,16 @@ class SeedRun:
         config, data, state = self._config, self._data, self._state
         with diverging_at(f"epoch {config.epochs}"):
             apply_posthoc(state, data, config.epochs)
-            confusion_KK = state.evaluate(data)
+            predictions = state.predictions(data)
+            metrics = compute(predictions, self._objective)
             margins = {
                 "train": example_margins(state, data, data.train, data.labels_N),
                 "test": example_margins(state, data, data.held_out, data.held_out_labels_M),
             }
+        confusion_KK = predictions.confusion.matrix_KK
         run = FinalRun(
             seed=config.seed,
-            metrics=compute_metrics(confusion_KK, data.counts_K),
+            metrics=metrics,
             recall_K=recalls(confusion_KK).tolist(),
             confusion_KK=confusion_KK.tolist(),
             margins=_class_means(margins, len(data.classes)),

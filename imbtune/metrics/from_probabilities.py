@@ -192,7 +192,7 @@ def brier(predictions: Predictions) -> float:
     source="arXiv 1706.04599",
     needs=LOGITS,
     better=LOWER,
-    chance=lambda _, **__: 0.0,
+    chance=lambda _, **__: 1.0,  # the worst: a constant prediction is calibrated, so any may win
     spread=UNKNOWN,
 )
 def ece(

@@ -5,12 +5,14 @@ Shapes: K classes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imbtune.errors import ConfigError, shown, unknown
 from imbtune.metrics import from_confusion, from_probabilities
-from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER, metrics
+from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER
+from imbtune.metrics.metric_registry import metrics as metrics
 from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
 from imbtune.registry import Part, Value
 
@@ -45,6 +47,13 @@ class Metric:
     def sign(self) -> int:
         """1 where higher is better; -1 where lower is."""
         return -1 if self.part.traits.get("better") == LOWER else 1
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The worst and the best score that a model can have."""
+        low, high = (self.part.traits.get(k, d) for k, d in (("low", 0.0), ("high", 1.0)))
+        assert isinstance(low, float) and isinstance(high, float)
+        return (low, high) if self.sign > 0 else (-high, 0.0 - low)
 
     def value(self, predictions: Predictions | Confusion) -> float | None:
         """The metric in its own range; None where it is undefined.
@@ -82,6 +91,11 @@ class Metric:
     def setting(self) -> str | dict[str, Value]:
         """As a space file has it: the name, or a mapping of the name and the given knobs."""
         return {"name": self.name, **self.given} if self.given else self.name
+
+    def text(self) -> str:
+        """The setting as a text that `--objective` and YAML read back."""
+        setting = self.setting()
+        return setting if isinstance(setting, str) else json.dumps(setting, ensure_ascii=False)
 
     def __str__(self) -> str:
         """What a score is: `recall_at_precision (precision 0.9, of fraud)`, `negative log_loss`."""
@@ -149,9 +163,16 @@ def check_defined(objective: Metric, counts: ClassCounts) -> None:
     """Check, before anything is trained, that the data have the objective.
 
     Raises:
-        ConfigError: it is undefined on these images, or names a class that there is not.
+        ConfigError: it is undefined on these images, or the same for all models; or it names a
+            class that there is not.
     """
-    if objective.chance(counts) is None:
+    chance = objective.chance(counts)
+    if chance is not None and chance >= objective.bounds[1]:
+        raise ConfigError(
+            f"the objective {objective} tells nothing on these images: a constant prediction has "
+            "its best value: give another objective, or other knobs"
+        )
+    if chance is None:
         images = " ".join(map(str, counts.held_out_K[:20]))
         raise ConfigError(
             f"the objective {objective} is undefined on these images, of which the classes have "

@@ -12,7 +12,8 @@ What each registration declares:
 - `needs`: `confusion`, or `logits`. A metric of the confusion matrix is computed after every epoch.
 - `chance`: a function from :class:`ClassCounts` and the knobs to the best value of a constant
   prediction: the same class, or the same probabilities, for every image. None where the metric is
-  undefined, which thus depends on the labels alone, and not on what a model predicts.
+  undefined, which thus depends on the labels alone, and not on what a model predicts. (`ece`, which
+  a constant prediction has best, declares its worst value, so that any model may win.)
 - `better`: `higher`, the default, or `lower`.
 - `low`, `high`: the range of its values.
 - `spread`: what its standard error is like (:mod:`imbtune.study.data_size`).

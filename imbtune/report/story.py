@@ -169,12 +169,13 @@ def _nothing(study: StudyData) -> tuple[str, str]:
 
 
 def _tested(study: StudyData) -> str:
-    metric = study.objective.replace(" ", "_")
+    metric = study.objective_column
     if study.tested is None or metric not in study.tested.winner:
         return "Not tested yet: all of this is on validation images."
     own = study.tested.winner[metric]
     how = "one seed" if own.seeds == 1 else f"mean ± standard deviation of {own.seeds} seeds"
-    text = f"On the test set ({study.objective}, {how}): {own} for the winner"
+    name = metric.replace("_", " ")
+    text = f"On the test set ({name}, {how}): {own} for the winner"
     preset = _baseline_preset(study)
     if preset is None:
         return f"{text}."

@@ -17,6 +17,7 @@ import pandas as pd
 
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ImbtuneError, StudyError
+from imbtune.metrics.metric import metric_from
 from imbtune.storage import Store, join
 from imbtune.study.evidence import Evidence
 from imbtune.study.records import COMPLETE, ENDED, FAIL
@@ -120,8 +121,21 @@ class StudyData:
 
     @property
     def objective(self) -> str:
-        """The metric that was maximised, in words."""
-        return str(self._section("space").get("objective") or "score").replace("_", " ")
+        """What a score is, in words: the metric that was maximised."""
+        setting = self._section("space").get("objective")
+        return str(metric_from(setting)).replace("_", " ") if setting else "score"
+
+    @property
+    def score_bounds(self) -> tuple[float, float]:
+        """The lowest and the highest score that there can be."""
+        setting = self._section("space").get("objective")
+        return metric_from(setting).bounds if setting else (0.0, 1.0)
+
+    @property
+    def objective_column(self) -> str:
+        """The column of the metric that was maximised, in its own range."""
+        setting = self._section("space").get("objective")
+        return metric_from(setting).name if setting else "score"
 
     @property
     def planned(self) -> int | None:

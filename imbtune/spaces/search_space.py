@@ -16,6 +16,7 @@ from imbtune.config.plugins import plugin_parts
 from imbtune.config.slots import SLOTS, check_knob, find_knob
 from imbtune.config.train_config import PLAIN, TrainConfig, active, is_active
 from imbtune.errors import ConfigError, unknown
+from imbtune.metrics.metric import Metric, metric_from
 from imbtune.registry import Part, Value
 from imbtune.spaces.presets import PRESETS, defines_method, find_preset
 
@@ -107,6 +108,9 @@ class Rungs:
         return sorted({max(1, round(epochs / self.eta**k)) for k in range(self.count)})
 
 
+BALANCED = metric_from("balanced_accuracy")
+
+
 @dataclass(frozen=True, repr=False)
 class SearchSpace:
     """A validated search space.
@@ -116,7 +120,7 @@ class SearchSpace:
         about: one line for `imbtune show spaces`.
         fixed: settings that are not searched, by key (`optimizer.lr`).
         knobs: the searched knobs; slots come before the knobs of their parts.
-        objective: the metric that is maximised.
+        objective: the metric whose score is maximised (of lower-is-better ones the negative).
         rungs: where trials are compared.
         preset_names: the presets to start with; None for all that lie inside the space.
         pinned: settings fixed by `--set`. They take precedence over those of presets.
@@ -130,7 +134,7 @@ class SearchSpace:
     about: str
     fixed: Mapping[str, Value]
     knobs: tuple[SearchedKnob, ...]
-    objective: str = "balanced_accuracy"
+    objective: Metric = BALANCED
     rungs: Rungs = Rungs()
     preset_names: tuple[str, ...] | None = None
     pinned: Mapping[str, Value] = field(default_factory=dict)
@@ -310,7 +314,7 @@ class SearchSpace:
         return {
             "name": self.name,
             "about": self.about,
-            "objective": self.objective,
+            "objective": self.objective.setting(),
             "rungs": vars(self.rungs),
             "late_variants": self.late_variants,
             "presets": list(self.presets()),

@@ -4,7 +4,7 @@
     imports: [my_losses]                      # modules with your plugins
     data: {name: cifar10, profile: exp, ratio: 100}
     train: {model: resnet32, epochs: 200}     # fixed; presets take them, but for their method
-    objective: balanced_accuracy
+    objective: balanced_accuracy              # or {name: f_beta, beta: 2, of: fraud}
     rungs: {eta: 3, count: 3}
     late_variants: 4                          # trials per trunk, with different cool-down settings
     presets: [erm, drw, mamix_drw]            # the first trials; default: all inside the space
@@ -39,11 +39,11 @@ from imbtune.config.yaml_files import read_yaml
 from imbtune.credentials import CredentialsError, check_no_credentials
 from imbtune.errors import ConfigError, shown, unknown
 from imbtune.limits import ABOUT, CHOICES, ETA, LATE_VARIANTS, RUNGS
+from imbtune.metrics.metric import objective_from
 from imbtune.paths import local_path
 from imbtune.spaces.knob_entries import parse_knob
 from imbtune.spaces.search_space import Rungs, SearchedKnob, SearchSpace, check_setting
 from imbtune.storage import Store
-from imbtune.training.evaluation.metrics import OBJECTIVES
 
 FIELDS = (
     "like",
@@ -118,9 +118,6 @@ def parse_space(
     knobs = _mapping(content, "knobs")
     chosen = {slot: fixed.get(slot, DEFAULTS[slot]) for slot in DEFAULTS if slot not in knobs}
     ranges = [parse_knob(str(key), spec, chosen, knobs) for key, spec in knobs.items()]
-    objective = content.get("objective", "balanced_accuracy")
-    if objective not in OBJECTIVES:
-        raise unknown("metric", objective, OBJECTIVES)
     presets = content.get("presets")
     if presets is not None and not (
         isinstance(presets, list) and all(isinstance(name, str) for name in presets)
@@ -139,7 +136,7 @@ def parse_space(
         about=" ".join(about.split()),
         fixed={key: check_setting(key, value) for key, value in fixed.items()},
         knobs=tuple(sorted(ranges, key=_order)),
-        objective=objective,
+        objective=objective_from(content.get("objective", "balanced_accuracy")),
         rungs=_parse_rungs(_mapping(content, "rungs")),
         preset_names=None if presets is None else tuple(presets),
         imports=imports,

@@ -5,12 +5,17 @@ Shapes: K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imbtune.metrics.metric import Metric, objective_from
+from imbtune.metrics.metric_registry import CLASSES, IMAGES, ONE, UNKNOWN, WORST
+from imbtune.metrics.predictions import ClassCounts
 from imbtune.training.phases import steps_per_epoch
 
 Ints = NDArray[np.int64]
@@ -24,52 +29,60 @@ class ScoreScale:
     """How a score on the validation images is to be read.
 
     Attributes:
-        chance: the best score of a model that predicts the same class for every image.
-        step: by how much one validation image of class `coarsest` moves the score.
+        chance: the best score of a model that predicts the same for every image.
+        step: by how much one validation image of class `coarsest` moves the score; None where
+            unknown.
         error: standard error of one score, if half of each class is predicted correctly (which is
-            where it is largest); training again with another seed adds to it.
+            where it is largest); training again with another seed adds to it. None where unknown.
         coarsest: index of the class with the fewest validation images.
     """
 
     chance: float
-    step: float
-    error: float
+    step: float | None
+    error: float | None
     coarsest: int
 
 
-def score_scale(objective: str, validation_K: Sequence[int] | Ints) -> ScoreScale:
-    """The scale of an objective's scores.
+def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
+    """The scale of an objective's scores; None where it is undefined on these images.
 
     A class has recall h/n with h hits among its n validation images. One image moves it by 1/n, and
     its variance is at most 1/(4n), that of a binomial share of one half. `balanced_accuracy` is
-    the mean recall, `worst_class` the smallest and `accuracy` the mean weighted by n. For
-    `macro_f1`, step and error are those of `balanced_accuracy`, which it equals where each class
-    is predicted as often as it occurs.
+    the mean recall, `worst_class` the smallest and `accuracy` the mean weighted by n. Metrics that
+    weigh the classes equally, such as `macro_f1` and `auroc`, have step and error of
+    `balanced_accuracy`; the means of recalls that one class decides those of `worst_class`; those
+    of one class have its recall's. Errors of probabilities and costs have no such bound.
 
     Args:
-        objective: one of `imbtune.training.evaluation.metrics.OBJECTIVES`.
-        validation_K: validation images of each class; classes without any do not count.
+        objective: the metric.
+        counts: validation images of each class; classes without any do not count.
+
+    Raises:
+        ConfigError: the objective names a class that there is not.
     """
-    counts_K = np.asarray(validation_K, dtype=np.int64)
+    chance = objective.chance(counts)
+    if chance is None:
+        return None
+    counts_K = counts.held_out_K
     n_K = counts_K[counts_K > 0]
-    classes, total, least = len(n_K), int(n_K.sum()), int(n_K.min())
+    total, least = int(n_K.sum()), int(n_K.min())
     coarsest = int(np.flatnonzero(counts_K == least)[0])
-    balanced_error = float(np.sqrt((0.25 / n_K).sum())) / classes
-    chance, step, error = {
-        "balanced_accuracy": (1 / classes, 1 / (classes * least), balanced_error),
-        "macro_f1": (
-            float((2 * n_K / (n_K + total)).max()) / len(counts_K),
-            1 / (classes * least),
-            balanced_error,
-        ),
-        "accuracy": (int(n_K.max()) / total, 1 / total, 0.5 / total**0.5),
-        "worst_class": (float(classes == 1), 1 / least, 0.5 / least**0.5),
-    }[objective]
+    spread = str(objective.part.traits["spread"])
+    if spread == ONE:
+        coarsest = counts.index(str(objective.knobs["of"]))
+        least = int(counts_K[coarsest])
+    step, error = {
+        CLASSES: (1 / (len(n_K) * least), float(np.sqrt((0.25 / n_K).sum())) / len(n_K)),
+        IMAGES: (1 / total, 0.5 / total**0.5),
+        WORST: (1 / least, 0.5 / least**0.5),
+        ONE: (1 / least, 0.5 / least**0.5),
+        UNKNOWN: (None, None),
+    }[spread]
     return ScoreScale(chance, step, error, coarsest)
 
 
 def data_size_lines(
-    objective: str,
+    objective: Metric,
     classes: Sequence[str],
     train_K: Sequence[int] | Ints,
     validation_K: Sequence[int] | Ints,
@@ -84,13 +97,15 @@ def data_size_lines(
         validation_K: validation images of each class.
         batch_size: of a training step.
     """
-    scale = score_scale(objective, validation_K)
+    counts = class_counts(classes, train_K, validation_K)
+    scale = score_scale(objective, counts)
+    assert scale, "checked before: the objective is defined"
     lines = [
         f"Images per class: {_counts(train_K)} for training, {_counts(validation_K)} for "
-        f"validation; a model that predicts one class only scores {scale.chance:.3g}"
+        f"validation; a model that predicts {_constant(objective)} scores {scale.chance:.3g}"
     ]
     warnings = []
-    if scale.step > MAX_STEP or scale.error > MAX_ERROR:
+    if scale.step and scale.error and (scale.step > MAX_STEP or scale.error > MAX_ERROR):
         warnings.append(
             f"one validation image of class '{classes[scale.coarsest]}' moves the score by "
             f"{scale.step:.2g}, and one score has a standard error of up to {scale.error:.2g}: "
@@ -103,6 +118,31 @@ def data_size_lines(
             "a smaller batch_size"
         )
     return lines + ([f"Small data set: {'; '.join(warnings)}"] if warnings else [])
+
+
+def class_counts(
+    names: Sequence[str], train_K: Sequence[int] | Ints, validation_K: Sequence[int] | Ints
+) -> ClassCounts:
+    """Images of each class, of arrays or of lists in a study's files."""
+    return ClassCounts(names, np.asarray(train_K, np.int64), np.asarray(validation_K, np.int64))
+
+
+def recorded_chance(objective: object, data: Mapping[str, Any]) -> float:
+    """The score of chance by a study's file; below all scores where that does not say it.
+
+    Args:
+        objective: its setting; None in old studies.
+        data: what the file says of the images.
+    """
+    if not objective or not data.get("validation_counts"):
+        return -math.inf
+    counts = class_counts(data["classes"], data["counts"], data["validation_counts"])
+    scale = score_scale(objective_from(objective), counts)
+    return scale.chance if scale else -math.inf
+
+
+def _constant(objective: Metric) -> str:
+    return "the same for all images" if objective.needs_logits else "one class only"
 
 
 def _counts(counts_K: Sequence[int] | Ints) -> str:

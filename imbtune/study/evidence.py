@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """How certain the winner is. Scores are in [0, 1]; confidence intervals are at 95 %.
+    """How certain the winner is. Scores are of the objective; confidence intervals are at 95 %.
 
     Intervals and p are None with a single seed. The fields from `preset_mean` on are None where the
     winner is the best preset, or no preset has finals.
@@ -122,13 +122,17 @@ def is_above(score: float, chance: float) -> bool:
 
 
 def evidence_of(
-    finals: Sequence[FinalRecord], winner: int | None, baseline: int | None
+    finals: Sequence[FinalRecord],
+    winner: int | None,
+    baseline: int | None,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Evidence | None:
     """How certain the winner is by the finals; None without finals.
 
     Args:
         winner: its trial number, as `decide` returns it.
         baseline: trial number of the best preset, as `decide` returns it.
+        bounds: the lowest and the highest score that there can be; the interval ends there.
     """
     scores = scores_by_trial(finals)
     if winner is None or winner not in scores:
@@ -138,7 +142,7 @@ def evidence_of(
     mean = float(scores[winner].mean())
     low, high = student_interval(mean, *error_of_a_mean(scores_FS))
     if low is not None and high is not None:
-        low, high = max(0.0, low), min(1.0, high)
+        low, high = max(bounds[0], low), min(bounds[1], high)
     if baseline is None or baseline == winner:
         return Evidence(seeds, finalists, mean, low, high)
     preset = float(scores[baseline].mean())

@@ -247,7 +247,7 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
     evidence = outcome.evidence
     provenance = {
         "study": outcome.path,
-        "objective": request.space.objective,
+        "objective": request.space.objective.setting(),
         "winner": _trial_entry(outcome.winner),
         "best_preset": _trial_entry(outcome.baseline) if outcome.baseline else None,
         "trials": len(outcome.records),

@@ -19,7 +19,7 @@ from imbtune.registry import Value
 from imbtune.report.reported_study import ReportedStudy
 from imbtune.storage import Store, join
 from imbtune.storage.damage import damage_explained
-from imbtune.study.data_size import score_scale
+from imbtune.study.data_size import recorded_chance
 from imbtune.study.evidence import Evidence, is_above
 from imbtune.study.records import COMPLETE, summary
 from imbtune.study.tables.curves import last_curves
@@ -267,7 +267,7 @@ class Study(ReportedStudy):
             score=row["score"],
             budget=row["budget"],
             settings={k: v for k, v in row.items() if _is_setting(k) and v is not None},
-            metrics={name: row[name] for name in metrics if row[name] is not None},
+            metrics={name: row[name] for name in metrics if row.get(name) is not None},
             recall_K=row["recall"] or [],
             rungs=dict(zip(row["rung_budgets"], row["rung_scores"], strict=True)),
         )
@@ -313,9 +313,7 @@ class Study(ReportedStudy):
         """The score of chance; below all scores for a study that did not record it."""
         info = self.info
         with damage_explained(self.path, "study.yaml"):
-            counts_K = info["data"].get("validation_counts")
-            objective = info["space"].get("objective")
-            return score_scale(objective, counts_K).chance if counts_K and objective else -1.0
+            return recorded_chance(info["space"].get("objective"), info["data"])
 
     def _confirmed(self) -> dict[str, Any] | None:
         """What best.yaml says of the winner, if finals confirmed it."""

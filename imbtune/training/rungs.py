@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import DivergenceError, diverging_at
+from imbtune.metrics.predictions import Predictions
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import ClassMargins, class_margins
@@ -78,7 +79,7 @@ class RungResult:
     Attributes:
         segment: the segment that was trained.
         following: the segment that is trained next; None at the end.
-        confusion_KK: confusion matrix of the scored model on the held-out images.
+        predictions: of the scored model on the held-out images, on the device.
         passes: image passes of the trial so far, forward and backward.
         branch_passes: image passes of the scored copy alone, post-hoc training included.
         state: the trunk, without the branch; training continues from it.
@@ -87,11 +88,16 @@ class RungResult:
 
     segment: Segment
     following: Segment | None
-    confusion_KK: NDArray[np.int64]
+    predictions: Predictions
     passes: int
     branch_passes: int
     state: TrainState
     margins: ClassMargins | None = None
+
+    @property
+    def confusion_KK(self) -> NDArray[np.int64]:
+        """The confusion matrix of the scored model on the held-out images."""
+        return self.predictions.confusion.matrix_KK
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def train_through_rungs(
             with state.temporarily(methods[segment.variant]):
                 yield from _train_epochs(state, data, segment, segment.branch, passes_before)
                 with diverging_at(f"epoch {segment.budget}"):
-                    margins, confusion_KK = _score(state, data, segment.budget, full_budget)
+                    margins, predictions = _score(state, data, segment.budget, full_budget)
         except DivergenceError as error:
             left = without_variant(left, segment.variant)
             branch_passes = state.passes - trunk_passes
@@ -167,7 +173,7 @@ def train_through_rungs(
             yield RungResult(
                 segment,
                 _first(left),
-                confusion_KK,
+                predictions,
                 passes_before + state.passes,
                 state.passes - trunk_passes,
                 state,
@@ -209,14 +215,14 @@ def _name(epoch: Epoch) -> str:
 
 def _score(
     state: TrainState, data: DeviceData, budget: int, full_budget: int
-) -> tuple[ClassMargins | None, NDArray[np.int64]]:
+) -> tuple[ClassMargins | None, Predictions]:
     """Apply the post-hoc method and score the model: its margins, at the full budget, and its
-    confusion matrix.
+    predictions of the held-out images.
 
     Raises:
         DivergenceError: a logit, or the loss of the post-hoc method, is not finite.
     """
     apply_posthoc(state, data, budget)
-    confusion_KK = state.evaluate(data)
+    predictions = state.predictions(data)
     margins = class_margins(state, data) if budget == full_budget else None
-    return margins, confusion_KK
+    return margins, predictions

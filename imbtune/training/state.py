@@ -18,6 +18,7 @@ from torch import Tensor
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.methods.optimizers import Sharpness
+from imbtune.metrics.predictions import Predictions
 from imbtune.training.device.cuda_graphs import GraphedModel
 from imbtune.training.device.device_data import BLOCK, DeviceData
 from imbtune.training.distributed.global_batch_norm import use_global_batch_norm
@@ -151,6 +152,22 @@ class TrainState:
     def evaluation(self, data: DeviceData) -> Evaluation:
         """The network's predictions of the held-out images; asynchronous on a GPU."""
         return evaluate(self.model, data, self.autocast)
+
+    def predictions(self, data: DeviceData) -> Predictions:
+        """The logits of the held-out images, times the loss's scale; synchronises.
+
+        Raises:
+            DivergenceError: a logit is not finite.
+        """
+        evaluation = evaluate(self.model, data, self.autocast, keep_logits=True)
+        assert evaluation.logits_MK is not None
+        return Predictions(
+            evaluation.logits_MK * self.methods.vectors.scale,
+            data.held_out_labels_M,
+            data.classes,
+            data.counts_K,
+            evaluation.confusion_KK,
+        )
 
     def evaluate(self, data: DeviceData) -> NDArray[np.int64]:
         """The confusion matrix (K, K) of the held-out images, on the host; synchronises.

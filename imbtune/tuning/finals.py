@@ -44,7 +44,7 @@ def finalists(records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
     At most two trials of a trunk are chosen.
     """
     ranked = sorted(
-        (r for r in records if r.state == COMPLETE), key=lambda r: (-(r.score or 0), r.number)
+        (r for r in records if r.state == COMPLETE), key=lambda r: (-(r.score or 0.0), r.number)
     )
     chosen: list[TrialRecord] = []
     for record in ranked:

@@ -20,7 +20,6 @@ from imbtune.study.records import TrialRecord, summary
 from imbtune.study.request import SEARCH, SearchRequest
 from imbtune.study.tables.own_files import own_table
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.phases import rung_segments
 from imbtune.training.rungs import Diverged, RungResult, train_through_rungs
 from imbtune.training.state import pick_device
@@ -78,7 +77,7 @@ def repeat_trial(path: str, number: int, data: str | None, log: Log) -> bool:
         equal = True
         if isinstance(result, RungResult):
             budget = result.segment.budget
-            score = compute_metrics(result.confusion_KK, tensors.counts_K)[space.objective]
+            score = space.objective.score(result.predictions)
             equal = score == known[budget]
             recorded_score = "as recorded" if equal else f"recorded was {known[budget]:.4f}"
             log(f"{budget:>4} epochs: {score:.4f}, {recorded_score}")

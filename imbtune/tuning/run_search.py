@@ -208,7 +208,11 @@ def _outcome(
     """Choose the winner, write best.yaml, and return how the search ended."""
     ended = [TrainConfig.from_settings(r.settings) for r in records if r.state in ENDED]
     by_number = {r.number: r for r in records if r.state == COMPLETE}
-    finished = {n: record.score or 0.0 for n, record in by_number.items() if n not in dropped}
+    finished = {
+        n: record.score
+        for n, record in by_number.items()
+        if n not in dropped and record.score is not None
+    }
     presets = [number for number, record in by_number.items() if record.preset]
     chance = chance_of(request, splits)
     winner, baseline = decide(finished, presets, finals, chance)
@@ -219,7 +223,7 @@ def _outcome(
         winner=None if winner is None else by_number[winner],
         baseline=None if baseline is None else by_number[baseline],
         seconds=time.monotonic() - started,
-        evidence=evidence_of(finals, winner, baseline),
+        evidence=evidence_of(finals, winner, baseline, request.space.objective.bounds),
         full_images=sum(run_passes(config, splits.counts()) for config in ended),
         finals=finals,
         dropped=dropped,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from imbtune.data.splits import Splits
 from imbtune.progress.run_events import FINALS, RUNS, TRIALS, RunEnded, StageStarted, WorkEnded
-from imbtune.study.data_size import score_scale
+from imbtune.study.data_size import ScoreScale, class_counts, score_scale
 from imbtune.study.evidence import is_above
 from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
@@ -68,16 +68,25 @@ def left_final_runs(
 ) -> list[TrialSpec]:
     """The final runs that are left to train; none where no trial is better than chance."""
     chance = chance_of(request, splits)
-    if not any(r.state == COMPLETE and is_above(r.score or 0.0, chance) for r in records):
+    if not any(
+        r.state == COMPLETE and r.score is not None and is_above(r.score, chance) for r in records
+    ):
         return []
     chosen = finalists(records, request.finalists)
     return final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
 
 
 def chance_of(request: SearchRequest, splits: Splits) -> float:
-    """The best score of a model that predicts the same class for every image."""
-    counts_K = splits.held_out.counts(len(splits.classes))
-    return score_scale(request.space.objective, counts_K).chance
+    """The best score of a model that predicts the same for every image."""
+    return _scale(request, splits).chance
+
+
+def _scale(request: SearchRequest, splits: Splits) -> ScoreScale:
+    validation_K = splits.held_out.counts(len(splits.classes))
+    counts = class_counts(splits.classes, splits.counts(), validation_K)
+    scale = score_scale(request.space.objective, counts)
+    assert scale, "check_request has checked that the objective is defined"
+    return scale
 
 
 def trial_progress(
@@ -137,7 +146,6 @@ def _stage(
     finals: int = 0,
 ) -> StageStarted:
     request, splits = session.request, session.splits
-    counts_K = splits.held_out.counts(len(splits.classes))
     return StageStarted(
         session.reporter.now(),
         stage,
@@ -147,8 +155,8 @@ def _stage(
         session.resources.concurrent,
         budgets,
         eta,
-        request.space.objective,
-        score_scale(request.space.objective, counts_K).error,
+        str(request.space.objective),
+        _scale(request, splits).error,
         resume_command(request.path),
         finals,
         tuple(earlier),

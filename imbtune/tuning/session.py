@@ -12,11 +12,12 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Splits, search_splits
 from imbtune.errors import StudyError
+from imbtune.metrics.metric import check_defined
 from imbtune.progress import Log
 from imbtune.progress.reporter import Reporter
 from imbtune.registry import Part
 from imbtune.storage import Store
-from imbtune.study.data_size import data_size_lines
+from imbtune.study.data_size import class_counts, data_size_lines
 from imbtune.study.files import check_no_study
 from imbtune.study.request import AUTO, EVERY, SEARCH, SearchRequest
 from imbtune.study.trackers.tracking import check_trackers
@@ -92,7 +93,10 @@ def check_request(request: SearchRequest) -> Splits:
     check_trackers(request)
     check_machines(request)
     space = request.space
-    return load_search_splits(space.base(), request.data_source(), space.plugin_parts())
+    splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())
+    validation_K = splits.held_out.counts(len(splits.classes))
+    check_defined(space.objective, class_counts(splits.classes, splits.counts(), validation_K))
+    return splits
 
 
 def check_machines(request: SearchRequest) -> None:

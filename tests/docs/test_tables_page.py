@@ -11,6 +11,7 @@ import pytest
 from imbtune.study.files import ENDS
 from imbtune.study.tables.schema import (
     CLASSES,
+    EPOCH_METRICS,
     EPOCHS,
     FINALS,
     MACHINE,
@@ -22,7 +23,13 @@ from imbtune.study.tables.schema import (
 )
 
 PAGE = (Path(__file__).parents[2] / "docs/tables.md").read_text(encoding="utf-8")
-SHARED = {"metrics": METRICS, "margins": MARGINS, "machines": MACHINE}
+PROBABILITIES = [column for column in METRICS if column not in EPOCH_METRICS]
+SHARED = {
+    "metrics": EPOCH_METRICS,
+    "metrics of probabilities": PROBABILITIES,
+    "margins": MARGINS,
+    "machines": MACHINE,
+}
 TABLES = {
     "trials": trial_schema({}),
     "epochs": EPOCHS,
@@ -42,7 +49,7 @@ def section(title: str) -> str:
 
 def columns(title: str) -> dict[str, str]:
     """The type of each column that a section lists."""
-    rows = re.findall(r"^\| `(\w+)`(?: \*\*2\*\*)? \| ([\w ]+) \|", section(title), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)`(?: \*\*\d\*\*)? \| ([\w ]+) \|", section(title), re.MULTILINE)
     return dict(rows)
 
 
@@ -64,7 +71,7 @@ def test_shared_columns(title: str) -> None:
 def test_every_column_of_a_table(name: str) -> None:
     listed = columns(name)
     for title in SHARED:
-        if f"(#{title})" in section(name):
+        if f"(#{title.replace(' ', '-')})" in section(name):
             assert listed.keys().isdisjoint(columns(title))
             listed |= columns(title)
     assert listed == {field.name: word(field.type) for field in TABLES[name]}

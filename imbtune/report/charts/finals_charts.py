@@ -41,7 +41,8 @@ def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Cha
     low = frame[["score", "low", "search_score"]].min().min()
     high = frame[["score", "high", "search_score"]].max().max()
     pad = 0.06 * (high - low) or 0.01
-    scale = alt.Scale(domain=[max(0, low - pad), min(1, high + pad)], nice=False, zero=False)
+    least = low - pad if low < 0 else max(0, low - pad)  # the negative of a loss, or a share
+    scale = alt.Scale(domain=[least, min(1, high + pad)], nice=False, zero=False)
     x = alt.X("score:Q", title=title, scale=scale, axis=alt.Axis(format=".3~f", tickCount=6))
     base = drawn(frame)
     tips = [

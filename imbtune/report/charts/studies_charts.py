@@ -28,7 +28,8 @@ def studies_finals_chart(
     y = alt.Y("label:N", sort=order, axis=None)
     low, high = frame[["score", "low"]].min().min(), frame[["score", "high"]].max().max()
     pad = 0.06 * (high - low) or 0.01
-    scale = alt.Scale(domain=[max(0, low - pad), min(1, high + pad)], nice=False, zero=False)
+    least = low - pad if low < 0 else max(0, low - pad)  # the negative of a loss, or a share
+    scale = alt.Scale(domain=[least, min(1, high + pad)], nice=False, zero=False)
     title = f"{objective} on the validation images"
     x = alt.X("score:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
     colour = study_colour(studies)

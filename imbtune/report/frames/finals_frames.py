@@ -52,8 +52,8 @@ def finals_frame(study: StudyData) -> pd.DataFrame:
                     "seed": str(run["seed"]),
                     "score": float(run["score"]),
                     "mean": mean,
-                    "low": max(0.0, ends[0]) if ends[0] is not None else None,
-                    "high": min(1.0, ends[1]) if ends[1] is not None else None,
+                    "low": max(study.score_bounds[0], ends[0]) if ends[0] is not None else None,
+                    "high": min(study.score_bounds[1], ends[1]) if ends[1] is not None else None,
                     "search_score": trial[0]["score"] if trial else None,
                 }
             )

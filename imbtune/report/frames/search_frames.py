@@ -28,9 +28,11 @@ def curve_frame(study: StudyData) -> pd.DataFrame:
     Raises:
         NothingToDrawError: no epochs are recorded.
     """
-    curves, metric = study.curves, study.objective.replace(" ", "_")
-    if curves.empty or metric not in curves:
+    curves, metric = study.curves, study.objective_column
+    if curves.empty:
         raise NothingToDrawError("no epoch has been recorded yet")
+    if metric not in curves:
+        raise NothingToDrawError(f"{metric} is computed at rungs, not after each epoch")
     trials = study.trials
     ranked = study.finished.sort_values(["score", "trial"], ascending=[False, True])["trial"]
     shown = {*ranked[:DRAWN], *trials.loc[trials["finalist"] | trials["preset"].notna(), "trial"]}
@@ -55,7 +57,7 @@ def curve_band_frame(study: StudyData) -> pd.DataFrame:
 
     Trials that were stopped are in it up to the epoch at which they were stopped.
     """
-    curves, metric = study.curves, study.objective.replace(" ", "_")
+    curves, metric = study.curves, study.objective_column
     if curves.empty or metric not in curves:
         return pd.DataFrame(columns=["epoch", "trials", "q10", "q50", "q90"])
     groups = curves.groupby(curves["epoch"].astype(int))[metric]

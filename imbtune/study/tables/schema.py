@@ -13,10 +13,9 @@ A training writes `margins-seedN.parquet` with a row per example (:func:`example
 
 Columns in several tables:
 
-- Metrics on the validation images, in [0, 1]: `balanced_accuracy` (mean recall of the classes),
-  `accuracy`, `macro_f1`, `worst_class` (lowest recall of a class), and `many`, `medium`, `few`
-  (mean recall of the classes with over 100, 20 to 100, and under 20 training images; null if there
-  is no such class).
+- Metrics on the validation images, each in its own range (docs/metrics.md, `imbtune show metrics`):
+  a column for each registered one. Null where it is undefined. The metric that is the objective has
+  the objective's knobs, all others their defaults.
 - `recall`: recall of each class in [0, 1]; NaN for a class without validation images.
 - `margin_train`, `margin_val`: mean margin of each class on training and validation images: the
   logit of the label minus the largest other logit. `probability_margin_train`,
@@ -34,21 +33,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from imbtune.metrics.metric import metrics
+from imbtune.metrics.metric_registry import CONFUSION
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-METRICS = [
-    (name, pa.float64())
-    for name in (
-        "balanced_accuracy",
-        "accuracy",
-        "macro_f1",
-        "worst_class",
-        "many",
-        "medium",
-        "few",
-    )
-] + [("recall", pa.list_(pa.float64()))]
+RECALL = ("recall", pa.list_(pa.float64()))
+# After an epoch: those of the confusion matrix
+EPOCH_METRICS = [
+    *((part.name, pa.float64()) for part in metrics if part.traits["needs"] == CONFUSION),
+    RECALL,
+]
+METRICS = [*((part.name, pa.float64()) for part in metrics), RECALL]  # of a scored model
 
 MARGINS = [
     (name, pa.list_(pa.float64()))
@@ -71,7 +68,8 @@ CONFUSION = pa.list_(
     pa.struct([("label", pa.int32()), ("predicted", pa.int32()), ("count", pa.int32())])
 )
 
-VERSION = "2"  # 1, which files do not name: without the columns that docs/tables.md marks with 2
+# 1, which files do not name, and 2 are without the columns that docs/tables.md marks with 2 and 3
+VERSION = "3"
 METADATA = {"imbtune_tables": VERSION}
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -90,7 +88,7 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
     - `preset`: the name of the preset; null for other trials.
     - `state`: COMPLETE (trained to the full budget), PRUNED (stopped at a rung), FAIL, or STOPPED
       (the search was interrupted).
-    - `score`: the objective in [0, 1], of a finished model of `budget` epochs.
+    - `score`: the objective, higher is better, of a finished model of `budget` epochs.
     - `budget`: epochs of the rung.
     - `rung_budgets`, `rung_scores`: the epochs and the score of each rung reached, in rising order.
     - `rescued`: for a trial of the never-pruned sample, the epochs of the rung at which ASHA would
@@ -151,7 +149,7 @@ EPOCHS = pa.schema(
         ("budget", pa.int32()),  # epochs of the model that is trained, which is that of a rung
         ("lr", pa.float64()),  # learning rate of the epoch's last step
         ("loss", pa.float64()),  # mean training loss
-        *METRICS,  # on the validation images, after the epoch
+        *EPOCH_METRICS,  # on the validation images, after the epoch
         ("time", TIME),  # when the epoch ended
     ],
     METADATA,
@@ -161,7 +159,7 @@ FINALS = pa.schema(
     [
         ("trial", pa.int32()),  # the finalist's number in `trials`
         ("seed", pa.int64()),  # the fresh seed that it was trained with
-        ("score", pa.float64()),  # the objective at the full budget, in [0, 1]
+        ("score", pa.float64()),  # the objective at the full budget; higher is better
         *METRICS,
         *MARGINS,
         ("images", pa.int64()),  # image passes of this run
@@ -181,7 +179,7 @@ SCORES = pa.schema(
         ("seed", pa.int32()),  # 0: run that is scored at every rung; 1: only at the full budget
         ("kind", pa.string()),  # of the rung: cooldown, compressed or prefix
         ("budget", pa.int32()),  # epochs of the model that was scored
-        ("score", pa.float64()),  # the objective on the validation images, in [0, 1]
+        ("score", pa.float64()),  # the objective on the validation images; higher is better
     ],
     METADATA,
 )

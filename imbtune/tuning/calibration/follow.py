@@ -118,7 +118,9 @@ def basis_of(space: SearchSpace, fingerprint: str) -> Basis:
         f"imports {k}": [*v.values()][-1][:DIGITS] for k, v in describe(space.imports).items()
     }
     return Basis(
-        {**settings, "objective": space.objective}, {**knobs, **searched, **plugins}, fingerprint
+        {**settings, "objective": str(space.objective)},
+        {**knobs, **searched, **plugins},
+        fingerprint,
     )
 
 

@@ -17,13 +17,15 @@ from imbtune.config.plugins import register
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import CheckpointError, first_line
+from imbtune.metrics.from_confusion import recalls
+from imbtune.metrics.metric import Metric, compute
+from imbtune.metrics.predictions import Confusion
 from imbtune.runtime import keep_freed_memory
 from imbtune.study.checkpoints import load_checkpoint, save_checkpoint
 from imbtune.study.records import Machine
 from imbtune.study.request import EVERY
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import ClassMargins
-from imbtune.training.evaluation.metrics import compute_metrics, recalls
 from imbtune.training.phases import Segment, calibration_segments, remaining_segments, rung_segments
 from imbtune.training.rungs import (
     Diverged,
@@ -54,7 +56,7 @@ class WorkerSettings:
         rungs: a kind of rung, or EVERY.
         budgets: the rungs in epochs, rising; the last is the full budget.
         eta: η, the reduction factor of the rungs.
-        objective: the metric that is the score.
+        objective: the metric whose :meth:`Metric.score` is the score.
         checkpoints: the study's folder or URI; None to write no checkpoints.
         threads: CPU threads of a trial.
         gpus: of a trial; below 1 its GPU memory is limited to that share.
@@ -66,7 +68,7 @@ class WorkerSettings:
     rungs: str
     budgets: list[int]
     eta: int
-    objective: str
+    objective: Metric
     checkpoints: str | None = None
     threads: int = 1
     gpus: float = 0.0
@@ -214,20 +216,24 @@ class TrialRunner:
             budget=epoch.budget,
             lr=result.lr,
             loss=result.loss,
-            metrics=compute_metrics(confusion_KK, self._data.counts_K),
+            metrics=compute(
+                Confusion.of(confusion_KK, self._data.counts_K, self._data.classes),
+                self._worker.objective,
+            ),
             recall_K=recalls(confusion_KK).tolist(),
             time=time.time(),
         )
 
     def _rung(self, result: RungResult) -> RungReport:
         variant, confusion_KK = result.segment.variant, result.confusion_KK
-        metrics = compute_metrics(confusion_KK, self._data.counts_K)
+        objective = self._worker.objective
+        metrics = compute(result.predictions, objective)
         self._count_seconds(result)
         self._branch_passes[variant] += result.branch_passes
         trunk = result.passes - self._passes_before - sum(self._branch_passes)
         own = self._branch_passes[variant] + (trunk if variant == self._first else 0)
-        score = metrics[self._worker.objective]
-        assert score is not None, "an objective is defined for every confusion matrix"
+        score = objective.score_of(metrics[objective.name])
+        assert score is not None, "checked before the search: the labels alone decide"
         return RungReport(
             trial=self._spec.trials[variant],
             kind=result.segment.kind,

@@ -11,10 +11,11 @@ from small_data import make_splits
 
 from imbtune.data.splits import Images, Splits
 from imbtune.methods.lr_schedules import Phases
+from imbtune.metrics.metric import compute
+from imbtune.metrics.predictions import Confusion
 from imbtune.spaces.presets import PRESETS
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.metrics import compute_metrics
 from imbtune.training.phases import cooldown, trunk
 from imbtune.training.state import TrainState
 
@@ -23,13 +24,13 @@ def test_a_network_learns_four_classes_and_not_from_shuffled_labels() -> None:
     splits = make_splits([40] * 4)
     config = make_config(epochs=10, model__width=8, optimizer__lr=0.05, batch_size=20)
     data = DeviceData(splits, CPU)
-    learned = compute_metrics(trained(config, data).evaluate(data), data.counts_K)
+    learned = compute(Confusion.of(trained(config, data).evaluate(data), data.counts_K))
     labels = np.random.default_rng(0).permutation(splits.train.labels)
     train_images = Images(splits.train.pixels, labels)
     wrong = DeviceData(
         Splits(train_images, splits.held_out, splits.classes, splits.preprocessing), CPU
     )
-    misled = compute_metrics(trained(config, wrong).evaluate(wrong), wrong.counts_K)
+    misled = compute(Confusion.of(trained(config, wrong).evaluate(wrong), wrong.counts_K))
     assert learned["balanced_accuracy"] is not None and misled["balanced_accuracy"] is not None
     assert learned["balanced_accuracy"] > 0.85
     assert misled["balanced_accuracy"] < 0.6
@@ -45,7 +46,7 @@ def test_deferred_reweighting_raises_the_recall_of_the_tail() -> None:
                 weights=weights, seed=seed, epochs=10, batch_size=16, model__width=8,
                 optimizer__lr=0.02, schedule="linear", schedule__cooldown=0.5,
             )  # fmt: skip
-            figures = compute_metrics(trained(config, data).evaluate(data), data.counts_K)
+            figures = compute(Confusion.of(trained(config, data).evaluate(data), data.counts_K))
             assert figures["few"] is not None
             seen.append(figures["few"])
     assert np.mean(few["inverse"]) > np.mean(few["none"]) + 0.2
@@ -62,7 +63,7 @@ def test_the_literatures_methods_learn(preset: str) -> None:
     )  # fmt: skip
     state = trained(config, data)
     apply_posthoc(state, data, 12)
-    figures = compute_metrics(state.evaluate(data), data.counts_K)
+    figures = compute(Confusion.of(state.evaluate(data), data.counts_K))
     assert figures["balanced_accuracy"] is not None
     assert figures["balanced_accuracy"] > 0.6
 

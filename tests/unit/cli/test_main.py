@@ -22,8 +22,8 @@ from imbtune.cli.main import Topic, app
 from imbtune.cli.settings import parse_duration, parse_settings
 from imbtune.config.slots import SLOTS, all_knobs
 from imbtune.errors import ConfigError
+from imbtune.metrics.metric import metrics
 from imbtune.spaces.presets import PRESETS
-from imbtune.training.evaluation.metrics import OBJECTIVES
 
 COMMANDS = (
     *("search", "plan", "resume", "calibrate", "compare", "train", "show"),
@@ -402,7 +402,7 @@ def words_of(
 
 def test_show_objectives_defines_every_metric() -> None:
     out = " ".join(invoke("show", "objectives")[1].split())
-    assert all(f"│ {name} " in out for name in OBJECTIVES)
+    assert all(f"│ {name} " in out for name in metrics.names())
     assert "mean recall of the classes with more than 100 training images" in out
     assert "mean recall of the classes with 20 to 100 training images" in out
     assert "mean recall of the classes with fewer than 20 training images" in out

@@ -21,6 +21,7 @@ from imbtune.comparison.layout import (
 )
 from imbtune.comparison.rows import Comparison, make_comparison
 from imbtune.comparison.table import METRICS, SCHEMA, ComparisonTable, make_table
+from imbtune.metrics.metric import metric_from
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
 
@@ -44,7 +45,7 @@ RUNS = pd.DataFrame(
 
 
 def table_of(runs: pd.DataFrame = RUNS, **options: Any) -> ComparisonTable:
-    return make_table(comparison_of(**options), runs, "balanced_accuracy")
+    return make_table(comparison_of(**options), runs, metric_from("balanced_accuracy"))
 
 
 def column(layout: Layout, heading: str) -> list[str]:

@@ -16,9 +16,9 @@ from sklearn import metrics as sk
 
 from imbtune.errors import ConfigError, DivergenceError
 from imbtune.metrics import predictions as module
-from imbtune.metrics.metric import Metric, compute, metric_from
+from imbtune.metrics.metric import Metric, check_defined, compute, metric_from
 from imbtune.metrics.metric_registry import LOGITS, LOWER, metrics
-from imbtune.metrics.predictions import Confusion, Predictions
+from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -189,6 +189,9 @@ def test_a_metric_is_undefined_where_it_has_no_chance_level(found: Predictions) 
         chance = metric.chance(found.counts)
         assert (metric.value(found) is None) == (chance is None)
         if chance is not None:
+            if name == "ece":  # which a constant prediction has best
+                assert chance == -1
+                continue
             scores = [score for c in constant if (score := metric.score(c)) is not None]
             assert chance == pytest.approx(max(scores), abs=1e-5), name
 
@@ -287,6 +290,29 @@ def test_a_class_that_is_not_there() -> None:
     for of in ("c7", "2", "-1", "²"):
         with pytest.raises(ConfigError, match="unknown class"):
             metric_from({"name": "auroc", "of": of}).value(found)
+
+
+@pytest.mark.parametrize(
+    ("setting", "held_out", "message"),
+    [
+        ("auroc", [4, 0], "the objective auroc is undefined on these images"),
+        ({"name": "auroc", "of": "c1"}, [4, 0], "classes have 4 0: give another objective"),
+        ({"name": "precision_at_recall", "of": 1}, [4, 0], "is undefined"),
+        ("top_k", [4, 4], "the objective top_k tells nothing on these images"),
+        ({"name": "recall_at_precision", "precision": 0.4}, [4, 4], "tells nothing"),
+        ({"name": "f_beta", "of": "c9"}, [4, 4], "unknown class 'c9'"),
+        ({"name": "expected_cost", "costs": [[0, 1, 1]] * 3}, [4, 4], "each of the 2 classes"),
+        ({"name": "expected_cost", "costs": [[0, 0], [1, 1]]}, [4, 0], "tells nothing"),
+    ],
+)
+def test_an_objective_that_the_data_do_not_have(
+    setting: object, held_out: list[int], message: str
+) -> None:
+    counts = ClassCounts(["c0", "c1"], np.array([9, 3]), np.array(held_out))
+    with pytest.raises(ConfigError, match=message):
+        check_defined(metric_from(setting), counts)
+    for name in ("ece", "log_loss", "balanced_accuracy", "mcc", "average_precision"):
+        check_defined(metric_from(name), ClassCounts(["c0", "c1"], *np.array([[9, 3], [4, 2]])))
 
 
 def test_a_setting_is_written_as_it_was_given() -> None:

@@ -6,18 +6,31 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from small_data import make_splits
 
+from imbtune.metrics.metric import compute, metric_from
+from imbtune.metrics.predictions import Confusion
 from imbtune.spaces.space_file import load_space, parse_space
-from imbtune.study.data_size import data_size_lines, score_scale
+from imbtune.study.data_size import ScoreScale, class_counts, data_size_lines, score_scale
 from imbtune.study.request import SearchRequest
-from imbtune.training.evaluation.metrics import OBJECTIVES, compute_metrics
 from imbtune.tuning.session import size_lines
 
+
+def scale_of(objective: object, counts: list[int] | NDArray[np.int64]) -> ScoreScale:
+    names = [f"class{k}" for k in range(len(counts))]
+    scale = score_scale(metric_from(objective), class_counts(names, counts, counts))
+    assert scale
+    return scale
+
+
+BALANCED = metric_from("balanced_accuracy")
 COUNTS = st.lists(st.integers(1, 50), min_size=2, max_size=12)
 
 
-@given(COUNTS, st.sampled_from(OBJECTIVES))
+@given(
+    COUNTS, st.sampled_from(["balanced_accuracy", "accuracy", "macro_f1", "worst_class", "g_mean"])
+)
 def test_chance_is_the_best_score_of_predicting_one_class(
     counts: list[int], objective: str
 ) -> None:
@@ -25,21 +38,21 @@ def test_chance_is_the_best_score_of_predicting_one_class(
     for predicted in range(len(counts)):
         confusion_KK = np.zeros((len(counts), len(counts)), dtype=np.int64)
         confusion_KK[:, predicted] = counts
-        scores.append(compute_metrics(confusion_KK, np.array(counts))[objective])
-    assert score_scale(objective, counts).chance == pytest.approx(max(s or 0 for s in scores))
+        scores.append(compute(Confusion.of(confusion_KK, np.array(counts)))[objective])
+    assert scale_of(objective, counts).chance == pytest.approx(max(s or 0 for s in scores))
 
 
 @given(COUNTS, st.sampled_from(["balanced_accuracy", "accuracy", "worst_class"]))
 def test_one_image_of_the_smallest_class_moves_the_score_by_a_step(
     counts: list[int], objective: str
 ) -> None:
-    scale = score_scale(objective, counts)
+    scale = scale_of(objective, counts)
     confusion_KK = np.diag(counts)
-    before = compute_metrics(confusion_KK, np.array(counts))[objective]
+    before = compute(Confusion.of(confusion_KK, np.array(counts)))[objective]
     wrong = scale.coarsest
     confusion_KK[wrong, wrong] -= 1
     confusion_KK[wrong, wrong - 1] += 1
-    after = compute_metrics(confusion_KK, np.array(counts))[objective]
+    after = compute(Confusion.of(confusion_KK, np.array(counts)))[objective]
     assert before is not None and after is not None
     assert before - after == pytest.approx(scale.step)
     assert counts[wrong] == min(counts)
@@ -50,7 +63,7 @@ def test_the_standard_error_is_that_of_scores_where_half_is_right(objective: str
     counts, rng = np.array([2, 5, 30]), np.random.default_rng(0)
     hits = rng.binomial(counts, 0.5, (100_000, 3))
     scores = hits.sum(1) / counts.sum() if objective == "accuracy" else (hits / counts).mean(1)
-    assert score_scale(objective, counts).error == pytest.approx(scores.std(), rel=0.02)
+    assert scale_of(objective, counts).error == pytest.approx(scores.std(), rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +77,15 @@ def test_the_standard_error_is_that_of_scores_where_half_is_right(objective: str
 def test_literal_values_of_balanced_accuracy(
     counts: list[int], chance: float, step: float, error: float, coarsest: int
 ) -> None:
-    scale = score_scale("balanced_accuracy", counts)
+    scale = scale_of("balanced_accuracy", counts)
     values = (scale.chance, scale.step, scale.error)
     assert values == pytest.approx((chance, step, error)) and scale.coarsest == coarsest
 
 
 def test_a_small_set_is_told_in_two_lines() -> None:
-    lines = data_size_lines("balanced_accuracy", list("abcx"), [9, 6, 3, 2], [4, 3, 2, 1], 64)
+    lines = data_size_lines(
+        metric_from("balanced_accuracy"), list("abcx"), [9, 6, 3, 2], [4, 3, 2, 1], 64
+    )
     assert lines == [
         "Images per class: 9 6 3 2 for training, 4 3 2 1 for validation; a model that predicts one "
         "class only scores 0.25",
@@ -82,7 +97,7 @@ def test_a_small_set_is_told_in_two_lines() -> None:
 
 def test_a_large_set_takes_one_line() -> None:
     classes = [str(k) for k in range(100)]
-    lines = data_size_lines("accuracy", classes, [500, *[5] * 99], [20] * 100, 64)
+    lines = data_size_lines(metric_from("accuracy"), classes, [500, *[5] * 99], [20] * 100, 64)
     assert lines == [
         "Images per class: 5 to 500 for training, 20 for validation; a model that predicts one "
         "class only scores 0.01"
@@ -103,7 +118,7 @@ def test_a_large_set_takes_one_line() -> None:
 def test_only_a_small_set_has_a_warning(validation: list[int], batch: int, warns: bool) -> None:
     names = [str(k) for k in range(len(validation))]
     train = [276 // len(names)] * len(names)
-    lines = data_size_lines("balanced_accuracy", names, train, validation, batch)
+    lines = data_size_lines(metric_from("balanced_accuracy"), names, train, validation, batch)
     assert len(lines) == 1 + warns
     assert all("\n" not in line for line in lines)
 
@@ -117,3 +132,17 @@ def test_a_search_is_told_of_its_own_data() -> None:
     worst = parse_space("worst", {"data": {"name": "digits"}, "objective": "worst_class"})
     first = size_lines(SearchRequest(worst, 5, "any"), make_splits([60, 20, 6, 1]))[0]
     assert first.endswith("scores 0")
+
+
+def test_a_metric_of_one_class_has_the_step_of_that_class() -> None:
+    scale = scale_of({"name": "recall_at_precision", "of": "class1"}, [5, 20, 30])
+    assert (scale.step, scale.coarsest) == (1 / 20, 1)
+    assert scale.error == pytest.approx(0.5 / 20**0.5)
+
+
+def test_errors_of_probabilities_have_no_bound() -> None:
+    scale = scale_of("log_loss", [10, 10])
+    assert (scale.step, scale.error) == (None, None)
+    assert scale.chance == pytest.approx(-np.log(2))
+    lines = data_size_lines(metric_from("log_loss"), ["a", "b"], [400, 9], [4, 2], 64)
+    assert len(lines) == 1 and "predicts the same for all images scores -0.637" in lines[0]

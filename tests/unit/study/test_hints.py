@@ -14,6 +14,7 @@ from small_data import make_splits
 from imbtune.cli.plan import PRINTED, search_line
 from imbtune.errors import ConfigError, StudyError
 from imbtune.progress import no_line
+from imbtune.registry import Value
 from imbtune.search_options import search_request
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
@@ -65,21 +66,44 @@ def test_the_command_of_a_plan_has_a_name_that_is_free(tmp_path: Path) -> None:
 
 def test_an_objective_is_kept_in_the_study_and_in_printed_commands(tmp_path: Path) -> None:
     request = parsed_request(planned(cwd=tmp_path))
-    assert request.objective == request.space.objective == "macro_f1"
+    assert request.objective == request.space.objective.name == "macro_f1"
     store = Store(request.path)
     write_study(store, request, make_splits([20, 4]), vars(Resources(1, 0, 1)))
     again, content = read_study(request.path)
-    assert again.space.objective == content["space"]["objective"] == "macro_f1"
-    assert load_space(tmp_path / "digits-lt" / "space.yaml").objective == "macro_f1"
+    assert again.space.objective.name == content["space"]["objective"] == "macro_f1"
+    assert load_space(tmp_path / "digits-lt" / "space.yaml").objective.name == "macro_f1"
     assert "--objective macro_f1" in space_command("calibrate", again)
     usual = search_request("digits-lt", trials=7)
-    assert usual.objective is None and usual.space.objective == "balanced_accuracy"
+    assert usual.objective is None and usual.space.objective.name == "balanced_accuracy"
     assert "--objective" not in space_command("search", usual)
+
+
+def test_an_objective_with_knobs_is_kept_in_the_study_and_in_printed_commands(
+    tmp_path: Path,
+) -> None:
+    given: dict[str, Value] = {"name": "recall_at_precision", "precision": 0.8, "of": "a 'b'"}
+    text = "{name: recall_at_precision, precision: 0.8, of: \"a 'b'\"}"
+    for objective in (given, text):
+        request = search_request(
+            "digits-lt", trials=7, storage=str(tmp_path), any_name=True, objective=objective
+        )
+        assert request.space.objective.setting() == given
+    store = Store(request.path)
+    write_study(store, request, make_splits([20, 4]), vars(Resources(1, 0, 1)))
+    again, content = read_study(request.path)
+    assert content["space"]["objective"] == given and again.space.objective.given == {
+        "precision": 0.8,
+        "of": "a 'b'",
+    }
+    assert load_space(tmp_path / "digits-lt" / "space.yaml").objective == again.space.objective
+    words = shlex.split(space_command("calibrate", again))
+    printed = words[words.index("--objective") + 1]
+    assert search_request("digits-lt", trials=7, objective=printed).space == again.space
 
 
 def test_an_unknown_objective_is_one_line() -> None:
     for name in ("macro-f1", "many", ""):
-        with pytest.raises(ConfigError, match=r"^unknown value for --objective|--objective ''"):
+        with pytest.raises(ConfigError, match=r"^unknown --objective|^--objective: 'many'"):
             search_request("digits-lt", trials=7, objective=name)
 
 

@@ -13,9 +13,12 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from small_data import make_splits
 from torch import Tensor, nn
 
+from imbtune.metrics.from_confusion import recalls
+from imbtune.metrics.metric import compute
+from imbtune.metrics.predictions import Confusion
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation import metrics as module
-from imbtune.training.evaluation.metrics import OBJECTIVES, compute_metrics, evaluate, recalls
+from imbtune.training.evaluation.metrics import evaluate
 
 Ints = NDArray[np.int64]
 
@@ -43,7 +46,7 @@ def test_figures_are_scikit_learns(confusion_KK: Ints) -> None:
     classes = range(len(confusion_KK))
     recall_K = recall_score(labels, predicted, labels=classes, average=None, zero_division=0)
     f1 = f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)
-    figures = compute_metrics(confusion_KK, np.full(len(confusion_KK), 50))
+    figures = compute(Confusion.of(confusion_KK, np.full(len(confusion_KK), 50)))
     assert recalls(confusion_KK) == pytest.approx(recall_K)
     assert figures["macro_f1"] == pytest.approx(f1)
     assert figures["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
@@ -63,7 +66,7 @@ def test_groups_are_many_over_100_medium_and_few_under_20(
     for i, count in enumerate(counts):
         group = "many" if count > 100 else "few" if count < 20 else "medium"
         literal[group].append(confusion_KK[i, i] / sum(confusion_KK[i]))
-    figures = compute_metrics(confusion_KK, np.array(counts))
+    figures = compute(Confusion.of(confusion_KK, np.array(counts)))
     for group, recall in literal.items():
         assert figures[group] == (pytest.approx(np.mean(recall)) if recall else None)
 
@@ -71,7 +74,7 @@ def test_groups_are_many_over_100_medium_and_few_under_20(
 def test_a_class_without_held_out_images_is_left_out_of_recall() -> None:
     confusion_KK = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 2]])
     assert np.isnan(recalls(confusion_KK)[1])
-    figures = compute_metrics(confusion_KK, np.array([200, 50, 10]))
+    figures = compute(Confusion.of(confusion_KK, np.array([200, 50, 10])))
     assert figures["medium"] is None
     assert figures["macro_f1"] == pytest.approx((6 / 9 + 4 / 6) / 2)
     assert figures["balanced_accuracy"] == pytest.approx((0.75 + 0.5) / 2)
@@ -89,7 +92,7 @@ def test_classes_without_held_out_images_do_not_count(
     confusion_KK[empty] = 0
     others = [i for i in range(k) if i != empty]
     labels, predicted = predictions(confusion_KK)
-    figures = compute_metrics(confusion_KK, np.where(np.arange(k) == empty, 5, 50))
+    figures = compute(Confusion.of(confusion_KK, np.where(np.arange(k) == empty, 5, 50)))
     recall_K = recall_score(labels, predicted, labels=others, average=None, zero_division=0)
     f1 = f1_score(labels, predicted, labels=others, average="macro", zero_division=0)
     assert np.isnan(recalls(confusion_KK)[empty]) and figures["few"] is None
@@ -99,9 +102,10 @@ def test_classes_without_held_out_images_do_not_count(
     assert figures["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
 
 
-def test_every_objective_is_a_figure() -> None:
-    figures = compute_metrics(np.eye(3, dtype=np.int64), np.array([200, 50, 10]))
-    assert {name: figures[name] for name in OBJECTIVES} == dict.fromkeys(OBJECTIVES, 1.0)
+def test_a_perfect_confusion_matrix() -> None:
+    figures = compute(Confusion.of(np.eye(3, dtype=np.int64), np.array([200, 50, 10])))
+    assert {*figures} > {"mcc", "g_mean", "f_beta"}
+    assert figures == dict.fromkeys(figures, pytest.approx(1.0)) | {"expected_cost": 0.0}
 
 
 class BrightnessModel(nn.Module):

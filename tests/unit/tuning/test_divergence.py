@@ -18,6 +18,7 @@ from short_runs import CPU, DATA
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import StudyError
+from imbtune.metrics.metric import metric_from
 from imbtune.progress.reporter import to_lines
 from imbtune.progress.run_events import FINALS, StageStarted
 from imbtune.storage import Store
@@ -39,7 +40,7 @@ from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.packing.packed_worker import PackedWorker
 from imbtune.tuning.worker.trial_runner import TrialRunner, WorkerSettings
 
-SETTINGS = WorkerSettings("cooldown", [3, 9], 3, "balanced_accuracy")
+SETTINGS = WorkerSettings("cooldown", [3, 9], 3, metric_from("balanced_accuracy"))
 REASON = "epoch 2: the loss is not finite (nan)"
 HEALTHY = {"weights": "inverse"}
 

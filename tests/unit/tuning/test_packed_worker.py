@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from short_runs import CHEAP, CPU, DATA
 
+from imbtune.metrics.metric import metric_from
 from imbtune.study.records import Machine
 from imbtune.tuning.cluster.resources import Node, Resources, pack_size
 from imbtune.tuning.messages import TrialReport, TrialSpec
@@ -23,7 +24,7 @@ from imbtune.tuning.packing.packed_worker import PackedWorker
 from imbtune.tuning.packing.ray_hosts import _is_alive
 from imbtune.tuning.worker.trial_runner import TrialRunner, WorkerSettings
 
-SETTINGS = WorkerSettings("cooldown", [3, 9], 3, "balanced_accuracy")
+SETTINGS = WorkerSettings("cooldown", [3, 9], 3, metric_from("balanced_accuracy"))
 SMALL: dict[str, Any] = {"model.width": 2, "batch_size": 60, "precision": "float32", "epochs": 9}
 TRIALS: list[dict[str, Any]] = [
     {"mix": "mamix", "weights": "inverse", "seed": 1},
