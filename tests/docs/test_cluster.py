@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from imbtune.cli.main import app
@@ -176,6 +178,25 @@ def test_a_pod_that_ends_has_time_for_its_trials_to_leave(name: str, kind: str) 
     seconds = int(re.findall(r"--deadline-remaining-seconds (\d+)", command)[0])
     assert int(re.findall(r"sleep (\d+)", command)[0]) == seconds
     assert pod["terminationGracePeriodSeconds"] > seconds > MARGIN_SECONDS
+
+
+def kuberay_errors(resource: dict[str, Any]) -> list[str]:
+    """What KubeRay's definition of a resource says against it, down to the pods' templates."""
+    definitions = json.loads((Path(__file__).parent / "kuberay_v1.json").read_text())
+    schema = {**definitions["kinds"][resource["kind"]], "$defs": definitions["$defs"]}
+    return [error.message for error in Draft202012Validator(schema).iter_errors(resource)]
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_kuberay_takes_the_file(name: str) -> None:
+    """Also without unknown fields, which Kubernetes would drop silently; a misspelt one is seen."""
+    resource = load(name)
+    assert resource["apiVersion"] == "ray.io/v1"
+    assert kuberay_errors(resource) == []
+    spec = resource["spec"].get("rayClusterSpec", resource["spec"])
+    container = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+    container["volumeMount"] = container.pop("volumeMounts")
+    assert len(kuberay_errors(resource)) == 1
 
 
 @pytest.mark.parametrize("name", KUBERAY)
