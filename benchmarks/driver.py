@@ -256,7 +256,7 @@ def tuned(
     none = Images(np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64))
     splits = Splits(none, none, ("digit",) * CLASSES, Preprocessing((0.5,), (0.5,)))
     worker_settings = WorkerSettings(
-        "cooldown", space.rungs.budgets(space.base().epochs), space.rungs.eta, space.objective
+        "cooldown", space.rungs.budgets(space.base().epochs), space.rungs.eta, space.objectives
     )
     with connected(None), patch.object(tune_run, "TrialActor", InstantActor):
         at_once = Resources(1, 0, ACTORS)

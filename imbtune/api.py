@@ -18,6 +18,7 @@ from imbtune.paths import path_or_uri
 from imbtune.progress.choose_view import AUTO, Progress, check_progress, reporting
 from imbtune.registry import Registry, Value
 from imbtune.search_options import (
+    Objective,
     check_options,
     checked_settings,
     given_path,
@@ -45,7 +46,7 @@ def search(
     name: str | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
-    objective: str | Mapping[str, Value] | None = None,
+    objective: Objective | Sequence[Objective] | None = None,
     seed: int = 0,
     gpus_per_trial: float | str | None = None,
     cpus_per_trial: int | None = None,
@@ -82,7 +83,8 @@ def search(
         settings: fix settings, as `{"mix": "mamix", "data.ratio": 50}`.
         epochs: of the full budget; None for the space's.
         objective: the metric to maximise (`imbtune show metrics`), such as `average_precision` or
-            `{"name": "recall_at_precision", "precision": 0.9, "of": "fraud"}`;
+            `{"name": "recall_at_precision", "precision": 0.9, "of": "fraud"}`; or a list of up to
+            three, whose Pareto front is searched, and by the first of which trials are stopped.
             None for the space's.
         seed: of the sampler and of every trial.
         gpus_per_trial: 1/n, a whole number, or "auto": measured first. None for 0.25 where there
@@ -509,7 +511,7 @@ def calibrate(
     name: str | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
-    objective: str | Mapping[str, Value] | None = None,
+    objective: Objective | Sequence[Objective] | None = None,
     seed: int = 0,
     gpus_per_trial: float | str | None = None,
     cpus_per_trial: int | None = None,
@@ -590,7 +592,7 @@ def plan(
     study: str | Path | Study | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
-    objective: str | Mapping[str, Value] | None = None,
+    objective: Objective | Sequence[Objective] | None = None,
     seed: int = 0,
     gpus_per_trial: float | None = None,
     cpus_per_trial: int | None = None,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.request import SearchRequest
 
+Objective = str | Mapping[str, Value]  # a name, or a mapping with knobs
 WHOLE = (
     "trials",
     "seed",
@@ -44,7 +45,7 @@ def search_request(
     name: str | None = None,
     settings: Mapping[str, Value] | None = None,
     epochs: int | None = None,
-    objective: str | Mapping[str, Value] | None = None,
+    objective: Objective | Sequence[Objective] | None = None,
     rungs: str = "cooldown",
     calibration: str | Path | None = None,
     storage: str | Path = "runs",
@@ -58,7 +59,7 @@ def search_request(
         space: a name, the path of a file, or a space.
         settings: are fixed in the space.
         epochs: is fixed in the space.
-        objective: replaces the space's.
+        objective: replaces the space's; a list for several.
         wandb_tags: a list, or a text with commas between the tags.
         any_name: name the study after any space, with '-' for characters that it cannot have.
         options: the other fields of the request.
@@ -81,9 +82,10 @@ def search_request(
     pinned = checked_settings(settings, epochs)
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     loaded = loaded.pin(pinned)
+    typed_objectives: tuple[str, ...] = ()
     if objective is not None:
-        loaded = _with_objective(loaded, objective)
-        objective = loaded.objective.text()
+        loaded = _with_objectives(loaded, objective)
+        typed_objectives = tuple(metric.text() for metric in loaded.objectives)
     study_name = name or loaded.name
     if any_name:
         fitting = re.sub(r"[^\w.-]+", "-", study_name).strip("-.") or "study"
@@ -110,7 +112,7 @@ def search_request(
         name=study_name,
         rungs=rungs,
         storage=folder,
-        objective=objective,
+        objectives=typed_objectives,
         typed=typed,
         wandb_tags=tags,
         **options,
@@ -166,20 +168,27 @@ def submitted_request(space: str, *, trust: bool = False, **options: Any) -> Sea
         return search_request(space, **options)
 
 
-def _with_objective(space: SearchSpace, objective: object) -> SearchSpace:
-    """The space with another objective, also in the file that a study keeps of it.
+def _with_objectives(space: SearchSpace, given: object) -> SearchSpace:
+    """The space with other objectives, also in the file that a study keeps of it.
 
     Args:
-        objective: a name, a mapping as in a space file, or such a mapping as a text.
+        given: one metric or a list; each a name, a mapping as in a space file, or such a mapping
+            as a text.
     """
     from imbtune.config.yaml_files import parse_value
-    from imbtune.metrics.metric import objective_from
+    from imbtune.metrics.metric import objectives_from
+    from imbtune.spaces.space_file import OBJECTIVE
 
-    if isinstance(objective, str) and objective.lstrip().startswith("{"):
-        objective = parse_value(objective, "--objective")
-    metric = objective_from(objective, "--objective")
-    source = {**space.source, "objective": metric.setting()}
-    return replace(space, objective=metric, source=source)
+    entries = list(given) if isinstance(given, list | tuple) else [given]
+    for i, entry in enumerate(entries):
+        if isinstance(entry, str) and entry.lstrip().startswith("{"):
+            entries[i] = parse_value(entry, "--objective")
+    objectives = objectives_from(entries, "--objective")
+    settings = [metric.setting() for metric in objectives]
+    source = {key: value for key, value in space.source.items() if key not in OBJECTIVE}
+    one, several = OBJECTIVE
+    source |= {several: settings} if len(settings) > 1 else {one: settings[0]}
+    return replace(space, objectives=objectives, source=source)
 
 
 def checked_settings(settings: object, epochs: object) -> dict[str, Value]:

@@ -15,6 +15,7 @@ from imbtune.final_training.train_input import default_out
 from imbtune.registry import Value
 from imbtune.storage import join
 from imbtune.study.evidence import Evidence, is_above, scores_by_trial
+from imbtune.study.front import front_name
 from imbtune.study.hints import free_folder, program, resume_command
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import (
@@ -50,6 +51,8 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         console.print(_table(outcome))
         print_text(_how_to_read(outcome), console)
         print_text(_comparison(outcome), console)
+        if outcome.front:
+            print_text(_front(outcome), console)
     else:
         print_text(_no_winner(outcome), console)
     left = ended < request.trials
@@ -141,8 +144,9 @@ def _no_winner(outcome: SearchOutcome) -> str:
 
 def _table(outcome: SearchOutcome) -> Table:
     finals = scores_by_trial(outcome.finals)
+    objectives = outcome.request.space.objectives
     table = Table(
-        title=f"best finished trials, by {outcome.request.space.objective} on validation images",
+        title=f"best finished trials, by {objectives[0]} on validation images",
         box=box.SIMPLE_HEAD,  # without vertical lines, the configurations fit into 80 columns
     )
     table.add_column("trial", justify="right")
@@ -150,7 +154,8 @@ def _table(outcome: SearchOutcome) -> Table:
         seeds = len(next(iter(finals.values())))
         heading = f"mean{' ± std' * (seeds > 1)} of\n{_fresh(seeds)}"
         table.add_column(heading, justify="right", min_width=len(_mean_and_std(np.zeros(seeds))))
-    for heading in ("score,\none run", "worst\nclass"):
+    others = [metric.name for metric in objectives[1:]] or ["worst_class"]
+    for heading in ("score,\none run", *(name.replace("_", "\n") for name in others)):
         table.add_column(heading, justify="right", min_width=len("0.0000"))
     table.add_column("configuration", overflow="fold")
     shown = _shown(outcome)
@@ -159,7 +164,7 @@ def _table(outcome: SearchOutcome) -> Table:
         if finals:
             scores = finals.get(record.number)
             cells.append("" if scores is None else _mean_and_std(scores))
-        cells += [f"{record.score:.4f}", f"{record.metrics['worst_class']:.4f}"]
+        cells += [f"{value:.4f}" for value in (record.score, *map(record.metrics.get, others))]
         table.add_row(*cells, configuration)
     return table
 
@@ -299,6 +304,30 @@ def _lead(evidence: Evidence, preset: str) -> str:
         f"finalists on the validation images: 95 % interval {100 * evidence.lead_low:+.2f} to "
         f"{100 * evidence.lead_high:+.2f} points, p = {evidence.p:.2g}){chance}."
     )
+
+
+def _front(outcome: SearchOutcome) -> str:
+    """The Pareto front, a line per trial, and how to train one of them."""
+    records = {record.number: record for record in outcome.records}
+    objectives = outcome.request.space.objectives
+    measure = "means of the fresh seeds" if outcome.finals else "one run"
+    names = list(map(str, objectives))
+    lines = [
+        f"Pareto front, {measure}: none of these trials is worse than another one in every "
+        "objective.",
+        "  trial  " + "  ".join(names),
+    ]
+    for found in outcome.front:
+        scores = "  ".join(
+            f"{score:>{len(name)}.4f}" for name, score in zip(names, found.scores, strict=True)
+        )
+        lines.append(f"  {found.trial:>5}  {scores}  {_describe(records[found.trial])}")
+    winner = f"The winner is the best by {names[0]}"
+    if len(outcome.front) == 1:
+        return "\n" + "\n".join([*lines, f"{winner}, and by all others."])
+    another = join(outcome.path, front_name(outcome.front[-1].trial))
+    train = f"{program()} train {shlex.quote(another)}"
+    return "\n" + "\n".join([*lines, f"{winner}. To train another one: {train}"])
 
 
 def _describe(record: TrialRecord) -> str:

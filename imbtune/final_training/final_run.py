@@ -214,7 +214,7 @@ class SeedRun:
         with diverging_at(f"epoch {config.epochs}"):
             apply_posthoc(state, data, config.epochs)
             predictions = state.predictions(data)
-            metrics = compute(predictions, self._objective)
+            metrics = compute(predictions, [self._objective] if self._objective else [])
             margins = {
                 "train": example_margins(state, data, data.train, data.labels_N),
                 "test": example_margins(state, data, data.held_out, data.held_out_labels_M),

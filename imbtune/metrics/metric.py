@@ -6,7 +6,7 @@ Shapes: K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imbtune.errors import ConfigError, shown, unknown
@@ -17,6 +17,7 @@ from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
 from imbtune.registry import Part, Value
 
 MODULES = (from_confusion, from_probabilities)  # importing them registers the metrics
+MOST_OBJECTIVES = 3  # a front of more has almost every trial
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,29 @@ def objective_from(setting: object, key: str = "objective") -> Metric:
     return found
 
 
+def objectives_from(setting: object, key: str = "objectives") -> tuple[Metric, ...]:
+    """The metrics of a search, the first one first.
+
+    Args:
+        setting: a list of one to MOST_OBJECTIVES metrics, each as in :func:`metric_from`.
+        key: what it sets, for messages.
+
+    Raises:
+        ConfigError: as in :func:`objective_from`; or another number of metrics, or one of them
+            twice: the tables have one column for each.
+    """
+    if not isinstance(setting, list | tuple) or not 0 < len(setting) <= MOST_OBJECTIVES:
+        raise ConfigError(
+            f"{key}: {shown(setting)}: give a list of up to {MOST_OBJECTIVES} metrics, such as "
+            "[balanced_accuracy, worst_class]"
+        )
+    found = tuple(objective_from(entry, key) for entry in setting)
+    names = [metric.name for metric in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{key}: '{twice[0]}' is given twice: give each metric once")
+    return found
+
+
 def objectives() -> list[str]:
     """The names of the metrics that can be an objective."""
     return [name for name in metrics.names() if name not in GROUPS]
@@ -181,18 +205,18 @@ def check_defined(objective: Metric, counts: ClassCounts) -> None:
 
 
 def compute(
-    predictions: Predictions | Confusion, objective: Metric | None = None
+    predictions: Predictions | Confusion, objectives: Sequence[Metric] = ()
 ) -> dict[str, float | None]:
     """All metrics by name, each in its own range; None where undefined.
 
     Those that need logits are left out for a :class:`Confusion`.
 
     Args:
-        objective: its knobs count for the metric of its name; all others have their defaults.
+        objectives: their knobs count for the metrics of their names; all others have their
+            defaults.
     """
-    chosen = [metric_from(name) for name in metrics.names()]
-    if objective:
-        chosen = [objective if metric.name == objective.name else metric for metric in chosen]
+    given = {metric.name: metric for metric in objectives}
+    chosen = [given.get(name) or metric_from(name) for name in metrics.names()]
     has_logits = isinstance(predictions, Predictions)
     return {
         metric.name: metric.value(predictions)

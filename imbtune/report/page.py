@@ -23,7 +23,7 @@ from imbtune.report.frames.finals_frames import class_frame
 from imbtune.report.frames.trial_frame import failure_frame, trial_frame
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
 from imbtune.report.plots import StudyPlots
-from imbtune.report.sections import FIRST, SECTIONS, FigureText
+from imbtune.report.sections import FIRST, FRONT, SECTIONS, FigureText
 from imbtune.report.story import story_of, trials_done
 from imbtune.report.study_data import (
     COMPLEMENT,
@@ -70,7 +70,8 @@ def study_page(study: StudyData, live: str | None = None) -> str:
             found.append({"key": key, "title": title})
         return {"text": text, "panels": found, "missing": ""}
 
-    sections = [(section, [figure(text) for text in section.figures]) for section in SECTIONS]
+    shown = (FRONT, *SECTIONS) if len(study.objectives) > 1 else SECTIONS
+    sections = [(section, [figure(text) for text in section.figures]) for section in shown]
     content = {
         "tables": {name: packed_columns(frame) for name, frame in tables.items()},
         "figures": specs,
@@ -257,7 +258,7 @@ def provenance(study: StudyData) -> list[tuple[str, str]]:
         ("sampler", info.get("sampler")),
         ("seed", info.get("seed")),
         ("rungs, in epochs", ", ".join(map(str, study.budgets))),
-        ("objective", study.objective),
+        ("objective", ", ".join(map(str, study.objectives)) or study.objective),
         ("SHA-256 of the data", data.get("sha256") if isinstance(data, Mapping) else None),
     ]
     if isinstance(versions, Mapping):

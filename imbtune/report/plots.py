@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import combinations
 
 import pandas as pd
 
-from imbtune.report.charts import finals_charts, knob_charts, search_charts
+from imbtune.report.charts import finals_charts, front_chart, knob_charts, search_charts
 from imbtune.report.charts.theme import WIDTH, Chart
 from imbtune.report.dependence import dependence_frame
-from imbtune.report.frames import confusion_frames, finals_frames, search_frames, trial_frame
+from imbtune.report.frames import (
+    confusion_frames,
+    finals_frames,
+    front_frame,
+    search_frames,
+    trial_frame,
+)
 from imbtune.report.importance import importance
 from imbtune.report.study_data import CHOICES, NothingToDrawError, SearchedKnob, StudyData
 
@@ -54,6 +61,11 @@ class StudyPlots:
         return finals_charts.finals_chart(
             finals_frames.finals_frame(self._study), self._study.objective, width
         )
+
+    def front(self) -> Chart:
+        """The objectives of a search with several of them against each other, two at a time, with
+        the Pareto front."""
+        return knob_charts.wrapped([chart for _, chart in self._front_panels()], columns=1)
 
     def recall_by_size(self, width: int = WIDTH) -> Chart:
         """The recall of each class against its training images, the winner's and the best preset's,
@@ -118,10 +130,21 @@ class StudyPlots:
         return search_charts.timeline_chart(trial_frame.timeline_frame(self._study), width)
 
     def _panels(self, name: str) -> list[tuple[str, Chart]]:
-        """The charts of `rungs`, `parts` or `knobs` one by one, each with its heading."""
+        """The charts of `front`, `rungs`, `parts` or `knobs` one by one, each with its heading."""
         if name == "knobs":
             return self._knob_panels(brushed=True)
+        if name == "front":
+            return self._front_panels()
         return self._rung_panels() if name == "rungs" else self._part_panels()
+
+    def _front_panels(self) -> list[tuple[str, Chart]]:
+        frame = front_frame.front_frame(self._study)
+        names = [str(metric).replace("_", " ") for metric in self._study.objectives]
+        pairs = combinations(enumerate(names), 2)
+        return [
+            (f"{one[1]} and {other[1]}", front_chart.front_chart(frame, one, other))
+            for one, other in pairs
+        ]
 
     def _rung_panels(self) -> list[tuple[str, Chart]]:
         study, frame = self._study, self._trials

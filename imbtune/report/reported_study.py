@@ -65,6 +65,25 @@ class ReportedStudy(ABC):
 
         return StudyPlots(self._data())
 
+    @property
+    def front(self) -> pd.DataFrame:
+        """The Pareto front of a search with several objectives, best first by the first one.
+
+        A row per trial: `trial`, `name`, and the score of each objective under the objective's
+        name: the mean over the fresh seeds, or without finals the score of one run.
+
+        Raises:
+            StudyError: the study has one objective, or no trial has finished.
+        """
+        from imbtune.report.frames.front_frame import front_frame
+
+        study = self._data()
+        frame = front_frame(study)
+        kind = "m" if frame["m0"].notna().any() else "s"
+        columns = {f"{kind}{i}": str(metric) for i, metric in enumerate(study.objectives)}
+        found = frame.loc[frame["front"], ["trial", "name", *columns]].rename(columns=columns)
+        return found.sort_values(str(study.objectives[0]), ascending=False, ignore_index=True)
+
     def importance(self) -> pd.DataFrame:
         """How much each searched knob mattered for reaching the best tenth of the finished trials.
 

@@ -56,6 +56,22 @@ FIRST = (
     ),
 )
 
+FRONT = Section(  # of a search with several objectives
+    "front",
+    "Which compromises are there?",
+    (
+        FigureText(
+            "front",
+            "Pareto front",
+            "Each small point is a finished trial with its scores of one run. The large marks are "
+            "the finalists at their means over the fresh seeds, and a line leads there from the "
+            "scores of one run, which are usually too high. The dashed line joins the front: no "
+            "other one of them is better in one objective without being worse in another. Without "
+            "finals the front is that of the scores of one run.",
+            panels=True,
+        ),
+    ),
+)
 SECTIONS = (
     Section(
         "classes",
@@ -183,4 +199,4 @@ SECTIONS = (
     ),
 )
 
-EVERY = (*FIRST, *(figure for section in SECTIONS for figure in section.figures))
+EVERY = (*FIRST, *FRONT.figures, *(figure for section in SECTIONS for figure in section.figures))

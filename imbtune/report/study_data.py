@@ -17,7 +17,7 @@ import pandas as pd
 
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ImbtuneError, StudyError
-from imbtune.metrics.metric import metric_from
+from imbtune.metrics.metric import Metric, metric_from
 from imbtune.storage import Store, join
 from imbtune.study.evidence import Evidence
 from imbtune.study.records import COMPLETE, ENDED, FAIL
@@ -124,6 +124,13 @@ class StudyData:
         """What a score is, in words: the metric that was maximised."""
         setting = self._section("space").get("objective")
         return str(metric_from(setting)).replace("_", " ") if setting else "score"
+
+    @property
+    def objectives(self) -> Sequence[Metric]:
+        """The metrics that were maximised, of a search with several; else at most one."""
+        space = self._section("space")
+        settings = space.get("objectives") or [space["objective"]] if space.get("objective") else []
+        return [metric_from(setting) for setting in settings]
 
     @property
     def score_bounds(self) -> tuple[float, float]:

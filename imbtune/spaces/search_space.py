@@ -120,7 +120,8 @@ class SearchSpace:
         about: one line for `imbtune show spaces`.
         fixed: settings that are not searched, by key (`optimizer.lr`).
         knobs: the searched knobs; slots come before the knobs of their parts.
-        objective: the metric whose score is maximised (of lower-is-better ones the negative).
+        objectives: the metrics whose scores are maximised (of lower-is-better ones the negative).
+            Of several, the search looks for the Pareto front; trials are stopped by the first.
         rungs: where trials are compared.
         preset_names: the presets to start with; None for all that lie inside the space.
         pinned: settings fixed by `--set`. They take precedence over those of presets.
@@ -134,7 +135,7 @@ class SearchSpace:
     about: str
     fixed: Mapping[str, Value]
     knobs: tuple[SearchedKnob, ...]
-    objective: Metric = BALANCED
+    objectives: tuple[Metric, ...] = (BALANCED,)
     rungs: Rungs = Rungs()
     preset_names: tuple[str, ...] | None = None
     pinned: Mapping[str, Value] = field(default_factory=dict)
@@ -147,6 +148,11 @@ class SearchSpace:
         pinned = f", set: {dict(self.pinned)}" if self.pinned else ""
         knobs = f"{len(self.knobs)} searched knob{'s' * (len(self.knobs) != 1)}"
         return f"SearchSpace({self.name!r}): {knobs}{pinned}"
+
+    @property
+    def objective(self) -> Metric:
+        """The only objective, or the first: the one by which trials are stopped."""
+        return self.objectives[0]
 
     def suggest(
         self, trial: Suggests, seed: int, details: Mapping[str, Value] | None = None
@@ -315,6 +321,11 @@ class SearchSpace:
             "name": self.name,
             "about": self.about,
             "objective": self.objective.setting(),
+            **(
+                {"objectives": [metric.setting() for metric in self.objectives]}
+                if len(self.objectives) > 1
+                else {}
+            ),
             "rungs": vars(self.rungs),
             "late_variants": self.late_variants,
             "presets": list(self.presets()),

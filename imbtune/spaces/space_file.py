@@ -4,7 +4,8 @@
     imports: [my_losses]                      # modules with your plugins
     data: {name: cifar10, profile: exp, ratio: 100}
     train: {model: resnet32, epochs: 200}     # fixed; presets take them, but for their method
-    objective: balanced_accuracy              # or {name: f_beta, beta: 2, of: fraud}
+    objective: balanced_accuracy              # or {name: f_beta, beta: 2, of: fraud}; or several:
+                                              # objectives: [balanced_accuracy, worst_class]
     rungs: {eta: 3, count: 3}
     late_variants: 4                          # trials per trunk, with different cool-down settings
     presets: [erm, drw, mamix_drw]            # the first trials; default: all inside the space
@@ -39,7 +40,7 @@ from imbtune.config.yaml_files import read_yaml
 from imbtune.credentials import CredentialsError, check_no_credentials
 from imbtune.errors import ConfigError, shown, unknown
 from imbtune.limits import ABOUT, CHOICES, ETA, LATE_VARIANTS, RUNGS
-from imbtune.metrics.metric import objective_from
+from imbtune.metrics.metric import Metric, objective_from, objectives_from
 from imbtune.paths import local_path
 from imbtune.spaces.knob_entries import parse_knob
 from imbtune.spaces.search_space import Rungs, SearchedKnob, SearchSpace, check_setting
@@ -52,12 +53,14 @@ FIELDS = (
     "data",
     "train",
     "objective",
+    "objectives",
     "rungs",
     "late_variants",
     "presets",
     "knobs",
 )
 STUDY = "study.yaml"  # the file that makes a folder a study
+OBJECTIVE = ("objective", "objectives")  # a space has at most one of them
 RESOLVED = ("like", "imports")  # fields that are replaced when a file is resolved
 
 
@@ -136,7 +139,7 @@ def parse_space(
         about=" ".join(about.split()),
         fixed={key: check_setting(key, value) for key, value in fixed.items()},
         knobs=tuple(sorted(ranges, key=_order)),
-        objective=objective_from(content.get("objective", "balanced_accuracy")),
+        objectives=_parse_objectives(content),
         rungs=_parse_rungs(_mapping(content, "rungs")),
         preset_names=None if presets is None else tuple(presets),
         imports=imports,
@@ -208,7 +211,21 @@ def _resolve(
     merged = {
         name: {**_mapping(base, name), **_mapping(content, name)} for name in ("train", "knobs")
     }
+    if any(key in content for key in OBJECTIVE):  # one of them replaces the other, too
+        base = {key: value for key, value in base.items() if key not in OBJECTIVE}
     return {**base, **content, **merged}, merge_plugins(base_imports, imports)
+
+
+def _parse_objectives(content: Mapping[str, Any]) -> tuple[Metric, ...]:
+    one, several = (content.get(key) for key in OBJECTIVE)
+    if one is not None and several is not None:
+        raise ConfigError(
+            f"the space has objective: {shown(one)} and objectives: {shown(several)}: give one of "
+            "them"
+        )
+    if several is not None:
+        return objectives_from(several)
+    return (objective_from("balanced_accuracy" if one is None else one),)
 
 
 def _without_presets_outside(space: SearchSpace) -> SearchSpace:

@@ -120,8 +120,8 @@ def write_study(
         "held_out": splits.held_out.counts(len(names)),
     }
     store.write_table("classes/part-000000.parquet", pa.table(classes, schema=CLASSES))
-    store.write("space.yaml", _yaml(dict(request.space.source)).encode())
-    store.write(FILE, _yaml(content).encode())  # last: a folder with this file is a study
+    store.write("space.yaml", as_yaml(dict(request.space.source)).encode())
+    store.write(FILE, as_yaml(content).encode())  # last: a folder with this file is a study
 
 
 def read_content(path: str) -> Mapping[str, Any]:
@@ -188,7 +188,7 @@ def change_options(store: Store, content: Mapping[str, Any], request: SearchRequ
     options = {**content["request"], **changes}
     if options != content["request"]:
         changed = {**content, "trials": request.trials, "request": options}
-        store.write(FILE, _yaml(changed).encode())
+        store.write(FILE, as_yaml(changed).encode())
 
 
 def record_end(store: Store, end: str | None) -> None:
@@ -203,7 +203,7 @@ def record_end(store: Store, end: str | None) -> None:
     changed = {key: value for key, value in content.items() if key not in ("ended", "end")}
     if end:
         changed |= {"ended": _now(), "end": end}
-    store.write(FILE, _yaml(changed).encode())
+    store.write(FILE, as_yaml(changed).encode())
 
 
 def write_traceback(store: Store, name: str, text: str) -> None:
@@ -248,13 +248,16 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
     provenance = {
         "study": outcome.path,
         "objective": request.space.objective.setting(),
-        "winner": _trial_entry(outcome.winner),
-        "best_preset": _trial_entry(outcome.baseline) if outcome.baseline else None,
+        **({"front": [found.trial for found in outcome.front]} if outcome.front else {}),
+        "winner": trial_entry(outcome.winner),
+        "best_preset": trial_entry(outcome.baseline) if outcome.baseline else None,
         "trials": len(outcome.records),
         "finals": evidence.to_dict() if evidence else None,
         "versions": versions(),
     }
     measure = "mean score over fresh seeds" if evidence else "validation score of one run"
+    if outcome.front:
+        measure = f"{request.space.objective} ({measure})"
     doubt = (
         "" if evidence else "# To confirm it with fresh seeds: imbtune resume STUDY --finals 5\n"
     )
@@ -262,7 +265,7 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
         f"# The best finished trial of {outcome.path}, by its {measure}.\n"
         f"{doubt}"
         "# To train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
-        + _yaml(with_imports(config.nested(), request.space.imports) | {"provenance": provenance})
+        + as_yaml(with_imports(config.nested(), request.space.imports) | {"provenance": provenance})
     )
 
 
@@ -272,7 +275,8 @@ def versions() -> dict[str, str]:
     return found | {package: metadata.version(package) for package in PACKAGES}
 
 
-def _trial_entry(record: TrialRecord) -> Mapping[str, Any]:
+def trial_entry(record: TrialRecord) -> Mapping[str, Any]:
+    """A trial in the provenance of a configuration."""
     return {
         "trial": record.number,
         "preset": record.preset,
@@ -298,7 +302,7 @@ def _split(path: str) -> tuple[str, str]:
     return storage + question + options, name
 
 
-def _yaml(content: object) -> str:
+def as_yaml(content: object) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
 

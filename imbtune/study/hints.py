@@ -19,7 +19,6 @@ from imbtune.study.request import SearchRequest
 
 # fields of a request that another command on the same data and machines needs too
 SHARED = (
-    "objective",
     "storage",
     "data",
     "skip_corrupt",
@@ -57,6 +56,8 @@ def space_command(verb: str, request: SearchRequest, **more: str | None) -> str:
         if value is not None:
             option = f"--{name.replace('_', '-')}"
             words += [option] if value is True else [option, str(value)]
+    for text in request.objectives:
+        words += ["--objective", text]
     for key, value in pinned.items():
         words += ["--set", f"{key}={_as_yaml(value)}"]
     return shlex.join(words)

@@ -18,6 +18,7 @@ from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from imbtune.errors import StorageError, StudyError
+from imbtune.metrics.metric import Metric
 from imbtune.seeds import trial_seed
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
@@ -67,6 +68,7 @@ class Journal:
         path: its local file.
         name: of the study, where the file is new.
         uploaded: bytes of it that a bucket has.
+        objectives: how many the study has, where the file is new.
 
     Attributes:
         local: the local folder of its file.
@@ -76,7 +78,9 @@ class Journal:
         StudyError: the file cannot be written, or is not a journal of Optuna's.
     """
 
-    def __init__(self, store: Store, path: Path, name: str, uploaded: int = 0) -> None:
+    def __init__(
+        self, store: Store, path: Path, name: str, uploaded: int = 0, objectives: int = 1
+    ) -> None:
         self._store, self._path, self._uploaded = store, path, uploaded
         self.local = store if store.local else Store(str(path.parent))
         self._file = store.attempt(f"write {FILE} to", lambda: JournalFile(path))
@@ -87,7 +91,7 @@ class Journal:
             self.study: Study = optuna.create_study(
                 study_name=recorded[0] if recorded else name,  # the folder may have been renamed
                 storage=storage,
-                direction="maximize",
+                directions=["maximize"] * objectives,
                 load_if_exists=True,
             )
         except Exception as error:  # Optuna checks nothing: damaged entries fail in any way
@@ -141,8 +145,11 @@ class Journal:
 
 
 @contextlib.contextmanager
-def open_journal(store: Store, name: str) -> Iterator[Journal]:
+def open_journal(store: Store, name: str, objectives: int = 1) -> Iterator[Journal]:
     """Open the study's journal, new or existing, for this process alone.
+
+    Args:
+        objectives: how many a new study has.
 
     Raises:
         StudyError: another process has it open.
@@ -154,7 +161,7 @@ def open_journal(store: Store, name: str) -> Iterator[Journal]:
             store.attempt(f"copy {FILE} from", lambda: take_newest(path, uploaded))
         store.attempt(f"repair {FILE} in", lambda: repair(path))
         try:
-            journal = Journal(store, path, name, len(uploaded))
+            journal = Journal(store, path, name, len(uploaded), objectives)
         except StudyError:
             if not store.local and path.read_bytes() == uploaded:
                 remove_folder(folder)  # else it would be taken for newer than a restored one
@@ -304,7 +311,9 @@ def recorded_rungs(study: Study) -> list[RecordedRung]:
     return [rung for _, rung in sorted(found, key=lambda pair: pair[0])]
 
 
-def apply_pending_states(study: Study, stopped: Container[int], full_budget: int) -> None:
+def apply_pending_states(
+    study: Study, stopped: Container[int], full_budget: int, objectives: Sequence[Metric] = ()
+) -> None:
     """Apply COMPLETE, PRUNED and FAIL states that a killed search had decided, but not recorded.
 
     The trials of a trunk fail together, for one reason.
@@ -312,11 +321,16 @@ def apply_pending_states(study: Study, stopped: Container[int], full_budget: int
     Args:
         stopped: numbers of the trunks that ASHA stops.
         full_budget: epochs of a finished trial.
+        objectives: of the search.
     """
     for trunk, members in trunks_of(study).items():
         errors = [t.user_attrs[ERROR] for t in members if ERROR in t.user_attrs]
         scores = [
-            {number: rung.score for number, rung in records.items() if rung.budget == full_budget}
+            {
+                number: rung.scores(objectives)
+                for number, rung in records.items()
+                if rung.budget == full_budget
+            }
             for records in common_rungs(members)[-1:]
         ]
         for trial in members:

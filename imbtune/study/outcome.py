@@ -10,6 +10,19 @@ from imbtune.study.records import FinalRecord, TrialRecord
 from imbtune.study.request import SearchRequest
 
 
+@dataclass(frozen=True)
+class FrontTrial:
+    """A trial of the Pareto front.
+
+    Attributes:
+        trial: its number.
+        scores: of each objective: means over fresh seeds, or of one run where there are no finals.
+    """
+
+    trial: int
+    scores: tuple[float, ...]
+
+
 @dataclass(frozen=True, repr=False)
 class SearchOutcome:
     """How a search ended.
@@ -25,6 +38,8 @@ class SearchOutcome:
         evidence: what the finals say of the winner; None without finals.
         full_images: image passes that full runs of all trials in `ENDED` take.
         finals: all final runs.
+        front: of a search with several objectives, its Pareto front, best first by the first
+            objective; else empty.
         dropped: finalists that lack a seed, because one of their runs failed.
         interrupted: whether it ended before all trials and finals were trained, other than by its
             time budget.
@@ -40,6 +55,7 @@ class SearchOutcome:
     evidence: Evidence | None = None
     full_images: int = 0
     finals: list[FinalRecord] = field(default_factory=list)
+    front: Sequence[FrontTrial] = ()
     dropped: Sequence[int] = ()
     interrupted: bool = False
     chance: float = 0.0

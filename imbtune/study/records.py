@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from imbtune.config.defaults import DEFAULTS
+from imbtune.metrics.metric import Metric
 from imbtune.registry import Value
 from imbtune.strict_json import nan_for_null, null_for_nan
 
@@ -86,6 +87,10 @@ class RungRecord:
     seconds: float
     threads: int
     confusion: Sequence[int] | None = None
+
+    def scores(self, objectives: Sequence[Metric]) -> list[float]:
+        """The score of each objective; the first is `score`."""
+        return [self.score, *other_scores(self.metrics, objectives)]
 
     def columns(self) -> Row:
         """Metrics, recall and margins by their column in the tables."""
@@ -211,11 +216,30 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class FinalRecord:
-    """A finalist trained again with one fresh seed, on the search's data."""
+    """A finalist trained again with one fresh seed, on the search's data.
+
+    Attributes:
+        trial: its number.
+        seed: of the run.
+        score: the objective, on the validation images.
+        metrics: all metrics by name.
+    """
 
     trial: int
     seed: int
     score: float
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+
+    def scores(self, objectives: Sequence[Metric]) -> list[float]:
+        """The score of each objective; the first is `score`."""
+        return [self.score, *other_scores(self.metrics, objectives)]
+
+
+def other_scores(metrics: Mapping[str, float | None], objectives: Sequence[Metric]) -> list[float]:
+    """The scores of the objectives after the first."""
+    found = [metric.score_of(metrics[metric.name]) for metric in objectives[1:]]
+    assert None not in found, "checked before the search: the labels alone decide"
+    return [score for score in found if score is not None]
 
 
 def machine_columns(machine: Machine | None) -> Row:

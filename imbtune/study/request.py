@@ -22,7 +22,10 @@ SEARCH, CALIBRATION, COMPARISON = "search", "calibration", "comparison"  # what 
 FINALISTS, TRIALS_PER_FINALIST = 5, 10  # finals by default: 5, but at most one of ten trials
 CALIBRATION_SUFFIX = "-calibration"  # of the name of a calibration's study
 COMPARISON_SUFFIX = "-comparison"  # of the name of a comparison's study
-RENAMED = {"rescue": "never_prune"}  # fields by the name that older studies have on disk
+RENAMED = {
+    "rescue": "never_prune",
+    "objective": "objectives",
+}  # fields by the name that older studies have on disk
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class SearchRequest:
         mlflow: whether runs are sent to MLflow.
         data: folder or file of the data set; None for $IMBTUNE_DATA, or a download.
         skip_corrupt: go on without images that cannot be read.
-        objective: the metric that the user gave instead of the space's, which `space` has too; or
-            None.
+        objectives: the metrics that the user gave instead of the space's, which `space` has too;
+            empty if none.
         typed: the space's name or path as the user gave it, for commands that are printed.
         calibration: the one that the rungs follow: its `place`, the `sha256` of its file, the
             fingerprint of its `data`, and what else `differs`.
@@ -92,7 +95,7 @@ class SearchRequest:
     mlflow: bool = False
     data: Path | None = None
     skip_corrupt: bool = False
-    objective: str | None = None
+    objectives: tuple[str, ...] = ()
     typed: str = ""
     calibration: Mapping[str, str] | None = None
 
@@ -149,6 +152,7 @@ class SearchRequest:
     def to_dict(self) -> dict[str, object]:
         """All fields but the space, as YAML can hold them."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "space"}
+        found["objectives"] = list(self.objectives)
         return {**found, "data": str(self.data_source().root) if self.data_source().root else None}
 
     @classmethod
@@ -163,6 +167,8 @@ class SearchRequest:
         data = content.get("data")
         found = {RENAMED.get(name, name): value for name, value in content.items()}
         found["data"] = Path(data) if data else None
+        given = found.get("objectives") or ()
+        found["objectives"] = (given,) if isinstance(given, str) else tuple(given)
         for name, value in found.items():
             if name not in kinds or not _fits(value, kinds[name]):
                 raise TypeError(f"{name}={value!r} is not an option of a search")

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
+from imbtune.metrics.metric import Metric
 from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkerLost
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.storage import Store
 from imbtune.study.files import write_traceback
+from imbtune.study.pareto import ranked_by_front
 from imbtune.study.records import (
     COMPLETE,
     FAIL,
@@ -27,7 +29,7 @@ from imbtune.study.records import (
     utc,
 )
 from imbtune.study.tables.own_files import own_table
-from imbtune.study.tables.schema import FINALS
+from imbtune.study.tables.schema import FINALS, METRICS
 from imbtune.study.trackers.runs import Kind, Run
 from imbtune.study.trackers.tracking import Tracking
 from imbtune.tuning.execution.events import TrialCallback
@@ -38,20 +40,28 @@ from imbtune.tuning.study_writer import epoch_row
 PER_TRUNK = 2  # finalists at most, since trials on one trunk are similar
 
 
-def finalists(records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
+def finalists(
+    records: Sequence[TrialRecord], count: int, objectives: Sequence[Metric] = ()
+) -> list[TrialRecord]:
     """The best `count` finished trials, and the best finished preset if it is not among them.
 
-    At most two trials of a trunk are chosen.
+    Of several objectives, the best are those of the Pareto front, its ends first and then those
+    that are furthest from their neighbours; and if it has fewer, those of the next front. At most
+    two trials of a trunk are chosen. The best preset is that of the first objective.
     """
-    ranked = sorted(
+    by_score = sorted(
         (r for r in records if r.state == COMPLETE), key=lambda r: (-(r.score or 0.0), r.number)
     )
+    ranked = by_score
+    if len(objectives) > 1:
+        scores = [record.rungs[-1].scores(objectives) for record in by_score]
+        ranked = [by_score[i] for i in ranked_by_front(scores)]
     chosen: list[TrialRecord] = []
     for record in ranked:
         alike = sum(record.trunk == other.trunk for other in chosen)
         if len(chosen) < count and alike < PER_TRUNK:
             chosen.append(record)
-    preset = next((r for r in ranked if r.preset), None)
+    preset = next((r for r in by_score if r.preset), None)
     return [*chosen, preset] if count and preset and preset not in chosen else chosen
 
 
@@ -125,12 +135,14 @@ class FinalsWriter(TrialCallback):
             self._tracking.epoch(_tracked(spec), epoch_row(epoch))
         for rung in report.rung:
             seed = int(spec.settings[0]["seed"])
-            self.finals.append(FinalRecord(rung.trial, seed, rung.score))
+            self.finals.append(FinalRecord(rung.trial, seed, rung.score, rung.metrics))
             row = {
                 **rung.metrics,
                 "recall": rung.recall_K,
                 **rung.margins,
-                **asdict(self.finals[-1]),
+                "trial": rung.trial,
+                "seed": seed,
+                "score": rung.score,
                 "images": rung.images,
                 "started": utc(report.started),
                 "ended": utc(time.time()),
@@ -175,5 +187,9 @@ def final_ended(final: FinalRecord, budget: int, now: float) -> RunEnded:
 def known_finals(store: Store) -> list[FinalRecord]:
     """The final runs that a study has."""
     found = own_table(store, "finals", FINALS)
-    rows = found.select(["trial", "seed", "score"]).to_pylist()
-    return [FinalRecord(**row) for row in rows]
+    names = [name for name, _ in METRICS if name != "recall" and name in found.column_names]
+    rows = found.select(["trial", "seed", "score", *names]).to_pylist()
+    return [
+        FinalRecord(row["trial"], row["seed"], row["score"], {name: row[name] for name in names})
+        for row in rows
+    ]

@@ -51,8 +51,9 @@ class OptunaSearcher(SpecSearcher):
     put on one.
 
     Args:
-        study: direction maximize. Trials that it already holds count towards `trials`, and those
-            that are RUNNING there are resumed from their last rung.
+        study: direction maximize, once for each objective of the space. Trials that it already
+            holds count towards `trials`, and those that are RUNNING there are resumed from their
+            last rung.
         trials: the total.
         seed: of the study.
         full_budget: epochs of a finished trial.
@@ -118,7 +119,8 @@ class OptunaSearcher(SpecSearcher):
         for scored in report.rung:
             trial = next(t for t in trials if t.number == scored.trial)
             rung = _recorded(scored, self._rungs_seen)
-            if rung.budget not in self._frozen(trial).intermediate_values:  # killed in between
+            is_new = rung.budget not in self._frozen(trial).intermediate_values  # else killed here
+            if is_new and len(self._space.objectives) == 1:  # Optuna has none of several objectives
                 trial.report(rung.score, step=rung.budget)
             trial.set_user_attr(f"{RUNG}{rung.budget}", rung.to_journal())
             self._rungs_seen += 1
@@ -132,7 +134,7 @@ class OptunaSearcher(SpecSearcher):
         for trial in self._running.pop(spec.number):
             rungs = rungs_of(self._frozen(trial))
             if rungs and rungs[-1].budget == self._full_budget:
-                self._study.tell(trial, rungs[-1].score)
+                self._study.tell(trial, rungs[-1].scores(self._space.objectives))
             else:
                 self._study.tell(trial, state=TrialState.PRUNED if rungs else TrialState.FAIL)
 

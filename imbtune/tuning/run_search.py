@@ -34,6 +34,7 @@ from imbtune.study.files import (
     record_end,
     write_study,
 )
+from imbtune.study.front import search_front, write_front
 from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.journal import (
     Journal,
@@ -95,7 +96,10 @@ def run_search(request: SearchRequest, reporter: Reporter) -> SearchOutcome:
     with connected_session(request, store, splits, reporter, started) as session:
         request, resources = session.request, session.resources
         store.create()
-        with naming_resume(request.path), open_journal(store, request.name) as journal:
+        with (
+            naming_resume(request.path),
+            open_journal(store, request.name, len(request.space.objectives)) as journal,
+        ):
             write_study(store, request, splits, vars(resources))
             reporter("\n".join([headline(request, splits, resources), *splits.notes]))
             return _search(session, journal)
@@ -226,6 +230,7 @@ def _outcome(
         evidence=evidence_of(finals, winner, baseline, request.space.objective.bounds),
         full_images=sum(run_passes(config, splits.counts()) for config in ended),
         finals=finals,
+        front=search_front(request, by_number, finals, dropped),
         dropped=dropped,
         interrupted=interrupted,
         chance=chance,
@@ -234,6 +239,8 @@ def _outcome(
         store.write("best.yaml", best_yaml(request, outcome).encode())
     elif not interrupted:
         store.delete("best.yaml")  # of an earlier end, before more trials or finals
+    if not interrupted:
+        write_front(store, request, outcome)
     left = _has_trials_left(request, records)
     record_end(store, INTERRUPTED if interrupted else OUT_OF_TIME if left else FINISHED)
     return outcome
@@ -248,7 +255,8 @@ def _restore(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[
     """The scheduler with the state of the recorded rungs, and all recorded trials."""
     budgets, eta = request.budgets, request.space.rungs.eta
     scheduler = RungScheduler(budgets, eta, request.never_prune, request.seed)
-    apply_pending_states(study, scheduler.replay(recorded_rungs(study)), budgets[-1])
+    stopped = scheduler.replay(recorded_rungs(study))
+    apply_pending_states(study, stopped, budgets[-1], request.space.objectives)
     return scheduler, trial_records(study, request.space, request.seed, scheduler.cutoffs)
 
 

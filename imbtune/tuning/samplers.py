@@ -7,15 +7,17 @@ state besides the study, so a resumed study gets the same suggestions as an unin
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-from imbtune.errors import unknown
+from imbtune.errors import ConfigError, unknown
 from imbtune.seeds import Purpose, derived_seed
 
-SAMPLERS = ("tpe", "random", "gp", "cmaes", "qmc")
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "qmc", "nsga2")
+SINGLE = ("cmaes",)  # those that search for one objective only
 
 
 def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
@@ -28,6 +30,8 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
       or by tpe (cmaes).
     - qmc: one scrambled Sobol sequence for the whole study, over the knobs of its first finished
       trial; the other knobs are drawn at random.
+    - nsga2: a genetic algorithm with a population of 50, for several objectives and several hundred
+      trials. The first 50 finished trials are random.
 
     Args:
         name: one of `SAMPLERS`.
@@ -64,4 +68,16 @@ def make_sampler(name: str, study_seed: int, number: int = 0) -> BaseSampler:
                 warn_independent_sampling=False,
                 warn_asynchronous_seeding=False,
             )
+        if name == "nsga2":
+            return samplers.NSGAIISampler(seed=seed)
     raise unknown("sampler", name, SAMPLERS)
+
+
+def check_sampler(name: str, objectives: Sequence[object]) -> None:
+    """Raise ConfigError if a sampler cannot search for so many objectives."""
+    if name in SINGLE and len(objectives) > 1:
+        others = ", ".join(each for each in SAMPLERS if each not in SINGLE)
+        raise ConfigError(
+            f"--sampler {name} has one objective, and {len(objectives)} are given: give one of "
+            f"{others}, or one objective"
+        )

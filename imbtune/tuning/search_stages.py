@@ -72,7 +72,7 @@ def left_final_runs(
         r.state == COMPLETE and r.score is not None and is_above(r.score, chance) for r in records
     ):
         return []
-    chosen = finalists(records, request.finalists)
+    chosen = finalists(records, request.finalists, request.space.objectives)
     return final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
 
 
@@ -155,7 +155,7 @@ def _stage(
         session.resources.concurrent,
         budgets,
         eta,
-        str(request.space.objective),
+        ", ".join(map(str, request.space.objectives)),
         _scale(request, splits).error,
         resume_command(request.path),
         finals,

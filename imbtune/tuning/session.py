@@ -32,7 +32,7 @@ from imbtune.tuning.cluster.resources import (
     plan_resources,
 )
 from imbtune.tuning.execution.events import FailureLimits
-from imbtune.tuning.samplers import make_sampler
+from imbtune.tuning.samplers import check_sampler, make_sampler
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
 
@@ -73,7 +73,7 @@ class Session:
             rungs,
             self.request.budgets,
             self.request.space.rungs.eta,
-            self.request.space.objective,
+            self.request.space.objectives,
             folder if with_checkpoints else None,
             self.resources.cpus,
             self.resources.gpus,
@@ -90,12 +90,15 @@ def check_request(request: SearchRequest) -> Splits:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make_sampler(request.sampler, request.seed)
+    check_sampler(request.sampler, request.space.objectives)
     check_trackers(request)
     check_machines(request)
     space = request.space
     splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())
     validation_K = splits.held_out.counts(len(splits.classes))
-    check_defined(space.objective, class_counts(splits.classes, splits.counts(), validation_K))
+    counts = class_counts(splits.classes, splits.counts(), validation_K)
+    for objective in space.objectives:
+        check_defined(objective, counts)
     return splits
 
 

@@ -125,9 +125,12 @@ def full() -> StudyData:
         omega = float(rng.uniform(0.1, 0.5)) if n % 4 == 0 else None
         changes = {"mix": "mamix" if omega else "none", "mix.omega": omega, "cutoff": 0.3}
         score = None if n == 129 else float(rng.uniform(0.3, 0.6))
+        changes["worst_class"] = score and 0.9 - score
         rows.append(trial(n, score, rescued=3 if n == 10 else None, **at, **changes))
     margins = {"probability_margin_train": [0.9] * 3, "probability_margin_val": [0.5] * 3}
     study = make_data([{**row, **margins} for row in rows], {0: (0.5, 0.52), 4: (0.6, 0.63)})
     cells = [{"label": 0, "predicted": 1, "count": 3}, {"label": 1, "predicted": 1, "count": 7}]
     study.finals["confusion"] = pd.Series([cells] * len(study.finals))
+    study.finals["worst_class"] = 0.9 - study.finals["score"]
+    study.info["space"]["objectives"] = ["balanced_accuracy", "worst_class"]
     return study

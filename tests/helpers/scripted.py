@@ -78,7 +78,7 @@ class ScriptedSearch:
         self.study, self.concurrent = study, concurrent
         self.scheduler = RungScheduler(BUDGETS, ETA, never_prune, SEED)
         self.stopped = self.scheduler.replay(recorded_rungs(study))
-        apply_pending_states(study, self.stopped, BUDGETS[-1])
+        apply_pending_states(study, self.stopped, BUDGETS[-1], space.objectives)
         self.searcher = OptunaSearcher(study, space, trials, SEED, BUDGETS[-1], sampler)
         self.given: list[TrialSpec] = []
         self._running: dict[str, Any] = {}
@@ -164,7 +164,7 @@ def scored_rung(number: int, budget: int, score: float) -> RungReport:
         budget=budget,
         score=score,
         images=100 * budget,
-        metrics={"accuracy": score},
+        metrics={"accuracy": score, "worst_class": float(np.sin(9 * score))},
         recall_K=[score, 0.5],
         margins={},
         node="here",
@@ -184,7 +184,7 @@ def told(trial: FrozenTrial) -> list[Any]:
     """All that a study knows of a trial, but for times and the order of rungs."""
     rungs = [(r.budget, r.score, r.images, r.columns()) for r in rungs_of(trial)]
     attributes = {k: v for k, v in trial.user_attrs.items() if not k.startswith("rung ")}
-    values = [trial.intermediate_values, trial.value if trial.state.name == "COMPLETE" else None]
+    values = [trial.intermediate_values, trial.values if trial.state.name == "COMPLETE" else None]
     return [trial.number, trial.state.name, trial.params, *values, attributes, rungs]
 
 

@@ -160,7 +160,7 @@ class Costs:
     ) -> None:
         space = request.space
         self._worker = WorkerSettings(
-            request.rungs_kind, request.budgets, space.rungs.eta, space.objective
+            request.rungs_kind, request.budgets, space.rungs.eta, space.objectives
         )
         self._speed, self._counts_K, self._held_out = speed, counts_K, held_out
 

@@ -162,7 +162,11 @@ def is_study_file(name: str) -> bool:
         return False
     if slash:
         return folder in TABLES and bool(re.fullmatch(r"[A-Za-z0-9_-]+\.parquet", leaf))
-    return leaf in OWN_FILES or (leaf.endswith(".py") and leaf[:-3].isidentifier())
+    return (
+        leaf in OWN_FILES
+        or re.fullmatch(r"front-\d+\.yaml", leaf) is not None
+        or (leaf.endswith(".py") and leaf[:-3].isidentifier())
+    )
 
 
 def check_target(folder: Path) -> None:
@@ -235,7 +239,7 @@ def _check_place(folder: Path, name: str) -> None:
 def _delete_replaced(files: Files, folder: Path) -> None:
     """Delete the parts of tables that the cluster has merged into others, and an outdated best."""
     parts = [path for table in TABLES for path in (folder / table).glob("*.parquet")]
-    for path in [*parts, folder / "best.yaml"]:
+    for path in [*parts, folder / "best.yaml", *folder.glob("front-*.yaml")]:
         name = path.relative_to(folder).as_posix()
         if name not in files and is_study_file(name):
             path.unlink(missing_ok=True)

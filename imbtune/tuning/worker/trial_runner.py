@@ -56,7 +56,7 @@ class WorkerSettings:
         rungs: a kind of rung, or EVERY.
         budgets: the rungs in epochs, rising; the last is the full budget.
         eta: η, the reduction factor of the rungs.
-        objective: the metric whose :meth:`Metric.score` is the score.
+        objectives: of the search; the first one's :meth:`Metric.score` is the score.
         checkpoints: the study's folder or URI; None to write no checkpoints.
         threads: CPU threads of a trial.
         gpus: of a trial; below 1 its GPU memory is limited to that share.
@@ -68,7 +68,7 @@ class WorkerSettings:
     rungs: str
     budgets: list[int]
     eta: int
-    objective: Metric
+    objectives: Sequence[Metric]
     checkpoints: str | None = None
     threads: int = 1
     gpus: float = 0.0
@@ -218,7 +218,7 @@ class TrialRunner:
             loss=result.loss,
             metrics=compute(
                 Confusion.of(confusion_KK, self._data.counts_K, self._data.classes),
-                self._worker.objective,
+                self._worker.objectives,
             ),
             recall_K=recalls(confusion_KK).tolist(),
             time=time.time(),
@@ -226,8 +226,10 @@ class TrialRunner:
 
     def _rung(self, result: RungResult) -> RungReport:
         variant, confusion_KK = result.segment.variant, result.confusion_KK
-        objective = self._worker.objective
-        metrics = compute(result.predictions, objective)
+        objective, metrics = (
+            self._worker.objectives[0],
+            compute(result.predictions, self._worker.objectives),
+        )
         self._count_seconds(result)
         self._branch_passes[variant] += result.branch_passes
         trunk = result.passes - self._passes_before - sum(self._branch_passes)

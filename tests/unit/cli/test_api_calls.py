@@ -35,7 +35,7 @@ SEARCH_OPTIONS = (
     "--sampler random --rungs auto --calibration c --never-prune 0.5 --finals 2 --final-seeds 4"
 )
 SEARCH_ARGUMENTS: dict[str, Any] = {
-    "objective": "macro_f1",
+    "objective": ["macro_f1"],
     **{"sampler": "random", "rungs": "auto", "calibration": "c", "never_prune": 0.5},
     **{"finals": 2, "final_seeds": 4},
 }
@@ -75,7 +75,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             **{"wandb": "offline", "wandb_project": "p", "wandb_entity": "e"},
             **{"wandb_tags": "x,y", "tensorboard": True, "mlflow": True},
             **{"space": "digits-lt", "trials": 9, "name": "n", "gpus_per_trial": 0.5},
-            **{"pack": True, "address": "a", "objective": "macro_f1"},
+            **{"pack": True, "address": "a", "objective": ["macro_f1"]},
             "progress": "plain",
             **{"max_failures": 5, "trial_timeout": 540.0},
             **SPACE_ARGUMENTS,

@@ -60,7 +60,7 @@ def runner(folder: Path | None, seconds: float = 0.0, number: int = 5) -> FinalR
         "none",
         [3],
         3,
-        metric_from("balanced_accuracy"),
+        [metric_from("balanced_accuracy")],
         checkpoints=None if folder is None else str(folder),
         threads=2,
         checkpoint_seconds=seconds,
@@ -85,7 +85,7 @@ def test_no_checkpoint_is_written_before_its_time_or_without_a_folder(tmp_path: 
 
 def test_a_run_that_diverges_is_reported_with_its_epoch() -> None:
     settings = preset_config("erm", epochs=3).flat() | FROM_THE_FIRST
-    worker = FinalWorkerSettings("none", [3], 3, metric_from("balanced_accuracy"), threads=2)
+    worker = FinalWorkerSettings("none", [3], 3, [metric_from("balanced_accuracy")], threads=2)
     with bad_parts():
         spec = TrialSpec.single_run(4, settings, True)
         report = FinalRunner(worker, DATA, Machine("here"), spec).step()

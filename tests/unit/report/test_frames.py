@@ -20,6 +20,7 @@ from imbtune.report.frames.finals_frames import (
     recall_frame,
     wilson,
 )
+from imbtune.report.frames.front_frame import front_frame
 from imbtune.report.frames.search_frames import ABSENT, curve_band_frame, parallel_frame, part_frame
 from imbtune.report.frames.studies_frames import differences, labels_of, studies_frame
 from imbtune.report.frames.trial_frame import (
@@ -47,6 +48,26 @@ def test_kinds_and_rungs_of_trials() -> None:
     assert frame.loc[4, "r0"] == frame.loc[4, "score"] / 2
     assert math.isnan(frame.loc[3, "r1"])
     assert math.isnan(frame.loc[11, "r0"])
+
+
+def test_the_front_is_that_of_the_means_over_the_fresh_seeds() -> None:
+    """By hand: trial 3 is best in one run; of the finalists 0 and 4, each leads in one."""
+    info = {"space": {"objective": "accuracy", "objectives": ["accuracy", "brier"]}}
+    rows = [trial(n, 0.5, brier=0.4, state="COMPLETE") for n in range(6)]
+    rows[3] |= {"score": 0.9, "brier": 0.1}
+    rows[5] |= {"state": "PRUNED"}
+    study = make_data(rows, {0: (0.5, 0.6), 2: (0.5, 0.5), 4: (0.6, 0.7)}, info=info)
+    study.finals["brier"] = [0.2, 0.2, 0.3, 0.3, 0.4, 0.2]
+    frame = front_frame(study).set_index("trial")
+    assert frame.index.tolist() == [0, 1, 2, 3, 4]
+    assert frame.loc[0, ["s0", "s1"]].tolist() == [0.5, -0.4]
+    assert frame["m0"].dropna().tolist() == pytest.approx([0.55, 0.5, 0.65])
+    assert frame["m1"].dropna().tolist() == pytest.approx([-0.2, -0.3, -0.3])
+    assert frame.index[frame["front"]].tolist() == [0, 4]
+    without = front_frame(make_data(rows, info=info)).set_index("trial")
+    assert without.index[without["front"]].tolist() == [3]
+    with pytest.raises(NothingToDrawError, match="the study has one objective"):
+        front_frame(usual())
 
 
 def test_the_interval_of_a_finalist_is_students_with_pooled_variance() -> None:

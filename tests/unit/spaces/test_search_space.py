@@ -222,6 +222,18 @@ def test_rungs_of_the_paper_budget() -> None:
         ({"objective": {"name": "top_k", "k": 0}}, "objective.k=0 is out of range: at least 1"),
         ({"objective": {"name": "auroc", "off": "a"}}, "unknown knob of auroc 'off': did you mean"),
         ({"objective": "few"}, "objective: 'few' is no objective"),
+        ({"objectives": "auroc"}, "objectives: 'auroc': give a list of up to 3 metrics"),
+        ({"objectives": []}, "objectives: []: give a list of up to 3 metrics"),
+        (
+            {"objectives": ["auroc", "brier", "ece", "mcc"]},
+            "objectives: ['auroc', 'brier', 'ece', 'mcc']: give a list of up to 3 metrics",
+        ),
+        ({"objectives": ["auroc", "ece", "auroc"]}, "objectives: 'auroc' is given twice"),
+        ({"objectives": ["auroc", "many"]}, "objectives: 'many' is no objective"),
+        (
+            {"objective": "auroc", "objectives": ["auroc"]},
+            "the space has objective: 'auroc' and objectives: ['auroc']: give one of them",
+        ),
         ({"train": {"model": {"name": "resnet32", "width": 3}}}, "model 'resnet32' has no knob"),
         ({"presets": ["mamx"]}, "unknown preset 'mamx': did you mean 'mamix'?"),
         ({"presets": "erm"}, "presets: 'erm': give a list"),

@@ -66,7 +66,7 @@ def test_the_command_of_a_plan_has_a_name_that_is_free(tmp_path: Path) -> None:
 
 def test_an_objective_is_kept_in_the_study_and_in_printed_commands(tmp_path: Path) -> None:
     request = parsed_request(planned(cwd=tmp_path))
-    assert request.objective == request.space.objective.name == "macro_f1"
+    assert request.objectives == (request.space.objective.name,) == ("macro_f1",)
     store = Store(request.path)
     write_study(store, request, make_splits([20, 4]), vars(Resources(1, 0, 1)))
     again, content = read_study(request.path)
@@ -74,7 +74,7 @@ def test_an_objective_is_kept_in_the_study_and_in_printed_commands(tmp_path: Pat
     assert load_space(tmp_path / "digits-lt" / "space.yaml").objective.name == "macro_f1"
     assert "--objective macro_f1" in space_command("calibrate", again)
     usual = search_request("digits-lt", trials=7)
-    assert usual.objective is None and usual.space.objective.name == "balanced_accuracy"
+    assert usual.objectives == () and usual.space.objective.name == "balanced_accuracy"
     assert "--objective" not in space_command("search", usual)
 
 
@@ -117,3 +117,33 @@ def test_a_study_that_exists_says_three_ways_out(tmp_path: Path) -> None:
         f"the study {tmp_path}/digits-lt exists already: give another name, such as --name "
         f"digits-lt-2, continue it with {program()} resume {tmp_path}/digits-lt, or delete it"
     )
+
+
+def test_several_objectives_are_kept_in_the_study_and_in_printed_commands(tmp_path: Path) -> None:
+    given: list[str | dict[str, Value]] = ["worst_class", {"name": "f_beta", "beta": 1.0}]
+    request = search_request(
+        "digits-lt", trials=7, storage=str(tmp_path), any_name=True, objective=given
+    )
+    store = Store(request.path)
+    write_study(store, request, make_splits([20, 4]), vars(Resources(1, 0, 1)))
+    again, content = read_study(request.path)
+    assert content["space"]["objective"] == "worst_class"
+    assert content["space"]["objectives"] == given
+    assert again.space.objectives == request.space.objectives
+    assert load_space(tmp_path / "digits-lt" / "space.yaml").objectives == again.space.objectives
+    words = shlex.split(space_command("calibrate", again))
+    printed = [words[i + 1] for i, word in enumerate(words) if word == "--objective"]
+    assert search_request("digits-lt", trials=7, objective=printed).space == again.space
+
+
+def test_one_objective_replaces_the_several_of_a_space_that_this_one_is_like(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "two.yaml").write_text("like: digits-lt\nobjectives: [auroc, worst_class]\n")
+    (tmp_path / "one.yaml").write_text("like: two.yaml\nobjective: mcc\n")
+    names = [
+        [m.name for m in load_space(tmp_path / f).objectives] for f in ("two.yaml", "one.yaml")
+    ]
+    assert names == [["auroc", "worst_class"], ["mcc"]]
+    replaced = search_request(tmp_path / "two.yaml", trials=7, objective="mcc").space
+    assert [metric.name for metric in replaced.objectives] == ["mcc"]

@@ -97,7 +97,7 @@ def test_the_records_of_every_state(study: optuna.Study) -> None:
         scores = [rung_report(record.number, x.budget, record.settings).score for x in record.rungs]
         assert [x.score for x in record.rungs] == scores
         assert record.score == (scores[-1] if scores else None)
-    assert records[0].metrics == {"accuracy": records[0].score}
+    assert records[0].metrics["accuracy"] == records[0].score
     assert records[0].rungs[-1].recall_K == [records[0].score, 0.5]
     assert [x.order for x in records[0].rungs] == [0, 1, 2]
 

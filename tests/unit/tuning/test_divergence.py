@@ -40,7 +40,7 @@ from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.packing.packed_worker import PackedWorker
 from imbtune.tuning.worker.trial_runner import TrialRunner, WorkerSettings
 
-SETTINGS = WorkerSettings("cooldown", [3, 9], 3, metric_from("balanced_accuracy"))
+SETTINGS = WorkerSettings("cooldown", [3, 9], 3, [metric_from("balanced_accuracy")])
 REASON = "epoch 2: the loss is not finite (nan)"
 HEALTHY = {"weights": "inverse"}
 
@@ -287,7 +287,9 @@ def test_a_final_run_that_diverges_is_a_failed_one(tmp_path: Path) -> None:
     writer.reported(spec, final_report(None))
     writer.reported(spec, final_report(0.5))
     assert writer.failures == [7]
-    assert done == [FinalRecord(7, 11, 0.5)]
+    (final,) = done
+    assert (final.trial, final.seed, final.score) == (7, 11, 0.5)
+    assert final.metrics["accuracy"] == 0.5
     assert lines[0] == f"final 1/2  trial 7, seed 11: failed: {REASON}"
 
 

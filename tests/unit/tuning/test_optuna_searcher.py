@@ -21,6 +21,7 @@ from scripted import (
 )
 
 from imbtune.config.train_config import TrainConfig
+from imbtune.errors import ConfigError
 from imbtune.seeds import trial_seed
 from imbtune.spaces.presets import PRESETS
 from imbtune.spaces.search_space import SearchSpace
@@ -28,6 +29,7 @@ from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store
 from imbtune.study.journal import PRESET, open_journal, rungs_of, trial_records
 from imbtune.tuning.optuna_searcher import OptunaSearcher
+from imbtune.tuning.samplers import check_sampler
 
 
 @pytest.fixture
@@ -181,3 +183,39 @@ def test_unfinished_trials_are_handed_out_first(sampler: str, tmp_path: Path) ->
     for handed in first:
         assert handed.reached_budget == [0, *BUDGETS][reached[handed.number]]
         assert handed.images == [100 * handed.reached_budget]
+
+
+SEVERAL = ["balanced_accuracy", "worst_class"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsga2"])
+def test_a_search_with_several_objectives_is_the_same_where_it_was_cut_off(
+    sampler: str, tmp_path: Path
+) -> None:
+    """Optuna gets the score of each; ASHA and the presets are as with the first one alone."""
+    space = tiny_space(objectives=SEVERAL)
+    whole = ScriptedSearch(optuna.create_study(directions=["maximize"] * 2), space, 12, sampler)
+    whole.run()
+    complete = whole.study.get_trials(states=(TrialState.COMPLETE,))
+    assert len(complete) >= 2
+    for trial in complete:
+        last = rungs_of(trial)[-1]
+        assert trial.values == [last.score, last.metrics["worst_class"]]
+    CutSpace.asked = 0
+    with open_journal(Store(str(tmp_path)), "s", 2) as journal:
+        cut = ScriptedSearch(journal.study, CutSpace(**vars(space)), 12, sampler)
+        with pytest.raises(CutOffError):
+            cut.run()
+    with open_journal(Store(str(tmp_path)), "s", 2) as journal:
+        ScriptedSearch(journal.study, space, 12, sampler).run()
+        assert [told(t) for t in journal.study.trials] == [told(t) for t in whole.study.trials]
+    single = ScriptedSearch(optuna.create_study(direction="maximize"), tiny_space(), 2)
+    single.run()
+    first_trials = [trial.state for trial in whole.study.trials[:2]]
+    assert first_trials == [trial.state for trial in single.study.trials]
+
+
+def test_a_sampler_for_one_objective_is_refused_for_several() -> None:
+    with pytest.raises(ConfigError, match="--sampler cmaes has one objective, and 2 are given"):
+        check_sampler("cmaes", tiny_space(objectives=SEVERAL).objectives)
+    check_sampler("cmaes", tiny_space().objectives)

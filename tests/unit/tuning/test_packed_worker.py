@@ -24,7 +24,7 @@ from imbtune.tuning.packing.packed_worker import PackedWorker
 from imbtune.tuning.packing.ray_hosts import _is_alive
 from imbtune.tuning.worker.trial_runner import TrialRunner, WorkerSettings
 
-SETTINGS = WorkerSettings("cooldown", [3, 9], 3, metric_from("balanced_accuracy"))
+SETTINGS = WorkerSettings("cooldown", [3, 9], 3, [metric_from("balanced_accuracy")])
 SMALL: dict[str, Any] = {"model.width": 2, "batch_size": 60, "precision": "float32", "epochs": 9}
 TRIALS: list[dict[str, Any]] = [
     {"mix": "mamix", "weights": "inverse", "seed": 1},

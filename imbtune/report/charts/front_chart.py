@@ -1,0 +1,74 @@
+"""Two objectives against each other, with the Pareto front."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from imbtune.report.charts.theme import (
+    FAINT,
+    INK,
+    MUTED,
+    WIDTH,
+    Chart,
+    drawn,
+    kind_colour,
+    kind_shape,
+    styled,
+)
+
+HEIGHT = 340
+
+
+def front_chart(
+    frame: pd.DataFrame, first: tuple[int, str], second: tuple[int, str], width: int | str = WIDTH
+) -> Chart:
+    """A point per finished trial; the front is a line, and its trials are labelled.
+
+    Finalists are drawn at their means over the fresh seeds; a grey line leads there from their
+    scores of one run.
+
+    Args:
+        frame: of :func:`imbtune.report.frames.front_frame.front_frame`.
+        first, second: number and name of the objectives of the two axes.
+    """
+    (i, x_name), (j, y_name) = first, second
+    confirmed = bool(frame["m0"].notna().any())
+    at = {"x": f"m{i}", "y": f"m{j}"} if confirmed else {"x": f"s{i}", "y": f"s{j}"}
+    scale, axis = alt.Scale(zero=False, padding=18), alt.Axis(format=".3~f", tickCount=6)
+
+    def encoded(x: str, y: str) -> tuple[alt.X, alt.Y]:
+        return (
+            alt.X(f"{x}:Q", title=x_name, scale=scale, axis=axis),
+            alt.Y(f"{y}:Q", title=y_name, scale=scale, axis=axis),
+        )
+
+    tips = [
+        alt.Tooltip("name:N", title="trial"),
+        alt.Tooltip(f"s{i}:Q", title=f"{x_name}, one run", format=".4f"),
+        alt.Tooltip(f"s{j}:Q", title=f"{y_name}, one run", format=".4f"),
+        alt.Tooltip(f"m{i}:Q", title=f"{x_name}, mean", format=".4f"),
+        alt.Tooltip(f"m{j}:Q", title=f"{y_name}, mean", format=".4f"),
+    ]
+    x, y = encoded(f"s{i}", f"s{j}")
+    runs = (
+        drawn(frame)
+        .mark_point(filled=True, size=34, opacity=0.45, color=FAINT)
+        .encode(x=x, y=y, tooltip=tips)
+    )
+    layers = [runs]
+    if confirmed:
+        moved = drawn(frame[frame["m0"].notna()]).mark_rule(color=FAINT, strokeWidth=1)
+        layers.append(moved.encode(x=x, y=y, x2=f"m{i}:Q", y2=f"m{j}:Q"))
+    x, y = encoded(at["x"], at["y"])
+    front = frame[frame["front"]]
+    line = drawn(front).mark_line(
+        color=MUTED, strokeWidth=1.4, strokeDash=[5, 4], interpolate="linear"
+    )
+    layers.append(line.encode(x=x, y=y, order=alt.Order(f"{at['x']}:Q")))
+    shown = frame[frame["m0"].notna()] if confirmed else front
+    points = drawn(shown).mark_point(filled=True, size=110, opacity=0.9)
+    layers.append(points.encode(x=x, y=y, color=kind_colour(), shape=kind_shape(), tooltip=tips))
+    names = drawn(front).mark_text(dy=-12, fontSize=12, color=INK)
+    layers.append(names.encode(x=x, y=y, text="trial:N"))
+    return styled(alt.layer(*layers).properties(width=width, height=HEIGHT))

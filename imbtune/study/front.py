@@ -1,0 +1,113 @@
+"""The Pareto front of a search with several objectives, and its files `front-N.yaml`.
+
+They are beside the study's other files, where the copies of its plugins are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from imbtune.config.plugins import with_imports
+from imbtune.config.train_config import TrainConfig
+from imbtune.storage import Store
+from imbtune.study.evidence import scores_by_trial
+from imbtune.study.files import as_yaml, trial_entry, versions
+from imbtune.study.outcome import FrontTrial, SearchOutcome
+from imbtune.study.pareto import front_ranks
+from imbtune.study.records import FinalRecord, TrialRecord
+from imbtune.study.request import SearchRequest
+
+FILE = re.compile(r"front-\d+\.yaml")
+
+
+def search_front(
+    request: SearchRequest,
+    finished: Mapping[int, TrialRecord],
+    finals: Sequence[FinalRecord],
+    dropped: Sequence[int],
+) -> list[FrontTrial]:
+    """The Pareto front of a search; empty with one objective.
+
+    Args:
+        finished: the finished trials by number.
+        dropped: finalists that lack a seed.
+    """
+    objectives = request.space.objectives
+    if len(objectives) == 1:
+        return []
+    complete = scores_by_trial(finals)
+    runs = {
+        trial: [final.scores(objectives) for final in finals if final.trial == trial]
+        for trial in complete
+    }
+    one_run = {
+        number: record.rungs[-1].scores(objectives)
+        for number, record in finished.items()
+        if number not in dropped
+    }
+    return front_of(one_run, runs)
+
+
+def front_of(
+    finished: Mapping[int, Sequence[float]], finals: Mapping[int, Sequence[Sequence[float]]]
+) -> list[FrontTrial]:
+    """The Pareto front: of the finalists by their means, or without finals of all finished trials.
+
+    Args:
+        finished: the scores of each finished trial, by its number.
+        finals: the scores of each final run of each finalist with all seeds, by trial number.
+
+    Returns:
+        Best first by the first objective.
+    """
+    means: dict[int, Sequence[float]] = {
+        trial: np.mean(np.asarray(runs), axis=0).tolist() for trial, runs in finals.items()
+    }
+    scores = means or dict(finished)
+    numbers = sorted(scores)
+    ranks_N = front_ranks([scores[number] for number in numbers])
+    front = [
+        FrontTrial(number, tuple(scores[number]))
+        for number, rank in zip(numbers, ranks_N.tolist(), strict=True)
+        if rank == 0
+    ]
+    return sorted(front, key=lambda found: (-found.scores[0], found.trial))
+
+
+def front_name(trial: int) -> str:
+    """The file of a trial of the Pareto front."""
+    return f"front-{trial}.yaml"
+
+
+def write_front(store: Store, request: SearchRequest, outcome: SearchOutcome) -> None:
+    """Write the configuration of each trial of the Pareto front, and delete earlier ones.
+
+    As in best.yaml, the seed is 0 instead of the trial's.
+    """
+    by_number = {record.number: record for record in outcome.records}
+    measure = "means over fresh seeds" if outcome.finals else "validation scores of one run"
+    names = [str(metric) for metric in request.space.objectives]
+    files = {}
+    for found in outcome.front:
+        record = by_number[found.trial]
+        config = TrainConfig.from_settings(record.settings).replace(seed=0)
+        provenance = {
+            "study": outcome.path,
+            "trial": trial_entry(record),
+            "scores": dict(zip(names, found.scores, strict=True)),
+            "versions": versions(),
+        }
+        content = with_imports(config.nested(), request.space.imports)
+        files[front_name(found.trial)] = (
+            f"# A trial of the Pareto front of {outcome.path}; its scores are {measure}.\n"
+            "# To train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
+            + as_yaml(content | {"provenance": provenance})
+        )
+    for name in store.names(""):
+        if FILE.fullmatch(name) and name not in files:
+            store.delete(name)
+    for name, text in files.items():
+        store.write(name, text.encode())
