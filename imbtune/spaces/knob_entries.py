@@ -11,7 +11,8 @@ from imbtune.config.train_config import PLAIN
 from imbtune.errors import ConfigError, shown, unknown
 from imbtune.limits import CHOICES
 from imbtune.registry import DeclaredKnob, describe_range
-from imbtune.spaces.search_space import SearchedKnob, check_setting
+from imbtune.spaces.search_space import check_setting
+from imbtune.spaces.searched_knob import SearchedKnob
 
 SCALES = ("linear", "log", "complement")
 

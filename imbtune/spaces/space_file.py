@@ -43,7 +43,8 @@ from imbtune.limits import ABOUT, CHOICES, ETA, LATE_VARIANTS, RUNGS
 from imbtune.metrics.metric import Metric, objective_from, objectives_from
 from imbtune.paths import local_path
 from imbtune.spaces.knob_entries import parse_knob
-from imbtune.spaces.search_space import Rungs, SearchedKnob, SearchSpace, check_setting
+from imbtune.spaces.search_space import Rungs, SearchSpace, check_setting
+from imbtune.spaces.searched_knob import SearchedKnob
 from imbtune.storage import Store
 
 FIELDS = (

@@ -146,10 +146,7 @@ class Journal:
 
 @contextlib.contextmanager
 def open_journal(store: Store, name: str, objectives: int = 1) -> Iterator[Journal]:
-    """Open the study's journal, new or existing, for this process alone.
-
-    Args:
-        objectives: how many a new study has.
+    """Open the study's journal, new (with so many objectives) or existing, for this process alone.
 
     Raises:
         StudyError: another process has it open.

@@ -17,7 +17,7 @@ from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkerLost
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.storage import Store
 from imbtune.study.files import write_traceback
-from imbtune.study.pareto import ranked_by_front
+from imbtune.study.front import ranked_by_front
 from imbtune.study.records import (
     COMPLETE,
     FAIL,

@@ -64,15 +64,13 @@ from imbtune.tuning.execution.common_failure import CommonFailure, CommonFailure
 from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.execution.trial_progress import seed_name, trial_name
-from imbtune.tuning.finals import (
-    FinalsWriter,
-    known_finals,
-)
+from imbtune.tuning.finals import FinalsWriter, known_finals
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.retry_failed import enqueue_failed, retries
 from imbtune.tuning.search_stages import (
     chance_of,
     finals_stage,
+    has_trials_left,
     left_final_runs,
     trial_progress,
     trials_stage,
@@ -149,7 +147,7 @@ def resume_search(
             reporter("This time the search has no time budget: give --time-budget to set one.")
         set_aside_damaged(store, "finals", reporter)
         finals = known_finals(store)
-        if not _has_trials_left(request, records) and not left_final_runs(
+        if not has_trials_left(request, records) and not left_final_runs(
             request, splits, records, finals
         ):
             reporter(f"All {request.trials} trials and the finals of {request.path} are complete.")
@@ -241,14 +239,9 @@ def _outcome(
         store.delete("best.yaml")  # of an earlier end, before more trials or finals
     if not interrupted:
         write_front(store, request, outcome)
-    left = _has_trials_left(request, records)
+    left = has_trials_left(request, records)
     record_end(store, INTERRUPTED if interrupted else OUT_OF_TIME if left else FINISHED)
     return outcome
-
-
-def _has_trials_left(request: SearchRequest, records: Sequence[TrialRecord]) -> bool:
-    """Whether some trials have not started yet, or were interrupted."""
-    return len(records) < request.trials or any(r.state == STOPPED for r in records)
 
 
 def _restore(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[TrialRecord]]:
@@ -273,7 +266,7 @@ def _trials(
     interrupted = restore_tables(
         store, knob_types(request.space), before, request, session.reporter, journal.local
     )
-    if not _has_trials_left(request, before):
+    if not has_trials_left(request, before):
         return before, False
     searcher = OptunaSearcher(
         study,

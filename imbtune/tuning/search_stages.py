@@ -60,6 +60,11 @@ def runs_stage(session: Session, total: int, earlier: Sequence[RunEnded]) -> Sta
     return _stage(session, RUNS, total, earlier, tuple(session.request.budgets))
 
 
+def has_trials_left(request: SearchRequest, records: Sequence[TrialRecord]) -> bool:
+    """Whether some trials have not started yet, or were interrupted."""
+    return len(records) < request.trials or any(r.state == STOPPED for r in records)
+
+
 def left_final_runs(
     request: SearchRequest,
     splits: Splits,

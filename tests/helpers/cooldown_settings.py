@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from short_runs import CHEAP, DATA, everything
 
 from imbtune.config.train_config import TrainConfig, active
-from imbtune.spaces.search_space import SearchedKnob
+from imbtune.spaces.searched_knob import SearchedKnob
 from imbtune.spaces.space_file import list_spaces, load_space
 from imbtune.training.loop import train_epoch
 from imbtune.training.phases import trunk
