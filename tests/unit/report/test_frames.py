@@ -58,13 +58,13 @@ def test_the_front_is_that_of_the_means_over_the_fresh_seeds() -> None:
     rows[5] |= {"state": "PRUNED"}
     study = make_data(rows, {0: (0.5, 0.6), 2: (0.5, 0.5), 4: (0.6, 0.7)}, info=info)
     study.finals["brier"] = [0.2, 0.2, 0.3, 0.3, 0.4, 0.2]
-    frame = front_frame(study).set_index("trial")
+    frame: Any = front_frame(study).set_index("trial")
     assert frame.index.tolist() == [0, 1, 2, 3, 4]
     assert frame.loc[0, ["s0", "s1"]].tolist() == [0.5, -0.4]
     assert frame["m0"].dropna().tolist() == pytest.approx([0.55, 0.5, 0.65])
     assert frame["m1"].dropna().tolist() == pytest.approx([-0.2, -0.3, -0.3])
     assert frame.index[frame["front"]].tolist() == [0, 4]
-    without = front_frame(make_data(rows, info=info)).set_index("trial")
+    without: Any = front_frame(make_data(rows, info=info)).set_index("trial")
     assert without.index[without["front"]].tolist() == [3]
     with pytest.raises(NothingToDrawError, match="the study has one objective"):
         front_frame(usual())

@@ -27,7 +27,8 @@ def dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 @settings(max_examples=60)
 def test_ranks_are_those_of_the_definition(scores: list[tuple[float, ...]]) -> None:
     """The front are the trials that none dominates; the next rank the front of the others."""
-    left, expected, rank = set(range(len(scores))), {}, 0
+    expected: dict[int, int] = {}
+    left, rank = set(range(len(scores))), 0
     while left:
         front = {i for i in left if not any(dominates(scores[j], scores[i]) for j in left)}
         expected |= dict.fromkeys(front, rank)
