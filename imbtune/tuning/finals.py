@@ -190,6 +190,11 @@ def known_finals(store: Store) -> list[FinalRecord]:
     names = [name for name, _ in METRICS if name != "recall" and name in found.column_names]
     rows = found.select(["trial", "seed", "score", *names]).to_pylist()
     return [
-        FinalRecord(row["trial"], row["seed"], row["score"], {name: row[name] for name in names})
+        FinalRecord(
+            row["trial"],
+            row["seed"],
+            row["score"],
+            {name: row[name] for name in names if row[name] is not None},
+        )
         for row in rows
     ]

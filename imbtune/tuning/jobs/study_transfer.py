@@ -26,7 +26,11 @@ from imbtune.limits import FILE_NAME_BYTES
 from imbtune.storage import Store
 
 FILE, JOURNAL, LOG = "study.yaml", "journal.log", "search.log"
-TABLES = ("trials", "epochs", "finals")
+# Its folders that are copied, each with the ending of its files
+FOLDERS = {
+    **dict.fromkeys(("trials", "epochs", "finals", "classes", "predictions"), "parquet"),
+    "errors": "txt",
+}
 OWN_FILES = (FILE, JOURNAL, LOG, "space.yaml", "best.yaml", "calibration.yaml")  # beside plugins
 READS = 20  # attempts at a copy, while the search replaces files
 MOST_BYTES = 256 * 2**20  # of a study that is printed
@@ -72,7 +76,7 @@ def _names(store: Store) -> list[str]:
     selector = pafs.FileSelector(store.root, allow_not_found=True)
     found = store.fs.get_file_info(selector)
     names = [info.base_name for info in found if info.type == pafs.FileType.File]
-    for table in TABLES:
+    for table in FOLDERS:
         names += [f"{table}/{part}" for part in store.names(table)]
     return sorted(filter(is_study_file, names), key=lambda name: (name == JOURNAL, name))
 
@@ -161,7 +165,8 @@ def is_study_file(name: str) -> bool:
     if len(leaf.encode(errors="replace")) > FILE_NAME_BYTES or not leaf.isprintable():
         return False
     if slash:
-        return folder in TABLES and bool(re.fullmatch(r"[A-Za-z0-9_-]+\.parquet", leaf))
+        ending = FOLDERS.get(folder)
+        return bool(ending and re.fullmatch(rf"[A-Za-z0-9_-]+\.{ending}", leaf))
     return (
         leaf in OWN_FILES
         or re.fullmatch(r"front-\d+\.yaml", leaf) is not None
@@ -238,7 +243,7 @@ def _check_place(folder: Path, name: str) -> None:
 
 def _delete_replaced(files: Files, folder: Path) -> None:
     """Delete the parts of tables that the cluster has merged into others, and an outdated best."""
-    parts = [path for table in TABLES for path in (folder / table).glob("*.parquet")]
+    parts = [path for table in FOLDERS for path in (folder / table).glob("*.parquet")]
     for path in [*parts, folder / "best.yaml", *folder.glob("front-*.yaml")]:
         name = path.relative_to(folder).as_posix()
         if name not in files and is_study_file(name):

@@ -31,6 +31,9 @@ FILES = {
     "best.yaml": b"b",
     "space.yaml": b"s",
     "study.yaml": b"y",
+    "front-12.yaml": b"f",
+    "classes/part-000000.parquet": b"PAR1",
+    "errors/final-7-11.txt": b"Traceback",
     "trials/all.parquet": b"PAR1",
     "journal.log": b"one\n",
 }
@@ -42,7 +45,8 @@ def make_study(folder: Path) -> Path:
     (folder / "checkpoints/0.pt").write_bytes(bytes(99))
     (folder / "best").mkdir()
     (folder / "best/model.pt").write_bytes(bytes(99))
-    (folder / "trials").mkdir()
+    for name in ("trials", "classes", "errors"):
+        (folder / name).mkdir()
     for name in (".lock", ".trials.tmp"):
         (folder / name).write_bytes(b"hidden")
     for name, content in FILES.items():
