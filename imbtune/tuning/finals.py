@@ -12,12 +12,12 @@ from dataclasses import replace
 import pyarrow as pa
 
 from imbtune.metrics.metric import Metric
+from imbtune.metrics.pareto import ranked_by_front
 from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkerLost
 from imbtune.seeds import Purpose, derived_seed
 from imbtune.storage import Store
 from imbtune.study.files import write_traceback
-from imbtune.study.front import ranked_by_front
 from imbtune.study.records import (
     COMPLETE,
     FAIL,

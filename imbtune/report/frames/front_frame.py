@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from imbtune.metrics.pareto import front_ranks
 from imbtune.report.frames.trial_frame import kind_of, name_of
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
 from imbtune.study.evidence import scores_by_trial
-from imbtune.study.front import front_ranks
 from imbtune.study.records import FinalRecord, other_scores
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbtune.study.front import crowding_distances, front_of, front_ranks, ranked_by_front
+from imbtune.metrics.pareto import crowding_distances, front_ranks, ranked_by_front
+from imbtune.study.front import front_of
 from imbtune.study.outcome import FrontTrial
 
 SCORES = st.integers(1, 3).flatmap(
