@@ -666,9 +666,9 @@ def space(name: str, folder: str | Path = ".", **fields: object) -> SearchSpace:
     Args:
         name: of the space, and of its studies by default.
         folder: where the modules in `imports` and a path in `like` are looked for.
-        fields: those of a space file: like, about, imports, data, train, objective(s), rungs,
-            late_variants, presets, knobs. Their values are what YAML can hold: words, numbers,
-            lists and dictionaries.
+        fields: those of a space file: like, about, imports, data, train, objective or
+            objectives, rungs, late_variants, presets, knobs. Their values are what YAML can hold:
+            words, numbers, lists and dictionaries.
 
     Raises:
         ConfigError: an unknown field, part or knob, or a range that cannot be.
