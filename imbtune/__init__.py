@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     )
     from imbtune.final_training.final_run import FinalRun
     from imbtune.final_training.retrain import TrainResult
-    from imbtune.final_training.trained_model import TrainedModel, load_model
+    from imbtune.inference.trained_model import TrainedModel, load_model
     from imbtune.registry import Knob, Registry
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.evidence import Evidence
@@ -96,7 +96,7 @@ _MODULES = {  # of each public name
     "study.evidence": "Evidence",
     "study.outcome": "SearchOutcome",
     "study.view": "Study Trial",
-    "final_training.trained_model": "TrainedModel load_model",
+    "inference.trained_model": "TrainedModel load_model",
     "tuning.calibration.run_calibration": "CalibrationOutcome",
     "tuning.forecast.forecast": "Forecast",
 }

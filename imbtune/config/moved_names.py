@@ -33,7 +33,7 @@ MODULES = {  # old: current
     "imbtune.retrain": "imbtune.final_training.retrain",
     "imbtune.slots": "imbtune.config.slots",
     "imbtune.train_input": "imbtune.final_training.train_input",
-    "imbtune.trained_model": "imbtune.final_training.trained_model",
+    "imbtune.trained_model": "imbtune.inference.trained_model",
 }
 NAMES = {  # (old module, old name): (current module, current name)
     ("imbtune.config", "Choice"): ("imbtune.config.train_config", "ChosenPart"),

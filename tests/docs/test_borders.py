@@ -40,6 +40,7 @@ LAYERS = [
     {"data", "methods", "models"},
     {"config"},
     {"training"},
+    {"inference"},
     {"spaces"},
     {"study"},
     {"report"},

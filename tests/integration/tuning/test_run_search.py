@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import load
-from imbtune.final_training.trained_model import load_model
+from imbtune.inference.trained_model import load_model
 from imbtune.spaces.space_file import load_space
 
 

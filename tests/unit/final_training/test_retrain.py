@@ -18,7 +18,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.errors import DivergenceError
 from imbtune.final_training.final_run import FinalRun
 from imbtune.final_training.retrain import train_final
-from imbtune.final_training.trained_model import load_model
+from imbtune.inference.trained_model import load_model
 from imbtune.methods.losses import LossFunction, losses
 from imbtune.progress.reporter import Reporter, to_lines
 

@@ -21,7 +21,7 @@ from imbtune.data.data_source import DataSource
 from imbtune.data.load import load
 from imbtune.data.splits import final_splits
 from imbtune.final_training.retrain import train_final
-from imbtune.final_training.trained_model import load_model
+from imbtune.inference.trained_model import load_model
 from imbtune.progress.reporter import Reporter
 from imbtune.training import loop
 from imbtune.training.apply_posthoc import apply_posthoc

@@ -17,7 +17,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import final_splits
 from imbtune.errors import ConfigError, StudyError
-from imbtune.final_training.trained_model import TrainedModel, load_model
+from imbtune.inference.trained_model import TrainedModel, load_model
 from imbtune.spaces.presets import PRESETS
 
 Bytes = NDArray[np.uint8]
