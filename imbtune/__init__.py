@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     )
     from imbtune.final_training.final_run import FinalRun
     from imbtune.final_training.retrain import TrainResult
-    from imbtune.inference.trained_model import TrainedModel, load_model
+    from imbtune.inference.loading import load_model
+    from imbtune.inference.trained_model import TrainedModel
     from imbtune.registry import Knob, Registry
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.evidence import Evidence
@@ -96,7 +97,8 @@ _MODULES = {  # of each public name
     "study.evidence": "Evidence",
     "study.outcome": "SearchOutcome",
     "study.view": "Study Trial",
-    "inference.trained_model": "TrainedModel load_model",
+    "inference.loading": "load_model",
+    "inference.trained_model": "TrainedModel",
     "tuning.calibration.run_calibration": "CalibrationOutcome",
     "tuning.forecast.forecast": "Forecast",
 }

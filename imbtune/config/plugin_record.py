@@ -16,7 +16,8 @@ from imbtune.errors import ConfigError, StudyError
 from imbtune.paths import is_uri
 from imbtune.storage import Store, join
 
-RECORDS = ("study.yaml", "results.json")  # of a study, and of a training
+# Of a study, of a trained model, and of a training by an earlier version
+RECORDS = ("study.yaml", "manifest.json", "results.json")
 DIGITS = 12  # of a SHA-256 in a message
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +19,11 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Splits, final_splits
 from imbtune.errors import diverging_at
+from imbtune.inference.calibration import Calibration
 from imbtune.metrics.from_confusion import recalls
 from imbtune.metrics.metric import Metric, compute
 from imbtune.registry import Part
+from imbtune.strict_json import nan_for_null
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import Margins, example_margins
@@ -54,15 +57,27 @@ class FinalRun:
     seconds: float
 
     def to_dict(self) -> dict[str, object]:
-        """The run's entry in `results.json`."""
+        """The run's entry in `metrics.json`."""
         return {
             "seed": self.seed,
-            "figures": self.metrics,  # the key in existing files
+            "metrics": self.metrics,
             "recall_K": self.recall_K,
             "confusion_KK": self.confusion_KK,
             "margins": self.margins,
             "seconds": self.seconds,
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> FinalRun:
+        """The inverse of :meth:`to_dict`, as read from JSON."""
+        return cls(
+            content["seed"],
+            content["metrics"],
+            nan_for_null(content["recall_K"]),
+            content["confusion_KK"],
+            {name: nan_for_null(mean_K) for name, mean_K in content["margins"].items()},
+            content["seconds"],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +114,18 @@ class TrainedSeed:
         run: its result on the test images.
         state: the finished model.
         margins: of every example, by split: `train` and `test`.
+        logits_MK: of the test images, times the loss's scale, on the device.
     """
 
     run: FinalRun
     state: TrainState
     margins: dict[str, Margins]
+    logits_MK: Tensor
 
     def finished(self) -> FinishedSeed:
         """What is kept of it."""
         weights = {name: tensor.cpu() for name, tensor in self.state.model.state_dict().items()}
-        return FinishedSeed(self.run, self.margins, weights)
+        return FinishedSeed(self.run, self.margins, weights, self.logits_MK.cpu())
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +136,15 @@ class FinishedSeed:
         run: its result on the test images.
         margins: of every example, by split: `train` and `test`.
         weights: the model's `state_dict`.
+        logits_MK: of the test images, times the loss's scale.
+        calibration: the temperature; None without one.
     """
 
     run: FinalRun
     margins: dict[str, Margins]
     weights: dict[str, Tensor]
+    logits_MK: Tensor
+    calibration: Calibration | None = None
 
 
 def reported_loss(progress: Progress) -> float | None:
@@ -228,7 +249,7 @@ class SeedRun:
             margins=_class_means(margins, len(data.classes)),
             seconds=self._seconds(),
         )
-        return TrainedSeed(run, state, margins)
+        return TrainedSeed(run, state, margins, predictions.logits_NK)
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import pyarrow as pa
-import torch
-import yaml
-
-from imbtune import strict_json
 from imbtune.config.plugin_module import PluginModule
-from imbtune.config.plugin_record import describe
-from imbtune.config.plugins import copy_sources, plugin_parts, register, with_imports
+from imbtune.config.plugins import plugin_parts, register
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, data_root
 from imbtune.data.splits import Splits
@@ -30,6 +22,7 @@ from imbtune.final_training.final_run import (
     reported_loss,
     train_seed,
 )
+from imbtune.final_training.hand_over import HandOver, mean_and_std
 from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import (
     FINISHED,
@@ -40,10 +33,8 @@ from imbtune.progress.run_events import (
     StageStarted,
     Step,
 )
-from imbtune.storage import Store
 from imbtune.study.hints import free_folder
 from imbtune.study.records import summary
-from imbtune.study.tables.schema import example_table
 from imbtune.training.cost.image_passes import run_passes
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.state import pick_device
@@ -98,7 +89,7 @@ class TrainResult:
     """A final training: the same configuration with several seeds, each tested once.
 
     Attributes:
-        path: the folder with the models, `config.yaml` and `results.json`.
+        path: the folder with the models.
         config: with the first seed.
         runs: one per seed.
         baselines: the same of the best preset and of `erm`, by the preset's name, if they were
@@ -142,17 +133,16 @@ def train_final(
 ) -> list[FinalRun]:
     """Train a configuration with several seeds; write models, configuration and results.
 
-    The test images are used once per run, when the model is finished. `out` receives `config.yaml`,
-    `model-seed0.pt`, … and the margins of every example in `margins-seed0.parquet`, …, and
-    `results.json`, which is written again after every seed. The user's plugins are copied there
-    too, so that the models can be loaded without the original files.
+    The test images are used once per run, when the model is finished. `out` receives the model of
+    the first seed, and in `seedN` those of the others (:mod:`.hand_over`). The user's plugins are
+    copied there too, so that the models can be loaded without the original files.
 
     Args:
         config: its seed is the first one.
         seeds: number of runs, with consecutive seeds.
         out: folder for the files; it must be empty or not exist.
         data: folder or file of the data set; None for $IMBTUNE_DATA, else a download.
-        provenance: where the configuration comes from, for `results.json`.
+        provenance: where the configuration comes from, for `metrics.json`.
         reporter: gets what is trained.
         imports: modules with the user's plugins.
         skip_corrupt: leave out images that cannot be read.
@@ -180,7 +170,8 @@ def train_final(
             raise StudyError(
                 f"cannot write to --out {out} ({error.strerror}): give another folder"
             ) from error
-        copy_sources(imports, Store(str(out)))
+        hand_over = HandOver(out, config, seeds, splits, imports, provenance)
+        first: FinishedSeed | None = None
         reporter(
             f"{config.data.name}: {len(splits.train)} training and {len(splits.held_out)} test "
             f"images, {len(splits.classes)} classes; {config.epochs} epochs on {trainer.place}"
@@ -195,11 +186,13 @@ def train_final(
                 finished = trainer(own, reporter)
             except DivergenceError as error:
                 raise DivergenceError(_diverged(seed, error, config, out, runs)) from error
-            _write_seed(out, own, splits, finished, imports)
+            hand_over.write_seed(finished)
             run, score = finished.run, finished.run.metrics["balanced_accuracy"]
             reporter.tell(_ended(own, score, run.seconds, reporter.now()))
             runs.append(run)
-            _write_results(out, config, splits, runs, provenance, imports)
+            first = first or finished
+            if len(runs) > 1:
+                hand_over.write_summary(runs, first)
     return runs
 
 
@@ -235,12 +228,6 @@ def _ended(config: TrainConfig, score: float | None, seconds: float, now: float)
     )
 
 
-def mean_and_std(runs: list[FinalRun], metric: str) -> tuple[float, float]:
-    """Mean and sample standard deviation of a metric over seeds; the latter is NaN for one seed."""
-    values = np.array([run.metrics[metric] for run in runs], dtype=float)
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-
-
 def _diverged(
     seed: int, error: DivergenceError, config: TrainConfig, out: Path, runs: list[FinalRun]
 ) -> str:
@@ -249,64 +236,3 @@ def _diverged(
     message = f"seed {seed}, {error}: give a lower --set optimizer.lr (it is {rate:g})"
     seeds = ", ".join(str(run.seed) for run in runs)
     return f"{message}; {out} has the models of seed {seeds}" if runs else message
-
-
-def _write_seed(
-    out: Path,
-    config: TrainConfig,
-    splits: Splits,
-    finished: FinishedSeed,
-    imports: tuple[PluginModule, ...],
-) -> None:
-    """Write the margins of every example to a table, and the model."""
-    seed = finished.run.seed
-    images = {"train": splits.train, "test": splits.held_out}
-    tables = [
-        example_table(split, images[split].names_in(split), *of_split)
-        for split, of_split in finished.margins.items()
-    ]
-    Store(str(out)).write_table(f"margins-seed{seed}.parquet", pa.concat_tables(tables))
-    content = {
-        "imports": [module.name for module in imports],
-        "settings": config.flat(),
-        "classes": list(splits.classes),
-        "mean": list(splits.preprocessing.mean),
-        "std": list(splits.preprocessing.std),
-        "image_shape": list(splits.train.pixels.shape[1:]),
-        "state_dict": finished.weights,
-    }
-    torch.save(content, out / f"model-seed{seed}.pt")
-
-
-def _write_results(
-    out: Path,
-    config: TrainConfig,
-    splits: Splits,
-    runs: list[FinalRun],
-    provenance: dict[str, Any],
-    imports: tuple[PluginModule, ...],
-) -> None:
-    settings = with_imports(config.nested(), imports)
-    (out / "config.yaml").write_text(
-        yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
-    names = [name for name, value in runs[0].metrics.items() if value is not None]
-    summary = {
-        name: dict(zip(("mean", "std"), mean_and_std(runs, name), strict=True)) for name in names
-    }
-    content = {
-        "test": {
-            name: {
-                k: v for k, v in values.items() if not math.isnan(v)
-            }  # the deviation of one seed
-            for name, values in summary.items()
-        },
-        "runs": [run.to_dict() for run in runs],
-        "classes": list(splits.classes),
-        "training_counts": splits.counts().tolist(),
-        "data_sha256": splits.fingerprint(),
-        "config": config.nested(),
-        "imports": describe(imports),
-        "provenance": provenance,
-    }
-    Store(str(out)).write("results.json", strict_json.dumps(content, indent=1).encode())

@@ -35,7 +35,7 @@ class TrainInput:
     Attributes:
         config: the complete configuration.
         imports: modules with the user's plugins that it uses.
-        provenance: where the configuration comes from, for `results.json`.
+        provenance: where the configuration comes from, for `metrics.json`.
         out: folder for the results, unless the user gives another one.
         study: folder or URI of the study that it comes from, or None.
     """

@@ -5,72 +5,92 @@ Shapes: N images, C channels, H and W pixels, K classes.
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from imbtune.config.plugins import load_plugins
 from imbtune.config.train_config import TrainConfig
-from imbtune.config.trust import consent
 from imbtune.data.augment import normalise
-from imbtune.errors import ConfigError, ImbtuneError, StudyError
-from imbtune.methods.losses import MarginSoftmax
-from imbtune.models.networks import Classifier
-from imbtune.paths import local_path
-from imbtune.storage import Store
-from imbtune.training.model import new_model
+from imbtune.errors import ConfigError, StudyError
+from imbtune.inference.calibration import Calibration
+from imbtune.inference.model_folder import PREDICTIONS
+from imbtune.inference.preprocess import Preprocess
 
-NOT_A_MODEL = (  # what torch.load raises for other files, and what their content lacks
-    UnpicklingError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-    EOFError,
-    ValueError,
-    OSError,
-)
 BATCH = 256  # images that pass through the network at a time
 
 
 class TrainedModel:
-    """A network with all that its use needs: class names, preprocessing, the softmax's scale.
+    """A network with all that its use needs: class names, preprocessing, scale and temperature.
 
     Attributes:
         network: maps normalised images (N, C, H, W) to logits (N, K), in evaluation mode. It is
             loaded on the CPU; after `network.to("cuda")` predictions are made there.
         classes: the name of each class.
-        image_shape: (C, H, W) of the images in training; None for a file of an older version.
-        config: the configuration that it was trained with.
+        preprocess: how an image becomes the network's input.
+        scale: s of the loss, by which its softmax multiplies the network's logits (30 for LDAM, 1
+            for most).
+        calibration: the fitted temperature, and on what it was fitted; None without one.
+        config: the configuration that it was trained with; of an ensemble, that of its first seed.
+        path: the folder that it was loaded from; None for a file of an older version.
     """
 
     def __init__(
         self,
-        network: Classifier,
+        network: nn.Module,
         classes: Sequence[str],
-        mean: Sequence[float],
-        std: Sequence[float],
+        preprocess: Preprocess,
         scale: float,
-        image_shape: tuple[int, int, int] | None,
         config: TrainConfig,
+        calibration: Calibration | None = None,
+        path: Path | None = None,
     ) -> None:
         self.network, self.config = network.eval(), config
         self.classes = list(classes)
-        self.image_shape = image_shape
-        self._mean_C, self._std_C = torch.tensor(mean), torch.tensor(std)
-        self._scale = scale
+        self.preprocess, self.calibration, self.scale = preprocess, calibration, scale
+        self.path = path
+        self._mean_C, self._std_C = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
 
     def __repr__(self) -> str:
-        shape = "×".join(map(str, self.image_shape or (len(self._mean_C), "H", "W")))
+        shape = "×".join(map(str, self.image_shape or (self.preprocess.channels, "H", "W")))
         return (
             f"TrainedModel({self.config.model.name}, {len(self.classes)} classes, images {shape})"
         )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of the images in training; None for a file of an older version."""
+        return self.preprocess.image_shape
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by before the softmax; 1 where none was fitted."""
+        return self.calibration.temperature if self.calibration else 1.0
+
+    @property
+    def prior_K(self) -> NDArray[np.float64] | None:
+        """The share of each class among the images of the calibration, (K,); None without one."""
+        return np.array(self.calibration.prior_K) if self.calibration else None
+
+    @property
+    def example_names(self) -> list[str]:
+        """The names of the test images, in the order of `predictions.parquet`.
+
+        Raises:
+            StudyError: a file of an older version, which has none.
+        """
+        if self.path is None:
+            raise StudyError(
+                "this model is a file of an older version, without the names of test images: "
+                "margins-seedN.parquet beside it has them"
+            )
+        names: list[str] = pq.read_table(self.path / PREDICTIONS, columns=["image"])[0].to_pylist()
+        return names
 
     def predict(self, images: ArrayLike) -> NDArray[np.str_]:
         """The name of the most probable class of each image, (N,).
@@ -84,7 +104,7 @@ class TrainedModel:
     def predict_proba(self, images: ArrayLike) -> NDArray[np.float32]:
         """The probability of each class, (N, K), in the order of `classes`; rows sum to 1.
 
-        They are the softmax that the loss trained, scale included. They are not calibrated.
+        They are the softmax of :meth:`logits`, divided by the temperature.
 
         Args:
             images: uint8 pixels, channels first (N, C, H, W) or last (N, H, W, C), or without
@@ -93,11 +113,12 @@ class TrainedModel:
         Raises:
             ConfigError: another type or shape.
         """
-        probabilities: NDArray[np.float32] = self.logits(images).softmax(1).numpy()
+        logits_NK = self.logits(images) / self.temperature
+        probabilities: NDArray[np.float32] = logits_NK.softmax(1).numpy()
         return probabilities
 
     def logits(self, images: ArrayLike) -> Tensor:
-        """The logits (N, K) whose softmax is :meth:`predict_proba`.
+        """The logits (N, K) whose softmax the loss trained: the network's, times the scale.
 
         Args:
             images: as those of :meth:`predict_proba`.
@@ -112,7 +133,7 @@ class TrainedModel:
                 self.network(normalise(block.to(device), mean_C, std_C)).float().cpu()
                 for block in pixels_NCHW.split(BATCH)
             ]
-        return self._scale * torch.cat(blocks)
+        return self.scale * torch.cat(blocks)
 
     def _channels_first(self, images: ArrayLike) -> Tensor:
         array = np.asarray(images)
@@ -122,7 +143,7 @@ class TrainedModel:
             )
         # torch wants an array that can be written to and has no negative strides
         pixels = torch.from_numpy(np.require(array, requirements=("C", "W")))
-        channels = len(self._mean_C)
+        channels = self.preprocess.channels
         if pixels.ndim == 3 and channels == 1:
             pixels = pixels[:, None]
         sizes = [self.image_shape] if self.image_shape else []
@@ -139,67 +160,35 @@ class TrainedModel:
         )
 
 
-def load_model(path: str | Path, seed: int | None = None, *, trust: bool = False) -> TrainedModel:
-    """A model that `imbtune train` wrote.
+class EnsembleNetwork(nn.Module):
+    """Several networks as one, whose softmax is the mean of their probabilities.
 
-    Where it was trained with plugins, the Python files beside it are run, or their modules
-    imported: those that this user has run before, others with `trust` alone.
+    `forward` maps normalised images (B, C, H, W) to log mean_m softmax(s·z_m / T_m), (B, K), where
+    s is the loss's scale and T_m the temperature of network m.
 
     Args:
-        path: a model file (`model-seed0.pt`), or the folder with the files of one or more seeds.
-        seed: of the file in a folder; None for the lowest.
-        trust: run plugins that this user has not run before. Read them first: they can do
-            whatever this user can.
-
-    Raises:
-        StudyError: no model there.
-        UntrustedError: it has plugins that may not run.
-        ConfigError: a file that is no model of imbtune's.
+        networks: at least one, for the same classes and images.
+        scales: s / T of each.
     """
-    file = _find(Path(local_path("the model", path)), seed)
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-        with consent(trust):
-            load_plugins(saved.get("imports"), Store(str(file.parent)))
-        config = TrainConfig.from_settings(saved["settings"])
-        network = new_model(config, len(saved["mean"]), len(saved["classes"]))
-        network.load_state_dict(saved["state_dict"])
-    except ImbtuneError:
-        raise
-    except NOT_A_MODEL as error:
-        raise ConfigError(f"{file} is not a model that imbtune wrote: give another file") from error
-    shape = saved.get("image_shape")
-    return TrainedModel(
-        network,
-        saved["classes"],
-        saved["mean"],
-        saved["std"],
-        loss_scale(config, len(saved["classes"])),
-        tuple(shape) if shape else None,
-        config,
-    )
+
+    def __init__(self, networks: Sequence[nn.Module], scales: Sequence[float]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.scales = list(scales)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        logits = [
+            scale * network(images_BCHW).float()
+            for network, scale in zip(self.networks, self.scales, strict=True)
+        ]
+        return mean_probabilities(logits)
 
 
-def loss_scale(config: TrainConfig, classes: int) -> float:
-    """s of the loss, by which its softmax multiplies the logits (30 for LDAM, 1 for most)."""
-    loss = config.loss.make(torch.ones(classes))
-    return float(loss.scale) if isinstance(loss, MarginSoftmax) else 1.0
+def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
+    """The logarithms of the mean of several models' probabilities, (N, K).
 
-
-def _find(path: Path, seed: int | None) -> Path:
-    """The model file at `path`, or in the folder `path`."""
-    if path.is_file():
-        if seed is not None:
-            raise ConfigError(f"{path} is one file, so leave seed={seed} out, or give its folder")
-        return path
-    if not path.is_dir():
-        raise StudyError(f"there is no model at {path}: give the folder that imbtune train wrote")
-    names = ((re.fullmatch(r"model-seed(\d+)\.pt", file.name), file) for file in path.iterdir())
-    files = {int(name[1]): file for name, file in names if name}
-    chosen = files.get(min(files, default=0) if seed is None else seed)
-    if chosen is None:
-        which = "a model" if seed is None else f"a model of seed {seed}"
-        seeds = ", ".join(map(str, sorted(files)))
-        have = f"it has seeds {seeds}" if files else "run imbtune train with --out there"
-        raise StudyError(f"{path} does not have {which}: {have}")
-    return chosen
+    Args:
+        logits: of each model, (N, K); their softmax is its probability.
+    """
+    logs_MNK = torch.stack([logits_NK.log_softmax(1) for logits_NK in logits])
+    return logs_MNK.logsumexp(0) - math.log(len(logits))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from imbtune.study.evidence import Evidence
 from imbtune.study.records import COMPLETE, ENDED, FAIL
 
 LOG, COMPLEMENT, LINEAR, CHOICES = "log", "complement", "linear", "choices"  # scales of a knob
+SEED_FOLDER = re.compile(r"seed\d+")  # in a training's folder: the models of its other seeds
 SCALE_ENDS = {", log in 1-x": COMPLEMENT, ", log": LOG}  # as study.yaml describes a range
 
 
@@ -279,7 +281,7 @@ def read_tested(store: Store, winner: int | None) -> Tested | None:
     if (own := _results(store, "best", winner)) is None:
         return None
     try:
-        names = store.names("best")
+        names = [name for name in store.names("best") if not SEED_FOLDER.fullmatch(name)]
     except (OSError, ImbtuneError):
         names = []
     found = {name: _results(store, f"best/{name}", None) for name in names}
@@ -287,12 +289,13 @@ def read_tested(store: Store, winner: int | None) -> Tested | None:
 
 
 def _results(store: Store, folder: str, winner: int | None) -> Mapping[str, TestScore] | None:
-    """The scores in a folder's results.json; None without, or where another trial has won since."""
-    name = f"{folder}/results.json"
+    """The scores of a training; None without, or where another trial has won since."""
+    names = [f"{folder}/{name}" for name in ("metrics.json", "results.json")]  # earlier versions
     try:
-        if not store.exists(name):
+        found = next((name for name in names if store.exists(name)), None)
+        if found is None:
             return None
-        content = json.loads(store.read(name))
+        content = json.loads(store.read(found))
         trained = content.get("provenance", {}).get("winner", {}).get("trial")
         if winner is not None and trained is not None and trained != winner:
             return None

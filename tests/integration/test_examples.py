@@ -54,7 +54,7 @@ def test_the_notebook_ends_with_a_good_model(
         path.name for path in Path("my_images/train").iterdir()
     )
     folder = Path(study.path) / "best"
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "metrics.json").read_text())
     assert len(results["runs"]) == 2
     assert results["test"]["balanced_accuracy"]["mean"] > GOOD
     model = imbtune.load_model(folder)

@@ -434,7 +434,7 @@ def trained_study() -> Study:
 
 
 def results(result: imbtune.TrainResult) -> Any:
-    return json.loads((result.path / "results.json").read_text())
+    return json.loads((result.path / "metrics.json").read_text())
 
 
 def test_a_study_and_its_file_and_its_winner_are_one_configuration(trained_study: Study) -> None:
@@ -477,7 +477,7 @@ def test_baselines_are_the_best_preset_and_erm_with_the_same_seeds_data_and_epoc
         alone = parse_space("tiny", SPACE).pin(settings | {"epochs": 2, "after": "none"})
         assert other.config == alone.preset(name)
         assert results(other)["provenance"]["preset"] == name
-    assert (result.path / "model-seed0.pt").exists() and not result.baselines["erm"].baselines
+    assert (result.path / "model.safetensors").exists() and not result.baselines["erm"].baselines
 
 
 def test_a_preset_that_won_is_not_its_own_baseline() -> None:
@@ -522,9 +522,9 @@ def test_a_configuration_made_in_python() -> None:
     assert str(result.path) == "runs/trained"
     assert result.config == config
     assert [run.seed for run in result.runs] == [5, 6]
-    assert sorted(path.name for path in result.path.glob("*.pt")) == [
-        "model-seed5.pt", "model-seed6.pt",
-    ]  # fmt: skip
+    assert [
+        imbtune.load_model(path).config.seed for path in (result.path, result.path / "seed6")
+    ] == [*(5, 6)]
 
 
 def test_a_preset_of_a_space() -> None:

@@ -42,8 +42,8 @@ def not_a_study(store: Store) -> str:
     """What is wrong with a folder without study.yaml, and which one may be meant."""
     wrong = f"{store.path} is not a study, it has no study.yaml"
     try:
-        if store.exists("results.json"):
-            return f"{wrong}, but the results of a training: give the study's folder"
+        if store.exists("metrics.json") or store.exists("results.json"):  # of earlier versions
+            return f"{wrong}, but a trained model: give the study's folder"
         inside = [n for n in store.names("")[:MOST_LOOKED] if store.exists(f"{n}/study.yaml")]
     except (OSError, StudyError):
         inside = []

@@ -9,7 +9,7 @@
 docs/tables.md says what each column is, and a test compares it with this module. The metadata of
 each file has the version of these columns, `VERSION`, under `imbtune_tables`.
 
-A training writes `margins-seedN.parquet` with a row per example (:func:`example_table`).
+The tables of a trained model are those of :mod:`imbtune.inference.example_tables`.
 
 Columns in several tables:
 
@@ -27,17 +27,12 @@ Columns in several tables:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from imbtune.metrics.metric import metrics
 from imbtune.metrics.metric_registry import CONFUSION
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 RECALL = ("recall", pa.list_(pa.float64()))
 # After an epoch: those of the confusion matrix
@@ -193,39 +188,3 @@ CLASSES = pa.schema(
     ],
     METADATA,
 )
-
-
-def example_table(
-    split: str,
-    names: Sequence[str],
-    labels: Ints,
-    predicted: Ints,
-    logit: Floats,
-    probability: Floats,
-) -> pa.Table:
-    """The margins of every example of a split, a row per example.
-
-    Columns: `split`, `example` (its index in the split, from 0), `image` (its file below the data
-    folder, or else its place in the data set, such as `train 17`), `label` and `predicted` (class
-    indices), `margin` (in logits), `probability_margin` (of softmax probabilities, in [-1, 1]). No
-    column has nulls.
-
-    Args:
-        split: `train` or `test`.
-        names: of the images (N,).
-        labels: class indices (N,).
-        predicted: predicted class indices (N,).
-        logit: margins in logits (N,), as in :mod:`imbtune.training.evaluation.margins`.
-        probability: margins of the softmax probabilities (N,).
-    """
-    return pa.table(
-        {
-            "split": pa.array([split] * len(labels)).dictionary_encode(),
-            "example": pa.array(range(len(labels)), pa.int32()),
-            "image": pa.array(names, pa.string()),
-            "label": pa.array(labels, pa.int32()),
-            "predicted": pa.array(predicted, pa.int32()),
-            "margin": pa.array(logit, pa.float64()),
-            "probability_margin": pa.array(probability, pa.float64()),
-        }
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+import safetensors.numpy
 from command import descendants
 
 import imbtune
@@ -54,8 +54,7 @@ class KillingLog(list[str]):
 
 
 def weights_of(out: Path) -> dict[str, np.ndarray]:
-    saved = torch.load(out / "model-seed0.pt", weights_only=True)
-    return {name: tensor.numpy() for name, tensor in saved["state_dict"].items()}
+    return safetensors.numpy.load_file(out / "model.safetensors")
 
 
 def check_same_result(one: Path, other: Path) -> None:
@@ -65,7 +64,7 @@ def check_same_result(one: Path, other: Path) -> None:
     assert wanted.keys() == found.keys()
     for name, tensor in wanted.items():
         np.testing.assert_allclose(found[name], tensor, rtol=1e-3, atol=1e-4, err_msg=name)
-    results = [json.loads((out / "results.json").read_text()) for out in (one, other)]
+    results = [json.loads((out / "metrics.json").read_text()) for out in (one, other)]
     for run in (run for result in results for run in result["runs"]):
         del run["seconds"]
         run["margins"] = {k: np.round(v, 2).tolist() for k, v in run["margins"].items()}
@@ -97,7 +96,7 @@ def test_a_run_goes_on_when_a_worker_is_killed(tmp_path: Path) -> None:
 def loss_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a plugin module with the loss `turns_nan`."""
     source = """
-import torch
+import safetensors.numpy
 from imbtune.methods.losses import losses
 
 @losses.register("turns_nan", help="nan from the start, but for a check of its shapes")

@@ -19,7 +19,7 @@ from imbtune.config.plugins import copy_sources
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.final_training import train_input
-from imbtune.inference.trained_model import load_model
+from imbtune.inference.loading import load_model
 from imbtune.spaces.space_file import load_space
 from imbtune.storage import Store, join
 
@@ -77,8 +77,8 @@ def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
     assert given.config.flat()["mix.sharpness"] == best["mix"]["sharpness"]
     assert [module.source for module in given.imports] == [source]
     code = """
-from imbtune.inference.trained_model import load_model
-model = load_model("moved/best/model-seed0.pt")
+from imbtune.inference.loading import load_model
+model = load_model("moved/best")
 print(type(model.network.backbone).__name__, type(model.network.backbone).__module__)
 """
     done = subprocess.run(
@@ -89,7 +89,7 @@ print(type(model.network.backbone).__name__, type(model.network.backbone).__modu
     with pytest.raises(
         ConfigError, match=r"imports: there is neither .*/moved/best/my_parts\.py nor an i"
     ):
-        load_model(study / "best" / "model-seed0.pt")
+        load_model(study / "best")
 
 
 def test_a_configuration_in_a_bucket_finds_its_file_there(bucket: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import load
-from imbtune.inference.trained_model import load_model
+from imbtune.inference.loading import load_model
 from imbtune.spaces.space_file import load_space
 
 
@@ -138,10 +138,10 @@ def test_training_the_winner_leaves_models_that_score_as_reported(
 ) -> None:
     study, _ = searched
     invoke_in(study.parents[1], "train", "runs/first/best.yaml", "--seeds", "2")
-    results = json.loads((study / "best" / "results.json").read_text())
+    results = json.loads((study / "best" / "metrics.json").read_text())
     assert [r["seed"] for r in results["runs"]] == [0, 1]
     assert results["training_counts"] == [100, 64, 41, 27, 17, 11, 7, 4, 3, 2]
-    scores = [r["figures"]["balanced_accuracy"] for r in results["runs"]]
+    scores = [r["metrics"]["balanced_accuracy"] for r in results["runs"]]
     assert results["test"]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(scores))
     assert results["test"]["balanced_accuracy"]["std"] == pytest.approx(np.std(scores, ddof=1))
     assert results["provenance"]["study"] == "runs/first"
@@ -150,7 +150,7 @@ def test_training_the_winner_leaves_models_that_score_as_reported(
         assert isinstance(test.pixels, np.ndarray)
         model = load_model(study / "best", run_figures["seed"])
         hits = (model.logits(test.pixels).argmax(1).numpy() == test.labels).mean()
-        assert hits == pytest.approx(run_figures["figures"]["accuracy"])
+        assert hits == pytest.approx(run_figures["metrics"]["accuracy"])
 
 
 def test_nothing_is_overwritten(

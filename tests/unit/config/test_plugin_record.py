@@ -60,10 +60,11 @@ def test_another_copy_is_refused_before_it_runs(study: Path, original: str) -> N
         load(study)
 
 
-def test_the_files_beside_a_trained_model_are_checked_too(study: Path) -> None:
+@pytest.mark.parametrize("name", ["manifest.json", "results.json"])  # of earlier versions
+def test_the_files_beside_a_trained_model_are_checked_too(study: Path, name: str) -> None:
     (study / "study.yaml").unlink()
     assert load(study)[0].source == loss().encode()  # no record
-    (study / "results.json").write_text(json.dumps({"imports": describe(load(study))}))
+    (study / name).write_text(json.dumps({"imports": describe(load(study))}))
     (study / "my_parts.py").write_text(loss(factor="3"))
     with pytest.raises(StudyError, match="not the file that was trained with"):
         load(study)

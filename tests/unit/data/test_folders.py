@@ -215,7 +215,7 @@ def test_unclear_folders_are_named(tmp_path: Path, what: str) -> None:
 
 def test_folders_without_images_beside_splits_do_not_matter(tmp_path: Path) -> None:
     both(tmp_path, "train", "test")
-    write(tmp_path / "runs" / "one", "results.json")
+    write(tmp_path / "runs" / "one", "metrics.json")
     assert read("folder", tmp_path).notes == ()
 
 

@@ -16,8 +16,9 @@ import imbtune
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import final_splits
-from imbtune.errors import ConfigError, StudyError
-from imbtune.inference.trained_model import TrainedModel, load_model
+from imbtune.errors import ConfigError
+from imbtune.inference.loading import load_model
+from imbtune.inference.trained_model import TrainedModel
 from imbtune.spaces.presets import PRESETS
 
 Bytes = NDArray[np.uint8]
@@ -81,7 +82,7 @@ def test_it_agrees_with_the_margins_of_its_training(preset: str, tmp_path: Path)
         progress=None,
     )  # fmt: skip
     model = load_model(result.path)
-    margins = pq.read_table(result.path / "margins-seed0.parquet").to_pandas()
+    margins = pq.read_table(result.path / "margins.parquet").to_pandas()
     dataset = load("digits", result.config.data.knobs, DataSource(None, False))
     splits = final_splits(dataset, result.config.data.shared)
     for split, part in (("train", splits.train), ("test", splits.held_out)):
@@ -166,70 +167,3 @@ def test_images_of_another_type_are_refused(kind: str, colour: TrainedModel) -> 
     array = images(2, 6, 8, 3).astype(kind)
     with raises_one_line(f"images are {array.dtype}: give uint8 pixels", kind=ConfigError):
         colour.predict(array)
-
-
-# ---- its file
-
-
-def test_the_seeds_of_a_folder(trained: imbtune.TrainResult) -> None:
-    assert load_model(trained.path).config.seed == 3
-    assert load_model(trained.path, seed=4).config.seed == 4
-    assert load_model(str(trained.path / "model-seed4.pt")).config.seed == 4
-    with raises_one_line("a model of seed 5: it has seeds 3, 4", kind=StudyError):
-        load_model(trained.path, seed=5)
-    with raises_one_line("is one file, so leave seed=3 out", kind=ConfigError):
-        load_model(trained.path / "model-seed3.pt", seed=3)
-
-
-def test_a_copy_of_a_model_is_not_a_seed(trained: imbtune.TrainResult, tmp_path: Path) -> None:
-    content = (trained.path / "model-seed3.pt").read_bytes()
-    for name in ("model-seed3.pt", "model-seed0 (copy).pt", "model-seed.pt"):
-        (tmp_path / name).write_bytes(content)
-    assert load_model(tmp_path).config.seed == 3
-
-
-def test_weights_of_another_network(trained: imbtune.TrainResult, tmp_path: Path) -> None:
-    content = torch.load(trained.path / "model-seed3.pt", weights_only=True)
-    content["state_dict"].popitem()
-    torch.save(content, tmp_path / "model-seed3.pt")
-    with raises_one_line("is not a model that imbtune wrote", kind=ConfigError):
-        load_model(tmp_path)
-
-
-def test_no_model_there(tmp_path: Path) -> None:
-    with raises_one_line(f"there is no model at {tmp_path / 'nope'}", kind=StudyError):
-        load_model(tmp_path / "nope")
-    for path in ("", 3, "s3://bucket/best"):
-        shown = path if str(path).startswith("s3") else repr(path)
-        with raises_one_line(f"the model {shown}: ", kind=ConfigError):
-            load_model(path)  # type: ignore[arg-type]
-    with raises_one_line(f"{tmp_path} does not have a model", kind=StudyError):
-        load_model(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 not a zip", b"\x80\x02}."])
-def test_a_file_that_is_no_model(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "model-seed0.pt").write_bytes(content)
-    with raises_one_line("model-seed0.pt is not a model that imbtune wrote", kind=ConfigError):
-        load_model(tmp_path)
-
-
-def test_a_checkpoint_of_another_program(tmp_path: Path) -> None:
-    torch.save({"epoch": 3}, tmp_path / "model-seed0.pt")
-    with raises_one_line("is not a model that imbtune wrote", kind=ConfigError):
-        load_model(tmp_path)
-
-
-def test_a_file_of_an_older_version(trained: imbtune.TrainResult, tmp_path: Path) -> None:
-    """It says nothing of the images' size, so any is taken, as far as the channels are right."""
-    content = torch.load(trained.path / "model-seed3.pt", weights_only=True)
-    del content["image_shape"]
-    torch.save(content, tmp_path / "model-seed3.pt")
-    old, new, pixels = load_model(tmp_path), load_model(trained.path), images(4, 8, 8)
-    assert old.image_shape is None
-    assert repr(old) == "TrainedModel(small_cnn, 10 classes, images 1×H×W)"
-    for shaped in (pixels, pixels[:, None], pixels[..., None]):
-        np.testing.assert_array_equal(old.predict_proba(shaped), new.predict_proba(shaped))
-    assert old.predict(images(2, 16, 16)).shape == (2,)
-    with raises_one_line("give (N, 1, H, W)", kind=ConfigError):
-        old.predict(images(2, 8, 8, 3))

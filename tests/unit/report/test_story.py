@@ -148,7 +148,7 @@ def test_only_a_study_with_failed_trials_is_told_to_retry_them() -> None:
 
 
 def result(*seeds: float, trial: int | None = None) -> bytes:
-    """The content of a results.json."""
+    """The content of a metrics.json."""
     values = {"mean": sum(seeds) / len(seeds)}
     if len(seeds) > 1:
         values["std"] = float(np.std(seeds, ddof=1))
@@ -169,22 +169,30 @@ def told(store: Store) -> tuple[str, str]:
     return story.doubt, " ".join(step for step, _ in story.steps)
 
 
+def test_a_winner_that_an_earlier_version_tested(tmp_path: Path) -> None:
+    """Its scores are in results.json."""
+    store = Store(str(tmp_path))
+    store.write("best/results.json", result(0.8, trial=4))
+    assert "(balanced accuracy, one seed): 0.800 for the winner" in told(store)[0]
+
+
 def test_a_tested_winner_beside_the_best_preset(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     assert "Not tested yet" in told(store)[0]
-    store.write("best/results.json", result(0.8, trial=4))
+    store.write("best/metrics.json", result(0.8, trial=4))
     doubt, step = told(store)
     assert "(balanced accuracy, one seed): 0.800 for the winner; the best preset, erm, has" in doubt
     assert step == "imbtune train runs/made --seeds 2 --baselines --out made-tested"
-    store.write("best/results.json", result(0.8, 0.9, trial=4))
-    store.write("best/erm/results.json", result(0.7, 0.8, trial=0))
+    store.write("best/metrics.json", result(0.8, 0.9, trial=4))
+    store.write("best/seed1/metrics.json", result(0.9))  # the winner's, of its second seed
+    store.write("best/erm/metrics.json", result(0.7, 0.8, trial=0))
     doubt, step = told(store)
     assert "mean ± standard deviation of 2 seeds): 0.850 ± 0.071 for the winner" in doubt
     assert "0.750 ± 0.071 for the best preset, erm." in doubt
     assert not step
-    store.write("best/erm/results.json", b"{")
+    store.write("best/erm/metrics.json", b"{")
     assert "erm, has not been tested" in told(store)[0]
-    store.write("best/results.json", result(0.8, 0.9, trial=7))  # another trial has won since
+    store.write("best/metrics.json", result(0.8, 0.9, trial=7))  # another trial has won since
     assert "Not tested yet" in told(store)[0]
 
 

@@ -37,7 +37,7 @@ def test_the_state_changes_with_what_a_page_shows(tmp_path: Path) -> None:
     (tmp_path / "s/.epochs.jsonl").write_text("more")
     (tmp_path / "s/search.log").write_text("more")
     assert state_of(path)[0] == states[0]
-    for change in ("errors/trial-1.txt", "best/results.json", "best.yaml"):
+    for change in ("errors/trial-1.txt", "best/metrics.json", "best.yaml"):
         Store(path).write(change, b"{}")
         states.append(state_of(path)[0])
     assert len(set(states)) == 4

@@ -21,7 +21,7 @@ from imbtune.data.data_source import DataSource
 from imbtune.data.load import load
 from imbtune.data.splits import final_splits
 from imbtune.final_training.retrain import train_final
-from imbtune.inference.trained_model import load_model
+from imbtune.inference.loading import load_model
 from imbtune.progress.reporter import Reporter
 from imbtune.training import loop
 from imbtune.training.apply_posthoc import apply_posthoc
@@ -262,17 +262,17 @@ def test_a_final_model_is_finished_saved_and_measured(
     state = trained(config, data)
     unfinished = raw_logits(state, held_images(data))
     apply_posthoc(state, data, 2)
-    model = load_model(out / "model-seed3.pt").network
+    model = load_model(out).network
     with torch.no_grad():
         logits_BK = model(held_images(data))
         torch.testing.assert_close(logits_BK, raw_logits(state, held_images(data)))
     assert not torch.allclose(logits_BK, unfinished)
 
-    table = pq.read_table(out / "margins-seed3.parquet").to_pylist()
+    table = pq.read_table(out / "margins.parquet").to_pylist()
     assert [row["split"] for row in table] == ["train"] * len(splits.train) + ["test"] * len(
         splits.held_out
     )
-    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    results = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     s = 30 if loss in COSINE else 1
     for split, images, labels in (
         ("train", data.train, data.labels_N),

@@ -1,0 +1,127 @@
+"""The tables of a trained model: its predictions, the margins, and a row for each class.
+
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imbtune.metrics.predictions import Predictions
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def margin_table(
+    split: str,
+    names: Sequence[str],
+    labels: Ints,
+    predicted: Ints,
+    logit: Floats,
+    probability: Floats,
+) -> pa.Table:
+    """The margins of every example of a split, a row per example: for `margins.parquet`.
+
+    Columns: `split`, `example` (its index in the split, from 0), `image` (its file below the data
+    folder, or else its place in the data set, such as `train 17`), `label` and `predicted` (class
+    indices), `margin` (in logits), `probability_margin` (of softmax probabilities, in [-1, 1]). No
+    column has nulls.
+
+    Args:
+        split: `train`, `test` or `calibration`.
+        names: of the images (N,).
+        labels: class indices (N,).
+        predicted: predicted class indices (N,).
+        logit: margins in logits (N,), as in :mod:`imbtune.training.evaluation.margins`.
+        probability: margins of the softmax probabilities (N,).
+    """
+    return pa.table(
+        {
+            "split": pa.array([split] * len(labels)).dictionary_encode(),
+            "example": pa.array(range(len(labels)), pa.int32()),
+            "image": pa.array(names, pa.string()),
+            "label": pa.array(labels, pa.int32()),
+            "predicted": pa.array(predicted, pa.int32()),
+            "margin": pa.array(logit, pa.float64()),
+            "probability_margin": pa.array(probability, pa.float64()),
+        }
+    )
+
+
+def prediction_table(
+    predictions: Predictions, names: Sequence[str], logit: Floats, probability: Floats
+) -> pa.Table:
+    """What the model says of every test image, a row per image: for `predictions.parquet`.
+
+    Columns: `image` (its file below the data folder, or else its place in the data set), `label`
+    and `predicted` (names of classes), `probability` (of the predicted class), `probabilities` (of
+    each class, in the order of `labels.json`), `margin` and `probability_margin` as in
+    `margins.parquet`. No column has nulls.
+
+    Args:
+        predictions: of the images, with the temperature.
+        names: of the images (N,).
+        logit: margins in logits (N,).
+        probability: margins of the probabilities (N,).
+    """
+    rows, classes = predictions.logits_NK.shape
+    p_NK = np.empty((rows, classes))
+    for block in predictions.row_blocks():
+        p_NK[block] = predictions.log_probabilities(block).exp().cpu().numpy()
+    predicted_N = predictions.logits_NK.argmax(1).cpu().numpy()  # of equal ones the first
+    flat = pa.array(p_NK.reshape(-1), pa.float64())
+    each = pa.FixedSizeListArray.from_arrays(flat, classes)
+    return pa.table(
+        {
+            "image": pa.array(names, pa.string()),
+            "label": _named(predictions.labels_N.cpu().numpy(), predictions.names),
+            "predicted": _named(predicted_N, predictions.names),
+            "probability": pa.array(p_NK[np.arange(rows), predicted_N], pa.float64()),
+            "probabilities": each.cast(pa.list_(pa.float64())),
+            "margin": pa.array(logit, pa.float64()),
+            "probability_margin": pa.array(probability, pa.float64()),
+        }
+    )
+
+
+def class_table(predictions: Predictions, margins: Mapping[str, Sequence[float]]) -> pa.Table:
+    """A row for each class: for `classes.parquet`.
+
+    Columns: `class` (its index), `name`, `train` and `test` (images), `predicted` (test images that
+    are predicted as the class), `recall`, `precision`, `f1`, `auroc` and `average_precision` (the
+    class against all others), and the mean margins of its images (`margin_test`, …). A value that
+    is undefined is NaN: a recall without test images, a precision without predictions.
+
+    Args:
+        predictions: of the test images.
+        margins: mean margin of each class (K,) by column.
+    """
+    matrix_KK = predictions.confusion.matrix_KK
+    hits_K, test_K, predicted_K = np.diag(matrix_KK), matrix_KK.sum(1), matrix_KK.sum(0)
+    areas_K, precisions_K = predictions.by_class
+    with np.errstate(invalid="ignore"):
+        columns = {
+            "class": pa.array(range(len(hits_K)), pa.int32()),
+            "name": pa.array(list(predictions.names), pa.string()),
+            "train": pa.array(predictions.train_K, pa.int64()),
+            "test": pa.array(test_K, pa.int64()),
+            "predicted": pa.array(predicted_K, pa.int64()),
+            "recall": pa.array(hits_K / test_K, pa.float64()),
+            "precision": pa.array(hits_K / predicted_K, pa.float64()),
+            "f1": pa.array(2 * hits_K / (test_K + predicted_K), pa.float64()),
+            "auroc": pa.array(areas_K, pa.float64()),
+            "average_precision": pa.array(precisions_K, pa.float64()),
+        }
+    return pa.table(
+        columns | {name: pa.array(values, pa.float64()) for name, values in margins.items()}
+    )
+
+
+def _named(index_N: Ints, names: Sequence[str]) -> pa.DictionaryArray:
+    index = pa.array(index_N, pa.int32())
+    return pa.DictionaryArray.from_arrays(index, pa.array(list(names), pa.string()))

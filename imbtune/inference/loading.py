@@ -1,0 +1,233 @@
+"""Loads a trained model from its folder, or from a file of an older version."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from imbtune import strict_json
+from imbtune.config.plugins import load_plugins
+from imbtune.config.train_config import TrainConfig
+from imbtune.config.trust import consent
+from imbtune.config.yaml_files import parse_yaml
+from imbtune.errors import ConfigError, DamagedFileError, ImbtuneError, StudyError
+from imbtune.inference.calibration import Calibration
+from imbtune.inference.model_folder import (
+    CALIBRATION,
+    CONFIG,
+    LABELS,
+    METRICS,
+    PREPROCESS,
+    RESTORE,
+    WEIGHTS,
+    Manifest,
+    is_model_folder,
+    read_files,
+    read_manifest,
+)
+from imbtune.inference.preprocess import Preprocess
+from imbtune.inference.trained_model import EnsembleNetwork, TrainedModel
+from imbtune.methods.losses import MarginSoftmax
+from imbtune.paths import local_path
+from imbtune.storage import Store
+from imbtune.training.model import new_model
+
+NOT_A_MODEL = (  # what torch.load raises for other files, and what their content lacks
+    UnpicklingError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    EOFError,
+    ValueError,
+    OSError,
+)
+WRONG_CONTENT = (LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError)
+
+
+def load_model(
+    path: str | Path, seed: int | None = None, *, ensemble: bool = False, trust: bool = False
+) -> TrainedModel:
+    """A model that `imbtune train` wrote.
+
+    Where it was trained with plugins, the Python files beside it are run, or their modules
+    imported: those that this user has run before, others with `trust` alone.
+
+    Args:
+        path: the model's folder, or a file of an older version (`model-seed0.pt`).
+        seed: of a folder with several seeds; None for the first one.
+        ensemble: all seeds of the folder as one model, whose probabilities are the mean of theirs.
+        trust: run plugins that this user has not run before. Read them first: they can do
+            whatever this user can.
+
+    Raises:
+        StudyError: no model there, or one that is not complete.
+        DamagedFileError: a file of it is missing or changed.
+        UntrustedError: it has plugins that may not run.
+        ConfigError: a later version of imbtune wrote it, or a file that is no model of imbtune's.
+    """
+    place = Path(local_path("the model", path))
+    with consent(trust):
+        if place.is_file():
+            return _load_file(place, seed, ensemble)
+        if not place.is_dir():
+            raise StudyError(
+                f"there is no model at {place}: give the folder that imbtune train wrote"
+            )
+        if is_model_folder(Store(str(place))):
+            return _load_ensemble(place, seed) if ensemble else _load_seed(place, seed)
+        return _load_file(_file_of_seed(place, seed), None, ensemble)
+
+
+def loss_scale(config: TrainConfig, classes: int) -> float:
+    """s of the loss, by which its softmax multiplies the logits (30 for LDAM, 1 for most)."""
+    loss = config.loss.make(torch.ones(classes))
+    return float(loss.scale) if isinstance(loss, MarginSoftmax) else 1.0
+
+
+def seed_folders(folder: Path) -> dict[int, Path]:
+    """The folders of each seed's model in the folder of a training: the first seed's is itself.
+
+    Raises:
+        ImbtuneError: the first seed's model is not complete.
+    """
+    store = Store(str(folder))
+    first = _seed_of(read_files(store, read_manifest(store)))
+    named = ((re.fullmatch(r"seed(\d+)", path.name), path) for path in sorted(folder.iterdir()))
+    others = {int(match[1]): path for match, path in named if match}
+    return {first: folder} | dict(sorted(others.items()))
+
+
+def _seed_of(files: dict[str, bytes]) -> int:
+    return int(strict_json.loads(files[METRICS])["seed"])
+
+
+def _load_seed(folder: Path, seed: int | None) -> TrainedModel:
+    if seed is None:
+        return _load_folder(folder)
+    found = seed_folders(folder)
+    if seed not in found:
+        have = ", ".join(map(str, sorted(found)))
+        raise StudyError(f"{folder} does not have a model of seed {seed}: it has seeds {have}")
+    return _load_folder(found[seed])
+
+
+def _load_ensemble(folder: Path, seed: int | None) -> TrainedModel:
+    """All seeds as one model."""
+    if seed is not None:
+        raise ConfigError(f"seed {seed} and ensemble, which is all seeds: give one of them")
+    found = seed_folders(folder)
+    if len(found) == 1:
+        raise StudyError(
+            f"{folder} has one seed, and an ensemble needs several: train with --seeds 5, or leave "
+            "the ensemble out"
+        )
+    models = [_load_folder(path) for path in found.values()]
+    first = models[0]
+    for model in models[1:]:
+        if (model.classes, model.preprocess) != (first.classes, first.preprocess):
+            raise ConfigError(
+                f"{model.path} has other classes or images than {folder}: train all seeds again"
+            )
+    network = EnsembleNetwork(
+        [m.network for m in models], [m.scale / m.temperature for m in models]
+    )
+    store = Store(str(folder))
+    content = strict_json.loads(read_files(store, read_manifest(store))[CALIBRATION])
+    fitted = content.get("ensemble")
+    calibration = Calibration.from_json(fitted) if fitted else None
+    return TrainedModel(
+        network, first.classes, first.preprocess, 1.0, first.config, calibration, folder
+    )
+
+
+def _load_folder(folder: Path) -> TrainedModel:
+    """The model of one folder."""
+    store = Store(str(folder))
+    manifest = read_manifest(store)
+    files = read_files(store, manifest)
+    try:
+        return _from_files(folder, store, files)
+    except DamagedFileError:
+        raise
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG}: {error}") from error
+    except (ImbtuneError, OSError):
+        raise
+    except WRONG_CONTENT as error:
+        raise _not_understood(folder, manifest) from error
+
+
+def _from_files(folder: Path, store: Store, files: dict[str, bytes]) -> TrainedModel:
+    settings = parse_yaml(CONFIG, files[CONFIG].decode())
+    load_plugins(settings.pop("imports", None), store)
+    config = TrainConfig.from_nested(settings)
+    classes = [str(name) for name in strict_json.loads(files[LABELS])["classes"]]
+    preprocess = Preprocess.from_json(strict_json.loads(files[PREPROCESS]))
+    calibration = Calibration.from_json(strict_json.loads(files[CALIBRATION]))
+    network = _network(config, preprocess.channels, len(classes))
+    network.load_state_dict(safetensors.torch.load(files[WEIGHTS]))
+    scale = loss_scale(config, len(classes))
+    return TrainedModel(network, classes, preprocess, scale, config, calibration, folder)
+
+
+def _not_understood(folder: Path, manifest: Manifest) -> ConfigError:
+    """The error for a folder whose files are whole, and yet no model."""
+    missing = [n for n in (WEIGHTS, CONFIG, LABELS, PREPROCESS) if n not in manifest.files]
+    what = f"it lacks {missing[0]}" if missing else "its files do not fit together"
+    return ConfigError(
+        f"{folder} is not a model that imbtune wrote, {what}: {RESTORE} (imbtune "
+        f"{manifest.imbtune} wrote its manifest.json)"
+    )
+
+
+def _network(config: TrainConfig, channels: int, classes: int) -> nn.Module:
+    """A network whose weights are about to be loaded; the random numbers of others stay."""
+    with torch.random.fork_rng(devices=[]):
+        return new_model(config, channels, classes)
+
+
+def _load_file(file: Path, seed: int | None, ensemble: bool) -> TrainedModel:
+    """A file of an older version."""
+    if seed is not None:
+        raise ConfigError(f"{file} is one file, so leave seed={seed} out, or give its folder")
+    if ensemble:
+        raise ConfigError(f"{file} is a file of an older version: train again for an ensemble")
+    try:
+        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        load_plugins(saved.get("imports"), Store(str(file.parent)))
+        config = TrainConfig.from_settings(saved["settings"])
+        classes = saved["classes"]
+        network = _network(config, len(saved["mean"]), len(classes))
+        network.load_state_dict(saved["state_dict"])
+        shape = tuple(saved["image_shape"]) if saved.get("image_shape") else None
+    except ImbtuneError:
+        raise
+    except NOT_A_MODEL as error:
+        hint = "give another file"
+        if is_model_folder(Store(str(file.parent))):
+            hint = f"give the model's folder, {file.parent}"
+        raise ConfigError(f"{file} is not a model that imbtune wrote: {hint}") from error
+    crop = bool(config.data.knobs.get("size", 0))
+    preprocess = Preprocess(tuple(saved["mean"]), tuple(saved["std"]), shape, crop)
+    return TrainedModel(network, classes, preprocess, loss_scale(config, len(classes)), config)
+
+
+def _file_of_seed(folder: Path, seed: int | None) -> Path:
+    """The file of a seed in a folder of an older version; None for the lowest seed."""
+    names = ((re.fullmatch(r"model-seed(\d+)\.pt", file.name), file) for file in folder.iterdir())
+    files = {int(name[1]): file for name, file in names if name}
+    chosen = files.get(min(files, default=0) if seed is None else seed)
+    if chosen is None:
+        which = "a model" if seed is None else f"a model of seed {seed}"
+        seeds = ", ".join(map(str, sorted(files)))
+        have = f"it has seeds {seeds}" if files else "run imbtune train with --out there"
+        raise StudyError(f"{folder} does not have {which}: {have}")
+    return chosen

@@ -1,0 +1,276 @@
+"""The model card of a trained model: the README.md of its folder, as on the Hugging Face Hub.
+
+It is written without a network. Its intervals are those of the test images; its spread is that of
+the seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from imbtune import __version__
+from imbtune.config.defaults import DEFAULTS
+from imbtune.config.train_config import TrainConfig
+from imbtune.inference.calibration import KEEP_A_SHARE, Calibration
+from imbtune.inference.preprocess import Preprocess
+
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+MOST_CLASSES = 20  # that the card lists: the largest and the smallest
+METHOD_SLOTS = ("mix", "generate", "loss", "weights", "sampler", "after")
+SHOWN = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "average_precision", "log_loss")
+NORMAL_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class CardContent:
+    """What a card tells.
+
+    Attributes:
+        config: that the model was trained with.
+        classes: names of the classes.
+        train_K: training images of each class.
+        confusion_KK: of the test images.
+        metrics: of this model on the test images, by name.
+        spread: mean and standard deviation of each metric over the seeds; empty for one seed.
+        seeds: all that were trained, in order; the first one is this model's.
+        preprocess: how images become the network's input.
+        scale: of the softmax.
+        calibration: the temperature; None without one.
+        options: what else was done in the training, in one line each.
+        place: the model's folder, for the example.
+    """
+
+    config: TrainConfig
+    classes: Sequence[str]
+    train_K: Ints
+    confusion_KK: Ints
+    metrics: Mapping[str, float | None]
+    spread: Mapping[str, tuple[float, float]]
+    seeds: Sequence[int]
+    preprocess: Preprocess
+    scale: float
+    calibration: Calibration | None
+    options: Sequence[str]
+    place: str
+
+
+def model_card(content: CardContent) -> str:
+    """The text of the card, with its metadata for the Hub at the top."""
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData  # takes a second
+
+    config, train_K = content.config, content.train_K
+    title = f"{config.data.name}: {method_of(config)}"
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=config.data.name,
+            dataset_name=config.data.name,
+            dataset_split="test",
+            metric_type=name,
+            metric_value=value,
+        )
+        for name in SHOWN
+        if (value := content.metrics.get(name)) is not None
+    ]
+    data = ModelCardData(
+        library_name="imbtune",
+        pipeline_tag="image-classification",
+        tags=["imbalanced-classification", "long-tailed", config.loss.name],
+        model_name=Path(content.place).name or "model",
+        eval_results=results,
+    )
+    order, several = np.argsort(-train_K, kind="stable"), len(content.seeds) > 1
+    listed = order
+    if len(order) > MOST_CLASSES:
+        listed = np.concatenate([order[: MOST_CLASSES // 2], order[-MOST_CLASSES // 2 :]])
+    shape = content.preprocess.image_shape or (content.preprocess.channels, 0, 0)
+    card = ModelCard.from_template(
+        data,
+        template_str=TEMPLATE.read_text(encoding="utf-8"),
+        title=title,
+        version=__version__,
+        classes=content.classes,
+        several=several,
+        seed=config.seed,
+        seeds=content.seeds,
+        data=f"`{config.data.name}`",
+        train_images=f"{int(train_K.sum()):,}",
+        test_images=f"{int(content.confusion_KK.sum()):,}",
+        shape=" × ".join(map(str, shape)),
+        largest=_of_class(content, int(order[0])),
+        smallest=_of_class(content, int(order[-1])),
+        ratio=f"{train_K.max() / max(1, train_K.min()):.4g}",
+        kept=_kept(content.calibration),
+        class_rows=_class_rows(content, listed),
+        shown=len(listed),
+        method=method_of(config),
+        epochs=config.epochs,
+        network=config.model.name,
+        sources=_sources(config),
+        options=content.options,
+        metric_rows=_metric_rows(content),
+        about_metrics=_about_metrics(several),
+        calibration=_about_probabilities(content.calibration),
+        size_limit=_size_limit(content.preprocess),
+        limits=_limits(content),
+        place=content.place,
+        scale=f"{content.scale:g}",
+        temperature=content.calibration.temperature if content.calibration else 1,
+    )
+    return str(card)
+
+
+def method_of(config: TrainConfig) -> str:
+    """A configuration in a few words: the parts of its method."""
+    parts = [
+        f"{slot} `{getattr(config, slot).name}`"
+        for slot in METHOD_SLOTS
+        if getattr(config, slot).name != DEFAULTS[slot]
+    ]
+    return ", ".join(parts) or "plain cross-entropy"
+
+
+def accuracy_interval(confusion_KK: Ints) -> tuple[float, float]:
+    """The 95 % interval of the accuracy: Wilson's, over the test images."""
+    return _wilson(int(np.diag(confusion_KK).sum()), int(confusion_KK.sum()))
+
+
+def balanced_accuracy_interval(confusion_KK: Ints) -> tuple[float, float]:
+    """The 95 % interval of the mean recall, over the test images of each class.
+
+    Normal, with the variance of a mean of binomial shares; each share is smoothed by half an image
+    on either side, so that a recall of 1 has a variance too.
+    """
+    test_K = confusion_KK.sum(1)
+    has = test_K > 0
+    hits_K, test_K = np.diag(confusion_KK)[has], test_K[has]
+    smooth_K = (hits_K + 0.5) / (test_K + 1)
+    error = math.sqrt(float((smooth_K * (1 - smooth_K) / test_K).sum())) / len(test_K)
+    mean = float((hits_K / test_K).mean())
+    return max(0.0, mean - NORMAL_95 * error), min(1.0, mean + NORMAL_95 * error)
+
+
+@cache
+def _wilson(hits: int, images: int) -> tuple[float, float]:
+    found = binomtest(hits, images).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _of_class(content: CardContent, index: int) -> str:
+    return f"{int(content.train_K[index]):,} (`{_cell(content.classes[index])}`)"
+
+
+def _cell(text: str) -> str:
+    """Text that does not end a cell of a Markdown table or a code span."""
+    return " ".join(text.split()).replace("|", "\\|").replace("`", "'")
+
+
+def _class_rows(content: CardContent, listed: Ints) -> str:
+    rows = ["| class | training images | test images | recall |", "|---|---:|---:|---|"]
+    for k in listed.tolist():
+        test, hits = int(content.confusion_KK[k].sum()), int(content.confusion_KK[k, k])
+        recall = "no test image"
+        if test:
+            low, high = _wilson(hits, test)
+            recall = f"{hits / test:.3f} [{low:.3f}, {high:.3f}]"
+        name = _cell(content.classes[k])
+        rows.append(f"| {name} | {int(content.train_K[k]):,} | {test:,} | {recall} |")
+    return "\n".join(rows)
+
+
+def _metric_rows(content: CardContent) -> str:
+    several = bool(content.spread)
+    heading = ["metric", "this model", "95 % interval"]
+    heading += [f"{len(content.seeds)} seeds: mean ± std"] if several else []
+    rows = [f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
+    intervals = {
+        "accuracy": accuracy_interval(content.confusion_KK),
+        "balanced_accuracy": balanced_accuracy_interval(content.confusion_KK),
+    }
+    for name in SHOWN:
+        value = content.metrics.get(name)
+        if value is None:
+            continue
+        cells = [name, f"{value:.4f}"]
+        cells += (
+            [f"[{intervals[name][0]:.4f}, {intervals[name][1]:.4f}]"] if name in intervals else [""]
+        )
+        if several:
+            mean, std = content.spread.get(name, (math.nan, math.nan))
+            cells.append(f"{mean:.4f} ± {std:.4f}")
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _about_metrics(several: bool) -> str:
+    text = (
+        "`metrics.json` has all metrics. The interval says how far other test images would move "
+        "the value"
+    )
+    if several:
+        return f"{text}; the standard deviation, how far another seed does."
+    return f"{text}; another seed moves it, too, and one seed does not tell how far."
+
+
+def _sources(config: TrainConfig) -> str:
+    lines = []
+    for slot in ("model", *METHOD_SLOTS):
+        chosen = getattr(config, slot)
+        source = chosen.part.source
+        if source:
+            lines.append(f"- {slot} `{chosen.name}`: {source}")
+        elif not chosen.part.is_builtin:
+            lines.append(f"- {slot} `{chosen.name}`: a plugin of the author's")
+    return "\n".join(lines)
+
+
+def _kept(calibration: Calibration | None) -> str:
+    return (
+        f"{calibration.images:,} more images trained nothing: {calibration.source}."
+        if calibration
+        else ""
+    )
+
+
+def _about_probabilities(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return f"They are the softmax that the loss trained, and not calibrated: {KEEP_A_SHARE}."
+    before, after = calibration.log_loss
+    ece_before, ece_after = calibration.ece
+    text = (
+        f"Temperature {calibration.temperature:.4g}, fitted on {calibration.images:,} images: "
+        f"{calibration.source}. On these images the log-loss was {before:.4f} and is {after:.4f}, "
+        f"the expected calibration error was {ece_before:.4f} and is {ece_after:.4f}. The "
+        "probabilities hold for the class shares of these images, `prior` in `calibration.json`."
+    )
+    return f"{text} Note: {calibration.note}." if calibration.note else text
+
+
+def _size_limit(preprocess: Preprocess) -> str:
+    if preprocess.crop:
+        return (
+            "Images of other sizes are scaled and centre-cropped to a square: what lies outside of "
+            "it is not seen."
+        )
+    return "It takes images of this one size; it was trained on no other scale."
+
+
+def _limits(content: CardContent) -> list[str]:
+    test_K, lines = content.confusion_KK.sum(1), []
+    without = int((test_K == 0).sum())
+    if without:
+        lines.append(f"{without} classes have no test image: nothing is known of their recall.")
+    few = int((content.train_K < 20).sum())
+    if few:
+        lines.append(f"{few} classes have fewer than 20 training images.")
+    return lines
