@@ -28,7 +28,8 @@ from imbtune.search_options import search_request as search_request
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
     from imbtune.comparison.result import ComparisonResult
     from imbtune.config.train_config import TrainConfig
-    from imbtune.final_training.retrain import OpenTrainer, TrainResult
+    from imbtune.final_training.retrain import TrainResult
+    from imbtune.final_training.seed_training import OpenTrainer
     from imbtune.final_training.train_input import TrainInput
     from imbtune.progress.reporter import Reporter
     from imbtune.spaces.search_space import SearchSpace
@@ -300,12 +301,19 @@ def train(
     data: str | Path | None = None,
     skip_corrupt: bool = False,
     baselines: bool = False,
+    ema: float | None = None,
+    calibrate: float | None = None,
+    ensemble: bool = False,
+    max_concurrent: int | None = None,
     trust: bool = False,
     workers: int | None = None,
     address: str | None = None,
     progress: Progress = AUTO,
 ) -> TrainResult:
     """Train a configuration on all training data, and test it once per seed, at the end.
+
+    The same call goes on with a training that was interrupted: models that are complete stay, and
+    other seeds go on from their last checkpoint. The result is that of an uninterrupted training.
 
     Args:
         what: a study or its folder (its best.yaml), a configuration file, a trial of a study
@@ -321,6 +329,15 @@ def train(
         skip_corrupt: go on without images that cannot be read.
         baselines: train the study's best preset and `erm` as well, with the same seeds, data and
             epochs, into folders inside `out`.
+        ema: decay of an exponential moving average of the weights, such as 0.999, which then is the
+            model; None for the weights of the last step.
+        calibrate: share of each class's training images, such as 0.1, that trains nothing and fits
+            a temperature for the probabilities; None to train on all images.
+        ensemble: test the mean of the seeds' probabilities, too, which
+            `load_model(path, ensemble=True)` gives.
+        max_concurrent: seeds that are trained at a time, each by a process of its own with a GPU or
+            an even share of the CPUs; None for as many as this machine has GPUs. Without Ray they
+            are trained one after another.
         trust: run modules beside the configuration that this user has not run before. Read them
             first: they can do whatever this user can.
         workers: processes that train each seed together, each on its part of every batch, with a
@@ -341,16 +358,19 @@ def train(
         ClusterError: workers died again and again; the models of the seeds before stay.
     """
     from imbtune.config.trust import consent
-    from imbtune.final_training import train_input
-    from imbtune.final_training.retrain import TrainResult, in_this_process, train_final
+    from imbtune.final_training import train_input, unfinished
+    from imbtune.final_training.final_task import TrainOptions
+    from imbtune.final_training.retrain import train_final
     from imbtune.progress.run_events import WorkEnded
 
     check_whole("seeds", seeds)
     check_progress(progress)
     check_options({"address": address})
-    open_trainer = in_this_process if workers is None else _worker_group(workers, address)
+    options = TrainOptions(ema, calibrate, ensemble)
+    options.check(seeds)
     if workers is None and address is not None:
         raise ConfigError(f"--address {address} goes with --workers: give their number, too")
+    open_trainer, note = _open_trainer(seeds, workers, address, max_concurrent)
     replaced = checked_settings(settings, epochs)
     with consent(trust):
         given = train_input.with_out(
@@ -360,7 +380,7 @@ def train(
     folder = given_path("data", data)
 
     def trained(one: train_input.TrainInput, reporter: Reporter, later: int) -> TrainResult:
-        runs = train_final(
+        return train_final(
             one.config,
             seeds,
             one.out,
@@ -371,19 +391,59 @@ def train(
             skip_corrupt,
             open_trainer,
             later,
+            options,
         )
-        return TrainResult(one.out, one.config, runs)
 
     with reporting(progress) as reporter:
-        result = trained(given, reporter, seeds * len(others))
+        if note:
+            reporter(note)
         found: dict[str, TrainResult] = {}
-        for i, (name, other) in enumerate(others.items(), 1):
-            reporter(f"Baseline {name}:")
-            found[name] = trained(other, reporter, seeds * (len(others) - i))
+        try:
+            result = trained(given, reporter, seeds * len(others))
+            for i, (name, other) in enumerate(others.items(), 1):
+                reporter(f"Baseline {name}:")
+                found[name] = trained(other, reporter, seeds * (len(others) - i))
+        except KeyboardInterrupt:
+            reporter("interrupted: the same command goes on")
+            raise
         runs = seeds * (1 + len(others))
         text = f"training ended: {runs} run{'s' * (runs > 1)}"
         reporter.tell(WorkEnded(reporter.now(), text))
+    for one in (*found.values(), result):  # until here the same call goes on with all of them
+        unfinished.end(one.path)
     return replace(result, baselines=found)
+
+
+def _open_trainer(
+    seeds: int, workers: int | None, address: str | None, max_concurrent: int | None
+) -> tuple[OpenTrainer, str]:
+    """What trains the seeds of :func:`train`: this process, or workers of Ray.
+
+    Returns:
+        The trainer, and a line for the user, or an empty text.
+    """
+    from imbtune.final_training.seed_training import in_this_process
+    from imbtune.training.state import gpu_count
+
+    check_whole("max_concurrent", max_concurrent, optional=True)
+    if workers is not None:
+        if max_concurrent is not None:
+            raise ConfigError(
+                f"--max-concurrent {max_concurrent} and --workers {workers}: give one of them, "
+                "since workers train one seed together, and the seeds one after another"
+            )
+        return _worker_group(workers, address), ""
+    at_a_time = min(seeds, gpu_count() if max_concurrent is None else max_concurrent)
+    if at_a_time < 2:
+        return in_this_process, ""
+    try:
+        from imbtune.comparison.seeds_side_by_side import SideBySide
+    except ImportError as error:
+        line = f"Ray cannot be used ({error}): the seeds are trained one after another"
+        return in_this_process, line
+    side_by_side = SideBySide(at_a_time)
+    side_by_side.check()
+    return side_by_side, ""
 
 
 def _train_input(

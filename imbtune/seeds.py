@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     FINALS = 4
     CALIBRATION = 5
     FORECAST = 6
+    TEMPERATURE = 7
 
 
 def derived_seed(study_seed: int, number: int, purpose: Purpose) -> int:

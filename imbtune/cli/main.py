@@ -15,11 +15,14 @@ from imbtune.cli.error_boundary import Commands, ErrorBoundary
 from imbtune.cli.options import (
     AddressOption,
     BaselinesOption,
+    CalibrateOption,
     CalibrationOption,
     ConcurrentOption,
     ConfigArgument,
     CpusOption,
     DataOption,
+    EmaOption,
+    EnsembleOption,
     EpochsOption,
     FinalSeedsOption,
     FinalsOption,
@@ -39,6 +42,7 @@ from imbtune.cli.options import (
     RungsOption,
     SamplerOption,
     SeedOption,
+    SeedsAtATimeOption,
     SeedsOption,
     SetOption,
     SkipOption,
@@ -435,12 +439,19 @@ def train(
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
     baselines: BaselinesOption = False,
+    ema: EmaOption = None,
+    calibrate: CalibrateOption = None,
+    ensemble: EnsembleOption = False,
+    max_concurrent: SeedsAtATimeOption = None,
     trust: TrustOption = False,
     workers: WorkersOption = None,
     address: AddressOption = None,
     progress: ProgressOption = "auto",
 ) -> None:
-    """Train a configuration, and test it once per seed. Trains on all training data."""
+    """Train a configuration, and test it once per seed. Trains on all training data.
+
+    After Ctrl-C or a kill, the same command goes on.
+    """
     if trial:
         from imbtune.cli.train import repeat_command
 
@@ -453,6 +464,10 @@ def train(
             "--out": out,
             "--seeds": seeds > 1,
             "--baselines": baselines,
+            "--ema": ema,
+            "--calibrate": calibrate,
+            "--ensemble": ensemble,
+            "--max-concurrent": max_concurrent,
             "--workers": workers,
             "--address": address,
         }
@@ -472,6 +487,10 @@ def train(
         data=data,
         skip_corrupt=skip_corrupt,
         baselines=baselines,
+        ema=ema,
+        calibrate=calibrate,
+        ensemble=ensemble,
+        max_concurrent=max_concurrent,
         trust=trust,
         workers=workers,
         address=address,

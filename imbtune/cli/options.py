@@ -263,6 +263,39 @@ WorkersOption = Annotated[
         "Default: this process alone, without Ray.",
     ),
 ]
+EmaOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="DECAY",
+        help="Average the weights over the training (exponential moving average, such as 0.999 for "
+        "about 1000 steps); the average is the model. Default: the weights of the last step.",
+    ),
+]
+CalibrateOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Keep this share of each class's training images, such as 0.1, out of the training, "
+        "and fit a temperature for the probabilities on them. Default: train on all.",
+    ),
+]
+EnsembleOption = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble",
+        help="Test the mean of the seeds' probabilities, too. Needs --seeds of 2 or more.",
+    ),
+]
+SeedsAtATimeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-concurrent",
+        min=1,
+        max=PROCESSORS,
+        help="Seeds that are trained at a time, each with a GPU, or without GPUs an even share of "
+        "the CPUs. Default: as many as there are GPUs; without GPUs, one after another.",
+    ),
+]
 MoreFinalsOption = Annotated[
     int | None,
     typer.Option(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import shlex
+
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +23,7 @@ from imbtune.metrics.metric import metrics
 from imbtune.metrics.metric_registry import GROUPS
 from imbtune.progress import print_line
 from imbtune.runtime import keep_freed_memory
+from imbtune.study.hints import program
 
 
 def train_command(
@@ -34,6 +38,10 @@ def train_command(
     data: str | None,
     skip_corrupt: bool,
     baselines: bool,
+    ema: float | None,
+    calibrate: float | None,
+    ensemble: bool,
+    max_concurrent: int | None,
     workers: int | None,
     address: str | None,
     progress: str,
@@ -54,6 +62,10 @@ def train_command(
             data=data,
             skip_corrupt=skip_corrupt,
             baselines=baselines,
+            ema=ema,
+            calibrate=calibrate,
+            ensemble=ensemble,
+            max_concurrent=max_concurrent,
             workers=workers,
             address=address,
             progress=progress,
@@ -95,19 +107,23 @@ def repeat_command(
 
 
 def print_result(result: TrainResult, console: Console) -> None:
-    """Print the metrics on the test images, with a column for each baseline."""
+    """Print the metrics on the test images, a column for each baseline, and what to do next."""
     several = len(result.runs) > 1
     seeds = f"{len(result.runs)} seeds" if several else "one seed"
     table = Table(title=f"test set, last epoch, {seeds}")
     table.add_column("metric")
     value = "mean ± std" if several else "value"
     columns = {result.path.name: result.metrics} if result.baselines else {value: result.metrics}
+    for part in result.runs[0].without:
+        columns[f"without {part}"] = result.metrics_without(part)
+    if result.ensemble:
+        defined = {k: v for k, v in result.ensemble.items() if v is not None}
+        columns["ensemble"] = {name: (mean, math.nan) for name, mean in defined.items()}
     columns |= {name: other.metrics for name, other in result.baselines.items()}
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for metric in result.metrics:
-        cells = [metrics[metric] for metrics in columns.values()]
-        table.add_row(metric, *(f"{m:.4f} ± {s:.4f}" if several else f"{m:.4f}" for m, s in cells))
+        table.add_row(metric, *(_cell(*metrics[metric]) for metrics in columns.values()))
     console.print(table)
     groups = [name for name in GROUPS if name in result.metrics]
     if groups:
@@ -118,6 +134,21 @@ def print_result(result: TrainResult, console: Console) -> None:
             "and epochs, and without its other settings",
             console,
         )
-    print_text(f"Models, configuration and results are in {result.path}", console)
+    first, *others = (run.seed for run in result.runs)
+    beside = f"; in it, those of seeds {', '.join(map(str, others))}" if others[1:] else ""
+    beside = beside or (f"; in it, that of seed {others[0]}" if others else "")
+    print_text(f"The model of seed {first} is in {result.path}{beside}", console)
     for name, other in result.baselines.items():
         print(f"  of {name}: {other.path}")
+    model = str(result.path)
+    print("Next:")
+    for words in (
+        ["predict", model, "IMAGES", "--out", "predictions.parquet"],
+        ["evaluate", model, "--data", "FOLDER"],
+        ["export", model, "--to", "onnx"],
+    ):
+        print(f"  {shlex.join([program(), *words])}")
+
+
+def _cell(mean: float, std: float) -> str:
+    return f"{mean:.4f}" if math.isnan(std) else f"{mean:.4f} ± {std:.4f}"

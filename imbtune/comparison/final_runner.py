@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import CheckpointError, DivergenceError
-from imbtune.final_training.final_run import FinalRun, Progress, SeedRun
+from imbtune.final_training.final_run import FinalRun, FinishedSeed, Progress, SeedRun
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs, load_checkpoint, save_checkpoint
 from imbtune.study.records import Machine
@@ -31,11 +31,13 @@ class FinalReport(TrialReport):
         run: its result on the test images; None before its end, and where it diverged.
         images: image passes of the training.
         threads: CPU threads, on which the last bits of a result depend.
+        finished: the model, where the worker gives it; None before the run's end.
     """
 
     run: FinalRun | None
     images: int
     threads: int
+    finished: FinishedSeed | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,13 @@ class FinalWorkerSettings(WorkerSettings):
     Attributes:
         checkpoint_seconds: at least so much time lies between two checkpoints of a run, which are
             written between epochs.
+        ema: decay of the average of the weights; None without one.
+        gives_model: whether the last report has the model.
     """
 
     checkpoint_seconds: float = 60.0
+    ema: float | None = None
+    gives_model: bool = False
 
     def segments(self, variants: Sequence[TrainConfig], without_rungs: bool) -> list[Segment]:
         """A run's epochs: as many as its own configuration has."""
@@ -76,7 +82,7 @@ class FinalRunner:
         self._is_saved, self._trained = False, 0
         self._saved = time.monotonic()
         config = TrainConfig.from_settings(spec.settings[0])
-        self._run = SeedRun(config, data, self._checkpoint(), worker.objectives[0])
+        self._run = SeedRun(config, data, self._checkpoint(), worker.objectives[0], worker.ema)
         self._epochs = self._run.epochs()
 
     def step(self) -> FinalReport:
@@ -90,7 +96,8 @@ class FinalRunner:
             trained = self._run.finish()
         except DivergenceError as error:
             return self._report(None, 0, {self._number: str(error)}, is_last=True)
-        return self._report(trained.run, trained.state.passes, {}, is_last=True)
+        report = self._report(trained.run, trained.state.passes, {}, is_last=True)
+        return replace(report, finished=trained.finished()) if self._worker.gives_model else report
 
     def _report(
         self, run: FinalRun | None, images: int, diverged: dict[int, str], is_last: bool

@@ -24,6 +24,7 @@ import numpy as np
 from imbtune.data.images import Bytes, EncodedPixels, Images, Ints, Pixels
 from imbtune.data.imbalance import Imbalance, profile_counts
 from imbtune.errors import DataError
+from imbtune.seeds import Purpose
 
 __all__ = [
     "Bytes",
@@ -84,6 +85,8 @@ class Splits:
         classes: the names of the classes, in the order of their labels.
         preprocessing: how pixels become network input.
         notes: messages for the user about how the data was read, one line each.
+        calibration: images of a final training that it does not train on, for the temperature of
+            the finished model; None for none.
     """
 
     train: Images
@@ -91,14 +94,17 @@ class Splits:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     notes: tuple[str, ...] = ()
+    calibration: Images | None = None
 
     def counts(self) -> Ints:
         """The number of training images of each class, (K,)."""
         return self.train.counts(len(self.classes))
 
     def fingerprint(self) -> str:
-        """SHA-256 in hex over the pixels and labels of both parts."""
-        return hashlib.sha256(self.train.digest() + self.held_out.digest()).hexdigest()
+        """SHA-256 in hex over the pixels and labels of all parts."""
+        kept = b"" if self.calibration is None else self.calibration.digest()
+        digests = self.train.digest() + self.held_out.digest() + kept
+        return hashlib.sha256(digests).hexdigest()
 
 
 def search_splits(dataset: Dataset, imbalance: Imbalance) -> Splits:
@@ -120,6 +126,38 @@ def final_splits(dataset: Dataset, imbalance: Imbalance) -> Splits:
     """
     kept, _ = _select(dataset.train, dataset.classes, imbalance)
     return _splits(dataset, imbalance, dataset.train.take(kept), dataset.test)
+
+
+def with_calibration(splits: Splits, share: float, seed: int) -> Splits:
+    """The same data, of which a share of each class's training images trains nothing.
+
+    The share is rounded: at least one image of each class is kept, and at least one trains.
+
+    Args:
+        splits: of a final training.
+        share: in (0, 1).
+        seed: decides which images are kept.
+
+    Raises:
+        DataError: a class has one training image.
+    """
+    counts_K = splits.counts()
+    if counts_K.min() < 2:
+        k = int(counts_K.argmin())
+        raise DataError(
+            f"--calibrate {share:g} keeps images of every class, and class '{splits.classes[k]}' "
+            f"has {counts_K[k]} training image: leave the option out, add images, or leave the "
+            "class out"
+        )
+    random, labels = np.random.default_rng([seed, Purpose.TEMPERATURE]), splits.train.labels
+    kept = [
+        random.permutation(np.flatnonzero(labels == k))[:n]
+        for k, n in enumerate(share_counts(share, counts_K))
+    ]
+    index = np.sort(np.concatenate(kept))
+    rest = np.setdiff1d(np.arange(len(labels)), index)
+    train = splits.train
+    return replace(splits, train=train.take(rest), calibration=train.take(index))
 
 
 def _splits(dataset: Dataset, imbalance: Imbalance, train: Images, held_out: Images) -> Splits:

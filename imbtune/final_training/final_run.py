@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,23 +17,29 @@ from torch import Tensor
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
-from imbtune.data.splits import Splits, final_splits
+from imbtune.data.splits import Splits, final_splits, with_calibration
 from imbtune.errors import diverging_at
-from imbtune.inference.calibration import Calibration
+from imbtune.inference.calibration import Calibration, calibrate
 from imbtune.metrics.from_confusion import recalls
 from imbtune.metrics.metric import Metric, compute
+from imbtune.metrics.predictions import Predictions
 from imbtune.registry import Part
 from imbtune.strict_json import nan_for_null
 from imbtune.training.apply_posthoc import apply_posthoc
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.margins import Margins, example_margins
+from imbtune.training.device.image_store import Resident, Streamed
+from imbtune.training.evaluation.margins import Margins, example_margins, image_logits
 from imbtune.training.loop import EpochLog, train_epoch
 from imbtune.training.model import check_model_fits
 from imbtune.training.phases import whole_run
 from imbtune.training.plugin_checks import check_plugins
 from imbtune.training.state import TrainState
+from imbtune.training.weight_average import WeightAverage
 
 REPORTED_LOSSES = 10  # of one run
+KEPT = "training images of each class that were kept out of the training (--calibrate)"
+
+Values = dict[str, float | None]  # of metrics, by name
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,17 @@ class FinalRun:
         confusion_KK: number of test images by their class (row) and the predicted class (column).
         margins: mean margin of each class (K,) on training and test images, by name.
         seconds: duration of the run.
+        without: the metrics of the same run without something of it: `averaging`, the weights of
+            the last step; `temperature`, the probabilities as trained.
     """
 
     seed: int
-    metrics: dict[str, float | None]
+    metrics: Values
     recall_K: list[float]
     confusion_KK: list[list[int]]
     margins: dict[str, list[float]]
     seconds: float
+    without: dict[str, Values] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The run's entry in `metrics.json`."""
@@ -65,6 +74,7 @@ class FinalRun:
             "confusion_KK": self.confusion_KK,
             "margins": self.margins,
             "seconds": self.seconds,
+            "without": self.without,
         }
 
     @classmethod
@@ -77,6 +87,7 @@ class FinalRun:
             content["confusion_KK"],
             {name: nan_for_null(mean_K) for name, mean_K in content["margins"].items()},
             content["seconds"],
+            content["without"],
         )
 
 
@@ -115,17 +126,20 @@ class TrainedSeed:
         state: the finished model.
         margins: of every example, by split: `train` and `test`.
         logits_MK: of the test images, times the loss's scale, on the device.
+        calibration: the temperature; None without images for it.
     """
 
     run: FinalRun
     state: TrainState
     margins: dict[str, Margins]
     logits_MK: Tensor
+    calibration: Calibration | None
 
     def finished(self) -> FinishedSeed:
         """What is kept of it."""
         weights = {name: tensor.cpu() for name, tensor in self.state.model.state_dict().items()}
-        return FinishedSeed(self.run, self.margins, weights, self.logits_MK.cpu())
+        logits_MK = self.logits_MK.cpu()
+        return FinishedSeed(self.run, self.margins, weights, logits_MK, self.calibration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +158,7 @@ class FinishedSeed:
     margins: dict[str, Margins]
     weights: dict[str, Tensor]
     logits_MK: Tensor
-    calibration: Calibration | None = None
+    calibration: Calibration | None
 
 
 def reported_loss(progress: Progress) -> float | None:
@@ -156,18 +170,24 @@ def reported_loss(progress: Progress) -> float | None:
 
 
 def load_final_splits(
-    config: TrainConfig, data_source: DataSource, plugins: Iterable[Part] = ()
+    config: TrainConfig,
+    data_source: DataSource,
+    plugins: Iterable[Part] = (),
+    share: float | None = None,
 ) -> Splits:
     """Load all training images and the test images, and check that the network accepts them.
 
     Args:
         plugins: the user's parts, which are tried on the data.
+        share: of each class's training images that train nothing, for a temperature; None for none.
 
     Raises:
         ImbtuneError: the data, the network or a plugin cannot be used.
     """
     dataset = load(config.data.name, config.data.knobs, data_source)
     splits = final_splits(dataset, config.data.shared)
+    if share is not None:
+        splits = with_calibration(splits, share, config.data.shared.subset_seed)
     check_plugins(plugins, splits)
     check_model_fits(config, splits)
     return splits
@@ -178,6 +198,7 @@ def train_seed(
     data: DeviceData,
     after_epoch: Callable[[Progress], None],
     checkpoint: bytes | None = None,
+    ema: float | None = None,
 ) -> TrainedSeed:
     """Train a configuration with its seed, and test the finished model, once.
 
@@ -188,11 +209,13 @@ def train_seed(
         data: the training images and, held out, the test images.
         after_epoch: is called after every epoch.
         checkpoint: of the same run (:meth:`Progress.checkpoint`); None to begin it.
+        ema: the decay of a moving average of the weights, which then is the finished model; None
+            for the weights of the last step.
 
     Raises:
         DivergenceError: a loss or a logit is not finite; the message has the epoch.
     """
-    run = SeedRun(config, data, checkpoint)
+    run = SeedRun(config, data, checkpoint, ema=ema)
     for progress in run.epochs():
         after_epoch(progress)
     return run.finish()
@@ -211,10 +234,13 @@ class SeedRun:
         data: DeviceData,
         checkpoint: bytes | None = None,
         objective: Metric | None = None,
+        ema: float | None = None,
     ) -> None:
         self._config, self._data, self._started = config, data, time.monotonic()
-        self._objective = objective
+        self._objectives = [objective] if objective else []
         self._state, self._trained, self._seconds_before = TrainState(config, data), 0, 0.0
+        if ema is not None:
+            self._state.average = WeightAverage(self._state.model, ema)
         if checkpoint is not None:
             saved = torch.load(io.BytesIO(checkpoint), map_location=data.device, weights_only=True)
             self._state.restore(saved["state"])
@@ -233,12 +259,26 @@ class SeedRun:
         """Test the finished model; DivergenceError where its logits are not finite."""
         config, data, state = self._config, self._data, self._state
         with diverging_at(f"epoch {config.epochs}"):
+            without = dict[str, Values]()
+            if state.average:
+                with state.temporarily(state.methods):
+                    apply_posthoc(state, data, config.epochs)
+                    without["averaging"] = compute(state.predictions(data), self._objectives)
+                state.average.apply()
             apply_posthoc(state, data, config.epochs)
             predictions = state.predictions(data)
-            metrics = compute(predictions, [self._objective] if self._objective else [])
+            metrics = compute(predictions, self._objectives)
+            calibration, temperature = None, 1.0
+            if data.calibration is not None:
+                labels = data.calibration_labels_N
+                logits = image_logits(state, data, data.calibration)
+                calibration = calibrate(logits, labels, KEPT, data.classes)
+                temperature = calibration.temperature
+                without["temperature"] = metrics
+                metrics = compute(with_temperature(predictions, temperature), self._objectives)
             margins = {
-                "train": example_margins(state, data, data.train, data.labels_N),
-                "test": example_margins(state, data, data.held_out, data.held_out_labels_M),
+                split: example_margins(state, data, images, labels, temperature)
+                for split, (images, labels) in _parts(data).items()
             }
         confusion_KK = predictions.confusion.matrix_KK
         run = FinalRun(
@@ -248,11 +288,28 @@ class SeedRun:
             confusion_KK=confusion_KK.tolist(),
             margins=_class_means(margins, len(data.classes)),
             seconds=self._seconds(),
+            without=without,
         )
-        return TrainedSeed(run, state, margins, predictions.logits_NK)
+        return TrainedSeed(run, state, margins, predictions.logits_NK, calibration)
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
+
+
+def with_temperature(predictions: Predictions, temperature: float) -> Predictions:
+    """The same predictions with the logits divided by a temperature."""
+    return replace(predictions, logits_NK=predictions.logits_NK.double() / temperature)
+
+
+def _parts(data: DeviceData) -> dict[str, tuple[Resident | Streamed, Tensor]]:
+    """The images of each split, and their classes."""
+    parts = {
+        "train": (data.train, data.labels_N),
+        "test": (data.held_out, data.held_out_labels_M),
+    }
+    if data.calibration is not None:
+        parts["calibration"] = (data.calibration, data.calibration_labels_N)
+    return parts
 
 
 def _class_means(margins: dict[str, Margins], classes: int) -> dict[str, list[float]]:

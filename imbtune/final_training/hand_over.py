@@ -7,28 +7,29 @@ The folder of a training is the model of its first seed; `seedN` in it are the m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import safetensors.torch
 import torch
 import yaml
-from torch import Tensor
 
 from imbtune import strict_json
-from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugin_record import describe
 from imbtune.config.plugins import copy_sources, with_imports
-from imbtune.config.train_config import TrainConfig
-from imbtune.data.splits import Splits
-from imbtune.final_training.final_run import FinalRun, FinishedSeed
-from imbtune.inference.calibration import not_calibrated
+from imbtune.data.images import Images
+from imbtune.final_training.final_run import (
+    KEPT,
+    FinalRun,
+    FinishedSeed,
+    Values,
+    with_temperature,
+)
+from imbtune.final_training.final_task import FinalTask
+from imbtune.inference.calibration import Calibration, calibrate, not_calibrated
 from imbtune.inference.example_tables import class_table, margin_table, prediction_table
-from imbtune.inference.loading import loss_scale
+from imbtune.inference.loading import load_model, loss_scale
 from imbtune.inference.model_card import CardContent, model_card
 from imbtune.inference.model_folder import (
     CALIBRATION,
@@ -36,51 +37,84 @@ from imbtune.inference.model_folder import (
     CLASSES,
     CONFIG,
     LABELS,
+    MANIFEST,
     MARGINS,
     METRICS,
     PREDICTIONS,
     PREPROCESS,
     WEIGHTS,
     change_files,
+    read_files,
+    read_manifest,
+    weight_bytes,
     write_folder,
 )
 from imbtune.inference.preprocess import Preprocess
+from imbtune.inference.trained_model import TrainedModel
+from imbtune.metrics.metric import compute
 from imbtune.metrics.predictions import Predictions
 from imbtune.storage import Store
 from imbtune.storage.checksums import parquet_bytes
+from imbtune.training.device.device_data import BLOCK
+from imbtune.training.state import pick_device
+
+
+@dataclass(frozen=True, eq=False)
+class SeedResult:
+    """What a seed's folder says of it.
+
+    Attributes:
+        run: its result on the test images.
+        calibration: its temperature; None without one.
+    """
+
+    run: FinalRun
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleResult:
+    """The mean of the seeds' probabilities, tested.
+
+    Attributes:
+        metrics: on the test images.
+        calibration: its temperature; None without one.
+        without: its metrics without the temperature; None where there is none.
+    """
+
+    metrics: Values
+    calibration: Calibration | None
+    without: Values | None
 
 
 @dataclass(frozen=True, eq=False)
 class HandOver:
-    """A final training whose models are written.
+    """Writes the models of a final training, and reads what it wrote before an interruption."""
 
-    Attributes:
-        out: its folder.
-        config: of the first seed.
-        seeds: number of runs, with consecutive seeds.
-        splits: all training images and, held out, the test images.
-        imports: modules with the user's plugins.
-        provenance: where the configuration comes from.
-    """
+    task: FinalTask
 
-    out: Path
-    config: TrainConfig
-    seeds: int
-    splits: Splits
-    imports: tuple[PluginModule, ...]
-    provenance: Mapping[str, Any]
+    def is_done(self, seed: int) -> bool:
+        """Whether the model of a seed is complete."""
+        return Store(str(self.task.folder(seed))).exists(MANIFEST)
 
-    def folder(self, seed: int) -> Path:
-        """The folder of a seed's model."""
-        return self.out if seed == self.config.seed else self.out / f"seed{seed}"
+    def read_seed(self, seed: int) -> SeedResult:
+        """The result of a seed whose model is complete; DamagedFileError if it is damaged."""
+        store = Store(str(self.task.folder(seed)))
+        files = read_files(store, read_manifest(store))
+        runs = map(FinalRun.from_dict, strict_json.loads(files[METRICS])["runs"])
+        run = next(run for run in runs if run.seed == seed)
+        return SeedResult(run, Calibration.from_json(strict_json.loads(files[CALIBRATION])))
 
     def write_seed(self, finished: FinishedSeed) -> None:
         """Write the model of a seed; StudyError if that fails."""
-        run = finished.run
-        config = self.config.replace(seed=run.seed)
-        store = Store(str(self.folder(run.seed)))
-        copy_sources(self.imports, store)
-        splits, images = self.splits, {"train": self.splits.train, "test": self.splits.held_out}
+        run, task = finished.run, self.task
+        config = task.config.replace(seed=run.seed)
+        store = Store(str(task.folder(run.seed)))
+        copy_sources(task.imports, store)
+        splits = task.splits
+        images = {"train": splits.train, "test": splits.held_out}
+        if splits.calibration is not None:
+            images["calibration"] = splits.calibration
         predictions = self._predictions(finished)
         test = finished.margins["test"]
         margins = [
@@ -100,35 +134,68 @@ class HandOver:
             LABELS: labels,
             PREPROCESS: self._preprocess().to_json(),
             CALIBRATION: calibration.to_json() if calibration else not_calibrated(),
-            METRICS: self._metrics([run]),
+            METRICS: self._metrics([run], None),
         }
         files = {
             WEIGHTS: weight_bytes(finished.weights),
             CONFIG: yaml.safe_dump(
-                with_imports(config.nested(), self.imports), sort_keys=False, allow_unicode=True
+                with_imports(config.nested(), task.imports), sort_keys=False, allow_unicode=True
             ).encode(),
             **{name: strict_json.dumps(text, indent=1).encode() for name, text in texts.items()},
             **{name: parquet_bytes(table) for name, table in tables.items()},
         }
-        card = self._card([run], finished)
-        write_folder(store, files, card, describe(self.imports))
+        result = SeedResult(run, calibration)
+        card = self._card([run], result, None)
+        write_folder(store, files, card, describe(task.imports))
 
-    def write_summary(self, runs: Sequence[FinalRun], first: FinishedSeed) -> None:
+    def write_summary(self, results: Sequence[SeedResult], ensemble: EnsembleResult | None) -> None:
         """Write metrics and card of the first seed's model again, now with other seeds.
 
         Args:
-            runs: all that have ended, the first seed's first.
-            first: the first seed.
+            results: of the seeds that have ended, the first one's first.
+            ensemble: of all seeds; None without one.
         """
-        store = Store(str(self.out))
-        content = strict_json.dumps(self._metrics(runs), indent=1).encode()
-        change_files(store, {METRICS: content})
-        store.write(CARD, self._card(runs, first).encode())
+        store = Store(str(self.task.out))
+        runs, first = [result.run for result in results], results[0]
+        texts = {METRICS: self._metrics(runs, ensemble)}
+        if ensemble and ensemble.calibration:
+            assert first.calibration, "both are fitted on the same images"
+            fitted = ensemble.calibration.to_json()
+            texts[CALIBRATION] = first.calibration.to_json() | {"ensemble": fitted}
+        content = {name: strict_json.dumps(text, indent=1).encode() for name, text in texts.items()}
+        change_files(store, content)
+        store.write(CARD, self._card(runs, first, ensemble).encode())
+
+    def test_ensemble(self) -> EnsembleResult:
+        """Test the mean of the seeds' probabilities, as :func:`load_model` gives it.
+
+        Raises:
+            ImbtuneError: a seed's model is not complete.
+        """
+        model = load_model(self.task.out, ensemble=True)
+        model.calibration = None  # of an earlier attempt
+        model.network.to(pick_device())
+        splits, calibration, without = self.task.splits, None, None
+        predictions = self._ensemble_predictions(model, splits.held_out)
+        metrics = compute(predictions)
+        if splits.calibration is not None:
+            kept = self._ensemble_predictions(model, splits.calibration)
+            calibration = calibrate(kept.logits_NK, kept.labels_N, KEPT, splits.classes)
+            without = metrics
+            metrics = compute(with_temperature(predictions, calibration.temperature))
+        return EnsembleResult(metrics, calibration, without)
+
+    def _ensemble_predictions(self, model: TrainedModel, images: Images) -> Predictions:
+        rows = [np.arange(at, min(at + BLOCK, len(images))) for at in range(0, len(images), BLOCK)]
+        logits_NK = torch.cat([model.logits(images.pixels[block]) for block in rows])
+        splits = self.task.splits
+        labels_N = torch.from_numpy(images.labels)
+        return Predictions(logits_NK, labels_N, splits.classes, splits.counts())
 
     def _predictions(self, finished: FinishedSeed) -> Predictions:
         """Of the test images, with the temperature."""
         temperature = finished.calibration.temperature if finished.calibration else 1.0
-        splits = self.splits
+        splits = self.task.splits
         matrix_KK = np.array(finished.run.confusion_KK, dtype=np.int64)
         return Predictions(
             finished.logits_MK.double() / temperature,
@@ -139,62 +206,64 @@ class HandOver:
         )
 
     def _preprocess(self) -> Preprocess:
-        given = self.splits.preprocessing
-        shape = self.splits.train.pixels.shape[1:]
-        return Preprocess.of(self.config, shape, given.mean, given.std)
+        given, pixels = self.task.splits.preprocessing, self.task.splits.train.pixels
+        return Preprocess.of(self.task.config, pixels.shape[1:], given.mean, given.std)
 
-    def _metrics(self, runs: Sequence[FinalRun]) -> dict[str, object]:
+    def _metrics(
+        self, runs: Sequence[FinalRun], ensemble: EnsembleResult | None
+    ) -> dict[str, object]:
         """The content of `metrics.json`."""
-        names = [name for name, value in runs[0].metrics.items() if value is not None]
-        summary = {name: mean_and_std(runs, name) for name in names}
-        return {
+        spread = _spread(runs)
+        content: dict[str, object] = {
             "seed": runs[0].seed,
             "test": {
                 name: {"mean": mean} if math.isnan(std) else {"mean": mean, "std": std}
-                for name, (mean, std) in summary.items()
+                for name, (mean, std) in spread.items()
             },
             "runs": [run.to_dict() for run in runs],
-            "data_sha256": self.splits.fingerprint(),
-            "provenance": dict(self.provenance),
+            "options": vars(self.task.options),
+            "data_sha256": self.task.splits.fingerprint(),
+            "provenance": dict(self.task.provenance),
         }
-
-    def _card(self, runs: Sequence[FinalRun], finished: FinishedSeed) -> str:
-        run, classes = finished.run, self.splits.classes
-        spread = {}
-        if len(runs) > 1:
-            spread = {
-                name: mean_and_std(runs, name)
-                for name, value in run.metrics.items()
-                if value is not None
+        if ensemble:
+            seeds = [run.seed for run in runs]
+            content["ensemble"] = {
+                "seeds": seeds,
+                "metrics": ensemble.metrics,
+                "without": {"temperature": plain} if (plain := ensemble.without) else {},
             }
+        return content
+
+    def _card(
+        self, runs: Sequence[FinalRun], result: SeedResult, ensemble: EnsembleResult | None
+    ) -> str:
+        run, task = result.run, self.task
         return model_card(
             CardContent(
-                config=self.config.replace(seed=run.seed),
-                classes=classes,
-                train_K=self.splits.counts(),
+                config=task.config.replace(seed=run.seed),
+                classes=task.splits.classes,
+                train_K=task.splits.counts(),
                 confusion_KK=np.array(run.confusion_KK, dtype=np.int64),
                 metrics=run.metrics,
-                spread=spread,
+                spread=_spread(runs) if len(runs) > 1 else {},
+                ensemble=ensemble.metrics if ensemble else {},
                 seeds=[one.seed for one in runs],
                 preprocess=self._preprocess(),
-                scale=loss_scale(self.config, len(classes)),
-                calibration=finished.calibration,
-                options=[],
-                place=str(self.folder(run.seed)),
+                scale=loss_scale(task.config, len(task.splits.classes)),
+                calibration=result.calibration,
+                options=task.options.lines(),
+                place=str(task.folder(run.seed)),
             )
         )
+
+
+def _spread(runs: Sequence[FinalRun]) -> dict[str, tuple[float, float]]:
+    """Mean and deviation of each defined metric."""
+    names = [name for name, value in runs[0].metrics.items() if value is not None]
+    return {name: mean_and_std(runs, name) for name in names}
 
 
 def mean_and_std(runs: Sequence[FinalRun], metric: str) -> tuple[float, float]:
     """Mean and sample standard deviation of a metric over seeds; the latter is NaN for one seed."""
     values = np.array([run.metrics[metric] for run in runs], dtype=float)
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-
-
-def weight_bytes(weights: Mapping[str, Tensor]) -> bytes:
-    """The content of `model.safetensors`. Tensors that share memory are written one by one."""
-    whole = {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format)
-        for name, tensor in weights.items()
-    }
-    return safetensors.torch.save(whole)

@@ -2,86 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugins import plugin_parts, register
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, data_root
-from imbtune.data.splits import Splits
-from imbtune.errors import DivergenceError, StudyError
+from imbtune.errors import DivergenceError
+from imbtune.final_training import unfinished
 from imbtune.final_training.final_run import (
     FinalRun,
     FinishedSeed,
-    Progress,
+    Values,
     load_final_splits,
-    reported_loss,
-    train_seed,
 )
-from imbtune.final_training.hand_over import HandOver, mean_and_std
+from imbtune.final_training.final_task import FinalTask, TrainOptions
+from imbtune.final_training.hand_over import HandOver, SeedResult, mean_and_std
+from imbtune.final_training.seed_training import OpenTrainer, in_this_process
 from imbtune.progress.reporter import Reporter
-from imbtune.progress.run_events import (
-    FINISHED,
-    SEEDS,
-    EpochsTrained,
-    RunEnded,
-    RunStarted,
-    StageStarted,
-    Step,
-)
-from imbtune.study.hints import free_folder
-from imbtune.study.records import summary
-from imbtune.training.cost.image_passes import run_passes
-from imbtune.training.device.device_data import DeviceData
-from imbtune.training.state import pick_device
-
-
-class SeedTrainer(Protocol):
-    """Trains one seed of a configuration."""
-
-    @property
-    def place(self) -> str:
-        """Where it trains, for a line of progress."""
-
-    def __call__(self, config: TrainConfig, reporter: Reporter) -> FinishedSeed:
-        """Train and test the configuration with its seed, and report its epochs."""
-
-
-OpenTrainer = Callable[
-    [TrainConfig, Splits, tuple[PluginModule, ...]], AbstractContextManager[SeedTrainer]
-]
-
-
-@dataclass(frozen=True, eq=False)
-class _InProcess:
-    """Trains seeds in this process."""
-
-    data: DeviceData
-
-    @property
-    def place(self) -> str:
-        return str(self.data.device)
-
-    def __call__(self, config: TrainConfig, reporter: Reporter) -> FinishedSeed:
-        def after_epoch(progress: Progress) -> None:
-            run, now = seed_run(config), reporter.now()
-            loss = reported_loss(progress)
-            reporter.tell(EpochsTrained(now, run, 1, progress.trained, loss))
-            reporter.tick()
-
-        return train_seed(config, self.data, after_epoch).finished()
-
-
-@contextmanager
-def in_this_process(
-    config: TrainConfig, splits: Splits, imports: tuple[PluginModule, ...]
-) -> Iterator[SeedTrainer]:
-    """Train on this process's device: the first GPU, else the CPU."""
-    yield _InProcess(DeviceData(splits, pick_device()))
+from imbtune.progress.run_events import FINISHED, SEEDS, RunEnded, StageStarted
+from imbtune.storage import Store
+from imbtune.study.checkpoints import delete_checkpoints
 
 
 @dataclass(frozen=True)
@@ -89,17 +33,19 @@ class TrainResult:
     """A final training: the same configuration with several seeds, each tested once.
 
     Attributes:
-        path: the folder with the models.
+        path: the folder of the first seed's model; it has those of the other seeds.
         config: with the first seed.
         runs: one per seed.
         baselines: the same of the best preset and of `erm`, by the preset's name, if they were
             trained too.
+        ensemble: metrics of the mean of the seeds' probabilities; empty if it was not tested.
     """
 
     path: Path
     config: TrainConfig
     runs: list[FinalRun]
     baselines: Mapping[str, TrainResult] = field(default_factory=dict)
+    ensemble: Values = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, tuple[float, float]]:
@@ -109,6 +55,15 @@ class TrainResult:
         """
         names = [name for name, value in self.runs[0].metrics.items() if value is not None]
         return {name: mean_and_std(self.runs, name) for name in names}
+
+    def metrics_without(self, part: str) -> dict[str, tuple[float, float]]:
+        """The same of the runs without something: `averaging` or `temperature`.
+
+        Args:
+            part: as in :attr:`FinalRun.without`.
+        """
+        runs = [replace(run, metrics=run.without[part]) for run in self.runs]
+        return {name: mean_and_std(runs, name) for name in self.metrics}
 
     def __repr__(self) -> str:
         mean, std = self.metrics["balanced_accuracy"]
@@ -130,109 +85,138 @@ def train_final(
     skip_corrupt: bool = False,
     open_trainer: OpenTrainer = in_this_process,
     later: int = 0,
-) -> list[FinalRun]:
-    """Train a configuration with several seeds; write models, configuration and results.
+    options: TrainOptions | None = None,
+) -> TrainResult:
+    """Train a configuration with several seeds; write the models.
 
     The test images are used once per run, when the model is finished. `out` receives the model of
     the first seed, and in `seedN` those of the others (:mod:`.hand_over`). The user's plugins are
     copied there too, so that the models can be loaded without the original files.
 
+    Where `out` has an unfinished training of the same settings, it goes on: models that are
+    complete stay, other seeds go on from their checkpoints. Call :func:`.unfinished.end` at the
+    end; with `later` at 0 this is done here.
+
     Args:
         config: its seed is the first one.
         seeds: number of runs, with consecutive seeds.
-        out: folder for the files; it must be empty or not exist.
+        out: folder for the files; it must be empty or not exist, or have an unfinished training.
         data: folder or file of the data set; None for $IMBTUNE_DATA, else a download.
         provenance: where the configuration comes from, for `metrics.json`.
         reporter: gets what is trained.
         imports: modules with the user's plugins.
         skip_corrupt: leave out images that cannot be read.
-        open_trainer: gives what trains each seed, for this configuration and these images.
+        open_trainer: gives what trains the seeds, for this configuration and these images.
         later: runs that are trained after these, for the time left.
+        options: what is done beyond the configuration; None for nothing.
 
     Raises:
-        ImbtuneError: before anything is trained: the data or the model cannot be used, or `out` is
-            not empty.
-        DivergenceError: a seed diverged; the files of the seeds before it stay.
+        ImbtuneError: before anything is trained: the data or the model cannot be used, or `out` has
+            other files.
+        DivergenceError: a seed diverged; the models of the seeds before it stay.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StudyError(
-            f"--out {out} exists already and is not empty: give another folder, such as --out "
-            f"{free_folder(out)}, or delete it"
-        )
+    options = options or TrainOptions()
+    options.check(seeds)
+    unfinished.check_folder(out)
     register(imports)
     data_source = DataSource(data_root(data), skip_corrupt)
-    splits = load_final_splits(config, data_source, plugin_parts(config.flat().values()))
-    runs: list[FinalRun] = []
-    with open_trainer(config, splits, imports) as trainer:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StudyError(
-                f"cannot write to --out {out} ({error.strerror}): give another folder"
-            ) from error
-        hand_over = HandOver(out, config, seeds, splits, imports, provenance)
-        first: FinishedSeed | None = None
-        reporter(
-            f"{config.data.name}: {len(splits.train)} training and {len(splits.held_out)} test "
-            f"images, {len(splits.classes)} classes; {config.epochs} epochs on {trainer.place}"
-        )
-        for note in splits.notes:
-            reporter(note)
-        reporter.tell(_stage(config, seeds, out, later, reporter.now()))
-        for seed in range(config.seed, config.seed + seeds):
-            own = config.replace(seed=seed)
+    plugins = plugin_parts(config.flat().values())
+    splits = load_final_splits(config, data_source, plugins, options.calibrate)
+    task = FinalTask(out, config, seeds, splits, imports, provenance, options)
+    task.check_average()
+    with unfinished.begun(task) as goes_on:
+        result = _train(task, open_trainer, reporter, later, goes_on)
+    if not later:
+        unfinished.end(out)
+    return result
+
+
+def _train(
+    task: FinalTask, open_trainer: OpenTrainer, reporter: Reporter, later: int, goes_on: bool
+) -> TrainResult:
+    config, splits, hand_over = task.config, task.splits, HandOver(task)
+    done = {c.seed: hand_over.read_seed(c.seed) for c in task.configs if hand_over.is_done(c.seed)}
+    left = [c for c in task.configs if c.seed not in done]
+    kept = f", {len(splits.calibration)} kept for calibration" if splits.calibration else ""
+    size = (
+        f"{config.data.name}: {len(splits.train)} training and {len(splits.held_out)} test "
+        f"images{kept}, {len(splits.classes)} classes; {config.epochs} epochs"
+    )
+    if goes_on:
+        seeds = f"{len(done)} of {task.seeds} seed{'s' * (task.seeds > 1)} done"
+        reporter(f"{task.out} has an unfinished training, which goes on: {seeds}")
+    if left:
+        with open_trainer(task) as trainer:
+            reporter(f"{size} on {trainer.place}")
+            for note in splits.notes:
+                reporter(note)
+            earlier = [_ended(task, result.run, reporter.now()) for result in done.values()]
+            reporter.tell(_stage(task, trainer.at_a_time, later, earlier, reporter.now()))
+
+            def ended(finished: FinishedSeed) -> None:
+                run = finished.run
+                hand_over.write_seed(finished)
+                delete_checkpoints(Store(str(task.out)), run.seed)
+                reporter.tell(_ended(task, run, reporter.now()))
+                if finished.calibration and finished.calibration.note:
+                    reporter(f"seed {run.seed}: {finished.calibration.note}")
+                done[run.seed] = SeedResult(run, finished.calibration)
+                _write_summary(hand_over, done)
+
             try:
-                reporter.tell(seed_started(own, splits, reporter.now()))
-                finished = trainer(own, reporter)
+                trainer(left, reporter, ended)
             except DivergenceError as error:
-                raise DivergenceError(_diverged(seed, error, config, out, runs)) from error
-            hand_over.write_seed(finished)
-            run, score = finished.run, finished.run.metrics["balanced_accuracy"]
-            reporter.tell(_ended(own, score, run.seconds, reporter.now()))
-            runs.append(run)
-            first = first or finished
-            if len(runs) > 1:
-                hand_over.write_summary(runs, first)
-    return runs
+                unfinished.end(task.out)  # it would diverge again
+                raise DivergenceError(_diverged(error, config, task.out, sorted(done))) from error
+    ensemble = None
+    if task.options.ensemble:
+        ensemble = hand_over.test_ensemble()
+    results = [done[c.seed] for c in task.configs]
+    if ensemble or goes_on:
+        hand_over.write_summary(results, ensemble)
+    metrics = ensemble.metrics if ensemble else {}
+    return TrainResult(task.out, config, [r.run for r in results], ensemble=metrics)
 
 
-def seed_run(config: TrainConfig) -> str:
-    """The name of a run with a configuration's seed."""
-    return f"seed {config.seed}"
+def _write_summary(hand_over: HandOver, done: Mapping[int, SeedResult]) -> None:
+    """Write what several seeds say together, if the first one is among them."""
+    seeds = sorted(done)
+    if len(seeds) > 1 and seeds[0] == hand_over.task.config.seed:
+        hand_over.write_summary([done[seed] for seed in seeds], None)
 
 
-def seed_started(config: TrainConfig, splits: Splits, now: float) -> RunStarted:
-    """A seed's run begins, or begins again."""
-    passes = float(run_passes(config, splits.counts()))
-    steps = (Step(config.epochs, config.epochs, passes),)
-    name = summary(config.flat())
-    return RunStarted(now, seed_run(config), name, steps=steps, full_passes=passes)
-
-
-def _stage(config: TrainConfig, seeds: int, out: Path, later: int, now: float) -> StageStarted:
+def _stage(
+    task: FinalTask, at_a_time: int, later: int, earlier: list[RunEnded], now: float
+) -> StageStarted:
     return StageStarted(
-        now, SEEDS, seeds, config.data.name, str(out), budgets=(config.epochs,), finals=later
+        now,
+        SEEDS,
+        task.seeds,
+        task.config.data.name,
+        str(task.out),
+        workers=at_a_time,
+        budgets=(task.config.epochs,),
+        finals=later,
+        earlier=tuple(earlier),
     )
 
 
-def _ended(config: TrainConfig, score: float | None, seconds: float, now: float) -> RunEnded:
+def _ended(task: FinalTask, run: FinalRun, now: float) -> RunEnded:
     return RunEnded(
         now,
-        seed_run(config),
-        config.seed,
+        f"seed {run.seed}",
+        run.seed,
         FINISHED,
-        score,
-        config.epochs,
+        run.metrics["balanced_accuracy"],
+        task.config.epochs,
         "test balanced accuracy",
-        seconds=seconds,
+        seconds=run.seconds,
     )
 
 
-def _diverged(
-    seed: int, error: DivergenceError, config: TrainConfig, out: Path, runs: list[FinalRun]
-) -> str:
+def _diverged(error: DivergenceError, config: TrainConfig, out: Path, seeds: list[int]) -> str:
     """The message for a seed that diverged: what, the way out, and what was trained before."""
     rate = float(config.flat()["optimizer.lr"])
-    message = f"seed {seed}, {error}: give a lower --set optimizer.lr (it is {rate:g})"
-    seeds = ", ".join(str(run.seed) for run in runs)
-    return f"{message}; {out} has the models of seed {seeds}" if runs else message
+    message = f"{error}: give a lower --set optimizer.lr (it is {rate:g})"
+    models = ", ".join(map(str, seeds))
+    return f"{message}; {out} has the models of seed {models}" if models else message

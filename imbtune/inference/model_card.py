@@ -42,6 +42,7 @@ class CardContent:
         confusion_KK: of the test images.
         metrics: of this model on the test images, by name.
         spread: mean and standard deviation of each metric over the seeds; empty for one seed.
+        ensemble: metrics of the mean of the seeds' probabilities; empty if it was not tested.
         seeds: all that were trained, in order; the first one is this model's.
         preprocess: how images become the network's input.
         scale: of the softmax.
@@ -56,6 +57,7 @@ class CardContent:
     confusion_KK: Ints
     metrics: Mapping[str, float | None]
     spread: Mapping[str, tuple[float, float]]
+    ensemble: Mapping[str, float | None]
     seeds: Sequence[int]
     preprocess: Preprocess
     scale: float
@@ -192,6 +194,7 @@ def _metric_rows(content: CardContent) -> str:
     several = bool(content.spread)
     heading = ["metric", "this model", "95 % interval"]
     heading += [f"{len(content.seeds)} seeds: mean ± std"] if several else []
+    heading += ["ensemble of the seeds"] if content.ensemble else []
     rows = [f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
     intervals = {
         "accuracy": accuracy_interval(content.confusion_KK),
@@ -208,6 +211,8 @@ def _metric_rows(content: CardContent) -> str:
         if several:
             mean, std = content.spread.get(name, (math.nan, math.nan))
             cells.append(f"{mean:.4f} ± {std:.4f}")
+        if content.ensemble:
+            cells.append(f"{content.ensemble[name]:.4f}")
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 

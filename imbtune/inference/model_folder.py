@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch import Tensor
 
 from imbtune import __version__, strict_json
 from imbtune.errors import ConfigError, DamagedFileError, StudyError
@@ -197,6 +199,15 @@ def read_files(store: Store, manifest: Manifest) -> dict[str, bytes]:
         if not name.endswith(".parquet"):  # tables may be large
             contents[name] = content
     return contents
+
+
+def weight_bytes(weights: Mapping[str, Tensor]) -> bytes:
+    """The content of `model.safetensors`. Tensors that share memory are written one by one."""
+    whole = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in weights.items()
+    }
+    return safetensors.torch.save(whole)
 
 
 def _write_manifest(

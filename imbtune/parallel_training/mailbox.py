@@ -42,6 +42,11 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """There is a new checkpoint."""
+
+
+@dataclass(frozen=True)
 class Failed:
     """An error which would come again.
 
@@ -52,7 +57,7 @@ class Failed:
     error: ImbtuneError | str
 
 
-Message = Started | Trained | Failed | FinishedSeed
+Message = Started | Trained | Saved | Failed | FinishedSeed
 
 
 class Mailbox:
@@ -74,6 +79,7 @@ class Mailbox:
     def save(self, trained: int, checkpoint: bytes) -> None:
         """Replace the checkpoint, of a run after `trained` epochs."""
         self._checkpoint = (checkpoint, trained)
+        self._messages.append(Saved())
 
     def checkpoint(self) -> tuple[bytes, int] | None:
         """The newest checkpoint, and the epochs trained so far."""

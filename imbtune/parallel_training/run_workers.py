@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,18 +21,33 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
-from imbtune.config.plugin_module import PluginModule
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
-from imbtune.errors import ClusterError, ConfigError
+from imbtune.errors import CheckpointError, ClusterError, ConfigError
 from imbtune.final_training.final_run import FinishedSeed
-from imbtune.final_training.retrain import SeedTrainer, seed_run, seed_started
-from imbtune.parallel_training.mailbox import Failed, MailboxHandle, Message, Started, Trained
+from imbtune.final_training.final_task import FinalTask
+from imbtune.final_training.seed_training import (
+    Ended,
+    SeedTrainer,
+    diverging_seed,
+    newest_checkpoint,
+    seed_run,
+    seed_started,
+)
+from imbtune.parallel_training.mailbox import (
+    Failed,
+    MailboxHandle,
+    Message,
+    Saved,
+    Started,
+    Trained,
+)
 from imbtune.parallel_training.worker_loop import WorkerTask, lost_another, train_worker
 from imbtune.parallel_training.worker_share import WorkerShare, plan_workers
 from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import EpochsTrained
 from imbtune.storage.temporary import temporary_folder
+from imbtune.study.checkpoints import save_checkpoint
 from imbtune.training.distributed.per_sample import check_per_sample
 from imbtune.training.phases import steps_per_epoch
 from imbtune.tuning.cluster.address import check_address
@@ -74,28 +89,25 @@ class WorkerGroup:
             plan_workers([local_node()], self.size, "this machine")
 
     @contextmanager
-    def __call__(
-        self, config: TrainConfig, splits: Splits, imports: tuple[PluginModule, ...]
-    ) -> Iterator[SeedTrainer]:
+    def __call__(self, task: FinalTask) -> Iterator[SeedTrainer]:
         """Connect to Ray, and bring the images to its object store; disconnect on exit.
 
         Args:
-            config: what is trained, whatever its seed.
-            splits: all training images and, held out, the test images.
-            imports: modules with the user's plugins.
+            task: what is trained.
 
         Raises:
             ImbtuneError: no cluster, too few resources, or a run that several workers cannot train.
         """
-        _, batch = steps_per_epoch(len(splits.train), config.batch_size)
+        splits = task.splits
+        _, batch = steps_per_epoch(len(splits.train), task.config.batch_size)
         if self.size > batch:
             raise ConfigError(
                 f"--workers {self.size}: a batch has {batch} images: give at most {batch}"
             )
-        check_per_sample(config, splits)
+        check_per_sample(task.config, splits)
         with connected(self.address):
             share = plan_workers(cluster_nodes(), self.size, "the cluster")
-            yield _Trainer(self, share, imports, splits, ray.put(splits))
+            yield _Trainer(self, share, task, ray.put(splits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +116,9 @@ class _Trainer:
 
     group: WorkerGroup
     share: WorkerShare
-    imports: tuple[PluginModule, ...]
-    splits: Splits = field(repr=False)
+    task: FinalTask
     stored: ray.ObjectRef[Splits] = field(repr=False)
+    at_a_time: int = 1
 
     @property
     def place(self) -> str:
@@ -114,22 +126,34 @@ class _Trainer:
         size = self.group.size
         return f"{size} worker{'s' * (size > 1)} with {self.share} each"
 
-    def __call__(self, config: TrainConfig, reporter: Reporter) -> FinishedSeed:
-        """Train one seed.
+    def __call__(self, configs: Sequence[TrainConfig], reporter: Reporter, ended: Ended) -> None:
+        """Train one seed after another.
 
         Raises:
             ImbtuneError: of a worker: the run diverged, an image cannot be read.
             ClusterError: workers died, more often than they are started again.
         """
+        for config in configs:
+            with diverging_seed(config.seed):
+                finished = self._train(config, reporter)
+            ended(finished)
+
+    def _train(self, config: TrainConfig, reporter: Reporter) -> FinishedSeed:
         mailbox = MailboxHandle()
+        checkpoint, before = newest_checkpoint(self.task, config.seed, reporter)
+        if checkpoint:
+            mailbox.save(before, checkpoint)
+            mailbox.take()
+        reporter.tell(seed_started(config, self.task.splits, reporter.now(), before))
         task = WorkerTask(
             config.flat(),
-            self.imports,
+            self.task.imports,
             self.stored,
             mailbox,
             self.share.cpus,
             bool(self.share.gpus),
             self.group.checkpoint_seconds,
+            self.task.options.ema,
         )
         with _ray_trains_folder() as folder:
             fit = _Fit(self._torch_trainer(task, folder))
@@ -141,8 +165,11 @@ class _Trainer:
                         starts += 1
                         if starts > 1:
                             reporter(f"seed {config.seed}: {_again(message)}")
-                            reporter.tell(seed_started(config, self.splits, reporter.now()))
+                            start, now = message.trained, reporter.now()
+                            reporter.tell(seed_started(config, self.task.splits, now, start))
                         trained = message.trained
+                    if isinstance(message, Saved):
+                        self._keep(config.seed, mailbox, reporter)
                     if isinstance(message, Trained):
                         new, trained, now = message.epoch - trained, message.epoch, reporter.now()
                         run = seed_run(config)
@@ -155,6 +182,17 @@ class _Trainer:
             fit.thread.join(STOP_SECONDS)
         mailbox.close()
         return finished
+
+    def _keep(self, seed: int, mailbox: MailboxHandle, reporter: Reporter) -> None:
+        """Write the newest checkpoint to the folder of the training."""
+        found = mailbox.checkpoint()
+        if found is None:
+            return
+        content, trained = found
+        try:
+            save_checkpoint(str(self.task.out), seed, trained, content)
+        except CheckpointError as error:
+            reporter(f"seed {seed}: {error}")
 
     def _torch_trainer(self, task: WorkerTask, folder: str) -> TorchTrainer:
         resources = {"CPU": self.share.cpus, "GPU": self.share.gpus}

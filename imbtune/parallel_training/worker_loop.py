@@ -42,6 +42,7 @@ class WorkerTask:
         threads: CPU threads of each worker.
         on_gpu: whether each worker has a GPU.
         checkpoint_seconds: at least so much time lies between two checkpoints.
+        ema: decay of the average of the weights; None without one.
     """
 
     settings: dict[str, Any]
@@ -51,6 +52,7 @@ class WorkerTask:
     threads: int
     on_gpu: bool
     checkpoint_seconds: float
+    ema: float | None
 
 
 def train_worker(config: dict[str, WorkerTask]) -> None:
@@ -95,7 +97,8 @@ def _train(task: WorkerTask) -> None:
             task.mailbox.save(progress.trained, progress.checkpoint())
             saved = time.monotonic()
 
-    seed = train_seed(TrainConfig.from_settings(task.settings), data, after_epoch, checkpoint)
+    config = TrainConfig.from_settings(task.settings)
+    seed = train_seed(config, data, after_epoch, checkpoint, task.ema)
     if is_first:
         task.mailbox.put(seed.finished())
 

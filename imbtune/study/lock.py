@@ -19,11 +19,14 @@ PROBE_SECONDS = 0.05  # much longer than `is_running` holds the lock
 
 
 @contextlib.contextmanager
-def study_lock(store: Store) -> Iterator[None]:
+def study_lock(store: Store, what: str = "the study") -> Iterator[None]:
     """Lock the study's folder for this process, until the block or the process ends.
 
     The lock is an flock on `.lock`. A study in a bucket, or on a file system without locks, is not
     locked.
+
+    Args:
+        what: names it in the message.
 
     Raises:
         StudyError: another process has locked it.
@@ -37,7 +40,7 @@ def study_lock(store: Store) -> Iterator[None]:
             _lock(lock.fileno())
         except BlockingIOError as error:
             raise StudyError(
-                f"the study {store.path} is in use by another process: wait, or stop it"
+                f"{what} {store.path} is in use by another process: wait, or stop it"
             ) from error
         except OSError:  # a file system without locks, such as some of networks
             pass

@@ -103,5 +103,5 @@ def _second_stage(state: TrainState, data: DeviceData, stage: Retraining) -> Tra
     methods = RunMethods.from_config(state.config.baseline(**changes), data.train_counts_K)
     vectors = stage.loss or plain_cross_entropy(state.methods.vectors)
     stage_state.methods = replace(methods, vectors=vectors, rate_by_epoch=stage.rate_by_epoch)
-    stage_state.sharpness_aware, stage_state.graphed = None, None
+    stage_state.sharpness_aware, stage_state.graphed, stage_state.average = None, None, None
     return stage_state

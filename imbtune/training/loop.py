@@ -82,6 +82,8 @@ def train_epoch(state: TrainState, data: DeviceData, epoch: Epoch) -> EpochLog:
         _set_rates(state.optimizer, plan.lr_S[step])
         state.optimizer.step()
         state.optimizer.zero_grad()
+        if state.average:
+            state.average.update()
     state.workers.check_same_weights(list(state.model.parameters()))
     state.passes += _passes(state, data, seed_state)
     return EpochLog(plan.last_lr, losses_S)

@@ -26,6 +26,7 @@ from imbtune.training.evaluation.metrics import Evaluation, evaluate
 from imbtune.training.model import evaluating, new_model
 from imbtune.training.run_methods import RunMethods
 from imbtune.training.step import Batch, SharpnessAware, StepModel, channels_last, gradient
+from imbtune.training.weight_average import WeightAverage
 
 INIT, STEPS, HEAD = 0, 1, 2  # second part of the seed: initial weights, epochs, a new head
 
@@ -49,6 +50,7 @@ class TrainState:
         methods: what the run takes from its configuration.
         sharpness_aware: for SAM and ImbSAM; else None.
         workers: the processes that train this model together, each with the same weights.
+        average: the moving average of the weights; None without one.
     """
 
     def __init__(self, config: TrainConfig, data: DeviceData) -> None:
@@ -65,6 +67,7 @@ class TrainState:
         self.methods = RunMethods.from_config(config, data.train_counts_K)
         sharpness: Sharpness | None = getattr(self.optimizer, "sharpness", None)
         self.sharpness_aware = self._sharpness_aware(sharpness, data)
+        self.average: WeightAverage | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -198,11 +201,13 @@ class TrainState:
         There is no generator state: every draw is seeded with the run's seed and the epoch. The
         tensors are not copied.
         """
+        average = {"average": self.average.state()} if self.average else {}
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "passes": self.passes,
             "charged": sorted(self._counted),
+            **average,
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
@@ -211,11 +216,18 @@ class TrainState:
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self.passes = snapshot["passes"]
         self._counted |= set(snapshot["charged"])
+        if self.average:
+            self.average.restore(snapshot["average"])
 
 
 def pick_device() -> torch.device:
     """The first GPU that is visible to this process, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def gpu_count() -> int:
+    """The GPUs that are visible to this process."""
+    return torch.cuda.device_count()
 
 
 def seed_torch(*key: int) -> None:

@@ -72,6 +72,8 @@ class DeviceData:
         held_out: the held-out images, uint8.
         labels_N: classes of the training images, on the device.
         held_out_labels_M: classes of the held-out images, on the device.
+        calibration: the images for the temperature, uint8; None without them.
+        calibration_labels_N: their classes, on the device; only with them.
         host_labels_N: classes of the training images, on the host.
         counts_K: training images of each class, on the host.
         train_counts_K: the same as float32, on the device.
@@ -89,6 +91,9 @@ class DeviceData:
         self.image_shape: tuple[int, int, int] = splits.train.pixels.shape[1:]
         self.train, self.labels_N = _to_device(splits.train, device)
         self.held_out, self.held_out_labels_M = _to_device(splits.held_out, device)
+        self.calibration: Resident | Streamed | None = None
+        if splits.calibration is not None:
+            self.calibration, self.calibration_labels_N = _to_device(splits.calibration, device)
         self.train_counts_K = torch.from_numpy(self.counts_K).float().to(device)
         self.mean_C = torch.tensor(self.preprocessing.mean, device=device)
         self.std_C = torch.tensor(self.preprocessing.std, device=device)

@@ -63,23 +63,45 @@ class ClassMargins(NamedTuple):
     held_out_probability_K: Floats
 
 
-def margins_of(logits_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+def margins_of(
+    logits_NK: Tensor, labels_N: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Logit and probability margin of each row, both (N,).
 
     Args:
         logits_NK: the model's logits times the loss's scale s.
         labels_N: the true classes.
+        temperature: by which logits are divided for the probabilities.
     """
     both = []
-    for scores_NK in (logits_NK, logits_NK.softmax(1)):
+    for scores_NK in (logits_NK, (logits_NK / temperature).softmax(1)):
         true_N = scores_NK.gather(1, labels_N[:, None]).squeeze(1)
         others_NK = scores_NK.scatter(1, labels_N[:, None], -torch.inf)
         both.append(true_N - others_NK.amax(1))
     return both[0], both[1]
 
 
+def image_logits(state: TrainState, data: DeviceData, images: Resident | Streamed) -> Tensor:
+    """The logits of all images times the loss's scale, (N, K), on the device.
+
+    Args:
+        state: the model.
+        data: normalises the pixels.
+        images: uint8 images, augmented nowhere.
+    """
+    with evaluating(state.model), torch.no_grad():
+        logits_NK = torch.cat(
+            [state.logits(data.normalise(pixels)) for pixels in images.in_order(BLOCK)]
+        )
+    return logits_NK * state.methods.vectors.scale
+
+
 def example_margins(
-    state: TrainState, data: DeviceData, images: Resident | Streamed, labels_N: Tensor
+    state: TrainState,
+    data: DeviceData,
+    images: Resident | Streamed,
+    labels_N: Tensor,
+    temperature: float = 1.0,
 ) -> Margins:
     """The margins of all images, in order; synchronises.
 
@@ -88,16 +110,13 @@ def example_margins(
         data: normalises the pixels.
         images: uint8 images, augmented nowhere.
         labels_N: their classes, on the device.
+        temperature: by which logits are divided for the probabilities.
 
     Raises:
         DivergenceError: a logit or a margin is not finite.
     """
-    with evaluating(state.model), torch.no_grad():
-        logits_NK = torch.cat(
-            [state.logits(data.normalise(pixels)) for pixels in images.in_order(BLOCK)]
-        )
-    logits_NK = logits_NK * state.methods.vectors.scale
-    logit_N, probability_N = margins_of(logits_NK, labels_N)
+    logits_NK = image_logits(state, data, images)
+    logit_N, probability_N = margins_of(logits_NK, labels_N, temperature)
     # a finite margin of an image with a logit that is not finite: -inf is never the largest
     broken = int((~(logit_N.isfinite() & logits_NK.isfinite().all(1))).sum())
     if broken:

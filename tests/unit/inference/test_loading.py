@@ -84,7 +84,7 @@ def test_the_predictions_are_those_of_the_model(trained: Path) -> None:
     table = pd.read_parquet(trained / "predictions.parquet")
     assert model.example_names == table["image"].tolist()
     test = pd.read_parquet(trained / "margins.parquet").query("split == 'test'")
-    p_NK = np.stack(table["probabilities"])
+    p_NK = np.array(table["probabilities"].tolist())
     np.testing.assert_allclose(p_NK.sum(1), 1, rtol=1e-12)
     label_N = table["label"].map(model.classes.index).to_numpy()
     own_N = p_NK[np.arange(len(p_NK)), label_N].copy()
@@ -175,7 +175,7 @@ def test_a_change_that_is_killed_leaves_a_whole_model(
     at: int, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At each of its writes: a changed file, an added one, and the manifest before and after."""
-    store, writes = Store(str(copied)), []
+    store, writes = Store(str(copied)), list[str]()
     whole, new = (
         store.write,
         json.loads((copied / "calibration.json").read_text()) | {"reason": "x"},

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import imbtune
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ClusterError, ConfigError, ImbtuneError
+from imbtune.final_training.final_task import FinalTask
 from imbtune.methods.losses import LossFunction, losses
 from imbtune.models.networks import Backbone, models
 from imbtune.parallel_training.run_workers import WorkerGroup
@@ -75,7 +76,8 @@ def test_without_ray(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_workers_than_images_of_a_batch(batch_size: int, least: int) -> None:
     config = make_config(batch_size=batch_size)
     line = f"--workers {least + 1}: a batch has {least} images: give at most {least}"
-    with raises_one_line(line, kind=ConfigError), WorkerGroup(least + 1)(config, SPLITS, ()):
+    task = FinalTask(Path("out"), config, 1, SPLITS)
+    with raises_one_line(line, kind=ConfigError), WorkerGroup(least + 1)(task):
         pass
 
 

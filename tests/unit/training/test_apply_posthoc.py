@@ -255,7 +255,7 @@ def test_a_final_model_is_finished_saved_and_measured(
     share = {"after.share": 0.5} if after in ("crt", "lws") else {}
     config = TrainConfig.from_settings(FINAL | {"loss": loss, "after": after, "seed": 3} | share)
     out = tmp_path / "final"
-    (run,) = train_final(config, 1, out, None, {}, Reporter())
+    (run,) = train_final(config, 1, out, None, {}, Reporter()).runs
 
     splits = final_splits(load("digits", config.data.knobs, DataSource(None)), config.data.shared)
     data = DeviceData(splits, CPU)

@@ -1,0 +1,100 @@
+"""What a final training trains, and the options that are not part of a configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imbtune.config.plugin_module import PluginModule
+from imbtune.config.train_config import TrainConfig
+from imbtune.data.splits import Splits
+from imbtune.errors import ConfigError, shown
+from imbtune.limits import flag
+from imbtune.training.phases import steps_per_epoch
+from imbtune.training.weight_average import check_decay
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `imbtune train` does beyond its configuration; by default nothing.
+
+    Attributes:
+        ema: decay of a moving average of the weights, in (0, 1), which then is the model; None for
+            the weights of the last step.
+        calibrate: share of each class's training images, in (0, 1), that trains nothing and fits
+            the temperature; None to train on all images, without a temperature.
+        ensemble: test the mean of the seeds' probabilities, too.
+    """
+
+    ema: float | None = None
+    calibrate: float | None = None
+    ensemble: bool = False
+
+    def check(self, seeds: int) -> None:
+        """ConfigError for values that cannot be, or an ensemble of one seed."""
+        for name in ("ema", "calibrate"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not math.isfinite(value) or not 0 < value < 1:
+                raise ConfigError(f"{flag(name)} {shown(value)}: give a number between 0 and 1")
+        if self.ensemble and seeds < 2:
+            raise ConfigError("--ensemble needs several seeds: give --seeds, such as --seeds 5")
+
+    def lines(self) -> list[str]:
+        """What they do, in one line each, for the model card."""
+        found = []
+        if self.ema is not None:
+            found.append(
+                f"The weights are an exponential moving average over the training (decay "
+                f"{self.ema:g}), batch norm's statistics too."
+            )
+        if self.calibrate is not None:
+            found.append(
+                f"A share of {self.calibrate:g} of each class's training images trained nothing "
+                "and fitted the temperature."
+            )
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class FinalTask:
+    """A configuration to train with several seeds, and where its models go.
+
+    Attributes:
+        out: the folder of the first seed's model.
+        config: with the first seed.
+        seeds: number of runs, with consecutive seeds.
+        splits: all training images and, held out, the test images.
+        imports: modules with the user's plugins.
+        provenance: where the configuration comes from.
+        options: what is done beyond the configuration.
+    """
+
+    out: Path
+    config: TrainConfig
+    seeds: int
+    splits: Splits = field(repr=False)
+    imports: tuple[PluginModule, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    options: TrainOptions = field(default_factory=TrainOptions)
+
+    @property
+    def configs(self) -> list[TrainConfig]:
+        """The configuration of each seed."""
+        first = self.config.seed
+        return [self.config.replace(seed=seed) for seed in range(first, first + self.seeds)]
+
+    def folder(self, seed: int) -> Path:
+        """The folder of a seed's model."""
+        return self.out if seed == self.config.seed else self.out / f"seed{seed}"
+
+    def check_average(self) -> None:
+        """ConfigError where the run is too short for the average of its weights."""
+        if self.options.ema is not None:
+            steps, _ = steps_per_epoch(len(self.splits.train), self.config.batch_size)
+            check_decay(self.options.ema, steps * self.config.epochs)
