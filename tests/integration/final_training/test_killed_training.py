@@ -42,6 +42,14 @@ def start(out: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def to_its_end(out: Path) -> str:
+    """What the command prints."""
+    with start(out) as process:
+        printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    return printed
+
+
 def weights(folder: Path) -> dict[str, bytes]:
     found = safetensors.numpy.load_file(folder / "model.safetensors")
     return {name: weight.tobytes() for name, weight in found.items()}
@@ -51,19 +59,17 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     """Killed in the first seed, and again in the second one."""
     out = tmp_path / "killed"
     for at in ("seed 0: epoch 16/40", "seed 1: epoch 24/40"):
-        process, seen = start(out), list[str]()
-        assert process.stdout
-        for line in process.stdout:
-            seen.append(line)
-            if at in line:
-                os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "".join(seen)
-    process = start(out)
-    printed, _ = process.communicate()
-    assert process.returncode == 0, printed
+        seen = list[str]()
+        with start(out) as process:
+            assert process.stdout
+            for line in process.stdout:
+                seen.append(line)
+                if at in line:
+                    os.kill(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL, "".join(seen)
+    printed = to_its_end(out)
     assert "1 of 2 seeds done" in printed and "seed 1: goes on after epoch 2" in printed
-    whole = start(tmp_path / "whole")
-    assert whole.wait() == 0
+    to_its_end(tmp_path / "whole")
     for folder in (".", "seed1"):
         assert weights(out / folder) == weights(tmp_path / "whole" / folder)
     left = {path.name for path in out.iterdir()}
@@ -81,10 +87,8 @@ class KillingLog(list[str]):
 
     def __call__(self, line: str) -> None:
         self.append(line)
-        if "epochs on" in line or any("worker" in line for line in self):
-            return
         workers = [p for p, name in descendants(os.getpid()).items() if "TrialActor" in name]
-        if workers and any("seed" in line for line in self):
+        if workers and "seed" in line and "killed a worker" not in self:
             os.kill(workers[0], signal.SIGKILL)
             self.append("killed a worker")
 
@@ -96,6 +100,7 @@ def test_seeds_side_by_side_are_those_of_one_process(tmp_path: Path) -> None:
     one = imbtune.train(config, out=tmp_path / "one", progress=None, **options)
     two = imbtune.train(config, out=tmp_path / "two", progress=lines, max_concurrent=2, **options)
     assert any("1 CPU for each of 2 seeds at a time" in line for line in lines)
+    assert "killed a worker" in lines and any("worker" in line for line in lines[:-1])
     assert [run.seed for run in two.runs] == [0, 1, 2]
     for folder in (".", "seed1", "seed2"):
         wanted = safetensors.numpy.load_file(one.path / folder / "model.safetensors")
