@@ -217,6 +217,8 @@ def quick(command: str, trials: int = 18, epochs: int = 3) -> list[str]:
         if option in words and verb != "plan":
             i = words.index(option) + 1
             words[i] = str(min(int(words[i]), most))
+    if "--ema" in words:  # for so few steps
+        words[words.index("--ema") + 1] = "0.5"
     if verb in ("search", "calibrate") and "mine.yaml" not in words:  # that one is small
         words += ["--epochs", "3"] + ([] if "--trials" in words else ["--trials", "8"])
     if verb == "compare":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from imbtune.cli.train import print_result
@@ -40,6 +41,27 @@ def test_a_winner_and_its_baselines_stand_in_one_table() -> None:
     (row,) = (line for line in text.splitlines() if "balanced_accuracy" in line)
     assert row.count("0.6100 ± 0.0141") == 1 and row.count("0.5100 ± 0.0141") == 2
     assert "…" not in text and "many" not in text
+
+
+def test_what_the_options_change_and_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
+    found = result("runs/my model", 0.1)
+    runs = [replace(run, without={"averaging": METRICS}) for run in found.runs]
+    text = printed(replace(found, runs=runs, ensemble={**METRICS, "balanced_accuracy": 0.7}))
+    (heading,) = (line for line in text.splitlines() if "metric" in line)
+    assert [cell.strip() for cell in heading.strip("┃").split("┃")] == [
+        *("metric", "mean ± std", "without averaging", "ensemble")
+    ]
+    (row,) = (line for line in text.splitlines() if "balanced_accuracy" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        *("balanced_accuracy", "0.6100 ± 0.0141", "0.5000 ± 0.0000", "0.7000")
+    ]
+    assert "The model of seed 0 is in runs/my model; in it, that of seed 1" in text
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("imbtune ")[2] for line in lines if "imbtune " in line] == [
+        "predict 'runs/my model' IMAGES --out predictions.parquet",
+        "evaluate 'runs/my model' --data FOLDER",
+        "export 'runs/my model' --to onnx",
+    ]
 
 
 def test_the_groups_of_classes_are_explained() -> None:

@@ -79,7 +79,8 @@ class _Logits(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return x_NK
 
     def predict(self, x_NK: np.ndarray) -> np.ndarray:
-        return np.asarray(self.classes_)[x_NK.argmax(1)]
+        found: np.ndarray = self.classes_[x_NK.argmax(1)]
+        return found
 
 
 @pytest.mark.skipif(
