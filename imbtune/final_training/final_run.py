@@ -256,30 +256,26 @@ class SeedRun:
             yield Progress(done, len(epochs), epoch_log, self._state, self._seconds())
 
     def finish(self) -> TrainedSeed:
-        """Test the finished model; DivergenceError where its logits are not finite."""
+        """Test the finished model; DivergenceError where its logits are not finite.
+
+        It is tested in float32, as it is used, also where it was trained in bfloat16.
+        """
         config, data, state = self._config, self._data, self._state
         with diverging_at(f"epoch {config.epochs}"):
-            without = dict[str, Values]()
-            if state.average:
-                with state.temporarily(state.methods):
-                    apply_posthoc(state, data, config.epochs)
-                    without["averaging"] = compute(state.predictions(data), self._objectives)
-                state.average.apply()
-            apply_posthoc(state, data, config.epochs)
-            predictions = state.predictions(data)
-            metrics = compute(predictions, self._objectives)
-            calibration, temperature = None, 1.0
-            if data.calibration is not None:
-                labels = data.calibration_labels_N
-                logits = image_logits(state, data, data.calibration)
-                calibration = calibrate(logits, labels, KEPT, data.classes)
-                temperature = calibration.temperature
-                without["temperature"] = metrics
-                metrics = compute(with_temperature(predictions, temperature), self._objectives)
-            margins = {
-                split: example_margins(state, data, images, labels, temperature)
-                for split, (images, labels) in _parts(data).items()
-            }
+            without = self._complete()
+            with state.in_float32():
+                predictions = state.predictions(data)
+                metrics = compute(predictions, self._objectives)
+                calibration = self._calibration()
+                if calibration:
+                    without["temperature"] = metrics
+                    scaled = with_temperature(predictions, calibration.temperature)
+                    metrics = compute(scaled, self._objectives)
+                temperature = calibration.temperature if calibration else 1.0
+                margins = {
+                    split: example_margins(state, data, images, labels, temperature)
+                    for split, (images, labels) in _parts(data).items()
+                }
         confusion_KK = predictions.confusion.matrix_KK
         run = FinalRun(
             seed=config.seed,
@@ -291,6 +287,26 @@ class SeedRun:
             without=without,
         )
         return TrainedSeed(run, state, margins, predictions.logits_NK, calibration)
+
+    def _complete(self) -> dict[str, Values]:
+        """Average the weights, apply the post-hoc method; returns the metrics without average."""
+        config, data, state, without = self._config, self._data, self._state, dict[str, Values]()
+        if state.average:
+            with state.temporarily(state.methods):
+                apply_posthoc(state, data, config.epochs)
+                with state.in_float32():
+                    without["averaging"] = compute(state.predictions(data), self._objectives)
+            state.average.apply()
+        apply_posthoc(state, data, config.epochs)
+        return without
+
+    def _calibration(self) -> Calibration | None:
+        """The temperature of the finished model; None without images for it."""
+        data = self._data
+        if data.calibration is None:
+            return None
+        logits_NK = image_logits(self._state, data, data.calibration)
+        return calibrate(logits_NK, data.calibration_labels_N, KEPT, data.classes)
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started

@@ -229,5 +229,8 @@ def _file_of_seed(folder: Path, seed: int | None) -> Path:
         which = "a model" if seed is None else f"a model of seed {seed}"
         seeds = ", ".join(map(str, sorted(files)))
         have = f"it has seeds {seeds}" if files else "run imbtune train with --out there"
+        inside = sorted(path.parent for path in folder.glob("*/manifest.json"))
+        if not files and inside:
+            have = f"give a folder in it that has one, {inside[0]}"
         raise StudyError(f"{folder} does not have {which}: {have}")
     return chosen

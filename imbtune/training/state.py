@@ -195,6 +195,16 @@ class TrainState:
             self.methods = previous_methods
             self.restore({**before, "passes": passes})
 
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Evaluate in float32, as a model in use does, whatever precision it is trained in."""
+        before = self.autocast
+        self.autocast = _autocast("float32", self.device)
+        try:
+            yield
+        finally:
+            self.autocast = before
+
     def snapshot(self) -> dict[str, Any]:
         """All that training continues from: weights, batch-norm statistics, optimiser, passes.
 

@@ -208,6 +208,10 @@ def imported_after(code: str) -> set[str]:
     ("module", "absent"),
     [
         ("imbtune.study.trackers.tracking", {"ray", "wandb", "mlflow", "tensorboard"}),
+        (
+            "imbtune.inference.loading",
+            {"ray", "optuna", "wandb", "typer", "huggingface_hub", "altair", "duckdb"},
+        ),
         ("imbtune", {"torch", "ray", "optuna", "pyarrow", "numpy"}),
         ("imbtune.cli.main", {"torch", "ray", "optuna", "pyarrow"}),
         ("imbtune.study.view", {"torch", "ray", "optuna", "altair"}),

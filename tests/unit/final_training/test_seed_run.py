@@ -58,6 +58,17 @@ def test_the_loaded_model_says_what_the_one_in_training_said(loss: str, tmp_path
     assert table["predicted"].tolist() == model.predict(images).tolist()
 
 
+def test_a_model_trained_in_bfloat16_is_tested_as_it_is_used(tmp_path: Path) -> None:
+    """In float32: bfloat16 has three digits, and its probabilities differ in the second one."""
+    config = TrainConfig.from_settings({**TINY, "precision": "bfloat16", "loss": "ldam"})
+    result = imbtune.train(config, out=tmp_path / "out", progress=None, ema=0.8, calibrate=0.2)
+    images = data_of(config).held_out.pixels_NCHW.numpy()  # type: ignore[union-attr]
+    table = pd.read_parquet(result.path / "predictions.parquet")
+    wanted = np.array(table["probabilities"].tolist())
+    found = imbtune.load_model(result.path).predict_proba(images)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize("ema", [None, 0.8])
 @pytest.mark.parametrize("settings", [{"mix": "mamix"}, {"loss": "ldam", "after": "crt"}])
 def test_a_run_goes_on_from_a_checkpoint_to_the_last_bit(

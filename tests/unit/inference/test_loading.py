@@ -287,3 +287,10 @@ def test_a_checkpoint_of_another_program(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "model-seed0.pt")
     with raises_one_line("is not a model that imbtune wrote", kind=ConfigError):
         load_model(tmp_path)
+
+
+def test_a_folder_with_a_model_inside(trained: Path) -> None:
+    """Such as a study, whose winner was trained."""
+    line = f"does not have a model: give a folder in it that has one, {trained}"
+    with raises_one_line(line, kind=StudyError):
+        load_model(trained.parent)
