@@ -249,7 +249,7 @@ class HandOver:
                 ensemble=ensemble.metrics if ensemble else {},
                 seeds=[one.seed for one in runs],
                 preprocess=self._preprocess(),
-                scale=loss_scale(task.config, len(task.splits.classes)),
+                scale=loss_scale(task.config, task.splits.counts().tolist()),
                 calibration=result.calibration,
                 options=task.options.lines(),
                 place=str(task.folder(run.seed)),

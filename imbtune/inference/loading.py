@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -86,9 +87,14 @@ def load_model(
         return _load_file(_file_of_seed(place, seed), None, ensemble)
 
 
-def loss_scale(config: TrainConfig, classes: int) -> float:
-    """s of the loss, by which its softmax multiplies the logits (30 for LDAM, 1 for most)."""
-    loss = config.loss.make(torch.ones(classes))
+def loss_scale(config: TrainConfig, counts: Sequence[int]) -> float:
+    """s of the loss, by which its softmax multiplies the logits (30 for LDAM, 1 for most).
+
+    Args:
+        config: names the loss.
+        counts: training images of each class, on which the s of a user's loss may depend.
+    """
+    loss = config.loss.make(torch.tensor(counts, dtype=torch.float32))
     return float(loss.scale) if isinstance(loss, MarginSoftmax) else 1.0
 
 
@@ -169,12 +175,13 @@ def _from_files(folder: Path, store: Store, files: dict[str, bytes]) -> TrainedM
     settings = parse_yaml(CONFIG, files[CONFIG].decode())
     load_plugins(settings.pop("imports", None), store)
     config = TrainConfig.from_nested(settings)
-    classes = [str(name) for name in strict_json.loads(files[LABELS])["classes"]]
+    labels = strict_json.loads(files[LABELS])
+    classes = [str(name) for name in labels["classes"]]
     preprocess = Preprocess.from_json(strict_json.loads(files[PREPROCESS]))
     calibration = Calibration.from_json(strict_json.loads(files[CALIBRATION]))
     network = _network(config, preprocess.channels, len(classes))
     network.load_state_dict(safetensors.torch.load(files[WEIGHTS]))
-    scale = loss_scale(config, len(classes))
+    scale = loss_scale(config, labels["training_images"])
     return TrainedModel(network, classes, preprocess, scale, config, calibration, folder)
 
 
@@ -217,7 +224,8 @@ def _load_file(file: Path, seed: int | None, ensemble: bool) -> TrainedModel:
         raise ConfigError(f"{file} is not a model that imbtune wrote: {hint}") from error
     crop = bool(config.data.knobs.get("size", 0))
     preprocess = Preprocess(tuple(saved["mean"]), tuple(saved["std"]), shape, crop)
-    return TrainedModel(network, classes, preprocess, loss_scale(config, len(classes)), config)
+    scale = loss_scale(config, [1] * len(classes))  # older files do not have the counts
+    return TrainedModel(network, classes, preprocess, scale, config)
 
 
 def _file_of_seed(folder: Path, seed: int | None) -> Path:

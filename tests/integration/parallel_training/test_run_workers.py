@@ -92,11 +92,29 @@ def test_a_run_goes_on_when_a_worker_is_killed(tmp_path: Path) -> None:
     assert int(again.rsplit(" ", 1)[1]) >= 1
 
 
+def test_a_killed_command_goes_on_with_its_workers(tmp_path: Path) -> None:
+    """From the checkpoint that the command has written beside the models."""
+    config, out = TrainConfig.from_settings(SETTINGS), tmp_path / "two"
+
+    def die(line: str) -> None:
+        if "epoch 3/5" in line:
+            raise SystemExit
+
+    group = WorkerGroup(2, checkpoint_seconds=0)
+    with pytest.raises(SystemExit):
+        train_final(config, 1, out, None, {}, to_lines(die), open_trainer=group)
+    log = list[str]()
+    train_final(config, 1, out, None, {}, to_lines(log.append), open_trainer=group)
+    assert any(line.startswith("seed 0: goes on after epoch ") for line in log)
+    train_final(config, 1, tmp_path / "one", None, {}, Reporter())
+    check_same_result(tmp_path / "one", out)
+
+
 @pytest.fixture
 def loss_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a plugin module with the loss `turns_nan`."""
     source = """
-import safetensors.numpy
+import torch
 from imbtune.methods.losses import losses
 
 @losses.register("turns_nan", help="nan from the start, but for a check of its shapes")
@@ -133,4 +151,4 @@ def test_workers_that_die_every_time_end_with_a_line(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="seed 0: the workers died 4 times") as error:
         train_final(config, 1, out, None, {}, to_lines(log), open_trainer=WorkerGroup(2))
     assert len(str(error.value)) < 400
-    assert list(out.iterdir()) == []
+    assert {path.name for path in out.iterdir()} == {".lock", "training.json"}  # it can go on

@@ -140,7 +140,8 @@ def test_training_the_winner_leaves_models_that_score_as_reported(
     invoke_in(study.parents[1], "train", "runs/first/best.yaml", "--seeds", "2")
     results = json.loads((study / "best" / "metrics.json").read_text())
     assert [r["seed"] for r in results["runs"]] == [0, 1]
-    assert results["training_counts"] == [100, 64, 41, 27, 17, 11, 7, 4, 3, 2]
+    labels = json.loads((study / "best" / "labels.json").read_text())
+    assert labels["training_images"] == [100, 64, 41, 27, 17, 11, 7, 4, 3, 2]
     scores = [r["metrics"]["balanced_accuracy"] for r in results["runs"]]
     assert results["test"]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(scores))
     assert results["test"]["balanced_accuracy"]["std"] == pytest.approx(np.std(scores, ddof=1))

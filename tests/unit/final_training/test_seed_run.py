@@ -6,6 +6,7 @@ Also a contract of all losses: the loaded model says what the one in training sa
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from imbtune.data.splits import with_calibration
 from imbtune.errors import ConfigError, DataError
 from imbtune.final_training.final_run import Progress, load_final_splits, train_seed
 from imbtune.final_training.final_task import TrainOptions
-from imbtune.methods.losses import losses
+from imbtune.methods.losses import MarginSoftmax, ldam, losses
 from imbtune.metrics.metric import compute
 from imbtune.training.device.device_data import DeviceData
 from imbtune.training.evaluation.margins import image_logits
@@ -33,6 +34,18 @@ TINY: dict[str, Any] = {
     **{"epochs": 4, "batch_size": 20, "precision": "float32"},
 }
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def scaled_by_counts() -> Iterator[None]:
+    """A loss whose scale is the size of the largest class."""
+
+    @losses.register("scaled_by_counts", help="for this test", head="cosine")
+    def make(counts_K: torch.Tensor) -> MarginSoftmax:
+        return ldam(counts_K)._replace(scale=counts_K.max())
+
+    yield
+    losses.remove("scaled_by_counts")
 
 
 def data_of(config: TrainConfig, share: float | None = None) -> DeviceData:
@@ -56,6 +69,20 @@ def test_the_loaded_model_says_what_the_one_in_training_said(loss: str, tmp_path
     table = pd.read_parquet(result.path / "predictions.parquet")
     np.testing.assert_allclose(np.array(table["probabilities"].tolist()), found, atol=1e-5)
     assert table["predicted"].tolist() == model.predict(images).tolist()
+
+
+@pytest.mark.usefixtures("scaled_by_counts")
+def test_a_scale_that_depends_on_the_data(tmp_path: Path) -> None:
+    """Of a user's loss: it is that of the training, not that of other class counts."""
+    config = TrainConfig.from_settings({**TINY, "loss": "scaled_by_counts"})
+    result = imbtune.train(config, out=tmp_path / "out", progress=None)
+    data = data_of(config)
+    model = imbtune.load_model(result.path)
+    assert model.scale == data.counts_K.max() == 20
+    images = data.held_out.pixels_NCHW.numpy()  # type: ignore[union-attr]
+    table = pd.read_parquet(result.path / "predictions.parquet")
+    wanted = np.array(table["probabilities"].tolist())
+    np.testing.assert_allclose(model.predict_proba(images), wanted, atol=1e-4)
 
 
 def test_a_model_trained_in_bfloat16_is_tested_as_it_is_used(tmp_path: Path) -> None:
