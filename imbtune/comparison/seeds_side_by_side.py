@@ -75,7 +75,7 @@ class _Trainer:
 
     @property
     def at_a_time(self) -> int:
-        return self.opened.at_a_time
+        return self.resources.concurrent
 
     @property
     def place(self) -> str:

@@ -102,17 +102,17 @@ def seed_folders(folder: Path) -> dict[int, Path]:
     """The folders of each seed's model in the folder of a training: the first seed's is itself.
 
     Raises:
-        ImbtuneError: the first seed's model is not complete.
+        ImbtuneError: the first seed's model is not complete, or that of another one is missing.
     """
     store = Store(str(folder))
-    first = _seed_of(read_files(store, read_manifest(store)))
+    metrics = strict_json.loads(read_files(store, read_manifest(store))[METRICS])
+    first, *trained = (int(run["seed"]) for run in metrics["runs"])
     named = ((re.fullmatch(r"seed(\d+)", path.name), path) for path in sorted(folder.iterdir()))
     others = {int(match[1]): path for match, path in named if match}
+    for seed in trained:
+        if seed not in others:
+            raise DamagedFileError(f"{folder / f'seed{seed}'} is missing: {RESTORE}")
     return {first: folder} | dict(sorted(others.items()))
-
-
-def _seed_of(files: dict[str, bytes]) -> int:
-    return int(strict_json.loads(files[METRICS])["seed"])
 
 
 def _load_seed(folder: Path, seed: int | None) -> TrainedModel:

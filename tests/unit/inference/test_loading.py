@@ -75,6 +75,14 @@ def test_an_ensemble_has_the_mean_of_the_probabilities(trained: Path) -> None:
         load_model(trained, seed=3, ensemble=True)
 
 
+def test_a_seed_that_is_missing_is_not_left_out(copied: Path) -> None:
+    """The ensemble's temperature and metrics are those of all seeds."""
+    shutil.rmtree(copied / "seed4")
+    with raises_one_line(f"{copied / 'seed4'} is missing", kind=DamagedFileError):
+        load_model(copied, ensemble=True)
+    assert load_model(copied).config.seed == 3
+
+
 # ---- what the tables say
 
 
