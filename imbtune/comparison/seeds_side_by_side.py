@@ -62,7 +62,7 @@ class SideBySide:
             )
         cpus = max(1, node.cpus // self.at_a_time)
         gpus = 1.0 if node.gpus else 0.0
-        return plan_resources([node], self.at_a_time, cpus, gpus, self.at_a_time)
+        return plan_resources([node], self.at_a_time, cpus, gpus, None)
 
 
 @dataclass(frozen=True, eq=False)
