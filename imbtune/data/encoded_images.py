@@ -19,7 +19,7 @@ from PIL import UnidentifiedImageError
 
 from imbtune.data.data_source import DataSource, memory_limit
 from imbtune.data.decoding import GREY, Decoder, WrongSizeError, open_image, upright
-from imbtune.data.images import BLOCK, Bytes, EncodedPixels, Images, Ints, Pixels
+from imbtune.data.images import BLOCK, Bytes, EncodedPixels, Images, Ints, Pixels, text_of
 from imbtune.errors import DataError
 
 NAMED = 3  # unreadable images that a message names
@@ -130,9 +130,7 @@ def _names(encoded: EncodedImages, rows: Ints, data_source: DataSource) -> pa.La
     root = data_source.root
     folder = "" if root is None else f"{root if root.is_dir() else root.parent}{os.sep}"
     names = (encoded.where(row).removeprefix(folder) for row in rows.tolist())
-    # file names that are not UTF-8 have surrogates, which Arrow does not take
-    valid = [name.encode(errors="backslashreplace").decode() for name in names]
-    return pa.array(valid, pa.large_string())
+    return pa.array([text_of(name) for name in names], pa.large_string())
 
 
 def _still_encoded(

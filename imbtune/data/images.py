@@ -26,6 +26,15 @@ STATISTICS_SAMPLE = 10_000  # images from which mean and standard deviation are 
 BLOCK = 500  # images decoded at a time in loops over all images
 
 
+def text_of(value: object) -> str:
+    r"""A label or a file name as text that can be written as UTF-8.
+
+    What is not UTF-8 becomes an escape, such as `\xe9` or `\udce9`, so names stay different.
+    """
+    encoded = value if isinstance(value, bytes) else str(value).encode(errors="backslashreplace")
+    return encoded.decode(errors="backslashreplace")
+
+
 class EncodedPixels:
     """Pixels (N, C, H, W) uint8 that are decoded on access.
 

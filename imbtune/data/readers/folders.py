@@ -55,6 +55,7 @@ def find_class_folders(root: Path) -> SourceData:
             f"{test} has {plural(_images_in(test))}, but no folders: sort the images into a folder "
             f"for each class, or move it away to test on other images"
         )
+    _check_no_folder_between(train, test)
     notes += _notes_about_parts(folders_in(train))
     parts = [read_class_folders(folder) for folder in (train, test) if folder]
     _check_not_empty(*parts[0])
@@ -128,6 +129,12 @@ def _check_classes(root: Path, folders: list[Path]) -> None:
                 f"{root} has only one folder, '{folder.name}', with the folders "
                 f"{quoted(path.name for path in inner)}: set --data to {folder}"
             )
+        tables = [path for path in files_in(folder) if path.suffix.lower() in (".csv", ".tsv")]
+        if len(folders) == 1 and tables:
+            raise DataError(
+                f"{root} has only one folder, '{folder.name}', with the CSV file "
+                f"'{tables[0].name}': set --data to {folder}"
+            )
         if len(kinds) > 1:
             raise DataError(
                 f"{folder} has the folders {quoted(path.name for path in inner)}: put the folders "
@@ -161,6 +168,20 @@ def _notes_about_parts(folders: list[Path]) -> tuple[str, ...]:
         f"are called as parts of one set of images are: if they are, sort the images into a folder "
         f"for each class, or list their labels in a CSV file",
     )
+
+
+def _check_no_folder_between(train: Path, test: Path | None) -> None:
+    """DataError if the folders of the classes are not in that of a split, but in one within it."""
+    classes = {folder.name for folder in folders_in(train)}
+    for split in (train, test):
+        inner = folders_in(split) if split else []
+        if len(inner) != 1 or (split == test and inner[0].name in classes):
+            continue
+        if len(deep := folders_in(inner[0])) > 1 and not _images_in(inner[0]):
+            raise DataError(
+                f"{split} has only one folder, '{inner[0].name}', with the folders "
+                f"{quoted((path.name for path in deep), NAMED)}: move these up, into {split}"
+            )
 
 
 def _look_like_splits(folders: list[Path]) -> bool:

@@ -15,7 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imbtune import strict_json
-from imbtune.data.readers.labels import Labels, labels_from_array, labels_from_positions
+from imbtune.data.images import text_of
+from imbtune.data.readers.labels import (
+    Labels,
+    labels_from_array,
+    labels_from_positions,
+    labels_from_texts,
+)
 from imbtune.data.readers.source_data import SourceSplit
 from imbtune.data.readers.split_names import (
     SPLIT_COLUMNS,
@@ -58,6 +64,9 @@ def find_columns(schema: pa.Schema, path: Path) -> tuple[str, str]:
             f"{path} has the columns {schema.names}: it needs "
             f"'{IMAGE_COLUMNS[0]}' (or '{IMAGE_COLUMNS[1]}') and '{LABEL_COLUMNS[0]}'"
         )
+    for name in (image, label):
+        if schema.names.count(name) > 1:
+            raise DataError(f"{path} has several columns '{name}': keep one of them")
     return image, label
 
 
@@ -97,7 +106,7 @@ def read_table(table: pa.Table, path: Path, split: str = TRAIN) -> SourceSplit:
 def _check_split(table: pa.Table, path: Path, split: str) -> None:
     """DataError if a column of splits has another split than that of the file."""
     for name in split_columns(table.schema):
-        values = [_decoded(value) for value in pc.unique(table.column(name)).to_pylist()]
+        values = sorted(set(_values(table.column(name))))
         others = [value for value in values if split_of(value) not in (None, split)]
         if others:
             raise DataError(
@@ -106,7 +115,7 @@ def _check_split(table: pa.Table, path: Path, split: str) -> None:
             )
     flags = [name for name in table.schema.names if flagged_split(name)]
     if flags and len(table):
-        columns = {name: map(_as_flag, table.column(name).to_pylist()) for name in flags}
+        columns = {name: _values(table.column(name)) for name in flags}
         for i, values in enumerate(zip(*columns.values(), strict=True)):
             try:
                 other = split_by_flags(dict(zip(flags, values, strict=True)))
@@ -119,12 +128,14 @@ def _check_split(table: pa.Table, path: Path, split: str) -> None:
                 )
 
 
-def _as_flag(value: object) -> str:
-    return str(int(value)) if isinstance(value, bool) else _decoded(value)
-
-
-def _decoded(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+def _values(column: pa.ChunkedArray) -> list[str]:
+    """The values of a column as text; yes and no as 1 and 0."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = column.cast(pa.large_binary())  # a file may say that it is text, and not be UTF-8
+    values = column.to_pylist()
+    return [str(int(value)) if isinstance(value, bool) else text_of(value) for value in values]
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -177,7 +188,7 @@ def _labels(table: pa.Table, label: str, path: Path) -> Labels:
         return labels_from_array(column.to_numpy(), place)
     texts = (pa.types.is_string, pa.types.is_large_string, _holds_bytes)
     if any(is_kind(column.type) for is_kind in texts):
-        return labels_from_array(np.array(column.to_pylist(), dtype=object), place)
+        return labels_from_texts(_values(column), place)
     raise DataError(
         f"column '{label}' of {path} is {column.type}: it must be whole numbers or strings"
     )

@@ -152,6 +152,10 @@ def _check_not_needed(root: Path, tables: list[Table]) -> None:
     if _has_class_folders(root):
         return
     table = tables[0]
+    if not table.columns:
+        raise DataError(
+            f"{table.path} is empty: give it the columns 'filename' and 'label', or remove it"
+        )
     if table.rows is None:
         raise DataError(
             f"{table.path} has the columns {quoted(table.columns)}: it needs 'filename' and "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imbtune.data.images import Array, Ints
+from imbtune.data.images import Array, Ints, text_of
 from imbtune.data.readers.split_names import plural, quoted
 from imbtune.errors import DataError
 
@@ -105,6 +105,7 @@ def labels_from_array(values: Array, place: str) -> Labels:
         DataError: fractions, NaN, or another type.
     """
     if values.dtype.kind == "f":
+        values = values.astype(np.float64)  # float16 ends below the limit
         wrong = values[~(np.abs(values) < 2**62) | (values != np.rint(values))]  # NaN is, too
         if len(wrong):
             raise DataError(
@@ -114,7 +115,7 @@ def labels_from_array(values: Array, place: str) -> Labels:
     if values.dtype.kind in "iu":
         return labels_from_numbers(values, place)
     if values.dtype.kind in "bOUS":
-        return labels_from_texts([_text(value) for value in values.tolist()], place)
+        return labels_from_texts([text_of(value) for value in values.tolist()], place)
     raise DataError(f"the labels of {place} are {values.dtype}: save whole numbers or strings")
 
 
@@ -133,9 +134,11 @@ def match_labels(
         The names of the classes; training and test labels, int64; and notes for the user.
 
     Raises:
-        DataError: a test image has a class without training images, two names differ only in
-            spelling, numbers cannot be matched with names, or there are not `classes` classes.
+        DataError: a label is empty, a test image has a class without training images, two names
+            differ only in spelling, numbers cannot be matched with names, or there are not
+            `classes` classes.
     """
+    _refuse_empty([*train, *test])
     (train, test), notes = _named([list(train), list(test)], classes)
     names = list(dict.fromkeys(name for part in train for name in part.names))
     if not any(part.listed for part in train):
@@ -162,7 +165,13 @@ def match_labels(
         )
         raise DataError(f"{train[0].place} {has}, not {classes}: is it the right data set?")
     notes += _spelling_notes(names, positions, test)
-    return tuple(names), _joined(train_labels), _joined(test_labels), notes
+    written = tuple(map(text_of, names))
+    if escaped := [text for text, name in zip(written, names, strict=True) if text != name]:
+        notes += (
+            f"{train[0].place} has class names that are not UTF-8, which are written with escapes: "
+            f"{quoted(escaped, 6)}",
+        )
+    return written, _joined(train_labels), _joined(test_labels), notes
 
 
 def _named(
@@ -258,6 +267,17 @@ def _spelling_notes(
     )
 
 
+def _refuse_empty(parts: Sequence[Labels]) -> None:
+    """DataError if images have an empty label."""
+    for part in parts:
+        empty = [k for k, name in enumerate(part.names) if not name.strip()]
+        if len(found := np.flatnonzero(np.isin(part.index, empty))):
+            raise DataError(
+                f"{part.place} has {plural(found)} with an empty label: name the class, or leave "
+                f"these images out"
+            )
+
+
 def _joined(labels: list[Ints]) -> Ints:
     return np.concatenate([np.empty(0, np.int64), *labels])
 
@@ -267,8 +287,3 @@ def _refuse_negative(values: Ints, place: str) -> None:
         f"{place} has {plural(values)} with the label {values[0]}, which usually means that there "
         f"is no label: leave these images out, or number the classes from 0"
     )
-
-
-def _text(value: object) -> str:
-    """A label as a string."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

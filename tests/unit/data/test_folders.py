@@ -170,6 +170,14 @@ UNCLEAR: dict[str, tuple[Make, tuple[str, ...]]] = {
         lambda root: write_classes(root / "pets", ape=3, bee=3),
         ("only one folder, 'pets'", "'ape', 'bee'", "set --data to"),
     ),
+    "classes in a folder of a split's folder": (
+        lambda root: (both(root / "seg_train", "seg_train"), both(root / "seg_test", "seg_test")),
+        ("/seg_train has only one folder, 'seg_train'", "'ape', 'bee'", "move these up, into"),
+    ),
+    "a folder in the test set's": (
+        lambda root: (both(root, "train"), both(root / "test", "images")),
+        ("/test has only one folder, 'images'", "'ape', 'bee'", "move these up, into"),
+    ),
     "splits in classes": (
         lambda root: (both(root / "ape", "train", "test"), both(root / "bee", "train", "test")),
         ("/ape has the folders 'test', 'train'", "train/ape"),

@@ -83,6 +83,23 @@ def test_labels_of_every_type(tmp_path: Path, labels: Any, label: str) -> None:
     assert same(images, TRAIN) and classes == tuple(NAMES)
 
 
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_text_that_is_not_utf8_is_read(tmp_path: Path, dictionary: bool) -> None:
+    words = pa.array([f"{word}\xe9".encode("latin-1") for word in WORDS])
+    texts = pa.Array.from_buffers(pa.string(), len(words), words.buffers())
+    labels = texts.dictionary_encode() if dictionary else texts
+    splits = pa.Array.from_buffers(pa.string(), len(words), words.buffers())
+    write_table(tmp_path / "train.parquet", image=encode_all(TRAIN), label=labels, split=splits)
+    assert read("parquet", tmp_path).classes == ("ape\\xe9", "bee\\xe9", "cat\\xe9")
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    table = pa.table({"image": encode_all(TRAIN), "label": WORDS})
+    pq.write_table(table.append_column("label", [WORDS]), tmp_path / "train.parquet")
+    with raises_one_line(tmp_path, "several columns 'label'", "keep one"):
+        read("parquet", tmp_path)
+
+
 def test_columns_of_any_name_by_their_features(tmp_path: Path) -> None:
     features = {"photo": {"_type": "Image"}, "animal": {"_type": "ClassLabel", "names": NAMES}}
     write_table(

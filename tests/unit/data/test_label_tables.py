@@ -232,7 +232,11 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         lambda root: one(root, "filename,label\nx.png,ape\n"),
         ("lists 1 image, and none is below", "column of file names"),
     ),
-    "empty": (lambda root: one(root, "\n"), ("labels.csv has the columns", "'filename'")),
+    "empty": (lambda root: one(root, "\n"), ("labels.csv is empty", "'filename' and 'label'")),
+    "a folder around": (
+        lambda root: one(root, f"filename,label\n{ROWS}", "images/labels.csv"),
+        ("only one folder, 'images', with the CSV file 'labels.csv': set --data to", "/images"),
+    ),
     "no text": (
         lambda root: (one(root, ""), (root / "labels.csv").write_bytes(b"filename,label\n1,\xe9")),
         ("cannot read", "labels.csv", "UTF-8"),

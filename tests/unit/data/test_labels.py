@@ -149,6 +149,8 @@ def test_negative_labels_name_the_file_and_what_to_do() -> None:
         (np.array([b"bee", "ape"], dtype=object), ("ape", "bee")),
         (np.array(["bee", "ape"]), ("ape", "bee")),
         (np.array([0, 255], dtype=np.uint8), ("0", "255")),
+        (np.array([2, 0], dtype=np.float16), ("0", "2")),
+        (np.array([b"\xe9a", b"\xe8a"]), ("\\xe8a", "\\xe9a")),
         (np.array([1, 2**64 - 1], dtype=np.uint64), ("1", str(2**64 - 1))),
     ],
 )
@@ -169,6 +171,26 @@ def test_labels_of_any_type(values: np.ndarray, names: tuple[str, ...]) -> None:
 def test_values_that_are_no_labels(values: np.ndarray, message: str) -> None:
     with raises_one_line("f", message, "whole numbers or strings"):
         labels_from_array(values, "f")
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\u00a0"])
+def test_images_with_an_empty_label_are_refused(empty: str) -> None:
+    train = listed("ape bee", "ape bee")
+    nameless = labels_from_texts(["ape", empty, empty], "g")
+    for parts in (([nameless], []), ([train], [nameless])):
+        with raises_one_line("g has 2 images with an empty label", "leave these images out"):
+            match_labels(*parts)
+    unused = labels_from_positions(np.array([1, 2]), (empty, "ape", "bee"), "g")
+    assert match_labels([unused])[0] == ("ape", "bee")
+
+
+def test_names_that_are_not_utf8_are_written_with_escapes() -> None:
+    # how Python reads a folder's name in Latin-1, and half of a character from JSON
+    train = labels_from_texts(["caf\udce9", "\ud800", "tea"], "f")
+    names, train_labels, test_labels, notes = match_labels([train], [train])
+    assert names == ("caf\\udce9", "tea", "\\ud800")
+    assert train_labels.tolist() == test_labels.tolist() == [0, 2, 1]
+    assert len(notes) == 1 and "f has class names that are not UTF-8" in notes[0]
 
 
 def test_texts_of_a_file_without_types_may_be_numbers() -> None:
