@@ -9,10 +9,12 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from imbtune.cli.output import check_written
 from imbtune.credentials import CredentialsError, check_no_credentials
 from imbtune.errors import EXPECTED, INTERRUPTED, ConfigError, ImbtuneError
 
 _WORDS = "imbtune.words"  # in a context: the command line
+PRINTING = ("list", "logs", "plan", "query", "show", "status")  # commands whose result is printed
 
 
 class ErrorBoundary(TyperGroup):
@@ -20,12 +22,23 @@ class ErrorBoundary(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[_WORDS] = list(args)  # before options are taken out of them
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # an option before the command
+            words = ctx.meta[_WORDS]
+            if not words or not hasattr(error, "format_message"):  # without words: the help
+                raise
+            message = error.format_message().rstrip(".")
+            print(f"error: {ConfigError(f'{message}: give a command first')}", file=sys.stderr)
+            raise typer.Exit(EXPECTED) from error
 
     def invoke(self, ctx: Any) -> Any:
         try:
             _check_words(ctx.meta[_WORDS])
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if ctx.invoked_subcommand in PRINTING:
+                check_written()
+            return result
         except ImbtuneError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(EXPECTED) from error

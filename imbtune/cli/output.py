@@ -1,13 +1,19 @@
-"""Output that cannot be written does not end a command: the study on disk is what counts."""
+"""Output that cannot be written does not end a command: the study on disk is what counts.
+
+A command whose result is what it prints checks at its end that all was written.
+"""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+
+from imbtune.errors import StorageError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -20,11 +26,14 @@ class _Output(io.FileIO):
     disk with the log is full. A search goes on, and its exit code says how it ended.
     """
 
+    failure: OSError | None = None  # the last one; a reader that has gone wants no more
+
     def write(self, content: ReadableBuffer) -> int:
         try:
             while (written := super().write(content)) is None:  # a pipe that does not block is full
                 select.select([], [self], [])
-        except OSError:
+        except OSError as error:
+            self.failure = None if error.errno == errno.EPIPE else error
             return memoryview(content).nbytes
         return written
 
@@ -49,6 +58,20 @@ def lenient(stream: TextIO | None, descriptor: int) -> TextIO:
         errors=stream.errors if escapes else "replace",
         line_buffering=bool(stream.line_buffering or stream.write_through),
     )
+
+
+def check_written() -> None:
+    """Check that nothing of standard output is lost, where the reader has not gone.
+
+    Raises:
+        StorageError: the disk with the output is full, or fails in another way.
+    """
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Output) and raw.failure:
+        raise StorageError(
+            f"standard output is not complete ({raw.failure.strerror}): write it to another disk"
+        )
 
 
 def never_fail() -> None:

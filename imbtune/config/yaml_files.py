@@ -119,7 +119,8 @@ def read_yaml(path: Path) -> Any:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read {path} ({reason}): give a YAML file") from error
     return parse_yaml(str(path), content)
 
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from imbtune.progress.run_events import FAILED, FINALS, FINISHED, STOPPED, TRIALS, RunEnded
 from imbtune.progress.search_progress import Running, SearchProgress
-from imbtune.progress.words import NOUN, downloaded, duration, time_left
+from imbtune.progress.words import NOUN, downloaded, duration, epochs, time_left
 
 MOST_LINES = 20
 LEAST_ROWS = 2  # of the terminal that stay for the lines above
@@ -111,7 +111,7 @@ def _rungs(progress: SearchProgress) -> list[Line]:
     full = max(progress.rungs, default=0)
     for budget, rung in sorted(progress.rungs.items()):
         scored = len(rung.scored)
-        text = f"  {budget:>4} epochs: {scored} scored"
+        text = f"  {epochs(budget):>11}: {scored} scored"
         if budget < full:
             text += f", {rung.stopped} stopped"
             text += "" if rung.cutoff is None else f", cut-off {rung.cutoff:.3f}"

@@ -46,23 +46,29 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def epochs(count: int | None) -> str:
+    """A number of epochs, as in `1 epoch`."""
+    return f"{count} epoch{'s' * (count != 1)}"
+
+
 def how_it_ended(event: RunEnded) -> str:
     """How a trial ended and why, as in "stopped at 27 epochs: 0.417 is below the cut-off 0.850"."""
     score = "" if event.score is None else f"{event.score:.3f}"
-    at = f"at {event.budget} epochs"
+    at = f"at {epochs(event.budget)}"
     if event.state == FINISHED:
         line = f"{FINISHED} {at}: {score}"
         if event.never_pruned:
             cutoff = "" if event.cutoff is None else f" {event.cutoff:.3f}"
             line += (
-                f" (never-pruned sample: below the cut-off{cutoff} at {event.never_pruned} epochs)"
+                f" (never-pruned sample: below the cut-off{cutoff} at {epochs(event.never_pruned)})"
             )
         return line
     if event.state == STOPPED:
         why = "" if event.cutoff is None else f" is below the cut-off {_apart(event)}"
         return f"{STOPPED} {at}: {score}{why}"
     if event.state == FAILED:
-        return f"{FAILED}{f' after {event.budget} epochs, {score}' if score else ''}: {event.error}"
+        after = f" after {epochs(event.budget)}, {score}" if score else ""
+        return f"{FAILED}{after}: {event.error}"
     return f"{INTERRUPTED} {at}: {score}" if score else f"{INTERRUPTED} before its first rung"
 
 

@@ -195,9 +195,10 @@ def headline(request: SearchRequest, splits: Splits, resources: Resources) -> st
     elif request.rungs == EVERY:
         trials, rungs = f"{request.runs} runs, 2 per trial", f"rungs of all kinds at {budgets}"
     presets = len(request.space.presets()) if request.purpose == SEARCH else 0
+    others = presets - request.trials
     left_out = (
         f"The space has {presets} presets, more than --trials: the last "
-        f"{presets - request.trials} are left out.\n"
+        f"{'one is' if others == 1 else f'{others} are'} left out.\n"
     )
     share = f"{resources.cpus} CPU" + (f" + {resources.gpus:g} GPU" if resources.gpus else "")
     size = "\n".join(size_lines(request, splits))

@@ -12,6 +12,7 @@ from imbtune import strict_json
 from imbtune.errors import ImbtuneError
 from imbtune.paths import is_uri
 from imbtune.progress.run_events import FINALS, TRIALS
+from imbtune.progress.words import epochs
 from imbtune.storage import join
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED, WORDS
 from imbtune.study.view import Study
@@ -23,7 +24,7 @@ TRIAL = re.compile(
     rf"{TIME} *(?P<ended>\d+)/(?P<total>\d+)  trial (?P<number>\d+) +"
     r"(?P<word>[a-z]+)\b(?P<rest>.*)$"
 )
-SCORE = re.compile(r"^ at (?P<budget>\d+) epochs: (?P<score>\d\.\d+)(?: \(.*?\))?  (?P<name>.*)$")
+SCORE = re.compile(r"^ at (?P<budget>\d+) epochs?: (?P<score>\d\.\d+)(?: \(.*?\))?  (?P<name>.*)$")
 FINAL = re.compile(TIME + r"final +(?P<ended>\d+)/(?P<total>\d+)  trial")
 HEADLINE = re.compile(TIME + r"(?P<total>\d+) trials, \d+ at a time")
 # also of other studies
@@ -127,7 +128,7 @@ def from_log(log: Tail) -> Progress:
             scores.pop(number, None)
             if states[number] == COMPLETE and (end := SCORE.match(match["rest"])):
                 text = f"trial {number}: {end['name']}, {end['score']} in one run of "
-                scores[number] = float(end["score"]), f"{text}{end['budget']} epochs"
+                scores[number] = float(end["score"]), f"{text}{epochs(int(end['budget']))}"
         elif event := _run_ended(line):
             if event["stage"] == FINALS:
                 finals = event["done"]
@@ -137,7 +138,7 @@ def from_log(log: Tail) -> Progress:
                 scores.pop(number, None)
                 if states[number] == COMPLETE and event["score"] is not None:
                     text = f"trial {number}: {event['name']}, {event['score']:.3f} in one run of "
-                    scores[number] = event["score"], f"{text}{event['budget']} epochs"
+                    scores[number] = event["score"], f"{text}{epochs(event['budget'])}"
     if not log.is_whole:
         return Progress(total, ended, finals=finals, source="the end of the job's log, a long one")
     best = max(scores.values(), key=lambda found: found[0], default=(0.0, ""))[1]

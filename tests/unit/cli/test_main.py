@@ -268,6 +268,14 @@ def test_online_wandb_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("args", ["--trials 3", "-x", "--seed=1 search digits-lt"])
+def test_an_option_before_the_command_is_one_line(args: str) -> None:
+    code, out, err = invoke(*args.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("error: No such option: -") and err.endswith(": give a command first\n")
+    assert err.count("\n") == 1
+
+
 WRONG_TRAININGS = [
     ("", "nothing to train: give a configuration file, or --preset and --space"),
     ("nope.yaml", "cannot read nope.yaml"),

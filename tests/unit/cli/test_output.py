@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import TextIO
 
 import pytest
 from command import invoke
+from data_files import raises_one_line
 
-from imbtune.cli.output import lenient
+from imbtune.cli.output import check_written, lenient
+from imbtune.errors import StorageError
 from imbtune.progress import print_line
 
 LINE = "τ ± 0.5 – „ü“ [red] \udcff"
@@ -46,6 +49,23 @@ def test_a_full_disk() -> None:
         assert output.write("lost") == 4
         output.flush()
         assert output.write("and more") == 8
+
+
+def test_a_result_that_was_not_written_is_told(
+    pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        stream = io.TextIOWrapper(full, encoding="utf-8")
+        monkeypatch.setattr(sys, "stdout", lenient(stream, full.fileno()))
+        check_written()
+        print("lost")
+        with raises_one_line("standard output is not complete (No space left", kind=StorageError):
+            check_written()
+    reader, writer = pipe
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", lenient(writer, writer.fileno()))
+    print("not wanted")
+    check_written()
 
 
 def test_a_full_pipe_that_does_not_block_is_waited_for(pipe: tuple[int, TextIO]) -> None:

@@ -327,6 +327,7 @@ def test_a_reporter_says_it_once() -> None:
             "1/4  trial 3  stopped at 27 epochs: 0.417 is below the cut-off 0.4174  mixup",
         ),
         (ended(3, STOPPED, 0.4, 27), "1/4  trial 3  stopped at 27 epochs: 0.400"),
+        (ended(3, STOPPED, 0.4, 1), "1/4  trial 3  stopped at 1 epoch: 0.400"),
         (
             ended(3, FINISHED, 0.5, 81, name="drw"),
             "1/4  trial 3  finished at 81 epochs: 0.500  drw",

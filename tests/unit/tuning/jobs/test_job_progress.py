@@ -68,6 +68,8 @@ def test_every_state_is_counted() -> None:
     assert (found.total, found.ended) == (120, 4)
     assert found.states == {COMPLETE: 2, PRUNED: 1, FAIL: 1, STOPPED: 1}
     assert found.best == "trial 104: mamix_drw, 0.750 in one run of 81 epochs"
+    one = whole("1 trials, 2 at a time on 1 CPU each; …", line(1, 0, COMPLETE, 0.5, 1))
+    assert one.best == "trial 0: mamix_drw, 0.500 in one run of 1 epoch"
     first = found.lines()[0]
     assert first.startswith("4 of 120 trials: ")
     assert all(word in first for word in WORDS.values())
