@@ -642,7 +642,8 @@ def query(
     sql: Annotated[
         str,
         typer.Argument(
-            help="A SELECT over the views trials, epochs, finals, scores, classes (DuckDB's SQL)."
+            help="A SELECT over the views trials, epochs, finals, predictions, scores, classes "
+            "(DuckDB's SQL)."
         ),
     ],
     format: Annotated[

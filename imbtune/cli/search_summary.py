@@ -217,13 +217,18 @@ def _value(value: Value, others: Sequence[Value | None]) -> str:
 
 def _how_to_read(outcome: SearchOutcome) -> str:
     """Which number of the table to report."""
+    best = max(outcome.records, key=lambda r: r.score if r.state == COMPLETE and r.score else 0.0)
+    error = best.rungs[-1].score_error if best.rungs else None
+    exact = (
+        "" if error is None else f" Standard error of the best score, from the images: {error:.4f}."
+    )
     if not outcome.evidence:
-        return "score: of one run, on the validation images."
+        return f"score: of one run, on the validation images.{exact}"
     several = outcome.evidence.seeds > 1
     honest = "mean of the fresh seeds" if several else "score with the fresh seed"
     return (
         "score: of one run, by which the finalists were chosen, so it is partly luck. Of this "
-        f"search, report the {honest}; best of all, the test set (the next command)."
+        f"search, report the {honest}; best of all, the test set (the next command).{exact}"
     )
 
 
@@ -284,9 +289,12 @@ def _not_confirmed(outcome: SearchOutcome) -> str:
 def _interval(evidence: Evidence) -> str:
     if evidence.low is None:
         return f"{evidence.mean:.4f} with a fresh seed"
+    interval = f"95 % interval {evidence.low:.4f} to {evidence.high:.4f}"
+    if evidence.mean_corrected is None:
+        return f"{evidence.mean:.4f}, the mean of {_fresh(evidence.seeds)} ({interval})"
     return (
-        f"{evidence.mean:.4f}, the mean of {_fresh(evidence.seeds)} (95 % interval "
-        f"{evidence.low:.4f} to {evidence.high:.4f})"
+        f"{evidence.mean:.4f}, the mean of {_fresh(evidence.seeds)}; corrected for the choice of "
+        f"the best {evidence.mean_corrected:.4f} ({interval})"
     )
 
 
@@ -299,10 +307,17 @@ def _lead(evidence: Evidence, preset: str) -> str:
     if evidence.lead_low is None or evidence.lead_high is None:
         return f"{text} (one fresh seed each, on the validation images)."
     chance = "" if evidence.lead_low > 0 else "; the difference may be chance"
+    ends = f"{100 * evidence.lead_low:+.2f} to {100 * evidence.lead_high:+.2f} points"
+    result = f"95 % interval {ends}, p = {evidence.p:.2g}"
+    if evidence.lead_corrected is None:
+        return (
+            f"{text}\n        (paired t-test over {_fresh(evidence.seeds)} of {evidence.finalists} "
+            f"finalists, which counts the seeds alone and not the images: {result}){chance}."
+        )
     return (
-        f"{text}\n        (paired t-test over {_fresh(evidence.seeds)} of {evidence.finalists} "
-        f"finalists on the validation images: 95 % interval {100 * evidence.lead_low:+.2f} to "
-        f"{100 * evidence.lead_high:+.2f} points, p = {evidence.p:.2g}){chance}."
+        f"{text};\n        corrected for the choice {100 * evidence.lead_corrected:+.2f} points "
+        f"({result}; paired over\n        {_fresh(evidence.seeds)} and the validation images)"
+        f"{chance}."
     )
 
 

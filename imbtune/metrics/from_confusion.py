@@ -49,6 +49,40 @@ def _defined_recalls(confusion: Confusion) -> Floats:
     return defined
 
 
+def recall_variance(hits: Floats | Ints, images: Floats | Ints) -> Floats:
+    """p(1 - p)/n with p = (h + ½)/(n + 1), the mean of Jeffreys' posterior; at least one image.
+
+    A recall of 0 or 1 has a variance too (Brown, Cai & DasGupta 2001, doi 10.1214/ss/1009213286).
+    """
+    p = (np.asarray(hits) + 0.5) / (np.asarray(images) + 1.0)
+    variance: Floats = p * (1 - p) / images
+    return variance
+
+
+def _variances(confusion: Confusion, members_K: NDArray[np.bool_]) -> Floats:
+    """The variance of the recall of each of some classes."""
+    matrix_KK = confusion.matrix_KK
+    return recall_variance(np.diag(matrix_KK)[members_K], matrix_KK.sum(1)[members_K])
+
+
+def _error_of_the_mean_recall(confusion: Confusion) -> float:
+    defined_K = confusion.counts.defined_K
+    return float(np.sqrt(_variances(confusion, defined_K).sum()) / defined_K.sum())
+
+
+def _error_of_the_accuracy(confusion: Confusion) -> float:
+    counts = confusion.counts
+    prior_K = counts.prior_K[counts.defined_K]
+    return float(np.sqrt((prior_K**2 * _variances(confusion, counts.defined_K)).sum()))
+
+
+def _error_of_the_smallest_recall(confusion: Confusion) -> float:
+    """That of the class with the smallest recall; of several, the largest error."""
+    variance_K = _variances(confusion, confusion.counts.defined_K)
+    recall_K = _defined_recalls(confusion)
+    return float(np.sqrt(variance_K[recall_K == recall_K.min()].max()))
+
+
 def _one_class_only(counts: ClassCounts) -> float:
     """Chance of a metric that is 0 where one class is never recognised."""
     return float(counts.defined_K.sum() == 1)
@@ -60,6 +94,7 @@ def _one_class_only(counts: ClassCounts) -> float:
     needs=CONFUSION,
     chance=lambda counts: float(1 / counts.defined_K.sum()),
     spread=CLASSES,
+    error=_error_of_the_mean_recall,
 )
 def balanced_accuracy(confusion: Confusion) -> float:
     """The mean recall of the classes."""
@@ -72,6 +107,7 @@ def balanced_accuracy(confusion: Confusion) -> float:
     needs=CONFUSION,
     chance=lambda counts: float(counts.prior_K.max()),
     spread=IMAGES,
+    error=_error_of_the_accuracy,
 )
 def accuracy(confusion: Confusion) -> float:
     """The share of the images that are classified correctly."""
@@ -113,6 +149,7 @@ def macro_f1(confusion: Confusion) -> float:
     needs=CONFUSION,
     chance=_one_class_only,
     spread=WORST,
+    error=_error_of_the_smallest_recall,
 )
 def worst_class(confusion: Confusion) -> float:
     """The smallest recall of a class."""

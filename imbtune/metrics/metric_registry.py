@@ -16,7 +16,10 @@ What each registration declares:
   a constant prediction has best, declares its worst value, so that any model may win.)
 - `better`: `higher`, the default, or `lower`.
 - `low`, `high`: the range of its values.
-- `spread`: what its standard error is like (:mod:`imbtune.study.data_size`).
+- `spread`: what its standard error is like before anything is predicted
+  (:mod:`imbtune.study.data_size`).
+- `error`: a function from :class:`Confusion` to the standard error of the metric; only where it has
+  a closed form, others are jackknifed (:mod:`imbtune.metrics.score_error`).
 
 Shapes: K classes.
 """

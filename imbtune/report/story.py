@@ -72,12 +72,20 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
         interval = f" (95 % interval {evidence.low:.3f} to {evidence.high:.3f})"
     headline = f"Trial {winner} has the best {study.objective}: {evidence.mean:.3f}{interval}."
     verdict, badge, lead = _lead(study, evidence)
-    doubt = (
-        f"Mean of {counted(evidence.seeds, 'fresh seed')} on the validation images. The winner was "
-        f"chosen as the best of {counted(evidence.finalists, 'finalist')} by these same runs, so "
-        "this mean is slightly too high"
-    )
-    doubt += ", and p slightly too small. " if evidence.p is not None else ". "
+    doubt = f"Mean of {counted(evidence.seeds, 'fresh seed')} on the validation images. "
+    if evidence.mean_corrected is not None:
+        doubt += (
+            "The winner was chosen by these images, among all finished trials, so this mean is "
+            f"likely too high: corrected for that it is {evidence.mean_corrected:.3f}. Intervals "
+            "and p count the seeds, the validation images and the choice of the winner. "
+        )
+    else:
+        doubt += (
+            f"The winner was chosen as the best of {counted(evidence.finalists, 'finalist')} by "
+            "these same runs, so this mean is too high. "
+        )
+        if evidence.p is not None:
+            doubt += "Intervals and p count the seeds alone, not the images: they are too sure. "
     return verdict, badge, headline, f"{_method(study, winner)} {lead}", doubt + _tested(study)
 
 
@@ -109,9 +117,11 @@ def _lead(study: StudyData, evidence: Evidence) -> tuple[str, str, str]:
     if evidence.p is None or evidence.lead_low is None or evidence.lead_high is None:
         text = f"{lead}. With one seed each, that may be chance."
         return MAY_BE_CHANCE, "The lead may be chance", text
+    if evidence.lead_corrected is not None:
+        lead += f", {points(evidence.lead_corrected)} when corrected for the choice of the winner"
     lead += (
-        f" (95 % interval {points(evidence.lead_low)} to {points(evidence.lead_high)}; paired "
-        f"t-test, {p_value(evidence.p)})"
+        f" (95 % interval {points(evidence.lead_low)} to {points(evidence.lead_high)}, "
+        f"{p_value(evidence.p)})"
     )
     if evidence.p < CHANCE:
         return BETTER, "Better than the best preset", f"{lead}. That is unlikely to be chance."

@@ -35,12 +35,15 @@ class ScoreScale:
         error: standard error of one score, if half of each class is predicted correctly (which is
             where it is largest); training again with another seed adds to it. None where unknown.
         coarsest: index of the class with the fewest validation images.
+        smallest_of: of how many recalls the score is the smallest; 1 for all other scores. The
+            smallest of noisy recalls is too low by up to the largest of so many errors.
     """
 
     chance: float
     step: float | None
     error: float | None
     coarsest: int
+    smallest_of: int = 1
 
 
 def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
@@ -78,7 +81,8 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
         ONE: (1 / least, 0.5 / least**0.5),
         UNKNOWN: (None, None),
     }[spread]
-    return ScoreScale(chance, step, error, coarsest)
+    smallest_of = len(n_K) if objective.name == "worst_class" else 1
+    return ScoreScale(chance, step, error, coarsest, smallest_of)
 
 
 def data_size_lines(

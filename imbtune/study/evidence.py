@@ -1,15 +1,20 @@
-"""Chooses the winner by the finals, and measures how certain its lead is.
+"""Chooses the winner by the finals, and measures how certain it and its lead are.
 
-The best score of many trials is partly luck: a lucky seed, and a validation set that hundreds of
-trials have been scored on. So the best few trials and the best preset are trained again with fresh
-seeds, the same seeds for all of them. The winner has the best mean over these seeds; its lead over
-the best preset is tested with a paired t-test.
+The best score of many trials is partly luck: a lucky seed, and validation images that flatter this
+trial. So the best few trials and the best preset are trained again with fresh seeds, the same seeds
+for all of them. The winner has the best mean over these seeds, and its lead over the best preset is
+tested.
 
-A few seeds estimate the variance poorly, so it is pooled over all F finalists, as in a two-way
-analysis of variance (finalist, seed) without interaction: 6 finalists and 3 seeds give 10 degrees
-of freedom instead of 2. With two finalists it is the ordinary paired t-test. Pooling assumes that
-all finalists have the same variance. There is no correction for choosing the winner by the same
-runs: where finalists are close, its mean is slightly too high, and p slightly too small.
+Seeds are not all that is random: other images of the same classes would give other scores. So the
+variance of a mean and of a lead is that over seeds and images together
+(:mod:`imbtune.study.inference.noise`). And the winner was chosen: among all finished trials by one
+run each, then among the finalists by the means, always by the same images. The estimates and the
+intervals are corrected for these choices (:mod:`imbtune.study.inference.choice`), as they are for
+that of the best preset among the presets.
+
+Finals of older studies have no scores by groups of images. Then interval and p count the seeds
+alone: the variance is pooled over the finalists, as in a two-way analysis of variance (finalist,
+seed) without interaction; with two finalists it is the ordinary paired t-test. They are too sure.
 
 Shapes: F finalists, S seeds.
 """
@@ -17,12 +22,18 @@ Shapes: F finalists, S seeds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imbtune.study.inference.choice import Choice
+from imbtune.study.inference.noise import noise_of
 from imbtune.study.records import FinalRecord
+
+if TYPE_CHECKING:
+    from imbtune.study.data_size import ScoreScale
 
 CONFIDENCE = 0.95
 Floats = NDArray[np.float64]
@@ -43,7 +54,12 @@ class Evidence:
         preset_mean: the best preset's score, averaged over the seeds.
         lead: `mean` - `preset_mean`.
         lead_low, lead_high: confidence interval of `lead`.
-        p: two-sided p-value of the paired t-test that `lead` is 0.
+        p: two-sided p-value that the true lead is 0.
+        images: whether intervals and p count the images and the choice of the winner, too. False
+            in older studies, where they count the seeds alone and are too sure.
+        mean_corrected: `mean`, corrected for the choice of the winner: the true score is as likely
+            above as below it. None unless `images`.
+        lead_corrected: the same of `lead`.
     """
 
     seeds: int
@@ -56,6 +72,9 @@ class Evidence:
     lead_low: float | None = None
     lead_high: float | None = None
     p: float | None = None
+    images: bool = False
+    mean_corrected: float | None = None
+    lead_corrected: float | None = None
 
     def __str__(self) -> str:
         text = f"{self.mean:.4f}, mean of {self.seeds} fresh seed{'s' * (self.seeds > 1)}"
@@ -66,6 +85,9 @@ class Evidence:
         if self.lead_low is not None and self.lead_high is not None:
             ends = f"{100 * self.lead_low:+.2f} to {100 * self.lead_high:+.2f}"
             text += f" ({ends}, p = {self.p:.2g})"
+        if self.low is not None:
+            counted = "seeds, images and the choice of the winner" if self.images else "seeds alone"
+            text += f"; intervals count {counted}"
         return text
 
     def to_dict(self) -> dict[str, object]:
@@ -126,6 +148,9 @@ def evidence_of(
     winner: int | None,
     baseline: int | None,
     bounds: tuple[float, float] = (0.0, 1.0),
+    finished: Mapping[int, float] | None = None,
+    presets: Collection[int] = (),
+    scale: ScoreScale | None = None,
 ) -> Evidence | None:
     """How certain the winner is by the finals; None without finals.
 
@@ -133,6 +158,10 @@ def evidence_of(
         winner: its trial number, as `decide` returns it.
         baseline: trial number of the best preset, as `decide` returns it.
         bounds: the lowest and the highest score that there can be; the interval ends there.
+        finished: as in `decide`: the trials among which the finalists were chosen.
+        presets: as in `decide`.
+        scale: how a score on these images is to be read. Standard errors are at least as large as
+            what one image moves the score by.
     """
     scores = scores_by_trial(finals)
     if winner is None or winner not in scores:
@@ -140,16 +169,78 @@ def evidence_of(
     scores_FS = np.stack(list(scores.values()))
     finalists, seeds = scores_FS.shape
     mean = float(scores[winner].mean())
-    low, high = student_interval(mean, *error_of_a_mean(scores_FS))
-    if low is not None and high is not None:
-        low, high = max(bounds[0], low), min(bounds[1], high)
-    if baseline is None or baseline == winner:
-        return Evidence(seeds, finalists, mean, low, high)
-    preset = float(scores[baseline].mean())
-    error = error_of_a_lead(scores_FS)
-    ends = student_interval(mean - preset, *error)
-    p = student_p(mean - preset, *error)
-    return Evidence(seeds, finalists, mean, low, high, preset, mean - preset, *ends, p)
+    without_FSG = _without_groups(finals, scores)
+    is_led = baseline is not None and baseline != winner
+    preset = float(scores[baseline].mean()) if is_led and baseline is not None else None
+    lead = None if preset is None else mean - preset
+    if without_FSG is None or seeds == 1:
+        low, high = student_interval(mean, *error_of_a_mean(scores_FS))
+        if low is not None and high is not None:
+            low, high = max(bounds[0], low), min(bounds[1], high)
+        if lead is None:
+            return Evidence(seeds, finalists, mean, low, high)
+        error = error_of_a_lead(scores_FS)
+        ends, p = student_interval(lead, *error), student_p(lead, *error)
+        return Evidence(seeds, finalists, mean, low, high, preset, lead, *ends, p)
+    choice = Choice(
+        dict(zip(scores, scores_FS.mean(1).tolist(), strict=True)),
+        noise_of(scores_FS, without_FSG),
+        dict(finished or {}),
+        frozenset(presets),
+        seeds,
+        (scale.step if scale else None) or 0.0,
+        scale.smallest_of if scale else 1,
+    )
+    own = choice.inference(winner, None)
+    low, high, middle = (
+        min(bounds[1], max(bounds[0], value)) for value in (own.low, own.high, own.median)
+    )
+    alone = Evidence(seeds, finalists, mean, low, high, images=True, mean_corrected=middle)
+    if lead is None:
+        return alone
+    found = choice.inference(winner, baseline)
+    return replace(
+        alone,
+        preset_mean=preset,
+        lead=lead,
+        lead_low=found.low,
+        lead_high=found.high,
+        p=found.p,
+        lead_corrected=found.median,
+    )
+
+
+def mean_intervals(finals: Sequence[FinalRecord]) -> dict[int, tuple[float | None, float | None]]:
+    """The 95 % confidence interval of each finalist's mean, by trial number.
+
+    It counts seeds and images, in older studies seeds alone, and no choice: it is that of a trial
+    that was named beforehand. None with a single seed.
+    """
+    scores = scores_by_trial(finals)
+    if not scores:
+        return {}
+    scores_FS = np.stack(list(scores.values()))
+    without_FSG = _without_groups(finals, scores)
+    if without_FSG is None or scores_FS.shape[1] == 1:
+        errors = [error_of_a_mean(scores_FS)] * len(scores)
+    else:
+        noise = noise_of(scores_FS, without_FSG)
+        errors = [noise.error(unit_F) for unit_F in np.eye(len(scores))]
+    return {
+        trial: student_interval(float(own_S.mean()), *error)
+        for (trial, own_S), error in zip(scores.items(), errors, strict=True)
+    }
+
+
+def _without_groups(finals: Sequence[FinalRecord], trials: Collection[int]) -> Floats | None:
+    """The scores without each group of images (F, S, G); None where a run lacks them."""
+    runs = sorted((f for f in finals if f.trial in trials), key=lambda f: (f.trial, f.seed))
+    found = [final.scores_without_groups for final in runs]
+    groups = {len(scores) if scores else 0 for scores in found}
+    if len(groups) > 1 or groups <= {0, 1}:
+        return None
+    without_FSG: Floats = np.array(found, dtype=np.float64).reshape(len(trials), -1, groups.pop())
+    return without_FSG
 
 
 def error_of_a_mean(scores_FS: Floats) -> tuple[float, int]:
@@ -168,7 +259,9 @@ def error_of_a_lead(scores_FS: Floats) -> tuple[float, int]:
     return _error(residuals_FS, (finalists - 1) * (seeds - 1), 2 / seeds)
 
 
-def student_interval(mean: float, error: float, freedom: int) -> tuple[float | None, float | None]:
+def student_interval(
+    mean: float, error: float, freedom: float
+) -> tuple[float | None, float | None]:
     """The ends of the confidence interval by Student's t; None with 0 degrees of freedom."""
     if not freedom:
         return None, None

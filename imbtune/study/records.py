@@ -73,6 +73,7 @@ class RungRecord:
         threads: CPU threads, on which the last bits of a score depend.
         confusion: at the full budget, label, prediction and count of each pair of classes that
             occurs, one after the other; None below it, and in older studies.
+        score_error: standard error of the score, from the number of images; None in older studies.
     """
 
     order: int
@@ -87,6 +88,7 @@ class RungRecord:
     seconds: float
     threads: int
     confusion: Sequence[int] | None = None
+    score_error: float | None = None
 
     def scores(self, objectives: Sequence[Metric]) -> list[float]:
         """The score of each objective; the first is `score`."""
@@ -109,6 +111,7 @@ class RungRecord:
             "seconds": self.seconds,
             "threads": self.threads,
             **({} if self.confusion is None else {"confusion": list(self.confusion)}),
+            **({} if self.score_error is None else {"score_error": self.score_error}),
         }
 
     @classmethod
@@ -196,9 +199,11 @@ class TrialRecord:
             "preset": self.preset,
             "state": self.state,
             "score": self.score,
+            "score_error": last.score_error if last else None,
             "budget": self.budget,
             "rung_budgets": [rung.budget for rung in self.rungs],
             "rung_scores": [rung.score for rung in self.rungs],
+            "rung_score_errors": [rung.score_error for rung in self.rungs],
             "rescued": self.never_pruned,  # the column that studies on disk have
             "cutoff": self.cutoff.score if self.cutoff else None,
             **(last.columns() if last else {}),
@@ -220,15 +225,20 @@ class FinalRecord:
 
     Attributes:
         trial: its number.
-        seed: of the run.
+        seed: of the training.
         score: the objective, on the validation images.
         metrics: all metrics by name.
+        score_error: standard error of the score, from the number of images; None in older studies.
+        scores_without_groups: the score without each group of the images
+            (:mod:`imbtune.metrics.score_error`); None in older studies.
     """
 
     trial: int
     seed: int
     score: float
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    score_error: float | None = None
+    scores_without_groups: Sequence[float] | None = None
 
     def scores(self, objectives: Sequence[Metric]) -> list[float]:
         """The score of each objective; the first is `score`."""

@@ -24,8 +24,16 @@ from imbtune.study.evidence import Evidence, is_above
 from imbtune.study.records import COMPLETE, summary
 from imbtune.study.tables.curves import last_curves
 from imbtune.study.tables.find_studies import not_a_study
+from imbtune.study.tables.frame_of import frame_of
 from imbtune.study.tables.own_files import own_table
-from imbtune.study.tables.schema import CLASSES, EPOCHS, FINALS, METRICS, trial_schema
+from imbtune.study.tables.schema import (
+    CLASSES,
+    EPOCHS,
+    FINALS,
+    METRICS,
+    PREDICTIONS,
+    trial_schema,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -151,8 +159,13 @@ class Study(ReportedStudy):
         """A row per finalist and fresh seed; empty before the finals, or without any."""
         return self._frame("finals", FINALS).sort_values(["trial", "seed"], ignore_index=True)
 
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """A row per final run and validation image; empty without finals, and in older studies."""
+        return self._frame("predictions", PREDICTIONS)
+
     def sql(self, query: str) -> pd.DataFrame:
-        """The result of a query over the views `trials`, `epochs`, `finals`, `scores`, `classes`.
+        """The result of a query over the views `trials`, `epochs`, `finals`, `predictions`, …
 
         Their columns are those of the study's tables; the SQL is DuckDB's (docs/query.md). Text is
         in single quotes, and a column with a dot in its name in double ones:
@@ -166,7 +179,7 @@ class Study(ReportedStudy):
         """
         from imbtune.study.tables.sql import query as run_query
 
-        return _frame_of(run_query([self.path], query))
+        return frame_of(run_query([self.path], query))
 
     @property
     def classes(self) -> pd.DataFrame:
@@ -328,20 +341,7 @@ class Study(ReportedStudy):
             for field in schema:  # an earlier version did not have it
                 if field.name not in table.column_names:
                     table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-        return _frame_of(table)
-
-
-# Integers and booleans keep their type beside nulls; a float's null is NaN, as usual in pandas
-_NULLABLE = {
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-}
-
-
-def _frame_of(table: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
-    return frame
+        return frame_of(table)
 
 
 def _is_setting(column: str) -> bool:

@@ -9,10 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 
+from imbtune.data.images import Images
 from imbtune.metrics.metric import Metric
 from imbtune.metrics.pareto import ranked_by_front
+from imbtune.metrics.score_error import image_groups
 from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkerLost
 from imbtune.seeds import Purpose, derived_seed
@@ -29,12 +32,12 @@ from imbtune.study.records import (
     utc,
 )
 from imbtune.study.tables.own_files import own_table
-from imbtune.study.tables.schema import FINALS, METRICS
+from imbtune.study.tables.schema import FINALS, METRICS, PREDICTIONS
 from imbtune.study.trackers.runs import Kind, Run
 from imbtune.study.trackers.tracking import Tracking
 from imbtune.tuning.execution.events import TrialCallback
 from imbtune.tuning.execution.failures import Failure
-from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.messages import ImagePredictions, TrialReport, TrialSpec
 from imbtune.tuning.study_writer import epoch_row
 
 PER_TRUNK = 2  # finalists at most, since trials on one trunk are similar
@@ -81,6 +84,7 @@ def final_runs(
             {**record.settings, "seed": seed},
             without_rungs=True,
             preset=record.preset,
+            with_predictions=True,
         )
         for seed in seeds
         for record in chosen
@@ -92,6 +96,7 @@ class FinalsWriter(TrialCallback):
     """Writes each final run when it ends, and reports its score.
 
     Args:
+        images: the validation images.
         done: runs that the study has already; new ones are appended to it.
         budget: epochs of a run.
         reporter: gets how each run ended.
@@ -104,12 +109,14 @@ class FinalsWriter(TrialCallback):
     def __init__(
         self,
         store: Store,
+        images: Images,
         done: list[FinalRecord],
         budget: int,
         reporter: Reporter,
         tracking: Tracking | None = None,
     ) -> None:
         self._store, self.finals, self._budget, self._reporter = store, done, budget, reporter
+        self._images = images
         self._tracking = tracking or Tracking()
         self.failures: list[int] = []
 
@@ -135,7 +142,11 @@ class FinalsWriter(TrialCallback):
             self._tracking.epoch(_tracked(spec), epoch_row(epoch))
         for rung in report.rung:
             seed = int(spec.settings[0]["seed"])
-            self.finals.append(FinalRecord(rung.trial, seed, rung.score, rung.metrics))
+            without = rung.predictions.without_groups if rung.predictions else None
+            final = FinalRecord(
+                rung.trial, seed, rung.score, rung.metrics, rung.score_error, without
+            )
+            self.finals.append(final)
             row = {
                 **rung.metrics,
                 "recall": rung.recall_K,
@@ -143,6 +154,8 @@ class FinalsWriter(TrialCallback):
                 "trial": rung.trial,
                 "seed": seed,
                 "score": rung.score,
+                "score_error": rung.score_error,
+                "scores_without_groups": without,
                 "images": rung.images,
                 "started": utc(report.started),
                 "ended": utc(time.time()),
@@ -151,10 +164,12 @@ class FinalsWriter(TrialCallback):
                 **machine_columns(report.machine),
                 "confusion": confusion_column(rung.confusion),
             }
+            if rung.predictions:  # first: a run whose row in `finals` exists is complete
+                self._write_predictions(rung.trial, seed, rung.predictions)
             table = pa.Table.from_pylist([row], schema=FINALS)
             self._store.write_table(f"finals/{rung.trial}-{seed}.parquet", table)
             self._tracking.end(_tracked(spec), COMPLETE, {**row, "budget": rung.budget})
-            ended = final_ended(self.finals[-1], self._budget, self._reporter.now())
+            ended = final_ended(final, self._budget, self._reporter.now())
             name = spec.preset or summary(spec.settings[0])
             is_preset = spec.preset is not None
             self._reporter.tell(
@@ -163,9 +178,35 @@ class FinalsWriter(TrialCallback):
         for reason in report.diverged.values():
             self.failed(spec, Failure(reason))
 
+    def _write_predictions(self, trial: int, seed: int, found: ImagePredictions) -> None:
+        """Write what a run predicts for each validation image."""
+        table = predictions_table(trial, seed, self._images, found)
+        self._store.write_table(f"predictions/{trial}-{seed}.parquet", table)
+
     def stepped(self) -> None:
         """Leave out the trackers that failed or hang."""
         self._tracking.check()
+
+
+def predictions_table(trial: int, seed: int, images: Images, found: ImagePredictions) -> pa.Table:
+    """What a final run predicts: a row for each image."""
+    count = len(images)
+    logits = found.logits_MK
+    columns = {
+        "trial": np.full(count, trial),
+        "seed": np.full(count, seed),
+        "image": pa.nulls(count) if images.names is None else images.names,
+        "label": images.labels,
+        "predicted": found.predicted_M,
+        "group": image_groups(images.labels),
+        "logits": pa.nulls(count)
+        if logits is None
+        else pa.ListArray.from_arrays(
+            np.arange(0, logits.size + 1, logits.shape[1], dtype=np.int32), logits.ravel()
+        ),
+    }
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in PREDICTIONS]
+    return pa.table(arrays, schema=PREDICTIONS)
 
 
 def _tracked(spec: TrialSpec) -> Run:
@@ -188,13 +229,15 @@ def known_finals(store: Store) -> list[FinalRecord]:
     """The final runs that a study has."""
     found = own_table(store, "finals", FINALS)
     names = [name for name, _ in METRICS if name != "recall" and name in found.column_names]
-    rows = found.select(["trial", "seed", "score", *names]).to_pylist()
+    errors = [n for n in ("score_error", "scores_without_groups") if n in found.column_names]
+    rows = found.select(["trial", "seed", "score", *errors, *names]).to_pylist()
     return [
         FinalRecord(
             row["trial"],
             row["seed"],
             row["score"],
             {name: row[name] for name in names if row[name] is not None},
+            **{name: row[name] for name in errors},
         )
         for row in rows
     ]

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imbtune.registry import Value
 from imbtune.study.records import Machine
 
@@ -40,6 +43,7 @@ class TrialSpec:
         seconds: of training until then.
         trained_epochs: trunk epochs in the checkpoint to go on from; 0 without one.
         without_rungs: whether the full budget is trained without a score before its end.
+        with_predictions: whether the predictions of the validation images are reported.
     """
 
     number: int
@@ -51,6 +55,7 @@ class TrialSpec:
     seconds: Sequence[float]
     trained_epochs: int
     without_rungs: bool
+    with_predictions: bool = False
 
     @classmethod
     def single_run(
@@ -59,9 +64,11 @@ class TrialSpec:
         settings: Mapping[str, Value],
         without_rungs: bool,
         preset: str | None = None,
+        with_predictions: bool = False,
     ) -> TrialSpec:
         """One configuration, trained from its start."""
-        return cls(number, preset, [number], [dict(settings)], 0, [0], [0.0], 0, without_rungs)
+        start = [dict(settings)], 0, [0], [0.0], 0
+        return cls(number, preset, [number], *start, without_rungs, with_predictions)
 
     def to_tune(self) -> TuneDict:
         """As the config of a Tune trial."""
@@ -101,6 +108,22 @@ class EpochReport:
     time: float
 
 
+@dataclass(frozen=True, eq=False)
+class ImagePredictions:
+    """What a model predicts for each of the M validation images.
+
+    Attributes:
+        predicted_M: class indices.
+        logits_MK: float32 logits whose softmax is the probability; None where they are too many.
+        without_groups: the score without each group of the images
+            (:mod:`imbtune.metrics.score_error`).
+    """
+
+    predicted_M: NDArray[np.int32]
+    logits_MK: NDArray[np.float32] | None
+    without_groups: Sequence[float]
+
+
 @dataclass(frozen=True)
 class RungReport:
     """A trial's finished model at a rung.
@@ -120,6 +143,8 @@ class RungReport:
         threads: CPU threads, on which the last bits of a score depend.
         confusion: at the full budget, label, prediction and count of each pair of classes that
             occurs, one after the other; None below it.
+        score_error: standard error of the score, from the number of images.
+        predictions: where the trial asks for them.
     """
 
     trial: int
@@ -134,6 +159,8 @@ class RungReport:
     seconds: float
     threads: int
     confusion: Sequence[int] | None = None
+    score_error: float | None = None
+    predictions: ImagePredictions | None = None
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,7 @@ def _recorded(report: RungReport, order: int) -> RungRecord:
         seconds=report.seconds,
         threads=report.threads,
         confusion=report.confusion,
+        score_error=report.score_error,
     )
 
 

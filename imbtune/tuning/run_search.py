@@ -68,10 +68,10 @@ from imbtune.tuning.finals import FinalsWriter, known_finals
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.retry_failed import enqueue_failed, retries
 from imbtune.tuning.search_stages import (
-    chance_of,
     finals_stage,
     has_trials_left,
     left_final_runs,
+    scale_of,
     trial_progress,
     trials_stage,
     work_ended,
@@ -216,8 +216,8 @@ def _outcome(
         if n not in dropped and record.score is not None
     }
     presets = [number for number, record in by_number.items() if record.preset]
-    chance = chance_of(request, splits)
-    winner, baseline = decide(finished, presets, finals, chance)
+    scale = scale_of(request, splits)
+    winner, baseline = decide(finished, presets, finals, scale.chance)
     outcome = SearchOutcome(
         request,
         store.path,
@@ -225,13 +225,15 @@ def _outcome(
         winner=None if winner is None else by_number[winner],
         baseline=None if baseline is None else by_number[baseline],
         seconds=time.monotonic() - started,
-        evidence=evidence_of(finals, winner, baseline, request.space.objective.bounds),
+        evidence=evidence_of(
+            finals, winner, baseline, request.space.objective.bounds, finished, presets, scale
+        ),
         full_images=sum(run_passes(config, splits.counts()) for config in ended),
         finals=finals,
         front=search_front(request, by_number, finals, dropped),
         dropped=dropped,
         interrupted=interrupted,
-        chance=chance,
+        chance=scale.chance,
     )
     if outcome.winner:
         store.write("best.yaml", best_yaml(request, outcome).encode())
@@ -333,7 +335,10 @@ def _finals(
     )
     worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=False)
     session.reporter.tell(finals_stage(session, total, finals))
-    writer = FinalsWriter(session.store, finals, request.budgets[-1], session.reporter, tracking)
+    writer = FinalsWriter(
+        session.store, session.splits.held_out, finals, request.budgets[-1], session.reporter,
+        tracking,
+    )  # fmt: skip
     searcher = ListSearcher(runs)
     run_trials(
         session.splits,

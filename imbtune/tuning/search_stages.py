@@ -72,7 +72,7 @@ def left_final_runs(
     finals: list[FinalRecord],
 ) -> list[TrialSpec]:
     """The final runs that are left to train; none where no trial is better than chance."""
-    chance = chance_of(request, splits)
+    chance = scale_of(request, splits).chance
     if not any(
         r.state == COMPLETE and r.score is not None and is_above(r.score, chance) for r in records
     ):
@@ -81,12 +81,8 @@ def left_final_runs(
     return final_runs(chosen, fresh_seeds(request.seed, request.final_seeds), finals)
 
 
-def chance_of(request: SearchRequest, splits: Splits) -> float:
-    """The best score of a model that predicts the same for every image."""
-    return _scale(request, splits).chance
-
-
-def _scale(request: SearchRequest, splits: Splits) -> ScoreScale:
+def scale_of(request: SearchRequest, splits: Splits) -> ScoreScale:
+    """How a score on the validation images is to be read."""
     validation_K = splits.held_out.counts(len(splits.classes))
     counts = class_counts(splits.classes, splits.counts(), validation_K)
     scale = score_scale(request.space.objective, counts)
@@ -161,7 +157,7 @@ def _stage(
         budgets,
         eta,
         ", ".join(map(str, request.space.objectives)),
-        _scale(request, splits).error,
+        scale_of(request, splits).error,
         resume_command(request.path),
         finals,
         tuple(earlier),

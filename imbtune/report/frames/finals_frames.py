@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from imbtune.report.frames.trial_frame import kind_of, name_of
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
-from imbtune.study.evidence import Floats, error_of_a_mean, scores_by_trial, student_interval
+from imbtune.study.evidence import Floats, mean_intervals
 from imbtune.study.records import FinalRecord
 
 CONFIDENCE = 0.95
@@ -22,26 +23,21 @@ def finals_frame(study: StudyData) -> pd.DataFrame:
     """A row per finalist and seed, best mean first.
 
     Columns: `trial`, `label` (its number and name), `kind`, `seed`, `score` of the seed; and of the
-    finalist `mean`, its 95 % interval `low` and `high` (null where a seed is missing, or there is
-    one alone), and `search_score`, the score of one run that it was chosen by.
+    finalist `mean`, its 95 % interval `low` and `high` (without a correction for the choice of the
+    winner; null where a seed is missing, or there is one alone), and `search_score`, the score of
+    one run that it was chosen by.
 
     Raises:
         NothingToDrawError: the study has no finals.
     """
     if study.finals.empty:
         raise NothingToDrawError(NO_FINALS)
-    runs_of = [
-        FinalRecord(int(r["trial"]), int(r["seed"]), r["score"]) for r in records(study.finals)
-    ]
-    complete = scores_by_trial(runs_of)
-    error, freedom = 0.0, 0
-    if complete:
-        error, freedom = error_of_a_mean(np.stack(list(complete.values())))
+    intervals = mean_intervals([_record(row) for row in records(study.finals)])
     rows = []
     for number, runs in study.finals.groupby("trial"):
         trial = records(study.trials[study.trials["trial"] == number])
         mean = float(runs["score"].mean())
-        ends = student_interval(mean, error, freedom) if number in complete else (None, None)
+        low, high = intervals.get(int(str(number)), (None, None))
         name = name_of(trial[0]) if trial else ""
         for run in records(runs):
             rows.append(
@@ -52,8 +48,8 @@ def finals_frame(study: StudyData) -> pd.DataFrame:
                     "seed": str(run["seed"]),
                     "score": float(run["score"]),
                     "mean": mean,
-                    "low": max(study.score_bounds[0], ends[0]) if ends[0] is not None else None,
-                    "high": min(study.score_bounds[1], ends[1]) if ends[1] is not None else None,
+                    "low": None if low is None else max(study.score_bounds[0], low),
+                    "high": None if high is None else min(study.score_bounds[1], high),
                     "search_score": trial[0]["score"] if trial else None,
                 }
             )
@@ -178,6 +174,13 @@ def wilson(recall: float, images: int) -> tuple[float | None, float | None]:
     hits = min(images, max(0, round(recall * images)))
     found = stats.binomtest(hits, images).proportion_ci(CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
+
+
+def _record(row: Mapping[str, Any]) -> FinalRecord:
+    """A row of the table `finals`, of any version."""
+    without = row.get("scores_without_groups")
+    scores = None if without is None or np.ndim(without) == 0 else [float(s) for s in without]
+    return FinalRecord(int(row["trial"]), int(row["seed"]), row["score"], None, scores)
 
 
 def _group(study: StudyData, recall_K: Floats, group: Sequence[int]) -> dict[str, object]:

@@ -11,13 +11,21 @@ import pyarrow as pa
 from imbtune.errors import DamagedFileError, StudyError
 from imbtune.storage import Store, join
 from imbtune.storage.store import AT_A_TIME
-from imbtune.study.tables.schema import CLASSES, EPOCHS, FINALS, SCORES, trial_schema
+from imbtune.study.tables.schema import (
+    CLASSES,
+    EPOCHS,
+    FINALS,
+    PREDICTIONS,
+    SCORES,
+    trial_schema,
+)
 
 # By folder: the columns that each of its files has, without nulls, and the types of its columns
 COLUMNS = {
     "trials": (("trial", "state"), trial_schema({})),
     "epochs": (("trial", "phase", "budget", "epoch"), EPOCHS),
     "finals": (("trial", "seed", "score"), FINALS),
+    "predictions": (("trial", "seed", "label", "predicted"), PREDICTIONS),
     "scores": (tuple(SCORES.names), SCORES),
     "classes": (tuple(CLASSES.names), CLASSES),
 }

@@ -3,6 +3,7 @@
 - `trials/`: a row per trial, written when the trial has ended (:func:`trial_schema`).
 - `epochs/`: a row per trial and epoch, written while the search runs (`EPOCHS`).
 - `finals/`: a row per finalist and fresh seed (`FINALS`).
+- `predictions/`: a row per final run and validation image (`PREDICTIONS`).
 - `scores/`: a calibration's scores, a row per run and rung (`SCORES`).
 - `classes/`: a row per class, with its name and its images (`CLASSES`).
 
@@ -84,8 +85,10 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
     - `state`: COMPLETE (trained to the full budget), PRUNED (stopped at a rung), FAIL, or STOPPED
       (the search was interrupted).
     - `score`: the objective, higher is better, of a finished model of `budget` epochs.
+    - `score_error`: its standard error, from the number of images of each class alone.
     - `budget`: epochs of the rung.
-    - `rung_budgets`, `rung_scores`: the epochs and the score of each rung reached, in rising order.
+    - `rung_budgets`, `rung_scores`, `rung_score_errors`: the epochs, the score and its standard
+      error of each rung reached, in rising order.
     - `rescued`: for a trial of the never-pruned sample, the epochs of the rung at which ASHA would
       have stopped it; null for other trials.
     - `cutoff`: ASHA's cut-off at the rung where it stopped the trial, or would have stopped it,
@@ -115,9 +118,11 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
             ("preset", pa.string()),
             ("state", pa.string()),
             ("score", pa.float64()),
+            ("score_error", pa.float64()),
             ("budget", pa.int32()),
             ("rung_budgets", pa.list_(pa.int32())),
             ("rung_scores", pa.list_(pa.float64())),
+            ("rung_score_errors", pa.list_(pa.float64())),
             ("rescued", pa.int32()),
             ("cutoff", pa.float64()),
             *METRICS,
@@ -155,6 +160,9 @@ FINALS = pa.schema(
         ("trial", pa.int32()),  # the finalist's number in `trials`
         ("seed", pa.int64()),  # the fresh seed that it was trained with
         ("score", pa.float64()),  # the objective at the full budget; higher is better
+        ("score_error", pa.float64()),  # its standard error, from the number of images alone
+        # the score without each of the groups into which the images are divided
+        ("scores_without_groups", pa.list_(pa.float64())),
         *METRICS,
         *MARGINS,
         ("images", pa.int64()),  # image passes of this run
@@ -164,6 +172,19 @@ FINALS = pa.schema(
         ("ended", TIME),
         *MACHINE,
         ("confusion", CONFUSION),
+    ],
+    METADATA,
+)
+
+PREDICTIONS = pa.schema(
+    [
+        ("trial", pa.int32()),  # the finalist's number in `trials`
+        ("seed", pa.int64()),  # the fresh seed that it was trained with
+        ("image", pa.string()),  # its file below the data folder, or its place in the data set
+        ("label", pa.int32()),  # index of its class
+        ("predicted", pa.int32()),  # index of the predicted class
+        ("group", pa.int32()),  # of `scores_without_groups`; -1 for an image that is in none
+        ("logits", pa.list_(pa.float32())),  # their softmax is the probability of each class
     ],
     METADATA,
 )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import duckdb
 
 STUDY = "study"  # the column with the study's name
-VIEWS = tuple(COLUMNS)  # trials, epochs, finals, scores, classes
+VIEWS = tuple(COLUMNS)  # trials, epochs, finals, predictions, scores, classes
 PRUNED = "epochs"  # the table that may have millions of rows: only the columns in use are read
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,  # neither files nor other databases
@@ -39,7 +39,7 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 def query(paths: Sequence[str], sql: str) -> pa.Table:
     """The result of a query over the tables of studies.
 
-    The views `trials`, `epochs`, `finals`, `scores` and `classes` have the rows of all of the
+    The views, one for each table, `trials`, `epochs` and so on, have the rows of all of the
     studies, with the columns of all of them; what a study does not have is null. Their first
     column, `study`, is the study's name; where two studies have one name, it is the path as given.
 

@@ -19,7 +19,8 @@ from imbtune.data.splits import Splits
 from imbtune.errors import CheckpointError, first_line
 from imbtune.metrics.from_confusion import recalls
 from imbtune.metrics.metric import Metric, compute
-from imbtune.metrics.predictions import Confusion
+from imbtune.metrics.predictions import Confusion, Predictions
+from imbtune.metrics.score_error import score_error, scores_without_groups
 from imbtune.runtime import keep_freed_memory
 from imbtune.study.checkpoints import load_checkpoint, save_checkpoint
 from imbtune.study.records import Machine
@@ -35,10 +36,17 @@ from imbtune.training.rungs import (
     train_through_rungs,
 )
 from imbtune.training.state import TrainState, pick_device
-from imbtune.tuning.messages import EpochReport, RungReport, TrialReport, TrialSpec
+from imbtune.tuning.messages import (
+    EpochReport,
+    ImagePredictions,
+    RungReport,
+    TrialReport,
+    TrialSpec,
+)
 from imbtune.tuning.worker.gpu_memory import limit_memory
 
 RungKey = tuple[int, str]  # index and kind
+MOST_LOGITS = 2**20  # that are reported: 4 MiB
 
 
 class Runner(Protocol):
@@ -226,14 +234,14 @@ class TrialRunner:
 
     def _rung(self, result: RungResult) -> RungReport:
         variant, confusion_KK = result.segment.variant, result.confusion_KK
-        objective, metrics = (
-            self._worker.objectives[0],
-            compute(result.predictions, self._worker.objectives),
-        )
+        objective = self._worker.objectives[0]
+        metrics = compute(result.predictions, self._worker.objectives)
+        own = self._predictions(result.predictions) if self._spec.with_predictions else None
+        error = score_error(objective, result.predictions, own and own.without_groups)
         self._count_seconds(result)
         self._branch_passes[variant] += result.branch_passes
         trunk = result.passes - self._passes_before - sum(self._branch_passes)
-        own = self._branch_passes[variant] + (trunk if variant == self._first else 0)
+        passes = self._branch_passes[variant] + (trunk if variant == self._first else 0)
         score = objective.score_of(metrics[objective.name])
         assert score is not None, "checked before the search: the labels alone decide"
         return RungReport(
@@ -241,7 +249,7 @@ class TrialRunner:
             kind=result.segment.kind,
             budget=result.segment.budget,
             score=score,
-            images=self._spec.images[variant] + own,
+            images=self._spec.images[variant] + passes,
             metrics=metrics,
             recall_K=recalls(confusion_KK).tolist(),
             margins=_margin_columns(result.margins),
@@ -249,6 +257,17 @@ class TrialRunner:
             seconds=self._seconds[variant],
             threads=self._worker.threads,
             confusion=_occurring(confusion_KK) if result.margins else None,
+            score_error=error,
+            predictions=own,
+        )
+
+    def _predictions(self, predictions: Predictions) -> ImagePredictions:
+        """What the model predicts for each image, and its score without each group of them."""
+        logits_MK, objective = predictions.logits_NK, self._worker.objectives[0]
+        return ImagePredictions(
+            logits_MK.argmax(1).cpu().numpy().astype(np.int32),
+            logits_MK.float().cpu().numpy() if logits_MK.numel() <= MOST_LOGITS else None,
+            scores_without_groups(objective, predictions),
         )
 
     def _complete(self, result: RungResult | Diverged) -> TrialReport | None:

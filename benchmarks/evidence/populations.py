@@ -1,0 +1,209 @@
+"""Populations of images and training runs with known true scores: recorded ones and simulated ones.
+
+Shapes: C configurations, R seeds, N images of the population, M images of a validation set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Score = Callable[[Floats, Ints], Floats]  # of values (…, M) of images with labels (M,)
+
+
+def balanced_accuracy(hits: Floats, labels_M: Ints) -> Floats:
+    """Mean recall of the classes."""
+    return recalls(hits, labels_M).mean(-1)
+
+
+def worst_class(hits: Floats, labels_M: Ints) -> Floats:
+    """Smallest recall of a class."""
+    return recalls(hits, labels_M).min(-1)
+
+
+def accuracy(hits: Floats, labels_M: Ints) -> Floats:
+    """Share of the images that are hits."""
+    return hits.mean(-1)
+
+
+def recalls(hits: Floats, labels_M: Ints) -> Floats:
+    """Recall of each class (…, K)."""
+    member_MK = labels_M[:, None] == np.unique(labels_M)
+    recall: Floats = hits @ member_MK / member_MK.sum(0)
+    return recall
+
+
+def average_precision(values: Floats, labels_M: Ints) -> Floats:
+    """Average precision of class 1 against class 0; values without ties."""
+    positive = labels_M[np.argsort(-values, axis=-1)]
+    precision = positive.cumsum(-1) / np.arange(1, len(labels_M) + 1)
+    return (positive * precision).sum(-1) / labels_M.sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """Predictions that `record_predictions.py` has written.
+
+    Attributes:
+        folder: where they are.
+        names: the configurations, presets first.
+        presets: how many of them are presets.
+        seeds: of each configuration.
+        score: the metric.
+        per_class: validation images of each class.
+        is_null: whether each configuration is made of runs of a single one, so that none is better.
+        configs: how many there are then.
+    """
+
+    folder: Path
+    names: list[str]
+    presets: int
+    seeds: int
+    score: Score
+    per_class: int = 30
+    is_null: bool = False
+    configs: int = 0
+
+    @cached_property
+    def labels_N(self) -> Ints:
+        labels_N: Ints = np.load(self.folder / "labels.npy")
+        return labels_N
+
+    @cached_property
+    def hits_CRN(self) -> Floats:
+        """Whether an image is predicted correctly, or its value for class 1."""
+        return np.stack(
+            [
+                np.stack(
+                    [
+                        np.load(self.folder / f"{name}-{seed}.npy").argmax(1) == self.labels_N
+                        for seed in range(self.seeds)
+                    ]
+                )
+                for name in self.names
+            ]
+        ).astype(np.float64)
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """A validation set, the runs of a search on it, and the true scores."""
+        hits_CRN = self.hits_CRN
+        truth_C = self.score(hits_CRN, self.labels_N).mean(1)
+        classes = np.unique(self.labels_N)
+        index_M = np.concatenate(
+            [
+                rng.choice(np.flatnonzero(self.labels_N == k), self.per_class)  # with replacement
+                for k in classes
+            ]
+        )
+        count = self.configs if self.is_null else len(hits_CRN)
+        of_C = np.zeros(count, np.int64) if self.is_null else np.arange(count)
+        trial_C = rng.integers(self.seeds, size=count)
+
+        def runs(configs: Ints, seeds: int) -> Floats:
+            drawn = rng.integers(self.seeds, size=(1, seeds))
+            if self.is_null:  # other runs for each configuration, as they are all the same one
+                drawn = rng.integers(self.seeds, size=(len(configs), seeds))
+            return hits_CRN[of_C[configs][:, None], drawn][:, :, index_M]
+
+        return Drawn(
+            self.labels_N[index_M],
+            hits_CRN[of_C, trial_C][:, index_M],
+            runs,
+            truth_C[of_C],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A validation set and the runs of one search on it.
+
+    Attributes:
+        labels_M: classes of the images.
+        trials_CM: the values of each trial's own run.
+        runs: from configurations and a number of seeds to the values of fresh runs, (F, S, M).
+        truth_C: the true scores.
+    """
+
+    labels_M: Ints
+    trials_CM: Floats
+    runs: Callable[[Ints, int], Floats]
+    truth_C: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """Values that are normal: a quality, and noise of image, configuration and run.
+
+    The value of an image is quality + shift of its class + noise; the noise of an image is
+    √.5 shared by all models, √.25 of the configuration, √.25 of the run, so that it has variance 1.
+    With `average_precision` it is compared between the classes; for other metrics, a value above 0
+    is a hit.
+
+    Attributes:
+        counts: validation images of each class.
+        configs: C.
+        score: the metric.
+        spread: standard deviation of the qualities; 0 where nothing differs.
+        ease: mean quality.
+        presets: how many configurations are presets.
+        seed_spread: standard deviation of a run's quality.
+    """
+
+    counts: tuple[int, ...]
+    configs: int
+    score: Score
+    spread: float
+    ease: float = 1.0
+    presets: int = 7
+    seed_spread: float = 0.05
+    _cache: dict[str, Floats] = field(default_factory=dict)
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        labels_M = np.repeat(np.arange(len(self.counts)), self.counts)
+        images = len(labels_M)
+        quality_C = self.ease + self.spread * rng.standard_normal(self.configs)
+        is_ranked = self.score is average_precision
+        shift_M = labels_M.astype(float) if is_ranked else np.ones(images)
+        common_M = np.sqrt(0.5) * rng.standard_normal(images)
+        own_CM = 0.5 * rng.standard_normal((self.configs, images))
+
+        def values(configs: Ints, seeds: int) -> Floats:
+            noise = 0.5 * rng.standard_normal((len(configs), seeds, images))
+            run = self.seed_spread * rng.standard_normal((len(configs), seeds, 1))
+            value = (quality_C[configs, None, None] + run) * shift_M + common_M
+            value = value + own_CM[configs][:, None] + noise
+            return value if is_ranked else (value > 0).astype(float)
+
+        everything = np.arange(self.configs)
+        return Drawn(
+            labels_M, values(everything, 1)[:, 0], values, np.array(self._truth(quality_C))
+        )
+
+    def _truth(self, quality_C: Floats) -> Floats:
+        """The expected score over runs of infinitely many images, by interpolation."""
+        from scipy import stats
+
+        if self.score is not average_precision:
+            return stats.norm.cdf(quality_C / np.sqrt(1 + self.seed_spread**2))
+        if "grid" not in self._cache:
+            share = self.counts[1] / sum(self.counts)
+            grid = np.linspace(self.ease - 6 * self.spread - 1, self.ease + 6 * self.spread + 1, 61)
+            x = np.linspace(-8, 12, 8001)
+            precision = []
+            for quality in grid:
+                hit, alarm = share * stats.norm.sf(x - quality), (1 - share) * stats.norm.sf(x)
+                density = stats.norm.pdf(x - quality)
+                precision.append(np.trapezoid(density * hit / (hit + alarm), x))
+            # a run's quality has noise: the mean over it
+            nodes, weights = np.polynomial.hermite_e.hermegauss(7)
+            at = grid[:, None] + self.seed_spread * nodes
+            smooth = np.interp(at, grid, precision) @ weights / weights.sum()
+            self._cache.update(grid=grid, values=smooth)
+        return np.interp(quality_C, self._cache["grid"], self._cache["values"])

@@ -1,0 +1,127 @@
+"""The standard error of a score: how much other images of the same classes would change it.
+
+The images of each class are a sample of a fixed size. A mean of recalls has a closed form: a class
+with h hits among n images has recall h/n with variance p(1 - p)/n, where p = (h + ½)/(n + 1) is
+the mean of Jeffreys' posterior (Brown, Cai & DasGupta 2001, doi 10.1214/ss/1009213286). So the
+error of a recall of 0 or 1 is not 0. All other metrics have the delete-a-group jackknife (Shao & Tu
+1995, "The Jackknife and Bootstrap", section 2.3): the images are divided into G groups, each with
+its share of every class, and the score is computed again without each of them:
+
+    error² = (G - 1)/G · Σ_g (score without g - mean of these)²
+
+Training again with another seed adds to the error.
+
+Shapes: N images, K classes, G groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from imbtune.metrics.from_confusion import recall_variance
+from imbtune.metrics.metric import Metric
+from imbtune.metrics.metric_registry import CLASSES, IMAGES, ONE, UNKNOWN
+from imbtune.metrics.predictions import ClassCounts, Confusion, Floats, Ints, Predictions
+
+GROUPS = 20  # the error of a jackknifed error is then about 16 %
+KEPT = -1  # the group of an image that is never left out
+
+
+def image_groups(labels_N: Ints) -> Ints:
+    """The group of each image, 0 … G-1, (N,); the same for all models that predict these images.
+
+    The images of each class are shuffled and dealt to the groups in turn, and the dealing goes on
+    from one class to the next, so that groups differ by at most one image. An image that is alone
+    in its class is `KEPT`: without it the class would be undefined.
+    """
+    counts_K = np.bincount(labels_N)
+    shuffled_N = np.lexsort((np.random.default_rng(0).random(len(labels_N)), labels_N))
+    dealt_N = shuffled_N[counts_K[labels_N[shuffled_N]] > 1]
+    groups_N = np.full(len(labels_N), KEPT)
+    groups_N[dealt_N] = np.arange(len(dealt_N)) % GROUPS
+    return groups_N
+
+
+def scores_without_groups(objective: Metric, predictions: Predictions) -> list[float]:
+    """The score without each group of the images, (G,); empty where nothing can be left out."""
+    labels_N = predictions.labels_N.cpu().numpy()
+    groups_N = image_groups(labels_N)
+    count = int(groups_N.max(initial=KEPT)) + 1
+    if count < 2:
+        return []
+    left_out = _logits if objective.needs_logits else _confusions
+    scores = [objective.score(part) for part in left_out(predictions, groups_N, count)]
+    assert None not in scores, "every class keeps an image, so the metric stays defined"
+    return [score for score in scores if score is not None]
+
+
+def score_error(
+    objective: Metric, predictions: Predictions, without_G: Sequence[float] | None = None
+) -> float:
+    """The standard error of the objective's score on these images.
+
+    Args:
+        objective: defined on these images.
+        predictions: of one model.
+        without_G: as `scores_without_groups` returns them, if they are known.
+    """
+    closed = objective.part.traits.get("error")
+    if callable(closed):
+        return float(closed(predictions.confusion))
+    scores_G = np.asarray(
+        scores_without_groups(objective, predictions) if without_G is None else without_G
+    )
+    return max(jackknife_error(scores_G), least_error(objective, predictions.counts))
+
+
+def jackknife_error(without_G: Floats) -> float:
+    """The jackknife's standard error of the score; 0 with fewer than two groups."""
+    groups = len(without_G)
+    if groups < 2:
+        return 0.0
+    return float(math.sqrt((groups - 1) * without_G.var()))
+
+
+def least_error(objective: Metric, counts: ClassCounts) -> float:
+    """The error that a score has at least, where all images are predicted correctly.
+
+    It is that of recalls of 1, by what the metric's error is like; 0 where that is unknown.
+    """
+    n_K = counts.held_out_K[counts.defined_K]
+    spread = str(objective.part.traits["spread"])
+    if spread == UNKNOWN:
+        return 0.0
+    if spread == CLASSES:
+        return float(np.sqrt(recall_variance(n_K, n_K).sum())) / len(n_K)
+    if spread == ONE:
+        n = int(counts.held_out_K[counts.index(str(objective.knobs["of"]))])
+    else:
+        n = int(n_K.sum() if spread == IMAGES else n_K.min())
+    return math.sqrt(float(recall_variance(np.array(n), np.array(n))))
+
+
+def _confusions(predictions: Predictions, groups_N: Ints, count: int) -> Iterator[Confusion]:
+    """The confusion matrix without each group."""
+    whole = predictions.confusion
+    labels_N = predictions.labels_N.cpu().numpy()
+    predicted_N = predictions.logits_NK.argmax(1).cpu().numpy()
+    for group in range(count):
+        inside_N = groups_N == group
+        matrix_KK = whole.matrix_KK.copy()
+        np.subtract.at(matrix_KK, (labels_N[inside_N], predicted_N[inside_N]), 1)
+        yield Confusion.of(matrix_KK, whole.counts.train_K, whole.counts.names)
+
+
+def _logits(predictions: Predictions, groups_N: Ints, count: int) -> Iterator[Predictions]:
+    """The predictions without each group."""
+    for group in range(count):
+        kept_N = predictions.labels_N.new_tensor(np.flatnonzero(groups_N != group))
+        yield Predictions(
+            predictions.logits_NK[kept_N],
+            predictions.labels_N[kept_N],
+            predictions.names,
+            predictions.train_K,
+        )
