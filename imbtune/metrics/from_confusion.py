@@ -54,8 +54,9 @@ def recall_variance(hits: Floats | Ints, images: Floats | Ints) -> Floats:
 
     A recall of 0 or 1 has a variance too (Brown, Cai & DasGupta 2001, doi 10.1214/ss/1009213286).
     """
-    p = (np.asarray(hits) + 0.5) / (np.asarray(images) + 1.0)
-    variance: Floats = p * (1 - p) / images
+    images_K = np.asarray(images, np.float64)
+    p: Floats = (np.asarray(hits, np.float64) + 0.5) / (images_K + 1)
+    variance: Floats = p * (1 - p) / images_K
     return variance
 
 

@@ -221,9 +221,8 @@ def mean_intervals(finals: Sequence[FinalRecord]) -> dict[int, tuple[float | Non
         return {}
     scores_FS = np.stack(list(scores.values()))
     without_FSG = _without_groups(finals, scores)
-    if without_FSG is None or scores_FS.shape[1] == 1:
-        errors = [error_of_a_mean(scores_FS)] * len(scores)
-    else:
+    errors: list[tuple[float, float]] = [error_of_a_mean(scores_FS)] * len(scores)
+    if without_FSG is not None and scores_FS.shape[1] > 1:
         noise = noise_of(scores_FS, without_FSG)
         errors = [noise.error(unit_F) for unit_F in np.eye(len(scores))]
     return {

@@ -80,10 +80,10 @@ class Choice:
         if variance <= 0:
             return -math.inf, math.inf
         low, high = -math.inf, math.inf
-        chosen = [(winner, self.means)]
+        chosen: list[tuple[int, Mapping[int, float]]] = [(winner, self.means)]
         if baseline is not None:
-            among = {n: mean for n, mean in self.means.items() if n in self.presets}
-            chosen.append((baseline, {**among, baseline: self.means[baseline]}))
+            rivals = [n for n in self.means if n in self.presets or n == baseline]
+            chosen.append((baseline, {n: self.means[n] for n in rivals}))
         differences = []
         others_F = np.array([n not in (winner, baseline) for n in self.means])
         typical = float(own_F[others_F].mean()) if others_F.any() else 0.0

@@ -237,7 +237,8 @@ class TrialRunner:
         objective = self._worker.objectives[0]
         metrics = compute(result.predictions, self._worker.objectives)
         own = self._predictions(result.predictions) if self._spec.with_predictions else None
-        error = score_error(objective, result.predictions, own and own.without_groups)
+        without_groups = own.without_groups if own else None
+        error = score_error(objective, result.predictions, without_groups)
         self._count_seconds(result)
         self._branch_passes[variant] += result.branch_passes
         trunk = result.passes - self._passes_before - sum(self._branch_passes)

@@ -15,6 +15,7 @@ from scipy import stats
 from scripted import rung_record
 
 from imbtune.seeds import trial_seed
+from imbtune.study.data_size import ScoreScale
 from imbtune.study.evidence import (
     Evidence,
     decide,
@@ -37,11 +38,15 @@ def test_evidence_in_words() -> None:
     """Without an interval, without a lead, and with both."""
     assert str(Evidence(1, 3, mean=0.5, low=None, high=None)) == "0.5000, mean of 1 fresh seed"
     alone = Evidence(3, 3, mean=0.5, low=0.4, high=0.6)
-    assert str(alone) == "0.5000, mean of 3 fresh seeds [0.4000, 0.6000]"
+    told = "0.5000, mean of 3 fresh seeds [0.4000, 0.6000]"
+    assert str(alone) == f"{told}; intervals count seeds alone"
+    assert str(replace(alone, images=True)) == (
+        f"{told}; intervals count seeds, images and the choice of the winner"
+    )
     ahead = replace(alone, lead=0.02, lead_low=-0.01, lead_high=0.05, p=0.123)
     assert str(ahead) == (
         "0.5000, mean of 3 fresh seeds [0.4000, 0.6000]; +2.00 points over the best preset "
-        "(-1.00 to +5.00, p = 0.12)"
+        "(-1.00 to +5.00, p = 0.12); intervals count seeds alone"
     )
 
 
@@ -247,6 +252,7 @@ def test_evidence_of_a_single_seed_is_a_mean_alone() -> None:
     assert found is not None and found.to_dict() == {
         "seeds": 1, "finalists": 2, "mean": 0.8, "low": None, "high": None, "preset_mean": 0.7,
         "lead": pytest.approx(0.1), "lead_low": None, "lead_high": None, "p": None,
+        "images": False, "mean_corrected": None, "lead_corrected": None,
     }  # fmt: skip
 
 
@@ -258,6 +264,83 @@ def test_evidence_without_a_preset_to_compare_with() -> None:
         found = evidence(records, alone)
         assert found is not None and found.seeds == 2
         assert found.lead is None and found.p is None and found.preset_mean is None
+
+
+# ---- images --------------------------------------------------------------------------------------
+
+
+def with_images(finals: list[FinalRecord], spread: float, seed: int = 0) -> list[FinalRecord]:
+    """Scores without each of 20 groups, with noise of the images; each run has its own."""
+    rng = np.random.default_rng(seed)
+    return [
+        replace(f, scores_without_groups=(f.score + spread * rng.standard_normal(20)).tolist())
+        for f in finals
+    ]
+
+
+WON = finals_of(t1=[0.80, 0.81, 0.82], t0=[0.70, 0.72, 0.71], t2=[0.6, 0.62, 0.6])
+THREE = {0: 0.7, 1: 0.9, 2: 0.6}
+
+
+def test_evidence_counts_the_images() -> None:
+    """With noise of the images the interval is longer than by the seeds alone, and p larger."""
+    alone = evidence_of(WON, 1, 0, finished=THREE, presets=[0])
+    both = evidence_of(with_images(WON, 0.01), 1, 0, finished=THREE, presets=[0])
+    assert alone and both and both.images and not alone.images
+    assert (both.mean, both.lead, both.preset_mean) == (alone.mean, alone.lead, alone.preset_mean)
+    assert alone.low and alone.high and both.low and both.high
+    assert both.low < alone.low and alone.high < both.high
+    assert alone.p is not None and both.p is not None and alone.p < both.p
+    assert both.mean_corrected is not None and both.lead_corrected is not None
+    assert both.low < both.mean_corrected <= both.high
+
+
+def test_a_run_without_scores_by_groups_makes_it_evidence_by_seeds_alone() -> None:
+    """As after a resume of an older study, which has trained some of the finals again."""
+    mixed = [*with_images(WON[:-1], 0.01), WON[-1]]
+    assert evidence_of(mixed, 1, 0) == evidence_of(WON, 1, 0)
+    one_seed = [final for final in with_images(WON, 0.01) if final.seed == 100]
+    found = evidence_of(one_seed, 1, 0)
+    assert found and not found.images and found.low is None
+
+
+def test_a_close_winner_is_corrected_and_a_clear_one_hardly() -> None:
+    """Of two finalists that tie, the winner's mean is pulled down."""
+    rivals = finals_of(t1=[0.8, 0.8, 0.8], t2=[0.8, 0.8, 0.799], t0=[0.4, 0.4, 0.4])
+    clear = finals_of(t1=[0.8, 0.8, 0.8], t2=[0.6, 0.6, 0.599], t0=[0.4, 0.4, 0.4])
+    corrected = []
+    for finals in (rivals, clear):
+        found = evidence_of(with_images(finals, 0.004), 1, 0, finished=THREE, presets=[0])
+        assert found and found.mean_corrected is not None
+        corrected.append(found.mean - found.mean_corrected)
+    assert corrected[0] > 0.005 and corrected[1] == pytest.approx(0, abs=1e-3)
+
+
+def test_the_smallest_of_many_recalls_may_be_higher() -> None:
+    """The interval of `worst_class` ends higher by the largest of ten normal errors, 1.55."""
+    finals = with_images(WON, 0.004)
+    plain = evidence_of(finals, 1, 0, finished=THREE, scale=ScoreScale(0.1, 0.01, None, 0))
+    smallest = evidence_of(finals, 1, 0, finished=THREE, scale=ScoreScale(0.1, 0.01, None, 0, 10))
+    assert plain and smallest and plain.high and smallest.high
+    assert smallest.high > plain.high + 1.5 * 0.01  # an error is at least what one image moves
+    assert replace(smallest, high=plain.high) == plain
+
+
+def test_models_that_agree_on_every_image_are_not_certain() -> None:
+    """No difference between seeds or images: the error is what one image moves the score by."""
+    finals = with_images(finals_of(t1=[1.0] * 3, t0=[0.99] * 3), 0.0)
+    found = evidence_of(finals, 1, 0, finished={0: 0.9, 1: 1}, scale=ScoreScale(0.1, 0.01, None, 0))
+    assert found and found.low is not None and found.lead_low is not None
+    assert found.low < 0.99 and found.high == 1 and found.lead_low < 0
+    assert found.p is not None and found.p > 0.05
+
+
+@given(st.permutations(with_images(FINALS, 0.01)))
+def test_the_order_of_finals_with_images_changes_no_bit(finals: list[FinalRecord]) -> None:
+    finished, ordered = dict.fromkeys((0, 2, 4, 7, 9, 11), 0.8), with_images(FINALS, 0.01)
+    assert evidence_of(finals, 0, 2, finished=finished) == evidence_of(
+        ordered, 0, 2, finished=finished
+    )
 
 
 # ---- who is trained again ----------------------------------------------------------------------

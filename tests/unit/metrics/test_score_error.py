@@ -1,0 +1,114 @@
+"""The standard error of a score: closed forms, the jackknife, and scores that are 0 or 1."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imbtune.metrics.metric import metric_from, objectives
+from imbtune.metrics.predictions import Predictions
+from imbtune.metrics.score_error import (
+    GROUPS,
+    KEPT,
+    image_groups,
+    jackknife_error,
+    score_error,
+    scores_without_groups,
+)
+
+CLOSED = ("balanced_accuracy", "accuracy", "worst_class")
+
+
+def predictions(counts: list[int], seed: int = 0, signal: float = 1.0) -> Predictions:
+    """Normal logits, in which the true class's is larger by `signal`."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    logits = torch.randn(len(labels), len(counts), generator=generator)
+    logits[torch.arange(len(labels)), labels] += signal
+    names = [f"class {k}" for k in range(len(counts))]
+    return Predictions(logits, labels, names, np.arange(len(counts), 0, -1) * 10)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6).filter(lambda n: sum(n) > 0))
+def test_groups_have_the_same_share_of_every_class(counts: list[int]) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    groups = image_groups(labels)
+    for k, count in enumerate(counts):
+        own = groups[labels == k]
+        if count < 2:
+            assert (own == KEPT).all()
+            continue
+        sizes = np.bincount(own, minlength=GROUPS)
+        assert sizes.max() - sizes.min() <= 1 and sizes.max() < count
+    dealt = np.bincount(groups[groups != KEPT])
+    assert not len(dealt) or dealt.max() - dealt.min() <= 1
+    assert (image_groups(labels) == groups).all()
+
+
+def test_closed_forms_worked_by_hand() -> None:
+    """Recalls 3/4, 0/2 and 1/1: p = 3.5/5, 0.5/3 and 1.5/2."""
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2])
+    logits = torch.eye(3)[torch.tensor([0, 0, 0, 1, 0, 0, 2])]
+    found = Predictions(logits, labels, ["a", "b", "c"], np.array([9, 5, 1]))
+    first, second, third = 0.7 * 0.3 / 4, (1 / 6) * (5 / 6) / 2, 0.75 * 0.25 / 1
+    error = {name: score_error(metric_from(name), found) for name in CLOSED}
+    assert error["balanced_accuracy"] == pytest.approx(math.sqrt(first + second + third) / 3)
+    whole = (4 / 7) ** 2 * first + (2 / 7) ** 2 * second + (1 / 7) ** 2 * third
+    assert error["accuracy"] == pytest.approx(math.sqrt(whole))
+    assert error["worst_class"] == pytest.approx(math.sqrt(second))
+
+
+@pytest.mark.parametrize("name", objectives())
+@pytest.mark.parametrize("counts", [[30] * 4, [3, 40], [1, 1, 5], [1, 1], [2, 0, 9]])
+@pytest.mark.parametrize("signal", [0.0, 1.0, 40.0])
+def test_every_objective_has_an_error(name: str, counts: list[int], signal: float) -> None:
+    """It is finite, and above 0 also where all images or none are predicted correctly."""
+    found, objective = predictions(counts, signal=signal), metric_from(name)
+    if objective.score(found) is None:
+        pytest.skip("the metric is undefined on these images")
+    error = score_error(objective, found)
+    assert math.isfinite(error) and error >= 0
+    if str(objective.part.traits["spread"]) != "unknown":
+        assert error > 0
+
+
+def literal(objective: Any, found: Predictions) -> list[float | None]:
+    """The scores without each group, one image after the other."""
+    groups = image_groups(found.labels_N.numpy())
+    scores = []
+    for group in range(groups.max() + 1):
+        kept = [i for i in range(len(groups)) if groups[i] != group]
+        part = Predictions(found.logits_NK[kept], found.labels_N[kept], found.names, found.train_K)
+        scores.append(objective.score(part))
+    return scores
+
+
+@pytest.mark.parametrize("name", objectives())
+def test_scores_without_groups_are_the_scores_of_the_other_images(name: str) -> None:
+    found, objective = predictions([25, 7, 1]), metric_from(name)
+    assert scores_without_groups(objective, found) == pytest.approx(literal(objective, found))
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "auroc", "average_precision", "log_loss", "mcc"])
+def test_the_jackknife_is_near_the_spread_of_new_images(name: str) -> None:
+    objective, counts = metric_from(name), [60, 60]
+    scores = [objective.score(predictions(counts, seed)) for seed in range(300)]
+    errors = [score_error(objective, predictions(counts, seed)) for seed in range(30)]
+    assert np.mean(errors) == pytest.approx(np.std([s for s in scores if s is not None]), rel=0.15)
+
+
+@pytest.mark.parametrize("name", CLOSED[:2])
+def test_closed_form_and_jackknife_agree(name: str) -> None:
+    objective = metric_from(name)
+    models = [predictions([40] * 5, seed) for seed in range(20)]
+    closed = np.mean([score_error(objective, model) for model in models])
+    without = [scores_without_groups(objective, model) for model in models]
+    jackknifed = np.mean([jackknife_error(np.array(scores)) for scores in without])
+    assert jackknifed == pytest.approx(closed, rel=0.1)
