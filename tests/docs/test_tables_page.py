@@ -17,6 +17,7 @@ from imbtune.study.tables.schema import (
     MACHINE,
     MARGINS,
     METRICS,
+    PREDICTIONS,
     SCORES,
     VERSION,
     trial_schema,
@@ -34,6 +35,7 @@ TABLES = {
     "trials": trial_schema({}),
     "epochs": EPOCHS,
     "finals": FINALS,
+    "predictions": PREDICTIONS,
     "scores": SCORES,
     "classes": CLASSES,
 }
