@@ -24,7 +24,6 @@ from populations import (
     Recorded,
     Score,
     Simulated,
-    accuracy,
     average_precision,
     balanced_accuracy,
     worst_class,
@@ -69,8 +68,6 @@ def search(
     step = 1 / np.bincount(labels_M).min()
     if score in (balanced_accuracy, average_precision):
         step /= classes
-    elif score is accuracy:
-        step = 1 / len(labels_M)
     scale = ScoreScale(0.0, step, None, 0, classes if score is worst_class else 1)
     found = [
         evidence_of(finals, winner, baseline, (0, 1), finished, range(presets), scale)
@@ -126,7 +123,7 @@ def populations(folder: Path | None) -> Iterator[tuple[str, Recorded | Simulated
         presets = sum(not name.isdigit() for name in configs)
         seeds = min(len(seeds) for seeds in found.values())
         null = max(found, key=lambda name: len(found[name]))
-        for score in (balanced_accuracy, accuracy, worst_class):
+        for score in (balanced_accuracy, worst_class):
             yield (
                 f"digits-lt, {score.__name__}",
                 Recorded(folder, configs, presets, seeds, score),

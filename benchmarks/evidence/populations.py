@@ -28,11 +28,6 @@ def worst_class(hits: Floats, labels_M: Ints) -> Floats:
     return recalls(hits, labels_M).min(-1)
 
 
-def accuracy(hits: Floats, labels_M: Ints) -> Floats:
-    """Share of the images that are hits."""
-    return hits.mean(-1)
-
-
 def recalls(hits: Floats, labels_M: Ints) -> Floats:
     """Recall of each class (…, K)."""
     member_MK = labels_M[:, None] == np.unique(labels_M)

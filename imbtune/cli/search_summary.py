@@ -226,6 +226,8 @@ def _how_to_read(outcome: SearchOutcome) -> str:
         return f"score: of one run, on the validation images.{exact}"
     several = outcome.evidence.seeds > 1
     honest = "mean of the fresh seeds" if several else "score with the fresh seed"
+    if outcome.evidence.images:
+        honest = "corrected mean and its interval"
     return (
         "score: of one run, by which the finalists were chosen, so it is partly luck. Of this "
         f"search, report the {honest}; best of all, the test set (the next command).{exact}"

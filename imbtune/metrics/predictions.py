@@ -182,6 +182,19 @@ class Predictions:
         logits_BB = self.logits_NK[rows, columns].double()
         return (logits_BB - top_N[:, None]) - log_sum_N[:, None]
 
+    def subset(self, kept_N: Tensor, matrix_KK: Ints) -> Predictions:
+        """The predictions of some of the images, without computing anything of an image again.
+
+        Args:
+            kept_N: indices of the images.
+            matrix_KK: their confusion matrix.
+        """
+        found = Predictions(
+            self.logits_NK[kept_N], self.labels_N[kept_N], self.names, self.train_K, matrix_KK
+        )
+        found.__dict__["_normaliser_N2"] = self._normaliser_N2[kept_N]
+        return found
+
     def row_blocks(self) -> Iterator[slice]:
         """The images in blocks that fit into memory with all of their classes."""
         return _blocks(len(self.labels_N), self.logits_NK.shape[1])

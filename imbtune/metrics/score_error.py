@@ -117,11 +117,6 @@ def _confusions(predictions: Predictions, groups_N: Ints, count: int) -> Iterato
 
 def _logits(predictions: Predictions, groups_N: Ints, count: int) -> Iterator[Predictions]:
     """The predictions without each group."""
-    for group in range(count):
+    for group, confusion in enumerate(_confusions(predictions, groups_N, count)):
         kept_N = predictions.labels_N.new_tensor(np.flatnonzero(groups_N != group))
-        yield Predictions(
-            predictions.logits_NK[kept_N],
-            predictions.labels_N[kept_N],
-            predictions.names,
-            predictions.train_K,
-        )
+        yield predictions.subset(kept_N, confusion.matrix_KK)

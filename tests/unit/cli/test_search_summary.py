@@ -231,6 +231,22 @@ def test_the_figure_to_report_is_named() -> None:
     assert "0.6100, the mean of 3 fresh seeds (95 % interval" in text
 
 
+def test_evidence_that_counts_the_images_is_corrected() -> None:
+    """The corrected mean is the figure to report; both are told, with what was paired."""
+    plain = outcome(RECORDS, finals(3, 0, 1))
+    groups = [
+        replace(f, scores_without_groups=[f.score + s * g / 500 for g in range(-9, 11)])
+        for f, s in zip(plain.finals, [1, 1, 1, -1, -1, -1], strict=True)
+    ]
+    text = " ".join(printed(outcome(RECORDS, groups)).split())
+    assert "report the corrected mean and its interval; best of all, the test set" in text
+    assert "0.6100, the mean of 3 fresh seeds; corrected for the choice of the best 0." in text
+    assert "paired over 3 fresh seeds and the validation images" in text
+    assert "counts the seeds alone" not in text
+    seeds_alone = " ".join(printed(plain).split())
+    assert "which counts the seeds alone and not the images" in seeds_alone
+
+
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_winner_without_finals_is_not_confirmed(interrupted: bool) -> None:
     text = " ".join(printed(outcome(RECORDS, [], interrupted=interrupted)).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,17 @@ def test_a_winner_that_leads() -> None:
     assert "best of 3 finalists by these same runs" in story.doubt
     assert "Not tested yet" in story.doubt
     assert story.steps[0][0] == "imbtune train runs/made --seeds 5 --baselines"
+
+
+def test_evidence_that_counts_the_images_is_told_with_its_corrections() -> None:
+    study = usual()
+    assert study.evidence is not None
+    assert "count the seeds alone, not the images: they are too sure" in story_of(study).doubt
+    images = replace(study.evidence, images=True, mean_corrected=0.594, lead_corrected=0.081)
+    story = story_of(replace(study, evidence=images))
+    assert "+8.1 when corrected for the choice of the winner" in story.lead
+    assert "corrected for that it is 0.594" in story.doubt
+    assert "count the seeds, the validation images and the choice" in story.doubt
 
 
 @pytest.mark.parametrize(

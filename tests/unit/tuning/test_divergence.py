@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from diverging import FROM_THE_FIRST, IN_THE_COOLDOWN, ONLY_SCORED, bad_parts
@@ -17,6 +18,7 @@ from scripted import BUDGETS, next_spec, rung_result, scored_rung, tiny_space, t
 from short_runs import CPU, DATA
 
 from imbtune.config.train_config import TrainConfig
+from imbtune.data.images import Images
 from imbtune.errors import StudyError
 from imbtune.metrics.metric import metric_from
 from imbtune.progress.reporter import to_lines
@@ -281,7 +283,8 @@ def test_a_final_run_that_diverges_is_a_failed_one(tmp_path: Path) -> None:
     done: list[FinalRecord] = []
     reporter = to_lines(lines.append)
     reporter.tell(StageStarted(0.0, FINALS, 2))
-    writer = FinalsWriter(Store(str(tmp_path)), done, 9, reporter)
+    images = Images(np.zeros((2, 1, 1, 1), np.uint8), np.array([0, 1]))
+    writer = FinalsWriter(Store(str(tmp_path)), images, done, 9, reporter)
     settings = TrainConfig.from_settings({"seed": 11}).flat()
     spec = TrialSpec.single_run(7, settings, without_rungs=True)
     writer.reported(spec, final_report(None))
