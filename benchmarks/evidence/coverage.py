@@ -68,7 +68,8 @@ def search(
     step = 1 / np.bincount(labels_M).min()
     if score in (balanced_accuracy, average_precision):
         step /= classes
-    scale = ScoreScale(0.0, step, None, 0, classes if score is worst_class else 1)
+    smallest_of = classes if score is worst_class else 1
+    scale = ScoreScale(0.0, step, None, 0, smallest_of, score is not average_precision)
     found = [
         evidence_of(finals, winner, baseline, (0, 1), finished, range(presets), scale)
         for finals in (with_images, seeds_alone)

@@ -20,12 +20,14 @@ Score = Callable[[Floats, Ints], Floats]  # of values (…, M) of images with la
 
 def balanced_accuracy(hits: Floats, labels_M: Ints) -> Floats:
     """Mean recall of the classes."""
-    return recalls(hits, labels_M).mean(-1)
+    mean: Floats = recalls(hits, labels_M).mean(-1)
+    return mean
 
 
 def worst_class(hits: Floats, labels_M: Ints) -> Floats:
     """Smallest recall of a class."""
-    return recalls(hits, labels_M).min(-1)
+    smallest: Floats = recalls(hits, labels_M).min(-1)
+    return smallest
 
 
 def recalls(hits: Floats, labels_M: Ints) -> Floats:
@@ -39,7 +41,8 @@ def average_precision(values: Floats, labels_M: Ints) -> Floats:
     """Average precision of class 1 against class 0; values without ties."""
     positive = labels_M[np.argsort(-values, axis=-1)]
     precision = positive.cumsum(-1) / np.arange(1, len(labels_M) + 1)
-    return (positive * precision).sum(-1) / labels_M.sum()
+    area: Floats = (positive * precision).sum(-1) / labels_M.sum()
+    return area
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +177,8 @@ class Simulated:
             run = self.seed_spread * rng.standard_normal((len(configs), seeds, 1))
             value = (quality_C[configs, None, None] + run) * shift_M + common_M
             value = value + own_CM[configs][:, None] + noise
-            return value if is_ranked else (value > 0).astype(float)
+            scored: Floats = value if is_ranked else (value > 0).astype(float)
+            return scored
 
         everything = np.arange(self.configs)
         return Drawn(
@@ -186,7 +190,8 @@ class Simulated:
         from scipy import stats
 
         if self.score is not average_precision:
-            return stats.norm.cdf(quality_C / np.sqrt(1 + self.seed_spread**2))
+            share_C: Floats = stats.norm.cdf(quality_C / np.sqrt(1 + self.seed_spread**2))
+            return share_C
         if "grid" not in self._cache:
             share = self.counts[1] / sum(self.counts)
             grid = np.linspace(self.ease - 6 * self.spread - 1, self.ease + 6 * self.spread + 1, 61)

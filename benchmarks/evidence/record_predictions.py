@@ -47,10 +47,11 @@ def population() -> Splits:
     base = load_space(SPACE).base()
     full = load(base.data.name, base.data.knobs, DataSource(None))
     found = search_splits(full, base.data.shared)
-    rows = full.train.pixels.reshape(len(full.train), -1)
-    trained = {row.tobytes() for row in found.train.pixels.reshape(len(found.train), -1)}
-    others = np.array([row.tobytes() not in trained for row in rows])
-    pixels = np.concatenate([full.train.pixels[np.flatnonzero(others)], full.test.pixels])
+    assert found.train.names is not None and full.train.names is not None
+    trained = set(found.train.names.to_pylist())
+    others = np.array([name not in trained for name in full.train.names.to_pylist()])
+    kept = full.train.take(np.flatnonzero(others))
+    pixels = np.concatenate([kept.array(), full.test.array()])
     labels = np.concatenate([full.train.labels[others], full.test.labels])
     held_out = type(full.train)(pixels, labels)
     return Splits(found.train, held_out, found.classes, found.preprocessing)

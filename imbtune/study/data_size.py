@@ -37,6 +37,7 @@ class ScoreScale:
         coarsest: index of the class with the fewest validation images.
         smallest_of: of how many recalls the score is the smallest; 1 for all other scores. The
             smallest of noisy recalls is too low by up to the largest of so many errors.
+        is_stepped: whether scores differ by `step` or not at all; False for areas under curves.
     """
 
     chance: float
@@ -44,6 +45,7 @@ class ScoreScale:
     error: float | None
     coarsest: int
     smallest_of: int = 1
+    is_stepped: bool = True
 
 
 def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
@@ -82,7 +84,8 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
         UNKNOWN: (None, None),
     }[spread]
     smallest_of = len(n_K) if objective.name == "worst_class" else 1
-    return ScoreScale(chance, step, error, coarsest, smallest_of)
+    is_stepped = not (objective.needs_logits and spread == CLASSES)
+    return ScoreScale(chance, step, error, coarsest, smallest_of, is_stepped)
 
 
 def data_size_lines(

@@ -182,13 +182,15 @@ def evidence_of(
         error = error_of_a_lead(scores_FS)
         ends, p = student_interval(lead, *error), student_p(lead, *error)
         return Evidence(seeds, finalists, mean, low, high, preset, lead, *ends, p)
+    least = (scale.step if scale else None) or 0.0
     choice = Choice(
         dict(zip(scores, scores_FS.mean(1).tolist(), strict=True)),
         noise_of(scores_FS, without_FSG),
         dict(finished or {}),
         frozenset(presets),
         seeds,
-        (scale.step if scale else None) or 0.0,
+        least,
+        least if scale and scale.is_stepped else 0.0,
         scale.smallest_of if scale else 1,
     )
     own = choice.inference(winner, None)

@@ -100,6 +100,27 @@ def test_the_study_that_a_search_returns(searched: Study, home: Path) -> None:
     assert not searched.info["command"].startswith("imbtune ")  # it was no command
 
 
+def test_scores_follow_from_the_predictions_of_the_finals(searched: Study) -> None:
+    """The score of each final run, and its score without each group of the images."""
+    predictions, finals = searched.predictions, searched.finals
+    assert searched.evidence and searched.evidence.images
+    assert searched.evidence.mean_corrected is not None
+    assert (searched.trials["score_error"] > 0).all()
+    for final in finals.to_dict("records"):
+        is_own = (predictions["trial"] == final["trial"]) & (predictions["seed"] == final["seed"])
+        own = predictions[is_own]
+        hit = own["label"] == own["predicted"]
+        assert hit.groupby(own["label"]).mean().mean() == pytest.approx(final["score"])
+        assert (np.stack(own["logits"].tolist()).argmax(1) == own["predicted"]).all()
+        for group, score in enumerate(final["scores_without_groups"]):
+            kept = own["group"] != group
+            assert hit[kept].groupby(own["label"][kept]).mean().mean() == pytest.approx(score)
+    names = predictions.groupby("image").size()
+    assert len(names) == 300 and (names == len(finals)).all()
+    found = searched.sql("select count(*) as n from predictions where label = predicted")
+    assert found["n"][0] == (predictions["label"] == predictions["predicted"]).sum()
+
+
 def test_its_optuna_study(searched: Study) -> None:
     """A copy: what is changed in it is not written back."""
     level = optuna.logging.get_verbosity()

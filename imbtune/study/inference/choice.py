@@ -25,7 +25,8 @@ class Choice:
         finished: the score of one run of each finished trial.
         presets: trial numbers.
         seeds: of each mean.
-        step: by how much one image moves the score of a run; 0 where unknown.
+        least: the smallest standard error: by how much one image moves the score.
+        step: by how much scores of a run differ at least if they are not equal; 0 for any amount.
         smallest_of: of how many recalls a score is the smallest.
     """
 
@@ -34,6 +35,7 @@ class Choice:
     finished: Mapping[int, float]
     presets: Collection[int]
     seeds: int
+    least: float
     step: float
     smallest_of: int = 1
 
@@ -46,7 +48,7 @@ class Choice:
         error, freedom = self.noise.error(contrast_F)
         limits = self._limits(winner, baseline, estimate, contrast_F)
         candidates = max(len(self.means), len(self.finished)) - (baseline is not None)
-        error = max(error, self.step)
+        error = max(error, self.least)
         found = after_selection(estimate, error, freedom, limits, candidates)
         if baseline is not None:
             return found

@@ -50,7 +50,7 @@ def test_a_run_writes_what_it_predicts_for_each_image(tmp_path: Path) -> None:
     assert np.array_equal(np.stack(frame["logits"].tolist()), LOGITS)
     assert set(frame["trial"]) == {7} and set(frame["seed"]) == {11}
     hits = duckdb.sql(f"select sum(label = predicted) from '{tmp_path}/predictions/*.parquet'")
-    assert hits.fetchall() == [(1,)]
+    assert hits is not None and hits.fetchall() == [(1,)]
 
 
 def test_the_finals_are_read_back_with_their_scores_by_groups(tmp_path: Path) -> None:
