@@ -57,7 +57,7 @@ def search(
         -1,
     )
     with_images = [
-        FinalRecord(n, s, float(scores_FS[i, s]), None, without_FSG[i, s].tolist())
+        FinalRecord(n, s, float(scores_FS[i, s]), scores_without_groups=without_FSG[i, s].tolist())
         for i, n in enumerate(finalists)
         for s in range(SEEDS)
     ]
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--recorded", type=Path)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--only", default="")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/evidence-cpu.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/evidence/coverage.json"))
     options = parser.parse_args()
     rows = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name, population in populations(options.recorded):

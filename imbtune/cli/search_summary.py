@@ -217,11 +217,9 @@ def _value(value: Value, others: Sequence[Value | None]) -> str:
 
 def _how_to_read(outcome: SearchOutcome) -> str:
     """Which number of the table to report."""
-    best = max(outcome.records, key=lambda r: r.score if r.state == COMPLETE and r.score else 0.0)
-    error = best.rungs[-1].score_error if best.rungs else None
-    exact = (
-        "" if error is None else f" Standard error of the best score, from the images: {error:.4f}."
-    )
+    finished = [r.rungs[-1] for r in outcome.records if r.state == COMPLETE]
+    error = max(finished, key=lambda rung: rung.score).score_error
+    exact = f" The best one has a standard error of {error:.4f} from the images." if error else ""
     if not outcome.evidence:
         return f"score: of one run, on the validation images.{exact}"
     several = outcome.evidence.seeds > 1
@@ -302,10 +300,8 @@ def _interval(evidence: Evidence) -> str:
 
 def _lead(evidence: Evidence, preset: str) -> str:
     assert evidence.lead is not None and evidence.preset_mean is not None
-    text = (
-        f"{100 * evidence.lead:+.2f} points over the best preset, "
-        f"'{preset}' at {evidence.preset_mean:.4f}"
-    )
+    text = f"{100 * evidence.lead:+.2f} points over the best preset, "
+    text += f"'{preset}' at {evidence.preset_mean:.4f}"
     if evidence.lead_low is None or evidence.lead_high is None:
         return f"{text} (one fresh seed each, on the validation images)."
     chance = "" if evidence.lead_low > 0 else "; the difference may be chance"

@@ -216,7 +216,7 @@ def _outcome(
         if n not in dropped and record.score is not None
     }
     presets = [number for number, record in by_number.items() if record.preset]
-    scale = scale_of(request, splits)
+    scale, bounds = scale_of(request, splits), request.space.objective.bounds
     winner, baseline = decide(finished, presets, finals, scale.chance)
     outcome = SearchOutcome(
         request,
@@ -225,9 +225,7 @@ def _outcome(
         winner=None if winner is None else by_number[winner],
         baseline=None if baseline is None else by_number[baseline],
         seconds=time.monotonic() - started,
-        evidence=evidence_of(
-            finals, winner, baseline, request.space.objective.bounds, finished, presets, scale
-        ),
+        evidence=evidence_of(finals, winner, baseline, bounds, finished, presets, scale),
         full_images=sum(run_passes(config, splits.counts()) for config in ended),
         finals=finals,
         front=search_front(request, by_number, finals, dropped),
@@ -323,8 +321,8 @@ def _finals(
     Returns:
         The numbers of the trials with a failed run, and whether the finals were interrupted.
     """
-    request = session.request
-    runs = left_final_runs(request, session.splits, records, finals)
+    request, splits = session.request, session.splits
+    runs = left_final_runs(request, splits, records, finals)
     if not runs:
         return [], False
     total, count = len(runs) + len(finals), len({run.number for run in runs})
@@ -336,12 +334,11 @@ def _finals(
     worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=False)
     session.reporter.tell(finals_stage(session, total, finals))
     writer = FinalsWriter(
-        session.store, session.splits.held_out, finals, request.budgets[-1], session.reporter,
-        tracking,
-    )  # fmt: skip
+        session.store, splits.held_out, finals, request.budgets[-1], session.reporter, tracking
+    )
     searcher = ListSearcher(runs)
     run_trials(
-        session.splits,
+        splits,
         worker_settings,
         session.resources,
         searcher,

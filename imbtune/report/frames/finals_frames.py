@@ -180,7 +180,9 @@ def _record(row: Mapping[str, Any]) -> FinalRecord:
     """A row of the table `finals`, of any version."""
     without = row.get("scores_without_groups")
     scores = None if without is None or np.ndim(without) == 0 else [float(s) for s in without]
-    return FinalRecord(int(row["trial"]), int(row["seed"]), row["score"], None, scores)
+    return FinalRecord(
+        int(row["trial"]), int(row["seed"]), row["score"], scores_without_groups=scores
+    )
 
 
 def _group(study: StudyData, recall_K: Floats, group: Sequence[int]) -> dict[str, object]:
