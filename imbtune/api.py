@@ -488,6 +488,7 @@ def compare(
     seeds: int = 5,
     seed: int = 0,
     reference: str | None = None,
+    objective: Objective | Sequence[Objective] | None = None,
     name: str | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
@@ -517,6 +518,8 @@ def compare(
         seed: the first of the seeds.
         reference: the row that the others are tested against: a preset, or a study's name with
             `-winner`. None for the best row.
+        objective: the metric of ranks and tests; of a list the first, and the others have columns,
+            too. None for the space's.
         name: of the comparison's study; None for the space's with -comparison.
         trust: run modules of the studies and the space that this user has not run before. Read
             them first: they can do whatever this user can.
@@ -542,6 +545,7 @@ def compare(
             name=name,
             settings=settings,
             epochs=epochs,
+            objective=objective,
             trials=1,  # counted below
             seed=seed,
             gpus_per_trial=gpus_per_trial,

@@ -38,6 +38,7 @@ from imbtune.cli.options import (
     PackOption,
     PresetsOption,
     ProgressOption,
+    RankedByOption,
     ReferenceOption,
     RungsOption,
     SamplerOption,
@@ -507,6 +508,7 @@ def compare(
     seeds: SeedsOption = 5,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="First seed.")] = 0,
     reference: ReferenceOption = None,
+    objective: RankedByOption = None,
     name: Annotated[
         str | None,
         typer.Option(help="Name of the study. Default: name of the space with -comparison."),

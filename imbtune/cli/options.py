@@ -75,6 +75,15 @@ ObjectiveOption = Annotated[
         "Default: the space's, which is balanced_accuracy if it names none.",
     ),
 ]
+RankedByOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--objective",
+        callback=lambda given: given or None,
+        help="Metric of ranks and tests, as in search. Given more than once, the others have "
+        "columns, too. Default: the space's.",
+    ),
+]
 GpusOption = Annotated[
     str | None,
     typer.Option(

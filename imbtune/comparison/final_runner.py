@@ -82,7 +82,7 @@ class FinalRunner:
         self._is_saved, self._trained = False, 0
         self._saved = time.monotonic()
         config = TrainConfig.from_settings(spec.settings[0])
-        self._run = SeedRun(config, data, self._checkpoint(), worker.objectives[0], worker.ema)
+        self._run = SeedRun(config, data, self._checkpoint(), worker.objectives, worker.ema)
         self._epochs = self._run.epochs()
 
     def step(self) -> FinalReport:

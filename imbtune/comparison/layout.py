@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from imbtune.comparison.paired_tests import DECIMALS
 from imbtune.comparison.table import METRICS, ComparisonTable, TableRow
-from imbtune.metrics.metric import metric_from
+from imbtune.metrics.metric import Metric, metric_from
 from imbtune.registry import Value
 from imbtune.spaces.search_space import SearchSpace
 
@@ -56,18 +56,18 @@ class Layout:
 
 
 def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
-    """The cells of a table, in percent.
+    """The cells of a table; metrics between 0 and 1 in percent.
 
     Args:
         space: for the title, and for a note about settings that the user fixed.
     """
-    shown = dict.fromkeys((*METRICS, table.objective.name))
-    metrics = [m for m in shown if _is_printed(table, m)]
+    metrics = [m for m in _metrics(table) if _is_printed(table, m)]
     origins = list(dict.fromkeys(f.origin for line in table.rows for f in line.published))
     headings = ["method", *(m.replace("_", " ") for m in metrics), "rank", "mean rank"]
     tests = [line.test for line in table.rows if line.test]
     has_p = any(test.p is not None for test in tests)  # not with one seed
-    headings += [f"points over {table.reference}"] if tests else []
+    unit = "points" if table.objective.is_share else "score"
+    headings += [f"{unit} over {table.reference}"] if tests else []
     headings += ["p"] if has_p else []
     headings += ["published"] if origins else []
     best = {
@@ -84,7 +84,7 @@ def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
             Cell(DASH if line.rank is None else str(line.rank)),
             Cell(DASH if line.mean_rank is None else f"{line.mean_rank:.1f}"),
         ]
-        cells += [Cell(_lead(line))] if tests else []
+        cells += [Cell(_lead(line, table.objective))] if tests else []
         cells += [Cell(_p(line))] if has_p else []
         if origins:
             cited = [f"{f} [{origins.index(f.origin) + 1}]" for f in line.published]
@@ -178,8 +178,8 @@ def _bold_latex(cell: Cell) -> str:
 
 
 def _is_printed(table: ComparisonTable, metric: str) -> bool:
-    """Whether a metric has a column: macro F1 only as the objective, others where defined."""
-    if metric == "macro_f1" and table.objective.name != metric:
+    """Whether a metric has a column: macro F1 only as an objective, others where defined."""
+    if metric == "macro_f1" and metric not in [each.name for each in table.objectives]:
         return False
     return any(line.means[metric] is not None for line in table.rows)
 
@@ -192,11 +192,18 @@ def _mean(line: TableRow, metric: str) -> str:
     mean, std = line.means[metric], line.stds[metric]
     if mean is None:
         return DASH
+    if not metric_from(metric).is_share:
+        return f"{mean:.4f}" + ("" if std is None else f" ± {std:.4f}")
     return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
 
 
-def _lead(line: TableRow) -> str:
-    return DASH if line.test is None else f"{100 * line.test.lead:+.2f}"
+def _metrics(table: ComparisonTable) -> list[str]:
+    """The metrics that may have a column."""
+    return list(dict.fromkeys((*METRICS, *(metric.name for metric in table.objectives))))
+
+
+def _lead(line: TableRow, objective: Metric) -> str:
+    return DASH if line.test is None else objective.difference(line.test.lead).partition(" ")[0]
 
 
 def _p(line: TableRow) -> str:
@@ -211,8 +218,10 @@ def _notes(table: ComparisonTable) -> list[str]:
     objective, reference = str(table.objective).replace("_", " "), table.reference
     spread = ": mean ± sample standard deviation" if table.seeds > 1 else ""
     seeds = counted(table.seeds, "seed")
+    raw = [m.replace("_", " ") for m in _metrics(table) if not metric_from(m).is_share]
+    unit = f"in percent, but for {', '.join(raw)}" if raw else "in percent"
     notes = [
-        f"Test images, model of the last epoch, in percent{spread} over {seeds}. "
+        f"Test images, model of the last epoch, {unit}{spread} over {seeds}. "
         "many, medium, few: mean recall of the classes with over 100, 20 to 100 and under 20 "
         f"training images. rank: by the mean {objective}; mean rank: by each seed's, averaged."
     ]

@@ -137,4 +137,4 @@ class ComparisonResult:
         store.write("table.tex", self.latex.encode())
 
     def _table(self) -> ComparisonTable:
-        return make_table(self.comparison, self.runs, self.space.objective)
+        return make_table(self.comparison, self.runs, self.space.objectives)

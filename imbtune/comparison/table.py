@@ -56,7 +56,7 @@ class ComparisonTable:
     Attributes:
         rows: those with a finished run, best first by the mean objective.
         seeds: how many runs each row was to have.
-        objective: the metric of ranks and tests.
+        objectives: metrics that have a column; the first one is that of ranks and tests.
         reference: name of the row that the others were tested against; None where no row has all
             of its runs.
         chosen: whether the reference was given, instead of being the best row.
@@ -64,18 +64,23 @@ class ComparisonTable:
 
     rows: Sequence[TableRow]
     seeds: int
-    objective: Metric
+    objectives: Sequence[Metric]
     reference: str | None
     chosen: bool
+
+    @property
+    def objective(self) -> Metric:
+        """The metric of ranks and tests."""
+        return self.objectives[0]
 
     def arrow(self) -> pa.Table:
         """The table as `table.parquet` holds it; each metric in its own range.
 
-        Two more columns than `SCHEMA` where the objective is none of `METRICS`.
+        Two more columns than `SCHEMA` for each objective that is none of `METRICS`.
         """
         columns = [_columns(line, self.reference) for line in self.rows]
-        schema, name = SCHEMA, self.objective.name
-        if name not in METRICS:
+        schema = SCHEMA
+        for name in [metric.name for metric in self.objectives if metric.name not in METRICS]:
             for column in (name, f"{name}_std"):
                 schema = schema.append(pa.field(column, pa.float64()))
         return pa.Table.from_pylist(columns, schema=schema)
@@ -115,15 +120,18 @@ SCHEMA = pa.schema(
 )
 
 
-def make_table(comparison: Comparison, runs: pd.DataFrame, objective: Metric) -> ComparisonTable:
+def make_table(
+    comparison: Comparison, runs: pd.DataFrame, objectives: Sequence[Metric]
+) -> ComparisonTable:
     """Compute the table from the runs that have finished.
 
     Only rows with all of their runs are ranked and tested.
 
     Args:
         runs: a line for each finished run, with `row`, `seed` and the metrics.
-        objective: the metric of ranks and tests.
+        objectives: as in :class:`ComparisonTable`.
     """
+    objective = objectives[0]
     by_row = {
         row.name: runs[runs["row"] == row.name].sort_values("seed") for row in comparison.rows
     }
@@ -141,7 +149,7 @@ def make_table(comparison: Comparison, runs: pd.DataFrame, objective: Metric) ->
         if reference:
             found = paired_tests(scores_RS, complete.index(reference))
             tests = {complete[i]: test for i, test in found.items()}
-    shown = list(dict.fromkeys((*METRICS, objective.name)))
+    shown = list(dict.fromkeys((*METRICS, *(metric.name for metric in objectives))))
     lines = [
         _line(row, by_row[row.name], shown, ranks.get(row.name), tests.get(row.name))
         for row in comparison.rows
@@ -151,7 +159,7 @@ def make_table(comparison: Comparison, runs: pd.DataFrame, objective: Metric) ->
         key=lambda line: -objective.sign * round(line.means[objective.name] or 0.0, DECIMALS)
     )
     chosen = comparison.reference is not None
-    return ComparisonTable(lines, len(comparison.seeds), objective, reference, chosen)
+    return ComparisonTable(lines, len(comparison.seeds), objectives, reference, chosen)
 
 
 def _line(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -224,8 +224,8 @@ def train_seed(
 class SeedRun:
     """A run that is trained an epoch at a time: first all of `epochs()`, then `finish()`.
 
-    The arguments are those of :func:`train_seed`, and the `objective` of a comparison, whose knobs
-    count for the metric of its name.
+    The arguments are those of :func:`train_seed`, and the `objectives` of a comparison, whose
+    knobs count for the metrics of their names.
     """
 
     def __init__(
@@ -233,11 +233,11 @@ class SeedRun:
         config: TrainConfig,
         data: DeviceData,
         checkpoint: bytes | None = None,
-        objective: Metric | None = None,
+        objectives: Sequence[Metric] = (),
         ema: float | None = None,
     ) -> None:
         self._config, self._data, self._started = config, data, time.monotonic()
-        self._objectives = [objective] if objective else []
+        self._objectives = objectives
         self._state, self._trained, self._seconds_before = TrainState(config, data), 0, 0.0
         if ema is not None:
             self._state.average = WeightAverage(self._state.model, ema)

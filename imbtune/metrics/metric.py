@@ -56,6 +56,15 @@ class Metric:
         assert isinstance(low, float) and isinstance(high, float)
         return (low, high) if self.sign > 0 else (-high, 0.0 - low)
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is between 0 and 1, as a recall is, so that it can be told in percent."""
+        return bool((self.part.traits.get("low", 0.0), self.part.traits.get("high", 1.0)) == (0, 1))
+
+    def difference(self, change: float) -> str:
+        """A difference of two scores in words: `+2.89 points` of a share, else `+0.0289`."""
+        return f"{100 * change:+.2f} points" if self.is_share else f"{change:+.4f}"
+
     def value(self, predictions: Predictions | Confusion) -> float | None:
         """The metric in its own range; None where it is undefined.
 

@@ -83,11 +83,13 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "compare": (
         f"digits-lt --presets erm,cb --study runs/a --study runs/b --seeds 2 --reference cb "
+        f"--objective mcc --objective auroc "
         f"--name n --gpus-per-trial 0.5 --address a --progress json --max-failures 5 "
         f"--trial-timeout 9m {SPACE_OPTIONS}",
         {
             **{"max_failures": 5, "trial_timeout": 540.0},
             **{"space": "digits-lt", "presets": "erm,cb", "study": ["runs/a", "runs/b"]},
+            "objective": ["mcc", "auroc"],
             **{"seeds": 2, "reference": "cb", "name": "n", "gpus_per_trial": 0.5, "address": "a"},
             "progress": "json",
             **SPACE_ARGUMENTS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -44,8 +45,10 @@ RUNS = pd.DataFrame(
 )
 
 
-def table_of(runs: pd.DataFrame = RUNS, **options: Any) -> ComparisonTable:
-    return make_table(comparison_of(**options), runs, metric_from("balanced_accuracy"))
+def table_of(
+    runs: pd.DataFrame = RUNS, objectives: Sequence[str] = ("balanced_accuracy",), **options: Any
+) -> ComparisonTable:
+    return make_table(comparison_of(**options), runs, [metric_from(name) for name in objectives])
 
 
 def column(layout: Layout, heading: str) -> list[str]:
@@ -67,6 +70,21 @@ def test_rows_are_ranked_by_their_means_and_tested_against_the_best() -> None:
     assert best.means["balanced_accuracy"] == pytest.approx(0.81)
     assert best.stds["balanced_accuracy"] == pytest.approx(0.03**0.5 / 10)
     assert best.means["few"] is None and best.stds["few"] is None
+
+
+def test_a_loss_is_ranked_from_its_lowest_value_and_not_in_percent() -> None:
+    """By hand: the row with the lowest log-loss is the first; 0.21 less is better by 0.21."""
+    runs = RUNS.assign(log_loss=1 - RUNS["balanced_accuracy"], mcc=RUNS["balanced_accuracy"])
+    table = table_of(runs, ["log_loss", "mcc"])
+    assert [line.row.name for line in table.rows] == ["mixup_drw", "erm", "cb"]
+    assert [line.rank for line in table.rows] == [1, 2, 3]
+    layout = lay_out(table, SPACE)
+    assert column(layout, "log loss") == ["0.1900 ± 0.0173", "0.2900 ± 0.0100", "0.3900 ± 0.0100"]
+    assert column(layout, "mcc") == ["0.8100 ± 0.0173", "0.7100 ± 0.0100", "0.6100 ± 0.0100"]
+    assert column(layout, "score over mixup_drw") == ["–", "-0.1000", "-0.2000"]
+    assert layout.lines[0][layout.headings.index("log loss")].bold
+    assert "in percent, but for log loss, mcc" in layout.notes[0]
+    assert {"log_loss", "log_loss_std", "mcc"} <= set(table.arrow().column_names)
 
 
 def test_equal_rows_are_all_the_best_in_the_given_order() -> None:
