@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,11 @@ class FinalTask:
         """The configuration of each seed."""
         first = self.config.seed
         return [self.config.replace(seed=seed) for seed in range(first, first + self.seeds)]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the images; computed once, since it reads all of them."""
+        return self.splits.fingerprint()
 
     def folder(self, seed: int) -> Path:
         """The folder of a seed's model."""

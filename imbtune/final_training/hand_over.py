@@ -222,7 +222,7 @@ class HandOver:
             },
             "runs": [run.to_dict() for run in runs],
             "options": vars(self.task.options),
-            "data_sha256": self.task.splits.fingerprint(),
+            "data_sha256": self.task.fingerprint,
             "provenance": dict(self.task.provenance),
         }
         if ensemble:
@@ -252,7 +252,7 @@ class HandOver:
                 scale=loss_scale(task.config, task.splits.counts().tolist()),
                 calibration=result.calibration,
                 options=task.options.lines(),
-                place=str(task.folder(run.seed)),
+                place=task.folder(run.seed).absolute().name,
             )
         )
 

@@ -81,7 +81,7 @@ def _described(task: FinalTask) -> dict[str, object]:
         **task.config.flat(),
         "seeds": task.seeds,
         **{f"--{name}": value for name, value in vars(task.options).items()},
-        "data_sha256": task.splits.fingerprint(),
+        "data_sha256": task.fingerprint,
         **{f"imports.{name}": digest for name, digest in plugins.items()},
     }
 

@@ -33,7 +33,7 @@ from imbtune.inference.model_folder import (
     read_files,
     read_manifest,
 )
-from imbtune.inference.preprocess import Preprocess
+from imbtune.inference.preprocess import Preprocess, was_cropped
 from imbtune.inference.trained_model import EnsembleNetwork, TrainedModel
 from imbtune.methods.losses import MarginSoftmax
 from imbtune.paths import local_path
@@ -222,8 +222,7 @@ def _load_file(file: Path, seed: int | None, ensemble: bool) -> TrainedModel:
         if is_model_folder(Store(str(file.parent))):
             hint = f"give the model's folder, {file.parent}"
         raise ConfigError(f"{file} is not a model that imbtune wrote: {hint}") from error
-    crop = bool(config.data.knobs.get("size", 0))
-    preprocess = Preprocess(tuple(saved["mean"]), tuple(saved["std"]), shape, crop)
+    preprocess = Preprocess(tuple(saved["mean"]), tuple(saved["std"]), shape, was_cropped(config))
     scale = loss_scale(config, [1] * len(classes))  # older files do not have the counts
     return TrainedModel(network, classes, preprocess, scale, config)
 

@@ -48,7 +48,7 @@ class CardContent:
         scale: of the softmax.
         calibration: the temperature; None without one.
         options: what else was done in the training, in one line each.
-        place: the model's folder, for the example.
+        place: the name of the model's folder, for the example.
     """
 
     config: TrainConfig
@@ -88,7 +88,7 @@ def model_card(content: CardContent) -> str:
         library_name="imbtune",
         pipeline_tag="image-classification",
         tags=["imbalanced-classification", "long-tailed", config.loss.name],
-        model_name=Path(content.place).name or "model",
+        model_name=content.place or "model",
         eval_results=results,
     )
     order, several = np.argsort(-train_K, kind="stable"), len(content.seeds) > 1

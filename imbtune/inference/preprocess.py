@@ -39,14 +39,13 @@ class Preprocess:
         """That of a training.
 
         Args:
-            config: says whether the images were cropped (the knob `data.size`).
+            config: says whether the images were cropped.
             image_shape: (C, H, W).
             mean: of each channel.
             std: of each channel.
         """
         channels, height, width = image_shape
-        crop = bool(config.data.knobs.get("size", 0))
-        return cls(tuple(mean), tuple(std), (channels, height, width), crop)
+        return cls(tuple(mean), tuple(std), (channels, height, width), was_cropped(config))
 
     @property
     def channels(self) -> int:
@@ -101,3 +100,11 @@ class Preprocess:
         crop = content["resize"] is not None
         mean, std = (tuple(float(v) for v in normal[key]) for key in ("mean", "std"))
         return cls(mean, std, shape, crop)
+
+
+def was_cropped(config: TrainConfig) -> bool:
+    """Whether images of other sizes were scaled and cropped: `data.size` of imbtune's own readers.
+
+    A knob of that name of a user's data set may mean something else.
+    """
+    return config.data.part.is_builtin and bool(config.data.knobs.get("size", 0))
