@@ -68,11 +68,11 @@ def check_same_result(one: Path, other: Path) -> None:
     for run in (run for result in results for run in result["runs"]):
         del run["seconds"]
         run["margins"] = {k: np.round(v, 2).tolist() for k, v in run["margins"].items()}
-    for run, other in zip(*(result["runs"] for result in results), strict=True):
-        one_run, other_run = run.pop("metrics"), other.pop("metrics")
-        assert one_run.keys() == other_run.keys()
-        for name, value in one_run.items():
-            assert value == pytest.approx(other_run[name], rel=1e-3, abs=1e-3), name
+    metrics = [[run.pop("metrics") for run in result["runs"]] for result in results]
+    for ones, others in zip(*metrics, strict=True):
+        assert ones.keys() == others.keys()
+        values = [np.array([*found.values()], dtype=float) for found in (ones, others)]
+        np.testing.assert_allclose(*values, rtol=1e-3, atol=1e-3)  # None is NaN
     assert results[0]["runs"] == results[1]["runs"]
 
 
