@@ -71,8 +71,8 @@ def check_same_result(one: Path, other: Path) -> None:
     metrics = [[run.pop("metrics") for run in result["runs"]] for result in results]
     for ones, others in zip(*metrics, strict=True):
         assert ones.keys() == others.keys()
-        values = [np.array([*found.values()], dtype=float) for found in (ones, others)]
-        np.testing.assert_allclose(*values, rtol=1e-3, atol=1e-3)  # None is NaN
+        own, other_own = (np.array([m[k] for k in ones], dtype=float) for m in (ones, others))
+        np.testing.assert_allclose(own, other_own, rtol=1e-3, atol=1e-3)  # None is NaN
     assert results[0]["runs"] == results[1]["runs"]
 
 
