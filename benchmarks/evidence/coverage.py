@@ -163,7 +163,7 @@ def main() -> None:
         if name in rows or options.only not in name:
             continue
         rows[name] = {"draws": options.draws} | measure(population, options.draws)
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+        options.out.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
         print(line(name, rows[name]), flush=True)
 
 

@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imbtune.errors import ConfigError, shown, unknown
-from imbtune.metrics import from_confusion, from_probabilities
 from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER
 from imbtune.metrics.metric_registry import metrics as metrics
 from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
 from imbtune.registry import Part, Value
 
-MODULES = (from_confusion, from_probabilities)  # importing them registers the metrics
 MOST_OBJECTIVES = 3  # a front of more has almost every trial
 
 
@@ -105,7 +103,9 @@ class Metric:
     def text(self) -> str:
         """The setting as a text that `--objective` and YAML read back."""
         setting = self.setting()
-        return setting if isinstance(setting, str) else json.dumps(setting, ensure_ascii=False)
+        if isinstance(setting, str):
+            return setting
+        return json.dumps(setting, ensure_ascii=False, allow_nan=False)
 
     def __str__(self) -> str:
         """What a score is: `recall_at_precision (precision 0.9, of fraud)`, `negative log_loss`."""

@@ -30,7 +30,8 @@ def front_chart(
 
     Args:
         frame: of :func:`imbtune.report.frames.front_frame.front_frame`.
-        first, second: number and name of the objectives of the two axes.
+        first: number and name of the objective on the horizontal axis.
+        second: the same of the vertical axis.
     """
     (i, x_name), (j, y_name) = first, second
     confirmed = bool(frame["m0"].notna().any())
