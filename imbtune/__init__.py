@@ -41,8 +41,13 @@ if TYPE_CHECKING:
     )
     from imbtune.final_training.final_run import FinalRun
     from imbtune.final_training.retrain import TrainResult
+    from imbtune.inference.decisions.threshold import Threshold
+    from imbtune.inference.evaluating.evaluate_model import EvaluationResult
     from imbtune.inference.loading import load_model
+    from imbtune.inference.onnx_export import ExportedModel
+    from imbtune.inference.predicting.predict_images import PredictedImages
     from imbtune.inference.trained_model import TrainedModel
+    from imbtune.inference.use_model import choose_threshold, evaluate, export, predict
     from imbtune.registry import Knob, Registry
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.evidence import Evidence
@@ -58,26 +63,34 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DivergenceError",
+    "EvaluationResult",
     "Evidence",
+    "ExportedModel",
     "FinalRun",
     "Forecast",
     "ImbtuneError",
     "Knob",
+    "PredictedImages",
     "Registry",
     "SearchOutcome",
     "SearchSpace",
     "Study",
     "StudyError",
+    "Threshold",
     "TrainConfig",
     "TrainResult",
     "TrainedModel",
     "Trial",
     "__version__",
     "calibrate",
+    "choose_threshold",
     "compare",
+    "evaluate",
+    "export",
     "load_model",
     "load_study",
     "plan",
+    "predict",
     "registries",
     "resume",
     "search",
@@ -97,7 +110,12 @@ _MODULES = {  # of each public name
     "study.evidence": "Evidence",
     "study.outcome": "SearchOutcome",
     "study.view": "Study Trial",
+    "inference.use_model": "choose_threshold evaluate export predict",
+    "inference.decisions.threshold": "Threshold",
+    "inference.evaluating.evaluate_model": "EvaluationResult",
     "inference.loading": "load_model",
+    "inference.onnx_export": "ExportedModel",
+    "inference.predicting.predict_images": "PredictedImages",
     "inference.trained_model": "TrainedModel",
     "tuning.calibration.run_calibration": "CalibrationOutcome",
     "tuning.forecast.forecast": "Forecast",

@@ -12,6 +12,15 @@ import typer
 
 from imbtune import __version__, runtime
 from imbtune.cli.error_boundary import Commands, ErrorBoundary
+from imbtune.cli.model_use.model_options import (
+    LayoutOption,
+    ModelArgument,
+    ModelSeedOption,
+    OwnThresholdOption,
+    PriorOption,
+    ResizeOption,
+    UseEnsembleOption,
+)
 from imbtune.cli.options import (
     AddressOption,
     BaselinesOption,
@@ -497,6 +506,124 @@ def train(
         address=address,
         progress=progress,
     )
+
+
+@app.command()
+def predict(
+    ctx: typer.Context,
+    model: ModelArgument,
+    images: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGES",
+            help="A folder (with those below it), an image, a .txt file with a path per line, or "
+            "Parquet with encoded images.",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="New .parquet or .csv file. Must be given.")
+    ],
+    top: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=10**6,
+            help="How many of the most probable classes have columns of their own.",
+        ),
+    ] = 1,
+    prior: PriorOption = None,
+    threshold: OwnThresholdOption = None,
+    resize: ResizeOption = False,
+    seed: ModelSeedOption = None,
+    ensemble: UseEnsembleOption = False,
+    trust: TrustOption = False,
+) -> None:
+    """Predict image files, any number of them. One that cannot be read is a row with its error."""
+    from imbtune.cli.model_use.model_commands import predict_command
+
+    predict_command(**ctx.params)
+
+
+@app.command()
+def evaluate(
+    ctx: typer.Context,
+    model: ModelArgument,
+    data: DataOption = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="test: the test set, as the training made it; all: every image, for data that the "
+            "training did not see; train: the images that it was trained on."
+        ),
+    ] = "test",
+    dataset: LayoutOption = None,
+    prior: PriorOption = None,
+    threshold: OwnThresholdOption = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a new .json or .parquet file.")
+    ] = None,
+    skip_corrupt: SkipOption = False,
+    resize: ResizeOption = False,
+    seed: ModelSeedOption = None,
+    ensemble: UseEnsembleOption = False,
+    trust: TrustOption = False,
+) -> None:
+    """Evaluate a model on labelled images. Every metric with a 95 % interval, and every class."""
+    from imbtune.cli.model_use.model_commands import evaluate_command
+
+    evaluate_command(**ctx.params)
+
+
+@app.command()
+def threshold(
+    ctx: typer.Context,
+    model: ModelArgument,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="What the threshold is best for, e.g. f_beta, balanced_accuracy, '{name: "
+            "expected_cost, costs: [[0, 1], [20, 0]]}' or '{name: recall_at_precision, precision: "
+            "0.9}' (see imbtune show metrics)."
+        ),
+    ],
+    data: DataOption = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="With --data, which must be given then: all, test or train, as in evaluate. "
+            "Default: the images that imbtune train --calibrate kept from training."
+        ),
+    ] = None,
+    dataset: LayoutOption = None,
+    skip_corrupt: SkipOption = False,
+    resize: ResizeOption = False,
+    seed: ModelSeedOption = None,
+    trust: TrustOption = False,
+) -> None:
+    """Choose the threshold of a two-class model on held-out images. Stored in its folder."""
+    from imbtune.cli.model_use.model_commands import threshold_command
+
+    threshold_command(**ctx.params)
+
+
+@app.command()
+def export(
+    ctx: typer.Context,
+    model: ModelArgument,
+    to: Annotated[str, typer.Option(help="Format: onnx.")] = "onnx",
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="New file. Default: model.onnx in the model's folder."),
+    ] = None,
+    data: DataOption = None,
+    seed: ModelSeedOption = None,
+    ensemble: UseEnsembleOption = False,
+    trust: TrustOption = False,
+) -> None:
+    """Export a model as one ONNX file. Compared with the model in onnxruntime before it appears."""
+    from imbtune.cli.model_use.model_commands import export_command
+
+    export_command(**ctx.params)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Bytes = NDArray[np.uint8]
 
@@ -170,3 +170,12 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"grey values from {values.min()} to {values.max()}, more than 16 bits")
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def why_unreadable(error: Exception) -> str:
+    """Why an image cannot be read, for messages."""
+    if isinstance(error, UnidentifiedImageError):  # its message contains a memory address
+        return "not an image of a known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

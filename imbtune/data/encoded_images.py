@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from PIL import UnidentifiedImageError
 
 from imbtune.data.data_source import DataSource, memory_limit
-from imbtune.data.decoding import GREY, Decoder, WrongSizeError, open_image, upright
+from imbtune.data.decoding import GREY, Decoder, WrongSizeError, open_image, upright, why_unreadable
 from imbtune.data.images import BLOCK, Bytes, EncodedPixels, Images, Ints, Pixels, text_of
 from imbtune.errors import DataError
 
@@ -165,7 +164,7 @@ def _decoder(encoded: EncodedImages, shape: TargetShape, findings: _Findings) ->
                     with open_image(encoded.file(i)) as image:
                         grey[i] = image.mode in GREY
                 except Exception as error:
-                    findings.broken[i] = _reason(error)
+                    findings.broken[i] = why_unreadable(error)
 
         _in_blocks(find_colour, len(encoded.labels), threads=encoded.are_paths)
         channels = 1 if grey.all() else 3
@@ -205,7 +204,7 @@ def _decode_all(
             except WrongSizeError as error:
                 findings.sizes[i] = str(error)
             except Exception as error:  # Pillow raises all kinds of exceptions for broken files
-                findings.broken[i] = _reason(error)
+                findings.broken[i] = why_unreadable(error)
             else:
                 if decoded.transparent:
                     findings.transparent.add(i)
@@ -227,15 +226,6 @@ def _in_blocks(work: Callable[[Iterable[int]], None], n: int, threads: bool) -> 
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1) if threads else 1) as pool:
         for _ in pool.map(work, blocks):
             pass
-
-
-def _reason(error: Exception) -> str:
-    """Why an image cannot be read, for messages."""
-    if isinstance(error, UnidentifiedImageError):  # its message contains a memory address
-        return "not an image of a known format"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
 
 
 def _check_sizes(

@@ -46,6 +46,8 @@ def files_in(root: Path) -> list[Path]:
 def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
     """All files in the folder and below, without hidden files and folders.
 
+    They come in the order of their names: first those of a folder, then those of the folders in it.
+
     Links to folders are followed, but each folder is entered once, and never one that contains
     `folder`: such a link would list the same files again and again. Links to files that lead
     nowhere are listed, links that lead to themselves are not.
@@ -61,7 +63,7 @@ def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
     entered = {start, *start.parents, *not_into}
     waiting = [folder]
     while waiting:
-        below = waiting.pop()
+        below, inner = waiting.pop(), list[Path]()
         with os.scandir(below) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 path = below / entry.name
@@ -72,9 +74,10 @@ def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
                     target = path.resolve()
                     if target not in entered:
                         entered.add(target)
-                        waiting.append(path)
+                        inner.append(path)
                 elif not _is_circular(path) if is_link else entry.is_file():
                     yield path
+        waiting += reversed(inner)  # the last one is next
 
 
 def _is_circular(link: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -20,6 +21,7 @@ from imbtune.config.trust import consent
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ConfigError, DamagedFileError, ImbtuneError, StudyError
 from imbtune.inference.calibration import Calibration
+from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.model_folder import (
     CALIBRATION,
     CONFIG,
@@ -27,6 +29,7 @@ from imbtune.inference.model_folder import (
     METRICS,
     PREPROCESS,
     RESTORE,
+    THRESHOLD,
     WEIGHTS,
     Manifest,
     is_model_folder,
@@ -150,7 +153,14 @@ def _load_ensemble(folder: Path, seed: int | None) -> TrainedModel:
     fitted = content.get("ensemble")
     calibration = Calibration.from_json(fitted) if fitted else None
     return TrainedModel(
-        network, first.classes, first.preprocess, 1.0, first.config, calibration, folder
+        network,
+        first.classes,
+        first.preprocess,
+        1.0,
+        first.config,
+        calibration,
+        folder,
+        first.train_K,
     )
 
 
@@ -182,7 +192,15 @@ def _from_files(folder: Path, store: Store, files: dict[str, bytes]) -> TrainedM
     network = _network(config, preprocess.channels, len(classes))
     network.load_state_dict(safetensors.torch.load(files[WEIGHTS]))
     scale = loss_scale(config, labels["training_images"])
-    return TrainedModel(network, classes, preprocess, scale, config, calibration, folder)
+    train_K = np.array([int(n) for n in labels["training_images"]], dtype=np.int64)
+    if train_K.shape != (len(classes),):
+        raise ValueError("labels.json has another number of classes than training_images")
+    threshold = None
+    if THRESHOLD in files:
+        threshold = Threshold.from_dict(strict_json.loads(files[THRESHOLD]), classes)
+    return TrainedModel(
+        network, classes, preprocess, scale, config, calibration, folder, train_K, threshold
+    )
 
 
 def _not_understood(folder: Path, manifest: Manifest) -> ConfigError:

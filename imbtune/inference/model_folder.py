@@ -30,6 +30,7 @@ MANIFEST = "manifest.json"
 WEIGHTS, CONFIG, LABELS = "model.safetensors", "config.yaml", "labels.json"
 PREPROCESS, CALIBRATION, METRICS = "preprocess.json", "calibration.json", "metrics.json"
 CLASSES, PREDICTIONS, MARGINS = "classes.parquet", "predictions.parquet", "margins.parquet"
+THRESHOLD = "threshold.json"  # where one was chosen
 CARD = "README.md"  # not in the manifest
 
 RESTORE = "restore it from a copy, or train the model again"

@@ -19,8 +19,12 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.augment import normalise
 from imbtune.errors import ConfigError, StudyError
 from imbtune.inference.calibration import Calibration
+from imbtune.inference.decisions.decision import Prior, decision, prior_shift
+from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.model_folder import PREDICTIONS
 from imbtune.inference.preprocess import Preprocess
+
+Ints = NDArray[np.int64]
 
 BATCH = 256  # images that pass through the network at a time
 
@@ -38,6 +42,9 @@ class TrainedModel:
         calibration: the fitted temperature, and on what it was fitted; None without one.
         config: the configuration that it was trained with; of an ensemble, that of its first seed.
         path: the folder that it was loaded from; None for a file of an older version.
+        train_K: training images of each class, (K,); None for a file of an older version.
+        threshold: the chosen operating point of a model of two classes; None for the more probable
+            class.
     """
 
     def __init__(
@@ -49,8 +56,11 @@ class TrainedModel:
         config: TrainConfig,
         calibration: Calibration | None = None,
         path: Path | None = None,
+        train_K: Ints | None = None,
+        threshold: Threshold | None = None,
     ) -> None:
         self.network, self.config = network.eval(), config
+        self.train_K, self.threshold = train_K, threshold
         self.classes = list(classes)
         self.preprocess, self.calibration, self.scale = preprocess, calibration, scale
         self.path = path
@@ -93,15 +103,19 @@ class TrainedModel:
         return names
 
     def predict(self, images: ArrayLike) -> NDArray[np.str_]:
-        """The name of the most probable class of each image, (N,).
+        """The name of the class that each image is predicted as, (N,).
+
+        It is the most probable one; with a `threshold` the positive class from there on.
 
         Args:
             images: as those of :meth:`predict_proba`.
         """
-        names: NDArray[np.str_] = np.array(self.classes)[self.logits(images).argmax(1).numpy()]
+        chosen = decision(self)
+        label_N = chosen.classes(chosen.logits(self.logits(images)))
+        names: NDArray[np.str_] = np.array(self.classes)[label_N.numpy()]
         return names
 
-    def predict_proba(self, images: ArrayLike) -> NDArray[np.float32]:
+    def predict_proba(self, images: ArrayLike, prior: Prior | None = None) -> NDArray[np.float32]:
         """The probability of each class, (N, K), in the order of `classes`; rows sum to 1.
 
         They are the softmax of :meth:`logits`, divided by the temperature.
@@ -109,12 +123,16 @@ class TrainedModel:
         Args:
             images: uint8 pixels, channels first (N, C, H, W) or last (N, H, W, C), or without
                 channels (N, H, W) for grey images; of the size that the model was trained on.
+            prior: counts or shares of the classes where the images come from, as
+                `{"cat": 90, "dog": 10}`, if they differ from those of the calibration's images.
 
         Raises:
-            ConfigError: another type or shape.
+            ConfigError: another type or shape; a prior that cannot be used.
         """
         logits_NK = self.logits(images) / self.temperature
-        probabilities: NDArray[np.float32] = logits_NK.softmax(1).numpy()
+        if prior is not None:
+            logits_NK = logits_NK.double() + prior_shift(self, prior)[0]
+        probabilities: NDArray[np.float32] = logits_NK.softmax(1).float().numpy()
         return probabilities
 
     def logits(self, images: ArrayLike) -> Tensor:

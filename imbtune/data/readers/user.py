@@ -95,7 +95,7 @@ def parquet(
     """
     root = data_source.required_root("parquet")
     data_source.root_folder("parquet")
-    found = find_saved_dataset(root) or _find_parquet(root)
+    found = find_saved_dataset(root) or find_parquet(root)
     return _read(found, data_source, size, test_share, subset_seed)
 
 
@@ -127,7 +127,7 @@ def npz(
     return _dataset(images, classes, notes, str(path), test_share, subset_seed)
 
 
-def _find_parquet(root: Path) -> SourceData:
+def find_parquet(root: Path) -> SourceData:
     """The images of the Parquet files."""
     shards, others = find_shards(root)
     if not shards:

@@ -28,6 +28,7 @@ from imbtune.spaces.presets import PRESETS
 COMMANDS = (
     *("search", "plan", "resume", "calibrate", "compare", "train", "show"),
     *("submit", "status", "logs", "stop", "list", "fetch", "query", "sync", "report", "serve"),
+    *("predict", "evaluate", "threshold", "export"),
 )
 
 
@@ -117,6 +118,10 @@ ARGUMENTS = {  # that a command needs, besides the option that is tried
     "query": ["study", "select 1"],
     "report": ["study"],
     "serve": [],
+    "predict": ["model", "images", "--out", "p.csv"],
+    "evaluate": ["model"],
+    "threshold": ["model", "--metric", "f_beta"],
+    "export": ["model"],
 }
 
 
@@ -138,8 +143,11 @@ def empty_arguments() -> list[tuple[str, ...]]:
                     continue
                 found.append((name, *ARGUMENTS[name], option, ""))
             elif name == "query":  # it has two arguments
-                words = {"studies": ("", "select 1"), "sql": ("study", "")}
-                found.append((name, *words[parameter.name]))
+                both = {"studies": ("", "select 1"), "sql": ("study", "")}
+                found.append((name, *both[parameter.name]))
+            elif name in ("predict", "threshold"):  # they need more
+                words = ["" if word == parameter.name else word for word in ARGUMENTS[name]]
+                found.append((name, *words))
             elif name != "train":
                 found.append((name, ""))
     return found

@@ -188,7 +188,7 @@ def test_a_change_that_is_killed_leaves_a_whole_model(
         store.write,
         json.loads((copied / "calibration.json").read_text()) | {"reason": "x"},
     )
-    files = {"calibration.json": json.dumps(new).encode(), "threshold.json": b"{}"}
+    files = {"calibration.json": json.dumps(new).encode(), "added.json": b"{}"}
 
     def write(name: str, content: bytes) -> None:
         if len(writes) == at:

@@ -1,0 +1,55 @@
+"""Options of the commands that use a trained model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from imbtune.limits import SEED
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="Folder of the model, which imbtune train wrote."),
+]
+ModelSeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=SEED, help="Of several seeds. Default: the first one."),
+]
+UseEnsembleOption = Annotated[
+    bool, typer.Option("--ensemble", help="Use all seeds of the folder as one model.")
+]
+PriorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARES",
+        help="Class mix where the model is used: cat=90,dog=10 (shares or counts), balanced, or a "
+        "JSON, YAML or CSV file. Default: that of the images on which the model was calibrated.",
+    ),
+]
+OwnThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="PROBABILITY",
+        help="Two classes: from which probability on an image is of the positive class. Default: "
+        "the model's own (imbtune threshold), else 0.5.",
+    ),
+]
+ResizeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resize",
+        help="Scale and centre-crop images of another size, also where the training did not.",
+    ),
+]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="The data set whose layout --data has, e.g. folder, parquet or npz. Default: the "
+        "model's own, or the layout that is found.",
+    ),
+]

@@ -1,0 +1,1 @@
+"""From logits to probabilities and classes: class prior, threshold."""

@@ -1,0 +1,159 @@
+"""From a model's logits to probabilities and classes: temperature, class prior, threshold.
+
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imbtune.errors import ConfigError, DivergenceError, shown
+from imbtune.inference.decisions.class_prior import log_shift, prior_from
+from imbtune.inference.decisions.threshold import check_two_classes, log_odds_of
+
+if TYPE_CHECKING:  # it uses this module
+    from imbtune.inference.trained_model import TrainedModel
+
+LOWEST = -1e4  # added to the logit of a class that does not occur: its probability is 0
+Prior = str | Path | Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """How a model's logits become probabilities and classes.
+
+    Attributes:
+        temperature: by which the logits are divided.
+        shift_K: what is added then, for another class prior; None for nothing.
+        positive: index of the class that a threshold decides on; None for the most probable class.
+        log_odds: the threshold, as log-odds of that class.
+        lines: what of this differs from the most probable class of the model, for the user.
+    """
+
+    temperature: float
+    shift_K: Tensor | None = None
+    positive: int | None = None
+    log_odds: float = 0.0
+    lines: tuple[str, ...] = ()
+
+    def logits(self, logits_NK: Tensor) -> Tensor:
+        """The logits whose softmax are the probabilities."""
+        cooled_NK = logits_NK.double() / self.temperature
+        return cooled_NK if self.shift_K is None else cooled_NK + self.shift_K
+
+    def classes(self, decided_NK: Tensor) -> Tensor:
+        """The predicted class of each image (N,), from the logits of :meth:`logits`."""
+        if self.positive is None:
+            return decided_NK.argmax(1)
+        other = 1 - self.positive
+        is_positive_N = decided_NK[:, self.positive] - decided_NK[:, other] >= self.log_odds
+        return torch.where(is_positive_N, self.positive, other)
+
+
+def decision(
+    model: TrainedModel, prior: Prior | None = None, threshold: float | None = None
+) -> Decision:
+    """The decision that a model is used with.
+
+    Args:
+        prior: shares of the classes where the model is used, as in :func:`prior_from`; None for
+            those of the images to which its probabilities were fitted.
+        threshold: probability from which an image is of the positive class, for two classes; None
+            for the model's own, if it has one.
+
+    Raises:
+        ConfigError: a prior or a threshold that cannot be used, or both where they exclude each
+            other.
+    """
+    lines, shift_K = list[str](), None
+    if prior is not None:
+        shift_K, line = prior_shift(model, prior)
+        lines.append(line)
+    own = model.threshold
+    if threshold is None and own is not None and prior is not None:
+        raise ConfigError(
+            f"--prior: the model's threshold {own.probability:.4g} of class '{own.positive}' was "
+            "chosen for another class mix: give --threshold, too (0.5 for the more probable class)"
+        )
+    if threshold is None and own is None:
+        return Decision(model.temperature, shift_K, lines=tuple(lines))
+    positive, log_odds = positive_class(model), 0.0
+    if threshold is not None:
+        check_two_classes(model.classes)
+        if isinstance(threshold, bool) or not 0 <= threshold <= 1:
+            raise ConfigError(f"--threshold {shown(threshold)}: give a probability from 0 to 1")
+        log_odds = log_odds_of(threshold)
+        name = model.classes[positive]
+        lines.append(f"threshold: class '{name}' from a probability of {threshold:.4g} on")
+    elif own is not None:
+        log_odds = own.log_odds
+        lines.append(
+            f"threshold: class '{own.positive}' from a probability of {own.probability:.4g} on, "
+            f"chosen for {_name(own.metric)} on {own.chosen_on}"
+        )
+    return Decision(model.temperature, shift_K, positive, log_odds, tuple(lines))
+
+
+def positive_class(model: TrainedModel) -> int:
+    """The class that a threshold decides on: that of the model's own, or the rarer in training."""
+    if model.threshold is not None:
+        return model.classes.index(model.threshold.positive)
+    train_K = model.train_K
+    return 1 if train_K is None else int(np.flatnonzero(train_K == train_K.min())[-1])
+
+
+def check_finite(model: TrainedModel) -> None:
+    """DivergenceError for a weight that is NaN or infinite."""
+    for name, tensor in model.network.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise DivergenceError(
+                f"the model's weights are not finite ({name}): it diverged in training; train it "
+                "again, for example with a lower --set optimizer.lr"
+            )
+
+
+def prior_shift(model: TrainedModel, prior: Prior) -> tuple[Tensor, str]:
+    """What another class prior adds to the logits, (K,), and a line about it.
+
+    Args:
+        prior: as in :func:`prior_from`.
+
+    Raises:
+        ConfigError: a prior that cannot be used, or a model that does not say its own.
+    """
+    wanted_K = prior_from(prior, model.classes)
+    fitted_K, source = model.prior_K, "the calibration images"
+    if fitted_K is None:
+        if model.train_K is None:
+            raise ConfigError(
+                "--prior: the model does not say for which class mix its probabilities are, as an "
+                "older version wrote it: train it again"
+            )
+        fitted_K = model.train_K / model.train_K.sum()
+        source = (
+            "the training images (the model has no calibration; if its loss, weights or sampler "
+            "balance the classes, that is not where it starts from)"
+        )
+    shift_K = log_shift(wanted_K, np.asarray(fitted_K, np.float64), model.classes)
+    found = torch.from_numpy(shift_K).clamp(min=LOWEST)
+    top = int(np.argmax(np.abs(np.log(np.maximum(wanted_K, 1e-300) / fitted_K))))
+    return found, (
+        f"class mix: from that of {source} to the given one; the largest change is class "
+        f"'{model.classes[top]}', {fitted_K[top]:.3g} to {wanted_K[top]:.3g}"
+    )
+
+
+def _name(metric: object) -> str:
+    return str(metric.get("name")) if isinstance(metric, dict) else str(metric)
+
+
+def is_finite(logits_NK: Tensor) -> Tensor:
+    """Which images have finite logits, (N,)."""
+    return logits_NK.isfinite().all(1)

@@ -1,0 +1,105 @@
+"""The threshold of a model's folder: chosen on held-out images, and stored.
+
+Shapes: N images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from imbtune import strict_json
+from imbtune.errors import ConfigError, DamagedFileError, DataError
+from imbtune.inference.decisions.decision import check_finite
+from imbtune.inference.decisions.threshold import Threshold, check_two_classes
+from imbtune.inference.decisions.threshold_choice import choose_threshold, threshold_metric
+from imbtune.inference.evaluating.evaluate_model import logits_of
+from imbtune.inference.evaluating.labelled_data import LabelledImages
+from imbtune.inference.model_folder import MARGINS, THRESHOLD, change_files
+from imbtune.inference.trained_model import TrainedModel
+from imbtune.metrics.predictions import ClassCounts, Ints
+from imbtune.storage import Store
+
+Floats = NDArray[np.float64]
+
+CALIBRATION = "calibration"  # the split of these images in margins.parquet
+
+
+def choose_for_model(
+    model: TrainedModel, metric: object, images: LabelledImages | None = None
+) -> Threshold:
+    """The threshold of a model of two classes that is best for a metric.
+
+    Args:
+        metric: setting of the metric: a name, or a mapping of `name` and its knobs.
+        images: labelled images that training did not see; None for those of the calibration.
+
+    Raises:
+        ConfigError: a model of more classes, a metric that no threshold changes, or a model without
+            such images.
+        DataError: the images have one class only.
+        DivergenceError: the model's weights or logits are not finite.
+    """
+    check_two_classes(model.classes)
+    chosen = threshold_metric(metric)
+    train_K = np.ones(2, dtype=np.int64) if model.train_K is None else model.train_K
+    of = str(chosen.knobs.get("of", ""))
+    positive = ClassCounts(model.classes, train_K, np.ones(2, np.int64)).index(of)
+    check_finite(model)
+    if images is None:
+        log_odds_N, labels_N = _of_calibration(model, positive)
+        what = f"{len(labels_N):,} images of the calibration"
+    else:
+        logits_NK = logits_of(model, images).double() / model.temperature
+        log_odds_N = (logits_NK[:, positive] - logits_NK[:, 1 - positive]).numpy()
+        labels_N = images.labels_N
+        what = f"{len(labels_N):,} images ({images.what})"
+    if len(np.unique(labels_N)) < 2:
+        raise DataError(f"{what} have one class only: a threshold needs images of both")
+    counts = ClassCounts(model.classes, train_K, np.bincount(labels_N, minlength=2))
+    return choose_threshold(log_odds_N, labels_N, counts, chosen, positive, what)
+
+
+def store_threshold(model: TrainedModel, threshold: Threshold) -> None:
+    """Write a threshold to the model's folder, in place of an earlier one, and use it from now.
+
+    Raises:
+        ConfigError: the model was not loaded from a folder.
+        StudyError: the folder cannot be written.
+    """
+    if model.path is None:
+        raise ConfigError(
+            "the model is a file of an older version, in which a threshold has no place: train it "
+            "again"
+        )
+    content = strict_json.dumps(threshold.to_dict(), indent=1).encode()
+    change_files(Store(str(model.path)), {THRESHOLD: content})
+    model.threshold = threshold
+
+
+def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:
+    """Log-odds and classes of the images on which the temperature was fitted.
+
+    Of two classes, the margin in logits of an image is the log-odds of its own class.
+    """
+    hint = (
+        "give --data with labelled images that training did not see, or train it again with "
+        "--calibrate 0.1"
+    )
+    if model.path is None or model.calibration is None:
+        raise ConfigError(f"the model has no images that were kept from training: {hint}")
+    path = model.path / MARGINS
+    try:
+        table = pq.read_table(path, columns=["split", "label", "margin"])
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFileError(
+            f"{path} cannot be read ({error}): restore it from a copy"
+        ) from error
+    kept = np.array([split == CALIBRATION for split in table["split"].to_pylist()], dtype=bool)
+    if not kept.any():
+        raise ConfigError(f"{path} has no images that were kept from training: {hint}")
+    labels_N = table["label"].to_numpy()[kept].astype(np.int64)
+    margin_N = table["margin"].to_numpy()[kept] / model.temperature
+    return np.where(labels_N == positive, margin_N, -margin_N), labels_N

@@ -1,0 +1,151 @@
+"""The operating point of a two-class model: from which probability on an image is positive.
+
+Instead of the more probable class, an image is predicted as the positive class if that class's
+log-odds are at least a threshold. The threshold is chosen for a metric on labelled images that
+training did not see. Log-odds are compared, not probabilities, since these round to 1 where a model
+is sure.
+
+Shapes: N images, two classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbtune.errors import ConfigError
+from imbtune.registry import Value
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A chosen operating point, as `threshold.json` has it.
+
+    Attributes:
+        positive: the class that is predicted from the threshold on.
+        log_odds: the threshold, log(p / (1 - p)) of the positive class.
+        log_odds_interval: its 95 % interval.
+        metric: setting of the metric that it is best for.
+        value: the metric on the images on which the threshold was chosen, which is optimistic.
+        corrected: the value without that optimism, as resampling estimates it.
+        interval: 95 % interval of `corrected`.
+        argmax_value: the metric of the more probable class, on the same images.
+        chosen_on: which images these were.
+        counts: how many there were of each class.
+    """
+
+    positive: str
+    log_odds: float
+    log_odds_interval: tuple[float, float]
+    metric: str | dict[str, Value]
+    value: float
+    corrected: float
+    interval: tuple[float, float]
+    argmax_value: float
+    chosen_on: str
+    counts: dict[str, int]
+
+    @property
+    def probability(self) -> float:
+        """The threshold as a probability of the positive class, in [0, 1]."""
+        return probability_of(self.log_odds)
+
+    @property
+    def probability_interval(self) -> tuple[float, float]:
+        """Its 95 % interval."""
+        low, high = self.log_odds_interval
+        return probability_of(low), probability_of(high)
+
+    def to_dict(self) -> dict[str, object]:
+        """The content of `threshold.json`."""
+        return {
+            "positive": self.positive,
+            "probability": self.probability,
+            "probability_interval": list(self.probability_interval),
+            "log_odds": self.log_odds,
+            "log_odds_interval": list(self.log_odds_interval),
+            "metric": self.metric,
+            "value": self.value,
+            "corrected": self.corrected,
+            "interval": list(self.interval),
+            "argmax_value": self.argmax_value,
+            "chosen_on": self.chosen_on,
+            "counts": self.counts,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, object], classes: Sequence[str]) -> Threshold:
+        """The threshold of a file.
+
+        Raises:
+            ConfigError: it is not what `to_dict` gives, or names another class.
+        """
+        try:
+            low, high = map(_finite, _list(content["log_odds_interval"]))
+            worst, best = map(_finite, _list(content["interval"]))
+            metric, counts = content["metric"], content["counts"]
+            assert isinstance(metric, str | dict) and isinstance(counts, dict)
+            found = cls(
+                str(content["positive"]),
+                _finite(content["log_odds"]),
+                (low, high),
+                metric,
+                _finite(content["value"]),
+                _finite(content["corrected"]),
+                (worst, best),
+                _finite(content["argmax_value"]),
+                str(content["chosen_on"]),
+                {str(name): int(count) for name, count in counts.items()},
+            )
+        except (KeyError, TypeError, ValueError, AssertionError) as error:
+            raise ConfigError(
+                "threshold.json is not one that imbtune wrote: choose the threshold again, or "
+                "remove the file"
+            ) from error
+        if len(classes) != 2 or found.positive not in classes:
+            raise ConfigError(
+                f"threshold.json is of a class '{found.positive}', which the model does not have: "
+                "choose the threshold again, or remove the file"
+            )
+        return found
+
+
+def log_odds_of(probability: float) -> float:
+    """log(p / (1 - p)); ±inf for 1 and 0."""
+    if probability in (0, 1):
+        return math.copysign(math.inf, probability - 0.5)
+    return math.log(probability) - math.log1p(-probability)
+
+
+def probability_of(log_odds: float) -> float:
+    """The probability with these log-odds."""
+    if log_odds >= 0:
+        return 1 / (1 + math.exp(-log_odds))
+    return math.exp(log_odds) / (1 + math.exp(log_odds))
+
+
+def check_two_classes(classes: Sequence[str]) -> None:
+    """ConfigError for a model of more classes, with the reason."""
+    if len(classes) != 2:
+        raise ConfigError(
+            f"a threshold is for two classes, and this model has {len(classes)}: thresholds per "
+            "class, chosen on the few images of the rare ones, would overfit them; give --prior "
+            "for another class mix"
+        )
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list)
+    return value
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(value)
+    return float(value)

@@ -1,0 +1,277 @@
+"""Labelled images for a trained model: classes are matched by their names.
+
+Shapes: N images, C channels, H and W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from imbtune.data.data_source import DataSource, data_root
+from imbtune.data.dataset_registry import datasets
+from imbtune.data.encoded_images import TargetShape, decode_images
+from imbtune.data.file_walk import files_in
+from imbtune.data.images import Images
+from imbtune.data.load import load
+from imbtune.data.readers.folders import find_class_folders
+from imbtune.data.readers.hf_arrow import find_saved_dataset, is_saved_dataset
+from imbtune.data.readers.hf_parquet import find_shards
+from imbtune.data.readers.label_tables import find_label_tables
+from imbtune.data.readers.npz import read_npz
+from imbtune.data.readers.source_data import SourceData
+from imbtune.data.readers.split_names import quoted
+from imbtune.data.readers.user import find_parquet
+from imbtune.data.splits import final_splits
+from imbtune.errors import ConfigError, DataError, unknown
+from imbtune.inference.trained_model import TrainedModel
+from imbtune.paths import local_path
+from imbtune.registry import Value
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+USER_DATA = ("folder", "parquet", "npz")  # data sets of the user's own files
+WITHOUT_FILES = ("digits",)  # --data means other images than theirs
+TEST, TRAIN, ALL = "test", "train", "all"
+SPLITS = (TEST, TRAIN, ALL)
+BLOCK = 256
+NAMED = 20  # classes that a message lists
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images with labels that are indices of the model's classes.
+
+    Attributes:
+        images: pixels of the model's size and channels are made from them in blocks.
+        labels_N: index of each image's class among those of the model.
+        what: the data and the split, in words.
+        notes: messages for the user.
+    """
+
+    images: Images
+    labels_N: Ints
+    what: str
+    notes: tuple[str, ...]
+    channels: int
+
+    def first(self, count: int) -> Bytes:
+        """The pixels of the first images, which are of as many classes as possible."""
+        order = np.argsort(self.labels_N, kind="stable")
+        places = np.arange(len(order)) - np.searchsorted(self.labels_N[order], self.labels_N[order])
+        rows = np.sort(order[np.argsort(places, kind="stable")][:count])
+        return with_channels(self.images.pixels[rows], self.channels)
+
+    def blocks(self) -> Iterator[Bytes]:
+        """The pixels (B, C, H, W) in blocks."""
+        for start in range(0, len(self.images), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(self.images)))
+            yield with_channels(self.images.pixels[rows], self.channels)
+
+
+def labelled_images(
+    model: TrainedModel,
+    data: str | Path | None = None,
+    *,
+    split: str = TEST,
+    dataset: str | None = None,
+    skip_corrupt: bool = False,
+    resize: bool = False,
+) -> LabelledImages:
+    """Labelled images in the classes of a model.
+
+    Args:
+        data: folder or file; None for $IMBTUNE_DATA, else the data set's own files.
+        split: `test`: the test set, as the training made it; `train`: the images that it was
+            trained on; `all`: every image.
+        dataset: name of the data set, whose layout `data` has; None for the model's own, or for
+            the layout that is found.
+        skip_corrupt: leave out images that cannot be read.
+        resize: scale and centre-crop images of another size, also where the training did not.
+
+    Raises:
+        ConfigError: an unknown data set.
+        DataError: no data, images of another size, or classes that the model does not have.
+    """
+    root = data_root(None if data is None else Path(local_path("--data", data)))
+    source = DataSource(root, skip_corrupt)
+    found, classes, what, notes = _load(model, source, split, dataset, resize)
+    labels_N, missing = _matched(found, classes, model.classes, what)
+    shape = tuple(found.pixels.shape[2:])
+    if model.image_shape and shape != model.image_shape[1:]:
+        wanted = "×".join(map(str, model.image_shape[:0:-1]))
+        raise DataError(
+            f"{what} has images of {shape[1]}×{shape[0]} pixels, and the model's are {wanted}: "
+            f"give others, or --resize"
+        )
+    return LabelledImages(found, labels_N, what, (*notes, *missing), model.preprocess.channels)
+
+
+def with_channels(pixels_NCHW: Bytes, channels: int) -> Bytes:
+    """Grey images as RGB, and RGB images as grey, as Pillow converts them.
+
+    Raises:
+        DataError: other channels.
+    """
+    has = pixels_NCHW.shape[1]
+    if has == channels:
+        return pixels_NCHW
+    if (has, channels) == (1, 3):
+        return np.repeat(pixels_NCHW, 3, axis=1)
+    if (has, channels) != (3, 1):
+        raise DataError(f"images have {has} channels, and the model's have {channels}: give others")
+    grey = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).convert("L"))
+        for pixels in pixels_NCHW
+    ]
+    return np.stack(grey)[:, None]
+
+
+def _load(
+    model: TrainedModel, source: DataSource, split: str, dataset: str | None, resize: bool
+) -> tuple[Images, Sequence[str], str, tuple[str, ...]]:
+    """The images of a split, the classes of their labels, what they are, and notes."""
+    name, own = dataset or _dataset_name(model, source.root), model.config.data.name
+    if name not in datasets.names():
+        raise unknown("data set", name, datasets.names())
+    where = f"{split if split != ALL else 'all'} images of {name}"
+    where += f" in {source.root}" if source.root and name not in WITHOUT_FILES else ""
+    size = model.image_shape[1] if model.image_shape and resize else 0
+    if name in USER_DATA:
+        root = source.required_root(name)
+        if split == ALL:
+            found, classes, notes = _every_image(name, root, model, source, size)
+            return found, classes, where, notes
+    knobs: dict[str, Value] = dict(model.config.data.knobs) if name == own else {}
+    if name in USER_DATA:
+        knobs["size"] = size or int(model.config.data.knobs.get("size", 0) or 0)
+    loaded = load(name, knobs, source)
+    if split == TEST:
+        hint = ("--split all evaluates all images, if the training did not see them",)
+        is_made = any("the data has no test set" in note for note in loaded.notes)
+        return loaded.test, loaded.classes, where, loaded.notes + hint * is_made
+    if split == TRAIN:
+        trained = loaded.train
+        if name == own:
+            trained = final_splits(loaded, model.config.data.shared).train
+        note = "the model may have been trained on these images: the figures say nothing of others"
+        return trained, loaded.classes, where, (*loaded.notes, note)
+    return _joined([loaded.train, loaded.test]), loaded.classes, where, loaded.notes
+
+
+def _dataset_name(model: TrainedModel, root: Path | None) -> str:
+    """The model's data set, or for files of the user's the layout that they have."""
+    own = model.config.data.name
+    if root is None or own not in (*USER_DATA, *WITHOUT_FILES):
+        return own
+    if root.is_file() or (
+        any(path.suffix.lower() == ".npz" for path in files_in(root)) and not _has_folders(root)
+    ):
+        return "npz"
+    return "parquet" if is_saved_dataset(root) or find_shards(root)[0] else "folder"
+
+
+def _has_folders(root: Path) -> bool:
+    return any(path.is_dir() for path in root.iterdir())
+
+
+def _every_image(
+    name: str, root: Path, model: TrainedModel, source: DataSource, size: int
+) -> tuple[Images, Sequence[str], tuple[str, ...]]:
+    """All images of the user's files, and their classes."""
+    crop = size or int(model.config.data.knobs.get("size", 0) or 0)
+    if name == "npz":
+        images, classes, notes = read_npz(_npz_file(root), crop)
+        return _joined(images), classes, notes
+    source_data = _found_files(name, root)
+    splits, classes, notes = source_data.matched()
+    shape = TargetShape(model.preprocess.channels, crop=crop)
+    if not crop and model.image_shape:
+        shape = TargetShape(model.preprocess.channels, size=model.image_shape[1:])
+    images, more = decode_images(splits, shape, source)
+    return _joined(images), classes, notes + more
+
+
+def _found_files(name: str, root: Path) -> SourceData:
+    """The image files and labels of a folder."""
+    try:
+        if name == "parquet":
+            return find_saved_dataset(root) or find_parquet(root)
+        return find_label_tables(root) or find_class_folders(root)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
+
+
+def _npz_file(root: Path) -> Path:
+    if root.is_file():
+        return root
+    found = [file for file in files_in(root) if file.suffix.lower() == ".npz"]
+    if len(found) != 1:
+        raise DataError(f"{root} has {len(found)} .npz files: set --data to one file")
+    return found[0]
+
+
+def _joined(parts: Sequence[Images]) -> Images:
+    """Several sets of images as one."""
+    if len(parts) == 1:
+        return parts[0]
+    pixels = np.concatenate([part.array() for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    names = [name for part in parts for name in part.names_in("image")]
+    return Images(pixels, labels, pa.array(names, pa.large_string()))
+
+
+def _matched(
+    images: Images, classes: Sequence[str], wanted: Sequence[str], what: str
+) -> tuple[Ints, tuple[str, ...]]:
+    """Labels as indices of the model's classes, and notes about classes without images.
+
+    Raises:
+        DataError: images of classes that the model does not have.
+    """
+    if not len(images):
+        raise DataError(f"there are no {what}: give others")
+    index = {name: k for k, name in enumerate(wanted)}
+    counts = images.counts(len(classes))
+    used = [name for name, count in zip(classes, counts, strict=True) if count]
+    if others := [name for name in used if name not in index]:
+        raise DataError(
+            f"{what} have classes that the model does not have, {quoted(others, NAMED)}: the data "
+            f"have {quoted(used, NAMED)}, the model has {quoted(wanted, NAMED)}: rename them, or "
+            "leave these images out"
+        )
+    places_K = np.array([index.get(name, -1) for name in classes], dtype=np.int64)
+    labels_N: Ints = places_K[images.labels]
+    if missing := [name for name in wanted if name not in used]:
+        return labels_N, (
+            f"no image of {len(missing)} of the model's {len(wanted)} classes "
+            f"({quoted(missing, 5)}): means over classes leave them out",
+        )
+    return labels_N, ()
+
+
+def at_hand(model: TrainedModel, data: str | Path | None) -> LabelledImages | None:
+    """Test images of the model's data, if they are here without a download; else None.
+
+    Args:
+        data: where they are; None for $IMBTUNE_DATA or a data set that is installed with imbtune.
+
+    Raises:
+        ImbtuneError: `data` is given, and has no such images.
+    """
+    if data is not None:
+        return labelled_images(model, data)
+    if model.config.data.name not in WITHOUT_FILES and not os.environ.get("IMBTUNE_DATA"):
+        return None
+    try:
+        return labelled_images(model)
+    except (ConfigError, DataError):
+        return None

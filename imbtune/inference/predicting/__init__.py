@@ -1,0 +1,1 @@
+"""Predictions of image files, in a table."""

@@ -1,0 +1,244 @@
+"""The images that `imbtune predict` is given: a folder, a list of paths, one file, or Parquet.
+
+They are found one after another and not held, so there may be any number of them. What cannot be
+read becomes an image with its problem; it ends nothing.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imbtune.data.file_walk import files_below
+from imbtune.data.readers.hf_tables import IMAGE_COLUMNS
+from imbtune.data.readers.image_index import is_image
+from imbtune.errors import DataError, first_line
+from imbtune.paths import is_utf8, local_path
+
+LISTS = (".txt", ".lst")
+PARQUET = ".parquet"
+ROWS = 16  # of a Parquet file that are read at a time
+LONGEST_LINE = 8192  # characters of a list's line; a path is shorter
+GIVE = "give a folder of images, one image, a .txt file with a path per line, or a Parquet file"
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """One image that is to be predicted.
+
+    Attributes:
+        path: its path, or file and row in Parquet; with escapes for bytes that are not UTF-8.
+        file: its path or its encoded content; empty where there is a problem.
+        problem: why it cannot be read; empty unless that is known before it is opened.
+    """
+
+    path: str
+    file: str | bytes
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """Where images come from.
+
+    Attributes:
+        place: the folder or file, for messages.
+        count: how many images there are; None where that is known only at the end.
+        items: begins to read them.
+        notes: messages for the user.
+    """
+
+    place: str
+    count: int | None
+    items: Callable[[], Iterator[ImageItem]]
+    notes: tuple[str, ...] = ()
+
+
+def images_at(given: str | Path | Sequence[str | Path]) -> ImageInput:
+    """The images at a path, or those of a sequence of paths.
+
+    Args:
+        given: a folder, which is searched with the folders below; an image file; a text file with a
+            path in each line, from the current folder or else from that of the text file; a Parquet
+            file with encoded images, or a folder that has such files and no images.
+
+    Raises:
+        ConfigError: no path.
+        DataError: there is nothing there, or no image; or it cannot be read.
+    """
+    if not isinstance(given, str | Path):
+        paths = [Path(local_path("an image", path)) for path in given]
+        if not paths:
+            raise DataError(f"no images are given: {GIVE}")
+        return ImageInput(f"{len(paths):,} paths", len(paths), lambda: map(_at_path, paths))
+    path = Path(local_path("IMAGES", given))
+    try:
+        if path.is_dir():
+            return _folder(path)
+        if not path.exists():
+            raise DataError(f"there is nothing at {path}: {GIVE}")
+        if not path.is_file():
+            raise DataError(f"{path} is no regular file: {GIVE}")
+        ending = path.suffix.lower()
+        if ending == PARQUET:
+            return _parquet(path, [path], ())
+        if ending in LISTS:
+            return _list(path)
+    except OSError as error:
+        raise DataError(
+            f"cannot read {error.filename or path} ({error.strerror or error}): check it"
+        ) from error
+    if is_image(path):
+        return ImageInput(str(path), 1, lambda: iter([_at_path(path)]))
+    raise DataError(f"{path} has the ending of no image that can be read: {GIVE}")
+
+
+def _at_path(path: Path, name: str | None = None) -> ImageItem:
+    """The image file at a path; with a problem unless it is a regular file with content."""
+    shown = printable_path(name if name is not None else str(path))
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        reason = getattr(error, "strerror", None) or first_line(error)
+        return ImageItem(shown, "", reason)
+    if stat.S_ISDIR(status.st_mode):
+        return ImageItem(shown, "", "it is a folder")
+    if not stat.S_ISREG(status.st_mode):  # a pipe may never end
+        return ImageItem(shown, "", "it is no regular file")
+    if not status.st_size:
+        return ImageItem(shown, "", "the file is empty")
+    return ImageItem(shown, str(path))
+
+
+def printable_path(path: str) -> str:
+    """A path that tables can hold: bytes that are not UTF-8 become escapes such as \\xff."""
+    if is_utf8(path):
+        return path
+    raw = path.encode(errors="surrogateescape")
+    return raw.decode(errors="backslashreplace")
+
+
+def _folder(root: Path) -> ImageInput:
+    """The image files below a folder, or the rows of its Parquet files if it has no images."""
+    images, parquet, others = 0, list[Path](), list[Path]()
+    for path in files_below(root):
+        if is_image(path):
+            images += 1
+        elif path.suffix.lower() == PARQUET:
+            parquet.append(path)
+        elif len(others) < 3:
+            others.append(path)
+    if not images and parquet:
+        return _parquet(root, parquet, ())
+    if not images:
+        has = f" (it has {', '.join(printable_path(path.name) for path in others)})"
+        raise DataError(f"{root} has no images{has if others else ''}: {GIVE}")
+
+    def items() -> Iterator[ImageItem]:
+        return (_at_path(path) for path in files_below(root) if is_image(path))
+
+    left_out = [path.name for path in (*parquet[:3], *others)][:3]
+    named = ", ".join(map(printable_path, left_out))
+    notes = (f"not read, since they have other endings than images: {named}, …",)
+    return ImageInput(str(root), images, items, notes if left_out else ())
+
+
+def _list(path: Path) -> ImageInput:
+    """The image files that a text file lists."""
+    count = sum(1 for _ in _lines(path))
+    if not count:
+        raise DataError(f"{path} lists no images: write a path into each line")
+    return ImageInput(str(path), count, lambda: (_listed(path, line) for line in _lines(path)))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a text file that are not blank, with the bytes that are not UTF-8 kept."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=None) as file:
+        while line := file.readline(LONGEST_LINE):
+            if "\0" in line:
+                raise DataError(f"{path} is no text file: {GIVE}")
+            if len(line) == LONGEST_LINE:
+                raise DataError(f"{path} has a line that is too long for a path: {GIVE}")
+            if (text := line.rstrip("\n")) and text.strip():
+                yield text
+
+
+def _listed(path: Path, line: str) -> ImageItem:
+    """The image of a line: from the current folder, or else from that of the list."""
+    here = Path(line)
+    beside = path.parent / line
+    return _at_path(here if here.is_absolute() or here.exists() else beside, line)
+
+
+def _parquet(place: Path, files: Iterable[Path], notes: tuple[str, ...]) -> ImageInput:
+    """The encoded images in the rows of Parquet files."""
+    found, count = list[tuple[Path, str]](), 0
+    for path in files:
+        try:
+            schema, rows = pq.read_schema(path), pq.read_metadata(path).num_rows
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{path} is not a complete Parquet file ({first_line(error)}): get it again"
+            ) from error
+        found.append((path, _image_column(schema, path)))
+        count += rows
+    if not count:
+        raise DataError(f"{place} has no rows: {GIVE}")
+
+    def items() -> Iterator[ImageItem]:
+        for path, column in found:
+            yield from _rows(path, column)
+
+    return ImageInput(str(place), count, items, notes)
+
+
+def _image_column(schema: pa.Schema, path: Path) -> str:
+    """The column of encoded images: by its name, or the only one with bytes."""
+    holding: list[str] = [field.name for field in schema if _holds_images(field.type)]
+    lower = {name.lower(): name for name in reversed(holding)}
+    if found := next((lower[name] for name in IMAGE_COLUMNS if name in lower), None):
+        return found
+    if len(holding) == 1:
+        return holding[0]
+    raise DataError(
+        f"{path} has the columns {schema.names}: it needs one of encoded images, such as "
+        f"'{IMAGE_COLUMNS[0]}'"
+    )
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _holds_images(kind.field(index).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _rows(path: Path, column: str) -> Iterator[ImageItem]:
+    """The images of one Parquet file."""
+    number = 0
+    try:
+        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+            for batch in file.iter_batches(ROWS, columns=[column]):
+                for value in batch.column(0).to_pylist():
+                    yield _in_row(value, f"{path}, row {number}")
+                    number += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read from row {number} on ({first_line(error)}): get it again"
+        ) from error
+
+
+def _in_row(value: object, where: str) -> ImageItem:
+    """The image in a row of Parquet."""
+    if isinstance(value, dict):
+        inner = value.get("path")
+        where = inner if isinstance(inner, str) and inner else where
+        value = value.get("bytes")
+    if not isinstance(value, bytes) or not value:
+        return ImageItem(where, "", "there is no image in the row")
+    return ImageItem(where, value)

@@ -1,0 +1,252 @@
+"""Predictions of any number of image files: decoded in threads, one block at a time.
+
+Shapes: N images of a block, C channels, H and W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from imbtune.data.decoding import Decoder, WrongSizeError, why_unreadable
+from imbtune.errors import ConfigError, printable
+from imbtune.inference.decisions.decision import Decision, check_finite, is_finite
+from imbtune.inference.predicting.image_inputs import ImageInput, ImageItem
+from imbtune.inference.predicting.prediction_file import (
+    PredictionRow,
+    prediction_writer,
+    table_of,
+)
+from imbtune.inference.trained_model import TrainedModel
+
+Bytes = NDArray[np.uint8]
+
+BLOCK = 256  # images that are decoded and predicted at a time
+BLOCK_BYTES = (
+    2**27
+)  # of their pixels, and of their encoded content: blocks of large ones are smaller
+MOST_THREADS = 16
+NAMED = 3  # images that cannot be read which a summary names
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedImages:
+    """What :func:`predict_images` found.
+
+    Attributes:
+        count: images, those that could not be read included.
+        failed: how many could not be.
+        first_failures: the first of them, each with its reason.
+        path: the file; None where none was asked for.
+        notes: messages for the user.
+    """
+
+    count: int
+    failed: int
+    first_failures: tuple[str, ...]
+    path: Path | None
+    notes: tuple[str, ...]
+    _rows: tuple[PredictionRow, ...] = ()
+    _top: int = 1
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each image, in the order of the input; read from the file if there is one."""
+        if self.path is None:
+            found: pd.DataFrame = table_of(self._rows, self._top).to_pandas()
+            return found
+        if self.path.suffix.lower() == ".csv":
+            return pd.read_csv(self.path)
+        return pd.read_parquet(self.path)
+
+
+def predict_images(
+    model: TrainedModel,
+    given: ImageInput,
+    path: Path | None,
+    *,
+    top: int,
+    chosen: Decision,
+    resize: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> PredictedImages:
+    """Predict image files. One that cannot be read is a row with its error.
+
+    Args:
+        model: the model.
+        given: the images.
+        path: a new Parquet or CSV file; None to keep the rows in memory.
+        top: how many of the most probable classes have columns of their own; at most all classes.
+        chosen: how logits become probabilities and classes.
+        resize: as in :func:`decoder_of`.
+        progress: is called with the number of images predicted so far, and of all if it is known.
+
+    Raises:
+        ConfigError: the model does not say its images' size; the file cannot be written.
+        DataError: a Parquet file or a list cannot be read to its end.
+        DivergenceError: the model's weights are not finite.
+    """
+    decoder, shown = decoder_of(model, resize), min(top, len(model.classes))
+    check_finite(model)
+    count, failures, kept = 0, list[PredictionRow](), list[PredictionRow]()
+    failed = 0
+
+    def blocks() -> Iterator[list[PredictionRow]]:
+        nonlocal count, failed
+        for rows in _predicted(model, given.items(), decoder, chosen, shown):
+            count += len(rows)
+            broken = [row for row in rows if row.error is not None]
+            failed += len(broken)
+            failures.extend(broken[: NAMED - len(failures)])
+            if progress:
+                progress(count, given.count)
+            yield rows
+
+    if path is None:
+        for rows in blocks():
+            kept += rows
+    else:
+        with prediction_writer(path, shown) as writer:
+            for rows in blocks():
+                writer.write(rows)
+    named = tuple(f"{row.path} ({row.error})" for row in failures)
+    notes = (*given.notes, *chosen.lines)
+    return PredictedImages(count, failed, named, path, notes, tuple(kept), shown)
+
+
+def decoder_of(model: TrainedModel, resize: bool = False) -> Decoder:
+    """Decodes image files as the training did.
+
+    Args:
+        resize: scale and centre-crop images of another size, also where the training did not.
+
+    Raises:
+        ConfigError: the model does not say its images' size.
+    """
+    if model.image_shape is None:
+        raise ConfigError(
+            "the model does not say the size of its images, as an older version wrote it: train "
+            "it again, or use model.predict with arrays of the right size"
+        )
+    found = model.preprocess.decoder()
+    return replace(found, crop=True) if resize else found
+
+
+def _predicted(
+    model: TrainedModel,
+    items: Iterator[ImageItem],
+    decoder: Decoder,
+    chosen: Decision,
+    top: int,
+) -> Iterator[list[PredictionRow]]:
+    """The rows of all images, in blocks. A block is decoded while the one before is predicted."""
+    for block, pixels in decoded_blocks(items, decoder):
+        yield _rows(model, block, pixels, chosen, top)
+
+
+def decoded_blocks(
+    items: Iterator[ImageItem], decoder: Decoder
+) -> Iterator[tuple[list[ImageItem], list[Bytes | str]]]:
+    """Images and their pixels, or why they cannot be read, in blocks.
+
+    The next block is decoded in threads while the caller works on this one.
+    """
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    size = max(1, min(BLOCK, BLOCK_BYTES // int(np.prod(decoder.shape))))
+
+    def decode(item: ImageItem) -> Bytes | str:
+        if item.problem:
+            return item.problem
+        try:
+            return decoder(item.file)
+        except WrongSizeError as error:
+            wanted = f"{decoder.width}×{decoder.height}"
+            return f"it is {error} pixels, and the model's images are {wanted}: --resize scales it"
+        except Exception as error:  # Pillow raises all kinds of exceptions for broken files
+            return " ".join(printable(why_unreadable(error)).split())
+
+    waiting: list[tuple[list[ImageItem], list[Future[Bytes | str]]]] = []
+    with decoding_warnings(), ThreadPoolExecutor(threads) as pool:
+        try:
+            for block in _blocks(items, size):
+                waiting.append((block, [pool.submit(decode, item) for item in block]))
+                if len(waiting) == 2:
+                    ready, futures = waiting.pop(0)
+                    yield ready, [future.result() for future in futures]
+            for ready, futures in waiting:
+                yield ready, [future.result() for future in futures]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def decoding_warnings() -> Iterator[None]:
+    """Pillow's warnings: an image of more than 89 million pixels is an error, others are nothing.
+
+    A small file may have billions of pixels, which would fill the memory.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _blocks(items: Iterator[ImageItem], size: int) -> Iterator[list[ImageItem]]:
+    """Blocks of at most `size` images and `BLOCK_BYTES` of encoded content."""
+    block, content = list[ImageItem](), 0
+    for item in items:
+        block.append(item)
+        content += len(item.file) if isinstance(item.file, bytes) else 0
+        if len(block) == size or content >= BLOCK_BYTES:
+            yield block
+            block, content = [], 0
+    if block:
+        yield block
+
+
+def _rows(
+    model: TrainedModel,
+    block: list[ImageItem],
+    pixels: list[Bytes | str],
+    chosen: Decision,
+    top: int,
+) -> list[PredictionRow]:
+    """The rows of a block."""
+    readable = [i for i, found in enumerate(pixels) if not isinstance(found, str)]
+    rows = [
+        PredictionRow(item.path, error=found if isinstance(found, str) else None)
+        for item, found in zip(block, pixels, strict=True)
+    ]
+    if not readable:
+        return rows
+    logits_NK = model.logits(np.stack([pixels[i] for i in readable]))
+    finite_N = is_finite(logits_NK).tolist()
+    decided_NK = chosen.logits(torch.nan_to_num(logits_NK))
+    p_NK = decided_NK.softmax(1)
+    label_N = chosen.classes(decided_NK)
+    own_N = p_NK.gather(1, label_N[:, None])[:, 0]
+    others_NK = p_NK.scatter(1, label_N[:, None], -1)
+    margin_N = own_N - others_NK.max(1).values
+    ranked = p_NK.topk(top, dim=1)
+    columns = (label_N, own_N, margin_N, ranked.indices, ranked.values)
+    values = zip(*(column.tolist() for column in columns), strict=True)
+    for i, is_good, (label, p, margin, best, best_p) in zip(
+        readable, finite_N, values, strict=True
+    ):
+        if not is_good:
+            rows[i] = PredictionRow(block[i].path, error="the model's output is not finite")
+            continue
+        pairs = tuple((model.classes[k], q) for k, q in zip(best, best_p, strict=True))
+        rows[i] = PredictionRow(block[i].path, model.classes[label], p, margin, pairs)
+    return rows

@@ -1,0 +1,273 @@
+"""A trained model in use, as the commands and the Python API call it.
+
+`import imbtune` gives these functions their names. None needs Ray, Optuna or W&B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from imbtune.errors import ConfigError, shown, unknown
+from imbtune.inference.decisions.decision import Prior, decision
+from imbtune.inference.decisions.model_threshold import choose_for_model, store_threshold
+from imbtune.inference.decisions.threshold import Threshold, check_two_classes
+from imbtune.inference.decisions.threshold_choice import threshold_metric
+from imbtune.inference.evaluating.evaluate_model import (
+    SUFFIXES,
+    EvaluationResult,
+    evaluate_model,
+)
+from imbtune.inference.evaluating.labelled_data import SPLITS, TEST, at_hand, labelled_images
+from imbtune.inference.loading import load_model
+from imbtune.inference.onnx_export import (
+    FORMATS,
+    SUFFIX,
+    ExportedModel,
+    check_libraries,
+    export_onnx,
+)
+from imbtune.inference.predicting.image_inputs import images_at
+from imbtune.inference.predicting.predict_images import PredictedImages, predict_images
+from imbtune.inference.predicting.prediction_file import check_new_file
+from imbtune.inference.trained_model import TrainedModel
+from imbtune.limits import check_whole
+from imbtune.paths import local_path
+from imbtune.registry import Value
+from imbtune.training.state import pick_device
+
+CHECKED_IMAGES = 256  # of a data set, that an export is compared on
+MOST_RESAMPLES = 10_000
+
+Model = TrainedModel | str | Path
+
+
+def predict(
+    model: Model,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    top: int = 1,
+    prior: Prior | None = None,
+    threshold: float | None = None,
+    resize: bool = False,
+    seed: int | None = None,
+    ensemble: bool = False,
+    trust: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> PredictedImages:
+    """Predict image files; one that cannot be read is a row with its error.
+
+    For pixels in memory there are `TrainedModel.predict` and `predict_proba`.
+
+    Args:
+        model: a model (`imbtune.load_model`), or its folder.
+        images: a folder, which is searched with those below it; an image; a `.txt` file with a path
+            per line; Parquet with encoded images; or a list of paths.
+        out: a new file that ends in .parquet or .csv, which is written while predicting, so that
+            any number of images is possible; None to keep the rows in memory.
+        top: how many of the most probable classes have columns of their own.
+        prior: shares or counts of each class where the model is used, if they differ from those of
+            the images to which its probabilities were fitted: a mapping, a text `cat=90,dog=10`,
+            `balanced`, or a JSON, YAML or CSV file.
+        threshold: of two classes: the probability from which an image is of the positive one; None
+            for the model's own, if it has one.
+        resize: scale and centre-crop images of another size, also where the training did not.
+        seed: of a folder with several seeds; None for the first one.
+        ensemble: all seeds of the folder as one model.
+        trust: run plugins of the model that this user has not run before.
+        progress: is called with the number of images so far, and of all of them if it is known.
+
+    Returns:
+        Counts, notes, and the rows as a DataFrame (`table`).
+
+    Raises:
+        ImbtuneError: an argument that cannot be used, no model or no images.
+    """
+    _check_given(model, prior=prior)
+    check_whole("top", top, bounds=(1, 10**6))
+    path = None if out is None else Path(local_path("--out", out))
+    if path is not None:
+        check_new_file(path)
+    given = images_at(images)
+    loaded = _loaded(model, seed, ensemble, trust)
+    chosen = decision(loaded, prior, threshold)
+    return predict_images(
+        loaded, given, path, top=top, chosen=chosen, resize=resize, progress=progress
+    )
+
+
+def evaluate(
+    model: Model,
+    data: str | Path | None = None,
+    *,
+    split: str = TEST,
+    dataset: str | None = None,
+    prior: Prior | None = None,
+    threshold: float | None = None,
+    resamples: int | None = None,
+    out: str | Path | None = None,
+    skip_corrupt: bool = False,
+    resize: bool = False,
+    seed: int | None = None,
+    ensemble: bool = False,
+    trust: bool = False,
+) -> EvaluationResult:
+    """Every metric of a model on labelled images, with a 95 % interval.
+
+    The arguments that are not listed are those of :func:`predict`.
+
+    Args:
+        data: folder or file, as for a search; None for $IMBTUNE_DATA, else the data set's own.
+            Classes are matched by name; the data may lack some, but not have others.
+        split: `test`: the test set, as the training made it; `all`: every image, for data that the
+            training did not see; `train`: the images that it was trained on.
+        dataset: the data set whose layout `data` has, such as `folder`, `parquet` or `npz`; None
+            for the model's own, or the layout that is found.
+        resamples: of the bootstrap; None for 400, and fewer for many images.
+        out: a new file for the result, which ends in .json or .parquet.
+        skip_corrupt: leave out images that cannot be read.
+
+    Returns:
+        The metrics (`metrics`) and classes (`table`) as DataFrames, the confusion matrix, notes.
+
+    Raises:
+        ImbtuneError: an argument that cannot be used, no model or no labelled images.
+    """
+    _check_given(model, data, split, dataset, prior)
+    check_whole("resamples", resamples, optional=True, bounds=(0, MOST_RESAMPLES))
+    path = None if out is None else Path(local_path("--out", out))
+    if path is not None:
+        check_new_file(path, SUFFIXES)
+    loaded = _loaded(model, seed, ensemble, trust)
+    chosen = decision(loaded, prior, threshold)
+    images = labelled_images(
+        loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
+    )
+    result = evaluate_model(loaded, images, chosen, resamples)
+    if path is not None:
+        result.write(path)
+    return result
+
+
+def export(
+    model: Model,
+    out: str | Path,
+    *,
+    to: str = FORMATS[0],
+    data: str | Path | None = None,
+    seed: int | None = None,
+    ensemble: bool = False,
+    trust: bool = False,
+) -> ExportedModel:
+    """Write a model as one ONNX file that any runtime uses without imbtune.
+
+    It maps uint8 images (N, C, H, W) of the model's size to probabilities and class indices. Before
+    it gets its name, it is compared with the model in onnxruntime: on test images, if the data set
+    is here, else on random pixels. The arguments that are not listed are those of :func:`predict`.
+
+    Args:
+        out: a new file that ends in .onnx.
+        to: the format: `onnx`. It needs the extra: `pip install 'imbtune[onnx]'`.
+        data: the data set of the model, whose test images the comparison uses; None for
+            $IMBTUNE_DATA.
+
+    Raises:
+        ImbtuneError: a library is missing, or the file does not give what the model gives; then
+            none is written.
+    """
+    _check_given(model, data)
+    if to not in FORMATS:
+        raise ConfigError(f"--to {shown(to)}: give onnx (formats that load a pickle are not made)")
+    path = Path(local_path("--out", out))
+    check_new_file(path, (SUFFIX,))
+    check_libraries()
+    loaded = _loaded(model, seed, ensemble, trust)
+    images = at_hand(loaded, data)
+    if images is None:
+        return export_onnx(loaded, path)
+    block = images.first(CHECKED_IMAGES)
+    return export_onnx(loaded, path, block, f"{len(block)} of the {images.what}")
+
+
+def choose_threshold(
+    model: Model,
+    metric: str | Mapping[str, Value],
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    dataset: str | None = None,
+    skip_corrupt: bool = False,
+    resize: bool = False,
+    store: bool = True,
+    seed: int | None = None,
+    trust: bool = False,
+) -> Threshold:
+    """Choose the threshold of a model of two classes for a metric, and store it in its folder.
+
+    `predict`, `evaluate` and `export` use it from then on. The arguments that are not listed are
+    those of :func:`evaluate`.
+
+    Args:
+        metric: of the predicted classes, such as `f_beta`, `balanced_accuracy`,
+            `{"name": "expected_cost", "costs": [[0, 1], [20, 0]]}` or
+            `{"name": "recall_at_precision", "precision": 0.9}`.
+        data: labelled images that the training did not see; None for those of the calibration,
+            which the training kept.
+        split: of `data`; it must be given then, since a threshold that is chosen on the test set
+            makes the metrics there optimistic.
+        store: write `threshold.json` into the model's folder.
+
+    Raises:
+        ImbtuneError: a model of more classes, a metric that no threshold changes, no such images.
+    """
+    _check_given(model, data, split, dataset)
+    threshold_metric(metric)
+    if data is None and (split or dataset):
+        raise ConfigError("--split and --dataset go with --data: give it, or leave them out")
+    if data is not None and split is None:
+        raise ConfigError(
+            f"--data {data}: give --split, too: all for images of their own that the training did "
+            f"not see (one of {', '.join(SPLITS)})"
+        )
+    loaded = _loaded(model, seed, False, trust)
+    check_two_classes(loaded.classes)
+    images = None
+    if data is not None and split is not None:
+        images = labelled_images(
+            loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
+        )
+    found = choose_for_model(loaded, metric, images)
+    if store:
+        store_threshold(loaded, found)
+    return found
+
+
+def _check_given(
+    model: Model,
+    data: str | Path | None = None,
+    split: str | None = None,
+    dataset: str | None = None,
+    prior: Prior | None = None,
+) -> None:
+    """ConfigError for what cannot be meant, whatever the model is: such as an empty text."""
+    if not isinstance(model, TrainedModel):
+        local_path("the model", model)
+    if data is not None:
+        local_path("--data", data)
+    if split is not None and split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    for option, text in {"--dataset": dataset, "--prior": prior}.items():
+        if isinstance(text, str) and not text.strip():
+            raise ConfigError(f"{option} {text!r}: it is empty: give a value, or leave it out")
+
+
+def _loaded(model: Model, seed: int | None, ensemble: bool, trust: bool) -> TrainedModel:
+    """The model, on this machine's first GPU if it has one."""
+    if isinstance(model, TrainedModel):
+        if seed is not None or ensemble:
+            raise ConfigError("seed and ensemble go with the folder of a model: leave them out")
+        return model
+    found = load_model(model, seed, ensemble=ensemble, trust=trust)
+    found.network.to(pick_device())
+    return found

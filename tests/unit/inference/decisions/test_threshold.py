@@ -1,0 +1,196 @@
+"""Thresholds of two classes: the best one, its uncertainty, its file, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from data_files import raises_one_line
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from imbtune.errors import ConfigError
+from imbtune.inference.decisions import threshold_choice
+from imbtune.inference.decisions.threshold import (
+    Threshold,
+    check_two_classes,
+    log_odds_of,
+    probability_of,
+)
+from imbtune.inference.decisions.threshold_choice import choose_threshold, threshold_metric
+from imbtune.metrics.metric import objectives
+from imbtune.metrics.predictions import ClassCounts, Confusion
+
+COUNTS = ClassCounts(["cat", "dog"], np.array([30, 5]), np.array([30, 5]))
+
+
+def matrix_at(
+    at: float, z_N: NDArray[np.float64], labels_N: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    matrix_22 = np.zeros((2, 2), dtype=np.int64)
+    for z, label in zip(z_N, labels_N, strict=True):
+        matrix_22[label, int(z >= at)] += 1
+    return matrix_22
+
+
+@contextmanager
+def few_resamples() -> Iterator[None]:
+    """Where the uncertainty is not looked at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threshold_choice, "RESAMPLES", 20)
+        yield
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-6, 6), st.integers(0, 1)), min_size=4, max_size=12).filter(
+        lambda rows: len({label for _, label in rows}) == 2
+    ),
+    st.sampled_from(["balanced_accuracy", "f_beta", "mcc", "expected_cost", "recall_at_precision"]),
+)
+def test_no_other_threshold_is_better(rows: list[tuple[int, int]], name: str) -> None:
+    """Literally: against all thresholds between two values, by a matrix that is counted."""
+    z_N = np.array([z for z, _ in rows], dtype=np.float64)
+    labels_N = np.array([label for _, label in rows], dtype=np.int64)
+    setting: object = {
+        "expected_cost": {"name": name, "costs": [[0, 1], [5, 0]]},
+        "recall_at_precision": {"name": name, "precision": 0.1},
+    }.get(name, name)
+    metric = threshold_metric(setting)
+
+    def score(matrix_22: NDArray[np.int64]) -> float:
+        if name == "recall_at_precision":
+            hits, alarms = matrix_22[1, 1], matrix_22[0, 1]
+            reached = hits and hits / (hits + alarms) >= 0.1
+            return float(hits / matrix_22[1].sum()) if reached else -1.0
+        found = metric.score(Confusion.of(matrix_22, COUNTS.train_K, COUNTS.names))
+        assert found is not None
+        return found
+
+    with few_resamples():
+        found = choose_threshold(z_N, labels_N, COUNTS, metric, 1, "these")
+    values = sorted(set(z_N.tolist()))
+    between = [(a + b) / 2 for a, b in itertools.pairwise(values)]
+    best = max(score(matrix_at(t, z_N, labels_N)) for t in (-9, *between, 9))
+    assert score(matrix_at(found.log_odds, z_N, labels_N)) == pytest.approx(best)
+    assert metric.sign * found.value == pytest.approx(best)
+
+
+def drawn(images: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Log-odds of two normal distributions with means 2 apart, a fifth of them positive.
+
+    By the balanced accuracy the best threshold is 0, with a value of Φ(1) = 0.841.
+    """
+    rng = np.random.default_rng(seed)
+    labels_N = (rng.random(images) < 0.2).astype(np.int64)
+    return rng.normal(2.0 * labels_N - 1), labels_N
+
+
+def test_the_intervals_hold_the_true_values() -> None:
+    """Of 16 draws of 150 images; 95 % are expected, and the apparent value is too high on average.
+
+    The chance of fewer than 12 of 16 at 95 % is 0.1 %.
+    """
+    metric = threshold_metric("balanced_accuracy")
+    apparent, corrected, held, thresholds = list[float](), list[float](), 0, 0
+    for seed in range(16):
+        found = choose_threshold(*drawn(150, seed), COUNTS, metric, 1, "these")
+        true = float(norm.cdf([1 - found.log_odds, 1 + found.log_odds]).mean())
+        apparent.append(found.value - true)
+        corrected.append(found.corrected - true)
+        held += found.interval[0] <= true <= found.interval[1]
+        thresholds += found.log_odds_interval[0] <= 0 <= found.log_odds_interval[1]
+    assert held >= 12
+    assert thresholds >= 12
+    assert np.mean(apparent) > 0.02
+    assert abs(np.mean(corrected)) < np.mean(apparent) / 2
+
+
+def test_precision_that_no_threshold_reaches() -> None:
+    z_N, labels_N = np.array([2.0, 1.0, 0.0]), np.array([0, 1, 0])
+    metric = threshold_metric({"name": "recall_at_precision", "precision": 0.9})
+    with raises_one_line("no threshold reaches recall_at_precision", kind=ConfigError):
+        choose_threshold(z_N, labels_N, COUNTS, metric, 1, "these")
+
+
+def test_a_class_without_images() -> None:
+    metric = threshold_metric("f_beta")
+    for label, missing in ((0, "dog"), (1, "cat")):
+        with raises_one_line(f"no image of class '{missing}' in these", kind=ConfigError):
+            choose_threshold(np.zeros(3), np.full(3, label), COUNTS, metric, 1, "these")
+
+
+def test_equal_log_odds_are_on_one_side() -> None:
+    z_N, labels_N = np.array([1.0, 1.0, 1.0, -1.0]), np.array([1, 0, 1, 0])
+    found = choose_threshold(z_N, labels_N, COUNTS, threshold_metric("accuracy"), 1, "these")
+    assert found.log_odds == 0
+    assert found.value == 0.75
+
+
+def test_every_metric_is_either_chosen_for_or_refused() -> None:
+    """A metric of the ranking or of the probabilities is the same at every threshold."""
+    z_N, labels_N = drawn(40, 0)
+    for name in objectives():
+        if name in ("auroc", "average_precision", "log_loss", "brier", "ece", "top_k"):
+            with raises_one_line(f"{name} is the same at every threshold", kind=ConfigError):
+                threshold_metric(name)
+            continue
+        setting: object = {"name": name, "precision": 0.3} if "at_precision" in name else name
+        metric = threshold_metric(setting)
+        with few_resamples():
+            found = choose_threshold(z_N, labels_N, COUNTS, metric, 1, "these")
+        assert np.isfinite(found.value), name
+        assert found.interval[0] <= found.interval[1]
+
+
+def test_more_classes_are_refused_with_the_reason() -> None:
+    with raises_one_line("has 3: thresholds per class", "overfit", kind=ConfigError):
+        check_two_classes(["a", "b", "c"])
+    check_two_classes(["a", "b"])
+
+
+def test_the_file_gives_the_same_threshold() -> None:
+    z_N, labels_N = drawn(80, 1)
+    metric = threshold_metric({"name": "expected_cost", "costs": [[0, 1], [20, 0]]})
+    found = choose_threshold(z_N, labels_N, COUNTS, metric, 1, "these")
+    assert Threshold.from_dict(json.loads(json.dumps(found.to_dict())), ["cat", "dog"]) == found
+    assert found.counts == {"cat": int((labels_N == 0).sum()), "dog": int(labels_N.sum())}
+    assert found.probability_interval[0] <= found.probability <= found.probability_interval[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"log_odds": "x"},
+        {"log_odds": None},
+        {"log_odds": float("nan")},
+        {"log_odds_interval": [1]},
+        {"interval": 3},
+        {"counts": []},
+        {"metric": 3},
+        {"positive": "emu"},
+    ],
+)
+def test_a_file_that_is_no_threshold(change: dict[str, object]) -> None:
+    z_N, labels_N = drawn(40, 1)
+    found = choose_threshold(z_N, labels_N, COUNTS, threshold_metric("f_beta"), 1, "these")
+    with raises_one_line("threshold.json is", kind=ConfigError):
+        Threshold.from_dict({**found.to_dict(), **change}, ["cat", "dog"])
+    with raises_one_line("threshold.json is", kind=ConfigError):
+        Threshold.from_dict({}, ["cat", "dog"])
+
+
+@given(st.floats(1e-9, 1 - 1e-9))
+def test_log_odds_and_probability(p: float) -> None:
+    assert probability_of(log_odds_of(p)) == pytest.approx(p, rel=1e-9)
+
+
+def test_the_ends() -> None:
+    assert (log_odds_of(0), log_odds_of(1)) == (-np.inf, np.inf)
+    assert (probability_of(-1e4), probability_of(1e4)) == (0, 1)

@@ -1,0 +1,182 @@
+"""`imbtune.evaluate`: which images, classes by name, files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from data_files import encode, raises_one_line
+from numpy.typing import NDArray
+from PIL import Image
+from small_model import small_model, threshold_at
+
+from imbtune.errors import ConfigError, DataError
+from imbtune.inference.evaluating.labelled_data import labelled_images, with_channels
+from imbtune.inference.use_model import evaluate
+
+Bytes = NDArray[np.uint8]
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def no_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMBTUNE_DATA", raising=False)
+    monkeypatch.setenv("IMBTUNE_CACHE", str(tmp_path / "cache"))
+
+
+def write(folder: Path, counts: dict[str, int], shape: tuple[int, ...] = (1, 8, 8)) -> Path:
+    """Images in a folder per class."""
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = RNG.integers(0, 256, shape, dtype=np.uint8)
+            (folder / name / f"{number}.png").write_bytes(encode(pixels))
+    return folder
+
+
+def test_every_image_of_a_folder(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", {"dog": 7, "cat": 12})
+    model = small_model(temperature=0.2)
+    result = evaluate(model, data, split="all", resamples=20)
+    predicted = {
+        name: model.predict(
+            np.stack([np.asarray(Image.open(path)) for path in sorted((data / name).iterdir())])
+        )
+        for name in ("cat", "dog")
+    }
+    expected = [[(predicted[a] == b).sum() for b in ("cat", "dog")] for a in ("cat", "dog")]
+    assert result.confusion_KK.tolist() == expected
+    right = expected[0][0] + expected[1][1]
+    assert result.metrics.loc["accuracy", "value"] == pytest.approx(right / 19)
+    assert result.table["images"].tolist() == [12, 7]
+    assert result.count == 19
+
+
+def test_classes_are_matched_by_name(tmp_path: Path) -> None:
+    """Their order in the data is another one, and one is missing."""
+    data = write(tmp_path / "data", {"dog": 3, "ant": 4})
+    images = labelled_images(small_model(["dog", "cat", "ant"]), data, split="all")
+    assert sorted(images.labels_N.tolist()) == [0, 0, 0, 2, 2, 2, 2]
+    assert "no image of 1 of the model's 3 classes ('cat')" in images.notes[-1]
+
+
+def test_classes_that_the_model_does_not_have(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", {"dog": 3, "emu": 4})
+    says = ("does not have, 'emu'", "the data have 'dog', 'emu'", "the model has 'cat', 'dog'")
+    with raises_one_line(*says):
+        evaluate(small_model(), data, split="all")
+
+
+def test_the_test_set_is_the_default(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write(data / "train", {"cat": 9, "dog": 9})
+    write(data / "test", {"cat": 3, "dog": 2})
+    model = small_model(data="folder")
+    assert evaluate(model, data, resamples=0).count == 5
+    assert evaluate(model, data, resamples=0, split="all").count == 23
+    trained = evaluate(model, data, resamples=0, split="train")
+    assert trained.count == 18
+    assert any("may have been trained on these images" in note for note in trained.notes)
+    with raises_one_line("unknown split 'validation'", kind=ConfigError):
+        evaluate(model, data, split="validation")
+
+
+def test_without_a_test_set_it_is_that_of_the_training(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", {"cat": 10, "dog": 10})
+    result = evaluate(small_model(data="folder"), data, resamples=0)
+    assert result.count == 4
+    assert any("--split all evaluates all images" in note for note in result.notes)
+
+
+def test_npz_and_parquet(tmp_path: Path) -> None:
+    pixels = RNG.integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    labels = np.repeat(["cat", "dog"], 6)
+    np.savez(tmp_path / "mine.npz", images=pixels, labels=labels)
+    (tmp_path / "hf").mkdir()
+    files = [encode(one[None]) for one in pixels]
+    frame = pd.DataFrame({"image": files, "label": labels})
+    frame.to_parquet(tmp_path / "hf/train.parquet")
+    model = small_model()
+    results = [
+        evaluate(model, tmp_path / name, split="all", resamples=0) for name in ("mine.npz", "hf")
+    ]
+    assert results[0].confusion_KK.tolist() == results[1].confusion_KK.tolist()
+    assert results[0].count == 12
+    with raises_one_line("unknown data set 'folders'", kind=ConfigError):
+        evaluate(model, tmp_path / "hf", dataset="folders")
+
+
+def test_sizes_and_channels(tmp_path: Path) -> None:
+    large = write(tmp_path / "large", {"cat": 3, "dog": 3}, (3, 12, 16))
+    with raises_one_line("16×12"):
+        evaluate(small_model(), large, split="all")
+    for model in (small_model(), small_model(shape=(3, 8, 8))):
+        assert evaluate(model, large, split="all", resize=True, resamples=0).count == 6
+    colour = RNG.integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+    grey = with_channels(colour, 1)
+    for one, expected in zip(grey, colour, strict=True):
+        pillow = Image.fromarray(np.ascontiguousarray(expected.transpose(1, 2, 0))).convert("L")
+        assert (one[0] == np.asarray(pillow)).all()
+    assert (with_channels(grey, 3) == grey).all()
+    assert with_channels(grey, 3).shape == (4, 3, 8, 8)
+
+
+def test_corrupt_images(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", {"cat": 3, "dog": 3})
+    (data / "cat/0.png").write_bytes(b"")
+    with raises_one_line("--skip-corrupt"):
+        evaluate(small_model(), data, split="all")
+    result = evaluate(small_model(), data, split="all", skip_corrupt=True, resamples=0)
+    assert result.count == 5
+    assert any("cannot be read and are left out" in note for note in result.notes)
+
+
+def test_the_files(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", {"cat": 6, "dog": 5})
+    model = small_model(threshold=threshold_at(-0.1))
+    for name in ("out.json", "out.parquet"):
+        result = evaluate(model, data, split="all", resamples=30, out=tmp_path / name)
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["images"] == 11
+    assert content["confusion"] == result.confusion_KK.tolist()
+    assert "stratified by class" in content["intervals"]["method"]
+    assert content["intervals"]["resamples"] == 30
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    overall = table[table["class"].isna()].set_index("metric")
+    for metric, value in result.metrics["value"].to_dict().items():
+        assert content["metrics"][metric]["value"] == value == overall["value"].to_dict()[metric]
+    recall = table[(table["class"] == "dog") & (table["metric"] == "recall")].iloc[0]
+    assert recall["value"] == content["classes"][1]["recall"]
+    assert recall["low"] < recall["value"] or recall["value"] == 0
+    assert any("threshold: class 'dog'" in note for note in content["notes"])
+    for name, says in (("out.json", "exists"), ("a.txt", "ends in"), ("no/a.json", "no folder")):
+        with raises_one_line(says, kind=ConfigError):
+            evaluate(model, data, split="all", out=tmp_path / name)
+
+
+def test_no_data(tmp_path: Path) -> None:
+    with raises_one_line("needs a path: set --data"):
+        evaluate(small_model(data="folder"))
+    with raises_one_line("no data folder"):
+        evaluate(small_model(), tmp_path / "nothere")
+    (tmp_path / "empty").mkdir()
+    with raises_one_line("has no folders", kind=DataError):
+        evaluate(small_model(), tmp_path / "empty")
+
+
+def test_a_prior_changes_the_metrics_of_probabilities(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", {"cat": 8, "dog": 8})
+    model = small_model(temperature=1.0, prior_K=[0.9, 0.1])
+    priors: list[Any] = [None, "balanced", {"cat": 0, "dog": 1}]
+    plain, shifted, none = (
+        evaluate(model, data, split="all", prior=prior, resamples=0) for prior in priors
+    )
+    before, after = (result.metrics["value"].to_dict() for result in (plain, shifted))
+    assert before["auroc"] == after["auroc"]
+    assert before["log_loss"] != after["log_loss"]
+    assert none.confusion_KK.tolist() == [[0, 8], [0, 8]]
