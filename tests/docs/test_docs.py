@@ -147,6 +147,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, s
     monkeypatch.setattr("imbtune.tuning.jobs.job_client.Jobs", take)
     monkeypatch.setattr("imbtune.study.trackers.offline.sync_offline", take)
     monkeypatch.setattr("imbtune.serving.run_server.open_server", take)
+    for function in ("predict", "evaluate", "choose_threshold", "export"):
+        monkeypatch.setattr(f"imbtune.inference.use_model.{function}", take)
     for function in ("tuning.forecast.forecast.forecast_search", "tuning.reproduce.repeat_trial"):
         monkeypatch.setattr(f"imbtune.{function}", take)
     return made
@@ -177,6 +179,19 @@ def test_no_two_commands_of_the_docs_make_the_same_folder(reader: list[tuple[str
 
 # Commands that `walk` does not run, each with the reason
 NOT_RUN = {
+    "imbtune predict runs/digits-lt/best PHOTOS --out photos.parquet": "needs a folder of images",
+    "imbtune predict runs/digits-model PHOTOS --out predictions.parquet --top 3": (
+        "needs a folder of images"
+    ),
+    "imbtune predict runs/digits-model PHOTOS --out balanced.csv --prior balanced": (
+        "needs a folder of images"
+    ),
+    "imbtune evaluate runs/digits-model --data NEW_PHOTOS --split all": "needs a folder of images",
+    "imbtune threshold runs/fraud-model --metric "
+    "'{name: expected_cost, costs: [[0, 1], [20, 0]]}'": "needs a model of two classes",
+    "imbtune threshold runs/fraud-model --metric '{name: recall_at_precision, precision: 0.9}'": (
+        "needs a model of two classes"
+    ),
     "imbtune sync runs/watched": "needs an account of W&B",
     "imbtune serve runs/": "a server, which does not end",
     "make test": "it runs these tests",
