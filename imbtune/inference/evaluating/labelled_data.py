@@ -101,7 +101,9 @@ def labelled_images(
         ConfigError: an unknown data set.
         DataError: no data, images of another size, or classes that the model does not have.
     """
-    root = data_root(None if data is None else Path(local_path("--data", data)))
+    given = None if data is None else Path(local_path("--data", data))
+    needs_none = (dataset or model.config.data.name) in WITHOUT_FILES
+    root = None if given is None and needs_none else data_root(given)
     source = DataSource(root, skip_corrupt)
     found, classes, what, notes = _load(model, source, split, dataset, resize)
     labels_N, missing = _matched(found, classes, model.classes, what)

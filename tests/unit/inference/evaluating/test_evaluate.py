@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from data_files import encode, raises_one_line
 from numpy.typing import NDArray
 from PIL import Image
 from small_model import small_model, threshold_at
 
-from imbtune.errors import ConfigError, DataError
+from imbtune.errors import ConfigError, DataError, DivergenceError
 from imbtune.inference.evaluating.labelled_data import labelled_images, with_channels
 from imbtune.inference.use_model import evaluate
 
@@ -167,6 +168,25 @@ def test_no_data(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with raises_one_line("has no folders", kind=DataError):
         evaluate(small_model(), tmp_path / "empty")
+
+
+def test_weights_that_are_nan(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", {"cat": 3, "dog": 3})
+    model = small_model()
+    with torch.no_grad():
+        next(model.network.parameters()).fill_(float("nan"))
+    with raises_one_line("weights are not finite", kind=DivergenceError):
+        evaluate(model, data, split="all")
+
+
+def test_the_variable_with_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read for a model of files, and not for one of digits, which needs none."""
+    data = write(tmp_path / "data", {"cat": 3, "dog": 3})
+    monkeypatch.setenv("IMBTUNE_DATA", str(data))
+    assert evaluate(small_model(data="folder"), split="all", resamples=0).count == 6
+    digits = small_model([str(k) for k in range(10)], data="digits")
+    assert evaluate(digits, resamples=0).count == 400
+    assert evaluate(digits, split="train", resamples=0).count < 1397
 
 
 def test_a_prior_changes_the_metrics_of_probabilities(tmp_path: Path) -> None:
