@@ -613,7 +613,9 @@ def export(
     to: Annotated[str, typer.Option(help="Format: onnx.")] = "onnx",
     out: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="New file. Default: model.onnx in the model's folder."),
+        typer.Option(
+            metavar="FILE", help="New .onnx file. Default: model.onnx in the model's folder."
+        ),
     ] = None,
     data: DataOption = None,
     seed: ModelSeedOption = None,

@@ -72,16 +72,30 @@ def threshold_command(*, trust: bool, metric: str, **options: object) -> None:
 
 
 def export_command(
-    *, trust: bool, out: str | None, model: str, seed: int | None, **options: object
+    *,
+    trust: bool,
+    out: str | None,
+    model: str,
+    seed: int | None,
+    ensemble: bool,
+    **options: object,
 ) -> None:
     """Write an ONNX file, and say what was compared and what it leaves out."""
-    path = out
+    path = out or ""
     if out is None:
-        name = "model.onnx" if seed is None else f"model-seed{seed}.onnx"
+        name = "ensemble.onnx" if ensemble else "model.onnx"
+        name = name if seed is None else f"model-seed{seed}.onnx"
         place = Path(local_path("the model", model))
         path = str((place.parent if place.is_file() else place) / name)
     found = with_trust(
-        lambda: use_model.export(model, path, seed=seed, trust=trust, **options),  # type: ignore[arg-type]
+        lambda: use_model.export(
+            model,
+            path,
+            seed=seed,
+            ensemble=ensemble,
+            trust=trust,
+            **options,  # type: ignore[arg-type]
+        ),
         trust,
     )
     console = make_console()
