@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imbtune.data.file_walk import files_below
+from imbtune.data.images import text_of
 from imbtune.data.readers.hf_tables import IMAGE_COLUMNS
 from imbtune.data.readers.image_index import is_image
 from imbtune.errors import DataError, first_line
-from imbtune.paths import is_utf8, local_path
+from imbtune.paths import local_path
 
 LISTS = (".txt", ".lst")
 PARQUET = ".parquet"
@@ -100,7 +101,7 @@ def images_at(given: str | Path | Sequence[str | Path]) -> ImageInput:
 
 def _at_path(path: Path, name: str | None = None) -> ImageItem:
     """The image file at a path; with a problem unless it is a regular file with content."""
-    shown = printable_path(name if name is not None else str(path))
+    shown = text_of(name if name is not None else str(path))
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null byte
@@ -113,14 +114,6 @@ def _at_path(path: Path, name: str | None = None) -> ImageItem:
     if not status.st_size:
         return ImageItem(shown, "", "the file is empty")
     return ImageItem(shown, str(path))
-
-
-def printable_path(path: str) -> str:
-    """A path that tables can hold: bytes that are not UTF-8 become escapes such as \\xff."""
-    if is_utf8(path):
-        return path
-    raw = path.encode(errors="surrogateescape")
-    return raw.decode(errors="backslashreplace")
 
 
 def _folder(root: Path) -> ImageInput:
@@ -136,14 +129,14 @@ def _folder(root: Path) -> ImageInput:
     if not images and parquet:
         return _parquet(root, parquet, ())
     if not images:
-        has = f" (it has {', '.join(printable_path(path.name) for path in others)})"
+        has = f" (it has {', '.join(text_of(path.name) for path in others)})"
         raise DataError(f"{root} has no images{has if others else ''}: {GIVE}")
 
     def items() -> Iterator[ImageItem]:
         return (_at_path(path) for path in files_below(root) if is_image(path))
 
     left_out = [path.name for path in (*parquet[:3], *others)][:3]
-    named = ", ".join(map(printable_path, left_out))
+    named = ", ".join(map(text_of, left_out))
     notes = (f"not read, since they have other endings than images: {named}, …",)
     return ImageInput(str(root), images, items, notes if left_out else ())
 

@@ -57,7 +57,7 @@ def test_names_that_are_not_utf8_are_escaped() -> None:
         name = os.fsencode(folder) + b"/n\xff.png"
         Path(os.fsdecode(name)).write_bytes(PNG)
         (item,) = images_at(folder).items()
-        assert item.path == f"{folder}/n\\xff.png"
+        assert item.path == f"{folder}/n\\udcff.png"
         assert Path(str(item.file)).read_bytes() == PNG
         (folder / "list.txt").write_bytes(name + b"\n")
         (listed,) = images_at(folder / "list.txt").items()
