@@ -7,10 +7,10 @@ tested.
 
 Seeds are not all that is random: other images of the same classes would give other scores. So the
 variance of a mean and of a lead is that over seeds and images together
-(:mod:`imbtune.study.inference.noise`). And the winner was chosen: among all finished trials by one
-run each, then among the finalists by the means, always by the same images. The estimates and the
-intervals are corrected for these choices (:mod:`imbtune.study.inference.choice`), as they are for
-that of the best preset among the presets.
+(:mod:`imbtune.study.uncertainty.noise`). And the winner was chosen: among all finished trials by
+one run each, then among the finalists by the means, always by the same images. The estimates and
+the intervals are corrected for these choices (:mod:`imbtune.study.uncertainty.choice`), as they are
+for that of the best preset among the presets.
 
 Finals of older studies have no scores by groups of images. Then interval and p count the seeds
 alone: the variance is pooled over the finalists, as in a two-way analysis of variance (finalist,
@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from imbtune.study.inference.choice import Choice
-from imbtune.study.inference.noise import noise_of
 from imbtune.study.records import FinalRecord
+from imbtune.study.uncertainty.choice import Choice
+from imbtune.study.uncertainty.noise import noise_of
 
 if TYPE_CHECKING:
     from imbtune.study.data_size import ScoreScale

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from imbtune.study.inference.after_selection import LEVEL, after_selection
+from imbtune.study.uncertainty.after_selection import LEVEL, after_selection
 
 INF = math.inf
 

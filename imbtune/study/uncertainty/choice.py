@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from imbtune.study.inference.after_selection import Selected, after_selection
-from imbtune.study.inference.noise import Floats, Noise
+from imbtune.study.uncertainty.after_selection import Selected, after_selection
+from imbtune.study.uncertainty.noise import Floats, Noise
 
 
 @dataclass(frozen=True, eq=False)

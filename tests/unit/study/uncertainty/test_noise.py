@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbtune.metrics.score_error import jackknife_error
-from imbtune.study.inference.noise import noise_of
+from imbtune.study.uncertainty.noise import noise_of
 
 Floats = Any
 
