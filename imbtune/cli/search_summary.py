@@ -21,6 +21,7 @@ from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import (
     COMPLETE,
     ENDED,
+    FAIL,
     PRUNED,
     TrialRecord,
     counted,
@@ -101,11 +102,14 @@ def stopping_line(outcome: SearchOutcome) -> str:
     if not (stopped and others and outcome.full_images):
         return ""
     share = sum(r.images for r in outcome.records if r.state in ENDED) / outcome.full_images
-    saved = f"{1 - share:.0%}" if share < 1 else "none"
-    text = (
-        f"Early stopping saved {saved} of the training: the trials took {share:.0%} of the image "
-        "passes that full runs of all trials that did not fail take.\n"
-    )
+    failed = any(record.state == FAIL for record in outcome.records)
+    whole = "the image passes that training every trial to the end takes"
+    whole += f"{', not counting failed trials' * failed}.\n"
+    text = f"Early stopping saved {1 - share:.0%} of {whole}"
+    if share >= 1:
+        text = (
+            f"Early stopping saved nothing: the trials took, rungs included, {share:.0%} of {whole}"
+        )
     if not never_pruned:
         return (
             f"{text}  No stopped trial was trained to the end anyway, so this search does not show "

@@ -43,7 +43,7 @@ from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
-from imbtune.tuning.search_stages import runs_stage, trial_progress
+from imbtune.tuning.search_stages import begin, runs_stage, trial_progress
 from imbtune.tuning.session import Session, check_machines, new_store
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a run; one epoch where that takes longer
@@ -157,7 +157,7 @@ def _train_and_test(session: Session, comparison: Comparison) -> ComparisonResul
         for number, (row, seed) in enumerate(comparison.runs)
         if run_file(row.name, seed) in done
     ]
-    session.reporter.tell(runs_stage(session, len(comparison.runs), earlier))
+    begin(session, runs_stage(session, len(comparison.runs), earlier))
     searcher = ListSearcher(left)
     settings = _worker_settings(session, comparison)
     common_failure = CommonFailure(len(left))

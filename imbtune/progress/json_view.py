@@ -36,7 +36,12 @@ NAMES: dict[type[Event], str] = {
     WorkEnded: "ended",
     EpochsTrained: "epochs_trained",
 }
-LEFT_OUT = {"earlier", "steps", "full_passes"}  # what only the estimate of the time left needs
+LEFT_OUT = {
+    "earlier",
+    "steps",
+    "full_passes",
+    "preset_finals",
+}  # what only the estimate of the time left needs
 # keys of every object besides the event's
 STATE = ("stage", "done", "total", "running", "seconds_left")
 

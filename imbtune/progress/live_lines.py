@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from imbtune.progress.run_events import FAILED, FINALS, FINISHED, STOPPED, TRIALS, RunEnded
 from imbtune.progress.search_progress import Running, SearchProgress
-from imbtune.progress.words import NOUN, downloaded, duration, epochs, time_left
+from imbtune.progress.words import NOUN, downloaded, duration, epochs, starting, time_left
 
 MOST_LINES = 20
 LEAST_ROWS = 2  # of the terminal that stay for the lines above
@@ -77,10 +77,10 @@ def _head(progress: SearchProgress, now: float, width: int) -> list[Line]:
         f"{FINISHED} {progress.ended[FINISHED]}",
         *([f"{STOPPED} {progress.ended[STOPPED]}"] if stage.eta else []),
         f"{FAILED} {progress.ended[FAILED]}",
-        f"running {running} of {workers}",
+        starting(progress.workers) if progress.is_starting else f"running {running} of {workers}",
     ]
-    finals = f" (finals included: {stage.finals} runs)" if stage.finals else ""
-    finals = "" if progress.has_ended else finals
+    runs = 0 if progress.has_ended else progress.final_runs
+    finals = f" (finals included: {runs} runs)" if runs else ""
     return [
         Line(title, "bold", 5),
         Line(BAR[0] * filled + BAR[1] * (bar - filled) + counts, "", 0),

@@ -80,6 +80,8 @@ class StageStarted:
         resume: the command that goes on with it after Ctrl-C; empty for none.
         finals: runs that are trained after this stage, each for the full budget.
         earlier: runs that ended before this process.
+        preset_finals: those of `finals` that are left out where the best preset is among the best
+            trials, and so is a finalist anyway.
     """
 
     time: float
@@ -95,6 +97,7 @@ class StageStarted:
     resume: str = ""
     finals: int = 0
     earlier: tuple[RunEnded, ...] = ()
+    preset_finals: int = 0
 
 
 @dataclass(frozen=True)

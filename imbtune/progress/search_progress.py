@@ -46,6 +46,7 @@ class Running:
 
     Attributes:
         start: the event with which it began.
+        since: when it began, or for the first run of each worker, the stage.
         epochs: that it was trained for since then.
         epoch: the number of the last one.
         last: the highest rung that it reached, since it began.
@@ -55,6 +56,7 @@ class Running:
     """
 
     start: RunStarted
+    since: float
     epochs: int = 0
     epoch: int = 0
     last: RungReached | None = None
@@ -118,11 +120,13 @@ class SearchProgress:
         self.last: RunEnded | None = None
         self.is_interrupted = self.has_ended = False
         self.download: Downloaded | None = None
+        self._scores: list[float] = []  # of the finished trials
         self._begun: list[RunningRun] = []  # of the stage
         self._started: Counter[str] = Counter()  # trials by run, of those that have not ended
         self._fresh: list[Measured] = []  # of the first run of each worker, that has ended
         self._others: list[Measured] = []
         self._first_runs: set[str] = set()  # of each worker
+        self._has_ended_run = False  # of the stage, in this process
         self._reported = 0.0
         self._full: list[float] = []
         self._pace_before: Pace | None = None
@@ -143,19 +147,28 @@ class SearchProgress:
         """Runs that are trained at a time, at most; at least 1."""
         return max(1, min(self.stage.workers, self.total)) if self.stage else 1
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether the workers of the stage start: no run has begun yet."""
+        return not (self._begun or self.running or self.has_ended) and self.done < self.total
+
+    @property
+    def final_runs(self) -> int:
+        """Final runs that follow the stage, if its best trials stay the best."""
+        stage, preset = self.stage, self.best_preset
+        if not (stage and stage.preset_finals and preset and preset.score is not None):
+            return stage.finals if stage else 0
+        places = stage.finals // stage.preset_finals - 1
+        is_finalist = sum(score > preset.score for score in self._scores) < places
+        return stage.finals - stage.preset_finals if is_finalist else stage.finals
+
     def apply(self, event: Event) -> None:
         """Bring the state up to date."""
         match event:
             case StageStarted():
                 self._begin(event)
             case RunStarted():
-                self.running[event.run] = Running(event)
-                if len(self._first_runs) < self.workers:
-                    self._first_runs.add(event.run)
-                self._started[event.run] = event.trials
-                self._begun = [*self._begun[-LIKE + 1 :], RunningRun(event.steps)]
-                if event.full_passes:
-                    self._full = [*self._full[-LIKE + 1 :], event.full_passes]
+                self._start(event)
             case EpochsTrained():
                 self._train(event)
             case RungReached():
@@ -227,7 +240,7 @@ class SearchProgress:
             shares,
             pace,
             self.workers,
-            self.stage.finals,
+            self.final_runs,
             full,
         )
         if found is not None and pace is self._pace_before:
@@ -249,13 +262,26 @@ class SearchProgress:
         self.stage, self.ended = event, Counter()
         self.running, self._begun, self._started = {}, [], Counter()
         self._fresh, self._others, self._first_runs, self._reported = [], [], set(), 0.0
+        self._has_ended_run = False
         if event.stage != FINALS:
             self.rungs = {budget: Rung() for budget in event.budgets}
-            self.best = self.best_preset = None
+            self.best, self.best_preset, self._scores = None, None, []
             self.failures = Counter()
         for each in event.earlier:
             self._end(each, is_earlier=True)
         self._beat, self._beat_done = event.time, self.done
+
+    def _start(self, event: RunStarted) -> None:
+        since = event.time
+        if len(self._first_runs) < self.workers:
+            self._first_runs.add(event.run)
+            if self.stage and not self._has_ended_run:  # after one, a worker need not start
+                since = self.stage.time
+        self.running[event.run] = Running(event, since)
+        self._started[event.run] = event.trials
+        self._begun = [*self._begun[-LIKE + 1 :], RunningRun(event.steps)]
+        if event.full_passes:
+            self._full = [*self._full[-LIKE + 1 :], event.full_passes]
 
     def _train(self, event: EpochsTrained) -> None:
         running = self.running.get(event.run)
@@ -266,7 +292,7 @@ class SearchProgress:
         running.epoch, running.loss = max(running.epoch, event.epoch), event.loss
         new = running.path.trained - before
         if running.measured is None:
-            running.measured = Measured(max(0.0, event.time - running.start.time), new)
+            running.measured = Measured(max(0.0, event.time - running.since), new)
         else:
             running.measured = replace(
                 running.measured,
@@ -288,7 +314,7 @@ class SearchProgress:
     def _end(self, event: RunEnded, is_earlier: bool) -> None:
         self.ended[event.state] += 1
         if not is_earlier:
-            self.last = event
+            self.last, self._has_ended_run = event, True
             self._started[event.run] -= 1
             if self._started[event.run] <= 0:
                 self._started.pop(event.run)
@@ -306,6 +332,7 @@ class SearchProgress:
             if event.state == STOPPED:
                 self.rungs.setdefault(event.budget, Rung()).stopped += 1
         if event.state == FINISHED and event.score is not None:
+            self._scores.append(event.score)
             if self.best is None or event.score > (self.best.score or 0.0):
                 self.best = event
             if event.is_preset and (

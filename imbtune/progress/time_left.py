@@ -8,12 +8,14 @@ much as `PRIOR` trials.
 
 The seconds per pass are those of the runs from their first report on, with all that is trained at
 the same time. What a run takes besides, until its first report, is measured apart: for the first
-run of each worker, whose process starts meanwhile, and for the others. At the end of the work, when
-fewer runs are left than there are workers, the longest run decides.
+run of each worker, from the start of the stage, as the workers' processes start meanwhile, and for
+the others. A worker that has ended its run takes the next one, so near the end of the work some
+workers wait for the last runs.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from imbtune.progress.run_events import Step
 
 PRIOR = 3  # trials that the share 1/η counts as
 MEASURED = 1.0  # seconds of training without which no pace is known
+ROUNDS = 20  # runs per worker from which on it makes no difference that the last ones end apart
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Measured:
     """What was measured of a run.
 
     Attributes:
-        before: seconds from its start to its first report.
+        before: seconds from its start to its first report; of the first run of each worker, from
+            the start of the stage.
         first: image passes in its first report.
         seconds: from its first report to its last one.
         passes: image passes in these reports.
@@ -49,7 +53,7 @@ class Pace:
     Attributes:
         per_pass: seconds per image pass.
         per_run: seconds that each run takes besides.
-        start: seconds until a new worker begins its first run.
+        start: seconds that a stage's new workers take before they train.
     """
 
     per_pass: float
@@ -157,12 +161,27 @@ def seconds_left(
         return None
     each = [run.expected_left(shares) * pace.per_pass for run in running]
     fresh = [RunningRun(run.steps).expected_left(shares) for run in begun]
-    total = sum(each)
-    if to_start:
-        total += to_start * (sum(fresh) / len(fresh) * pace.per_pass + pace.per_run)
-    # the longest run may outlast the others
-    seconds = max(total / workers, max(each, default=0.0))
+    mean = sum(fresh) / len(fresh) * pace.per_pass + pace.per_run if to_start else 0.0
+    seconds = until_the_last(each, math.ceil(to_start), mean, workers)
     if finals:
         rounds = math.ceil(finals / workers)
         seconds += pace.start + rounds * (full_passes * pace.per_pass + pace.per_run)
     return seconds if math.isfinite(seconds) else None
+
+
+def until_the_last(running: Sequence[float], count: int, each: float, workers: int) -> float:
+    """Seconds until the last run ends, where a worker that is free takes the next run.
+
+    Args:
+        running: seconds left of each run in training.
+        count: runs that follow.
+        each: seconds of each of them.
+        workers: runs at a time, at least 1.
+    """
+    if count > ROUNDS * workers:
+        return (sum(running) + count * each) / workers
+    free = [*running, *[0.0] * (workers - len(running))]  # seconds until each worker is free
+    heapq.heapify(free)
+    for _ in range(count):
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)

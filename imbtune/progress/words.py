@@ -22,6 +22,11 @@ from imbtune.progress.search_progress import SearchProgress
 NOUN = {TRIALS: "trials", FINALS: "final runs", RUNS: "runs", SEEDS: "runs"}
 
 
+def starting(workers: int) -> str:
+    """What happens before the first run of a stage begins."""
+    return f"Starting {workers} worker{'s' * (workers != 1)}"
+
+
 def stamp(time: float) -> str:
     """A time as ISO 8601, in UTC as the tables have it, to the second."""
     return f"{dt.datetime.fromtimestamp(time, tz=dt.UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -144,7 +144,7 @@ class ReportedStudy(ABC):
             StudyError: it is a calibration or a comparison.
         """
         from imbtune.report.study_data import StudyData, read_tested, recorded_rho
-        from imbtune.study.lock import is_running
+        from imbtune.study.lock import activity_of
 
         store, info = Store(self.path), self.info
         if (purpose := info.get("purpose", "search")) != "search":
@@ -163,6 +163,6 @@ class ReportedStudy(ABC):
             baseline=preset["trial"] if preset else None,
             evidence=evidence,
             tested=read_tested(store, winner),
-            locked=is_running(store),
+            activity=activity_of(store),
             rung_rho=recorded_rho(info),
         )

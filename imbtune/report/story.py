@@ -21,7 +21,7 @@ from imbtune.report.study_data import (
 )
 from imbtune.report.wording import counted, duration, p_value, points, short
 from imbtune.study.evidence import Evidence
-from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED
+from imbtune.study.records import COMPLETE, ENDS, FAIL, FAILED, OUT_OF_TIME, PRUNED, STOPPED
 
 CHANCE = 0.05  # p from which a lead may be chance
 LATE = 0.8  # share of the finished trials; a best score that rises after it is a late one
@@ -181,7 +181,7 @@ def _nothing(study: StudyData) -> tuple[str, str]:
 def _tested(study: StudyData) -> str:
     metric = study.objective_column
     if study.tested is None or metric not in study.tested.winner:
-        return "Not tested yet: all of this is on validation images."
+        return "The study's folder has no test scores: all of this is on validation images."
     own = study.tested.winner[metric]
     how = "one seed" if own.seeds == 1 else f"mean ± standard deviation of {own.seeds} seeds"
     name = metric.replace("_", " ")
@@ -233,6 +233,7 @@ def warnings_of(study: StudyData) -> list[str]:
     found = []
     if not study.has_ended:
         found.append(_not_ended(study))
+    found += _badly_ended(study)
     if failed := study.count(FAIL):
         most = failure_frame(study)
         cause = f": {most['error'].iloc[0]}" if len(most) else ""
@@ -248,15 +249,29 @@ def warnings_of(study: StudyData) -> list[str]:
 
 def _not_ended(study: StudyData) -> str:
     done = f"{trials_done(study)} {'has' if study.done == 1 else 'have'} ended"
+    if study.info.get("end"):
+        return f"The search was interrupted: {done}."
     if study.is_running:
         since = f" since {study.started:%Y-%m-%d %H:%M} UTC" if study.started else ""
         return f"The search is running{since}: {done}."
-    if study.info.get("end"):
-        return f"The search was interrupted: {done}."
+    if study.is_running is None:
+        changed = study.activity.changed
+        last = f"; its files last changed at {changed:%Y-%m-%d %H:%M} UTC" if changed else ""
+        return (
+            f"The search has not recorded its end: {done}. Whether it still runs cannot be seen "
+            f"here, as this study has no lock{last}."
+        )
     return (
-        f"The search has not ended, and no process works on it: {done}. It was killed, or its "
-        "machine failed."
+        f"The search has not recorded its end, and no process of this machine works on it: {done}. "
+        "It was killed or its machine failed, unless it runs on another machine."
     )
+
+
+def _badly_ended(study: StudyData) -> list[str]:
+    """How the search ended, where it trained less than it should."""
+    if study.info.get("end") not in (FAILED, OUT_OF_TIME):
+        return []
+    return [f"The search ended because {ENDS[study.info['end']]}: {trials_done(study)} ended."]
 
 
 def trials_done(study: StudyData) -> str:
@@ -317,7 +332,10 @@ def next_steps(study: StudyData) -> list[tuple[str, str]]:
     if study.is_running:
         return []
     if not study.has_ended:
-        return [(command("resume", study.path), "goes on with the search")]
+        goes_on = "goes on with the search"
+        if study.is_running is None:
+            goes_on += "; only where no process works on it any more"
+        return [(command("resume", study.path), goes_on)]
     if study.winner is None and not study.finished.empty:
         resume = command("resume", study.path, "--finals", "5")
         return [(resume, "trains the best trials again with fresh seeds, which confirms a winner")]

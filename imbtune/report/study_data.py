@@ -21,7 +21,8 @@ from imbtune.errors import ImbtuneError, StudyError
 from imbtune.metrics.metric import Metric, metric_from
 from imbtune.storage import Store, join
 from imbtune.study.evidence import Evidence
-from imbtune.study.records import COMPLETE, ENDED, FAIL
+from imbtune.study.lock import Activity
+from imbtune.study.records import COMPLETE, ENDED, FAIL, INTERRUPTED
 
 LOG, COMPLEMENT, LINEAR, CHOICES = "log", "complement", "linear", "choices"  # scales of a knob
 SEED_FOLDER = re.compile(r"seed\d+")  # in a training's folder: the models of its other seeds
@@ -99,7 +100,7 @@ class StudyData:
         evidence: how sure the winner is; None without finals.
         tested: what `imbtune train` found on the test images; None where the winner has not been
             tested.
-        locked: whether a process works on the study (:func:`imbtune.study.lock.is_running`).
+        activity: whether a process works on the study.
         rung_rho: Spearman's ρ of each rung with the finished model, by budget, from the
             calibration that the study followed; empty without one.
     """
@@ -113,7 +114,7 @@ class StudyData:
     baseline: int | None = None
     evidence: Evidence | None = None
     tested: Tested | None = None
-    locked: bool = False
+    activity: Activity = field(default_factory=Activity)
     rung_rho: Mapping[int, float] = field(default_factory=dict)
 
     @property
@@ -218,16 +219,20 @@ class StudyData:
         return sum(self.count(state) for state in (*ENDED, FAIL))
 
     @property
-    def is_running(self) -> bool:
-        """Whether the search runs, as far as that can be known."""
-        return self.locked and not self.info.get("end")
+    def is_running(self) -> bool | None:
+        """Whether the search runs; None where that cannot be known from here."""
+        return False if self.has_ended or self.info.get("end") else self.activity.locked
 
     @property
     def has_ended(self) -> bool:
-        """Whether the search has ended; False where it is running, or was interrupted or killed."""
+        """Whether the search has ended; False where it is running, or was interrupted or killed.
+
+        Versions that did not record the end did not record the machines either; there, that all
+        trials have ended says it.
+        """
         if self.info.get("end"):
-            return bool(self.info["end"] != "interrupted")
-        if self.is_running:
+            return bool(self.info["end"] != INTERRUPTED)
+        if self.activity.locked or ("host" in self.trials and self.trials["host"].notna().any()):
             return False
         return self.winner is not None or (self.planned is not None and self.done >= self.planned)
 

@@ -13,8 +13,8 @@ import pyarrow.fs as pafs
 from imbtune.errors import ImbtuneError, StudyError, first_line
 from imbtune.paths import is_uri
 from imbtune.storage import Store
-from imbtune.study.lock import is_running
-from imbtune.study.records import COMPLETE, ENDED, FAIL
+from imbtune.study.lock import activity_of
+from imbtune.study.records import COMPLETE, ENDED, FAIL, FINISHED
 from imbtune.study.tables.find_studies import studies_in
 from imbtune.study.view import Study
 
@@ -89,7 +89,9 @@ def state_of(path: str) -> tuple[str, dt.datetime | None]:
         for info in found
         if info.type == pafs.FileType.File and not info.base_name.startswith(".")
     ]
-    lines = [f"running: {is_running(store)}"]
+    activity = activity_of(store)
+    minute = f"{activity.changed:%Y-%m-%d %H:%M}" if activity.changed else ""  # as a page says it
+    lines = [f"locked: {activity.locked} {minute}"]
     lines += sorted(f"{info.path}\0{info.size}\0{info.mtime_ns}" for info in files)
     newest = max((info.mtime for info in files if info.mtime), default=None)
     return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()[:32], newest
@@ -124,10 +126,10 @@ def _progress(study: Study, info: Mapping[str, object]) -> str:
 
 
 def _end(study: Study, info: Mapping[str, object]) -> str:
-    end = info.get("end")
-    if not end and is_running(Store(study.path, seconds=0)):
-        return "; running"
-    return f"; {end}" if end and end != "finished" else ""
+    if end := info.get("end"):
+        return f"; {end}" if end != FINISHED else ""
+    locked = activity_of(Store(study.path, seconds=0)).locked
+    return {True: "; running", False: "", None: "; no end recorded"}[locked]
 
 
 def _best(study: Study) -> str:

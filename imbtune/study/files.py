@@ -30,20 +30,13 @@ from imbtune.storage.damage import damage_explained
 from imbtune.storage.store import check_regular
 from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
-from imbtune.study.records import TrialRecord
+from imbtune.study.records import FINISHED, INTERRUPTED, OUT_OF_TIME, TrialRecord
 from imbtune.study.request import COMPARISON, SEARCH, SearchRequest
 from imbtune.study.tables.find_studies import not_a_study
 from imbtune.study.tables.schema import CLASSES
 
 FILE = "study.yaml"
 ERRORS = "errors"  # the folder of tracebacks
-FINISHED, INTERRUPTED, OUT_OF_TIME, FAILED = "finished", "interrupted", "time budget", "failed"
-ENDS = {  # of a search, in study.yaml
-    FINISHED: "all trials and finals are complete",
-    INTERRUPTED: "the user or a signal ended it",
-    OUT_OF_TIME: "--time-budget was used up before all trials had started",
-    FAILED: "all trials failed for one reason",
-}
 READ = {  # the keys that are read from it, besides the request and the space
     "data": {"train", "counts", "sha256"},
     "resources": {"cpus", "gpus", "concurrent"},
@@ -195,7 +188,7 @@ def record_end(store: Store, end: str | None) -> None:
     """Record in study.yaml when and how a search ended.
 
     Args:
-        end: one of `ENDS`; None where it goes on.
+        end: one of :data:`imbtune.study.records.ENDS`; None where it goes on.
     """
     content = parse_yaml(join(store.path, FILE), store.read(FILE))
     if content.get("end") == end:
@@ -204,6 +197,16 @@ def record_end(store: Store, end: str | None) -> None:
     if end:
         changed |= {"ended": _now(), "end": end}
     store.write(FILE, as_yaml(changed).encode())
+
+
+def how_it_ended(interrupted: bool, left: bool) -> str:
+    """How a search ended that was not given up, as `record_end` takes it.
+
+    Args:
+        interrupted: by the user or a signal.
+        left: whether trials are left to train.
+    """
+    return INTERRUPTED if interrupted else OUT_OF_TIME if left else FINISHED
 
 
 def write_traceback(store: Store, name: str, text: str) -> None:

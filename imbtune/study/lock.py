@@ -8,14 +8,14 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
 from imbtune.errors import StudyError
 from imbtune.storage import Store
 
-RECENT = 120.0  # seconds; see `is_running`
-PROBE_SECONDS = 0.05  # much longer than `is_running` holds the lock
+PROBE_SECONDS = 0.05  # much longer than `activity_of` holds the lock
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def study_lock(store: Store, what: str = "the study") -> Iterator[None]:
 
 
 def _lock(file: int) -> None:
-    """Take the lock; tried again once, since `is_running` has it for an instant."""
+    """Take the lock; tried again once, since `activity_of` has it for an instant."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -56,37 +56,46 @@ def _lock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def is_running(store: Store) -> bool:
-    """Whether a process works on the study, as far as that can be known. Writes nothing.
+@dataclass(frozen=True)
+class Activity:
+    """Whether a process works on a study, as far as that can be known from here.
 
-    A study on this machine's disk is, while its lock is held. One in a bucket, or on a file system
-    without locks, is taken to be where one of its files has changed within `RECENT` seconds.
+    Attributes:
+        locked: whether a process of this machine, or of one that shares its file system and locks,
+            works on it; None where studies are not locked (see :func:`study_lock`).
+        changed: where that is unknown, when one of its files was last written (UTC).
     """
+
+    locked: bool | None = False
+    changed: dt.datetime | None = None
+
+
+def activity_of(store: Store) -> Activity:
+    """Whether a process works on the study. Writes nothing."""
     if not store.local:
-        return _has_changed(store)
+        return Activity(None, _last_change(store))
     try:
         file = os.open(store.local / ".lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        return Activity()
     except OSError:
-        return _has_changed(store)
+        return Activity(None, _last_change(store))
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return Activity(True)
     except OSError:
-        return _has_changed(store)
+        return Activity(None, _last_change(store))
     finally:
         os.close(file)  # which unlocks it
-    return False
+    return Activity()
 
 
-def _has_changed(store: Store) -> bool:
-    """Whether a file of the study has changed within `RECENT` seconds."""
+def _last_change(store: Store) -> dt.datetime | None:
+    """When a file of the study was last written."""
     selector = pafs.FileSelector(store.root, allow_not_found=True, recursive=True)
     try:
         found = store.fs.get_file_info(selector)
     except OSError:
-        return False
-    now = dt.datetime.now(dt.UTC).timestamp()
-    return any(f.is_file and f.mtime and now - f.mtime.timestamp() <= RECENT for f in found)
+        return None
+    return max((info.mtime for info in found if info.is_file and info.mtime), default=None)

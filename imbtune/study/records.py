@@ -16,6 +16,13 @@ COMPLETE, PRUNED, FAIL, STOPPED = "COMPLETE", "PRUNED", "FAIL", "STOPPED"  # sta
 NOT_METHOD = ("data", "model", "schedule")  # slots that are no part of a method
 ENDED = (COMPLETE, PRUNED)  # neither failed nor interrupted
 WORDS = {COMPLETE: "finished", PRUNED: "stopped", FAIL: "failed", STOPPED: "interrupted"}
+FINISHED, INTERRUPTED, OUT_OF_TIME, FAILED = "finished", "interrupted", "time budget", "failed"
+ENDS = {  # of a search, in study.yaml
+    FINISHED: "all trials and finals are complete",
+    INTERRUPTED: "the user or a signal ended it",
+    OUT_OF_TIME: "--time-budget was used up before all trials had started",
+    FAILED: "all trials failed for one reason",
+}
 MARGINS = ("margin_train", "margin_val", "probability_margin_train", "probability_margin_val")
 
 Row = dict[str, Any]  # of a table, or an entry of the journal, by column

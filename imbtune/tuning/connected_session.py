@@ -38,6 +38,7 @@ def connected_session(
     """
     started = time.monotonic() if started is None else started
     again = f"continue with {resume_command(request.path)}"
+    reporter(f"Connecting to Ray at {request.address}" if request.address else "Starting Ray")
     with logged(reporter, store), connected(request.address, again):
         request = settle_share(request, splits, reporter)
         resources = find_resources(request, reporter)

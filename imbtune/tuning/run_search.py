@@ -21,14 +21,11 @@ from imbtune.storage import Store, join
 from imbtune.study.checkpoints import checkpoint_epochs
 from imbtune.study.evidence import decide, evidence_of
 from imbtune.study.files import (
-    FAILED,
-    FINISHED,
-    INTERRUPTED,
-    OUT_OF_TIME,
     best_yaml,
     change_options,
     check_purpose,
     check_same_data,
+    how_it_ended,
     read_content,
     read_study,
     record_end,
@@ -44,7 +41,7 @@ from imbtune.study.journal import (
     trial_records,
 )
 from imbtune.study.outcome import SearchOutcome
-from imbtune.study.records import COMPLETE, ENDED, STOPPED, FinalRecord, TrialRecord
+from imbtune.study.records import COMPLETE, ENDED, FAILED, STOPPED, FinalRecord, TrialRecord
 from imbtune.study.request import SEARCH, SearchRequest
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.study.tables.recover import (
@@ -68,6 +65,7 @@ from imbtune.tuning.finals import FinalsWriter, known_finals
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.retry_failed import enqueue_failed, retries
 from imbtune.tuning.search_stages import (
+    begin,
     finals_stage,
     has_trials_left,
     left_final_runs,
@@ -239,8 +237,7 @@ def _outcome(
         store.delete("best.yaml")  # of an earlier end, before more trials or finals
     if not interrupted:
         write_front(store, request, outcome)
-    left = has_trials_left(request, records)
-    record_end(store, INTERRUPTED if interrupted else OUT_OF_TIME if left else FINISHED)
+    record_end(store, how_it_ended(interrupted, has_trials_left(request, records)))
     return outcome
 
 
@@ -286,7 +283,7 @@ def _trials(
     writer.sinks.append(ParquetSink(store, knob_types(request.space), journal.local))
     writer.sinks.append(TrialTracking(tracking, writer.settings, interrupted))
     worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=True)
-    session.reporter.tell(trials_stage(session, before))
+    begin(session, trials_stage(session, before))
     common_failure = CommonFailure(request.trials - ended)
     try:
         by_user = run_trials(
@@ -332,7 +329,7 @@ def _finals(
         f"seed{'s' * (request.final_seeds > 1)}{' each' * (count > 1)}{done}"
     )
     worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=False)
-    session.reporter.tell(finals_stage(session, total, finals))
+    begin(session, finals_stage(session, total, finals))
     writer = FinalsWriter(
         session.store, splits.held_out, finals, request.budgets[-1], session.reporter, tracking
     )

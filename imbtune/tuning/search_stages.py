@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from imbtune.data.splits import Splits
 from imbtune.progress.run_events import FINALS, RUNS, TRIALS, RunEnded, StageStarted, WorkEnded
+from imbtune.progress.words import starting
 from imbtune.study.data_size import ScoreScale, class_counts, score_scale
 from imbtune.study.evidence import is_above
 from imbtune.study.hints import resume_command
@@ -21,6 +22,13 @@ from imbtune.tuning.study_writer import trial_ended
 from imbtune.tuning.worker.trial_runner import WorkerSettings
 
 
+def begin(session: Session, stage: StageStarted) -> None:
+    """Report that a stage begins, and that its workers start, during which nothing else is said."""
+    session.reporter.tell(stage)
+    if session.reporter.progress.is_starting:
+        session.reporter(starting(session.reporter.progress.workers))
+
+
 def trials_stage(session: Session, before: Sequence[TrialRecord]) -> StageStarted:
     """The trials of a search.
 
@@ -30,17 +38,17 @@ def trials_stage(session: Session, before: Sequence[TrialRecord]) -> StageStarte
     request = session.request
     budgets = tuple(request.budgets)
     ended = [record for record in before if record.state != STOPPED]
-    # the finalists, and the best preset if it is not among them
-    finalists = request.finalists + bool(request.finalists and request.space.presets())
-    return _stage(
+    preset = bool(request.finalists and request.space.presets())  # if no finalist is the best one
+    found = _stage(
         session,
         TRIALS,
         request.trials,
         [trial_ended(record, record.ended) for record in ended],
         budgets,
         request.space.rungs.eta if len(budgets) > 1 else None,
-        finalists * request.final_seeds,
+        (request.finalists + preset) * request.final_seeds,
     )
+    return replace(found, preset_finals=preset * request.final_seeds)
 
 
 def finals_stage(session: Session, total: int, finals: Sequence[FinalRecord]) -> StageStarted:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from imbtune.study.files import ENDS
+from imbtune.study.records import ENDS
 from imbtune.study.tables.schema import (
     CLASSES,
     EPOCH_METRICS,

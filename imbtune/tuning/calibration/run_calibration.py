@@ -44,7 +44,7 @@ from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.samplers import make_sampler
-from imbtune.tuning.search_stages import runs_stage, trial_progress
+from imbtune.tuning.search_stages import begin, runs_stage, trial_progress
 from imbtune.tuning.session import Session, check_request, headline, new_store
 from imbtune.tuning.study_writer import epoch_row
 
@@ -151,7 +151,7 @@ def _train_and_compare(session: Session) -> CalibrationOutcome:
     session.reporter(headline(request, session.splits, session.resources))
     for note in session.splits.notes:
         session.reporter(note)
-    reporter.tell(runs_stage(session, request.runs, writer.earlier()))
+    begin(session, runs_stage(session, request.runs, writer.earlier()))
     common_failure = CommonFailure(len(left))
     settings = session.worker_settings(EVERY, with_checkpoints=False)
     try:

@@ -14,7 +14,8 @@ from made_study import RECORDS, make_study
 from playwright.sync_api import sync_playwright
 
 from imbtune.storage import Store
-from imbtune.study.files import FINISHED, record_end
+from imbtune.study.files import record_end
+from imbtune.study.records import FINISHED
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")

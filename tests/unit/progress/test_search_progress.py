@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -41,7 +41,7 @@ from imbtune.progress.run_events import (
     WorkerLost,
 )
 from imbtune.progress.search_progress import SearchProgress
-from imbtune.progress.time_left import Pace
+from imbtune.progress.time_left import Pace, until_the_last
 
 START = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 STAGE = StageStarted(
@@ -238,6 +238,55 @@ def test_the_finals_begin_with_the_pace_of_the_trials() -> None:
     assert found.pace() == before and before
     wanted = before.start + 2 * 900 * before.per_pass
     assert found.seconds_left(START + 70) == pytest.approx(wanted)
+
+
+def test_a_worker_that_is_free_takes_the_next_run() -> None:
+    """Three runs of 10 s on two workers take 20 s, not 15."""
+    assert until_the_last([], 3, 10.0, 2) == 20.0
+    assert until_the_last([4.0], 1, 10.0, 2) == 10.0  # the other worker begins at once
+    assert until_the_last([4.0, 8.0], 1, 10.0, 2) == 14.0
+    assert until_the_last([30.0, 1.0], 2, 10.0, 2) == 30.0
+    assert until_the_last([5.0], 10_000, 2.0, 64) == (5 + 20_000) / 64
+
+
+def test_the_start_of_the_workers_counts_from_the_start_of_the_stage() -> None:
+    """The workers' processes start for 15 s and 20 s before their first runs begin."""
+    runs: list[Event] = [started(0, 15), trained(0, 20, 1, 1), started(1, 20), trained(1, 25, 1, 1)]
+    found = after([STAGE, *runs, trained(0, 30, 1, 2), trained(1, 35, 1, 2)])
+    pace = found.pace()
+    assert pace and pace.per_pass == pytest.approx(0.1)  # 10 s for 100 passes
+    assert pace.start == pytest.approx((20 + 25) / 2 - 10)
+
+
+def test_a_worker_that_comes_after_a_run_has_ended_says_nothing_of_the_start() -> None:
+    """Where fewer runs than expected are trained at a time, a second one has no new worker."""
+    late = replace(started(1, 600), run="trial 1")
+    first: list[Event] = [
+        started(0, 5),
+        trained(0, 10, 1, 1),
+        trained(0, 20, 1, 2),
+        ended(0, FINISHED, 0.5, 9),
+    ]
+    found = after([STAGE, *first, late, trained(1, 612, 1, 1)])
+    pace = found.pace()
+    assert pace and pace.start == pytest.approx((0 + 2) / 2)
+
+
+def test_the_view_says_that_the_workers_start() -> None:
+    """It takes seconds in which no run begins; the finals have new workers."""
+    finals = StageStarted(START + 70, FINALS, 4, workers=2, budgets=(9,))
+    for events in ([STAGE], [*SEARCH, finals]):
+        assert "failed 0 · Starting 2 workers" in "\n".join(view([*events]))
+    assert "running 1 of 2" in "\n".join(view([STAGE, started(0)]))
+
+
+def test_the_best_preset_is_trained_once_in_the_finals() -> None:
+    stage = replace(STAGE, total=9, finals=9, preset_finals=3)  # two finalists, three seeds
+    preset = replace(ended(0, FINISHED, 0.7, 9), is_preset=True)
+    others = [ended(n, FINISHED, score, 9) for n, score in enumerate((0.6, 0.8, 0.9), 1)]
+    assert after([stage]).final_runs == 9
+    assert after([stage, preset, *others[:2]]).final_runs == 6
+    assert after([stage, preset, *others]).final_runs == 9
 
 
 def test_nothing_is_said_of_the_time_left_before_the_first_reports() -> None:

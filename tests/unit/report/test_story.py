@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from imbtune.report.story import (
 from imbtune.report.study_data import StudyData, read_tested
 from imbtune.report.wording import duration, points
 from imbtune.storage import Store
+from imbtune.study.lock import Activity
 
 
 def test_a_winner_that_leads() -> None:
@@ -32,7 +34,7 @@ def test_a_winner_that_leads() -> None:
     assert "10.5 points ahead of the best preset, erm (trial 0)" in story.lead
     assert "unlikely to be chance" in story.lead
     assert "best of 3 finalists by these same runs" in story.doubt
-    assert "Not tested yet" in story.doubt
+    assert "has no test scores" in story.doubt
     assert story.steps[0][0] == "imbtune train runs/made --seeds 5 --baselines"
 
 
@@ -122,7 +124,33 @@ def test_without_both_times_there_is_no_wall_time() -> None:
     ("locked", "info", "words", "command"),
     [
         (True, {}, "is running since 2026-01-01 00:00 UTC: 1 of 3 trials has ended.", None),
-        (False, {}, "no process works on it: 1 of 3 trials has ended.", "resume runs/made"),
+        (
+            False,
+            {},
+            "no process of this machine works on it: 1 of 3 trials has ended. It was killed",
+            "resume runs/made",
+        ),
+        (
+            None,
+            {},
+            "1 of 3 trials has ended. Whether it still runs cannot be seen here, as this study has "
+            "no lock; its files last changed at 2026-01-01 00:30 UTC.",
+            "resume runs/made",
+        ),
+        (None, {"end": "interrupted"}, "The search was interrupted", "resume runs/made"),
+        (None, {"end": "finished"}, None, "resume runs/made --finals 5"),
+        (
+            False,
+            {"end": "time budget"},
+            "--time-budget was used up before all trials had started: 1 of 3 trials ended.",
+            "resume runs/made --finals 5",
+        ),
+        (
+            False,
+            {"end": "failed"},
+            "all trials failed for one reason",
+            "resume runs/made --finals 5",
+        ),
         (
             False,
             {"end": "interrupted"},
@@ -134,10 +162,12 @@ def test_without_both_times_there_is_no_wall_time() -> None:
     ],
 )
 def test_a_search_that_runs_is_told_from_one_that_was_killed(
-    locked: bool, info: dict[str, str], words: str | None, command: str | None
+    locked: bool | None, info: dict[str, str], words: str | None, command: str | None
 ) -> None:
     rows = [trial(0), trial(2, 0.4, state="STOPPED")]
-    story = story_of(make_data(rows, info={"trials": 3, **info}, locked=locked))
+    changed = dt.datetime(2026, 1, 1, 0, 30, tzinfo=dt.UTC) if locked is None else None
+    activity = Activity(locked, changed)
+    story = story_of(make_data(rows, info={"trials": 3, **info}, activity=activity))
     if words:
         assert words in story.warnings[0]
     else:
@@ -147,9 +177,19 @@ def test_a_search_that_runs_is_told_from_one_that_was_killed(
 
 
 def test_while_the_finals_run_nothing_is_to_be_resumed() -> None:
-    study = make_data([trial(0), trial(4)], locked=True)
+    study = make_data([trial(0), trial(4)], activity=Activity(True))
     assert "is running" in story_of(study).warnings[0]
     assert not story_of(study).steps
+
+
+def test_a_search_that_was_killed_in_its_finals_has_not_ended() -> None:
+    rows = [trial(0, host="a"), trial(2, host="a")]
+    killed, older = make_data(rows), make_data([trial(0), trial(2)])
+    assert "It was killed" in story_of(killed).warnings[0]
+    assert story_of(killed).steps == [("imbtune resume runs/made", "goes on with the search")]
+    assert not story_of(older).warnings  # that version did not record ends
+    in_bucket = make_data(rows, activity=Activity(None))
+    assert "only where no process works on it" in story_of(in_bucket).steps[0][1]
 
 
 def test_only_a_study_with_failed_trials_is_told_to_retry_them() -> None:
@@ -190,7 +230,7 @@ def test_a_winner_that_an_earlier_version_tested(tmp_path: Path) -> None:
 
 def test_a_tested_winner_beside_the_best_preset(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    assert "Not tested yet" in told(store)[0]
+    assert "has no test scores" in told(store)[0]
     store.write("best/metrics.json", result(0.8, trial=4))
     doubt, step = told(store)
     assert "(balanced accuracy, one seed): 0.800 for the winner; the best preset, erm, has" in doubt
@@ -205,7 +245,7 @@ def test_a_tested_winner_beside_the_best_preset(tmp_path: Path) -> None:
     store.write("best/erm/metrics.json", b"{")
     assert "erm, has not been tested" in told(store)[0]
     store.write("best/metrics.json", result(0.8, 0.9, trial=7))  # another trial has won since
-    assert "Not tested yet" in told(store)[0]
+    assert "has no test scores" in told(store)[0]
 
 
 def test_a_method_says_which_part_is_what() -> None:

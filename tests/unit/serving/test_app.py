@@ -15,7 +15,8 @@ from imbtune.serving.app import COOKIE, make_app
 from imbtune.serving.pages import MOST_PAGES, Pages
 from imbtune.serving.run_server import _token, is_loopback, open_server
 from imbtune.storage import Store
-from imbtune.study.files import FINISHED, record_end
+from imbtune.study.files import record_end
+from imbtune.study.records import FINISHED
 
 HOSTILE = "<∕script><b>&\"'100 %#"  # no slash: it is a folder
 TOKEN = "a token of the test"

@@ -10,7 +10,8 @@ from made_study import RECORDS, make_study
 from imbtune.errors import StudyError
 from imbtune.serving.served_studies import find_studies, listed, state_of
 from imbtune.storage import Store
-from imbtune.study.files import INTERRUPTED, record_end
+from imbtune.study.files import record_end
+from imbtune.study.records import INTERRUPTED
 
 
 def test_studies_are_found_by_their_folders(tmp_path: Path) -> None:

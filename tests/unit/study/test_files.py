@@ -9,7 +9,8 @@ from made_study import make_study
 
 import imbtune
 from imbtune.storage import Store
-from imbtune.study.files import FINISHED, record_end, write_traceback
+from imbtune.study.files import record_end, write_traceback
+from imbtune.study.records import FINISHED
 
 
 def test_the_end_of_a_search_is_recorded_until_it_goes_on(tmp_path: Path) -> None:
