@@ -7,6 +7,14 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
+from imbtune.report.charts.dot_plots import (
+    GAP,
+    height_of,
+    in_lines,
+    lanes,
+    row_names,
+    seed_dots,
+)
 from imbtune.report.charts.theme import (
     BETTER,
     FAINT,
@@ -42,8 +50,12 @@ def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Cha
     high = frame[["score", "high", "search_score"]].max().max()
     pad = 0.06 * (high - low) or 0.01
     least = low - pad if low < 0 else max(0, low - pad)  # the negative of a loss, or a share
-    scale = alt.Scale(domain=[least, min(1, high + pad)], nice=False, zero=False)
+    most = min(1, high + pad)
+    scale = alt.Scale(domain=[least, most], nice=False, zero=False)
     x = alt.X("score:Q", title=title, scale=scale, axis=alt.Axis(format=".3~f", tickCount=6))
+    words, lines = in_lines(frame["label"], width)
+    places = lanes(frame, GAP / width * (most - least))
+    frame = frame.assign(lane=places, words=words)
     base = drawn(frame)
     tips = [
         alt.Tooltip("label:N", title="trial"),
@@ -61,9 +73,7 @@ def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Cha
         color=kind_colour(),
         detail="label:N",
     )
-    seeds = base.mark_circle(size=34, opacity=1, stroke=PAPER, strokeWidth=0.8).encode(
-        y=y, x=x, color=kind_colour(), tooltip=tips
-    )
+    seeds = seed_dots(base, places, y=y, x=x, color=kind_colour(), tooltip=tips)
     mean = base.mark_point(size=150, filled=True, opacity=0.45).encode(
         y=y,
         x=alt.X("mean(mean):Q", title=title, scale=scale),
@@ -74,13 +84,9 @@ def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Cha
     chosen = base.mark_point(size=70, filled=False, color=MUTED, strokeWidth=1.4).encode(
         y=y, x=alt.X("mean(search_score):Q", title=title, scale=scale), detail="label:N"
     )
-    names = (
-        base.mark_text(align="left", dy=-15, fontSize=12, color=INK, limit=width - 30)
-        .encode(y=y, x=alt.value(0), text="label:N", detail="label:N")
-        .transform_aggregate(seeds="count()", groupby=["label"])
-    )
+    names = row_names(base, lines, y)
     layers = interval + chosen + mean + seeds + names  # no mean covers a seed
-    return styled(layers.properties(width=width, height=46 * len(order) + 10))
+    return styled(layers.properties(width=width, height=height_of(len(order), lines)))
 
 
 def recall_chart(frame: pd.DataFrame, width: int = WIDTH, height: int = HEIGHT) -> Chart:

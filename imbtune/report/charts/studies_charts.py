@@ -7,9 +7,16 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
+from imbtune.report.charts.dot_plots import (
+    GAP,
+    height_of,
+    in_lines,
+    lanes,
+    row_names,
+    seed_dots,
+)
 from imbtune.report.charts.theme import (
     HEIGHT,
-    INK,
     PAPER,
     WIDTH,
     Chart,
@@ -29,10 +36,14 @@ def studies_finals_chart(
     low, high = frame[["score", "low"]].min().min(), frame[["score", "high"]].max().max()
     pad = 0.06 * (high - low) or 0.01
     least = low - pad if low < 0 else max(0, low - pad)  # the negative of a loss, or a share
-    scale = alt.Scale(domain=[least, min(1, high + pad)], nice=False, zero=False)
+    most = min(1, high + pad)
+    scale = alt.Scale(domain=[least, most], nice=False, zero=False)
     title = f"{objective} on the validation images"
     x = alt.X("score:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
     colour = study_colour(studies)
+    words, lines = in_lines(frame["label"], width)
+    places = lanes(frame, GAP / width * (most - least))
+    frame = frame.assign(lane=places, words=words)
     base = drawn(frame)
     tips = [
         "label:N",
@@ -47,7 +58,7 @@ def studies_finals_chart(
         color=colour,
         detail="label:N",
     )
-    seeds = base.mark_circle(size=34, opacity=0.8).encode(y=y, x=x, color=colour, tooltip=tips)
+    seeds = seed_dots(base, places, y=y, x=x, color=colour, tooltip=tips)
     mean = base.mark_point(size=150, filled=True, opacity=1, stroke=PAPER, strokeWidth=1.5).encode(
         y=y,
         x=alt.X("mean(mean):Q", title=title, scale=scale),
@@ -55,13 +66,9 @@ def studies_finals_chart(
         shape=study_shape(studies),
         detail="label:N",
     )
-    names = (
-        base.transform_aggregate(seeds="count()", groupby=["label"])
-        .mark_text(align="left", dy=-15, fontSize=12, color=INK, limit=width - 30)
-        .encode(y=y, x=alt.value(0), text="label:N")
-    )
+    names = row_names(base, lines, y)
     layers = interval + seeds + mean + names
-    return styled(layers.properties(width=width, height=46 * len(order) + 10))
+    return styled(layers.properties(width=width, height=height_of(len(order), lines)))
 
 
 def studies_progress_chart(

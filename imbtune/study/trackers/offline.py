@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from imbtune.errors import ConfigError, StudyError
@@ -15,6 +20,7 @@ from imbtune.study.trackers.runs import study_id
 from imbtune.study.trackers.wandb import KEY, has_key
 
 AT_ONCE = 200  # runs in one call of `wandb sync`
+SECONDS = 120.0  # in which no run is uploaded, and `wandb sync` is ended; it tries for hours
 
 
 def sync_offline(path: str, log: Log) -> None:
@@ -43,7 +49,10 @@ def sync_offline(path: str, log: Log) -> None:
         raise ConfigError(f"imbtune sync needs an API key of W&B: {KEY}")
     said = ""
     for start in range(0, len(left), AT_ONCE):
-        said = _wandb_sync(left[start : start + AT_ONCE]) or said
+        some = left[start : start + AT_ONCE]
+        said = _wandb_sync(some) or said
+        if not any(map(_is_synced, some)):
+            break  # W&B does not answer, or refuses
     missing = [run for run in left if not _is_synced(run)]
     if missing:
         raise StudyError(
@@ -60,17 +69,42 @@ def _is_synced(run: Path) -> bool:
 
 
 def _wandb_sync(runs: list[Path]) -> str:
-    """Run `wandb sync` on some folders of runs; returns the last line that it printed."""
+    """Run `wandb sync` on some folders of runs, and end it where it uploads none for `SECONDS`.
+
+    Returns:
+        The last line that it printed, or that it did not answer.
+    """
     command = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, runs)]
     environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
-    done = subprocess.run(
-        command,
-        env={**environment, "WANDB_MODE": "online"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    return lines[-1] if lines else f"exit code {done.returncode}"
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        process = subprocess.Popen(
+            command,
+            env={**environment, "WANDB_MODE": "online"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # with the processes that it starts, which end with it
+        )
+        try:
+            answered = _wait(process, runs)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if not answered:
+            return f"it uploaded nothing for {SECONDS:.0f} s"
+        output.seek(0)
+        lines = [line.strip() for line in output if line.strip()]
+    return lines[-1] if lines else f"exit code {process.returncode}"
+
+
+def _wait(process: subprocess.Popen[bytes], runs: Sequence[Path]) -> bool:
+    """Wait until `wandb sync` ends; returns False where it has uploaded no run for `SECONDS`."""
+    synced, since = 0, time.monotonic()
+    while time.monotonic() - since < SECONDS:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1.0)
+            return True
+        if (now := sum(map(_is_synced, runs))) > synced:
+            synced, since = now, time.monotonic()
+    return False

@@ -18,6 +18,7 @@ from PIL import Image
 from report_study import HOSTILE, full, make_data, trial, usual
 
 from imbtune.errors import ConfigError, StorageError, StudyError
+from imbtune.report.charts.dot_plots import in_lines, lanes
 from imbtune.report.charts.finals_charts import _apart
 from imbtune.report.packed import packed, packed_columns, unpacked
 from imbtune.report.page import MARK, SCRIPTS, study_page, vendored
@@ -208,3 +209,20 @@ def test_figures_as_files(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "scores.png").read_bytes().startswith(b"\x89PNG")
     captions = (tmp_path / "figures" / CAPTIONS).read_text("utf-8")
     assert "(`finals`): no figure, the study has no finals." in captions
+
+
+def test_seeds_with_equal_scores_do_not_cover_each_other() -> None:
+    rows = {"a": [0.6, 0.5, 0.6, 0.601, 0.6, 0.6], "b": [0.6]}
+    frame = pd.DataFrame([(label, x) for label in rows for x in rows[label]])
+    frame.columns = ["label", "score"]
+    assert lanes(frame, 0.01) == [0, 0, 1, 3, 2, 3, 0]  # at most four places
+    assert lanes(frame[:0], 0.01) == []
+
+
+def test_a_long_name_takes_lines_and_loses_no_letter() -> None:
+    long = "26 any_class_knn+linear+margin_aware + logit_adjustment + effective_number linear"
+    words, lines = in_lines(pd.Series([long, "3 erm"]), 350)
+    assert lines == 2
+    assert " ".join(words[0].split("\n")) == long
+    assert words[1] == "\n3 erm"  # directly above its row
+    assert in_lines(pd.Series([long]), 560)[1] == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_study import make_study
 from table_rows import epoch_row, trial_row
 
-from imbtune.errors import ConfigError
+from imbtune.errors import ConfigError, StudyError
+from imbtune.progress.log_lines import no_line
 from imbtune.search_options import search_request
+from imbtune.study.files import read_content
 from imbtune.study.tables.parquet import Row
-from imbtune.study.trackers import background
+from imbtune.study.trackers import background, offline
 from imbtune.study.trackers.background import Background
 from imbtune.study.trackers.runs import (
     Kind,
@@ -25,6 +30,7 @@ from imbtune.study.trackers.runs import (
     Values,
     class_names,
     curves,
+    study_id,
     tracked_study,
 )
 from imbtune.study.trackers.tracking import Tracking, TrialTracking, check_trackers
@@ -270,3 +276,27 @@ def test_a_missing_package_is_one_line(name: str, monkeypatch: pytest.MonkeyPatc
 def test_a_tracker_is_asked_for_with_true(value: Any) -> None:
     with pytest.raises(ConfigError, match=r"--mlflow .*: give True or False"):
         search_request("digits-lt", trials=2, mlflow=value)
+
+
+def test_an_upload_that_sends_nothing_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B's own command tries a server that is down for hours."""
+    make_study(str(tmp_path / "s"))
+    identity = study_id(read_content(str(tmp_path / "s")))
+    run = tmp_path / f"s/wandb/offline-run-20260101_000000-{identity}-0"
+    run.mkdir(parents=True)
+    begun = list[subprocess.Popen[bytes]]()
+
+    class Hanging(subprocess.Popen[bytes]):
+        def __init__(self, command: list[str], **options: Any) -> None:
+            assert command[1:4] == ["-m", "wandb", "sync"] and command[-1] == str(run)
+            super().__init__(["sleep", "600"], **options)
+            begun.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Hanging)
+    monkeypatch.setattr(offline, "SECONDS", 0.0)
+    monkeypatch.setattr(offline, "has_key", lambda _: True)
+    with pytest.raises(StudyError, match=r"1 of 1 runs .* uploaded nothing for 0 s"):
+        offline.sync_offline(str(tmp_path / "s"), no_line)
+    assert [process.returncode for process in begun] == [-signal.SIGKILL]
