@@ -102,14 +102,12 @@ def stopping_line(outcome: SearchOutcome) -> str:
     if not (stopped and others and outcome.full_images):
         return ""
     share = sum(r.images for r in outcome.records if r.state in ENDED) / outcome.full_images
-    failed = any(record.state == FAIL for record in outcome.records)
+    failed = any(r.state == FAIL for r in outcome.records)
     whole = "the image passes that training every trial to the end takes"
     whole += f"{', not counting failed trials' * failed}.\n"
     text = f"Early stopping saved {1 - share:.0%} of {whole}"
     if share >= 1:
-        text = (
-            f"Early stopping saved nothing: the trials took, rungs included, {share:.0%} of {whole}"
-        )
+        text = f"Early stopping saved nothing: with rungs, the trials took {share:.0%} of {whole}"
     if not never_pruned:
         return (
             f"{text}  No stopped trial was trained to the end anyway, so this search does not show "

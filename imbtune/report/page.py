@@ -24,7 +24,7 @@ from imbtune.report.frames.trial_frame import failure_frame, trial_frame
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import FIRST, FRONT, SECTIONS, FigureText
-from imbtune.report.story import story_of, trials_done
+from imbtune.report.story import story_of
 from imbtune.report.study_data import (
     COMPLEMENT,
     NothingToDrawError,
@@ -32,7 +32,7 @@ from imbtune.report.study_data import (
     records,
     without_nulls,
 )
-from imbtune.report.wording import counted
+from imbtune.report.wording import counted, trials_done
 
 MARK = "<!-- imbtune report -->"  # how a file that may be replaced begins
 WIDE, NARROW = 545, 350  # widths of the first screen's images

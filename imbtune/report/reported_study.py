@@ -144,11 +144,15 @@ class ReportedStudy(ABC):
             StudyError: it is a calibration or a comparison.
         """
         from imbtune.report.study_data import StudyData, read_tested, recorded_rho
+        from imbtune.study.hints import resume_command
         from imbtune.study.lock import activity_of
 
         store, info = Store(self.path), self.info
         if (purpose := info.get("purpose", "search")) != "search":
-            raise StudyError(f"{self.path} is a {purpose}: give the folder of a search")
+            raise StudyError(
+                f"{self.path} is a {purpose}: give the folder of a search; "
+                f"{resume_command(self.path)} prints the table of a {purpose} whose runs have ended"
+            )
         confirmed = self.best_provenance() or {}
         evidence = self.evidence
         preset = confirmed.get("best_preset") if evidence else None

@@ -19,9 +19,9 @@ from imbtune.report.study_data import (
     StudyData,
     records,
 )
-from imbtune.report.wording import counted, duration, p_value, points, short
+from imbtune.report.wording import badly_ended, counted, duration, not_ended, p_value, points, short
 from imbtune.study.evidence import Evidence
-from imbtune.study.records import COMPLETE, ENDS, FAIL, FAILED, OUT_OF_TIME, PRUNED, STOPPED
+from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED
 
 CHANCE = 0.05  # p from which a lead may be chance
 LATE = 0.8  # share of the finished trials; a best score that rises after it is a late one
@@ -232,8 +232,8 @@ def warnings_of(study: StudyData) -> list[str]:
     """What to look at before believing the result, as sentences."""
     found = []
     if not study.has_ended:
-        found.append(_not_ended(study))
-    found += _badly_ended(study)
+        found.append(not_ended(study))
+    found += badly_ended(study)
     if failed := study.count(FAIL):
         most = failure_frame(study)
         cause = f": {most['error'].iloc[0]}" if len(most) else ""
@@ -245,40 +245,6 @@ def warnings_of(study: StudyData) -> list[str]:
         none = sum(count == 0 for count in study.validation_counts)
         found.append(f"{counted(none, 'class', 'classes')} had no validation image.")
     return found
-
-
-def _not_ended(study: StudyData) -> str:
-    done = f"{trials_done(study)} {'has' if study.done == 1 else 'have'} ended"
-    if study.info.get("end"):
-        return f"The search was interrupted: {done}."
-    if study.is_running:
-        since = f" since {study.started:%Y-%m-%d %H:%M} UTC" if study.started else ""
-        return f"The search is running{since}: {done}."
-    if study.is_running is None:
-        changed = study.activity.changed
-        last = f"; its files last changed at {changed:%Y-%m-%d %H:%M} UTC" if changed else ""
-        return (
-            f"The search has not recorded its end: {done}. Whether it still runs cannot be seen "
-            f"here, as this study has no lock{last}."
-        )
-    return (
-        f"The search has not recorded its end, and no process of this machine works on it: {done}. "
-        "It was killed or its machine failed, unless it runs on another machine."
-    )
-
-
-def _badly_ended(study: StudyData) -> list[str]:
-    """How the search ended, where it trained less than it should."""
-    if study.info.get("end") not in (FAILED, OUT_OF_TIME):
-        return []
-    return [f"The search ended because {ENDS[study.info['end']]}: {trials_done(study)} ended."]
-
-
-def trials_done(study: StudyData) -> str:
-    """`13 of 16 trials`; `16 trials` where all of them have ended."""
-    if study.planned and study.done < study.planned:
-        return f"{study.done} of {counted(study.planned, 'trial')}"
-    return counted(study.done, "trial")
 
 
 def _late(study: StudyData) -> list[str]:

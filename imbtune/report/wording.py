@@ -1,6 +1,9 @@
-"""Numbers and differences as the report's sentences write them."""
+"""Numbers, differences and how a search ended, as the report's sentences write them."""
 
 from __future__ import annotations
+
+from imbtune.report.study_data import StudyData
+from imbtune.study.records import ENDS, FAILED, OUT_OF_TIME
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
@@ -33,3 +36,38 @@ def short(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {word}"
     return f"{number:,.0f}"
+
+
+def not_ended(study: StudyData) -> str:
+    """Why a search has not ended, as far as that is known, and how far it is."""
+    done = f"{trials_done(study)} {'has' if study.done == 1 else 'have'} ended"
+    if study.info.get("end"):
+        return f"The search was interrupted: {done}."
+    if study.is_running:
+        since = f" since {study.started:%Y-%m-%d %H:%M} UTC" if study.started else ""
+        return f"The search is running{since}: {done}."
+    if study.is_running is None:
+        changed = study.activity.changed
+        last = f"; its files last changed at {changed:%Y-%m-%d %H:%M} UTC" if changed else ""
+        return (
+            f"The search has not recorded its end: {done}. Whether it still runs cannot be seen "
+            f"here, as this study has no lock{last}."
+        )
+    return (
+        f"The search has not recorded its end, and no process of this machine works on it: {done}. "
+        "It was killed or its machine failed, unless it runs on another machine."
+    )
+
+
+def badly_ended(study: StudyData) -> list[str]:
+    """How the search ended, where it trained less than it should."""
+    if study.info.get("end") not in (FAILED, OUT_OF_TIME):
+        return []
+    return [f"The search ended because {ENDS[study.info['end']]}: {trials_done(study)} ended."]
+
+
+def trials_done(study: StudyData) -> str:
+    """`13 of 16 trials`; `16 trials` where all of them have ended."""
+    if study.planned and study.done < study.planned:
+        return f"{study.done} of {counted(study.planned, 'trial')}"
+    return counted(study.done, "trial")

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
+from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ImbtuneError, StudyError, first_line
 from imbtune.paths import is_uri
-from imbtune.storage import Store
+from imbtune.storage import Store, join
 from imbtune.study.lock import activity_of
 from imbtune.study.records import COMPLETE, ENDED, FAIL, FINISHED
 from imbtune.study.tables.find_studies import studies_in
@@ -34,7 +37,8 @@ class Listed:
         about: how far it is, in a few words.
         started: as study.yaml has it; empty where it is not recorded.
         changed: when one of its files was last written (UTC).
-        best: the winner or, before the finals, the best trial of one run; empty without one.
+        best: the winner or, before the finals, the best trial of one run; of a comparison the best
+            configuration, of a calibration its advice; empty without one.
         error: why it cannot be read; empty where it can.
     """
 
@@ -112,6 +116,9 @@ def listed(name: str, path: str, changed: dt.datetime | None) -> Listed:
         about, best = f"{info.get('trials')} trials", ""
         if purpose == "search":
             about, best = _progress(study, info), _best(study)
+        else:
+            about += "; running" if activity_of(Store(path, seconds=0)).locked else ""
+            best = _found(Store(path, seconds=0), purpose)
         return Listed(name, purpose, about, str(info.get("started", "")), changed, best)
     except (ImbtuneError, KeyError, TypeError, ValueError, OSError) as error:
         return Listed(name, "", "", "", changed, "", first_line(error))
@@ -130,6 +137,18 @@ def _end(study: Study, info: Mapping[str, object]) -> str:
         return f"; {end}" if end != FINISHED else ""
     locked = activity_of(Store(study.path, seconds=0)).locked
     return {True: "; running", False: "", None: "; no end recorded"}[locked]
+
+
+def _found(store: Store, purpose: str) -> str:
+    """What a calibration advises, or which configuration is the best of a comparison."""
+    name = {"calibration": "calibration.yaml", "comparison": "table.parquet"}.get(purpose, "")
+    if not name or not store.exists(name):
+        return ""
+    if purpose == "calibration":
+        advice = parse_yaml(join(store.path, name), store.read(name))["advice"]
+        return f"--rungs {advice['rungs']}, as {advice['why']}"
+    table = pq.read_table(pa.BufferReader(store.read(name)))
+    return f"{table['row'][0]}, of {len(table)} configurations" if len(table) else ""
 
 
 def _best(study: Study) -> str:

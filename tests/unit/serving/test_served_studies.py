@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from made_study import RECORDS, make_study
 
@@ -11,6 +12,7 @@ from imbtune.errors import StudyError
 from imbtune.serving.served_studies import find_studies, listed, state_of
 from imbtune.storage import Store
 from imbtune.study.files import record_end
+from imbtune.study.lock import study_lock
 from imbtune.study.records import INTERRUPTED
 
 
@@ -62,3 +64,21 @@ def test_a_line_says_how_far_a_study_is(tmp_path: Path) -> None:
 
     (tmp_path / "s/study.yaml").write_text("- no mapping")
     assert "study.yaml is not a mapping" in listed("s", path, None).error
+
+
+def test_a_line_says_what_a_calibration_or_a_comparison_has_found(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    make_study(path)
+    store = Store(path)
+    content = store.read("study.yaml").decode()
+    for purpose in ("calibration", "comparison"):
+        changed = content.replace("purpose: search", f"purpose: {purpose}")
+        store.write("study.yaml", changed.encode())
+        assert (listed("s", path, None).about, listed("s", path, None).best) == ("6 trials", "")
+        with study_lock(store):
+            assert listed("s", path, None).about == "6 trials; running"
+    store.write_table("table.parquet", pa.table({"row": ["mamix_drw", "erm"]}))
+    assert listed("s", path, None).best == "mamix_drw, of 2 configurations"
+    store.write("study.yaml", content.replace("purpose: search", "purpose: calibration").encode())
+    store.write("calibration.yaml", b"advice: {rungs: cooldown, why: they predict}")
+    assert listed("s", path, None).best == "--rungs cooldown, as they predict"
