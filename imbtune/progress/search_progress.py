@@ -217,7 +217,7 @@ class SearchProgress:
         for name, run in self.running.items():
             if run.measured:
                 (fresh if name in self._first_runs else others).append(run.measured)
-        return pace_of(fresh, others) or self._pace_before
+        return pace_of(fresh, others, self._pace_before) or self._pace_before
 
     def seconds_left(self, now: float) -> float | None:
         """Expected seconds to the end, later stages included; None where nothing is known yet.

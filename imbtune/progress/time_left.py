@@ -25,6 +25,7 @@ from imbtune.progress.run_events import Step
 
 PRIOR = 3  # trials that the share 1/η counts as
 MEASURED = 1.0  # seconds of training without which no pace is known
+KEPT = 10.0  # seconds; the first ones of a stage are slow, as other workers still start
 ROUNDS = 20  # runs per worker from which on it makes no difference that the last ones end apart
 
 
@@ -61,12 +62,15 @@ class Pace:
     start: float = 0.0
 
 
-def pace_of(fresh: Sequence[Measured], others: Sequence[Measured]) -> Pace | None:
+def pace_of(
+    fresh: Sequence[Measured], others: Sequence[Measured], before: Pace | None = None
+) -> Pace | None:
     """The pace of the workers; None where too little was trained to know it.
 
     Args:
         fresh: the first run of each worker.
         others: the runs after them.
+        before: the pace of an earlier stage, which counts as `KEPT` seconds of training.
     """
     every = [*fresh, *others]
     seconds = sum(run.seconds for run in every)
@@ -74,6 +78,8 @@ def pace_of(fresh: Sequence[Measured], others: Sequence[Measured]) -> Pace | Non
     if seconds < MEASURED or passes <= 0:
         return None
     each = seconds / passes
+    if before:
+        each = (KEPT + seconds) / (KEPT / before.per_pass + passes)
 
     def besides(runs: Sequence[Measured]) -> float:
         found = [max(0.0, run.before - run.first * each) for run in runs]

@@ -41,7 +41,7 @@ from imbtune.progress.run_events import (
     WorkerLost,
 )
 from imbtune.progress.search_progress import SearchProgress
-from imbtune.progress.time_left import Pace, until_the_last
+from imbtune.progress.time_left import Measured, Pace, pace_of, until_the_last
 
 START = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 STAGE = StageStarted(
@@ -270,6 +270,15 @@ def test_a_worker_that_comes_after_a_run_has_ended_says_nothing_of_the_start() -
     found = after([STAGE, *first, late, trained(1, 612, 1, 1)])
     pace = found.pace()
     assert pace and pace.start == pytest.approx((0 + 2) / 2)
+
+
+def test_the_pace_of_the_finals_begins_with_that_of_the_trials() -> None:
+    """Their first seconds are slow, while other workers still start."""
+    slow = Measured(before=5.0, first=0.0, seconds=2.0, passes=1.0)
+    found = pace_of([slow], [], Pace(0.1))
+    assert found and found.per_pass == pytest.approx((10 + 2) / (100 + 1))
+    alone = pace_of([slow], [])
+    assert alone and alone.per_pass == 2.0
 
 
 def test_the_view_says_that_the_workers_start() -> None:
