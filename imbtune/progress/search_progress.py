@@ -243,7 +243,7 @@ class SearchProgress:
             self.final_runs,
             full,
         )
-        if found is not None and pace is self._pace_before:
+        if found is not None and pace is self._pace_before and not self._reported:
             found += pace.start  # the workers of the finals have not begun yet
         since = max(self._reported, self.stage.time)
         return None if found is None else max(0.0, found - max(0.0, now - since))

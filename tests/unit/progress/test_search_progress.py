@@ -238,6 +238,9 @@ def test_the_finals_begin_with_the_pace_of_the_trials() -> None:
     assert found.pace() == before and before
     wanted = before.start + 2 * 900 * before.per_pass
     assert found.seconds_left(START + 70) == pytest.approx(wanted)
+    found.apply(RunStarted(START + 80, "a", steps=(Step(9, 9, 900.0),)))
+    found.apply(EpochsTrained(START + 84, "a", 1, 1))  # it has started, which counts no longer
+    assert found.seconds_left(START + 84) == pytest.approx(2 * 900 * before.per_pass)
 
 
 def test_a_worker_that_is_free_takes_the_next_run() -> None:
