@@ -88,7 +88,7 @@ class _Trainer:
             rungs="none",
             budgets=[task.config.epochs],
             eta=2,  # nothing is stopped
-            objectives=(metric_from("balanced_accuracy"),),
+            objectives=task.objectives or (metric_from("balanced_accuracy"),),
             checkpoints=str(task.out.absolute()),
             threads=self.resources.cpus,
             gpus=self.resources.gpus,

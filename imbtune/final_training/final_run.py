@@ -199,6 +199,7 @@ def train_seed(
     after_epoch: Callable[[Progress], None],
     checkpoint: bytes | None = None,
     ema: float | None = None,
+    objectives: Sequence[Metric] = (),
 ) -> TrainedSeed:
     """Train a configuration with its seed, and test the finished model, once.
 
@@ -211,11 +212,12 @@ def train_seed(
         checkpoint: of the same run (:meth:`Progress.checkpoint`); None to begin it.
         ema: the decay of a moving average of the weights, which then is the finished model; None
             for the weights of the last step.
+        objectives: metrics whose knobs count for the metrics of their names.
 
     Raises:
         DivergenceError: a loss or a logit is not finite; the message has the epoch.
     """
-    run = SeedRun(config, data, checkpoint, ema=ema)
+    run = SeedRun(config, data, checkpoint, objectives, ema)
     for progress in run.epochs():
         after_epoch(progress)
     return run.finish()
@@ -224,8 +226,7 @@ def train_seed(
 class SeedRun:
     """A run that is trained an epoch at a time: first all of `epochs()`, then `finish()`.
 
-    The arguments are those of :func:`train_seed`, and the `objectives` of a comparison, whose
-    knobs count for the metrics of their names.
+    The arguments are those of :func:`train_seed`.
     """
 
     def __init__(

@@ -14,6 +14,8 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError, shown
 from imbtune.limits import flag
+from imbtune.metrics.metric import Metric, objectives_from
+from imbtune.metrics.predictions import ClassCounts
 from imbtune.training.phases import steps_per_epoch
 from imbtune.training.weight_average import check_decay
 
@@ -83,6 +85,26 @@ class FinalTask:
     imports: tuple[PluginModule, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     options: TrainOptions = field(default_factory=TrainOptions)
+
+    @property
+    def objectives(self) -> tuple[Metric, ...]:
+        """Those of the search that the configuration comes from; empty without one.
+
+        Their knobs count for the metrics of their names.
+
+        Raises:
+            ConfigError: the provenance names a metric or knob that there is not.
+        """
+        settings = self.provenance.get("objectives") or [self.provenance.get("objective")]
+        return objectives_from([s for s in settings if s]) if any(settings) else ()
+
+    def check_objectives(self) -> None:
+        """ConfigError where an objective names a class that the data do not have."""
+        splits = self.splits
+        classes = len(splits.classes)
+        counts = ClassCounts(splits.classes, splits.counts(), splits.held_out.counts(classes))
+        for metric in self.objectives:
+            metric.chance(counts)
 
     @property
     def configs(self) -> list[TrainConfig]:

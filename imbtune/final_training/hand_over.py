@@ -177,12 +177,13 @@ class HandOver:
         model.network.to(pick_device())
         splits, calibration, without = self.task.splits, None, None
         predictions = self._ensemble_predictions(model, splits.held_out)
-        metrics = compute(predictions)
+        metrics = compute(predictions, self.task.objectives)
         if splits.calibration is not None:
             kept = self._ensemble_predictions(model, splits.calibration)
             calibration = calibrate(kept.logits_NK, kept.labels_N, KEPT, splits.classes)
             without = metrics
-            metrics = compute(with_temperature(predictions, calibration.temperature))
+            scaled = with_temperature(predictions, calibration.temperature)
+            metrics = compute(scaled, self.task.objectives)
         return EnsembleResult(metrics, calibration, without)
 
     def _ensemble_predictions(self, model: TrainedModel, images: Images) -> Predictions:

@@ -124,6 +124,7 @@ def train_final(
     splits = load_final_splits(config, data_source, plugins, options.calibrate)
     task = FinalTask(out, config, seeds, splits, imports, provenance, options)
     task.check_average()
+    task.check_objectives()
     with unfinished.begun(task) as goes_on:
         result = _train(task, open_trainer, reporter, later, goes_on)
     if not later:

@@ -96,8 +96,9 @@ class _InProcess:
 
         checkpoint, trained = newest_checkpoint(self.task, config.seed, reporter)
         reporter.tell(seed_started(config, self.task.splits, reporter.now(), trained))
-        ema = self.task.options.ema
-        return train_seed(config, self.data, after_epoch, checkpoint, ema).finished()
+        ema, objectives = self.task.options.ema, self.task.objectives
+        run = train_seed(config, self.data, after_epoch, checkpoint, ema, objectives)
+        return run.finished()
 
 
 @contextmanager

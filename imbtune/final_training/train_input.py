@@ -16,7 +16,7 @@ from imbtune.errors import ConfigError
 from imbtune.paths import path_or_uri
 from imbtune.spaces.presets import METHOD_SLOTS
 from imbtune.spaces.search_space import SearchSpace
-from imbtune.spaces.space_file import load_space
+from imbtune.spaces.space_file import OBJECTIVE, load_space
 from imbtune.storage import Store, join
 from imbtune.study.files import FILE, read_study
 from imbtune.study.view import Study, Trial
@@ -130,6 +130,7 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
     imports = load_plugins(space.get("imports"), folder)
     config = _with_settings({**trial.settings, "seed": 0}, settings)
     provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings)}
+    provenance |= {key: space[key] for key in OBJECTIVE if key in space}
     out = _study_folder(trial.study) / f"trial-{trial.number}"
     return TrainInput(config, imports, provenance, out, trial.study)
 
@@ -191,6 +192,7 @@ def baselines_of(given: TrainInput, settings: Settings) -> dict[str, TrainInput]
         config = _with_settings(space.preset(name).flat(), own)
         if config != given.config:
             provenance = {"preset": name, "study": given.study, "set": own}
+            provenance |= {k: v for k, v in given.provenance.items() if k in OBJECTIVE}
             found[name] = TrainInput(config, given.imports, provenance, given.out / name)
     return found
 

@@ -154,6 +154,7 @@ class _Trainer:
             bool(self.share.gpus),
             self.group.checkpoint_seconds,
             self.task.options.ema,
+            self.task.objectives,
         )
         with _ray_trains_folder() as folder:
             fit = _Fit(self._torch_trainer(task, folder))

@@ -8,6 +8,7 @@ limit_thread_spinning()  # before torch is imported
 with fewer_collections():
     import time
     import traceback
+    from collections.abc import Sequence
     from dataclasses import dataclass
     from typing import Any
 
@@ -22,6 +23,7 @@ with fewer_collections():
     from imbtune.data.splits import Splits
     from imbtune.errors import ImbtuneError
     from imbtune.final_training.final_run import Progress, reported_loss, train_seed
+    from imbtune.metrics.metric import Metric
     from imbtune.parallel_training.mailbox import Failed, MailboxHandle, Started, Trained
     from imbtune.training.device.device_data import DeviceData
     from imbtune.training.distributed.workers import Workers
@@ -43,6 +45,7 @@ class WorkerTask:
         on_gpu: whether each worker has a GPU.
         checkpoint_seconds: at least so much time lies between two checkpoints.
         ema: decay of the average of the weights; None without one.
+        objectives: metrics whose knobs count for the metrics of their names.
     """
 
     settings: dict[str, Any]
@@ -53,6 +56,7 @@ class WorkerTask:
     on_gpu: bool
     checkpoint_seconds: float
     ema: float | None
+    objectives: Sequence[Metric]
 
 
 def train_worker(config: dict[str, WorkerTask]) -> None:
@@ -98,7 +102,7 @@ def _train(task: WorkerTask) -> None:
             saved = time.monotonic()
 
     config = TrainConfig.from_settings(task.settings)
-    seed = train_seed(config, data, after_epoch, checkpoint, task.ema)
+    seed = train_seed(config, data, after_epoch, checkpoint, task.ema, task.objectives)
     if is_first:
         task.mailbox.put(seed.finished())
 

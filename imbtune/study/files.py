@@ -251,6 +251,7 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
     provenance = {
         "study": outcome.path,
         "objective": request.space.objective.setting(),
+        "objectives": [metric.setting() for metric in request.space.objectives],
         **({"front": [found.trial for found in outcome.front]} if outcome.front else {}),
         "winner": trial_entry(outcome.winner),
         "best_preset": trial_entry(outcome.baseline) if outcome.baseline else None,

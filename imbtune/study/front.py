@@ -96,6 +96,7 @@ def write_front(store: Store, request: SearchRequest, outcome: SearchOutcome) ->
         config = TrainConfig.from_settings(record.settings).replace(seed=0)
         provenance = {
             "study": outcome.path,
+            "objectives": [metric.setting() for metric in request.space.objectives],
             "trial": trial_entry(record),
             "scores": dict(zip(names, found.scores, strict=True)),
             "versions": versions(),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diverging import ONLY_SCORED, bad_parts
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from imbtune import strict_json
 from imbtune.config.train_config import TrainConfig
-from imbtune.errors import DivergenceError
+from imbtune.errors import ConfigError, DivergenceError
 from imbtune.final_training.final_run import FinalRun
 from imbtune.final_training.retrain import train_final
 from imbtune.inference.loading import load_model
@@ -99,3 +100,21 @@ def test_recall_of_a_class_without_test_images_is_null(tmp_path: Path) -> None:
     written = json.loads(strict_json.dumps(run.to_dict()))
     assert written["recall_K"] == [0.5, None]
     assert written["margins"] == {"margin_test": [0.5, None], "margin_train": [0.5, 0.25]}
+
+
+def test_the_objective_of_the_search_is_tested_with_its_knobs(tmp_path: Path) -> None:
+    """F-beta of class 9 with β = 0.5, from the predictions; not the mean of all with β = 2."""
+    config = TrainConfig.from_settings({**TINY, "seed": 3})
+    provenance = {"objectives": ["auroc", {"name": "f_beta", "beta": 0.5, "of": "9"}]}
+    result = train_final(config, 1, tmp_path / "final", None, provenance, Reporter())
+    matrix_KK = np.array(result.runs[0].confusion_KK)
+    hits = matrix_KK[9, 9]
+    precision, recall = hits / max(1, matrix_KK[:, 9].sum()), hits / matrix_KK[9].sum()
+    expected = 1.25 * precision * recall / max(1e-300, 0.25 * precision + recall)
+    assert result.runs[0].metrics["f_beta"] == pytest.approx(expected)
+    written = json.loads((tmp_path / "final" / "metrics.json").read_text())
+    assert written["runs"][0]["metrics"]["f_beta"] == pytest.approx(expected)
+    named = {"objective": {"name": "f_beta", "of": "ten"}}
+    with pytest.raises(ConfigError, match="unknown class 'ten'"):
+        train_final(config, 1, tmp_path / "other", None, named, Reporter())
+    assert not (tmp_path / "other").exists()
