@@ -12,6 +12,7 @@ from rich.table import Table
 
 from imbtune.cli.settings import print_text
 from imbtune.final_training.train_input import default_out
+from imbtune.metrics.metric import Metric
 from imbtune.registry import Value
 from imbtune.storage import join
 from imbtune.study.evidence import Evidence, is_above, scores_by_trial
@@ -114,15 +115,15 @@ def stopping_line(outcome: SearchOutcome) -> str:
             "whether early stopping lost a good one."
         )
     best = max(never_pruned, key=lambda r: r.score or 0.0)
-    gain = 100 * ((best.score or 0.0) - max(r.score or 0.0 for r in others))
+    gain = (best.score or 0.0) - max(r.score or 0.0 for r in others)
     count = len(never_pruned)
     exempted = f"{count} trial{'s' * (count > 1)} that it would have stopped ran to the end"
     which = f"trial {best.number}" if count == 1 else f"the best of them, trial {best.number},"
     verdict = "it would have lost the best trial" if gain > 0 else "it lost no better trial"
     return (
         f"{text}  To see whether it loses good trials, {exempted}: {verdict}. Of one run each, "
-        f"{which} scored {best.score:.4f}, {gain:+.2f} points compared with the best of the "
-        "trials that it let finish."
+        f"{which} scored {best.score:.4f}, {outcome.request.space.objective.difference(gain)} "
+        "compared with the best of the trials that it let finish."
     )
 
 
@@ -244,9 +245,9 @@ def _mean_and_std(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> 
 
 
 def _comparison(outcome: SearchOutcome) -> str:
-    winner, baseline = outcome.winner, outcome.baseline
+    winner, baseline, evidence = outcome.winner, outcome.baseline, outcome.evidence
+    objective = outcome.request.space.objective
     assert winner and winner.score is not None
-    evidence = outcome.evidence
     lead = f"\nWinner: trial {winner.number}, {_describe(winner)}"
     lead += f" ({knobs}): " if (knobs := _searched_knobs(outcome, winner)) else ": "
     lead += _interval(evidence) if evidence else f"{winner.score:.4f} in one run"
@@ -260,10 +261,10 @@ def _comparison(outcome: SearchOutcome) -> str:
     if baseline is winner:
         return f"{lead}; no other trial is better than this preset.{after}"
     if evidence and evidence.lead is not None:
-        return f"{lead},\n        {_lead(evidence, str(baseline.preset))}"
-    gain = 100 * (winner.score - baseline.score)
+        return f"{lead},\n        {_lead(evidence, str(baseline.preset), objective)}"
+    gain = objective.difference(winner.score - baseline.score)
     return (
-        f"{lead},\n        {gain:+.2f} points over the best preset, "
+        f"{lead},\n        {gain} over the best preset, "
         f"'{baseline.preset}' at {baseline.score:.4f} (one run each, on the validation images)."
         f"{after}"
     )
@@ -300,22 +301,23 @@ def _interval(evidence: Evidence) -> str:
     )
 
 
-def _lead(evidence: Evidence, preset: str) -> str:
+def _lead(evidence: Evidence, preset: str, objective: Metric) -> str:
     assert evidence.lead is not None and evidence.preset_mean is not None
-    text = f"{100 * evidence.lead:+.2f} points over the best preset, "
+    text = f"{objective.difference(evidence.lead)} over the best preset, "
     text += f"'{preset}' at {evidence.preset_mean:.4f}"
     if evidence.lead_low is None or evidence.lead_high is None:
         return f"{text} (one fresh seed each, on the validation images)."
     chance = "" if evidence.lead_low > 0 else "; the difference may be chance"
-    ends = f"{100 * evidence.lead_low:+.2f} to {100 * evidence.lead_high:+.2f} points"
-    result = f"95 % interval {ends}, p = {evidence.p:.2g}"
+    low, high = map(objective.difference, (evidence.lead_low, evidence.lead_high))
+    result = f"95 % interval {low.removesuffix(' points')} to {high}, p = {evidence.p:.2g}"
     if evidence.lead_corrected is None:
         return (
             f"{text}\n        (paired t-test over {_fresh(evidence.seeds)} of {evidence.finalists} "
             f"finalists, which counts the seeds alone and not the images: {result}){chance}."
         )
+    corrected = objective.difference(evidence.lead_corrected)
     return (
-        f"{text};\n        corrected for the choice {100 * evidence.lead_corrected:+.2f} points "
+        f"{text};\n        corrected for the choice {corrected} "
         f"({result}; paired over\n        {_fresh(evidence.seeds)} and the validation images)"
         f"{chance}."
     )
@@ -337,12 +339,10 @@ def _front(outcome: SearchOutcome) -> str:
             f"{score:>{len(name)}.4f}" for name, score in zip(names, found.scores, strict=True)
         )
         lines.append(f"  {found.trial:>5}  {scores}  {_describe(records[found.trial])}")
-    winner = f"The winner is the best by {names[0]}"
-    if len(outcome.front) == 1:
-        return "\n" + "\n".join([*lines, f"{winner}, and by all others."])
-    another = join(outcome.path, front_name(outcome.front[-1].trial))
-    train = f"{program()} train {shlex.quote(another)}"
-    return "\n" + "\n".join([*lines, f"{winner}. To train another one: {train}"])
+    another = shlex.quote(join(outcome.path, front_name(outcome.front[-1].trial)))
+    others = f". To train another one: {program()} train {another}"
+    last = others if len(outcome.front) > 1 else ", and by all others."
+    return "\n" + "\n".join([*lines, f"The winner is the best by {names[0]}{last}"])
 
 
 def _describe(record: TrialRecord) -> str:

@@ -113,14 +113,18 @@ def _lead(study: StudyData, evidence: Evidence) -> tuple[str, str, str]:
         text = "No preset from the literature was in the finals to compare it with."
         return NO_PRESET, "No preset to compare with", text
     preset = _called(study, study.baseline)
-    lead = f"It is {100 * evidence.lead:.1f} points ahead of the best preset, {preset}"
+    share = study.is_share
+    ahead = f"{100 * evidence.lead:.1f} points" if share else f"{evidence.lead:.3f}"
+    lead = f"It is {ahead} ahead of the best preset, {preset}"
     if evidence.p is None or evidence.lead_low is None or evidence.lead_high is None:
         text = f"{lead}. With one seed each, that may be chance."
         return MAY_BE_CHANCE, "The lead may be chance", text
     if evidence.lead_corrected is not None:
-        lead += f", {points(evidence.lead_corrected)} when corrected for the choice of the winner"
+        corrected = points(evidence.lead_corrected, share)
+        lead += f", {corrected} when corrected for the choice of the winner"
     lead += (
-        f" (95 % interval {points(evidence.lead_low)} to {points(evidence.lead_high)}, "
+        f" (95 % interval {points(evidence.lead_low, share)} to "
+        f"{points(evidence.lead_high, share)}, "
         f"{p_value(evidence.p)})"
     )
     if evidence.p < CHANCE:

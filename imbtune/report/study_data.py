@@ -136,6 +136,11 @@ class StudyData:
         return [metric_from(setting) for setting in settings]
 
     @property
+    def is_share(self) -> bool:
+        """Whether scores are between 0 and 1, so that differences are told in points."""
+        return self.objectives[0].is_share if self.objectives else True
+
+    @property
     def score_bounds(self) -> tuple[float, float]:
         """The lowest and the highest score that there can be."""
         setting = self._section("space").get("objective")

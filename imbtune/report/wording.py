@@ -11,9 +11,10 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def points(difference: float) -> str:
-    """A difference of scores in percentage points, with its sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+def points(difference: float, is_share: bool = True) -> str:
+    """A difference of scores with its sign: in percentage points, if they are shares."""
+    text = f"{100 * difference:+.1f}" if is_share else f"{difference:+.3f}"
+    return text.replace("-", "−")
 
 
 def p_value(p: float) -> str:

@@ -81,9 +81,9 @@ class Evidence:
         if self.low is not None:
             text += f" [{self.low:.4f}, {self.high:.4f}]"
         if self.lead is not None:
-            text += f"; {100 * self.lead:+.2f} points over the best preset"
+            text += f"; {self.lead:+.4f} over the best preset"
         if self.lead_low is not None and self.lead_high is not None:
-            ends = f"{100 * self.lead_low:+.2f} to {100 * self.lead_high:+.2f}"
+            ends = f"{self.lead_low:+.4f} to {self.lead_high:+.4f}"
             text += f" ({ends}, p = {self.p:.2g})"
         if self.low is not None:
             counted = "seeds, images and the choice of the winner" if self.images else "seeds alone"

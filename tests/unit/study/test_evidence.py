@@ -45,8 +45,8 @@ def test_evidence_in_words() -> None:
     )
     ahead = replace(alone, lead=0.02, lead_low=-0.01, lead_high=0.05, p=0.123)
     assert str(ahead) == (
-        "0.5000, mean of 3 fresh seeds [0.4000, 0.6000]; +2.00 points over the best preset "
-        "(-1.00 to +5.00, p = 0.12); intervals count seeds alone"
+        "0.5000, mean of 3 fresh seeds [0.4000, 0.6000]; +0.0200 over the best preset "
+        "(-0.0100 to +0.0500, p = 0.12); intervals count seeds alone"
     )
 
 
