@@ -8,7 +8,7 @@ Shapes: K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -289,6 +289,17 @@ def expected_cost(
     matrix_KK = confusion.matrix_KK
     costs_KK = cost_matrix(costs, len(matrix_KK))
     return float((matrix_KK * costs_KK).sum() / matrix_KK.sum())
+
+
+def costs_in_words(costs: str, names: Sequence[str]) -> str:
+    """What the errors cost, by the names of the classes; of many classes the six largest costs."""
+    costs_KK = cost_matrix(costs, len(names))
+    pairs = [(i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
+    pairs = sorted(pairs, key=lambda pair: -costs_KK[pair])[:6]
+    return "; ".join(
+        f"an image of '{names[i]}' that is predicted as '{names[j]}' costs {costs_KK[i, j]:g}"
+        for i, j in pairs
+    )
 
 
 def _group(name: str, help: str, is_member: Callable[[Ints], NDArray[np.bool_]]) -> None:

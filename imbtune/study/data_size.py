@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imbtune.metrics.from_confusion import costs_in_words
 from imbtune.metrics.metric import Metric, objective_from
 from imbtune.metrics.metric_registry import CLASSES, IMAGES, ONE, UNKNOWN, WORST
 from imbtune.metrics.predictions import ClassCounts
@@ -111,6 +112,8 @@ def data_size_lines(
         f"Images per class: {_counts(train_K)} for training, {_counts(validation_K)} for "
         f"validation; a model that predicts {_constant(objective)} scores {scale.chance:.3g}"
     ]
+    if costs := objective.given.get("costs"):
+        lines[0] += f"\nCosts: {costs_in_words(str(costs), classes)}"
     warnings = []
     if scale.step and scale.error and (scale.step > MAX_STEP or scale.error > MAX_ERROR):
         warnings.append(

@@ -38,8 +38,11 @@ def connected_session(
     """
     started = time.monotonic() if started is None else started
     again = f"continue with {resume_command(request.path)}"
-    reporter(f"Connecting to Ray at {request.address}" if request.address else "Starting Ray")
+    if not request.address:
+        reporter("Starting Ray")
     with logged(reporter, store), connected(request.address, again):
+        if request.address:
+            reporter(f"Connected to Ray at {request.address}")
         request = settle_share(request, splits, reporter)
         resources = find_resources(request, reporter)
         if request.address and request.purpose != CALIBRATION:  # which writes no checkpoints

@@ -12,6 +12,7 @@ from imbtune.cli.settings import make_console, print_text, with_trust
 from imbtune.config.yaml_files import parse_value
 from imbtune.errors import printable
 from imbtune.inference import use_model
+from imbtune.metrics.from_confusion import costs_in_words
 from imbtune.paths import local_path
 
 SECONDS = 30  # between lines of progress
@@ -27,7 +28,8 @@ def predict_command(*, trust: bool, **options: object) -> None:
     console = make_console()
     for note in found.notes:
         print_text(printable(note), console)
-    print_text(f"{number_of_images(found.count)} predicted: {found.path}", console)
+    predicted = number_of_images(found.count - found.failed)
+    print_text(f"{predicted} predicted: {found.path}", console)
     if found.failed:
         more = ", …" if found.failed > len(found.first_failures) else ""
         named = "; ".join(map(printable, found.first_failures))
@@ -55,6 +57,9 @@ def threshold_command(*, trust: bool, metric: str, **options: object) -> None:
     low, high = found.probability_interval
     console = make_console()
     name = found.metric if isinstance(found.metric, str) else found.metric["name"]
+    if not isinstance(found.metric, str) and "costs" in found.metric:
+        costs = costs_in_words(str(found.metric["costs"]), list(found.counts))
+        print_text(printable(f"Costs: {costs}"), console)
     print_text(
         f"Threshold: class '{printable(found.positive)}' from a probability of "
         f"{found.probability:.4g} on [{low:.4g}, {high:.4g}]",

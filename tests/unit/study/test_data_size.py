@@ -146,3 +146,11 @@ def test_errors_of_probabilities_have_no_bound() -> None:
     assert scale.chance == pytest.approx(-np.log(2))
     lines = data_size_lines(metric_from("log_loss"), ["a", "b"], [400, 9], [4, 2], 64)
     assert len(lines) == 1 and "predicts the same for all images scores -0.637" in lines[0]
+
+
+def test_costs_are_told_by_the_names_of_the_classes() -> None:
+    """Rows are classes, columns predicted ones; the order of the names decides."""
+    metric = metric_from({"name": "expected_cost", "costs": [[0, 20], [1, 0]]})
+    told = " ".join(data_size_lines(metric, ["fraud", "normal"], [50, 90], [20, 20], 16))
+    assert "an image of 'fraud' that is predicted as 'normal' costs 20;" in told
+    assert "an image of 'normal' that is predicted as 'fraud' costs 1" in told
