@@ -57,7 +57,12 @@ WRONG_CONTENT = (LookupError, TypeError, AttributeError, ValueError, RuntimeErro
 
 
 def load_model(
-    path: str | Path, seed: int | None = None, *, ensemble: bool = False, trust: bool = False
+    path: str | Path,
+    seed: int | None = None,
+    *,
+    ensemble: bool = False,
+    trust: bool = False,
+    with_threshold: bool = True,
 ) -> TrainedModel:
     """A model that `imbtune train` wrote.
 
@@ -70,6 +75,8 @@ def load_model(
         ensemble: all seeds of the folder as one model, whose probabilities are the mean of theirs.
         trust: run plugins that this user has not run before. Read them first: they can do
             whatever this user can.
+        with_threshold: False to leave out the threshold of two classes, which then may be damaged:
+            the more probable class is predicted.
 
     Raises:
         StudyError: no model there, or one that is not complete.
@@ -86,7 +93,9 @@ def load_model(
                 f"there is no model at {place}: give the folder that imbtune train wrote"
             )
         if is_model_folder(Store(str(place))):
-            return _load_ensemble(place, seed) if ensemble else _load_seed(place, seed)
+            if ensemble:
+                return _load_ensemble(place, seed)
+            return _load_seed(place, seed, with_threshold)
         return _load_file(_file_of_seed(place, seed), None, ensemble)
 
 
@@ -108,7 +117,8 @@ def seed_folders(folder: Path) -> dict[int, Path]:
         ImbtuneError: the first seed's model is not complete, or that of another one is missing.
     """
     store = Store(str(folder))
-    metrics = strict_json.loads(read_files(store, read_manifest(store))[METRICS])
+    files = read_files(store, read_manifest(store), without=THRESHOLD)  # of no use here
+    metrics = strict_json.loads(files[METRICS])
     first, *trained = (int(run["seed"]) for run in metrics["runs"])
     named = ((re.fullmatch(r"seed(\d+)", path.name), path) for path in sorted(folder.iterdir()))
     others = {int(match[1]): path for match, path in named if match}
@@ -118,14 +128,14 @@ def seed_folders(folder: Path) -> dict[int, Path]:
     return {first: folder} | dict(sorted(others.items()))
 
 
-def _load_seed(folder: Path, seed: int | None) -> TrainedModel:
+def _load_seed(folder: Path, seed: int | None, with_threshold: bool) -> TrainedModel:
     if seed is None:
-        return _load_folder(folder)
+        return _load_folder(folder, with_threshold)
     found = seed_folders(folder)
     if seed not in found:
         have = ", ".join(map(str, sorted(found)))
         raise StudyError(f"{folder} does not have a model of seed {seed}: it has seeds {have}")
-    return _load_folder(found[seed])
+    return _load_folder(found[seed], with_threshold)
 
 
 def _load_ensemble(folder: Path, seed: int | None) -> TrainedModel:
@@ -164,11 +174,11 @@ def _load_ensemble(folder: Path, seed: int | None) -> TrainedModel:
     )
 
 
-def _load_folder(folder: Path) -> TrainedModel:
+def _load_folder(folder: Path, with_threshold: bool = True) -> TrainedModel:
     """The model of one folder."""
     store = Store(str(folder))
     manifest = read_manifest(store)
-    files = read_files(store, manifest)
+    files = read_files(store, manifest, without="" if with_threshold else THRESHOLD)
     try:
         return _from_files(folder, store, files)
     except DamagedFileError:

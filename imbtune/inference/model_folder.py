@@ -176,18 +176,28 @@ def read_file(store: Store, manifest: Manifest, name: str) -> bytes:
     try:
         content = store.read(name)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DamagedFileError(f"{path} is missing: {RESTORE}") from error
+        raise DamagedFileError(f"{path} is missing: {_fix(name)}") from error
     found = hashlib.sha256(content).hexdigest()
     if found not in (entry.sha256, entry.before):
         what = f"has {len(content):,} of {entry.size:,} bytes"
         if len(content) == entry.size:
             what = f"has the SHA-256 {found[:12]}… instead of {entry.sha256[:12]}…"
-        raise DamagedFileError(f"{path} is not what imbtune wrote, it {what}: {RESTORE}")
+        raise DamagedFileError(f"{path} is not what imbtune wrote, it {what}: {_fix(name)}")
     return content
 
 
-def read_files(store: Store, manifest: Manifest) -> dict[str, bytes]:
+def _fix(name: str) -> str:
+    """What to do about a file that is missing or changed."""
+    if name == THRESHOLD:
+        return "restore it from a copy, or choose the threshold again with imbtune threshold"
+    return RESTORE
+
+
+def read_files(store: Store, manifest: Manifest, without: str = "") -> dict[str, bytes]:
     """Check all files that the manifest lists; returns their content by name, without tables.
+
+    Args:
+        without: the name of a file that is not needed, and may be damaged.
 
     Raises:
         DamagedFileError: one is missing, or not what the manifest says.
@@ -195,6 +205,8 @@ def read_files(store: Store, manifest: Manifest) -> dict[str, bytes]:
     contents = {}
     for name, entry in manifest.files.items():
         if entry.before == "" and not store.exists(name):  # it was going to be added
+            continue
+        if name == without:
             continue
         content = read_file(store, manifest, name)
         if not name.endswith(".parquet"):  # tables may be large

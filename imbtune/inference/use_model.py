@@ -230,7 +230,7 @@ def choose_threshold(
             f"--data {data}: give --split, too: all for images of their own that the training did "
             f"not see (one of {', '.join(SPLITS)})"
         )
-    loaded = _loaded(model, seed, False, trust)
+    loaded = _loaded(model, seed, False, trust, with_threshold=False)  # it is replaced
     check_two_classes(loaded.classes)
     images = None
     if data is not None and split is not None:
@@ -262,12 +262,14 @@ def _check_given(
             raise ConfigError(f"{option} {text!r}: it is empty: give a value, or leave it out")
 
 
-def _loaded(model: Model, seed: int | None, ensemble: bool, trust: bool) -> TrainedModel:
+def _loaded(
+    model: Model, seed: int | None, ensemble: bool, trust: bool, with_threshold: bool = True
+) -> TrainedModel:
     """The model, on this machine's first GPU if it has one."""
     if isinstance(model, TrainedModel):
         if seed is not None or ensemble:
             raise ConfigError("seed and ensemble go with the folder of a model: leave them out")
         return model
-    found = load_model(model, seed, ensemble=ensemble, trust=trust)
+    found = load_model(model, seed, ensemble=ensemble, trust=trust, with_threshold=with_threshold)
     found.network.to(pick_device())
     return found

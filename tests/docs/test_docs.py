@@ -188,7 +188,7 @@ NOT_RUN = {
     ),
     "imbtune evaluate runs/digits-model --data NEW_PHOTOS --split all": "needs a folder of images",
     "imbtune threshold runs/fraud-model --metric "
-    "'{name: expected_cost, costs: [[0, 1], [20, 0]]}'": "needs a model of two classes",
+    "'{name: expected_cost, costs: [[0, 20], [1, 0]]}'": "needs a model of two classes",
     "imbtune threshold runs/fraud-model --metric '{name: recall_at_precision, precision: 0.9}'": (
         "needs a model of two classes"
     ),

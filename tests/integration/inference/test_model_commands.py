@@ -127,6 +127,7 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     assert "threshold:" not in before
     cost = "{name: expected_cost, costs: [[0, 50], [1, 0]]}"  # classes are fault, ok
     said = succeed("threshold", model, "--metric", cost)
+    assert "Costs: an image of 'fault' that is predicted as 'ok' costs 50;" in said
     assert "class 'fault' from a probability of" in said
     assert "images of the calibration" in said
     stored = json.loads((model / "threshold.json").read_text())
@@ -175,6 +176,22 @@ def test_a_threshold_needs_images_that_training_did_not_see(two: Path, model: Pa
     )
     assert "40 images (all images of folder" in said
     assert len(json.loads((model / "threshold.json").read_text())["counts"]) == 2
+
+
+def test_a_threshold_that_was_lost_or_changed_is_chosen_again(
+    two: Path, model: Path, tmp_path: Path
+) -> None:
+    succeed("threshold", model, "--metric", "f_beta")
+    stored = (model / "threshold.json").read_text()
+    for content in (None, "{}"):
+        (model / "threshold.json").unlink()
+        if content:
+            (model / "threshold.json").write_text(content)
+        told = refused("predict", model, two / "data/test", "--out", tmp_path / "p.csv")
+        assert "threshold.json" in told and "again with imbtune threshold" in told
+        succeed("threshold", model, "--metric", "f_beta")
+        assert (model / "threshold.json").read_text() == stored
+        assert imbtune.load_model(model).threshold is not None
 
 
 def test_more_classes_have_no_threshold(digits: Path) -> None:
