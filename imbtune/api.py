@@ -95,7 +95,7 @@ def search(
         pack: experimental: train the trials of a GPU in one process.
         address: of a running Ray cluster, "auto" or "HEAD:6379"; "local" or None for this machine.
         storage: the folder or URI (`s3://…`, `gs://…`) in which the study's folder is made.
-        sampler: tpe, random, gp, cmaes or qmc.
+        sampler: tpe, random, gp, cmaes, qmc or nsga2.
         rungs: what trials are compared by below the full budget: cooldown, compressed, prefix,
             none, or auto: what `calibrate` found.
         calibration: the study that `rungs="auto"` follows; None for the one named after the space.

@@ -173,7 +173,7 @@ SeedOption = Annotated[
     int, typer.Option(min=0, max=SEED, help="Seed of the sampler and of every trial.")
 ]
 SamplerOption = Annotated[
-    str, typer.Option(help="Optuna's sampler: tpe, random, gp, cmaes or qmc.")
+    str, typer.Option(help="Optuna's sampler: tpe, random, gp, cmaes, qmc or nsga2.")
 ]
 RungsOption = Annotated[
     str,

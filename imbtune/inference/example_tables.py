@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from imbtune.metrics.class_scores import class_scores
 from imbtune.metrics.predictions import Predictions
 
 Ints = NDArray[np.int64]
@@ -95,28 +96,27 @@ def class_table(predictions: Predictions, margins: Mapping[str, Sequence[float]]
     Columns: `class` (its index), `name`, `train` and `test` (images), `predicted` (test images that
     are predicted as the class), `recall`, `precision`, `f1`, `auroc` and `average_precision` (the
     class against all others), and the mean margins of its images (`margin_test`, …). A value that
-    is undefined is NaN: a recall without test images, a precision without predictions.
+    is undefined is NaN: recall and F1 without test images, a precision without predictions.
 
     Args:
         predictions: of the test images.
         margins: mean margin of each class (K,) by column.
     """
     matrix_KK = predictions.confusion.matrix_KK
-    hits_K, test_K, predicted_K = np.diag(matrix_KK), matrix_KK.sum(1), matrix_KK.sum(0)
-    areas_K, precisions_K = predictions.by_class
-    with np.errstate(invalid="ignore"):
-        columns = {
-            "class": pa.array(range(len(hits_K)), pa.int32()),
-            "name": pa.array(list(predictions.names), pa.string()),
-            "train": pa.array(predictions.train_K, pa.int64()),
-            "test": pa.array(test_K, pa.int64()),
-            "predicted": pa.array(predicted_K, pa.int64()),
-            "recall": pa.array(hits_K / test_K, pa.float64()),
-            "precision": pa.array(hits_K / predicted_K, pa.float64()),
-            "f1": pa.array(2 * hits_K / (test_K + predicted_K), pa.float64()),
-            "auroc": pa.array(areas_K, pa.float64()),
-            "average_precision": pa.array(precisions_K, pa.float64()),
-        }
+    recall_K, precision_K, f1_K = class_scores(matrix_KK)
+    areas_K, average_K = predictions.by_class
+    columns = {
+        "class": pa.array(range(len(matrix_KK)), pa.int32()),
+        "name": pa.array(list(predictions.names), pa.string()),
+        "train": pa.array(predictions.train_K, pa.int64()),
+        "test": pa.array(matrix_KK.sum(1), pa.int64()),
+        "predicted": pa.array(matrix_KK.sum(0), pa.int64()),
+        "recall": pa.array(recall_K, pa.float64()),
+        "precision": pa.array(precision_K, pa.float64()),
+        "f1": pa.array(f1_K, pa.float64()),
+        "auroc": pa.array(areas_K, pa.float64()),
+        "average_precision": pa.array(average_K, pa.float64()),
+    }
     return pa.table(
         columns | {name: pa.array(values, pa.float64()) for name, values in margins.items()}
     )

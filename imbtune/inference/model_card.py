@@ -9,24 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from imbtune import __version__
 from imbtune.config.defaults import DEFAULTS
 from imbtune.config.train_config import TrainConfig
 from imbtune.inference.calibration import KEEP_A_SHARE, Calibration
 from imbtune.inference.preprocess import Preprocess
+from imbtune.metrics.from_confusion import recall_variance
+from imbtune.metrics.intervals import NORMAL, wilson
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MOST_CLASSES = 20  # that the card lists: the largest and the smallest
 METHOD_SLOTS = ("mix", "generate", "loss", "weights", "sampler", "after")
 SHOWN = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "average_precision", "log_loss")
-NORMAL_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 Ints = NDArray[np.int64]
 
@@ -142,30 +141,17 @@ def method_of(config: TrainConfig) -> str:
     return ", ".join(parts) or "plain cross-entropy"
 
 
-def accuracy_interval(confusion_KK: Ints) -> tuple[float, float]:
-    """The 95 % interval of the accuracy: Wilson's, over the test images."""
-    return _wilson(int(np.diag(confusion_KK).sum()), int(confusion_KK.sum()))
-
-
 def balanced_accuracy_interval(confusion_KK: Ints) -> tuple[float, float]:
     """The 95 % interval of the mean recall, over the test images of each class.
 
-    Normal, with the variance of a mean of binomial shares; each share is smoothed by half an image
-    on either side, so that a recall of 1 has a variance too.
+    Normal, with the variance of :func:`imbtune.metrics.from_confusion.recall_variance`.
     """
     test_K = confusion_KK.sum(1)
     has = test_K > 0
     hits_K, test_K = np.diag(confusion_KK)[has], test_K[has]
-    smooth_K = (hits_K + 0.5) / (test_K + 1)
-    error = math.sqrt(float((smooth_K * (1 - smooth_K) / test_K).sum())) / len(test_K)
+    error = math.sqrt(float(recall_variance(hits_K, test_K).sum())) / len(test_K)
     mean = float((hits_K / test_K).mean())
-    return max(0.0, mean - NORMAL_95 * error), min(1.0, mean + NORMAL_95 * error)
-
-
-@cache
-def _wilson(hits: int, images: int) -> tuple[float, float]:
-    found = binomtest(hits, images).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    return max(0.0, mean - NORMAL * error), min(1.0, mean + NORMAL * error)
 
 
 def _of_class(content: CardContent, index: int) -> str:
@@ -183,7 +169,7 @@ def _class_rows(content: CardContent, listed: Ints) -> str:
         test, hits = int(content.confusion_KK[k].sum()), int(content.confusion_KK[k, k])
         recall = "no test image"
         if test:
-            low, high = _wilson(hits, test)
+            low, high = wilson(hits, test)
             recall = f"{hits / test:.3f} [{low:.3f}, {high:.3f}]"
         name = _cell(content.classes[k])
         rows.append(f"| {name} | {int(content.train_K[k]):,} | {test:,} | {recall} |")
@@ -196,9 +182,10 @@ def _metric_rows(content: CardContent) -> str:
     heading += [f"{len(content.seeds)} seeds: mean ± std"] if several else []
     heading += ["ensemble of the seeds"] if content.ensemble else []
     rows = [f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
+    confusion_KK = content.confusion_KK
     intervals = {
-        "accuracy": accuracy_interval(content.confusion_KK),
-        "balanced_accuracy": balanced_accuracy_interval(content.confusion_KK),
+        "accuracy": wilson(int(np.diag(confusion_KK).sum()), int(confusion_KK.sum())),
+        "balanced_accuracy": balanced_accuracy_interval(confusion_KK),
     }
     for name in SHOWN:
         value = content.metrics.get(name)

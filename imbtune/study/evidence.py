@@ -33,6 +33,7 @@ from imbtune.study.uncertainty.choice import Choice
 from imbtune.study.uncertainty.noise import noise_of
 
 if TYPE_CHECKING:
+    from imbtune.metrics.metric import Metric
     from imbtune.study.data_size import ScoreScale
 
 CONFIDENCE = 0.95
@@ -109,6 +110,17 @@ def scores_by_trial(finals: Sequence[FinalRecord]) -> dict[int, Floats]:
         trial: np.array([scores[seed] for seed in seeds])
         for trial, scores in sorted(by_trial.items())
         if len(scores) == len(seeds)
+    }
+
+
+def objective_means(
+    finals: Sequence[FinalRecord], objectives: Sequence[Metric]
+) -> dict[int, tuple[float, ...]]:
+    """The mean of each objective over the seeds of each finalist that was trained with all."""
+    runs = {trial: [f for f in finals if f.trial == trial] for trial in scores_by_trial(finals)}
+    return {
+        trial: tuple(np.mean([final.scores(objectives) for final in own], axis=0).tolist())
+        for trial, own in runs.items()
     }
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from imbtune.config.plugins import with_imports
 from imbtune.config.train_config import TrainConfig
 from imbtune.metrics.pareto import front_ranks
 from imbtune.storage import Store
-from imbtune.study.evidence import scores_by_trial
+from imbtune.study.evidence import objective_means
 from imbtune.study.files import as_yaml, trial_entry, versions
 from imbtune.study.outcome import FrontTrial, SearchOutcome
 from imbtune.study.records import FinalRecord, TrialRecord
@@ -38,35 +36,20 @@ def search_front(
     objectives = request.space.objectives
     if len(objectives) == 1:
         return []
-    complete = scores_by_trial(finals)
-    runs = {
-        trial: [final.scores(objectives) for final in finals if final.trial == trial]
-        for trial in complete
-    }
     one_run = {
         number: record.rungs[-1].scores(objectives)
         for number, record in finished.items()
         if number not in dropped
     }
-    return front_of(one_run, runs)
+    return front_of(objective_means(finals, objectives) or one_run)
 
 
-def front_of(
-    finished: Mapping[int, Sequence[float]], finals: Mapping[int, Sequence[Sequence[float]]]
-) -> list[FrontTrial]:
-    """The Pareto front: of the finalists by their means, or without finals of all finished trials.
+def front_of(scores: Mapping[int, Sequence[float]]) -> list[FrontTrial]:
+    """The Pareto front, best first by the first objective.
 
     Args:
-        finished: the scores of each finished trial, by its number.
-        finals: the scores of each final run of each finalist with all seeds, by trial number.
-
-    Returns:
-        Best first by the first objective.
+        scores: of each objective, by trial number.
     """
-    means: dict[int, Sequence[float]] = {
-        trial: np.mean(np.asarray(runs), axis=0).tolist() for trial, runs in finals.items()
-    }
-    scores = means or dict(finished)
     numbers = sorted(scores)
     ranks_N = front_ranks([scores[number] for number in numbers])
     front = [

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from imbtune import strict_json
 from imbtune.cli.model_use.evaluation_tables import number_of_images, print_evaluation
 from imbtune.cli.settings import make_console, print_text, with_trust
 from imbtune.config.yaml_files import parse_value
@@ -112,6 +113,13 @@ def export_command(
     )
     print_text(f"Input 'images': {found.metadata['input']}", console)
     print_text("Outputs: 'probabilities' (N, classes), 'label' (N), the index of a class", console)
+    if threshold := strict_json.loads(found.metadata["threshold"]):
+        positive, probability = printable(threshold["positive"]), threshold["probability"]
+        print_text(
+            f"'label' is '{positive}' from a probability of {probability:.4g} on: the threshold of "
+            "the model; export it again after choosing another",
+            console,
+        )
     print_text(f"Resizing: {found.metadata['resize']}", console)
     if "random pixels" in found.checked_on:
         print_text("For a comparison on real images give --data", console)

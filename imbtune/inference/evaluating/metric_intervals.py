@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 from torch import Tensor
 
-from imbtune.metrics.from_confusion import recalls
+from imbtune.metrics.class_scores import class_scores
+from imbtune.metrics.intervals import NORMAL, wilson
 from imbtune.metrics.metric import compute
 from imbtune.metrics.predictions import Floats, Ints, Predictions
 
-COVERAGE, NORMAL = 0.95, 1.959964  # and the quantile of the normal distribution
 # Resamples, by the number of values of all logits: the more images, the slower is one, and the
 # closer is the interval to that of a normal distribution, which needs fewer
 RESAMPLES = ((10**5, 400), (10**6, 100))
@@ -163,11 +163,8 @@ def class_rows(
     matrix_KK = confusion(labels_N, predicted_N, len(names))
     predictions = Predictions(logits_NK, labels_N, names, train_K, matrix_KK)
     auroc_K, average_K = predictions.by_class
-    recall_K, hits_K = recalls(matrix_KK), np.diag(matrix_KK)
-    images_K, predicted_K = matrix_KK.sum(1), matrix_KK.sum(0)
-    with np.errstate(invalid="ignore"):
-        precision_K = hits_K / predicted_K
-        f1_K = np.where(images_K > 0, 2 * hits_K / np.maximum(images_K + predicted_K, 1), np.nan)
+    recall_K, precision_K, f1_K = class_scores(matrix_KK)
+    hits_K, images_K, predicted_K = np.diag(matrix_KK), matrix_KK.sum(1), matrix_KK.sum(0)
     return [
         ClassRow(
             str(name),
@@ -183,14 +180,6 @@ def class_rows(
         )
         for k, name in enumerate(names)
     ]
-
-
-def wilson(hits: int, images: int) -> tuple[float | None, float | None]:
-    """95 % interval of a share; None without images."""
-    if not images:
-        return None, None
-    interval = binomtest(hits, images).proportion_ci(COVERAGE, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def _defined(value: Floats | NDArray[np.float64] | float) -> float | None:

@@ -12,7 +12,7 @@ from imbtune.report.frames.finals_frames import (
     compared,
     label_of,
     mean_of_lists,
-    wilson,
+    recall_interval,
 )
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
 
@@ -129,7 +129,10 @@ def slope_frame(study: StudyData) -> pd.DataFrame:
         )
     classes = class_frame(study)
     classes["differs"] = [
-        _differ(wilson(row["winner"], row["validation"]), wilson(row["preset"], row["validation"]))
+        _differ(
+            recall_interval(row["winner"], row["validation"]),
+            recall_interval(row["preset"], row["validation"]),
+        )
         for row in records(classes)
     ]
     labels = {kind: label_of(study, number) for kind, number in models}

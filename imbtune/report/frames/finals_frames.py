@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from imbtune.metrics.intervals import wilson
 from imbtune.report.frames.trial_frame import kind_of, name_of
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
 from imbtune.study.evidence import Floats, mean_intervals
 from imbtune.study.records import FinalRecord
 
-CONFIDENCE = 0.95
 MOST_POINTS = 100  # classes that are drawn one by one; more are drawn in groups of equal numbers
 GROUPS = 40
 NO_FINALS = "the study has no finals"
@@ -32,7 +32,7 @@ def finals_frame(study: StudyData) -> pd.DataFrame:
     """
     if study.finals.empty:
         raise NothingToDrawError(NO_FINALS)
-    intervals = mean_intervals([_record(row) for row in records(study.finals)])
+    intervals = mean_intervals([final_record(row) for row in records(study.finals)])
     rows = []
     for number, runs in study.finals.groupby("trial"):
         trial = records(study.trials[study.trials["trial"] == number])
@@ -165,23 +165,22 @@ def mean_of_lists(study: StudyData, number: int, column: str) -> Floats | None:
     return None
 
 
-def wilson(recall: float, images: int) -> tuple[float | None, float | None]:
-    """Wilson's 95 % interval of a recall measured on so many images; None where there are none."""
-    if images <= 0 or np.isnan(recall):
+def recall_interval(recall: float, images: int) -> tuple[float | None, float | None]:
+    """Wilson's 95 % interval of a recall measured on so many images; None where there are none.
+
+    A mean over several seeds is rounded to whole images.
+    """
+    if np.isnan(recall):
         return None, None
-    from scipy import stats  # inside: importing it takes a second
-
-    hits = min(images, max(0, round(recall * images)))
-    found = stats.binomtest(hits, images).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
+    return wilson(min(images, max(0, round(recall * images))), images)
 
 
-def _record(row: Mapping[str, Any]) -> FinalRecord:
+def final_record(row: Mapping[str, Any]) -> FinalRecord:
     """A row of the table `finals`, of any version."""
     without = row.get("scores_without_groups")
     scores = None if without is None or np.ndim(without) == 0 else [float(s) for s in without]
     return FinalRecord(
-        int(row["trial"]), int(row["seed"]), row["score"], scores_without_groups=scores
+        int(row["trial"]), int(row["seed"]), row["score"], row, scores_without_groups=scores
     )
 
 
@@ -191,7 +190,7 @@ def _group(study: StudyData, recall_K: Floats, group: Sequence[int]) -> dict[str
     picked = [int(k) for k in group if not np.isnan(recall_K[k])] or [int(k) for k in group]
     recall = float(np.mean(recall_K[picked]))
     images = int(validation[picked].sum()) if len(validation) == len(counts) else 0
-    low, high = wilson(recall, images)
+    low, high = recall_interval(recall, images)
     smallest, largest = int(counts[picked].min()), int(counts[picked].max())
     size = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     name = study.classes[picked[0]] if len(group) == 1 else f"{len(group)} classes of {size} images"

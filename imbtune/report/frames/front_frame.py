@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from imbtune.metrics.pareto import front_ranks
+from imbtune.report.frames.finals_frames import final_record
 from imbtune.report.frames.trial_frame import kind_of, name_of
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
-from imbtune.study.evidence import scores_by_trial
-from imbtune.study.records import FinalRecord, other_scores
+from imbtune.study.evidence import objective_means
+from imbtune.study.records import other_scores
 
 
 def front_frame(study: StudyData) -> pd.DataFrame:
@@ -27,7 +28,8 @@ def front_frame(study: StudyData) -> pd.DataFrame:
         raise NothingToDrawError("the study has one objective")
     if study.finished.empty:
         raise NothingToDrawError("no trial has been trained to the full budget yet")
-    means = _means(study)
+    finals = [final_record(row) for row in records(study.finals)]
+    means = objective_means(finals, objectives)
     rows, numbers = [], range(len(objectives))
     for row in records(study.finished.sort_values("trial")):
         trial = int(row["trial"])
@@ -47,22 +49,3 @@ def front_frame(study: StudyData) -> pd.DataFrame:
     ranks = front_ranks(compared[columns].to_numpy(dtype=float))
     frame["front"] = frame["trial"].isin(compared["trial"][ranks == 0])
     return frame
-
-
-def _means(study: StudyData) -> dict[int, list[float]]:
-    """The mean of each objective over the seeds of each finalist that has all of them."""
-    runs = {
-        (int(row["trial"]), int(row["seed"])): [
-            float(row["score"]),
-            *other_scores(row, study.objectives),
-        ]
-        for row in records(study.finals)
-    }
-    finals = [FinalRecord(trial, seed, scores[0]) for (trial, seed), scores in runs.items()]
-    return {
-        trial: [
-            float(sum(values)) / len(values)
-            for values in zip(*(s for (t, _), s in runs.items() if t == trial), strict=True)
-        ]
-        for trial in scores_by_trial(finals)
-    }

@@ -15,8 +15,8 @@ The tables of a trained model are those of :mod:`imbtune.inference.example_table
 Columns in several tables:
 
 - Metrics on the validation images, each in its own range (docs/metrics.md, `imbtune show metrics`):
-  a column for each registered one. Null where it is undefined. The metric that is the objective has
-  the objective's knobs, all others their defaults.
+  a column for each registered one. Null where it is undefined. Those that are objectives have the
+  objectives' knobs, all others their defaults.
 - `recall`: recall of each class in [0, 1]; NaN for a class without validation images.
 - `margin_train`, `margin_val`: mean margin of each class on training and validation images: the
   logit of the label minus the largest other logit. `probability_margin_train`,

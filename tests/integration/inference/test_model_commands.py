@@ -157,7 +157,9 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
         *("--prior", "balanced", "--threshold", 0.5),
     )
     path = tmp_path / "m.onnx"
-    assert "folder" in succeed("export", model, "--data", two / "data", "--out", path)
+    exported = succeed("export", model, "--data", two / "data", "--out", path)
+    assert "folder" in exported
+    assert f"'label' is 'fault' from a probability of {stored['probability']:.4g} on" in exported
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     files = [Path(name) for name in found["path"]]
     pixels = np.stack([np.asarray(Image.open(file)) for file in files])[:, None]

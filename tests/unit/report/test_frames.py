@@ -18,7 +18,7 @@ from imbtune.report.frames.finals_frames import (
     class_frame,
     finals_frame,
     recall_frame,
-    wilson,
+    recall_interval,
 )
 from imbtune.report.frames.front_frame import front_frame
 from imbtune.report.frames.search_frames import ABSENT, curve_band_frame, parallel_frame, part_frame
@@ -88,14 +88,14 @@ def test_a_finalist_without_all_seeds_has_no_interval() -> None:
     assert not frame.loc[0, "low"].isna().any()
 
 
-def test_wilson_is_the_formula() -> None:
+def test_the_interval_of_a_recall_is_wilsons() -> None:
     n, p, z = 30, 0.9, stats.norm.ppf(0.975)
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    assert wilson(p, n) == pytest.approx((middle - half, middle + half))
-    assert wilson(1.0, 10)[0] is not None
-    assert wilson(0.5, 0) == (None, None)
-    assert wilson(math.nan, 10) == (None, None)
+    assert recall_interval(p, n) == pytest.approx((middle - half, middle + half))
+    assert recall_interval(1.0, 10)[0] is not None
+    assert recall_interval(0.5, 0) == (None, None)
+    assert recall_interval(math.nan, 10) == (None, None)
 
 
 def test_recall_of_winner_and_preset_by_size() -> None:

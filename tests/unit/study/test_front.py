@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imbtune.metrics.metric import metric_from
 from imbtune.metrics.pareto import crowding_distances, front_ranks, ranked_by_front
+from imbtune.study.evidence import objective_means
 from imbtune.study.front import front_of
 from imbtune.study.outcome import FrontTrial
+from imbtune.study.records import FinalRecord
 
 SCORES = st.integers(1, 3).flatmap(
     lambda m: st.lists(
@@ -59,21 +62,29 @@ def test_with_one_objective_the_order_is_that_of_the_score(scores: list[tuple[fl
     assert [ones[i] for i in got] == sorted(ones, reverse=True)
 
 
-def test_finals_decide_which_trials_are_on_the_front() -> None:
-    """Trial 1 leads in one run, and is dominated by the means of the finals."""
-    one_run = {1: [0.9, 0.9], 2: [0.8, 0.7], 3: [0.7, 0.8], 4: [1.0, 1.0]}
-    finals = {
-        1: [[0.6, 0.6], [0.8, 0.6]],
-        2: [[0.8, 0.6], [0.8, 0.8]],
-        3: [[0.6, 0.9], [0.8, 0.8]],
+def test_means_over_all_seeds_decide_which_trials_are_on_the_front() -> None:
+    """By hand. Trial 1 is dominated by trial 2; trial 4 lacks a seed."""
+    objectives = [metric_from("accuracy"), metric_from("brier")]
+    runs = {
+        1: [(0.6, 0.4), (0.8, 0.4)],
+        2: [(0.8, 0.4), (0.8, 0.2)],
+        3: [(0.6, 0.1), (0.8, 0.2)],
+        4: [(1.0, 0.0)],
     }
-    front = front_of(one_run, finals)
+    finals = [
+        FinalRecord(trial, seed, score, {"brier": brier})
+        for trial, own in runs.items()
+        for seed, (score, brier) in enumerate(own)
+    ]
+    means = objective_means(finals, objectives)
+    assert means.keys() == {1, 2, 3}
+    front = front_of(means)
     assert [found.trial for found in front] == [2, 3]
-    assert front[1].scores == pytest.approx((0.7, 0.85))
-    assert front_of(one_run, {}) == [FrontTrial(4, (1.0, 1.0))]
-    assert front_of({}, {}) == []
+    assert front[1].scores == pytest.approx((0.7, -0.15))
+    assert front_of({4: [1.0, 1.0], 2: [0.8, 0.7]}) == [FrontTrial(4, (1.0, 1.0))]
+    assert front_of({}) == []
 
 
 def test_equal_trials_are_all_on_the_front() -> None:
     scores = list(itertools.repeat([0.5, 0.5], 3))
-    assert [found.trial for found in front_of(dict(enumerate(scores)), {})] == [0, 1, 2]
+    assert [found.trial for found in front_of(dict(enumerate(scores)))] == [0, 1, 2]

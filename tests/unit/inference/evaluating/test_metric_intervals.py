@@ -12,8 +12,8 @@ from imbtune.inference.evaluating.metric_intervals import (
     class_rows,
     default_resamples,
     metric_intervals,
-    wilson,
 )
+from imbtune.metrics.intervals import wilson
 from imbtune.metrics.metric import compute
 from imbtune.metrics.predictions import Predictions
 
