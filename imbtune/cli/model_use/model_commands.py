@@ -67,9 +67,9 @@ def threshold_command(*, trust: bool, metric: str, **options: object) -> None:
         console,
     )
     print_text(
-        f"{name} {found.corrected:.4f} [{found.interval[0]:.4f}, {found.interval[1]:.4f}] without "
-        f"the optimism of having chosen on these images (there: {found.value:.4f}; of the more "
-        f"probable class: {found.argmax_value:.4f})",
+        f"{name} expected on other images: {found.corrected:.4f} [{found.interval[0]:.4f}, "
+        f"{found.interval[1]:.4f}]; on the images that it was chosen on {found.value:.4f}, where "
+        f"predicting the more probable class has {found.argmax_value:.4f}",
         console,
     )
     counts = ", ".join(f"{count:,} of '{name}'" for name, count in found.counts.items())
