@@ -11,6 +11,7 @@ import copy
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -236,15 +237,24 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def check_writable(self) -> None:
-        """StudyError if the folder could not be created. Creates nothing."""
+        """StudyError if the folder could not be created. Nothing stays behind.
+
+        A folder is really made beside it: root may write to every folder by its permissions, also
+        to those in which the system allows nothing, such as `/proc`.
+        """
         if not self.local:
             self._check_bucket()
             return
         existing = next(
             p for p in (self.local.absolute(), *self.local.absolute().parents) if p.exists()
         )
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            raise StudyError(f"cannot write to {existing}: use another folder with --storage")
+        try:
+            Path(tempfile.mkdtemp(prefix=".imbtune-", dir=existing)).rmdir()
+        except OSError as error:
+            raise StudyError(
+                f"cannot write to {existing} ({reason_of(error)}): use another folder with "
+                "--storage"
+            ) from error
 
     def _check_bucket(self) -> None:
         bucket = self.root.partition("/")[0]
