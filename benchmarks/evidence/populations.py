@@ -32,8 +32,9 @@ def worst_class(hits: Floats, labels_M: Ints) -> Floats:
 
 def recalls(hits: Floats, labels_M: Ints) -> Floats:
     """Recall of each class (…, K)."""
-    member_MK = labels_M[:, None] == np.unique(labels_M)
-    recall: Floats = hits @ member_MK / member_MK.sum(0)
+    order = np.argsort(labels_M, kind="stable")
+    _, first_K, count_K = np.unique(labels_M[order], return_index=True, return_counts=True)
+    recall: Floats = np.add.reduceat(hits[..., order], first_K, axis=-1) / count_K
     return recall
 
 
@@ -139,10 +140,10 @@ class Drawn:
 class Simulated:
     """Values that are normal: a quality, and noise of image, configuration and run.
 
-    The value of an image is quality + shift of its class + noise; the noise of an image is
-    √.5 shared by all models, √.25 of the configuration, √.25 of the run, so that it has variance 1.
-    With `average_precision` it is compared between the classes; for other metrics, a value above 0
-    is a hit.
+    The value of an image is quality + shift of its class + noise of variance 1; a part of the noise
+    is shared by all models, a part belongs to the configuration, and the rest to the run. With
+    `average_precision` the value is compared between the classes; for other metrics, a value above
+    0 is a hit.
 
     Attributes:
         counts: validation images of each class.
@@ -152,6 +153,8 @@ class Simulated:
         ease: mean quality.
         presets: how many configurations are presets.
         seed_spread: standard deviation of a run's quality.
+        shared: part of the noise's variance that all models share.
+        own: part of it that the runs of a configuration share.
     """
 
     counts: tuple[int, ...]
@@ -161,6 +164,8 @@ class Simulated:
     ease: float = 1.0
     presets: int = 7
     seed_spread: float = 0.05
+    shared: float = 0.5
+    own: float = 0.25
     _cache: dict[str, Floats] = field(default_factory=dict)
 
     def draw(self, rng: np.random.Generator) -> Drawn:
@@ -169,11 +174,12 @@ class Simulated:
         quality_C = self.ease + self.spread * rng.standard_normal(self.configs)
         is_ranked = self.score is average_precision
         shift_M = labels_M.astype(float) if is_ranked else np.ones(images)
-        common_M = np.sqrt(0.5) * rng.standard_normal(images)
-        own_CM = 0.5 * rng.standard_normal((self.configs, images))
+        common_M = np.sqrt(self.shared) * rng.standard_normal(images)
+        own_CM = np.sqrt(self.own) * rng.standard_normal((self.configs, images))
+        rest = np.sqrt(1 - self.shared - self.own)
 
         def values(configs: Ints, seeds: int) -> Floats:
-            noise = 0.5 * rng.standard_normal((len(configs), seeds, images))
+            noise = rest * rng.standard_normal((len(configs), seeds, images))
             run = self.seed_spread * rng.standard_normal((len(configs), seeds, 1))
             value = (quality_C[configs, None, None] + run) * shift_M + common_M
             value = value + own_CM[configs][:, None] + noise

@@ -64,6 +64,7 @@ def rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=[name for name in OF_THE_MACHINE if name in frame])
 
 
+@pytest.mark.slow
 def test_the_rows_are_those_of_the_command(searched: Study, home: Path) -> None:
     """One trial at a time, so that the sampler sees the same results in the same order."""
     options = f"--trials 4 --epochs 3 --seed 5 --finals 2 --final-seeds 2 {ONE_AT_A_TIME}"

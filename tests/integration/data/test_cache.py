@@ -85,6 +85,7 @@ def test_two_processes_that_race_decode_once(root: Path, place: Path) -> None:
     assert [path.suffix for path in entries(place)] == [".images"]
 
 
+@pytest.mark.slow
 def test_real_cifar10_is_the_same(real_cifar10: Path) -> None:
     """As it was before there was a cache; the entry is that of all tests."""
     os.environ.pop("IMBTUNE_CACHE")

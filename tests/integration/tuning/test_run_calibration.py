@@ -175,6 +175,7 @@ def partly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return home, done.stdout
 
 
+@pytest.mark.slow
 def test_trials_that_fail_are_left_out_and_named(partly: tuple[Path, str]) -> None:
     home, output = partly
     request = search_request(str(home / "my spaces/short.yaml"), trials=8)
@@ -189,6 +190,7 @@ def test_trials_that_fail_are_left_out_and_named(partly: tuple[Path, str]) -> No
     assert content["trials"] == 8 - len(broken)
 
 
+@pytest.mark.slow
 def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
     """As it stands; a few trials instead of a hundred. The study says what it followed."""
     home, output = partly
