@@ -8,8 +8,9 @@ used. The same file gives the same pixels in any thread or process.
 from __future__ import annotations
 
 import io
+import stat
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,9 +119,16 @@ def crop_to(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def open_image(file: str | bytes) -> Image.Image:
-    """Open an image, from a path or a file's content. Only its header is read."""
+    """Open an image, from a path or a file's content. Only its header is read.
+
+    Raises:
+        OSError: there is no file, or one that must not be opened, such as a named pipe.
+        Exception: Pillow cannot read the header.
+    """
     if isinstance(file, bytes):
         return Image.open(io.BytesIO(file), formats=FORMATS)
+    if not stat.S_ISREG(Path(file).stat().st_mode):
+        raise OSError("no regular file")
     named = Image.registered_extensions().get(PurePath(file).suffix.lower())
     return Image.open(file, formats=(*FORMATS, *(FORMATS_BY_ENDING & {named})))
 

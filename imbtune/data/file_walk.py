@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,19 @@ TOOL_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 def is_hidden(name: str) -> bool:
     """Whether the user did not make the file or folder: hidden ones, and those of tools."""
     return name.startswith(".") or name.lower() in TOOL_FOLDERS | TOOL_FILES
+
+
+def is_special(path: Path) -> bool:
+    """Whether it is a named pipe, a socket or a device, also by a link.
+
+    Nothing may open these: a pipe without a writer makes the process wait for ever, and some
+    devices never end.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # nothing there, a link to itself, or a null byte
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def any_case(pattern: str) -> str:
@@ -37,10 +51,14 @@ def folders_in(root: Path) -> list[Path]:
 def files_in(root: Path) -> list[Path]:
     """The files directly in `root`, sorted by name, without hidden ones.
 
+    Special files (:func:`is_special`) are among them; links that lead nowhere are not.
+
     Raises:
         OSError: `root` cannot be read.
     """
-    return sorted(p for p in root.iterdir() if p.is_file() and not is_hidden(p.name))
+    return sorted(
+        p for p in root.iterdir() if not is_hidden(p.name) and (p.is_file() or is_special(p))
+    )
 
 
 def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
@@ -50,7 +68,8 @@ def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
 
     Links to folders are followed, but each folder is entered once, and never one that contains
     `folder`: such a link would list the same files again and again. Links to files that lead
-    nowhere are listed, links that lead to themselves are not.
+    nowhere are listed, links that lead to themselves are not. Special files (:func:`is_special`)
+    are listed.
 
     Args:
         folder: where to start.
@@ -75,7 +94,7 @@ def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
                     if target not in entered:
                         entered.add(target)
                         inner.append(path)
-                elif not _is_circular(path) if is_link else entry.is_file():
+                elif not (is_link and _is_circular(path)):
                     yield path
         waiting += reversed(inner)  # the last one is next
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from numpy.exceptions import VisibleDeprecationWarning
 
 from imbtune.data.data_source import DataSource, cache_folder
+from imbtune.data.readers.source_data import check_regular
 from imbtune.errors import DataError
 from imbtune.progress.reporter import current_reporter
 from imbtune.progress.run_events import Downloaded
@@ -22,6 +23,7 @@ DatasetT = TypeVar("DatasetT")
 PARTS = 10  # reports of one download
 SILENT_SECONDS = 30.0  # between two reports at most
 UNKNOWN_STEP = 50e6  # bytes between two reports where the whole size is not known
+LAYOUTS = ("*.mat", "cifar-*/*", "FashionMNIST/raw/*")  # files that torchvision opens
 # What torchvision raises for broken files
 BROKEN = (RuntimeError, ValueError, TypeError, AssertionError, LookupError)
 
@@ -47,6 +49,8 @@ def torchvision_data(
     """
     root = data_source.root_folder(name)
     folder = root or cache_folder(name)
+    for path in (path for pattern in LAYOUTS for path in folder.glob(pattern)):
+        check_regular(path)
     try:
         with warnings.catch_warnings():
             # NumPy 2.4.0 to 2.4.4 warn about the integer `align` in old pickles such as CIFAR's

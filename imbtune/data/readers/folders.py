@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imbtune.data.file_walk import files_below, files_in, folders_in
+from imbtune.data.file_walk import files_below, files_in, folders_in, is_special
 from imbtune.data.readers.image_index import identity, is_image
 from imbtune.data.readers.labels import Labels
 from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
@@ -71,7 +71,8 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     """The image files below root/CLASS/ for each class, sorted by path.
 
     Returns:
-        The images, and the files that were passed over, since they have other endings.
+        The images, and the files that were passed over: those with other endings, and special
+        files, such as named pipes.
 
     Raises:
         DataError: there is no folder of a class.
@@ -92,8 +93,9 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
             raise DataError(f"{other} and {folder} are the same folder: remove one of the links")
     for k, folder in enumerate(folders):
         files = sorted(files_below(folder, others), key=str)
-        images = [path for path in files if is_image(path)]
-        passed_over += [path for path in files if not is_image(path)]
+        images = [path for path in files if is_image(path) and not is_special(path)]
+        kept = set(images)
+        passed_over += [path for path in files if path not in kept]
         images.sort(key=Path.is_symlink)  # an image rather than a link to it
         once = []
         for path in images:
@@ -212,9 +214,8 @@ def _check_not_empty(train: SourceSplit, passed_over: list[Path]) -> None:
     if empty := [name for name in labels.names if name not in labels.used()]:
         folder = Path(labels.place) / empty[0]
         others = [path for path in passed_over if path.is_relative_to(folder)]
-        about = (
-            f" ({plural(others, 'file')} with other endings: {_named(others)})" if others else ""
-        )
+        kind = "that no image can be" if all(map(is_special, others)) else "with other endings"
+        about = f" ({plural(others, 'file')} {kind}: {_named(others)})" if others else ""
         raise DataError(
             f"{folder} is a class without images{about}: add images, or move the folder away"
         )
@@ -246,10 +247,17 @@ def _check_others(root: Path, others: list[Path]) -> None:
 def _notes(passed_over: list[Path], loose: list[Path]) -> tuple[str, ...]:
     """Notes that count and name files that are not used."""
     notes: tuple[str, ...] = ()
-    if passed_over:
+    special = [path for path in passed_over if is_special(path)]
+    others = [path for path in passed_over if not is_special(path)]
+    if others:
         notes += (
             f"not read, since no image that can be read has such an ending: "
-            f"{plural(passed_over, 'file')}, {_named(passed_over)}",
+            f"{plural(others, 'file')}, {_named(others)}",
+        )
+    if special:
+        notes += (
+            f"not read, since no regular file (a named pipe, a socket or a device): "
+            f"{plural(special, 'file')}, {_named(special)}",
         )
     if loose:
         notes += (

@@ -6,7 +6,6 @@ for each split. The library itself is not needed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pyarrow as pa
 from imbtune import strict_json
 from imbtune.data.file_walk import files_below, folders_in
 from imbtune.data.readers.hf_tables import read_table
-from imbtune.data.readers.source_data import SourceData, SourceSplit, joined
+from imbtune.data.readers.source_data import SourceData, SourceSplit, check_regular, joined
 from imbtune.data.readers.split_names import TRAIN, choose_splits, quoted, split_of
 from imbtune.errors import DataError
 
@@ -100,14 +99,15 @@ def _items(value: object) -> list[object]:
 
 def _read_arrow(path: Path, info: Mapping[str, Any], split: str) -> SourceSplit:
     """The images of one Arrow file, of which `info` describes the columns."""
+    check_regular(path)
     try:
         with pa.OSFile(str(path)) as source:
             table = _table(source)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is not a complete Arrow file ({reason}): get it again") from error
-    if "features" in info:
-        about = json.dumps({"info": {"features": info["features"]}}, allow_nan=False)
+    if info.get("features") is not None:  # else what the file itself says
+        about = strict_json.dumps({"info": {"features": info["features"]}})
         table = table.replace_schema_metadata({"huggingface": about})
     return read_table(table, path, split)
 
@@ -124,6 +124,7 @@ def _table(source: pa.NativeFile) -> pa.Table:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    check_regular(path)
     try:
         content = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from imbtune.data.file_walk import any_case, files_below, is_hidden
 from imbtune.data.readers.hf_tables import find_columns, read_table, split_columns
-from imbtune.data.readers.source_data import SourceSplit, joined
+from imbtune.data.readers.source_data import SourceSplit, check_regular, joined
 from imbtune.data.readers.split_names import TRAIN, flagged_split, quoted, split_of
 from imbtune.errors import DataError
 
@@ -118,6 +118,7 @@ def _check_shards(shards: list[Path]) -> None:
 
 def _read_shard(path: Path) -> SourceSplit:
     """The encoded images of one shard and their labels."""
+    check_regular(path)
     try:
         schema = pq.read_schema(path)
         flags = [name for name in schema.names if flagged_split(name)]

@@ -1,26 +1,27 @@
 """Images and labels in the columns of a Hugging Face table, from Parquet or Arrow files.
 
 An image is an encoded file: a struct column with `bytes`, or a column of bytes. The columns are
-found by the features in the schema's metadata, and by their usual names. Labels are whole numbers,
-also as floats, with class names in the metadata or without; or strings.
+found by the features in the schema's metadata (:mod:`imbtune.data.readers.hf_features`), and by
+their usual names. Labels are whole numbers, also as floats, with class names in the metadata or
+without; or strings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imbtune import strict_json
 from imbtune.data.images import text_of
+from imbtune.data.readers.hf_features import class_names, read_features, type_of
 from imbtune.data.readers.labels import (
     Labels,
     labels_from_array,
     labels_from_positions,
     labels_from_texts,
+    whole_numbers,
 )
 from imbtune.data.readers.source_data import SourceSplit
 from imbtune.data.readers.split_names import (
@@ -40,8 +41,6 @@ LABEL_COLUMNS = (
     "cls",
 )
 
-JsonObject = Mapping[str, object]
-
 
 def find_columns(schema: pa.Schema, path: Path) -> tuple[str, str]:
     """The names of the columns of images and labels.
@@ -49,13 +48,13 @@ def find_columns(schema: pa.Schema, path: Path) -> tuple[str, str]:
     Raises:
         DataError: there are none.
     """
-    features = _features(schema)
+    features = read_features(schema).features
 
     def find(names: tuple[str, ...], feature: str) -> str | None:
         lower: dict[str, str] = {name.lower(): name for name in reversed(schema.names)}
         if found := next((lower[name] for name in names if name in lower), None):
             return found
-        typed: list[str] = [key for key in schema.names if _type_of(features.get(key)) == feature]
+        typed: list[str] = [key for key in schema.names if type_of(features.get(key)) == feature]
         return typed[0] if len(typed) == 1 else None
 
     image, label = find(IMAGE_COLUMNS, "Image"), find(LABEL_COLUMNS, "ClassLabel")
@@ -99,8 +98,8 @@ def read_table(table: pa.Table, path: Path, split: str = TRAIN) -> SourceSplit:
     if nulls := table.column(label).null_count:
         raise DataError(f"column '{label}' of {path} has {nulls} null values: get the file again")
     files = _image_bytes(table.column(image), f"column '{image}' of {path}")
-    labels = _labels(table, label, path)
-    return SourceSplit(files, False, (labels,), lambda i: f"{path}, row {i}")
+    labels, notes = _labels(table, label, path)
+    return SourceSplit(files, False, (labels,), lambda i: f"{path}, row {i}", notes)
 
 
 def _check_split(table: pa.Table, path: Path, split: str) -> None:
@@ -169,8 +168,8 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _labels(table: pa.Table, label: str, path: Path) -> Labels:
-    """The labels of a column by name.
+def _labels(table: pa.Table, label: str, path: Path) -> tuple[Labels, tuple[str, ...]]:
+    """The labels of a column by name, and notes for the user.
 
     Raises:
         DataError: a type that is no label, or a value that is not valid.
@@ -178,39 +177,18 @@ def _labels(table: pa.Table, label: str, path: Path) -> Labels:
     column, place = table.column(label), f"{path}"
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_integer(column.type):
+    numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    if any(is_kind(column.type) for is_kind in numbers):
         values = column.to_numpy()
-        if names := _class_names(table.schema, label):
-            return labels_from_positions(values.astype(np.int64), names, place)
-        return labels_from_array(values, place)
-    kinds = (pa.types.is_floating, pa.types.is_boolean)
-    if any(is_kind(column.type) for is_kind in kinds):
-        return labels_from_array(column.to_numpy(), place)
+        names, problem = class_names(table.schema, label)
+        if names:
+            whole = values if values.dtype.kind != "f" else whole_numbers(values, place)
+            return labels_from_positions(whole.astype(np.int64), names, place), ()
+        notes = (f"the class names in {path} cannot be read: {problem}",) if problem else ()
+        return labels_from_array(values, place), notes
     texts = (pa.types.is_string, pa.types.is_large_string, _holds_bytes)
     if any(is_kind(column.type) for is_kind in texts):
-        return labels_from_texts(_values(column), place)
+        return labels_from_texts(_values(column), place), ()
     raise DataError(
         f"column '{label}' of {path} is {column.type}: it must be whole numbers or strings"
     )
-
-
-def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
-    """The class names in Hugging Face's metadata; empty if there are none."""
-    feature = _features(schema).get(label)
-    names = feature.get("names") if isinstance(feature, Mapping) else None
-    if not isinstance(names, list | dict):
-        return ()
-    return tuple(str(name) for name in names)
-
-
-def _features(schema: pa.Schema) -> JsonObject:
-    """Hugging Face's description of the columns; empty if there is none."""
-    try:
-        features = strict_json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
-        return {}
-    return features if isinstance(features, dict) else {}
-
-
-def _type_of(feature: object) -> object:
-    return feature.get("_type") if isinstance(feature, Mapping) else None

@@ -18,7 +18,12 @@ from imbtune.data.file_walk import files_in, folders_in
 from imbtune.data.readers.folders import are_parts
 from imbtune.data.readers.image_index import ImageIndex, identity, is_image
 from imbtune.data.readers.labels import labels_from_texts
-from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
+from imbtune.data.readers.source_data import (
+    SourceData,
+    SourceSplit,
+    check_regular,
+    files_on_disk,
+)
 from imbtune.data.readers.split_names import (
     SPLIT_COLUMNS,
     TEST,
@@ -253,6 +258,7 @@ def _read_table(path: Path, guess: bool) -> Table:
     Raises:
         DataError: it cannot be read, or rows are too short.
     """
+    check_regular(path)
     try:
         content = path.read_bytes()
         utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))

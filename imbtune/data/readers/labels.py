@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ import numpy as np
 from imbtune.data.images import Array, Ints, text_of
 from imbtune.data.readers.split_names import plural, quoted
 from imbtune.errors import DataError
+
+NEGATIVE = re.compile(r"[-\u2212]\s*0*[1-9]\d*(\.0*)?")  # a whole number below 0, as text
+PANDAS_MISSING = ("nan", "NaN", "<NA>")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def labels_from_numbers(values: Ints, place: str) -> Labels:
     """
     numbers, index = np.unique(values, return_inverse=True)
     if len(numbers) and numbers[0] < 0:
-        _refuse_negative(values[values < 0], place)
+        _refuse_negative(values[values < 0], str(values[values < 0][0]), place)
     names = tuple(str(number) for number in numbers.tolist())
     return Labels(names, index.astype(np.int64), place, numbers=True)
 
@@ -72,7 +75,7 @@ def labels_from_positions(values: Ints, names: tuple[str, ...], place: str) -> L
     if len(set(names)) < len(names):
         raise DataError(f"{place} lists a class name twice: {quoted(names)}: name each class once")
     if len(values) and values.min() == -1:
-        _refuse_negative(values[values < 0], place)
+        _refuse_negative(values[values < 0], "-1", place)
     if len(values) and (values.min() < 0 or values.max() >= len(names)):
         raise DataError(
             f"labels of {place} are from {values.min()} to {values.max()}, and it names "
@@ -98,6 +101,21 @@ def labels_from_texts(values: Sequence[str], place: str, numeric: bool = False) 
     return Labels(tuple(names), index, place)
 
 
+def whole_numbers(values: Array, place: str) -> Ints:
+    """Labels that are floats, as whole numbers.
+
+    Raises:
+        DataError: fractions, NaN, or numbers from 2⁶² on.
+    """
+    values = values.astype(np.float64)  # float16 ends below the limit
+    wrong = values[~(np.abs(values) < 2**62) | (values != np.rint(values))]  # NaN is, too
+    if len(wrong):
+        raise DataError(
+            f"{place} has the label {wrong[0]:g}: save classes as whole numbers or strings"
+        )
+    return values.astype(np.int64)
+
+
 def labels_from_array(values: Array, place: str) -> Labels:
     """Labels of any type: whole numbers, also as floats or booleans, strings, or bytes.
 
@@ -105,13 +123,7 @@ def labels_from_array(values: Array, place: str) -> Labels:
         DataError: fractions, NaN, or another type.
     """
     if values.dtype.kind == "f":
-        values = values.astype(np.float64)  # float16 ends below the limit
-        wrong = values[~(np.abs(values) < 2**62) | (values != np.rint(values))]  # NaN is, too
-        if len(wrong):
-            raise DataError(
-                f"{place} has the label {wrong[0]:g}: save classes as whole numbers or strings"
-            )
-        values = values.astype(np.int64)
+        values = whole_numbers(values, place)
     if values.dtype.kind in "iu":
         return labels_from_numbers(values, place)
     if values.dtype.kind in "bOUS":
@@ -134,11 +146,11 @@ def match_labels(
         The names of the classes; training and test labels, int64; and notes for the user.
 
     Raises:
-        DataError: a label is empty, a test image has a class without training images, two names
-            differ only in spelling, numbers cannot be matched with names, or there are not
-            `classes` classes.
+        DataError: a label is empty or the text of a missing one, a test image has a class without
+            training images, two names differ only in spelling, numbers cannot be matched with
+            names, or there are not `classes` classes.
     """
-    _refuse_empty([*train, *test])
+    _refuse_missing([*train, *test])
     (train, test), notes = _named([list(train), list(test)], classes)
     names = list(dict.fromkeys(name for part in train for name in part.names))
     if not any(part.listed for part in train):
@@ -267,23 +279,45 @@ def _spelling_notes(
     )
 
 
-def _refuse_empty(parts: Sequence[Labels]) -> None:
-    """DataError if images have an empty label."""
+def _refuse_missing(parts: Sequence[Labels]) -> None:
+    """DataError if images have an empty label, a negative number, or what pandas writes for none.
+
+    In a file without types, or in one that was saved as text, these are strings; they mean the same
+    there, also beside names.
+    """
     for part in parts:
-        empty = [k for k, name in enumerate(part.names) if not name.strip()]
-        if len(found := np.flatnonzero(np.isin(part.index, empty))):
+        if found := _images_with(part, lambda name: not name.strip()):
             raise DataError(
                 f"{part.place} has {plural(found)} with an empty label: name the class, or leave "
                 f"these images out"
             )
+        if found := _images_with(part, lambda name: bool(NEGATIVE.fullmatch(name.strip()))):
+            name = part.names[part.index[found[0]]].strip()
+            where = f"{part.place}/{name}" if part.folders else part.place
+            _refuse_negative(found, name, where, "rename the class")
+        if found := _images_with(part, lambda name: name.strip() in PANDAS_MISSING):
+            raise DataError(
+                f"{part.place} has {plural(found)} with the label "
+                f"'{part.names[part.index[found[0]]]}', which pandas writes where there is no "
+                f"label: leave these images out, or rename the class"
+            )
+
+
+def _images_with(part: Labels, is_meant: Callable[[str], bool]) -> list[int]:
+    """The images whose class has such a name."""
+    names = [k for k, name in enumerate(part.names) if is_meant(name)]
+    found: list[int] = np.flatnonzero(np.isin(part.index, names)).tolist() if names else []
+    return found
 
 
 def _joined(labels: list[Ints]) -> Ints:
     return np.concatenate([np.empty(0, np.int64), *labels])
 
 
-def _refuse_negative(values: Ints, place: str) -> None:
+def _refuse_negative(
+    images: Sized, label: str, place: str, instead: str = "number the classes from 0"
+) -> None:
     raise DataError(
-        f"{place} has {plural(values)} with the label {values[0]}, which usually means that there "
-        f"is no label: leave these images out, or number the classes from 0"
+        f"{place} has {plural(images)} with the label {label}, which usually means that there is "
+        f"no label: leave these images out, or {instead}"
     )

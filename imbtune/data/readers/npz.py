@@ -23,6 +23,7 @@ from imbtune.data.data_source import describe_size, memory_limit
 from imbtune.data.decoding import crop_to
 from imbtune.data.images import BLOCK, Array, Bytes, Images
 from imbtune.data.readers.labels import Labels, labels_from_array, match_labels
+from imbtune.data.readers.source_data import check_regular
 from imbtune.data.readers.split_names import choose_splits, quoted, split_of, splits_within
 from imbtune.errors import DataError
 
@@ -53,6 +54,7 @@ def read_npz(path: Path, size: int) -> tuple[list[Images], tuple[str, ...], tupl
         DataError: the file is not a .npz file, arrays are missing or have wrong shapes or values,
             or the file exceeds the memory limit.
     """
+    check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             size_in_memory = sum(array.file_size for array in archive.infolist())

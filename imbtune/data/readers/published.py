@@ -22,7 +22,12 @@ from imbtune.data.readers.download import fetch_archive, torchvision_data
 from imbtune.data.readers.folders import read_class_folders
 from imbtune.data.readers.hf_parquet import SHARDS, find_shards, read_shards
 from imbtune.data.readers.labels import labels_from_texts
-from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
+from imbtune.data.readers.source_data import (
+    SourceData,
+    SourceSplit,
+    check_regular,
+    files_on_disk,
+)
 from imbtune.data.readers.split_names import TRAIN, choose_splits, split_of
 from imbtune.data.splits import Dataset, Images, Preprocessing
 from imbtune.errors import DataError
@@ -294,6 +299,7 @@ def _tiny_names(words: Path, ids: tuple[str, ...]) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text file that are not blank."""
+    check_regular(path)
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

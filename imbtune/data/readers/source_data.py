@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from imbtune.data.encoded_images import EncodedImages
+from imbtune.data.file_walk import is_special
 from imbtune.data.readers.labels import Labels, match_labels
 from imbtune.errors import DataError
 
@@ -24,12 +25,14 @@ class SourceSplit:
         are_paths: whether `files` are paths.
         labels: of each file or folder that was read, in the order of `files`.
         where: the name of the image at an index, for messages.
+        notes: messages for the user about what was found.
     """
 
     files: pa.LargeBinaryArray
     are_paths: bool
     labels: tuple[Labels, ...]
     where: Callable[[int], str]
+    notes: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -72,7 +75,17 @@ class SourceData:
             EncodedImages(split.files, split.are_paths, index, split.where)
             for split, index in zip(splits, labels, strict=False)
         ]
-        return images, names, self.notes + notes
+        found = tuple(note for split in splits for note in split.notes)
+        return images, names, self.notes + found + notes
+
+
+def check_regular(path: Path) -> None:
+    """DataError for a named pipe, a socket or a device, before it is opened."""
+    if is_special(path):
+        raise DataError(
+            f"{path} is no regular file, but a named pipe, a socket or a device: save the data in "
+            f"a file"
+        )
 
 
 def files_on_disk(paths: list[Path], labels: Labels) -> SourceSplit:
@@ -91,4 +104,5 @@ def joined(splits: list[SourceSplit]) -> SourceSplit:
 
     files = pa.concat_arrays([split.files for split in splits])
     labels = tuple(part for split in splits for part in split.labels)
-    return SourceSplit(files, splits[0].are_paths, labels, where)
+    notes = tuple(note for split in splits for note in split.notes)
+    return SourceSplit(files, splits[0].are_paths, labels, where, notes)

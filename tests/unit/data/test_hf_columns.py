@@ -113,6 +113,89 @@ def test_columns_of_any_name_by_their_features(tmp_path: Path) -> None:
     assert same(images, TRAIN) and classes == tuple(NAMES)
 
 
+UNREADABLE = {
+    "no JSON": b"{",
+    "not UTF-8": b"\xff{}",
+    "nested": b"[" * 5000,
+    "a list": b"[]",
+    "info is a list": b'{"info": []}',
+    "features are a list": b'{"info": {"features": [1]}}',
+    "the label is text": b'{"info": {"features": {"label": "ClassLabel"}}}',
+    **{
+        f"names are {names}": (
+            f'{{"info": {{"features": {{"label": {{"_type": "ClassLabel", "names": {names}}}}}}}}}'
+        ).encode()
+        for names in ("null", "3", '"ape"', "[]", "{}", '[["ape"]]', '{"1": "ape", "2": "bee"}')
+    },
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_class_names_that_cannot_be_read_are_told(tmp_path: Path, what: str) -> None:
+    """Numbers are the names then, as without any description."""
+    table = pa.table({"image": pa.array(CELLS, IMAGE), "label": TRAIN.labels})
+    path = tmp_path / "train.parquet"
+    pq.write_table(table.replace_schema_metadata({b"huggingface": UNREADABLE[what]}), path)
+    dataset = read("parquet", tmp_path)
+    assert dataset.classes == ("0", "1", "2")
+    notes = [note for note in dataset.notes if note.startswith(f"the class names in {path} cannot")]
+    assert len(notes) == 1 and len(notes[0].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {},
+        {"info": {}},
+        {"info": {"features": None}},
+        {"info": {"features": {}}},
+        {"info": {"features": {"label": {"_type": "Value", "dtype": "int64"}}}},
+    ],
+)
+def test_a_file_without_class_names_needs_no_note(tmp_path: Path, about: dict[str, Any]) -> None:
+    table = pa.table({"image": pa.array(CELLS, IMAGE), "label": TRAIN.labels})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+    pq.write_table(table, tmp_path / "train.parquet")
+    dataset = read("parquet", tmp_path)
+    assert dataset.classes == ("0", "1", "2")
+    assert not any("class names" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    "names", [{"1": "bee", "0": "ape", "2": "cat"}, {"cat": 2, "ape": 0, "bee": 1}]
+)
+def test_class_names_by_number(tmp_path: Path, names: dict[str, Any]) -> None:
+    features = {"label": {"_type": "ClassLabel", "names": names}}
+    path = tmp_path / "train.parquet"
+    write_table(path, features, image=pa.array(CELLS, IMAGE), label=TRAIN.labels)
+    assert read("parquet", tmp_path).classes == tuple(NAMES)
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.int8()])
+def test_names_are_those_of_numbers_of_any_type(tmp_path: Path, kind: pa.DataType) -> None:
+    features = {"label": {"_type": "ClassLabel", "names": NAMES}}
+    labels = pa.array(TRAIN.labels).cast(kind)
+    write_table(tmp_path / "train.parquet", features, image=pa.array(CELLS, IMAGE), label=labels)
+    assert read("parquet", tmp_path).classes == tuple(NAMES)
+
+
+def test_features_of_a_saved_data_set_that_are_no_numbers(tmp_path: Path) -> None:
+    """`NaN` is JSON for Python alone; without features, the Arrow file may have its own."""
+    save_to_disk(tmp_path, TRAIN, NAMES)
+    for features, told in (('{"label": NaN}', True), ("null", False), ("[]", True)):
+        (tmp_path / "dataset_info.json").write_text(f'{{"features": {features}}}')
+        dataset = read("parquet", tmp_path)
+        assert dataset.classes == ("0", "1", "2")
+        assert any("class names in" in note for note in dataset.notes) == told
+
+
+def test_negative_labels_as_text_are_refused(tmp_path: Path) -> None:
+    words = ["-1" if word == "bee" else word for word in WORDS]
+    write_table(tmp_path / "train.parquet", image=pa.array(CELLS, IMAGE), label=words)
+    with raises_one_line("train.parquet has 3 images with the label -1", "usually means"):
+        read("parquet", tmp_path)
+
+
 @pytest.mark.parametrize("order", [[2, 1, 0], [1, 2, 0]])
 def test_names_in_another_order_in_a_shard_or_in_the_test_set(
     tmp_path: Path, order: list[int]

@@ -140,6 +140,40 @@ def test_negative_labels_name_the_file_and_what_to_do() -> None:
         labels_from_positions(np.array([0]), ("ape", "ape"), "f")
 
 
+@pytest.mark.parametrize("label", ["-1", " -1 ", "-1.0", "-007", "\u22121", "- 2"])
+@pytest.mark.parametrize("others", [("0", "1"), ("ape", "bee")])
+def test_negative_labels_as_text_are_no_classes(label: str, others: tuple[str, str]) -> None:
+    """In Parquet, .npz, CSV, a list of names, and as a folder."""
+    parts = [
+        labels_from_texts([*others, label, label], "f"),
+        labels_from_array(np.array([*others, label, label]), "f"),
+        labels_from_positions(np.array([0, 1, 2, 2]), (*others, label), "f"),
+    ]
+    for part in parts:
+        for train, test in (([part], []), ([texts(" ".join(others))], [part])):
+            with raises_one_line(
+                f"f has 2 images with the label {label.strip()}, ", "or rename the class"
+            ):
+                match_labels(train, test)
+    folders = Labels((*others, label), np.array([0, 1, 2]), "f", folders=True)
+    with raises_one_line(f"f/{label.strip()} has 1 image with the label {label.strip()}"):
+        match_labels([folders])
+
+
+def test_names_that_only_look_negative_are_classes() -> None:
+    for name in ("-0", "-1.5", "-x", "1-1", "-", "-1a"):
+        assert name in match_labels([labels_from_texts(["ape", name], "f")])[0]
+    unused = labels_from_positions(np.array([0, 1]), ("ape", "bee", "-1"), "f")
+    assert match_labels([unused])[0] == ("ape", "bee")
+
+
+def test_what_pandas_writes_for_no_label_is_no_class() -> None:
+    for label in ("nan", "NaN", "<NA>"):
+        with raises_one_line(f"f has 2 images with the label '{label}'", "pandas", "leave these"):
+            match_labels([labels_from_texts(["ape", label, "bee", label], "f")])
+    assert "none" in match_labels([texts("ape none Nan")])[0]
+
+
 @pytest.mark.parametrize(
     ("values", "names"),
     [
