@@ -45,7 +45,7 @@ def settle_share(request: SearchRequest, splits: Splits, log: Log) -> SearchRequ
     threads = max(1, min(node.cpus // node.gpus for node in nodes))
     kinds = one_of_each_kind(nodes)
     on = "a GPU" if len(kinds) == 1 else f"a GPU of each kind ({', '.join(map(_name, kinds))})"
-    log(f"--gpus-per-trial auto: measuring {_join(counts)} trials at a time on {on} …")
+    log(f"--gpus-per-trial auto: measuring {_trials(counts)} at a time on {on} …")
     settings = [config.flat() for config in sample(request)]
     given = ray.put(splits)
     running = [
@@ -151,10 +151,14 @@ def _figures(gpu: str, measured: Sequence[SharedDeviceResult], total: float) -> 
     rates = _join([f"{one.rate:,.0f}" for one in measured])
     memory = _join([f"{one.memory / 2**30:.1f}" for one in measured])
     used = f" and use {memory} of its {total / 2**30:.0f} GiB" if math.isfinite(total) else ""
-    return (
-        f"{_join([one.trials for one in measured])} trials on {gpu} train {rates} images per "
-        f"second{used}"
-    )
+    trials = [one.trials for one in measured]
+    train = "trains" if trials == [1] else "train"
+    return f"{_trials(trials)} on {gpu} {train} {rates} images per second{used}"
+
+
+def _trials(counts: Sequence[int]) -> str:
+    """`1 trial`, or `1 / 2 / 4 trials`."""
+    return f"{_join(counts)} trial{'s' * (list(counts) != [1])}"
 
 
 def _name(kind: str) -> str:

@@ -26,10 +26,11 @@ class TrialActor(tune.Trainable):
     ) -> None:
         """Put the data on the device, once per actor, and begin the first trial."""
         assert splits and worker_settings
-        self._worker, self._machine = worker_settings, this_machine()
-        has_gpu = self._machine.gpu is not None
+        self._worker = worker_settings
         self._error: Exception | None = None
         try:
+            self._machine = this_machine()
+            has_gpu = self._machine.gpu is not None
             with explain_out_of_memory(worker_settings.gpus):
                 self._data = prepare(splits, worker_settings, has_gpu)
             self.reset_config(config)

@@ -5,20 +5,58 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_data import make_splits
 
 from imbtune.errors import ConfigError
 from imbtune.tuning.cluster.resources import check_gpu_fraction
+from imbtune.tuning.worker import ray_actor
 from imbtune.tuning.worker.gpu_memory import (
     CONTEXT,
     explain_out_of_memory,
     limit_memory,
     memory_share,
 )
+from imbtune.tuning.worker.machine import this_machine
+from imbtune.tuning.worker.trial_runner import WorkerSettings
 
 GIB = 2**30
+
+
+def test_a_gpu_that_torch_cannot_use_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray counts what it is told; a machine may lack the driver."""
+    given = {"ids": ["0"]}
+    context = SimpleNamespace(
+        get_accelerator_ids=lambda: {"GPU": given["ids"]}, get_node_id=lambda: "a node"
+    )
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = this_machine()
+    assert (found.device, found.gpu) == ("cpu", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H100")
+    assert this_machine().device == "H100"
+    given["ids"] = []
+    assert this_machine().device == "cpu"
+
+
+def test_what_a_worker_cannot_find_out_is_the_reason_and_no_lost_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error in its setup would end the process, and its text with it."""
+
+    def broken() -> None:
+        raise RuntimeError("no driver")
+
+    monkeypatch.setattr(ray_actor, "this_machine", broken)
+    actor = object.__new__(ray_actor.TrialActor)
+    settings = WorkerSettings("none", [1], 3, (), None, 1, 1.0, imports=(), pack=False)
+    actor.setup({}, make_splits([2, 2]), settings)
+    with pytest.raises(RuntimeError, match="no driver"):
+        actor.step()
 
 
 @given(st.integers(2, 16), st.integers(16, 192))

@@ -121,7 +121,7 @@ def test_the_line_has_the_figures_of_each_kind_and_one_share() -> None:
     small, large = shared(100, memory=2**30), shared(500, 900, memory=2**30)
     both = {"T4": (small, 4.0 * 2**30), "H100": (large, 80.0 * 2**30)}
     assert _line(both, min(choose(*each) for each in both.values())) == (
-        "--gpus-per-trial auto: 1 trials on T4 train 100 images per second and use 1.0 of its 4 "
+        "--gpus-per-trial auto: 1 trial on T4 trains 100 images per second and use 1.0 of its 4 "
         "GiB; 1 / 2 trials on H100 train 500 / 900 images per second and use 1.0 / 2.0 of its 80 "
         "GiB; chosen: --gpus-per-trial 1, the largest share that a kind needs\n"
     )
