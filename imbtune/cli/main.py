@@ -73,6 +73,7 @@ from imbtune.cli.options import (
 )
 from imbtune.cli.output import never_fail
 from imbtune.limits import CALIBRATION_TRIALS, EPOCHS, PRICE, PROCESSORS, SEED, SEEDS, TRIALS
+from imbtune.progress.second_interrupt import end_at_second_interrupt
 from imbtune.runtime import fewer_collections, limit_thread_spinning
 
 app = Commands(
@@ -798,6 +799,7 @@ def main() -> None:
     """The entry point of the installed command."""
     never_fail()
     runtime.is_command = True
+    end_at_second_interrupt()
     atexit.register(gc.freeze)  # else a last garbage collection takes 0.8 s when torch is loaded
     limit_thread_spinning()
     with fewer_collections():

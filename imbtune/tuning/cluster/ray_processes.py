@@ -33,11 +33,18 @@ def start_ray(**options: Any) -> list[psutil.Process]:
 
     Args:
         options: of `ray.init`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, or SIGTERM; what was started is ended.
     """
     before = set(psutil.Process().children())
-    with sigterm_held_back():
-        ray.init(address="local", **options)
-    return [each for each in psutil.Process().children() if each not in before]
+    try:
+        with sigterm_held_back():
+            ray.init(address="local", **options)
+    except KeyboardInterrupt:
+        stop_ray(_started(before))
+        raise
+    return _started(before)
 
 
 @contextlib.contextmanager
@@ -60,7 +67,7 @@ def sigterm_held_back() -> Iterator[None]:
         if error.code != signal.SIGTERM:
             raise
         is_ended = True
-        stop_ray([each for each in psutil.Process().children() if each not in before])
+        stop_ray(_started(before))
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
@@ -150,6 +157,11 @@ def _head_loss(address: str) -> Callable[[], str | None]:
         return None
 
     return lost
+
+
+def _started(before: set[psutil.Process]) -> list[psutil.Process]:
+    """The child processes of this one that were not there before."""
+    return [each for each in psutil.Process().children() if each not in before]
 
 
 def _is_running(process: psutil.Process) -> bool:

@@ -16,6 +16,7 @@ from ray.tune import Stopper
 from imbtune import runtime
 from imbtune.errors import INTERRUPTED
 from imbtune.progress.live_view import leave
+from imbtune.progress.second_interrupt import is_first_interrupt
 from imbtune.tuning.messages import TuneDict
 
 ORDERLY_SECONDS = 30.0  # after the first signal, until the process is ended
@@ -65,6 +66,7 @@ class Interrupts(Stopper):
             _end()
         if self._asked:
             raise KeyboardInterrupt
+        is_first_interrupt()
         self._asked = True
         self._note()
         _say("\ninterrupted: the trials are ended (Ctrl-C again ends at once; nothing is lost)")

@@ -1,22 +1,31 @@
-"""A SIGTERM that comes while Ray starts."""
+"""A SIGTERM or Ctrl-C that comes while Ray starts."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
-import os, signal, threading, time
+import os, signal, sys, threading, time
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()  # before any mask is set
 from imbtune.tuning.cluster.ray_processes import start_ray
 import psutil, ray
 got = []
-signal.signal(signal.SIGTERM, lambda *_: got.append(1))
+number = signal.Signals[sys.argv[1]]
+
+def handle(*_):
+    got.append(1)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+
+signal.signal(number, handle)
 
 def send():
     while not psutil.Process().children():
         time.sleep(0.02)
-    os.kill(os.getpid(), signal.SIGTERM)  # this thread or the other one takes it
+    os.kill(os.getpid(), number)  # this thread or the other one takes it
 
 threading.Thread(target=send, daemon=True).start()
 try:
@@ -28,11 +37,14 @@ print(len(got), [c.name() for c in psutil.Process().children()] if not ray.is_in
 """
 
 
-def test_another_thread_that_takes_it_does_not_end_the_process() -> None:
-    """Ray's own handlers would: with exit code 15 and no word, or a stack trace and an abort."""
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_what_was_started_is_ended(number: str) -> None:
+    """With SIGTERM, Ray's own handlers would end the process without a word, or by an abort, when
+    another thread takes it; after Ctrl-C, Ray would take seconds."""
     ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=False
-    )
+        [sys.executable, "-c", SCRIPT, number],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-2:] == ["ended", "1 []"]
     assert "***" not in ended.stderr
