@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from spread import Results, Row, print_results, quartiles
 
-from imbtune.report.page import study_page
+from imbtune.report.pages.study_page import study_page
 from imbtune.report.study_data import StudyData
 from imbtune.study.evidence import decide, evidence_of
 from imbtune.study.records import COMPLETE, FinalRecord

@@ -24,8 +24,8 @@ from imbtune.study.hints import resume_command, space_command
 from imbtune.study.request import AUTO, CALIBRATION_SUFFIX, SearchRequest
 
 if TYPE_CHECKING:  # Ray takes seconds to import
+    from imbtune.study.results.calibration_result import Calibration
     from imbtune.tuning.calibration.run_calibration import CalibrationOutcome
-    from imbtune.tuning.calibration.rung_quality import Calibration
 
 
 def calibrate_command(
@@ -69,7 +69,7 @@ def finish_calibration(outcome: CalibrationOutcome) -> None:
 
 def print_calibration(request: SearchRequest, found: Calibration, console: Console) -> None:
     """The table of the rungs, the noise floor, the advice, and the next command."""
-    from imbtune.tuning.calibration.rung_quality import cautions, format_rho
+    from imbtune.study.results.calibration_result import cautions, format_rho
 
     table = Table(title=f"{found.trials} trials of {found.full_budget} epochs, two seeds each")
     headings = ("rungs", "epochs", "ρ", "90 % interval", "best third\nfound", "cost of\na trial")

@@ -23,8 +23,8 @@ from imbtune.errors import INTERRUPTED
 from imbtune.study.hints import resume_command
 
 if TYPE_CHECKING:  # it imports torch
-    from imbtune.comparison.layout import Layout
     from imbtune.comparison.result import ComparisonResult
+    from imbtune.study.results.layout import Layout
 
 FRAME = 3  # characters between two columns of a table
 

@@ -100,7 +100,7 @@ def _content(result: pa.Table, kind: str) -> bytes:
             sink.write(("[\n" if number == 0 else ",\n").encode() + row.encode())
         sink.write(b"\n]\n" if result.num_rows else b"[]\n")
     else:
-        from imbtune.comparison.layout import escape_markdown
+        from imbtune.study.results.layout import escape_markdown
 
         lines = [[*map(escape_markdown, result.column_names)], ["---"] * result.num_columns]
         lines += [[escape_markdown(_text(v)) for v in row.values()] for row in _rows(result)]

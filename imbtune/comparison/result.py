@@ -8,35 +8,21 @@ from dataclasses import dataclass, field
 import pandas as pd
 import pyarrow as pa
 
-from imbtune.comparison.layout import Layout, latex, lay_out, markdown
-from imbtune.comparison.rows import Comparison, Row
-from imbtune.comparison.table import ComparisonTable, make_table
 from imbtune.final_training.final_run import FinalRun
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
-from imbtune.study.tables.schema import METRICS
+from imbtune.study.results.comparison_record import (
+    RUN_SCHEMA,
+    RUNS,
+    Comparison,
+    Row,
+    recorded_runs,
+)
+from imbtune.study.results.layout import Layout, latex, lay_out, markdown
+from imbtune.study.results.table import ComparisonTable, make_table
 
-RUNS = "runs"  # the folder with a file for each finished run
 RunKey = tuple[str, int]  # a run: the name of its row, and its seed
 TABLES = ("table.md", "table.tex", "table.parquet")
-MARGINS = ("margin_train", "margin_test", "probability_margin_train", "probability_margin_test")
-
-RUN_SCHEMA = pa.schema(
-    [
-        ("row", pa.string()),  # the preset, or a study's name with -winner
-        ("preset", pa.string()),  # null for a winner
-        ("study", pa.string()),  # that it has won; null for a preset
-        ("trial", pa.int32()),  # its number in the study; null for a preset
-        ("seed", pa.int64()),
-        *METRICS,  # on the test images, after the last epoch
-        ("confusion", pa.list_(pa.list_(pa.int64()))),  # images by class and predicted class
-        *((name, pa.list_(pa.float64())) for name in MARGINS),  # mean margin of each class
-        ("images", pa.int64()),  # image passes of the training
-        ("seconds", pa.float64()),  # of the training and the test
-        ("threads", pa.int32()),  # CPU threads, on which the last bits depend
-        ("node", pa.string()),  # Ray's ID of the machine
-    ]
-)
 
 
 def run_file(row: str, seed: int) -> str:
@@ -93,10 +79,7 @@ class ComparisonResult:
 
         The columns are those of `runs/*.parquet`; metrics are in [0, 1].
         """
-        store = Store(self.path)
-        table = store.table(RUNS) if store.parts(RUNS) else RUN_SCHEMA.empty_table()
-        frame: pd.DataFrame = table.to_pandas()
-        return frame.sort_values(["row", "seed"], ignore_index=True)
+        return recorded_runs(Store(self.path))
 
     @property
     def table(self) -> pd.DataFrame:

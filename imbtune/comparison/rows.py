@@ -7,82 +7,28 @@ there, so it trains the same configurations even where a preset or a study has c
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-
-import yaml
+from collections.abc import Sequence
+from dataclasses import replace
 
 from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugins import load_plugins, merge_plugins
 from imbtune.config.train_config import TrainConfig, active
-from imbtune.config.yaml_files import parse_yaml
-from imbtune.errors import ConfigError, StudyError, unknown
+from imbtune.errors import ConfigError, unknown
 from imbtune.final_training.train_input import from_study
-from imbtune.registry import Value
 from imbtune.spaces.presets import PRESETS, defines_method
 from imbtune.spaces.search_space import SearchSpace
-from imbtune.storage import Store, join
+from imbtune.storage import Store
 from imbtune.study.files import check_purpose, read_study
 from imbtune.study.request import SEARCH, SearchRequest
+from imbtune.study.results.comparison_record import (
+    Comparison,
+    Row,
+    damaged,
+    recorded_comparison,
+)
 
-FILE = "comparison.yaml"
 ALL, NONE = "all", "none"  # values of --presets besides names
 WINNER_SUFFIX = "-winner"  # of the name of a winner's row
-
-
-@dataclass(frozen=True)
-class Row:
-    """One configuration of a comparison.
-
-    Attributes:
-        name: of the preset, or of the study with `-winner`.
-        preset: its name; None for a winner.
-        study: folder or URI of the study that it has won; None for a preset.
-        trial: its number in that study, if known.
-        settings: the complete configuration; each run replaces the seed.
-    """
-
-    name: str
-    preset: str | None
-    study: str | None
-    trial: int | None
-    settings: Mapping[str, Value]
-
-    def config(self, seed: int) -> TrainConfig:
-        """The configuration of a run."""
-        return TrainConfig.from_settings({**self.settings, "seed": seed})
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is compared.
-
-    Attributes:
-        rows: at least one.
-        seeds: the seeds that every row is trained with.
-        reference: the row that the others are tested against; None for the best one.
-        imports: modules with the user's plugins.
-    """
-
-    rows: tuple[Row, ...]
-    seeds: tuple[int, ...]
-    reference: str | None = None
-    imports: tuple[PluginModule, ...] = ()
-
-    @property
-    def runs(self) -> list[tuple[Row, int]]:
-        """Every row with every seed. All rows have the first seed before any has the second."""
-        return [(row, seed) for seed in self.seeds for row in self.rows]
-
-    def yaml(self) -> str:
-        """The content of `comparison.yaml`."""
-        content = {
-            "seeds": list(self.seeds),
-            "reference": self.reference,
-            "imports": [module.name for module in self.imports],
-            "rows": [{**asdict(row), "settings": dict(row.settings)} for row in self.rows],
-        }
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
 
 def read_comparison(store: Store) -> Comparison:
@@ -91,17 +37,14 @@ def read_comparison(store: Store) -> Comparison:
     Raises:
         StudyError: the file is missing or damaged.
     """
-    path = join(store.path, FILE)
+    found, imports = recorded_comparison(store)
     try:
-        content = parse_yaml(path, store.read(FILE))
-        imports = load_plugins(content["imports"], store)
-        rows = tuple(Row(**entry) for entry in content["rows"])
-        seeds = tuple(int(seed) for seed in content["seeds"])
-        for row in rows:
-            row.config(seeds[0])
-        return Comparison(rows, seeds, content["reference"], imports)
+        plugins = load_plugins(imports, store)
+        for row in found.rows:
+            row.config(found.seeds[0])
     except (ConfigError, OSError, AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
-        raise StudyError(f"cannot read {path} ({e!r}): restore it from a backup") from e
+        raise damaged(store, e) from e
+    return replace(found, imports=plugins)
 
 
 def make_comparison(

@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from imbtune.comparison.final_runner import FinalReport, FinalWorkerSettings
-from imbtune.comparison.layout import counted
-from imbtune.comparison.result import RUNS, ComparisonResult, RunKey, run_file, run_row
-from imbtune.comparison.rows import FILE, Comparison, make_comparison, read_comparison
+from imbtune.comparison.result import ComparisonResult, RunKey, run_file, run_row
+from imbtune.comparison.rows import make_comparison, read_comparison
 from imbtune.config.plugin_record import edits
 from imbtune.config.plugins import copy_sources, plugin_parts, register
 from imbtune.data.splits import Splits
@@ -33,6 +32,8 @@ from imbtune.study.files import (
 from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.request import COMPARISON, TEST, SearchRequest
+from imbtune.study.results.comparison_record import FILE, RUNS, Comparison
+from imbtune.study.results.layout import counted
 from imbtune.study.tables.recover import set_aside_damaged
 from imbtune.training.model import check_model_fits
 from imbtune.training.plugin_checks import check_plugins

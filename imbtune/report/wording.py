@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from imbtune.report.study_data import StudyData
 from imbtune.study.records import ENDS, FAILED, OUT_OF_TIME
 
@@ -72,3 +74,27 @@ def trials_done(study: StudyData) -> str:
     if study.planned and study.done < study.planned:
         return f"{study.done} of {counted(study.planned, 'trial')}"
     return counted(study.done, "trial")
+
+
+def provenance(study: StudyData) -> list[tuple[str, str]]:
+    """Where the study comes from: pairs of a heading and a text."""
+    info = study.info
+    versions, data = info.get("versions"), info.get("data")
+    recorded = info.get("space")
+    space = recorded if isinstance(recorded, Mapping) else {}
+    found = [
+        ("command", info.get("command")),
+        ("folder", study.path),
+        ("started", info.get("started")),
+        ("ended", info.get("ended")),
+        ("how it ended", info.get("end")),
+        ("space", ": ".join(str(space[key]) for key in ("name", "about") if space.get(key))),
+        ("sampler", info.get("sampler")),
+        ("seed", info.get("seed")),
+        ("rungs, in epochs", ", ".join(map(str, study.budgets))),
+        ("objective", ", ".join(map(str, study.objectives)) or study.objective),
+        ("SHA-256 of the data", data.get("sha256") if isinstance(data, Mapping) else None),
+    ]
+    if isinstance(versions, Mapping):
+        found.append(("versions", ", ".join(f"{name} {v}" for name, v in versions.items())))
+    return [(heading, str(text)) for heading, text in found if text not in (None, "")]

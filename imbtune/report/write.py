@@ -9,9 +9,10 @@ from pathlib import Path
 from imbtune.errors import ConfigError, StudyError
 from imbtune.paths import is_uri, local_path
 from imbtune.report.figures import images
-from imbtune.report.page import MARK, study_page
+from imbtune.report.pages.rendering import MARK
+from imbtune.report.pages.studies_page import studies_page
+from imbtune.report.pages.study_page import study_page
 from imbtune.report.plots import StudyPlots
-from imbtune.report.studies_page import studies_page
 from imbtune.report.study_data import StudyData
 from imbtune.storage import Store
 from imbtune.storage.retry import reason_of

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imbtune.errors import StudyError
-from imbtune.report.page import SCRIPTS, rendered, vendored
+from imbtune.report.pages.rendering import SCRIPTS, rendered, vendored
 from imbtune.serving.pages import Page, Pages
 
 COOKIE = "imbtune_token"

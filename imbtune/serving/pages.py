@@ -14,7 +14,8 @@ from starlette.concurrency import run_in_threadpool
 
 from imbtune import __version__
 from imbtune.errors import StudyError
-from imbtune.report.page import rendered, study_page
+from imbtune.report.pages.rendering import rendered
+from imbtune.report.pages.study_page import study_page
 from imbtune.serving.served_studies import Listed, find_studies, listed, state_of
 from imbtune.study.view import Study
 

@@ -17,9 +17,8 @@ from imbtune.storage import Store, join
 from imbtune.study.files import check_is_a, purpose_of, read_content
 from imbtune.study.hints import resume_command, space_command
 from imbtune.study.request import CALIBRATION, CALIBRATION_SUFFIX, SearchRequest
-from imbtune.tuning.calibration.rung_quality import Basis, Calibration
+from imbtune.study.results.calibration_result import FILE, Basis, Calibration
 
-FILE = "calibration.yaml"
 COMPARED = ("data", "model", "epochs")  # slots and settings that must equal the calibration's
 DIGITS = 12  # shown of the SHA-256 of a plugin's file
 NAMED = 3  # differences that are printed

@@ -29,13 +29,14 @@ from imbtune.study.hints import naming_resume, resume_command
 from imbtune.study.lock import study_lock
 from imbtune.study.records import COMPLETE, FAIL, summary
 from imbtune.study.request import CALIBRATION, EVERY, SearchRequest
+from imbtune.study.results.calibration_result import FILE, Calibration, Score
 from imbtune.study.tables.own_files import own_table
 from imbtune.study.tables.recover import set_aside_damaged
 from imbtune.study.tables.schema import SCORES
 from imbtune.study.trackers.runs import Kind, Run
 from imbtune.study.trackers.tracking import Tracking, open_tracking
-from imbtune.tuning.calibration.follow import FILE, basis_of, read_calibration
-from imbtune.tuning.calibration.rung_quality import Calibration, Score, calibrate, mean_costs
+from imbtune.tuning.calibration.follow import basis_of, read_calibration
+from imbtune.tuning.calibration.rung_quality import calibrate, mean_costs
 from imbtune.tuning.connected_session import connected_session
 from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.events import TrialCallback

@@ -15,8 +15,8 @@ from command import clean_environment, invoke, invoke_in, run
 from made_study import SPACE, make_study
 
 import imbtune
-from imbtune.comparison.table import SCHEMA
 from imbtune.storage import Store
+from imbtune.study.results.table import SCHEMA
 
 # A network that breaks down, or that is slow, while there is a file of that name
 PLUGIN = """

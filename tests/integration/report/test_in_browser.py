@@ -12,8 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from report_study import HOSTILE, full, make_data, trial, usual
 
-from imbtune.report.page import study_page
-from imbtune.report.studies_page import studies_page
+from imbtune.report.pages.studies_page import studies_page
+from imbtune.report.pages.study_page import study_page
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from imbtune.cli.compare import print_layout
-from imbtune.comparison.layout import Cell, Layout
+from imbtune.study.results.layout import Cell, Layout
 
 HEADINGS = ("method", "balanced accuracy", "worst class", "points over mixup_drw", "published")
 LINES = [

@@ -9,12 +9,13 @@ import pytest
 import yaml
 from made_study import SPACE, make_study
 
-from imbtune.comparison.rows import Comparison, make_comparison, read_comparison
+from imbtune.comparison.rows import make_comparison, read_comparison
 from imbtune.errors import ConfigError, ImbtuneError, StudyError
 from imbtune.spaces.presets import PRESETS
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space, parse_space
 from imbtune.storage import Store
+from imbtune.study.results.comparison_record import Comparison
 
 DIGITS = load_space("digits-lt")
 TINY = parse_space("tiny", SPACE)

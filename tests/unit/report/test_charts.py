@@ -21,10 +21,11 @@ from imbtune.errors import ConfigError, StorageError, StudyError
 from imbtune.report.charts.dot_plots import in_lines, lanes
 from imbtune.report.charts.finals_charts import _apart
 from imbtune.report.packed import packed, packed_columns, unpacked
-from imbtune.report.page import MARK, SCRIPTS, study_page, vendored
+from imbtune.report.pages.rendering import MARK, SCRIPTS, vendored
+from imbtune.report.pages.studies_page import studies_page
+from imbtune.report.pages.study_page import study_page
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import EVERY, FRONT
-from imbtune.report.studies_page import studies_page
 from imbtune.report.study_data import NothingToDrawError, StudyData
 from imbtune.report.write import (
     CAPTIONS,

@@ -29,8 +29,15 @@ from imbtune.storage import Store
 from imbtune.study.files import write_study
 from imbtune.study.hints import program
 from imbtune.study.request import AUTO, EVERY, SearchRequest
-from imbtune.tuning.calibration.follow import (
+from imbtune.study.results.calibration_result import (
     FILE,
+    Basis,
+    Calibration,
+    RungQuality,
+    Score,
+    cautions,
+)
+from imbtune.tuning.calibration.follow import (
     basis_of,
     check_calibration,
     describe_differences,
@@ -38,16 +45,7 @@ from imbtune.tuning.calibration.follow import (
 )
 from imbtune.tuning.calibration.rank_statistics import interval, recall_of_best, spearman
 from imbtune.tuning.calibration.run_calibration import _check_failed, random_configs
-from imbtune.tuning.calibration.rung_quality import (
-    Basis,
-    Calibration,
-    RungQuality,
-    Score,
-    advise,
-    calibrate,
-    cautions,
-    mean_costs,
-)
+from imbtune.tuning.calibration.rung_quality import advise, calibrate, mean_costs
 from imbtune.tuning.cluster.resources import Resources
 
 TRIALS, BUDGETS, ETA = 24, [3, 9, 27], 3

@@ -12,7 +12,7 @@ from imbtune.report.charts import studies_charts
 from imbtune.report.charts.theme import DARK, Chart
 from imbtune.report.frames import studies_frames
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
-from imbtune.report.page import NARROW, WIDE, figure_images, rendered
+from imbtune.report.pages.rendering import NARROW, WIDE, figure_images, rendered
 from imbtune.report.sections import FigureText
 from imbtune.report.story import command
 from imbtune.report.study_data import NothingToDrawError, StudyData, records

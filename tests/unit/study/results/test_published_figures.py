@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from imbtune.comparison.published_figures import PublishedFigure, figures_for, published_figures
 from imbtune.config.slots import SLOTS
 from imbtune.registry import Value
 from imbtune.spaces.presets import PRESETS
 from imbtune.spaces.space_file import load_space
+from imbtune.study.results.published_figures import PublishedFigure, figures_for, published_figures
 
 FIGURES = published_figures()
 SETTING = ("name", "profile", "ratio")

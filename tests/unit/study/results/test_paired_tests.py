@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from imbtune.comparison.paired_tests import holm, mean_ranks, paired_tests, ranks_of_means
+from imbtune.study.results.paired_tests import holm, mean_ranks, paired_tests, ranks_of_means
 
 SCORES_RS = np.array([[0.70, 0.72, 0.74], [0.71, 0.71, 0.71], [0.60, 0.72, 0.61]])
 

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from imbtune.comparison.paired_tests import (
+from imbtune.metrics.metric import Metric
+from imbtune.study.results.comparison_record import Comparison, Row
+from imbtune.study.results.paired_tests import (
     DECIMALS,
     PairedTest,
     mean_ranks,
     paired_tests,
     ranks_of_means,
 )
-from imbtune.comparison.published_figures import PublishedFigure, figures_for
-from imbtune.comparison.rows import Comparison, Row
-from imbtune.metrics.metric import Metric
+from imbtune.study.results.published_figures import PublishedFigure, figures_for
 
 # in the order in which papers print them
 METRICS = ("balanced_accuracy", "accuracy", "many", "medium", "few", "worst_class", "macro_f1")

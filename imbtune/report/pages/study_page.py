@@ -1,27 +1,17 @@
-"""The report as one HTML page: text and two images for the first minute, then interactive figures.
-
-The page loads nothing: Vega's JavaScript, the tables and the charts are inside. What a user named
-(classes, presets, studies, errors) is escaped by Jinja, is compressed JSON, or is escaped by Vega
-in an SVG.
-"""
+"""The report of one study: text and two images for the first minute, then interactive figures."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from imbtune import __version__
 from imbtune.report.charts.theme import DARK, Chart
-from imbtune.report.figures import inline_svg, style_variables
 from imbtune.report.frames.finals_frames import class_frame
 from imbtune.report.frames.trial_frame import failure_frame, trial_frame
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
+from imbtune.report.pages.rendering import NARROW, WIDE, figure_images, rendered, sentence
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import FIRST, FRONT, SECTIONS, FigureText
 from imbtune.report.story import story_of
@@ -32,13 +22,10 @@ from imbtune.report.study_data import (
     records,
     without_nulls,
 )
-from imbtune.report.wording import counted, trials_done
+from imbtune.report.wording import counted, provenance, trials_done
 
-MARK = "<!-- imbtune report -->"  # how a file that may be replaced begins
-WIDE, NARROW = 545, 350  # widths of the first screen's images
 WORST = 12  # classes in the table of the worst
 STATIC_ROWS = 10  # trials in the table without JavaScript
-SCRIPTS = ("vega", "vega-lite", "vega-embed")  # in the order in which they are loaded
 
 
 def study_page(study: StudyData, live: str | None = None) -> str:
@@ -60,7 +47,7 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         try:
             panels = _panels(plots, text)
         except NothingToDrawError as error:
-            return {"text": text, "panels": [], "missing": _sentence(str(error))}
+            return {"text": text, "panels": [], "missing": sentence(str(error))}
         found = []
         for i, (title, chart) in enumerate(panels):
             key = f"{text.name}-{i}" if text.panels else text.name
@@ -101,79 +88,10 @@ def study_page(study: StudyData, live: str | None = None) -> str:
     )
 
 
-def rendered(template: str, live: str | None = None, **values: object) -> str:
-    """A template with the style sheet, the scripts and the values.
-
-    Args:
-        live: entity tag of a page of a server (:mod:`imbtune.serving`); None for a file.
-    """
-    import jinja2
-
-    loader = jinja2.PackageLoader("imbtune.report", "templates")
-    undefined = jinja2.StrictUndefined
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=undefined, trim_blocks=True, lstrip_blocks=True
-    )
-    light, dark = style_variables()
-    return environment.get_template(f"{template}.j2").render(
-        mark=MARK,
-        version=__version__,
-        style=_template("report.css"),
-        light=light,
-        dark=dark,
-        live=live,
-        script_names=SCRIPTS,
-        scripts=[] if live else [vendored(name) for name in SCRIPTS],
-        script=_template("report.js"),
-        live_script=_template("live.js") if live else "",
-        **values,
-    )
-
-
-@cache
-def vendored(name: str) -> str:
-    """One of Vega's scripts.
-
-    Raises:
-        ValueError: it is not the file whose hash is recorded beside it.
-    """
-    folder = files("imbtune.report") / "static"
-    content = (folder / f"{name}.min.js").read_bytes()
-    pins = json.loads((folder / "pins.json").read_text(encoding="utf-8"))
-    if hashlib.sha256(content).hexdigest() != pins[name]["sha256"]:
-        raise ValueError(
-            f"{name}.min.js is not version {pins[name]['version']}: install imbtune again"
-        )
-    lines = content.decode().splitlines()
-    return "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
-
-
-def _template(name: str) -> str:
-    return (files("imbtune.report") / "templates" / name).read_text(encoding="utf-8")
-
-
 def _panels(plots: StudyPlots, text: FigureText) -> Sequence[tuple[str, Chart]]:
     if text.panels:
         return plots._panels(text.name)
     return [("", getattr(plots, text.name)())]
-
-
-def figure_images(
-    chart: Callable[[int], Chart], text: FigureText, widths: tuple[int, int]
-) -> dict[str, Any]:
-    """A figure of the first screen: two images, for wide and for narrow windows.
-
-    Args:
-        chart: draws it in a width.
-    """
-    try:
-        images = [
-            (size, inline_svg(chart(width), f"{text.name}-{size}", text.title))
-            for size, width in zip(("wide", "narrow"), widths, strict=True)
-        ]
-    except NothingToDrawError as error:
-        return {"text": text, "images": [], "missing": _sentence(str(error))}
-    return {"text": text, "images": images, "missing": ""}
 
 
 def _table_rows(study: StudyData) -> pd.DataFrame:
@@ -240,31 +158,3 @@ def never_pruned_line(study: StudyData) -> str:
         f"measure what stopping costs (the never-pruned sample). The best of them scored "
         f"{best:.3f} and {would} lead: the best other trial scored {leader:.3f}."
     )
-
-
-def provenance(study: StudyData) -> list[tuple[str, str]]:
-    """Where the study comes from: pairs of a heading and a text."""
-    info = study.info
-    versions, data = info.get("versions"), info.get("data")
-    recorded = info.get("space")
-    space = recorded if isinstance(recorded, Mapping) else {}
-    found = [
-        ("command", info.get("command")),
-        ("folder", study.path),
-        ("started", info.get("started")),
-        ("ended", info.get("ended")),
-        ("how it ended", info.get("end")),
-        ("space", ": ".join(str(space[key]) for key in ("name", "about") if space.get(key))),
-        ("sampler", info.get("sampler")),
-        ("seed", info.get("seed")),
-        ("rungs, in epochs", ", ".join(map(str, study.budgets))),
-        ("objective", ", ".join(map(str, study.objectives)) or study.objective),
-        ("SHA-256 of the data", data.get("sha256") if isinstance(data, Mapping) else None),
-    ]
-    if isinstance(versions, Mapping):
-        found.append(("versions", ", ".join(f"{name} {v}" for name, v in versions.items())))
-    return [(heading, str(text)) for heading, text in found if text not in (None, "")]
-
-
-def _sentence(message: str) -> str:
-    return message.rstrip(".") + "."

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from imbtune.comparison.paired_tests import DECIMALS
-from imbtune.comparison.table import METRICS, ComparisonTable, TableRow
 from imbtune.metrics.metric import Metric, metric_from
 from imbtune.registry import Value
-from imbtune.spaces.search_space import SearchSpace
+from imbtune.study.results.paired_tests import DECIMALS
+from imbtune.study.results.table import METRICS, ComparisonTable, TableRow
 
 DASH = "–"  # a cell without a value
 SMALLEST_P = 0.001  # smaller p-values are not printed in full
@@ -28,6 +28,18 @@ LATEX = {
     ">": r"$>$",
     "–": "--",
 }
+
+
+class ComparedIn(Protocol):
+    """The space of a comparison: its name, and the settings that the user fixed."""
+
+    @property
+    def name(self) -> str:
+        """Of the space."""
+
+    @property
+    def pinned(self) -> Mapping[str, Value]:
+        """The settings of `--set`."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class Layout:
     notes: Sequence[str]
 
 
-def lay_out(table: ComparisonTable, space: SearchSpace) -> Layout:
+def lay_out(table: ComparisonTable, space: ComparedIn) -> Layout:
     """The cells of a table; metrics between 0 and 1 in percent.
 
     Args:

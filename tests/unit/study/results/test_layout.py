@@ -12,7 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from imbtune.comparison.layout import (
+from imbtune.comparison.rows import make_comparison
+from imbtune.metrics.metric import metric_from
+from imbtune.spaces.search_space import SearchSpace
+from imbtune.spaces.space_file import load_space
+from imbtune.study.results.comparison_record import Comparison
+from imbtune.study.results.layout import (
     Layout,
     escape_latex,
     escape_markdown,
@@ -20,11 +25,7 @@ from imbtune.comparison.layout import (
     lay_out,
     markdown,
 )
-from imbtune.comparison.rows import Comparison, make_comparison
-from imbtune.comparison.table import METRICS, SCHEMA, ComparisonTable, make_table
-from imbtune.metrics.metric import metric_from
-from imbtune.spaces.search_space import SearchSpace
-from imbtune.spaces.space_file import load_space
+from imbtune.study.results.table import METRICS, SCHEMA, ComparisonTable, make_table
 
 SPACE = load_space("cifar10-lt")
 SCORES = {"erm": (0.70, 0.72, 0.71), "mixup_drw": (0.80, 0.83, 0.80), "cb": (0.60, 0.62, 0.61)}

@@ -1,0 +1,1 @@
+"""The pages as HTML: of one study, several, a comparison, a calibration."""

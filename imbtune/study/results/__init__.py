@@ -1,0 +1,1 @@
+"""What calibrations and comparisons have found: their records, tables, tests, published figures."""
