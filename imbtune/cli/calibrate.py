@@ -69,39 +69,22 @@ def finish_calibration(outcome: CalibrationOutcome) -> None:
 
 def print_calibration(request: SearchRequest, found: Calibration, console: Console) -> None:
     """The table of the rungs, the noise floor, the advice, and the next command."""
-    from imbtune.study.results.calibration_result import cautions, format_rho
+    from imbtune.study.results.calibration_result import HEADINGS, cautions, notes_of, table_of
 
     table = Table(title=f"{found.trials} trials of {found.full_budget} epochs, two seeds each")
-    headings = ("rungs", "epochs", "ρ", "90 % interval", "best third\nfound", "cost of\na trial")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "rungs" else "right", no_wrap=True)
-    for report in found.reports:
-        table.add_row(
-            report.kind,
-            str(report.budget),
-            format_rho(report.rho),
-            f"{format_rho(report.low)} to {format_rho(report.high)}",
-            f"{report.recall:.0%}",
-            f"{report.cost:.2f}",
-        )
+    for heading in HEADINGS:
+        lines = heading.replace("third ", "third\n").replace("of a", "of\na")
+        table.add_column(lines, justify="left" if heading == "rungs" else "right", no_wrap=True)
+    rows = table_of(found)
+    for row in rows[:-2]:
+        table.add_row(*row)
     table.add_section()
-    floor = f"{format_rho(found.floor_low)} to {format_rho(found.floor_high)}"
-    table.add_row("(noise floor)", str(found.full_budget), format_rho(found.floor), floor, "", "")
-    table.add_row("(by chance)", "", "0.00", "", f"{found.chance:.0%}", "")
+    for row in rows[-2:]:
+        table.add_row(*row)
     console.print(table)
-    print_text(
-        "ρ: Spearman's rank correlation with the full run of the other seed\n"
-        "cost of a trial: in full runs, on average, if a search has the rungs of this kind from "
-        "this one on",
-        console,
-    )
-    if failed := request.trials - found.trials:
-        print_text(f"{failed} of {request.trials} trials failed and are left out.", console)
-    print_text(
-        f"A configuration's score varies by ±{100 * found.spread:.2f} points from seed to seed.\n"
-        f"Advice: {found.advice.text}.",
-        console,
-    )
+    for note in notes_of(found, request.trials, request.space.objective):
+        print_text(note, console)
+    print_text(f"Advice: {found.advice.text}.", console)
     for caution in cautions(found):
         print_text(f"Caution: {caution}.", console)
     usual = request.space.name + CALIBRATION_SUFFIX

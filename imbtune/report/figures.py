@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from imbtune.report.charts.theme import DARK, PAPER, Chart
-from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import EVERY, FigureText
 from imbtune.report.study_data import NothingToDrawError
 
@@ -34,9 +33,14 @@ class Image:
     missing: str = ""
 
 
-def images(plots: StudyPlots) -> Iterator[Image]:
-    """Every figure of a study, in the order of the page."""
-    for text in EVERY:
+def images(plots: object, texts: Sequence[FigureText] = EVERY) -> Iterator[Image]:
+    """Every figure of a study, in the order of the page.
+
+    Args:
+        plots: has a method of the name of each figure, which makes its chart.
+        texts: the figures.
+    """
+    for text in texts:
         try:
             spec = getattr(plots, text.name)().to_dict()
         except NothingToDrawError as error:

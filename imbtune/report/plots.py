@@ -20,6 +20,8 @@ from imbtune.report.frames import (
 from imbtune.report.importance import importance
 from imbtune.report.study_data import CHOICES, NothingToDrawError, SearchedKnob, StudyData
 
+FEWEST = 3  # finished trials in which a knob acts, below which its panel would say nothing
+
 
 class StudyPlots:
     """The figures of one study; each method returns an Altair chart.
@@ -58,9 +60,8 @@ class StudyPlots:
     def finals(self, width: int = WIDTH) -> Chart:
         """The finalists: a dot per fresh seed, their mean with its 95 % interval, and hollow the
         score of one run by which the search chose each."""
-        return finals_charts.finals_chart(
-            finals_frames.finals_frame(self._study), self._study.objective, width
-        )
+        title = f"{self._study.objective} on the validation images"
+        return finals_charts.finals_chart(finals_frames.finals_frame(self._study), title, width)
 
     def front(self) -> Chart:
         """The objectives of a search with several of them against each other, two at a time, with
@@ -183,11 +184,12 @@ class StudyPlots:
             raise NothingToDrawError("no trial has been trained to the full budget yet")
 
         def drawn(knob: SearchedKnob) -> bool:
-            return knob.scale != CHOICES and bool(frame.loc[finished, knob.column].notna().any())
+            acts = int(frame.loc[finished, knob.column].notna().sum())
+            return knob.scale != CHOICES and acts >= min(FEWEST, int(finished.sum()))
 
         knobs = [knob for knob in self._study.knobs if drawn(knob)]
         if not knobs:
-            raise NothingToDrawError("no searched number acts in a finished trial")
+            raise NothingToDrawError(f"no searched number acts in {FEWEST} finished trials")
         curves = dict(iter(self._dependence.groupby("column")))
         columns = ["trial", "name", "kind", "full"]
         return [

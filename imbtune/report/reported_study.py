@@ -14,6 +14,8 @@ from imbtune.storage import Store
 from imbtune.study.evidence import Evidence
 
 if TYPE_CHECKING:
+    from imbtune.report.frames.calibration_frame import CalibrationData
+    from imbtune.report.frames.comparison_frames import ComparisonData
     from imbtune.report.plots import StudyPlots
     from imbtune.report.study_data import StudyData
 
@@ -113,12 +115,13 @@ class ReportedStudy(ABC):
             The path.
 
         Raises:
-            StudyError: there is another file; one of the studies is a calibration or a comparison.
+            StudyError: there is another file; one of several studies is a calibration or a
+                comparison, whose report is that of it alone.
         """
         from imbtune.report.write import write_report
 
-        data = [study._data() for study in (self, *others)]
-        return write_report(data, None if path is None else str(path))
+        name = None if path is None else str(path)
+        return write_report([study._reported() for study in (self, *others)], name)
 
     def figures(self, folder: str | Path) -> list[str]:
         """Write every figure of the report as PNG and SVG, for a paper or slides.
@@ -131,28 +134,36 @@ class ReportedStudy(ABC):
             missing.
 
         Raises:
-            StudyError: the folder has other files; the study is a calibration or a comparison.
+            StudyError: the folder has other files.
         """
         from imbtune.report.write import write_figures
 
-        return write_figures(self._data(), str(folder))
+        return write_figures(self._reported(), str(folder))
+
+    def _reported(self) -> StudyData | ComparisonData | CalibrationData:
+        """What the report shows, read once."""
+        from imbtune.report.frames.calibration_frame import read_calibration_data
+        from imbtune.report.frames.comparison_frames import read_comparison_data
+
+        purpose = self.info.get("purpose")
+        if purpose == "comparison":
+            return read_comparison_data(self.path, self.info)
+        if purpose == "calibration":
+            return read_calibration_data(self.path, self.info)
+        return self._data()
 
     def _data(self) -> StudyData:
-        """What the report shows, read once.
+        """What the report of a search shows, read once.
 
         Raises:
             StudyError: it is a calibration or a comparison.
         """
         from imbtune.report.study_data import StudyData, read_tested, recorded_rho
-        from imbtune.study.hints import resume_command
         from imbtune.study.lock import activity_of
 
         store, info = Store(self.path), self.info
         if (purpose := info.get("purpose", "search")) != "search":
-            raise StudyError(
-                f"{self.path} is a {purpose}: give the folder of a search; "
-                f"{resume_command(self.path)} prints the table of a {purpose} whose runs have ended"
-            )
+            raise StudyError(f"{self.path} is a {purpose}: give the folder of a search")
         confirmed = self.best_provenance() or {}
         evidence = self.evidence
         preset = confirmed.get("best_preset") if evidence else None

@@ -131,7 +131,8 @@ SECTIONS = (
                 "Each point is a finished trial in which the knob acts. The grey line is the "
                 "average prediction of random forests for that value, the band its 90 % range "
                 "over resampled trials; it is drawn where there are trials, and from 50 finished "
-                "trials on. Drag over points to see the same trials in every other figure.",
+                "trials on. A knob that acts in fewer than 3 finished trials has no panel. Drag "
+                "over points to see the same trials in every other figure.",
                 panels=True,
             ),
             FigureText(

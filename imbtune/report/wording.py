@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from imbtune.report.study_data import StudyData
 from imbtune.study.records import ENDS, FAILED, OUT_OF_TIME
@@ -76,23 +77,30 @@ def trials_done(study: StudyData) -> str:
     return counted(study.done, "trial")
 
 
-def provenance(study: StudyData) -> list[tuple[str, str]]:
-    """Where the study comes from: pairs of a heading and a text."""
-    info = study.info
+def provenance(
+    path: str, info: Mapping[str, Any], objective: str, budgets: Sequence[int]
+) -> list[tuple[str, str]]:
+    """Where a study comes from: pairs of a heading and a text.
+
+    Args:
+        path: of the study. info: the content of study.yaml.
+        objective: what was maximised, or by which rows are ranked.
+        budgets: the rungs in epochs; empty where no trial could be stopped.
+    """
     versions, data = info.get("versions"), info.get("data")
     recorded = info.get("space")
     space = recorded if isinstance(recorded, Mapping) else {}
     found = [
         ("command", info.get("command")),
-        ("folder", study.path),
+        ("folder", path),
         ("started", info.get("started")),
         ("ended", info.get("ended")),
         ("how it ended", info.get("end")),
         ("space", ": ".join(str(space[key]) for key in ("name", "about") if space.get(key))),
-        ("sampler", info.get("sampler")),
+        ("sampler", info.get("sampler") if budgets else None),
         ("seed", info.get("seed")),
-        ("rungs, in epochs", ", ".join(map(str, study.budgets))),
-        ("objective", ", ".join(map(str, study.objectives)) or study.objective),
+        ("rungs, in epochs", ", ".join(map(str, budgets))),
+        ("objective", objective),
         ("SHA-256 of the data", data.get("sha256") if isinstance(data, Mapping) else None),
     ]
     if isinstance(versions, Mapping):

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from imbtune.errors import ConfigError, StudyError
 from imbtune.paths import is_uri, local_path
-from imbtune.report.figures import images
+from imbtune.report.figures import Image, images
+from imbtune.report.frames.calibration_frame import CalibrationData
+from imbtune.report.frames.comparison_frames import ComparisonData
+from imbtune.report.pages.calibration_page import FIGURES as OF_CALIBRATION
+from imbtune.report.pages.calibration_page import CalibrationPlots, calibration_page
+from imbtune.report.pages.comparison_page import FIGURES as OF_COMPARISON
+from imbtune.report.pages.comparison_page import ComparisonPlots, comparison_page
 from imbtune.report.pages.rendering import MARK
 from imbtune.report.pages.studies_page import studies_page
 from imbtune.report.pages.study_page import study_page
@@ -21,8 +27,11 @@ NAME = "report.html"
 CAPTIONS = "captions.md"  # in a folder of figures: what each shows
 
 
-def write_report(studies: Sequence[StudyData], path: str | None) -> str:
-    """Write the report of a study, or the comparison of several.
+Reported = StudyData | ComparisonData | CalibrationData
+
+
+def write_report(studies: Sequence[Reported], path: str | None) -> str:
+    """Write the report of a study, or of several searches side by side.
 
     Args:
         path: of the file; None for `report.html` in the study's folder, and in the current folder
@@ -33,18 +42,50 @@ def write_report(studies: Sequence[StudyData], path: str | None) -> str:
 
     Raises:
         ConfigError: the path is no file of this machine.
-        StudyError: there is another file, it cannot be written, or two studies are one.
+        StudyError: there is another file, it cannot be written, two studies are one, or one of
+            several is no search.
     """
     target = out_path(studies, path)
     check_replaceable(target)
-    page = study_page(studies[0]) if len(studies) == 1 else studies_page(studies)
+    page = page_of(studies[0]) if len(studies) == 1 else studies_page(_searches(studies))
     folder = Store(str(target.parent), seconds=0)  # the user can repeat it
     folder.create()
     folder.write(target.name, page.encode())
     return str(target)
 
 
-def out_path(studies: Sequence[StudyData], path: str | None) -> Path:
+def page_of(study: Reported, live: str | None = None) -> str:
+    """The report of a search, a comparison or a calibration, as HTML.
+
+    Args:
+        live: as for :func:`imbtune.report.pages.rendering.rendered`.
+    """
+    if isinstance(study, ComparisonData):
+        return comparison_page(study, live)
+    if isinstance(study, CalibrationData):
+        return calibration_page(study, live)
+    return study_page(study, live)
+
+
+def _searches(studies: Sequence[Reported]) -> list[StudyData]:
+    for study in studies:
+        if not isinstance(study, StudyData):
+            raise StudyError(
+                f"{study.path} is a {study.info['purpose']}, which has a report of its own: give "
+                "it alone"
+            )
+    return [study for study in studies if isinstance(study, StudyData)]
+
+
+def _figures(study: Reported) -> Iterator[Image]:
+    if isinstance(study, ComparisonData):
+        return images(ComparisonPlots(study), OF_COMPARISON)
+    if isinstance(study, CalibrationData):
+        return images(CalibrationPlots(study), OF_CALIBRATION)
+    return images(StudyPlots(study))
+
+
+def out_path(studies: Sequence[Reported], path: str | None) -> Path:
     """Where the report goes."""
     if path is not None:
         target = Path(local_path("--out", path))
@@ -80,7 +121,7 @@ def naming(option: str, path: str) -> Iterator[None]:
         ) from error
 
 
-def write_figures(study: StudyData, folder: str) -> list[str]:
+def write_figures(study: Reported, folder: str) -> list[str]:
     """Write every figure as PNG and SVG, and `captions.md`, which says how to read each.
 
     Args:
@@ -98,7 +139,7 @@ def write_figures(study: StudyData, folder: str) -> list[str]:
     lines = [f"{MARK}\n\n# Figures of {study.name}\n"]
     store.write(CAPTIONS, lines[0].encode())  # first: a folder with this file may be written again
     written = []
-    for image in images(StudyPlots(study)):
+    for image in _figures(study):
         lines.append(f"**{image.text.title}** (`{image.text.name}`). {image.text.reading}\n")
         if image.missing:
             lines[-1] = (

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from imbtune import __version__
 from imbtune.errors import StudyError
 from imbtune.report.pages.rendering import rendered
-from imbtune.report.pages.study_page import study_page
+from imbtune.report.write import page_of
 from imbtune.serving.served_studies import Listed, find_studies, listed, state_of
 from imbtune.study.view import Study
 
@@ -78,7 +78,7 @@ class Pages:
             if slot.page and (slot.page.etag == etag_of(state) or _is_fresh(slot.page)):
                 return slot.page
             slot.page = await run_in_threadpool(
-                _timed, state, lambda etag: study_page(Study(path)._data(), live=etag)
+                _timed, state, lambda etag: page_of(Study(path)._reported(), live=etag)
             )
             return slot.page
 

@@ -215,7 +215,8 @@ def imported_after(code: str) -> set[str]:
         ("imbtune", {"torch", "ray", "optuna", "pyarrow", "numpy"}),
         ("imbtune.cli.main", {"torch", "ray", "optuna", "pyarrow"}),
         ("imbtune.study.view", {"torch", "ray", "optuna", "altair"}),
-        ("imbtune.report.pages.study_page", {"torch", "ray", "optuna", "sklearn", "vl_convert"}),
+        ("imbtune.report.write", {"torch", "ray", "optuna", "sklearn", "vl_convert"}),
+        ("imbtune.serving.app", {"torch", "ray", "optuna", "sklearn", "vl_convert"}),
     ],
 )
 def test_an_import_does_not_load_what_takes_long(module: str, absent: set[str]) -> None:

@@ -41,16 +41,23 @@ DIRECTIONS = ["better", "within the error", "worse"]  # the winner against the p
 LABEL = 15  # pixels between two labels
 
 
-def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Chart:
-    """A row per finalist: a dot per seed, the mean, its interval, and hollow the search's score."""
+def finals_chart(frame: pd.DataFrame, title: str, width: int = WIDTH, most: float = 1.0) -> Chart:
+    """A row per configuration: a dot per seed, the mean, its interval.
+
+    Where the frame has `search_score`, the score by which the search chose it is a hollow circle.
+
+    Args:
+        title: of the axis.
+        most: the highest value that a score can have.
+    """
     order = list(dict.fromkeys(frame["label"]))
     y = alt.Y("label:N", sort=order, axis=None)
-    title = f"{objective} on the validation images"
-    low = frame[["score", "low", "search_score"]].min().min()
-    high = frame[["score", "high", "search_score"]].max().max()
+    chosen_by = ["search_score"] if "search_score" in frame else []
+    low = frame[["score", "low", *chosen_by]].min().min()
+    high = frame[["score", "high", *chosen_by]].max().max()
     pad = 0.06 * (high - low) or 0.01
     least = low - pad if low < 0 else max(0, low - pad)  # the negative of a loss, or a share
-    most = min(1, high + pad)
+    most = min(most, high + pad)
     scale = alt.Scale(domain=[least, most], nice=False, zero=False)
     x = alt.X("score:Q", title=title, scale=scale, axis=alt.Axis(format=".3~f", tickCount=6))
     words, lines = in_lines(frame["label"], width)
@@ -64,7 +71,7 @@ def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Cha
         alt.Tooltip("high:Q", format=".4f"),
         alt.Tooltip("seed:N", title="this seed"),
         alt.Tooltip("score:Q", title="score of this seed", format=".4f"),
-        alt.Tooltip("search_score:Q", title="score in the search", format=".4f"),
+        *(alt.Tooltip(f"{c}:Q", title="score in the search", format=".4f") for c in chosen_by),
     ]
     interval = base.mark_rule(strokeWidth=6, opacity=0.28).encode(
         y=y,
@@ -85,7 +92,8 @@ def finals_chart(frame: pd.DataFrame, objective: str, width: int = WIDTH) -> Cha
         y=y, x=alt.X("mean(search_score):Q", title=title, scale=scale), detail="label:N"
     )
     names = row_names(base, lines, y)
-    layers = interval + chosen + mean + seeds + names  # no mean covers a seed
+    under = interval + chosen if chosen_by else interval
+    layers = under + mean + seeds + names  # no mean covers a seed
     return styled(layers.properties(width=width, height=height_of(len(order), lines)))
 
 
@@ -300,12 +308,13 @@ def confusion_chart(frame: pd.DataFrame, matrix: bool) -> Chart:
     columns = list(dict.fromkeys(frame.sort_values("column")["predicted"]))
     order += [name for name in columns if name not in order]
     cell = max(15, min(34, 420 // max(1, len(order))))
+    angle = 0 if max(map(len, order)) <= 2 else -90
     x = alt.X(
         "predicted:N",
         sort=order,
         title="predicted",
         scale=alt.Scale(domain=order),
-        axis=alt.Axis(orient="top", labelLimit=90),
+        axis=alt.Axis(orient="top", labelLimit=90, labelAngle=angle),
     )
     y = alt.Y(
         "class:N",

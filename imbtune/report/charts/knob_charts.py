@@ -55,7 +55,7 @@ def importance_chart(frame: pd.DataFrame) -> Chart:
     )
     x = alt.X(
         "value:Q",
-        title="importance for reaching the best tenth (sums to 1)",
+        title="importance (sums to 1)",
         axis=alt.Axis(format=".0%"),
     )
     tips = [
@@ -158,7 +158,7 @@ def strip_chart(
     linear = knob.scale == LINEAR
     kind = {"type": "linear", "zero": False} if linear else {"type": "log"}
     scale = alt.Scale(**kind, nice=False, padding=8)
-    ticks = alt.Axis(tickCount=4, format=".2~g", labelOverlap=True)
+    ticks = alt.Axis(tickCount=4, format=".2~g", labelOverlap=True, labelSeparation=10)
     x = alt.X(f"{knob.column}:Q", title=knob.title, scale=scale, axis=ticks)
     y = alt.Y("full:Q", title=objective, scale=_of_all(frame), axis=alt.Axis(tickCount=4))
     brush = alt.selection_interval(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import altair as alt
 import pandas as pd
 
@@ -76,15 +78,21 @@ def score_chart(frame: pd.DataFrame, objective: str, width: int | str = WIDTH) -
         )
         .add_params(PICKED, brush)
     )
-    names = (
+    leading, most = frame.loc[frame["kind"].isin(KINDS[:2]), "trial"], max(1, frame["trial"].max())
+    names = [
         drawn(frame)
-        .transform_filter(LEADING)
-        .mark_text(dy=-13, fontSize=12, color=INK)
+        .transform_filter(f"datum.trial == {trial}")
+        .mark_text(dy=-13, fontSize=12, color=INK, align=_inside(trial / most))
         .encode(x="trial:Q", y=alt.Y("score:Q", title=title), text="kind:N")
-    )
-    leads = bool(frame["kind"].isin(KINDS[:2]).any())
-    layers = base + names if leads else alt.layer(base)
+        for trial in leading
+    ]
+    layers = alt.layer(base, *names)
     return styled(layers.properties(width=width, height=HEIGHT))
+
+
+def _inside(share: float) -> Literal["left", "center", "right"]:
+    """How a text is aligned at this share of the chart's width, so that it stays inside."""
+    return "left" if share < 0.15 else "right" if share > 0.85 else "center"
 
 
 def rung_chart(

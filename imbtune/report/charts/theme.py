@@ -80,6 +80,7 @@ def styled(chart: Chart) -> Chart:
         font=FONT,
         axis=plain,
         axisX={"grid": False},
+        axisQuantitative={"labelOverlap": "greedy", "labelSeparation": 6},
         legend={
             **legend,
             "symbolSize": 80,
@@ -108,13 +109,17 @@ def kind_shape() -> alt.Shape:
     return alt.Shape("kind:N", scale=alt.Scale(domain=KINDS, range=KIND_SHAPES), legend=None)
 
 
-def study_colour(studies: Sequence[str]) -> alt.Color:
-    """A colour for each study."""
-    colours = [STUDIES[i % len(STUDIES)] for i in range(len(studies))]
-    return alt.Color("study:N", scale=alt.Scale(domain=list(studies), range=colours))
+def study_colour(studies: Sequence[str], column: str = "study", first: int = 0) -> alt.Color:
+    """A colour for each study, or for each value of another column.
+
+    Args:
+        first: place of the first colour; from 2 on they are none of the winner or a preset.
+    """
+    colours = [STUDIES[(first + i) % len(STUDIES)] for i in range(len(studies))]
+    return alt.Color(f"{column}:N", scale=alt.Scale(domain=list(studies), range=colours))
 
 
-def study_shape(studies: Sequence[str]) -> alt.Shape:
+def study_shape(studies: Sequence[str], column: str = "study", first: int = 0) -> alt.Shape:
     """A shape for each study, which repeats its colour."""
-    shapes = [STUDY_SHAPES[i % len(STUDY_SHAPES)] for i in range(len(studies))]
-    return alt.Shape("study:N", scale=alt.Scale(domain=list(studies), range=shapes))
+    shapes = [STUDY_SHAPES[(first + i) % len(STUDY_SHAPES)] for i in range(len(studies))]
+    return alt.Shape(f"{column}:N", scale=alt.Scale(domain=list(studies), range=shapes))

@@ -77,7 +77,9 @@ def _template(name: str) -> str:
 
 
 def figure_images(
-    chart: Callable[[int], Chart], text: FigureText, widths: tuple[int, int]
+    chart: Callable[[int], Chart],
+    text: FigureText,
+    widths: tuple[int, int] = (WIDE, NARROW),
 ) -> dict[str, Any]:
     """A figure of the first screen: two images, for wide and for narrow windows.
 

@@ -11,7 +11,7 @@ from imbtune.report.charts.theme import DARK, Chart
 from imbtune.report.frames.finals_frames import class_frame
 from imbtune.report.frames.trial_frame import failure_frame, trial_frame
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
-from imbtune.report.pages.rendering import NARROW, WIDE, figure_images, rendered, sentence
+from imbtune.report.pages.rendering import figure_images, rendered, sentence
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import FIRST, FRONT, SECTIONS, FigureText
 from imbtune.report.story import story_of
@@ -74,14 +74,19 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         study=study,
         story=story_of(study),
         trials=trials_done(study),
-        first=[figure_images(getattr(plots, t.name), t, (WIDE, NARROW)) for t in FIRST],
+        first=[figure_images(getattr(plots, t.name), t) for t in FIRST],
         sections=sections,
         classes=_classes(study),
         failures=records(failure_frame(study)),
         rows=_static_rows(tables.get("trials")),
         machine=machine_line(study),
         sample=never_pruned_line(study),
-        provenance=provenance(study),
+        provenance=provenance(
+            study.path,
+            study.info,
+            ", ".join(map(str, study.objectives)) or study.objective,
+            study.budgets,
+        ),
         data=packed(content),
         interactive=bool(specs),
         live=live,

@@ -41,6 +41,41 @@
   const hint = (element) => element.toggleAttribute("data-scrolls", element.scrollWidth > element.clientWidth + 1);
   const hints = () => document.querySelectorAll(".scroll").forEach(hint);
   hints();
+  // In a narrow window, names beside rows are in lines of this many letters, and the rows are higher.
+  const letters = 24;
+  const lineHeight = 12;
+  const piece = `.{1,${letters}}$|.{0,${letters - 1}}[\\s_+\\-/]|.{${letters}}`;
+  const inLines = (node, chart) => {
+    if (!node || typeof node !== "object") return;
+    const { x, y } = node;
+    if (y && y.type === "nominal" && y.axis !== null && (!x || x.type !== "nominal")) {
+      const words = y.axis?.labelExpr ?? "datum.label";
+      const labelExpr = `split(trim(replace(${words}, regexp(${JSON.stringify(piece)}, 'g'), '$&\\n')), '\\n')`;
+      y.axis = { ...y.axis, labelExpr, labelLimit: letters * 7, labelLineHeight: lineHeight };
+      const rows = Array.isArray(y.sort) ? y.sort : [];
+      const counted = words === "datum.label" ? "" : " (000)";  // of trials
+      const lines = Math.max(1, ...rows.map((row) => (row + counted).match(RegExp(piece, "g")).length));
+      if (lines > 1) chart.height = Math.max(chart.height, rows.length * (lineHeight * lines + 6));
+    }
+    for (const child of Object.values(node)) inLines(child, chart);
+  };
+  // Letters of the longest name in a legend.
+  const longest = (node) => {
+    if (!node || typeof node !== "object") return 0;
+    const names = [node.color, node.shape].flatMap((channel) => channel?.scale?.domain ?? []);
+    return Math.max(0, ...names.map((name) => String(name).length), ...Object.values(node).map(longest));
+  };
+  // A name that is cut is whole in its tooltip.
+  const nameCut = (element) => {
+    for (const node of element.querySelectorAll("svg text")) {
+      const whole = node.__data__?.text;
+      if (typeof whole !== "string" || node.textContent === whole || !node.textContent.endsWith("…")) continue;
+      const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+      title.textContent = whole;
+      node.append(title);
+      node.style.pointerEvents = "auto";
+    }
+  };
   const draw = async (element) => {
     const { spec, tables: names } = page.figures[element.dataset.figure];
     const many = names.some((name) => tables[name].length > 1500);
@@ -48,8 +83,9 @@
     const room = element.clientWidth;
     chart.config.background = "transparent"; // the page has its own, and the shadow of what scrolls
     if (room < 480) {
-      chart.config.legend = { ...chart.config.legend, columns: 2, labelLimit: room / 2 - 50 };
-      chart.config.axisY = { ...chart.config.axisY, labelLimit: 90 };
+      const columns = longest(chart) * 7 < room / 2 - 50 ? 2 : 1;
+      chart.config.legend = { ...chart.config.legend, columns, labelLimit: room / columns - 50 };
+      inLines(chart, chart);
     }
     const fixed = typeof chart.width === "number" && !chart.hconcat && !chart.concat;
     if (fixed && !element.closest("#parallel, #confusion")) chart.autosize = { type: "fit-x", contains: "padding" };
@@ -67,6 +103,7 @@
     await view.runAsync();
     for (const mark of element.querySelectorAll('[role="graphics-symbol"]:not([aria-label])'))
       mark.setAttribute("aria-hidden", "true");  // rules and brushes, which say nothing aloud
+    nameCut(element);
     if (JSON.stringify(spec).includes('"brush"'))
       view.addDataListener("brush_store", (_, tuples) => brushed(element, tuples));
     views.get(element)?.view.finalize();
@@ -133,6 +170,11 @@
   const most = 100;
   const number = (value, digits) => (value == null ? "–" : value.toFixed(digits));
   const rank = (row) => [row.final ?? -1, row.full ?? -1, row.score ?? -1];
+  const named = (words) => {  // a long name may be broken after "_" and "+"
+    const cell = make("td", null, "name");
+    for (const piece of words.match(/[^_+]*[_+]?/g)) cell.append(piece, make("wbr"));
+    return cell;
+  };
   const fill = (rows) => {
     if (!$("table")) return;
     const better = (a, b) => {
@@ -157,7 +199,7 @@
       const last = make("td");
       last.append(button);
       line.append(
-        make("td", row.trial, "n"), make("td", row.name + (row.preset ? " (preset)" : ""), "name"),
+        make("td", row.trial, "n"), named(row.name + (row.preset ? " (preset)" : "")),
         make("td", row.state, "state"), make("td", number(row.score, 4), "n"), make("td", row.budget, "n"),
         make("td", number(row.final, 4), "n"), last,
       );

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
 
+from imbtune.metrics.metric import Metric
 from imbtune.training.phases import RUNG_KINDS
 
 Made = TypeVar("Made")
@@ -188,3 +189,61 @@ def best_third(trials: int) -> int:
 def format_rho(rho: float) -> str:
     """A correlation with two decimals; a dash for NaN, where all scores are equal."""
     return "–" if math.isnan(rho) else f"{rho:.2f}"
+
+
+HEADINGS = (
+    "rungs",
+    "epochs",
+    "ρ",
+    "90 % interval",
+    "best third found",
+    "cost of a trial",
+)  # of `table_of`; the first column has names, the others numbers
+
+
+def table_of(found: Calibration) -> list[tuple[str, ...]]:
+    """The table of the rungs in words, a line per rung; the last two are what to compare with."""
+    lines = [
+        (
+            rung.kind,
+            str(rung.budget),
+            format_rho(rung.rho),
+            f"{format_rho(rung.low)} to {format_rho(rung.high)}",
+            f"{rung.recall:.0%}",
+            f"{rung.cost:.2f}",
+        )
+        for rung in found.reports
+    ]
+    floor = f"{format_rho(found.floor_low)} to {format_rho(found.floor_high)}"
+    return [
+        *lines,
+        ("(noise floor)", str(found.full_budget), format_rho(found.floor), floor, "", ""),
+        ("(by chance)", "", "0.00", "", f"{found.chance:.0%}", ""),
+    ]
+
+
+def notes_of(found: Calibration, planned: int, objective: Metric) -> list[str]:
+    """What a reader must know to understand the table, a sentence or two each.
+
+    Args:
+        planned: configurations that the calibration was to train.
+        objective: what a score is.
+    """
+    failed = planned - found.trials
+    return [
+        "ρ: Spearman's rank correlation with the full run of the other seed",
+        "cost of a trial: in full runs, on average, if a search has the rungs of this kind from "
+        "this one on",
+        *([f"{failed} of {planned} trials failed and are left out."] if failed else []),
+        f"A configuration's score varies by ±{objective.difference(found.spread).lstrip('+')} from "
+        "seed to seed.",
+    ]
+
+
+def is_usable(rung: RungQuality, floor: float) -> bool:
+    """Whether a rung predicts the finished model well enough, looked at alone.
+
+    Args:
+        floor: ρ between two full runs.
+    """
+    return floor > 0 and rung.rho >= USABLE * floor and rung.low > 0

@@ -257,13 +257,13 @@ def _notes(table: ComparisonTable) -> list[str]:
 
 def _differences(table: ComparisonTable) -> list[str]:
     """A note for each setting of the training's size in which rows differ."""
-    notes = []
+    notes: list[str] = []
     for key in ("model", "epochs", "batch_size"):
         names: dict[Value, list[str]] = {}
         for line in table.rows:
             names.setdefault(line.row.settings[key], []).append(line.row.name)
-        usual, *others = sorted(names, key=lambda value: -len(names[value]))
-        if others:
+        if len(names) > 1:
+            usual, *others = sorted(names, key=lambda value: -len(names[value]))
             each = "; ".join(f"{value} in {', '.join(names[value])}" for value in others)
             notes.append(f"{key.replace('_', ' ')}: {usual}, but {each}.")
     return notes

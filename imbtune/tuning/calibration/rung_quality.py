@@ -22,6 +22,7 @@ from imbtune.study.results.calibration_result import (
     Score,
     best_third,
     format_rho,
+    is_usable,
 )
 from imbtune.training.phases import RUNG_KINDS, rung_segments
 from imbtune.tuning.calibration.rank_statistics import interval, recall_of_best, spearman
@@ -159,7 +160,7 @@ def _usable(rungs: Sequence[RungQuality], floor: float) -> list[RungQuality]:
     """
     used: list[RungQuality] = []
     for report in sorted(rungs, key=lambda report: -report.budget):
-        if not (floor > 0 and report.rho >= USABLE * floor and report.low > 0):
+        if not is_usable(report, floor):
             break
         used.insert(0, report)
     return used

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 import pytest
+from made_results import made_calibration, made_comparison
 from made_study import RECORDS, make_study
 from starlette.testclient import TestClient
 
@@ -65,18 +66,21 @@ def test_what_is_not_there_is_a_page_that_says_so(
         answer = client.get(path)
         assert answer.status_code == 404, path
         assert "passwd" not in answer.text or "there is no study" in answer.text
-    content = (
-        (tmp_path / "runs/one/study.yaml")
-        .read_text()
-        .replace("purpose: search", "purpose: calibration")
-    )
-    (tmp_path / "runs/one/study.yaml").write_text(content)
-    assert "is a calibration" in client.get("/study/one").text
-    assert 'href="study' not in client.get("/").text
     (tmp_path / "runs/one/study.yaml").write_text("- no mapping")
     broken = client.get("/study/one")
     assert broken.status_code == 404 and "is not a mapping" in broken.text
     assert "cannot be read" in client.get("/").text
+
+
+def test_calibrations_and_comparisons_have_pages(tmp_path: Path) -> None:
+    made_comparison(str(tmp_path / "table"))
+    made_calibration(str(tmp_path / "rungs"))
+    client = TestClient(make_app(str(tmp_path), None, ["testserver"]))
+    links = re.findall(r'href="(study/[^"]*)"', client.get("/").text)
+    assert sorted(links) == ["study/rungs", "study/table"]
+    for link, said in zip(sorted(links), ("the finished model", "the best balanced"), strict=True):
+        page = client.get(f"/{link}")
+        assert page.status_code == 200 and said in page.text and 'id="live"' in page.text
 
 
 def test_names_are_text_not_markup(tmp_path: Path) -> None:
