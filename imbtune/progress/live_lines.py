@@ -10,7 +10,15 @@ from rich.cells import cell_len, set_cell_size
 
 from imbtune.progress.run_events import FAILED, FINALS, FINISHED, STOPPED, TRIALS, RunEnded
 from imbtune.progress.search_progress import Running, SearchProgress
-from imbtune.progress.words import NOUN, downloaded, duration, epochs, starting, time_left
+from imbtune.progress.words import (
+    NOUN,
+    downloaded,
+    duration,
+    epochs,
+    run_shown,
+    starting,
+    time_left,
+)
 
 MOST_LINES = 20
 LEAST_ROWS = 2  # of the terminal that stay for the lines above
@@ -176,7 +184,7 @@ def _run_row(progress: SearchProgress, run: Running, now: float) -> tuple[str, s
     seconds = progress.run_seconds_left(run, now)
     rung = "" if run.last is None else f"{run.last.score:.3f} at {run.last.budget}"
     return (
-        f"  {run.start.run}",
+        f"  {run_shown(run.start.run, progress)}",
         f"{run.epoch}/{run.full_budget}" if run.full_budget else f"{run.epoch}",
         rung,
         "" if seconds is None else duration(seconds),

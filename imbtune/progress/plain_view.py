@@ -25,10 +25,13 @@ from imbtune.progress.words import (
     downloaded,
     how_it_ended,
     one_line,
+    run_shown,
     stamp,
     states,
     time_left,
 )
+
+NAMED = 4  # running finals that a heartbeat names
 
 
 class PlainView:
@@ -116,7 +119,12 @@ def _heartbeat(now: float, progress: SearchProgress) -> str:
     is_search = progress.stage is not None and progress.stage.stage == TRIALS
     if progress.best and progress.best.score is not None and is_search:
         found.append(f"best {progress.best.score:.3f} (trial {progress.best.number})")
-    found.append(f"{len(progress.running)} running")
+    running = f"{len(progress.running)} running"
+    if progress.running and progress.stage and progress.stage.stage == FINALS:
+        shown = [run_shown(run, progress) for run in list(progress.running)[:NAMED]]
+        more = len(progress.running) - len(shown)
+        running += f" ({'; '.join([*shown, *([f'{more} more'] if more else [])])})"
+    found.append(running)
     return ", ".join(found) + f"; {time_left(progress, now)}"
 
 

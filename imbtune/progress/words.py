@@ -100,6 +100,14 @@ def states(progress: SearchProgress) -> str:
     return ", ".join(f"{progress.ended[s]} {s}" for s in words if progress.ended[s])
 
 
+def run_shown(run: str, progress: SearchProgress) -> str:
+    """The name of a run; of a final with the place of its seed, as in "trial 3, seed 2 of 3"."""
+    seeds = progress.stage.seeds if progress.stage else ()
+    begin, _, seed = run.rpartition(" ")
+    at = [str(each) for each in seeds]
+    return f"{begin} {at.index(seed) + 1} of {len(at)}" if seed in at else run
+
+
 def time_left(progress: SearchProgress, now: float) -> str:
     """As in "about 40 s left"; that it is not known yet."""
     if progress.has_ended:

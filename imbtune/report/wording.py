@@ -49,6 +49,10 @@ def not_ended(study: StudyData) -> str:
         return f"The search was interrupted: {done}."
     if study.is_running:
         since = f" since {study.started:%Y-%m-%d %H:%M} UTC" if study.started else ""
+        if study.planned and study.done >= study.planned:
+            finals = counted(len(study.finals), "final run")
+            ended = f"{finals} {'has' if len(study.finals) == 1 else 'have'} ended so far"
+            done = f"all {counted(study.done, 'trial')} have ended, and the finals run ({ended})"
         return f"The search is running{since}: {done}."
     if study.is_running is None:
         changed = study.activity.changed

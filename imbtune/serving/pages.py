@@ -16,7 +16,7 @@ from imbtune import __version__
 from imbtune.errors import StudyError
 from imbtune.report.pages.rendering import rendered
 from imbtune.report.write import page_of
-from imbtune.serving.served_studies import Listed, find_studies, listed, state_of
+from imbtune.serving.served_studies import Listed, exists, find_studies, listed, state_of
 from imbtune.study.view import Study
 
 MOST_PAGES = 8  # that are kept; each has a few megabytes
@@ -111,6 +111,7 @@ class Pages:
                 title="Studies · imbtune",
                 place=self.path,
                 rows=rows,
+                is_there=exists(self.path),
                 interactive=False,
                 live=etag,
             ),

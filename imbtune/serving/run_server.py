@@ -14,7 +14,7 @@ from imbtune.errors import ConfigError
 from imbtune.paths import path_or_uri
 from imbtune.progress import Log
 from imbtune.serving.app import make_app
-from imbtune.serving.served_studies import find_studies
+from imbtune.serving.served_studies import exists, find_studies
 
 PORT = 8420
 TOKEN = "IMBTUNE_SERVE_TOKEN"  # the environment variable
@@ -69,7 +69,8 @@ def open_server(path: str, host: str, port: int, log: Log) -> Server:
     )
     name = f"[{host}]" if ":" in host else host
     url = f"http://{socket.gethostname() if host in ('0.0.0.0', '::') else name}:{number}/"
-    log(f"{len(found)} stud{'y' if len(found) == 1 else 'ies'} in {path}")
+    later = "" if exists(path) else ", which does not exist yet: a search that makes it is listed"
+    log(f"{len(found)} stud{'y' if len(found) == 1 else 'ies'} in {path}{later}")
     if not local:
         log(
             "Other machines can read them with the token in the address below, which is sent "

@@ -22,6 +22,7 @@ from imbtune.study.tables.find_studies import studies_in
 from imbtune.study.view import Study
 
 FILE = "study.yaml"
+RUNNING = "; running"
 # What a page shows is in these files, and in the files of these folders
 FILES = (FILE, "best.yaml", "calibration.yaml", "table.parquet")
 FOLDERS = ("trials", "epochs", "finals", "scores", "runs", "best", "errors")
@@ -54,7 +55,8 @@ class Listed:
 def find_studies(path: str) -> Mapping[str, str]:
     """The path of each study in a folder, by the name of the study's folder.
 
-    A folder that is a study itself has that one.
+    A folder that is a study itself has that one. A folder that does not exist yet, in one that
+    does, has none: the first search makes it.
 
     Args:
         path: a folder or URI.
@@ -63,13 +65,36 @@ def find_studies(path: str) -> Mapping[str, str]:
         StudyError: it cannot be reached, or is no folder.
     """
     store = Store(path)
-    try:
-        if store.fs.get_file_info(store.root).type != pafs.FileType.Directory and store.local:
-            raise StudyError(f"{path} is no folder: give a folder of studies")
-    except OSError as error:
-        raise StudyError(f"cannot read {path}: {first_line(error)}") from error
+    if store.local and not exists(path):
+        return {}
     found = studies_in(path, may_be_empty=True)
     return {_name_of(place): place for place in found}
+
+
+def exists(path: str) -> bool:
+    """Whether a folder exists; it may still be made where the folder that it is to be in exists.
+
+    Args:
+        path: a folder, or a URI, of which it is not known.
+
+    Raises:
+        StudyError: it cannot be reached, is no folder, or has no place.
+    """
+    folder = Store(path).local
+    if folder is None:
+        return True
+    try:
+        if folder.is_dir():
+            return True
+        if folder.exists():
+            raise StudyError(f"{path} is no folder: give a folder of studies")
+        if folder.parent.is_dir():
+            return False
+    except OSError as error:
+        raise StudyError(f"cannot read {path}: {first_line(error)}") from error
+    raise StudyError(
+        f"{path} does not exist, and {folder.parent} neither: give a folder of studies"
+    )
 
 
 def state_of(path: str) -> tuple[str, dt.datetime | None]:
@@ -129,14 +154,18 @@ def _progress(study: Study, info: Mapping[str, object]) -> str:
     ended = int(trials["state"].isin([*ENDED, FAIL]).sum())
     finished, failed = (int((trials["state"] == state).sum()) for state in (COMPLETE, FAIL))
     text = f"{ended} of {info.get('trials')} trials, {finished} finished"
-    return text + (f", {failed} failed" if failed else "") + _end(study, info)
+    text += f", {failed} failed" if failed else ""
+    end = _end(study, info)
+    if end == RUNNING and ended == info.get("trials"):
+        end = f"; the finals run, {len(study.finals)} have ended"
+    return text + end
 
 
 def _end(study: Study, info: Mapping[str, object]) -> str:
     if end := info.get("end"):
         return f"; {end}" if end != FINISHED else ""
     locked = activity_of(Store(study.path, seconds=0)).locked
-    return {True: "; running", False: "", None: "; no end recorded"}[locked]
+    return {True: RUNNING, False: "", None: "; no end recorded"}[locked]
 
 
 def _found(store: Store, purpose: str) -> str:

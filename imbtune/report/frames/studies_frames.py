@@ -24,7 +24,8 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
     Columns: `study`, `data` (training images and classes), `objective`, `trials`, `finished`,
     `stopped`, `failed`, `seconds` (training time of all runs, finals included), `wall_seconds`
     (from start to end; null where it is not recorded), `winner` (its trial), `method`, `mean`,
-    `low`, `high`, `seeds`, `preset`, `lead`, `p`. Without finals, `winner` is the finished trial
+    `low`, `high`, `seeds`, `preset`, `lead`, `is_share` (whether scores are shares, so that the
+    lead is told in points), `p`. Without finals, `winner` is the finished trial
     with the best score of one run, `mean` its score and `seeds` 0; null where no trial has
     finished.
     """
@@ -55,6 +56,7 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
                 "seeds": evidence.seeds if evidence else 0,
                 "preset": named.get(study.baseline),
                 "lead": evidence.lead if evidence else None,
+                "is_share": study.is_share,
                 "p": evidence.p if evidence else None,
             }
         )

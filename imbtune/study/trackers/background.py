@@ -17,11 +17,18 @@ from pathlib import Path
 from imbtune.errors import ImbtuneError, first_line
 from imbtune.progress import Log
 from imbtune.study.tables.parquet import Row
-from imbtune.study.trackers.runs import Run, TrackedStudy, Tracker, curves, numbers
+from imbtune.study.trackers.runs import (
+    Run,
+    TrackedStudy,
+    Tracker,
+    curves,
+    numbers,
+)
 
 MOST_WAITING = 10_000  # calls in the queue: a few megabytes
 CALL_SECONDS = 60.0  # after which a call is given up
-CLOSE_SECONDS = 120.0  # that the end of a search waits for trackers that still answer
+CLOSE_SECONDS = 30.0  # that the end of a search waits for trackers that still answer
+LAST_SECONDS = 12.0  # for which it waits for one call, while it waits
 QUIET_SECONDS = 3.0  # of this wait, before a line says why
 
 Call = Callable[[], None]
@@ -47,9 +54,11 @@ class Background:
         self._calls: queue.Queue[Call | None] = queue.Queue(MOST_WAITING)
         self._since: float | None = None  # when the running call began
         self._error: str | None = None
+        self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()  # for the user
         self._left_out, self._dropped = False, 0
         self._sent: dict[str, int] = {}  # epochs of the open runs that were handed over
         self._known: dict[str, int] = {}  # and how many of them the tracker has already
+        tracker.tell = self._notes.put
         self._thread = threading.Thread(target=self._work, daemon=True, name=tracker.title)
         self._thread.start()
 
@@ -89,11 +98,18 @@ class Background:
 
     def check(self) -> None:
         """Leave the tracker out where it failed or hangs."""
-        since = self._since
+        while not self._notes.empty():
+            self._log(str(ImbtuneError(f"{self._tracker.title} {self._notes.get()}")))
         if self._error:
             self._leave_out(self._error)
-        elif since is not None and time.monotonic() - since > CALL_SECONDS:
-            self._leave_out(f"it has not answered for {CALL_SECONDS:.0f} s")
+        else:
+            self._check_hangs(CALL_SECONDS)
+
+    def _check_hangs(self, most: float, since: float | None = None) -> None:
+        """Leave the tracker out if the running call began `most` seconds ago, or `since` then."""
+        began = self._since
+        if began is not None and time.monotonic() - max(began, since or began) > most:
+            self._leave_out(f"it has not answered for {most:.0f} s")
 
     def close(self) -> None:
         """Wait until everything is shown; not for a tracker that failed or hangs, and not long."""
@@ -106,6 +122,7 @@ class Background:
             self._thread.join(0.05)
             waited = time.monotonic() - begun
             self.check()
+            self._check_hangs(LAST_SECONDS, begun)
             if waited > QUIET_SECONDS and not told and not self._left_out:
                 told = True
                 self._log(
@@ -115,6 +132,7 @@ class Background:
             if waited > CLOSE_SECONDS:
                 self._leave_out(f"it needs longer than {CLOSE_SECONDS:.0f} s for what is left")
         self.check()
+        self._tracker.leave()
         if self._dropped:
             self._log(
                 f"{self._tracker.title} was too slow: {self._dropped} updates were dropped; the "

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imbtune.progress import Log
 from imbtune.study.records import STOPPED
 from imbtune.study.tables.parquet import Row
 from imbtune.study.trackers.runs import Run, TrackedStudy, Values, failed
@@ -27,6 +28,7 @@ class MlflowTracker:
     """
 
     title = "MLflow"
+    tell: Log
 
     def __init__(self, study: TrackedStudy) -> None:
         self._study = study
@@ -74,6 +76,9 @@ class MlflowTracker:
             self._there.set_terminated(self._ids.pop(name), "KILLED")
         if self._client:
             self._there.set_terminated(self._parent(), "FINISHED")
+
+    def leave(self) -> None:
+        """Does nothing: it has no process of its own."""
 
     @property
     def _there(self) -> MlflowClient:

@@ -1,4 +1,4 @@
-"""Uploads the runs that W&B has kept offline, with its own `wandb sync`."""
+"""Uploads the runs that W&B has kept in files, with its own `wandb sync`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from imbtune.progress import Log
 from imbtune.storage import Store
 from imbtune.study.files import read_content
 from imbtune.study.trackers.runs import study_id
-from imbtune.study.trackers.wandb import KEY, has_key
+from imbtune.study.trackers.wandb import KEY, SYNCED, has_key, why_silent
 
 AT_ONCE = 200  # runs in one call of `wandb sync`
-SECONDS = 120.0  # in which no run is uploaded, and `wandb sync` is ended; it tries for hours
+SECONDS = 60.0  # in which no run is uploaded, and `wandb sync` is ended; it tries for hours
 
 
 def sync_offline(path: str, log: Log) -> None:
-    """Upload a study's offline runs that are not in W&B yet.
+    """Upload a study's runs that W&B has not got, or not whole.
 
     No module of the study runs.
 
@@ -33,22 +33,21 @@ def sync_offline(path: str, log: Log) -> None:
         log: is called with a line for the user.
 
     Raises:
-        StudyError: there is no study; it has no offline runs; some could not be uploaded.
+        StudyError: there is no study; it has no runs in files; some could not be uploaded.
         ConfigError: there is no API key of W&B.
     """
     identity = study_id(read_content(path))
     folder = (Store(path).local or Path.cwd()) / "wandb"
-    runs = sorted(folder.glob(f"offline-run-*-{identity}-*"))
+    runs = sorted(folder.glob(f"*run-*-{identity}-*"))
     if not runs:
         raise StudyError(
-            f"{path} has no offline runs of W&B in {folder}: search with --wandb offline to keep "
-            "some"
+            f"{path} has no runs of W&B in {folder}: search with --wandb offline to keep some"
         )
     left = [run for run in runs if not _is_synced(run)]
     if left and not has_key("imbtune sync"):
         raise ConfigError(f"imbtune sync needs an API key of W&B: {KEY}")
-    said = ""
-    for start in range(0, len(left), AT_ONCE):
+    said = why_silent() if left else ""
+    for start in range(0, 0 if said else len(left), AT_ONCE):
         some = left[start : start + AT_ONCE]
         said = _wandb_sync(some) or said
         if not any(map(_is_synced, some)):
@@ -64,8 +63,8 @@ def sync_offline(path: str, log: Log) -> None:
 
 
 def _is_synced(run: Path) -> bool:
-    """Whether W&B has marked a run's file as uploaded."""
-    return any(run.glob("*.wandb.synced"))
+    """Whether a run's file is marked as uploaded, by W&B or by the search that sent it."""
+    return any(run.glob(f"*.wandb{SYNCED}"))
 
 
 def _wandb_sync(runs: list[Path]) -> str:

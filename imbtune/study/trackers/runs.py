@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -106,6 +106,7 @@ class Tracker(Protocol):
 
     title: str  # in lines for the user
     where: str  # where its files or pages are, and how to see them
+    tell: Callable[[str], None]  # is set: what goes on after the title in a line for the user
 
     def begin(self, run: Run) -> int:
         """Open a run; returns how many of its epochs the tracker has from an earlier process."""
@@ -133,6 +134,12 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Show everything that was told; no more follows. Runs that are open were interrupted."""
+
+    def leave(self) -> None:
+        """End what the tracker has started, in a few seconds, whether or not all was shown.
+
+        It is called in another thread than the other methods, one of which may not return.
+        """
 
 
 def tracked_study(request: SearchRequest, content: Mapping[str, Any], folder: Path) -> TrackedStudy:

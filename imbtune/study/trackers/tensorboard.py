@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imbtune.progress import Log
 from imbtune.study.tables.parquet import Row
 from imbtune.study.trackers.runs import Run, TrackedStudy, Values, failed
 
@@ -23,6 +24,7 @@ class TensorBoardTracker:
     """Writes `tensorboard/RUN/` below the study's folder. An epoch is a step."""
 
     title = "TensorBoard"
+    tell: Log
 
     def __init__(self, study: TrackedStudy) -> None:
         self._root, self._id = study.folder / FOLDER, study.id
@@ -69,6 +71,9 @@ class TensorBoardTracker:
         """Close the files of the runs that are open."""
         for name in list(self._writers):
             self._writers.pop(name).close()
+
+    def leave(self) -> None:
+        """Does nothing: it has no process of its own."""
 
     def _scalars(self, run: Run, values: Values, step: int, when: float) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary

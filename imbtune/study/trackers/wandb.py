@@ -8,6 +8,9 @@ A training has one run, also in a search that is resumed: the run's ID follows f
 the training. A killed process loses rows that W&B had not written or sent yet. So a resumed trial
 first brings its run up to the study's table: online those rows that W&B lacks, offline all of them,
 in a new file that takes the place of the old one.
+
+A server that does not answer costs no row: from then on runs are kept in files, as offline, and
+those that it has not taken whole stay beside them. `imbtune sync` uploads both.
 """
 
 from __future__ import annotations
@@ -18,15 +21,20 @@ import re
 import shlex
 import shutil
 import tempfile
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
+from http.client import HTTPException
 from math import isfinite
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from imbtune.errors import ConfigError
+from imbtune.errors import ConfigError, first_line
+from imbtune.progress import Log
 from imbtune.storage.temporary import temporary_folder
 from imbtune.study.request import SearchRequest
 from imbtune.study.tables.parquet import Row
@@ -42,7 +50,11 @@ from imbtune.study.trackers.runs import (
 LONGEST = 128  # characters of a project, a group, or a run's name
 LONGEST_TAG = 64
 FORBIDDEN = r"[/\\#?%:\x00-\x1f\x7f\ud800-\udfff]"  # in a project's name
-SECONDS = 30.0  # that W&B has to open a run, and to take what is left of one that ends
+SECONDS = 8.0  # that W&B has to open a run, and to take what is left of one that ends
+ANOTHER_ID = "-files"  # of a run that could not be opened online: W&B holds its ID until the end
+LEAVE_SECONDS = 2.0  # that its service process has to end
+SERVER_ERROR = 500  # HTTP: from this status on
+SYNCED = ".synced"  # the ending of the mark of a run that W&B has
 KEY = "set $WANDB_API_KEY, or run `wandb login`"
 
 
@@ -104,6 +116,19 @@ def has_key(what: str) -> bool:
         ) from error
 
 
+def why_silent() -> str:
+    """Why W&B's server cannot be used: in words, or empty where it answers."""
+    url = str(_imported().setup().settings.base_url)
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS):
+            return ""
+    except urllib.error.HTTPError as error:  # it answers; a page at its root there need not be
+        return f"{url} answers {error.code}" if error.code >= SERVER_ERROR else ""
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        return f"{url}: {getattr(reason, 'strerror', None) or reason}"
+
+
 def project_of(request: SearchRequest) -> str:
     """The project that the request names, or else one named after the space, as W&B accepts it."""
     if request.wandb_project is not None:
@@ -115,20 +140,30 @@ class WandbTracker:
     """A run per training, named `STUDY-RUN` and grouped by study. Epochs are the x-axis."""
 
     title = "W&B"
+    tell: Log
 
     def __init__(self, study: TrackedStudy) -> None:
         self._study, self._request = study, study.request
         project = f"the project {project_of(study.request)}"
         upload = f"files for {project}; imbtune sync {shlex.quote(study.request.path)} uploads them"
         self.where = project if study.request.wandb == "online" else upload
+        self._mode = study.request.wandb  # offline from when the server does not answer
         self._has_charts = True  # whether the server takes tables, of which a chart is made
         self._runs: dict[str, Any] = {}
         self._old: dict[str, list[Path]] = {}  # folders that the run's own one replaces
 
     def begin(self, run: Run) -> int:
         """Open the run; above 0 where W&B resumes it online."""
-        old = list(self._study.folder.glob(f"wandb/offline-run-*-{self._study.id}-{run.name}"))
-        opened = self._open(run.name, run.kind, run.nested())
+        old = self._folders(run.name)
+        try:
+            opened = self._open(run.name, run.kind, run.nested())
+        except Exception as error:  # W&B raises many
+            if self._mode != "online":
+                raise
+            for folder in set(self._folders(run.name)) - set(old):
+                shutil.rmtree(folder, ignore_errors=True)  # of a run that was never opened
+            self._go_offline(error)
+            opened = self._open(run.name, run.kind, run.nested(), ANOTHER_ID)
         opened.define_metric("epoch")
         opened.define_metric("*", step_metric="epoch")
         self._runs[run.name] = opened
@@ -153,17 +188,24 @@ class WandbTracker:
         wandb = _imported()
 
         opened = self._open("report", "report", {})
+        self._runs["report"], self._old["report"] = opened, []
         artifact = wandb.Artifact(f"report-{self._study.id}", type="report")
         artifact.add_file(str(path), name="report.html")
         opened.log_artifact(artifact)
-        opened.finish()
+        self._finish("report", is_failed=False)
 
     def close(self) -> None:
         """End the runs that are left, with exit code 1."""
         for name in list(self._runs):
             self._finish(name, is_failed=True)
 
-    def _open(self, name: str, kind: str, config: dict[str, Any]) -> Any:
+    def leave(self) -> None:
+        """End W&B's service process, for which W&B would wait at the end of the process."""
+        thread = threading.Thread(target=_imported().teardown, daemon=True, name="end of W&B")
+        thread.start()
+        thread.join(LEAVE_SECONDS)
+
+    def _open(self, name: str, kind: str, config: dict[str, Any], more: str = "") -> Any:
         wandb = _imported()
 
         suffix = f"-{name}"
@@ -173,11 +215,11 @@ class WandbTracker:
             group=self._study.name[:LONGEST],
             job_type=kind,
             name=self._study.name[: LONGEST - len(suffix)] + suffix,
-            id=self._study.id + suffix,
+            id=self._study.id + suffix + more,
             resume="allow",
             tags=self._request.wandb_tags or None,
             config=config,
-            mode=self._request.wandb,
+            mode=self._mode,
             dir=self._study.folder,
             reinit="create_new",
             settings=wandb.Settings(
@@ -205,9 +247,42 @@ class WandbTracker:
             self._has_charts = False
 
     def _finish(self, name: str, is_failed: bool) -> None:
-        self._runs.pop(name).finish(exit_code=int(is_failed))
-        for folder in self._old.pop(name):
+        """End a run. One that the server has not taken whole stays as a file, without the mark."""
+        opened = self._runs.pop(name)
+        was_online = not opened.offline
+        try:
+            opened.finish(exit_code=int(is_failed))
+        except Exception as error:  # W&B raises many
+            if not was_online:
+                raise
+            self._go_offline(error)
+            return
+        if was_online:
+            mark_synced(Path(opened.dir).parent)
+        for folder in self._old.pop(name, ()):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _folders(self, name: str) -> list[Path]:
+        """The folders of a run, of this process and earlier ones."""
+        names = (name, f"{name}{ANOTHER_ID}")
+        folder, run = self._study.folder, f"wandb/*run-*-{self._study.id}"
+        return [path for each in names for path in folder.glob(f"{run}-{each}")]
+
+    def _go_offline(self, error: Exception) -> None:
+        """Keep runs in files from now on."""
+        if self._mode == "online":
+            self._mode = "offline"
+            self.tell(
+                f"does not answer ({type(error).__name__}: {first_line(error)}): its runs are kept "
+                f"in files from now on; imbtune sync {shlex.quote(self._request.path)} uploads them"
+            )
+
+
+def mark_synced(folder: Path) -> None:
+    """Mark a run's folder as W&B's own `wandb sync` does, so that it is not uploaded again."""
+    for path in folder.glob("*.wandb"):
+        with suppress(OSError):
+            path.with_name(f"{path.name}{SYNCED}").touch()
 
 
 def _check_names(request: SearchRequest) -> None:

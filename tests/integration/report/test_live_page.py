@@ -52,7 +52,7 @@ def test_a_page_follows_its_study_and_keeps_what_the_reader_has_chosen(
         page.on("request", lambda request: requests.append(request.url))
 
         page.goto(url)
-        page.wait_for_function("document.body.textContent.includes('There is no study here yet.')")
+        page.wait_for_function("document.body.textContent.includes('There is no study here yet')")
         sink = make_study(str(runs / "new"), records=RECORDS[:4], finals={}, best=False)
         page.wait_for_selector("a >> text=new")  # without a reload
         page.goto(f"{url}study/new")

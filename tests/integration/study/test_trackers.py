@@ -25,6 +25,7 @@ from imbtune.search_options import search_request
 from imbtune.storage import Store
 from imbtune.study.request import SearchRequest
 from imbtune.study.tables.parquet import Row
+from imbtune.study.trackers import offline
 from imbtune.study.trackers import wandb as wandb_tracker
 from imbtune.study.trackers.runs import Kind, Run
 from imbtune.study.trackers.tracking import TrialTracking, check_trackers, open_tracking
@@ -254,7 +255,7 @@ def test_wandb_online_goes_on_where_it_was(tmp_path: Path, server: WandbServer) 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # W&B's own
 @pytest.mark.parametrize("mode", ["500", "hang"])
 @pytest.mark.parametrize("late", [False, True])
-def test_a_server_that_fails_costs_a_line(
+def test_a_server_that_fails_costs_a_line_and_no_row(
     mode: str, late: bool, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the start, or after the first rows."""
@@ -267,21 +268,70 @@ def test_a_server_that_fails_costs_a_line(
     server.mode = mode
     search.trials.epoch(epoch_row(0, 2))
     search.end(0, state="PRUNED")
+    search.trials.epoch(epoch_row(1, 1))
+    search.end(1, state="PRUNED")
     search.tracking.close()
     lines = warnings_of(search)
-    assert len(lines) == 1 and lines[0].startswith("W&B is left out from now on: ")
+    assert len(lines) == 1 and lines[0].startswith("W&B does not answer (")
+    assert lines[0].endswith("imbtune sync runs/one uploads them")
     assert scalars(tmp_path, "0")["loss"] == [(1, 1.5), (2, 1.5)]  # the other one is complete
+    left = list(tmp_path.glob("wandb/*run-*/*.wandb"))
+    assert len(left) == 2 and not list(tmp_path.glob("wandb/*/*.synced"))
+    for path in left:
+        rows = [r for r in whole_run_of(path) if r.HasField("history")]
+        assert len(rows) == (2 if "-0" in path.name else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["500", "hang", "refuse"])
+def test_sync_ends_soon_where_the_server_fails(
+    mode: str, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_content(tmp_path)
+    search = Search(request_for(wandb="offline"), tmp_path)
+    search.trials.epoch(epoch_row(0, 1))
+    search.end(0)
+    search.tracking.close()
+    monkeypatch.setattr(wandb_tracker, "SECONDS", 1.0)
+    monkeypatch.setattr(offline, "_wandb_sync", lambda _: pytest.fail("it was asked for"))
+    server.mode = mode
+    if mode == "refuse":
+        monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+        wandb.teardown()
+    code, _, err = invoke("sync", str(tmp_path))
+    said = {"500": "answers 500", "hang": "timed out", "refuse": "Connection refused"}[mode]
+    last = err.splitlines()[-1]
+    assert code == 2 and last.startswith("error: 1 of 1 runs of ") and said in last
+
+
+def test_runs_that_were_sent_whole_are_not_uploaded_again(
+    tmp_path: Path, server: WandbServer
+) -> None:
+    write_content(tmp_path)
+    search = Search(request_for(wandb="online"), tmp_path)
+    search.trials.epoch(epoch_row(0, 1))
+    search.end(0)
+    search.tracking.close()
+    assert warnings_of(search) == [] and len(list(tmp_path.glob("wandb/run-*/*.synced"))) == 1
+    requests = server.requests
+    code, out, _ = invoke("sync", str(tmp_path))
+    assert code == 0 and "0 of 1 runs" in out and server.requests == requests
+
+
+def write_content(folder: Path) -> None:
+    """The study.yaml of `CONTENT`, which `imbtune sync` reads."""
+    content = {**CONTENT, "resources": dict.fromkeys(("cpus", "gpus", "concurrent"), 1)}
+    content["data"] = {"train": 1, "validation": 1, "counts": [1, 1], "sha256": "x"}
+    (folder / "study.yaml").write_text(json.dumps(content))
 
 
 @pytest.mark.slow
 def test_offline_runs_are_uploaded_once(
     tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = {**CONTENT, "resources": dict.fromkeys(("cpus", "gpus", "concurrent"), 1)}
-    content["data"] = {"train": 1, "validation": 1, "counts": [1, 1], "sha256": "x"}
-    (tmp_path / "study.yaml").write_text(json.dumps(content))
+    write_content(tmp_path)
     code, _, err = invoke("sync", str(tmp_path))
-    assert code == 2 and "has no offline runs of W&B in" in err and err.count("\n") == 1
+    assert code == 2 and "has no runs of W&B in" in err and err.count("\n") == 1
     search = Search(request_for(wandb="offline"), tmp_path)
     for trial in (0, 1):
         for epoch in (1, 2):

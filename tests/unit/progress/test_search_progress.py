@@ -42,6 +42,7 @@ from imbtune.progress.run_events import (
 )
 from imbtune.progress.search_progress import SearchProgress
 from imbtune.progress.time_left import Measured, Pace, pace_of, until_the_last
+from imbtune.progress.words import run_shown
 
 START = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 STAGE = StageStarted(
@@ -180,6 +181,22 @@ def test_the_finals_have_their_own_counts_and_keep_the_best() -> None:
     assert (found.done, found.total) == (1, 4)
     assert found.best and found.best.number == 0
     assert found.finals == {0: [0.6]} and not found.running
+
+
+def test_the_finals_that_run_are_named_with_the_place_of_their_seed() -> None:
+    stage = StageStarted(START, FINALS, 12, budgets=(9,), seeds=(55, 5, 15))
+    runs: list[Event] = [
+        RunStarted(START, f"trial {number}, seed {seed}", steps=STEPS)
+        for number, seed in ((3, 5), (3, 55), (10, 15), (0, 5), (4, 5))
+    ]
+    events = [stage, *runs, Heartbeat(START + 9)]
+    assert plain(events)[-1].split("  ", 1)[1] == (
+        "progress: 0 of 12 final runs ended, 5 running (trial 3, seed 2 of 3; trial 3, "
+        "seed 1 of 3; trial 10, seed 3 of 3; trial 0, seed 2 of 3; 1 more); time left not known yet"
+    )
+    view = [line.text for line in live_lines(after(events), START + 9, 100, 30)]
+    assert any(line.startswith("  trial 10, seed 3 of 3") for line in view)
+    assert run_shown("trial 3, seed 7", after(events)) == "trial 3, seed 7"  # of another study
 
 
 # ---- the time left -------------------------------------------------------------------------------

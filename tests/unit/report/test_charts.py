@@ -152,6 +152,18 @@ def test_a_study_on_disk(tmp_path: Path) -> None:
         study.importance()
 
 
+def test_the_lead_of_a_study_is_in_the_unit_of_its_score() -> None:
+    share = usual()
+    loss = make_data(
+        [trial(0, -0.7), trial(4, -0.5)],
+        {0: (-0.70, -0.72), 4: (-0.50, -0.51)},
+        info={"name": "loss", "space": {"objective": "log_loss", "knobs": {}}},
+    )
+    page = studies_page([share, loss])
+    assert '<th class="n">lead</th>' in page
+    assert "+10.5 points (p" in page and "+0.205 (p" in page and "+20.5" not in page
+
+
 def test_other_files_are_not_replaced(tmp_path: Path) -> None:
     mine = tmp_path / "mine.html"
     mine.write_text("mine")

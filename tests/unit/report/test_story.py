@@ -182,6 +182,15 @@ def test_while_the_finals_run_nothing_is_to_be_resumed() -> None:
     assert not story_of(study).steps
 
 
+def test_a_search_in_its_finals_says_so() -> None:
+    rows = [trial(0), trial(2)]
+    study = make_data(rows, {0: (0.5,)}, activity=Activity(True))
+    (warning, *_) = story_of(replace(study, winner=None, baseline=None, evidence=None)).warnings
+    assert warning.endswith(
+        "all 2 trials have ended, and the finals run (1 final run has ended so far)."
+    )
+
+
 def test_a_search_that_was_killed_in_its_finals_has_not_ended() -> None:
     rows = [trial(0, host="a"), trial(2, host="a")]
     killed, older = make_data(rows), make_data([trial(0), trial(2)])

@@ -27,8 +27,9 @@ def test_studies_are_found_by_their_folders(tmp_path: Path) -> None:
     assert find_studies(str(tmp_path / "a")) == {"a": str(tmp_path / "a")}
     (tmp_path / "empty").mkdir()
     assert find_studies(str(tmp_path / "empty")) == {}
-    for wrong in ("none", "file.txt"):
-        with pytest.raises(StudyError, match="is no folder"):
+    assert find_studies(str(tmp_path / "not yet")) == {}  # the first search makes it
+    for wrong, said in {"file.txt": "is no folder", "none/runs": "does not exist, and "}.items():
+        with pytest.raises(StudyError, match=said):
             find_studies(str(tmp_path / wrong))
 
 

@@ -17,7 +17,7 @@ from made_study import make_study
 from table_rows import epoch_row, trial_row
 
 from imbtune.errors import ConfigError, StudyError
-from imbtune.progress.log_lines import no_line
+from imbtune.progress.log_lines import Log, no_line
 from imbtune.search_options import search_request
 from imbtune.study.files import read_content
 from imbtune.study.tables.parquet import Row
@@ -50,6 +50,10 @@ class Recorder:
 
     title = "T"
     where = "a test"
+    tell: Log
+
+    def leave(self) -> None:
+        self.told.append("left")
 
     def __init__(self, before: Callable[[str], object] = str, known: int = 0) -> None:
         self.told: list[Any] = []
@@ -88,7 +92,7 @@ def test_a_tracker_is_told_everything_in_order() -> None:
     name, state, values = tracker.told[4]
     assert (name, state, values["score"], values["budget"]) == ("3", "COMPLETE", 0.5, 9)
     assert not values.keys() & {"mix.omega", "trial", "seed", "ended"}
-    assert tracker.told[5:] == [Path("report.html"), "close"]
+    assert tracker.told[5:] == [Path("report.html"), "close", "left"]
     assert lines == []
 
 
@@ -101,7 +105,7 @@ def test_what_a_tracker_has_is_not_sent_again() -> None:
     for epoch in (1, 2, 3, 4):
         sent.epoch(RUN, epoch_row(3, epoch))
     sent.close()
-    assert tracker.told == [("begin", "3"), ("3", 2, 3), ("3", 3, 4), "close"]
+    assert tracker.told == [("begin", "3"), ("3", 2, 3), ("3", 3, 4), "close", "left"]
 
 
 @pytest.mark.parametrize("method", ["begin", "epoch", "end", "close"])
@@ -139,7 +143,7 @@ def test_a_tracker_that_hangs_is_left_out_and_others_go_on(
     assert lines == [
         "T is left out from now on: it has not answered for 0 s; the study has all rows"
     ]
-    assert tracker.told == [("begin", "3"), ("3", 0, 1), "close"]
+    assert tracker.told == [("begin", "3"), ("3", 0, 1), "close", "left"]
     released.set()
 
 
