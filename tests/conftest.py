@@ -25,8 +25,17 @@ from imbtune.training.device.device_data import DeviceData
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.pop("COLUMNS", None)  # xdist sets it, which would narrow what commands print
 torch.set_num_threads(1)  # networks this small only lose time to threads
+HYPOTHESIS = "_hypothesis_internal_use_settings"  # where it keeps what @settings says of a test
 settings.register_profile("imbtune", deadline=None)  # no test is timed
 settings.load_profile("imbtune")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`IMBTUNE_EXAMPLES=100`: Hypothesis tries 100 times as many examples as each test says."""
+    times = int(os.environ.get("IMBTUNE_EXAMPLES", "1"))
+    for function in {item.function for item in items if isinstance(item, pytest.Function)}:
+        if times > 1 and (said := getattr(function, HYPOTHESIS, None)):
+            setattr(function, HYPOTHESIS, settings(said, max_examples=times * said.max_examples))
 
 
 @pytest.fixture

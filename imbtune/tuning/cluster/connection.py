@@ -26,7 +26,7 @@ from imbtune.tuning.cluster.ray_processes import sigterm_held_back, start_ray, s
 from imbtune.tuning.cluster.resources import Node
 
 CONNECT_SECONDS = 10  # time limit for a TCP connection to the head node
-STATUS_SECONDS = 15  # time limit for `ray status`, which takes about one second on a cluster
+STATUS_SECONDS = 40  # time limit for `ray status`: a second, or many times that on a busy machine
 SOCKET_PATH = 107  # bytes of a Unix socket's path at most (unix(7))
 SESSION = "session_2026-01-01_00-00-00_000000_"  # the folder of a Ray session, before its process
 SHORT_FOLDER = "/tmp"
