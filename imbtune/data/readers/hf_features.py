@@ -79,7 +79,7 @@ def _in_order(names: object) -> tuple[str, ...]:
     Empty if they are none of these.
     """
     if isinstance(names, dict):
-        numbers = {n: name for name, n in names.items() if isinstance(n, int)}
+        numbers: dict[object, object] = {n: k for k, n in names.items() if isinstance(n, int)}
         names = _by_number(numbers if len(numbers) == len(names) else names)
     if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
         return ()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imbtune.data.file_walk import files_below
+from imbtune.data.file_walk import files_below, is_special
 from imbtune.data.images import text_of
 from imbtune.data.readers.hf_tables import IMAGE_COLUMNS
 from imbtune.data.readers.image_index import is_image
@@ -118,9 +118,11 @@ def _at_path(path: Path, name: str | None = None) -> ImageItem:
 
 def _folder(root: Path) -> ImageInput:
     """The image files below a folder, or the rows of its Parquet files if it has no images."""
-    images, parquet, others = 0, list[Path](), list[Path]()
+    images, parquet, others, special = 0, list[Path](), list[Path](), list[Path]()
     for path in files_below(root):
-        if is_image(path):
+        if is_special(path):
+            special.append(path)
+        elif is_image(path):
             images += 1
         elif path.suffix.lower() == PARQUET:
             parquet.append(path)
@@ -133,12 +135,16 @@ def _folder(root: Path) -> ImageInput:
         raise DataError(f"{root} has no images{has if others else ''}: {GIVE}")
 
     def items() -> Iterator[ImageItem]:
-        return (_at_path(path) for path in files_below(root) if is_image(path))
+        paths = (path for path in files_below(root) if is_image(path) and not is_special(path))
+        return map(_at_path, paths)
 
     left_out = [path.name for path in (*parquet[:3], *others)][:3]
     named = ", ".join(map(text_of, left_out))
-    notes = (f"not read, since they have other endings than images: {named}, …",)
-    return ImageInput(str(root), images, items, notes if left_out else ())
+    notes = (f"not read, since they have other endings than images: {named}, …",) * bool(left_out)
+    if special:
+        shown = ", ".join(text_of(path.name) for path in special[:3]) + ", …" * (len(special) > 3)
+        notes += (f"not read, since no regular file (a named pipe, a socket or a device): {shown}",)
+    return ImageInput(str(root), images, items, notes)
 
 
 def _list(path: Path) -> ImageInput:

@@ -158,9 +158,12 @@ def test_what_is_special(tmp_path: Path) -> None:
         open_image(str(tmp_path / "to"))
 
 
-def test_predicting_tells_a_pipe_in_its_row(tmp_path: Path) -> None:
+def test_predicting_passes_over_a_pipe_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(FILE)
     os.mkfifo(tmp_path / "1.png")
+    os.mkfifo(tmp_path / "2")
+    (tmp_path / "3.png").symlink_to("2")
     given = images_at(tmp_path)
-    assert given.count == 2
-    assert [item.problem for item in given.items()] == ["", "it is no regular file"]
+    assert given.count == 1 == len(list(given.items()))
+    (note,) = given.notes
+    assert note.endswith("a socket or a device): 1.png, 2, 3.png")
