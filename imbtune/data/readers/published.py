@@ -28,7 +28,7 @@ from imbtune.data.readers.source_data import (
     check_regular,
     files_on_disk,
 )
-from imbtune.data.readers.split_names import TRAIN, choose_splits, split_of
+from imbtune.data.readers.split_names import TRAIN, choose_splits, quoted, split_of
 from imbtune.data.splits import Dataset, Images, Preprocessing
 from imbtune.errors import DataError
 
@@ -194,7 +194,8 @@ def tiny_imagenet(data_source: DataSource) -> Dataset:
     train = _class_folders(root / "train")
     source = SourceData(train, _tiny_validation(root / "val", train.labels[0].names))
     dataset = _from_source(source, 200, (3, 64), _TINY_PREPROCESSING, data_source)
-    return replace(dataset, classes=_tiny_names(root / "words.txt", dataset.classes))
+    classes, notes = _tiny_names(root / "words.txt", dataset.classes)
+    return replace(dataset, classes=classes, notes=dataset.notes + notes)
 
 
 def _from_parquet(
@@ -283,18 +284,24 @@ def _tiny_validation(folder: Path, ids: tuple[str, ...]) -> SourceSplit:
     return files_on_disk(paths, labels_from_texts(labels, str(annotations)))
 
 
-def _tiny_names(words: Path, ids: tuple[str, ...]) -> tuple[str, ...]:
-    """The first name of each WordNet ID, with the ID where several classes have the same name."""
-    if not words.is_file():
-        return ids
+def _tiny_names(words: Path, ids: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The first name of each WordNet ID, with the ID where several classes have the same name.
+
+    Returns:
+        The names, and a note if the file lacks some, whose classes have their IDs.
+    """
+    if not words.exists():
+        return ids, ()
     pairs = (line.partition("\t") for line in _lines(words))
     known = {wordnet_id: word.partition(",")[0].strip() for wordnet_id, _, word in pairs}
     names = [known.get(wordnet_id) or wordnet_id for wordnet_id in ids]
     count = Counter(names)
+    without = [wordnet_id for wordnet_id in ids if not known.get(wordnet_id)]
+    note = f"{words} has no names for the classes {quoted(without, 5)}, which have their IDs"
     return tuple(
         name if count[name] == 1 else f"{name} ({wordnet_id})"
         for name, wordnet_id in zip(names, ids, strict=True)
-    )
+    ), (note,) * bool(without)
 
 
 def _lines(path: Path) -> list[str]:

@@ -124,6 +124,23 @@ def test_tiny_imagenet(tmp_path: Path, layout: str) -> None:
     assert dataset.preprocessing.pad == 8
 
 
+def test_classes_that_the_file_of_names_lacks_are_told(tmp_path: Path) -> None:
+    root = write_tiny(tmp_path / "tiny-imagenet-200")
+    words = root / "words.txt"
+    words.write_text(f"{WORDNET[0]}\tfirst, second\n")
+    dataset = read("tiny_imagenet", tmp_path)
+    assert dataset.classes == ("first", *WORDNET[1:])
+    assert any(
+        note.startswith(f"{words} has no names for the classes '{WORDNET[1]}', ")
+        and "(199 in all), which have their IDs" in note
+        for note in dataset.notes
+    )
+    words.unlink()
+    words.mkdir()
+    with raises_one_line(f"cannot read {words}"):
+        read("tiny_imagenet", tmp_path)
+
+
 def test_tiny_imagenet_in_parquet_is_tested_on_valid(tmp_path: Path) -> None:
     for split, images in (("train", TINY), ("valid", TINY_TEST)):
         write_split(tmp_path / "data", split, images, image="image", names=list(WORDNET))
