@@ -41,7 +41,7 @@ LEFT_OUT = {
     "steps",
     "full_passes",
     "preset_finals",
-    "seeds",
+    "fresh_seeds",
 }  # what only the estimate of the time left and the names of the finals need
 # keys of every object besides the event's
 STATE = ("stage", "done", "total", "running", "seconds_left")

@@ -82,7 +82,7 @@ class StageStarted:
         earlier: runs that ended before this process.
         preset_finals: those of `finals` that are left out where the best preset is among the best
             trials, and so is a finalist anyway.
-        seeds: of the finals, in the order in which a finalist is trained with them.
+        fresh_seeds: of the finals, in the order in which a finalist is trained with them.
     """
 
     time: float
@@ -99,7 +99,7 @@ class StageStarted:
     finals: int = 0
     earlier: tuple[RunEnded, ...] = ()
     preset_finals: int = 0
-    seeds: tuple[int, ...] = ()
+    fresh_seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def states(progress: SearchProgress) -> str:
 
 def run_shown(run: str, progress: SearchProgress) -> str:
     """The name of a run; of a final with the place of its seed, as in "trial 3, seed 2 of 3"."""
-    seeds = progress.stage.seeds if progress.stage else ()
+    seeds = progress.stage.fresh_seeds if progress.stage else ()
     begin, _, seed = run.rpartition(" ")
     at = [str(each) for each in seeds]
     return f"{begin} {at.index(seed) + 1} of {len(at)}" if seed in at else run

@@ -220,9 +220,9 @@ def facts(study: StudyData) -> list[tuple[str, str]]:
         runs = f"{study.finals['trial'].nunique()} × {study.finals['seed'].nunique()} seeds"
         found.append(("finals", runs))
     if seconds := study.training_seconds:
-        found.append(("training time, all runs, finals included", duration(seconds)))
+        found.append(("training time, finals included", duration(seconds)))
     if (wall := study.wall_seconds) is not None:
-        found.append(("wall time, from start to end", duration(wall)))
+        found.append(("wall time", duration(wall)))
     images = float(study.trials["images"].sum()) + float(study.finals["images"].sum())
     if images:
         found.append(("image passes", short(images)))

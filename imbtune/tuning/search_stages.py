@@ -61,7 +61,7 @@ def finals_stage(session: Session, total: int, finals: Sequence[FinalRecord]) ->
     budget, now = session.request.budgets[-1], session.reporter.now()
     earlier = [final_ended(final, budget, now) for final in finals]
     seeds = fresh_seeds(session.request.seed, session.request.final_seeds)
-    return replace(_stage(session, FINALS, total, earlier, (budget,)), seeds=tuple(seeds))
+    return replace(_stage(session, FINALS, total, earlier, (budget,)), fresh_seeds=tuple(seeds))
 
 
 def runs_stage(session: Session, total: int, earlier: Sequence[RunEnded]) -> StageStarted:

@@ -213,7 +213,7 @@ def slope_chart(frame: pd.DataFrame, width: int = 420, height: int = 360) -> Cha
         return styled(lines.properties(width=width, height=height))
     text = (
         drawn(named)
-        .mark_text(align="left", dx=9, fontSize=11, color=INK, limit=120)
+        .mark_text(align="left", dx=9, fontSize=11, color=INK, limit=150)
         .encode(x=x, y=alt.Y("at:Q", title="recall", scale=scale), text="words:N")
     )
     return styled((lines + text).properties(width=width, height=height))
@@ -236,7 +236,7 @@ def _apart(named: pd.DataFrame, domain: Sequence[float], gap: float) -> pd.DataF
         heights[i] = max(heights[i], least)
         least = heights[i] + step
     rows = [
-        {**row, "at": at, "words": f"{row['class']}: {_points(row['change'])}"}
+        {**row, "at": at, "words": f"{_points(row['change'])} {row['class']}"}
         for row, at in zip(ordered, heights, strict=True)
     ]
     return pd.DataFrame(rows, columns=[*named.columns, "at", "words"])

@@ -88,7 +88,8 @@
       inLines(chart, chart);
     }
     const fixed = typeof chart.width === "number" && !chart.hconcat && !chart.concat;
-    if (fixed && !element.closest("#parallel, #confusion")) chart.autosize = { type: "fit-x", contains: "padding" };
+    const matrix = element.closest("#confusion") && chart.mark?.type !== "bar";
+    if (fixed && !matrix && !element.closest("#parallel")) chart.autosize = { type: "fit-x", contains: "padding" };
     if (chart.autosize) chart.width = Math.max(300, element.closest("#recall_change, #importance") ? Math.min(room, chart.width + 80) : room);
     const { view } = await vegaEmbed(element, chart, {
       actions: false, renderer: many ? "canvas" : "svg", tooltip: { theme: dark.matches ? "dark" : "light" },
@@ -161,7 +162,7 @@
     const rows = whole ? trials : trials.filter(isPicked);
     picked = whole ? { all: true } : Object.fromEntries(rows.map((row) => [row.trial, true]));
     for (const { view, linked } of views.values()) if (linked) view.signal("picked", picked).runAsync();
-    $("picked").textContent = whole ? `${trials.length} trials` : `${rows.length} of ${trials.length} trials`;
+    $("picked").textContent = whole ? `${trials.length} trial${trials.length === 1 ? "" : "s"}` : `${rows.length} of ${trials.length} trials`;
     $("clear").disabled = whole;
     fill(rows);
   };

@@ -184,7 +184,7 @@ def test_the_finals_have_their_own_counts_and_keep_the_best() -> None:
 
 
 def test_the_finals_that_run_are_named_with_the_place_of_their_seed() -> None:
-    stage = StageStarted(START, FINALS, 12, budgets=(9,), seeds=(55, 5, 15))
+    stage = StageStarted(START, FINALS, 12, budgets=(9,), fresh_seeds=(55, 5, 15))
     runs: list[Event] = [
         RunStarted(START, f"trial {number}, seed {seed}", steps=STEPS)
         for number, seed in ((3, 5), (3, 55), (10, 15), (0, 5), (4, 5))

@@ -205,7 +205,7 @@ def test_labels_of_the_slope_chart_do_not_cover_one_another() -> None:
     gaps = -np.diff(named["at"])
     assert (gaps >= 0.05 * 1.05 - 1e-9).all()
     assert named["at"].between(-0.05, 1.0).all()
-    assert named["words"].iloc[0] == "a: +30"
+    assert named["words"].iloc[0] == "+30 a"
 
 
 def test_a_saved_chart_is_opaque(tmp_path: Path, whole: StudyData) -> None:

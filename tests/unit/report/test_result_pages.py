@@ -31,7 +31,7 @@ def test_a_comparison_says_which_is_best_and_whether_that_is_chance(tmp_path: Pa
     text = text_of(made_comparison(str(tmp_path / "c")))
     assert "mamix_drw has the best balanced accuracy on the test images: 81.00 ± 1.00 %." in text
     assert "+11.00 points over erm" in text and "p = 0.0027" in text
-    assert "better than erm" in text and "6 of 6 runs" in text
+    assert "Better than erm" in text and "6 of 6 runs" in text
     assert "mamix_drw 81.00 ± 1.00" in text  # the table, with its notes
     assert "paired t-test of the balanced accuracy against mamix_drw" in text
     assert "276 / 400" in text and "resume" not in text
@@ -41,18 +41,18 @@ def test_a_comparison_says_which_is_best_and_whether_that_is_chance(tmp_path: Pa
     ("options", "said"),
     [
         ({"scores": {"erm": ()}}, ["No run has finished yet.", "0 of 3 runs", "imbtune resume"]),
-        ({"scores": {"erm": (0.5, 0.6, 0.7)}}, ["nothing to test against", "60.00 ± 10.00 %"]),
+        ({"scores": {"erm": (0.5, 0.6, 0.7)}}, ["Nothing to test against", "60.00 ± 10.00 %"]),
         (
             {"scores": {"erm": (0.5,), "drw": (0.6,)}, "seeds": 1},
-            ["one seed: not tested", "drw has the best balanced accuracy", "60.00 %."],
+            ["One seed: not tested", "drw has the best balanced accuracy", "60.00 %."],
         ),
         (
             {"scores": {"erm": (0.5, 0.6), "drw": (0.6, 0.5)}, "seeds": 2},
-            ["the lead may be chance", "that may be chance"],
+            ["The lead may be chance", "that may be chance"],
         ),
         (
             {"scores": {"erm": (0.5, 0.6), "drw": (0.6,)}},
-            ["no test yet", "3 of 6 runs", "drw: 1 of 3 seeds", "is not complete"],
+            ["No test yet", "3 of 6 runs", "drw: 1 of 3 seeds", "is not complete"],
         ),
         (
             {"scores": {"a": (1.5, 1.6), "b": (2.5, 2.4)}, "objective": "log_loss", "seeds": 2},

@@ -301,6 +301,7 @@ def test_an_upload_that_sends_nothing_is_ended(
     monkeypatch.setattr(subprocess, "Popen", Hanging)
     monkeypatch.setattr(offline, "SECONDS", 0.0)
     monkeypatch.setattr(offline, "has_key", lambda _: True)
+    monkeypatch.setattr(offline, "why_silent", lambda: "")
     with pytest.raises(StudyError, match=r"1 of 1 runs .* uploaded nothing for 0 s"):
         offline.sync_offline(str(tmp_path / "s"), no_line)
     assert [process.returncode for process in begun] == [-signal.SIGKILL]
