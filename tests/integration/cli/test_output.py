@@ -14,11 +14,8 @@ SEARCH = f"{IMBTUNE} search digits-lt --trials 2 --epochs 3 --rungs none --max-c
 WITHOUT_A_READER = "2>&1 | { read -r line; }; exit ${PIPESTATUS[0]}"
 
 
-@pytest.mark.parametrize(
-    "output",
-    [WITHOUT_A_READER, pytest.param(">&- 2>&-", marks=pytest.mark.slow)],
-    ids=["head", "closed"],
-)
+@pytest.mark.slow  # tests/unit/cli/test_output.py has the streams alone
+@pytest.mark.parametrize("output", [WITHOUT_A_READER, ">&- 2>&-"], ids=["head", "closed"])
 def test_a_search_goes_on_without_its_output(output: str, tmp_path: Path) -> None:
     """With another encoding, too, and with a temporary folder too deep for Ray's sockets.
 

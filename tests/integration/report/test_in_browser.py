@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -63,17 +64,31 @@ def draw_all(page: Page) -> list[str]:
     return names
 
 
-def test_all_figures_are_drawn_without_a_network_or_an_error(
-    browser: Browser, report: Path
-) -> None:
+@pytest.fixture(scope="module")
+def light(browser: Browser, report: Path) -> Iterator[tuple[Page, list[str], list[str]]]:
+    """The page on a laptop with all figures; what it loaded and raised; the figures' names."""
     page, seen = opened(browser, report)
-    names = draw_all(page)
+    yield page, seen, draw_all(page)
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def dark(browser: Browser, report: Path) -> Iterator[tuple[Page, list[str], list[str]]]:
+    """The same on a phone, dark."""
+    page, seen = opened(browser, report, viewport=PHONE, color_scheme="dark")
+    yield page, seen, draw_all(page)
+    page.close()
+
+
+def test_all_figures_are_drawn_without_a_network_or_an_error(
+    light: tuple[Page, list[str], list[str]],
+) -> None:
+    page, seen, names = light
     assert {"recall_change", "confusion", "margins", "importance", "parallel"} <= set(names)
     assert {"scores", "progress", "curves", "timeline", "rungs-0", "knobs-2"} <= set(names)
     assert seen == []
     assert page.locator("#hostile").count() == 0  # a name became an element
     assert HOSTILE in str(page.locator("table").first.text_content())
-    page.close()
 
 
 def test_a_selection_shows_in_every_figure_and_in_the_table(browser: Browser, report: Path) -> None:
@@ -128,9 +143,8 @@ def test_filters_and_the_configuration_of_a_trial(browser: Browser, report: Path
     page.close()
 
 
-def test_a_phone_and_a_dark_page(browser: Browser, report: Path) -> None:
-    page, seen = opened(browser, report, viewport=PHONE, color_scheme="dark")
-    draw_all(page)
+def test_a_phone_and_a_dark_page(dark: tuple[Page, list[str], list[str]]) -> None:
+    page, seen, _ = dark
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert (
         page.locator("#finals .narrow").is_visible()
@@ -140,17 +154,44 @@ def test_a_phone_and_a_dark_page(browser: Browser, report: Path) -> None:
     assert page.locator("[data-figure='scores'] [fill='#c4510a']").count() == 0  # the light orange
     assert page.locator("[data-figure='scores'] [fill='#ff9552']").count() > 0
     assert seen == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_screen_reader_finds_no_serious_fault(
+    scheme: str, request: pytest.FixtureRequest
+) -> None:
+    page: Page = request.getfixturevalue(scheme)[0]
+    found = Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in serious] == []
+
+
+LONG = "any_class_knn+linear+margin_aware with another word"
+
+
+def test_long_names_can_be_read_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    """A name beside a row is in lines; one that a figure cuts is whole in its tooltip."""
+    rows = [trial(n, mix=LONG if n % 4 else "none") for n in range(0, 12, 2)]
+    cells = [{"label": 0, "predicted": 1, "count": 3}, {"label": 1, "predicted": 1, "count": 7}]
+    names = [f"Painted Lady butterfly (Vanessa cardui) {n}" for n in range(3)]
+    study = make_data(rows, {0: (0.5, 0.52), 2: (0.6, 0.63)}, classes=names)
+    study.finals["confusion"] = pd.Series([cells] * len(study.finals))
+    path = tmp_path / "page.html"
+    path.write_text(study_page(study), encoding="utf-8")
+    page, seen = opened(browser, path, viewport=PHONE)
+    for figure in ("parts-0", "confusion"):
+        page.locator(f"[data-figure='{figure}']").scroll_into_view_if_needed()
+        page.wait_for_selector(f"[data-figure='{figure}'][data-drawn=yes]", timeout=WAIT)
+    labels = page.locator("[data-figure='parts-0'] .role-axis-label text").all()
+    lines = [label.locator("tspan").all_text_contents() for label in labels]
+    whole = {"".join(each) for each in lines if each}
+    assert f"{LONG} (3)" in {" ".join(words.split()) for words in whole}
+    assert "…" not in "".join(whole)
+    titles = page.locator("[data-figure='confusion'] text title").all_text_contents()
+    assert names[0] in titles
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert seen == []
     page.close()
-
-
-def test_a_screen_reader_finds_no_serious_fault(browser: Browser, report: Path) -> None:
-    for scheme in ("light", "dark"):
-        page, _ = opened(browser, report, color_scheme=scheme)
-        draw_all(page)
-        found = Axe().run(page).response["violations"]
-        serious = [each for each in found if each["impact"] in ("serious", "critical")]
-        assert [(each["id"], each["nodes"][0]["html"][:200]) for each in serious] == []
-        page.close()
 
 
 def test_the_first_minute_needs_no_javascript(browser: Browser, report: Path) -> None:

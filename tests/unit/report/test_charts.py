@@ -208,6 +208,15 @@ def test_labels_of_the_slope_chart_do_not_cover_one_another() -> None:
     assert named["words"].iloc[0] == "+30 a"
 
 
+def test_a_knob_that_hardly_acts_has_no_panel() -> None:
+    rows = [trial(n, **{"mix.omega": 0.2 if n in (2, 4) else None}) for n in range(12)]
+    panels = StudyPlots(make_data(rows))._panels("knobs")
+    assert "optimizer.lr" in [name for name, _ in panels]
+    assert "mix.omega" not in [name for name, _ in panels]
+    few = StudyPlots(make_data([trial(0), trial(2)]))._panels("knobs")  # of two trials, in both
+    assert "mix.omega" in [name for name, _ in few]
+
+
 def test_a_saved_chart_is_opaque(tmp_path: Path, whole: StudyData) -> None:
     StudyPlots(whole).scores().save(str(tmp_path / "r.png"))
     with Image.open(tmp_path / "r.png") as image:
