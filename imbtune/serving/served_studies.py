@@ -92,9 +92,7 @@ def exists(path: str) -> bool:
             return False
     except OSError as error:
         raise StudyError(f"cannot read {path}: {first_line(error)}") from error
-    raise StudyError(
-        f"{path} does not exist, and {folder.parent} neither: give a folder of studies"
-    )
+    raise StudyError(f"{path} does not exist, nor does {folder.parent}: give a folder of studies")
 
 
 def state_of(path: str) -> tuple[str, dt.datetime | None]:

@@ -27,8 +27,8 @@ from imbtune.study.trackers.runs import (
 
 MOST_WAITING = 10_000  # calls in the queue: a few megabytes
 CALL_SECONDS = 60.0  # after which a call is given up
-CLOSE_SECONDS = 30.0  # that the end of a search waits for trackers that still answer
-LAST_SECONDS = 12.0  # for which it waits for one call, while it waits
+CLOSE_SECONDS = 60.0  # that the end of a search waits for trackers that still answer
+LAST_SECONDS = 30.0  # that it waits for one call
 QUIET_SECONDS = 3.0  # of this wait, before a line says why
 
 Call = Callable[[], None]

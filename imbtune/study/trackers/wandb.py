@@ -250,6 +250,8 @@ class WandbTracker:
         """End a run. One that the server has not taken whole stays as a file, without the mark."""
         opened = self._runs.pop(name)
         was_online = not opened.offline
+        if was_online and self._mode == "offline":
+            return  # another run has waited for the server already
         try:
             opened.finish(exit_code=int(is_failed))
         except Exception as error:  # W&B raises many

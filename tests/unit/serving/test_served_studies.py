@@ -28,7 +28,10 @@ def test_studies_are_found_by_their_folders(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert find_studies(str(tmp_path / "empty")) == {}
     assert find_studies(str(tmp_path / "not yet")) == {}  # the first search makes it
-    for wrong, said in {"file.txt": "is no folder", "none/runs": "does not exist, and "}.items():
+    for wrong, said in {
+        "file.txt": "is no folder",
+        "none/runs": "does not exist, nor does ",
+    }.items():
         with pytest.raises(StudyError, match=said):
             find_studies(str(tmp_path / wrong))
 
