@@ -154,8 +154,8 @@ def _finals(progress: SearchProgress) -> list[Line]:
         Line(f"  {mean(scores):.3f}  trial {number}, {_seeds(scores)}", "", 2)
         for number, scores in ranked
     ]
-    heading = Line("finals, mean over fresh seeds so far", "bold", 4)
-    return [heading, *found[:RUNNING]] if found else []
+    words = "mean over fresh seeds so far" if found else "the best trials again, with fresh seeds"
+    return [Line(f"finals, {words}", "bold", 4), *found[:RUNNING]]
 
 
 def _seeds(scores: Sequence[float]) -> str:

@@ -23,6 +23,7 @@ from imbtune.study.view import Study
 
 FILE = "study.yaml"
 RUNNING = "; running"
+RUN_FOLDERS = {"calibration": "scores", "comparison": "runs"}  # with a file for each run
 # What a page shows is in these files, and in the files of these folders
 FILES = (FILE, "best.yaml", "calibration.yaml", "table.parquet")
 FOLDERS = ("trials", "epochs", "finals", "scores", "runs", "best", "errors")
@@ -140,8 +141,11 @@ def listed(name: str, path: str, changed: dt.datetime | None) -> Listed:
         if purpose == "search":
             about, best = _progress(study, info), _best(study)
         else:
-            about += "; running" if activity_of(Store(path, seconds=0)).locked else ""
-            best = _found(Store(path, seconds=0), purpose)
+            store = Store(path, seconds=0)
+            done = len(store.parts(RUN_FOLDERS[purpose]))
+            planned = int(info.get("trials") or 0) * (2 if purpose == "calibration" else 1)
+            about = f"{done} of {planned} runs" + (RUNNING if activity_of(store).locked else "")
+            best = _found(store, purpose)
         return Listed(name, purpose, about, str(info.get("started", "")), changed, best)
     except (ImbtuneError, KeyError, TypeError, ValueError, OSError) as error:
         return Listed(name, "", "", "", changed, "", first_line(error))

@@ -7,6 +7,7 @@ key for each of them, or with the key `all`. A page sets it; in Python, all are.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -31,6 +32,7 @@ from imbtune.report.study_data import LINEAR, SearchedKnob
 PICKED = alt.param(name="picked", value={"all": True})
 IS_PICKED = "picked.all || picked[datum.trial]"
 PANEL = 240  # width of a panel
+AXIS, LETTERS = 68, 11  # pixels between two axes of the lines; letters that fit between them
 
 
 def picked_opacity(usual: float = 0.6) -> alt.Opacity:
@@ -227,12 +229,33 @@ def parallel_chart(frame: pd.DataFrame) -> Chart:
             alt.Tooltip("score:Q", format=".4f"),
         ],
     )
-    words = frame[frame["choice"]].drop_duplicates(["axis", "value"])
-    text = drawn(words).mark_text(align="left", dx=6, dy=-7, fontSize=10, color=INK, limit=64)
-    labels = text.encode(x=x, y=y, text="value:N")
-    width = max(WIDTH, 66 * len(axes))
+    named = frame[frame["choice"]].drop_duplicates(["axis", "value"])
+    named = named.assign(words=[_two_lines(str(value)) for value in named["value"]])
+    text = drawn(named).mark_text(
+        align="left",
+        baseline="bottom",
+        dx=6,
+        dy=-12,
+        fontSize=10,
+        lineHeight=10,
+        lineBreak="\n",
+        color=INK,
+        limit=AXIS - 4,
+    )
+    labels = text.encode(x=x, y=y, text="words:N")
+    width = max(WIDTH, AXIS * len(axes))
     layers = others + leading + points + labels
     return styled(layers.properties(width=width, height=300))
+
+
+def _two_lines(words: str) -> str:
+    """A choice in two lines: a long one broken after "_" or "+", a short one in the lower line."""
+    lines = [""]
+    for part in re.findall(r"[^_+]*[_+]?", words):
+        if lines[-1] and len(lines) == 1 and len(lines[-1] + part) > LETTERS:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join([""] * (2 - len(lines)) + lines)
 
 
 def wrapped(

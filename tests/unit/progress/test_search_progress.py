@@ -196,6 +196,7 @@ def test_the_finals_that_run_are_named_with_the_place_of_their_seed() -> None:
     )
     view = [line.text for line in live_lines(after(events), START + 9, 100, 30)]
     assert any(line.startswith("  trial 10, seed 3 of 3") for line in view)
+    assert "finals, the best trials again, with fresh seeds" in view
     assert run_shown("trial 3, seed 7", after(events)) == "trial 3, seed 7"  # of another study
 
 

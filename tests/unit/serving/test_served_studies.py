@@ -75,12 +75,15 @@ def test_a_line_says_what_a_calibration_or_a_comparison_has_found(tmp_path: Path
     make_study(path)
     store = Store(path)
     content = store.read("study.yaml").decode()
-    for purpose in ("calibration", "comparison"):
+    for purpose, runs in {"calibration": 12, "comparison": 6}.items():
         changed = content.replace("purpose: search", f"purpose: {purpose}")
         store.write("study.yaml", changed.encode())
-        assert (listed("s", path, None).about, listed("s", path, None).best) == ("6 trials", "")
+        assert (listed("s", path, None).about, listed("s", path, None).best) == (
+            f"0 of {runs} runs",
+            "",
+        )
         with study_lock(store):
-            assert listed("s", path, None).about == "6 trials; running"
+            assert listed("s", path, None).about == f"0 of {runs} runs; running"
     store.write_table("table.parquet", pa.table({"row": ["mamix_drw", "erm"]}))
     assert listed("s", path, None).best == "mamix_drw, of 2 configurations"
     store.write("study.yaml", content.replace("purpose: search", "purpose: calibration").encode())
