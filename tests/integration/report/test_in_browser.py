@@ -106,14 +106,15 @@ def test_a_selection_shows_in_every_figure_and_in_the_table(browser: Browser, re
     page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.6, steps=4)
     page.mouse.up()
     page.wait_for_function("picked.textContent.includes(' of 130')", timeout=WAIT)
-    chosen = int(str(page.locator("#picked").text_content()).split()[0])
-    assert 0 < chosen < 65
-    assert rows.count() == chosen < everything
     other = page.locator("[data-figure='scores']")
     other.scroll_into_view_if_needed()
     page.wait_for_selector("[data-figure='scores'][data-drawn=yes]", timeout=WAIT)
-    faded = other.locator("path[opacity='0.05']").count()
-    assert faded == 130 - chosen
+    faded = "document.querySelectorAll('[data-figure=scores] path[opacity=\"0.05\"]').length"
+    all_moves = f"{faded} > 65 && {faded} === 130 - parseInt(picked.textContent)"
+    page.wait_for_function(all_moves, timeout=WAIT)  # of the mouse have been taken
+    chosen = int(str(page.locator("#picked").text_content()).split()[0])
+    assert 0 < chosen < 65
+    assert rows.count() == chosen < everything
     page.locator("#clear").click()
     assert page.locator("#picked").text_content() == "130 trials"
     assert seen == []
