@@ -12,6 +12,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import wandb
 from command import invoke
 from table_rows import epoch_row, trial_row
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -19,7 +20,6 @@ from wandb.proto import wandb_internal_pb2 as pb
 from wandb_server import WandbServer, wandb_server
 
 import imbtune
-import wandb
 from imbtune.registry import Value
 from imbtune.search_options import search_request
 from imbtune.storage import Store
@@ -432,6 +432,7 @@ def test_mlflow_has_a_run_in_the_studys_run_for_each_training(
     uri = place.format(here=tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # for the folder
+    monkeypatch.chdir(tmp_path)  # where MLflow writes the artifacts of a database
     request = request_for(mlflow=True)
     first = Search(request, tmp_path)
     for epoch in (1, 2):

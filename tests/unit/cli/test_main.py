@@ -12,10 +12,10 @@ from typing import get_args, get_type_hints
 
 import pytest
 import typer.models
+import wandb
 from command import invoke
 from rich.cells import cell_len
 
-import wandb
 from imbtune import __version__
 from imbtune.cli.error_boundary import OnceCommand, _check_words
 from imbtune.cli.main import Topic, app
