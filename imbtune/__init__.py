@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from imbtune.inference.onnx_export import ExportedModel
     from imbtune.inference.predicting.predict_images import PredictedImages
     from imbtune.inference.trained_model import TrainedModel
-    from imbtune.inference.use_model import choose_threshold, evaluate, export, predict
+    from imbtune.inference.use_model import evaluate, export, predict
+    from imbtune.inference.use_threshold import choose_threshold, remove_threshold
     from imbtune.registry import Knob, Registry
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.evidence import Evidence
@@ -92,6 +93,7 @@ __all__ = [
     "plan",
     "predict",
     "registries",
+    "remove_threshold",
     "resume",
     "search",
     "space",
@@ -110,7 +112,8 @@ _MODULES = {  # of each public name
     "study.evidence": "Evidence",
     "study.outcome": "SearchOutcome",
     "study.view": "Study Trial",
-    "inference.use_model": "choose_threshold evaluate export predict",
+    "inference.use_model": "evaluate export predict",
+    "inference.use_threshold": "choose_threshold remove_threshold",
     "inference.decisions.threshold": "Threshold",
     "inference.evaluating.evaluate_model": "EvaluationResult",
     "inference.loading": "load_model",

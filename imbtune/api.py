@@ -456,7 +456,10 @@ def _train_input(
 
     if preset is not None:
         if what is not None:
-            raise ConfigError(f"{_short(what)} and --preset {preset}: give one of them")
+            raise ConfigError(
+                f"{_short(what)} and --preset {preset}: give one of them; the space of a preset is "
+                f"given as --preset {preset} --space {_short(what)}"
+            )
         if space is None:
             raise ConfigError(f"--preset {preset} needs --space: the data to train it on")
         return train_input.from_preset(preset, space, replaced)

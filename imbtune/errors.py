@@ -28,6 +28,7 @@ EXPECTED = 2  # exit code of a command that an expected failure ends
 INTERRUPTED = 130  # exit code of a command that Ctrl-C ends
 LONGEST_WORD = 160  # characters of a word or of a name in a path; longer ones are shortened
 LONGEST_MESSAGE = 1500
+LONGEST_LIST = 1000  # characters of the names in a message
 
 
 class ImbtuneError(Exception):
@@ -140,10 +141,22 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> ConfigError:
 
     Args:
         kind: what is named, such as "knob" or a slot.
-        choices: the valid names. At most 20 are listed.
+        choices: the valid names. All are listed, unless they are very many.
     """
     known, text = sorted(choices), name if isinstance(name, str) else shown(name)
     if near := difflib.get_close_matches(text[:LONGEST_WORD], known, n=1):
         return ConfigError(f"unknown {kind} '{text}': did you mean '{near[0]}'?")
-    listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    is_long = sum(map(len, known)) + 2 * len(known) > LONGEST_LIST
+    listed = some_of(known, 20 if is_long else len(known))
     return ConfigError(f"unknown {kind} '{_shorten(text)}': choose one of {listed}")
+
+
+def some_of(names: Iterable[str], most: int, count: int | None = None) -> str:
+    """Names for a message: the first `most` of them, and how many more there are.
+
+    Args:
+        count: how many there are, where `names` are the first ones only.
+    """
+    listed = list(names)
+    left = (len(listed) if count is None else count) - most
+    return ", ".join(listed[:most]) + (f" and {left:,} more" if left > 0 else "")

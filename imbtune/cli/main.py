@@ -16,6 +16,7 @@ from imbtune.cli.model_use.model_options import (
     LayoutOption,
     ModelArgument,
     ModelSeedOption,
+    OwnMetricOption,
     OwnThresholdOption,
     PriorOption,
     ResizeOption,
@@ -522,8 +523,8 @@ def predict(
         ),
     ],
     out: Annotated[
-        str, typer.Option(metavar="FILE", help="New .parquet or .csv file. Must be given.")
-    ],
+        str | None, typer.Option(metavar="FILE", help="New .parquet or .csv file. Must be given.")
+    ] = None,
     top: Annotated[
         int,
         typer.Option(
@@ -560,6 +561,7 @@ def evaluate(
     dataset: LayoutOption = None,
     prior: PriorOption = None,
     threshold: OwnThresholdOption = None,
+    metric: OwnMetricOption = None,
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write a new .json or .parquet file.")
     ] = None,
@@ -580,13 +582,16 @@ def threshold(
     ctx: typer.Context,
     model: ModelArgument,
     metric: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What the threshold is best for, e.g. f_beta, balanced_accuracy, '{name: "
-            "expected_cost, costs: [[0, 1], [20, 0]]}' or '{name: recall_at_precision, precision: "
-            "0.9}' (see imbtune show metrics)."
+            "expected_cost, costs: {fraud: {normal: 20}}}' or '{name: recall_at_precision, "
+            "precision: 0.9}' (see imbtune show metrics)."
         ),
-    ],
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove the model's threshold instead.")
+    ] = False,
     data: DataOption = None,
     split: Annotated[
         str | None,
@@ -601,7 +606,10 @@ def threshold(
     seed: ModelSeedOption = None,
     trust: TrustOption = False,
 ) -> None:
-    """Choose the threshold of a two-class model on held-out images. Stored in its folder."""
+    """Choose the threshold of a two-class model on held-out images.
+
+    It is stored in the model's folder if it is expected to be better than the more probable class.
+    """
     from imbtune.cli.model_use.model_commands import threshold_command
 
     threshold_command(**ctx.params)
@@ -619,6 +627,13 @@ def export(
         ),
     ] = None,
     data: DataOption = None,
+    unchecked: Annotated[
+        bool,
+        typer.Option(
+            "--unchecked",
+            help="Without images of the model: compare it on random pixels only.",
+        ),
+    ] = False,
     seed: ModelSeedOption = None,
     ensemble: UseEnsembleOption = False,
     trust: TrustOption = False,

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from imbtune import strict_json
 from imbtune.cli.settings import make_console, print_text
-from imbtune.errors import ConfigError, printable, unknown
+from imbtune.errors import ConfigError, printable, some_of, unknown
 from imbtune.paths import local_path, path_or_uri
 from imbtune.progress import line_width
 
@@ -164,7 +164,7 @@ def _print_table(result: pa.Table) -> None:
     console.print(table)
     left = [name for name in columns if name not in fitting]
     if left:
-        named = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
+        named = some_of(left, 5)
         print_text(f"{len(left)} more column{'s' * (len(left) > 1)} ({named}): {ALL}", console)
     if result.num_rows > MOST_ROWS:
         print_text(f"{result.num_rows - MOST_ROWS:,} more rows: {ALL}", console)

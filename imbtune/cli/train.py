@@ -17,7 +17,7 @@ from imbtune.cli.settings import (
     summary_output,
     with_trust,
 )
-from imbtune.errors import ConfigError
+from imbtune.errors import ConfigError, printable
 from imbtune.final_training.retrain import TrainResult
 from imbtune.metrics.metric import metrics
 from imbtune.metrics.metric_registry import GROUPS
@@ -123,7 +123,10 @@ def print_result(result: TrainResult, console: Console) -> None:
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for metric in result.metrics:
-        table.add_row(metric, *(_cell(*metrics[metric]) for metrics in columns.values()))
+        table.add_row(
+            printable(result.titles.get(metric, metric)),
+            *(_cell(*metrics[metric]) for metrics in columns.values()),
+        )
     console.print(table)
     groups = [name for name in GROUPS if name in result.metrics]
     if groups:

@@ -92,6 +92,16 @@ class TrainConfig:
         int, Knob("decides initial weights, order, mixing and augmentation", 0, SEED)
     ] = 0
 
+    def __repr__(self) -> str:
+        chosen = {slot: getattr(self, slot).name for slot in DEFAULTS}
+        shown = {
+            slot: name
+            for slot, name in chosen.items()
+            if slot in ("data", "model", "loss") or name != DEFAULTS[slot]
+        }
+        parts = ", ".join(f"{slot}={name}" for slot, name in shown.items())
+        return f"TrainConfig({parts}, epochs={self.epochs}, seed={self.seed}); .flat() has all"
+
     @classmethod
     def from_settings(cls, settings: Settings) -> TrainConfig:
         """A complete configuration from flat settings.

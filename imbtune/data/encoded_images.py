@@ -19,7 +19,7 @@ import pyarrow as pa
 from imbtune.data.data_source import DataSource, memory_limit
 from imbtune.data.decoding import GREY, Decoder, WrongSizeError, open_image, upright, why_unreadable
 from imbtune.data.images import BLOCK, Bytes, EncodedPixels, Images, Ints, Pixels, text_of
-from imbtune.errors import DataError
+from imbtune.errors import DataError, some_of
 
 NAMED = 3  # unreadable images that a message names
 MOST_THREADS = 16
@@ -252,25 +252,23 @@ def _check_broken(
     if not findings.broken:
         return ()
     broken = sorted(findings.broken)
-    named = [f"{encoded.where(i)} ({findings.broken[i]})" for i in broken[:NAMED]]
-    named += ["…"] if len(broken) > NAMED else []
+    named = some_of((f"{encoded.where(i)} ({findings.broken[i]})" for i in broken), NAMED)
     what = f"{len(broken):,} of {len(encoded.labels):,} images cannot be read"
     if len(broken) == len(encoded.labels):
-        raise DataError(f"{what}: {'; '.join(named)}: get the files again")
+        raise DataError(f"{what}: {named}: get the files again")
     if not data_source.skip_corrupt:
         raise DataError(
-            f"{what}: {'; '.join(named)}: get the files again, or skip these images "
-            f"with --skip-corrupt"
+            f"{what}: {named}: get the files again, or skip these images with --skip-corrupt"
         )
-    return (f"{what} and are left out: {'; '.join(named)}",)
+    return (f"{what} and are left out: {named}",)
 
 
 def _describe(encoded: EncodedImages, found: set[int], what: str) -> tuple[str, ...]:
     """A note that counts and names the images found; none where there are none."""
     if not found:
         return ()
-    named = [encoded.where(i) for i in sorted(found)[:NAMED]] + ["…"] * (len(found) > NAMED)
-    return (f"{len(found):,} of {len(encoded.labels):,} images {what}: {', '.join(named)}",)
+    named = some_of((encoded.where(i) for i in sorted(found)), NAMED)
+    return (f"{len(found):,} of {len(encoded.labels):,} images {what}: {named}",)
 
 
 def _rows(pixels: Bytes, rows: Ints) -> Bytes:

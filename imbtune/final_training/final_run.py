@@ -65,6 +65,10 @@ class FinalRun:
     seconds: float
     without: dict[str, Values] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        balanced = self.metrics["balanced_accuracy"]
+        return f"FinalRun(seed {self.seed}): test balanced accuracy {balanced:.4f}"
+
     def to_dict(self) -> dict[str, object]:
         """The run's entry in `metrics.json`."""
         return {

@@ -14,7 +14,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError, shown
 from imbtune.limits import flag
-from imbtune.metrics.metric import Metric, objectives_from
+from imbtune.metrics.metric import Metric, all_metrics, objectives_of
 from imbtune.metrics.predictions import ClassCounts
 from imbtune.training.phases import steps_per_epoch
 from imbtune.training.weight_average import check_decay
@@ -76,6 +76,7 @@ class FinalTask:
         imports: modules with the user's plugins.
         provenance: where the configuration comes from.
         options: what is done beyond the configuration.
+        data: folder or file of the data, as the user gave it; None for others.
     """
 
     out: Path
@@ -85,6 +86,7 @@ class FinalTask:
     imports: tuple[PluginModule, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     options: TrainOptions = field(default_factory=TrainOptions)
+    data: Path | None = None
 
     @property
     def objectives(self) -> tuple[Metric, ...]:
@@ -95,16 +97,24 @@ class FinalTask:
         Raises:
             ConfigError: the provenance names a metric or knob that there is not.
         """
-        settings = self.provenance.get("objectives") or [self.provenance.get("objective")]
-        return objectives_from([s for s in settings if s]) if any(settings) else ()
+        return objectives_of(self.provenance)
+
+    @property
+    def counts(self) -> ClassCounts:
+        """The training and test images of each class."""
+        splits = self.splits
+        held_out_K = splits.held_out.counts(len(splits.classes))
+        return ClassCounts(splits.classes, splits.counts(), held_out_K)
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Each metric by its name, with its knobs in words."""
+        return {metric.name: metric.title(self.counts) for metric in all_metrics(self.objectives)}
 
     def check_objectives(self) -> None:
         """ConfigError where an objective names a class that the data do not have."""
-        splits = self.splits
-        classes = len(splits.classes)
-        counts = ClassCounts(splits.classes, splits.counts(), splits.held_out.counts(classes))
         for metric in self.objectives:
-            metric.chance(counts)
+            metric.chance(self.counts)
 
     @property
     def configs(self) -> list[TrainConfig]:

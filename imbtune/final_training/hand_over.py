@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ import yaml
 from imbtune import strict_json
 from imbtune.config.plugin_record import describe
 from imbtune.config.plugins import copy_sources, with_imports
+from imbtune.config.train_config import TrainConfig
 from imbtune.data.images import Images
 from imbtune.final_training.final_run import (
     KEPT,
@@ -28,6 +30,11 @@ from imbtune.final_training.final_run import (
 )
 from imbtune.final_training.final_task import FinalTask
 from imbtune.inference.calibration import Calibration, calibrate, not_calibrated
+from imbtune.inference.evaluating.metric_intervals import (
+    MetricInterval,
+    default_resamples,
+    metric_intervals,
+)
 from imbtune.inference.example_tables import class_table, margin_table, prediction_table
 from imbtune.inference.loading import load_model, loss_scale
 from imbtune.inference.model_card import CardContent, model_card
@@ -66,10 +73,12 @@ class SeedResult:
     Attributes:
         run: its result on the test images.
         calibration: its temperature; None without one.
+        intervals: its metrics on the test images, with 95 % intervals.
     """
 
     run: FinalRun
     calibration: Calibration | None
+    intervals: Sequence[MetricInterval]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +110,13 @@ class HandOver:
         """The result of a seed whose model is complete; DamagedFileError if it is damaged."""
         store = Store(str(self.task.folder(seed)))
         files = read_files(store, read_manifest(store))
-        runs = map(FinalRun.from_dict, strict_json.loads(files[METRICS])["runs"])
+        metrics = strict_json.loads(files[METRICS])
+        runs = map(FinalRun.from_dict, metrics["runs"])
         run = next(run for run in runs if run.seed == seed)
-        return SeedResult(run, Calibration.from_json(strict_json.loads(files[CALIBRATION])))
+        calibration = Calibration.from_json(strict_json.loads(files[CALIBRATION]))
+        return SeedResult(run, calibration, [MetricInterval(**one) for one in metrics["intervals"]])
 
-    def write_seed(self, finished: FinishedSeed) -> None:
+    def write_seed(self, finished: FinishedSeed) -> SeedResult:
         """Write the model of a seed; StudyError if that fails."""
         run, task = finished.run, self.task
         config = task.config.replace(seed=run.seed)
@@ -122,6 +133,10 @@ class HandOver:
             for split, of_split in finished.margins.items()
         ]
         calibration = finished.calibration
+        intervals = metric_intervals(
+            predictions, default_resamples(predictions.logits_NK), task.objectives
+        )
+        result = SeedResult(run, calibration, intervals)
         tables = {
             CLASSES: class_table(predictions, run.margins),
             PREDICTIONS: prediction_table(
@@ -134,19 +149,21 @@ class HandOver:
             LABELS: labels,
             PREPROCESS: self._preprocess().to_json(),
             CALIBRATION: calibration.to_json() if calibration else not_calibrated(),
-            METRICS: self._metrics([run], None),
+            METRICS: self._metrics([run], result, None),
         }
         files = {
             WEIGHTS: weight_bytes(finished.weights),
             CONFIG: yaml.safe_dump(
-                with_imports(config.nested(), task.imports), sort_keys=False, allow_unicode=True
+                with_imports(self._config(config), task.imports),
+                sort_keys=False,
+                allow_unicode=True,
             ).encode(),
             **{name: strict_json.dumps(text, indent=1).encode() for name, text in texts.items()},
             **{name: parquet_bytes(table) for name, table in tables.items()},
         }
-        result = SeedResult(run, calibration)
         card = self._card([run], result, None)
         write_folder(store, files, card, describe(task.imports))
+        return result
 
     def write_summary(self, results: Sequence[SeedResult], ensemble: EnsembleResult | None) -> None:
         """Write metrics and card of the first seed's model again, now with other seeds.
@@ -157,7 +174,7 @@ class HandOver:
         """
         store = Store(str(self.task.out))
         runs, first = [result.run for result in results], results[0]
-        texts = {METRICS: self._metrics(runs, ensemble)}
+        texts = {METRICS: self._metrics(runs, first, ensemble)}
         if ensemble and ensemble.calibration:
             assert first.calibration, "both are fitted on the same images"
             fitted = ensemble.calibration.to_json()
@@ -206,12 +223,18 @@ class HandOver:
             matrix_KK,
         )
 
+    def _config(self, config: TrainConfig) -> dict[str, Any]:
+        """The content of `config.yaml`, from which the model can be trained again."""
+        objectives = [metric.setting() for metric in self.task.objectives]
+        provenance = {"provenance": {"objectives": objectives}} if objectives else {}
+        return {**config.nested(), **provenance}
+
     def _preprocess(self) -> Preprocess:
         given, pixels = self.task.splits.preprocessing, self.task.splits.train.pixels
         return Preprocess.of(self.task.config, pixels.shape[1:], given.mean, given.std)
 
     def _metrics(
-        self, runs: Sequence[FinalRun], ensemble: EnsembleResult | None
+        self, runs: Sequence[FinalRun], first: SeedResult, ensemble: EnsembleResult | None
     ) -> dict[str, object]:
         """The content of `metrics.json`."""
         spread = _spread(runs)
@@ -221,8 +244,10 @@ class HandOver:
                 name: {"mean": mean} if math.isnan(std) else {"mean": mean, "std": std}
                 for name, (mean, std) in spread.items()
             },
+            "intervals": [vars(interval) for interval in first.intervals],
             "runs": [run.to_dict() for run in runs],
             "options": vars(self.task.options),
+            "data": None if self.task.data is None else str(self.task.data),
             "data_sha256": self.task.fingerprint,
             "provenance": dict(self.task.provenance),
         }
@@ -245,7 +270,8 @@ class HandOver:
                 classes=task.splits.classes,
                 train_K=task.splits.counts(),
                 confusion_KK=np.array(run.confusion_KK, dtype=np.int64),
-                metrics=run.metrics,
+                objectives=task.objectives,
+                intervals=result.intervals,
                 spread=_spread(runs) if len(runs) > 1 else {},
                 ensemble=ensemble.metrics if ensemble else {},
                 seeds=[one.seed for one in runs],

@@ -39,6 +39,7 @@ class TrainResult:
         baselines: the same of the best preset and of `erm`, by the preset's name, if they were
             trained too.
         ensemble: metrics of the mean of the seeds' probabilities; empty if it was not tested.
+        titles: each metric by its name, with its knobs in words.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class TrainResult:
     runs: list[FinalRun]
     baselines: Mapping[str, TrainResult] = field(default_factory=dict)
     ensemble: Values = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, tuple[float, float]]:
@@ -122,7 +124,7 @@ def train_final(
     data_source = DataSource(data_root(data), skip_corrupt)
     plugins = plugin_parts(config.flat().values())
     splits = load_final_splits(config, data_source, plugins, options.calibrate)
-    task = FinalTask(out, config, seeds, splits, imports, provenance, options)
+    task = FinalTask(out, config, seeds, splits, imports, provenance, options, data)
     task.check_average()
     task.check_objectives()
     with unfinished.begun(task) as goes_on:
@@ -156,12 +158,11 @@ def _train(
 
             def ended(finished: FinishedSeed) -> None:
                 run = finished.run
-                hand_over.write_seed(finished)
+                done[run.seed] = hand_over.write_seed(finished)
                 delete_checkpoints(Store(str(task.out)), run.seed)
                 reporter.tell(_ended(task, run, reporter.now()))
                 if finished.calibration and finished.calibration.note:
                     reporter(f"seed {run.seed}: {finished.calibration.note}")
-                done[run.seed] = SeedResult(run, finished.calibration)
                 _write_summary(hand_over, done)
 
             try:
@@ -176,7 +177,8 @@ def _train(
     if ensemble or goes_on:
         hand_over.write_summary(results, ensemble)
     metrics = ensemble.metrics if ensemble else {}
-    return TrainResult(task.out, config, [r.run for r in results], ensemble=metrics)
+    runs = [result.run for result in results]
+    return TrainResult(task.out, config, runs, ensemble=metrics, titles=task.titles)
 
 
 def _write_summary(hand_over: HandOver, done: Mapping[int, SeedResult]) -> None:

@@ -13,6 +13,7 @@ from imbtune.config.slots import check_knob
 from imbtune.config.train_config import TrainConfig, active, check_given_once, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.errors import ConfigError
+from imbtune.inference.model_folder import CONFIG, is_model_folder
 from imbtune.paths import path_or_uri
 from imbtune.spaces.presets import METHOD_SLOTS
 from imbtune.spaces.search_space import SearchSpace
@@ -60,6 +61,11 @@ def from_path(path: str, settings: Settings) -> TrainInput:
     store = Store(path)
     if store.exists(FILE):
         return from_study(path, settings)
+    if store.local and is_model_folder(store) and (store.local / CONFIG).is_file():
+        raise ConfigError(
+            f"{path} is a model, and trained already: to train its configuration again, give "
+            f"{store.local / CONFIG} --out FOLDER"
+        )
     if store.local and store.local.is_dir():
         raise ConfigError(
             f"{path} is a folder without a {FILE}: give a study's folder, or a configuration file"
@@ -147,7 +153,8 @@ def from_preset(preset: str, space: str | Path | SearchSpace, settings: Settings
     pinned = loaded.pin({k: v for k, v in settings.items() if k != "seed"})
     config = pinned.preset(preset).replace(seed=settings.get("seed", 0))
     check_has_knobs(config, settings)
-    provenance = {"preset": preset, "space": pinned.name, "set": dict(settings)}
+    provenance: dict[str, Any] = {"preset": preset, "space": pinned.name, "set": dict(settings)}
+    provenance["objectives"] = [metric.setting() for metric in pinned.objectives]
     return TrainInput(config, pinned.imports, provenance, Path("runs") / f"{loaded.name}-{preset}")
 
 

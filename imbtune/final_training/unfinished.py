@@ -13,7 +13,7 @@ from pathlib import Path
 
 from imbtune import strict_json
 from imbtune.config.plugin_record import describe
-from imbtune.errors import DamagedFileError, StudyError, shown
+from imbtune.errors import DamagedFileError, StudyError, shown, some_of
 from imbtune.final_training.final_task import FinalTask
 from imbtune.storage import Store
 from imbtune.study.checkpoints import FOLDER, delete_ended
@@ -21,6 +21,7 @@ from imbtune.study.hints import free_folder
 from imbtune.study.lock import study_lock
 
 RECORD = "training.json"
+NAMED = 20  # settings that a message names
 
 
 def check_folder(out: Path) -> None:
@@ -81,6 +82,7 @@ def _described(task: FinalTask) -> dict[str, object]:
         **task.config.flat(),
         "seeds": task.seeds,
         **{f"--{name}": value for name, value in vars(task.options).items()},
+        "objectives": [metric.text() for metric in task.objectives],
         "data_sha256": task.fingerprint,
         **{f"imports.{name}": digest for name, digest in plugins.items()},
     }
@@ -98,15 +100,19 @@ def _check_same(task: FinalTask, store: Store, what: dict[str, object]) -> None:
         ) from error
     if not other:
         return
-    name = other[0]
-    if name == "data_sha256":
-        different = "on other images"
-    elif name.startswith("imports."):
-        different = f"with another file {name.removeprefix('imports.')}.py"
-    else:
-        values = f"{shown(there.get(name))} there, {shown(what.get(name))} now"
-        different = f"with other settings ({name}: {values})"
+    settings = [n for n in other if n != "data_sha256" and not n.startswith("imports.")]
+    values = [
+        f"{name}: {shown(there.get(name))} there, {shown(what.get(name))} now" for name in settings
+    ]
+    different = [f"with other settings ({some_of(values, NAMED)})"] if values else []
+    different += ["on other images"] if "data_sha256" in other else []
+    different += [
+        f"with another file {name.removeprefix('imports.')}.py"
+        for name in other
+        if name.startswith("imports.")
+    ]
     raise StudyError(
-        f"--out {out} has an unfinished training {different}: run its own command again to go on, "
+        f"--out {out} has an unfinished training {', '.join(different)}: run its own command again "
+        "to go on, "
         f"give another folder, such as --out {free_folder(out)}, or delete it"
     )

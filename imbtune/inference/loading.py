@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,13 +20,14 @@ from imbtune.config.plugins import load_plugins
 from imbtune.config.train_config import TrainConfig
 from imbtune.config.trust import consent
 from imbtune.config.yaml_files import parse_yaml
-from imbtune.errors import ConfigError, DamagedFileError, ImbtuneError, StudyError
+from imbtune.errors import ConfigError, DamagedFileError, ImbtuneError, StudyError, some_of
 from imbtune.inference.calibration import Calibration
 from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.model_folder import (
     CALIBRATION,
     CONFIG,
     LABELS,
+    MANIFEST,
     METRICS,
     PREPROCESS,
     RESTORE,
@@ -39,6 +41,7 @@ from imbtune.inference.model_folder import (
 from imbtune.inference.preprocess import Preprocess, was_cropped
 from imbtune.inference.trained_model import EnsembleNetwork, TrainedModel
 from imbtune.methods.losses import MarginSoftmax
+from imbtune.metrics.metric import objectives_of
 from imbtune.paths import local_path
 from imbtune.storage import Store
 from imbtune.training.model import new_model
@@ -53,6 +56,8 @@ NOT_A_MODEL = (  # what torch.load raises for other files, and what their conten
     ValueError,
     OSError,
 )
+UNFINISHED = "training.json"  # in the folder of a training that has not ended
+STUDY, WINNER = "study.yaml", "best.yaml"  # files of a study's folder
 WRONG_CONTENT = (LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError)
 
 
@@ -92,6 +97,8 @@ def load_model(
             raise StudyError(
                 f"there is no model at {place}: give the folder that imbtune train wrote"
             )
+        if (place / STUDY).exists() and not is_model_folder(Store(str(place))):
+            raise StudyError(f"{place} is a study, not a model: {_model_of_study(place)}")
         if is_model_folder(Store(str(place))):
             if ensemble:
                 return _load_ensemble(place, seed)
@@ -171,6 +178,8 @@ def _load_ensemble(folder: Path, seed: int | None) -> TrainedModel:
         calibration,
         folder,
         first.train_K,
+        objectives=first.objectives,
+        data=first.data,
     )
 
 
@@ -194,6 +203,7 @@ def _load_folder(folder: Path, with_threshold: bool = True) -> TrainedModel:
 def _from_files(folder: Path, store: Store, files: dict[str, bytes]) -> TrainedModel:
     settings = parse_yaml(CONFIG, files[CONFIG].decode())
     load_plugins(settings.pop("imports", None), store)
+    settings.pop("provenance", None)
     config = TrainConfig.from_nested(settings)
     labels = strict_json.loads(files[LABELS])
     classes = [str(name) for name in labels["classes"]]
@@ -208,8 +218,19 @@ def _from_files(folder: Path, store: Store, files: dict[str, bytes]) -> TrainedM
     threshold = None
     if THRESHOLD in files:
         threshold = Threshold.from_dict(strict_json.loads(files[THRESHOLD]), classes)
+    metrics = strict_json.loads(files[METRICS])
     return TrainedModel(
-        network, classes, preprocess, scale, config, calibration, folder, train_K, threshold
+        network,
+        classes,
+        preprocess,
+        scale,
+        config,
+        calibration,
+        folder,
+        train_K,
+        threshold,
+        objectives_of(metrics["provenance"]),
+        metrics.get("data"),
     )
 
 
@@ -255,6 +276,24 @@ def _load_file(file: Path, seed: int | None, ensemble: bool) -> TrainedModel:
     return TrainedModel(network, classes, preprocess, scale, config)
 
 
+def _model_of_study(study: Path) -> str:
+    """How a user comes from a study to a model."""
+    inside = _models_in(study)
+    if inside:
+        return f"give a model in it, {some_of(map(str, inside), 3)}"
+    name = study.resolve().name
+    out = str(Path("runs") / f"{name}-model")
+    train = shlex.join(["imbtune", "train", str(study), "--out", out])
+    if not (study / WINNER).exists():
+        return f"it has no winner yet ({WINNER}); when it has, {train} trains it and leaves a model"
+    return f"{train} trains its winner and leaves a model"
+
+
+def _models_in(folder: Path) -> list[Path]:
+    """Folders with a model directly in a folder."""
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+
+
 def _file_of_seed(folder: Path, seed: int | None) -> Path:
     """The file of a seed in a folder of an older version; None for the lowest seed."""
     names = ((re.fullmatch(r"model-seed(\d+)\.pt", file.name), file) for file in folder.iterdir())
@@ -263,9 +302,10 @@ def _file_of_seed(folder: Path, seed: int | None) -> Path:
     if chosen is None:
         which = "a model" if seed is None else f"a model of seed {seed}"
         seeds = ", ".join(map(str, sorted(files)))
-        have = f"it has seeds {seeds}" if files else "run imbtune train with --out there"
-        inside = sorted(path.parent for path in folder.glob("*/manifest.json"))
-        if not files and inside:
-            have = f"give a folder in it that has one, {inside[0]}"
+        have = f"it has seeds {seeds}" if files else "give the folder that imbtune train wrote"
+        if (folder / UNFINISHED).exists():
+            have = "its training was interrupted, and the command that began it goes on"
+        elif not files and (inside := _models_in(folder)):
+            have = f"give a folder in it that has one, {some_of(map(str, inside), 3)}"
         raise StudyError(f"{folder} does not have {which}: {have}")
     return chosen

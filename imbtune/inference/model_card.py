@@ -7,6 +7,7 @@ the seeds.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,15 @@ from imbtune import __version__
 from imbtune.config.defaults import DEFAULTS
 from imbtune.config.train_config import TrainConfig
 from imbtune.inference.calibration import KEEP_A_SHARE, Calibration
+from imbtune.inference.evaluating.metric_intervals import MetricInterval
 from imbtune.inference.preprocess import Preprocess
-from imbtune.metrics.from_confusion import recall_variance
-from imbtune.metrics.intervals import NORMAL, wilson
+from imbtune.metrics.intervals import wilson
+from imbtune.metrics.metric import Metric
+from imbtune.metrics.predictions import ClassCounts
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MOST_CLASSES = 20  # that the card lists: the largest and the smallest
 METHOD_SLOTS = ("mix", "generate", "loss", "weights", "sampler", "after")
-SHOWN = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "average_precision", "log_loss")
 
 Ints = NDArray[np.int64]
 
@@ -39,7 +41,8 @@ class CardContent:
         classes: names of the classes.
         train_K: training images of each class.
         confusion_KK: of the test images.
-        metrics: of this model on the test images, by name.
+        objectives: what the search that found the configuration maximised; empty without one.
+        intervals: every metric of this model on the test images, as `imbtune evaluate` gives it.
         spread: mean and standard deviation of each metric over the seeds; empty for one seed.
         ensemble: metrics of the mean of the seeds' probabilities; empty if it was not tested.
         seeds: all that were trained, in order; the first one is this model's.
@@ -54,7 +57,8 @@ class CardContent:
     classes: Sequence[str]
     train_K: Ints
     confusion_KK: Ints
-    metrics: Mapping[str, float | None]
+    objectives: Sequence[Metric]
+    intervals: Sequence[MetricInterval]
     spread: Mapping[str, tuple[float, float]]
     ensemble: Mapping[str, float | None]
     seeds: Sequence[int]
@@ -77,11 +81,11 @@ def model_card(content: CardContent) -> str:
             dataset_type=config.data.name,
             dataset_name=config.data.name,
             dataset_split="test",
-            metric_type=name,
-            metric_value=value,
+            metric_type=found.name,
+            metric_value=found.value,
+            metric_name=found.title,
         )
-        for name in SHOWN
-        if (value := content.metrics.get(name)) is not None
+        for found in content.intervals
     ]
     data = ModelCardData(
         library_name="imbtune",
@@ -115,6 +119,7 @@ def model_card(content: CardContent) -> str:
         class_rows=_class_rows(content, listed),
         shown=len(listed),
         method=method_of(config),
+        objective=_about_search(content),
         epochs=config.epochs,
         network=config.model.name,
         sources=_sources(config),
@@ -125,6 +130,7 @@ def model_card(content: CardContent) -> str:
         size_limit=_size_limit(content.preprocess),
         limits=_limits(content),
         place=content.place,
+        shell_place=shlex.quote(content.place),
         scale=f"{content.scale:g}",
         temperature=content.calibration.temperature if content.calibration else 1,
     )
@@ -139,19 +145,6 @@ def method_of(config: TrainConfig) -> str:
         if getattr(config, slot).name != DEFAULTS[slot]
     ]
     return ", ".join(parts) or "plain cross-entropy"
-
-
-def balanced_accuracy_interval(confusion_KK: Ints) -> tuple[float, float]:
-    """The 95 % interval of the mean recall, over the test images of each class.
-
-    Normal, with the variance of :func:`imbtune.metrics.from_confusion.recall_variance`.
-    """
-    test_K = confusion_KK.sum(1)
-    has = test_K > 0
-    hits_K, test_K = np.diag(confusion_KK)[has], test_K[has]
-    error = math.sqrt(float(recall_variance(hits_K, test_K).sum())) / len(test_K)
-    mean = float((hits_K / test_K).mean())
-    return max(0.0, mean - NORMAL * error), min(1.0, mean + NORMAL * error)
 
 
 def _of_class(content: CardContent, index: int) -> str:
@@ -182,32 +175,34 @@ def _metric_rows(content: CardContent) -> str:
     heading += [f"{len(content.seeds)} seeds: mean ± std"] if several else []
     heading += ["ensemble of the seeds"] if content.ensemble else []
     rows = [f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
-    confusion_KK = content.confusion_KK
-    intervals = {
-        "accuracy": wilson(int(np.diag(confusion_KK).sum()), int(confusion_KK.sum())),
-        "balanced_accuracy": balanced_accuracy_interval(confusion_KK),
-    }
-    for name in SHOWN:
-        value = content.metrics.get(name)
-        if value is None:
-            continue
-        cells = [name, f"{value:.4f}"]
-        cells += (
-            [f"[{intervals[name][0]:.4f}, {intervals[name][1]:.4f}]"] if name in intervals else [""]
-        )
+    for found in content.intervals:
+        ends = "" if found.low is None else f"[{found.low:.4f}, {found.high:.4f}]"
+        cells = [_cell(found.title), f"{found.value:.4f}", ends]
         if several:
-            mean, std = content.spread.get(name, (math.nan, math.nan))
+            mean, std = content.spread.get(found.name, (math.nan, math.nan))
             cells.append(f"{mean:.4f} ± {std:.4f}")
         if content.ensemble:
-            cells.append(f"{content.ensemble[name]:.4f}")
+            value = content.ensemble.get(found.name)
+            cells.append("" if value is None else f"{value:.4f}")
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
+def _about_search(content: CardContent) -> str:
+    """What the search maximised, with its knobs; empty without a search."""
+    counts = ClassCounts(content.classes, content.train_K, content.confusion_KK.sum(1))
+    named = [_cell(metric.title(counts)) for metric in content.objectives]
+    if not named:
+        return ""
+    less = [metric.name for metric in content.objectives if metric.sign < 0]
+    negative = f" (of {' and '.join(less)} the negative)" if less else ""
+    return f"It was chosen for the objective {', then '.join(named)}{negative}."
+
+
 def _about_metrics(several: bool) -> str:
     text = (
-        "`metrics.json` has all metrics. The interval says how far other test images would move "
-        "the value"
+        "The interval is that of other test images, as many of each class, as `imbtune evaluate` "
+        "gives it"
     )
     if several:
         return f"{text}; the standard deviation, how far another seed does."

@@ -131,6 +131,14 @@ def change_files(store: Store, files: Mapping[str, bytes]) -> None:
     _write_manifest(store, manifest.content, {**old, **new})
 
 
+def remove_file(store: Store, name: str) -> None:
+    """Remove a file of a complete model; a kill at any moment leaves a complete model."""
+    manifest = read_manifest(store)
+    left = {other: entry for other, entry in manifest.files.items() if other != name}
+    _write_manifest(store, manifest.content, left)  # a file that it does not list is not read
+    store.delete(name)
+
+
 def read_manifest(store: Store) -> Manifest:
     """The manifest of a model.
 

@@ -30,14 +30,14 @@ from imbtune.data.augment import normalise
 from imbtune.errors import ConfigError, first_line
 from imbtune.inference.decisions.decision import Decision, check_finite, decision
 from imbtune.inference.predicting.prediction_file import new_file
-from imbtune.inference.trained_model import TrainedModel
+from imbtune.inference.trained_model import EnsembleNetwork, TrainedModel
 
 if TYPE_CHECKING:
     import onnxruntime
 
 Bytes = NDArray[np.uint8]
 
-FORMATS, SUFFIX = ("onnx",), ".onnx"
+FORMATS = ("onnx",)
 INPUT, OUTPUTS = "images", ("probabilities", "label")
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20
@@ -58,6 +58,7 @@ class ExportedModel:
         checked_on: the images of the check, in words.
         difference: the largest difference of a probability to the original's.
         metadata: what the file says of itself.
+        outdated: other exports in the model's folder that have another threshold.
     """
 
     path: Path
@@ -65,6 +66,13 @@ class ExportedModel:
     checked_on: str
     difference: float
     metadata: dict[str, str]
+    outdated: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"ExportedModel({str(self.path)!r}): {self.size / 1e6:.3g} MB, compared on "
+            f"{self.checked_on}"
+        )
 
 
 def export_onnx(
@@ -135,6 +143,7 @@ def metadata_of(model: TrainedModel) -> dict[str, str]:
         "fitted_prior": None if model.prior_K is None else [float(p) for p in model.prior_K],
         "training_images": None if model.train_K is None else [int(n) for n in model.train_K],
         "threshold": None if model.threshold is None else model.threshold.to_dict(),
+        "seed": None if isinstance(model.network, EnsembleNetwork) else model.config.seed,
         "network": model.config.model.name,
         "imbtune_version": imbtune.__version__,
         "torch_version": str(torch.__version__),

@@ -23,6 +23,7 @@ from imbtune.inference.decisions.decision import Prior, decision, prior_shift
 from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.model_folder import PREDICTIONS
 from imbtune.inference.preprocess import Preprocess
+from imbtune.metrics.metric import Metric
 
 Ints = NDArray[np.int64]
 
@@ -45,6 +46,8 @@ class TrainedModel:
         train_K: training images of each class, (K,); None for a file of an older version.
         threshold: the chosen operating point of a model of two classes; None for the more probable
             class.
+        objectives: what the search that found the configuration maximised; empty without one.
+        data: folder or file with the data of the training, as it was given; None for others.
     """
 
     def __init__(
@@ -58,9 +61,12 @@ class TrainedModel:
         path: Path | None = None,
         train_K: Ints | None = None,
         threshold: Threshold | None = None,
+        objectives: Sequence[Metric] = (),
+        data: str | None = None,
     ) -> None:
         self.network, self.config = network.eval(), config
         self.train_K, self.threshold = train_K, threshold
+        self.objectives, self.data = tuple(objectives), data
         self.classes = list(classes)
         self.preprocess, self.calibration, self.scale = preprocess, calibration, scale
         self.path = path

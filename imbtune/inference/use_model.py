@@ -6,34 +6,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from imbtune.errors import ConfigError, shown, unknown
+from imbtune.errors import ConfigError, DataError, shown, unknown
 from imbtune.inference.decisions.decision import Prior, decision
-from imbtune.inference.decisions.model_threshold import choose_for_model, store_threshold
-from imbtune.inference.decisions.threshold import Threshold, check_two_classes
-from imbtune.inference.decisions.threshold_choice import threshold_metric
+from imbtune.inference.decisions.model_threshold import outdated_exports
 from imbtune.inference.evaluating.evaluate_model import (
     SUFFIXES,
     EvaluationResult,
     evaluate_model,
 )
-from imbtune.inference.evaluating.labelled_data import SPLITS, TEST, at_hand, labelled_images
+from imbtune.inference.evaluating.images_at_hand import images_to_check
+from imbtune.inference.evaluating.labelled_data import SPLITS, TEST, labelled_images
 from imbtune.inference.loading import load_model
 from imbtune.inference.onnx_export import (
     FORMATS,
-    SUFFIX,
     ExportedModel,
     check_libraries,
     export_onnx,
 )
+from imbtune.inference.onnx_metadata import SUFFIX, read_metadata
 from imbtune.inference.predicting.image_inputs import images_at
 from imbtune.inference.predicting.predict_images import PredictedImages, predict_images
 from imbtune.inference.predicting.prediction_file import check_new_file
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.limits import check_whole
+from imbtune.metrics.metric import metric_from
 from imbtune.paths import local_path
-from imbtune.registry import Value
 from imbtune.training.state import pick_device
 
 CHECKED_IMAGES = 256  # of a data set, that an export is compared on
@@ -84,13 +85,13 @@ def predict(
     Raises:
         ImbtuneError: an argument that cannot be used, no model or no images.
     """
-    _check_given(model, prior=prior)
+    check_given(model, prior=prior)
     check_whole("top", top, bounds=(1, 10**6))
     path = None if out is None else Path(local_path("--out", out))
     if path is not None:
         check_new_file(path)
     given = images_at(images)
-    loaded = _loaded(model, seed, ensemble, trust)
+    loaded = loaded_model(model, seed, ensemble, trust)
     chosen = decision(loaded, prior, threshold)
     return predict_images(
         loaded, given, path, top=top, chosen=chosen, resize=resize, progress=progress
@@ -105,6 +106,7 @@ def evaluate(
     dataset: str | None = None,
     prior: Prior | None = None,
     threshold: float | None = None,
+    metrics: Sequence[str | Mapping[str, Any]] = (),
     resamples: int | None = None,
     out: str | Path | None = None,
     skip_corrupt: bool = False,
@@ -124,7 +126,10 @@ def evaluate(
             training did not see; `train`: the images that it was trained on.
         dataset: the data set whose layout `data` has, such as `folder`, `parquet` or `npz`; None
             for the model's own, or the layout that is found.
-        resamples: of the bootstrap; None for 400, and fewer for many images.
+        metrics: metrics with other knobs than those of the search that found the model, or than
+            the defaults: `[{"name": "recall_at_precision", "precision": 0.95}]`.
+        resamples: for the standard errors; None for 200, and fewer for many images; 0 for no
+            intervals.
         out: a new file for the result, which ends in .json or .parquet.
         skip_corrupt: leave out images that cannot be read.
 
@@ -134,17 +139,18 @@ def evaluate(
     Raises:
         ImbtuneError: an argument that cannot be used, no model or no labelled images.
     """
-    _check_given(model, data, split, dataset, prior)
+    check_given(model, data, split, dataset, prior)
     check_whole("resamples", resamples, optional=True, bounds=(0, MOST_RESAMPLES))
     path = None if out is None else Path(local_path("--out", out))
     if path is not None:
         check_new_file(path, SUFFIXES)
-    loaded = _loaded(model, seed, ensemble, trust)
+    measured = [metric_from(setting, "--metric") for setting in metrics]
+    loaded = loaded_model(model, seed, ensemble, trust)
     chosen = decision(loaded, prior, threshold)
     images = labelled_images(
         loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
     )
-    result = evaluate_model(loaded, images, chosen, resamples)
+    result = evaluate_model(loaded, images, chosen, resamples, measured)
     if path is not None:
         result.write(path)
     return result
@@ -156,6 +162,7 @@ def export(
     *,
     to: str = FORMATS[0],
     data: str | Path | None = None,
+    unchecked: bool = False,
     seed: int | None = None,
     ensemble: bool = False,
     trust: bool = False,
@@ -163,87 +170,57 @@ def export(
     """Write a model as one ONNX file that any runtime uses without imbtune.
 
     It maps uint8 images (N, C, H, W) of the model's size to probabilities and class indices. Before
-    it gets its name, it is compared with the model in onnxruntime: on test images, if the data set
-    is here, else on random pixels. The arguments that are not listed are those of :func:`predict`.
+    it gets its name, it is compared with the model in onnxruntime, on images of the model's data.
+    The arguments that are not listed are those of :func:`predict`.
 
     Args:
         out: a new file that ends in .onnx.
         to: the format: `onnx`. It needs the extra: `pip install 'imbtune[onnx]'`.
-        data: the data set of the model, whose test images the comparison uses; None for
-            $IMBTUNE_DATA.
+        data: images for the comparison: the data set of the model, whose test images are taken, or
+            a folder of images; None for $IMBTUNE_DATA, or where the training had them.
+        unchecked: where no images are at hand, compare it on random pixels.
 
     Raises:
-        ImbtuneError: a library is missing, or the file does not give what the model gives; then
-            none is written.
+        ImbtuneError: a library is missing, there are no images, or the file does not give what the
+            model gives; then none is written.
     """
-    _check_given(model, data)
+    check_given(model, data)
     if to not in FORMATS:
         raise ConfigError(f"--to {shown(to)}: give onnx (formats that load a pickle are not made)")
     path = Path(local_path("--out", out))
-    check_new_file(path, (SUFFIX,))
+    _check_new_export(model, path, seed)
     check_libraries()
-    loaded = _loaded(model, seed, ensemble, trust)
-    images = at_hand(loaded, data)
-    if images is None:
-        return export_onnx(loaded, path)
-    block = images.first(CHECKED_IMAGES)
-    return export_onnx(loaded, path, block, f"{len(block)} of the {images.what}")
+    loaded = loaded_model(model, seed, ensemble, trust)
+    try:
+        images = images_to_check(loaded, data, CHECKED_IMAGES)
+    except DataError:
+        if data is not None or not unchecked:
+            raise
+        images = None
+    exported = export_onnx(loaded, path, *(images or ()))
+    others = tuple(found for found in outdated_exports(loaded) if found != path)
+    return replace(exported, outdated=others)
 
 
-def choose_threshold(
-    model: Model,
-    metric: str | Mapping[str, Value],
-    data: str | Path | None = None,
-    *,
-    split: str | None = None,
-    dataset: str | None = None,
-    skip_corrupt: bool = False,
-    resize: bool = False,
-    store: bool = True,
-    seed: int | None = None,
-    trust: bool = False,
-) -> Threshold:
-    """Choose the threshold of a model of two classes for a metric, and store it in its folder.
-
-    `predict`, `evaluate` and `export` use it from then on. The arguments that are not listed are
-    those of :func:`evaluate`.
-
-    Args:
-        metric: of the predicted classes, such as `f_beta`, `balanced_accuracy`,
-            `{"name": "expected_cost", "costs": [[0, 1], [20, 0]]}` or
-            `{"name": "recall_at_precision", "precision": 0.9}`.
-        data: labelled images that the training did not see; None for those of the calibration,
-            which the training kept.
-        split: of `data`; it must be given then, since a threshold that is chosen on the test set
-            makes the metrics there optimistic.
-        store: write `threshold.json` into the model's folder.
-
-    Raises:
-        ImbtuneError: a model of more classes, a metric that no threshold changes, no such images.
-    """
-    _check_given(model, data, split, dataset)
-    threshold_metric(metric)
-    if data is None and (split or dataset):
-        raise ConfigError("--split and --dataset go with --data: give it, or leave them out")
-    if data is not None and split is None:
+def _check_new_export(model: Model, path: Path, seed: int | None) -> None:
+    """As `check_new_file`; where the file is an export with another threshold, it says so."""
+    try:
+        check_new_file(path, (SUFFIX,))
+    except ConfigError as error:
+        metadata = read_metadata(path) if path.is_file() else None
+        folder = model.path if isinstance(model, TrainedModel) else Path(model)
+        if metadata is None or folder is None or path.parent.resolve() != folder.resolve():
+            raise
+        loaded = loaded_model(model, seed, False, False)
+        if path.name not in [found.name for found in outdated_exports(loaded)]:
+            raise
         raise ConfigError(
-            f"--data {data}: give --split, too: all for images of their own that the training did "
-            f"not see (one of {', '.join(SPLITS)})"
-        )
-    loaded = _loaded(model, seed, False, trust, with_threshold=False)  # it is replaced
-    check_two_classes(loaded.classes)
-    images = None
-    if data is not None and split is not None:
-        images = labelled_images(
-            loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
-        )
-    found = choose_for_model(loaded, metric, images)
-    if store:
-        store_threshold(loaded, found)
-    return found
+            f"--out {path} exists, and is out of date, since it has another threshold than the "
+            "model: delete it, or give another file"
+        ) from error
 
 
-def _check_given(
+def check_given(
     model: Model,
     data: str | Path | None = None,
     split: str | None = None,
@@ -262,7 +239,7 @@ def _check_given(
             raise ConfigError(f"{option} {text!r}: it is empty: give a value, or leave it out")
 
 
-def _loaded(
+def loaded_model(
     model: Model, seed: int | None, ensemble: bool, trust: bool, with_threshold: bool = True
 ) -> TrainedModel:
     """The model, on this machine's first GPU if it has one."""

@@ -8,13 +8,13 @@ Shapes: K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imbtune.errors import ConfigError
+from imbtune.metrics.costs import COSTS, cost_matrix
 from imbtune.metrics.metric_registry import (
     ANY_TEXT,
     CLASSES,
@@ -31,8 +31,6 @@ from imbtune.registry import Knob
 # many-shot: more than 100 training images, few-shot: fewer than 20 (Liu et al. 2019, 1904.05160)
 MANY, FEW = 100, 20
 LIU = "arXiv 1904.05160"
-_NUMBER = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
-_COSTS = rf"({_NUMBER}( {_NUMBER})*(; {_NUMBER}( {_NUMBER})*)*)?"
 
 
 def recalls(confusion_KK: Ints) -> Floats:
@@ -245,27 +243,15 @@ def f_beta(
     return float(f_K[counts.defined_K].mean())
 
 
-def cost_matrix(costs: str, classes: int) -> Floats:
-    """The matrix (K, K) that the text means; 1 for each error where it is empty.
-
-    Raises:
-        ConfigError: it has another number of rows or columns.
-    """
-    if not costs:
-        return 1 - np.eye(classes)
-    rows = [[float(cost) for cost in row.split()] for row in costs.split(";")]
-    if len(rows) != classes or any(len(row) != classes for row in rows):
-        shape = f"{len(rows)} rows of {' '.join(map(str, sorted({len(row) for row in rows})))}"
-        raise ConfigError(
-            f"costs: {costs!r} has {shape} numbers: give a row for each of the {classes} classes, "
-            "with the cost of each predicted class"
-        )
-    return np.array(rows)
-
-
 def _least_cost(counts: ClassCounts, costs: str) -> float:
     """The cost of predicting the class that is cheapest for all images."""
-    return float((counts.prior_K @ cost_matrix(costs, len(counts.prior_K))).min())
+    return float((counts.prior_K @ cost_matrix(costs, counts.names)).min())
+
+
+def _costs_between(counts: ClassCounts, costs: str) -> tuple[float, float]:
+    """The costs of predicting each class as the cheapest one, and as the most expensive one."""
+    costs_KK = cost_matrix(costs, counts.names)
+    return float(counts.prior_K @ costs_KK.min(1)), float(counts.prior_K @ costs_KK.max(1))
 
 
 @metrics.register(
@@ -276,30 +262,25 @@ def _least_cost(counts: ClassCounts, costs: str) -> float:
     better=LOWER,
     chance=_least_cost,
     high=np.inf,
+    range_on=_costs_between,
     spread=UNKNOWN,
 )
 def expected_cost(
     confusion: Confusion,
     *,
     costs: Annotated[
-        str, Knob("a row for each class, such as [[0, 1], [10, 0]]; empty: 1", pattern=_COSTS)
+        str,
+        Knob(
+            "by class names, such as {fraud: {normal: 20}}, others 1; or a row for each class, "
+            "such as [[0, 1], [10, 0]]; empty: 1",
+            pattern=COSTS,
+        ),
     ] = "",
 ) -> float:
     """The mean over the images of the cost of predicting its class as another one."""
     matrix_KK = confusion.matrix_KK
-    costs_KK = cost_matrix(costs, len(matrix_KK))
+    costs_KK = cost_matrix(costs, confusion.counts.names)
     return float((matrix_KK * costs_KK).sum() / matrix_KK.sum())
-
-
-def costs_in_words(costs: str, names: Sequence[str]) -> str:
-    """What the errors cost, by the names of the classes; of many classes the six largest costs."""
-    costs_KK = cost_matrix(costs, len(names))
-    pairs = [(i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
-    pairs = sorted(pairs, key=lambda pair: -costs_KK[pair])[:6]
-    return "; ".join(
-        f"an image of '{names[i]}' that is predicted as '{names[j]}' costs {costs_KK[i, j]:g}"
-        for i, j in pairs
-    )
 
 
 def _group(name: str, help: str, is_member: Callable[[Ints], NDArray[np.bool_]]) -> None:

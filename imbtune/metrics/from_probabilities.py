@@ -172,6 +172,7 @@ def log_loss(predictions: Predictions) -> float:
     better=LOWER,
     chance=lambda counts: float((1 - (counts.prior_K**2).sum()) / (1 + (len(counts.prior_K) == 2))),
     high=2.0,
+    range_on=lambda counts: (0.0, 1.0 if len(counts.prior_K) == 2 else 2.0),
     spread=UNKNOWN,
 )
 def brier(predictions: Predictions) -> float:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imbtune.errors import ConfigError, shown, unknown
-from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER
+from imbtune.metrics.costs import costs_in_brief, costs_text
+from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER, ONE
 from imbtune.metrics.metric_registry import metrics as metrics
 from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
 from imbtune.registry import Part, Value
@@ -53,6 +54,17 @@ class Metric:
         low, high = (self.part.traits.get(k, d) for k, d in (("low", 0.0), ("high", 1.0)))
         assert isinstance(low, float) and isinstance(high, float)
         return (low, high) if self.sign > 0 else (-high, 0.0 - low)
+
+    def range_on(self, counts: ClassCounts) -> tuple[float, float]:
+        """The smallest and the largest value, in its own range, that these labels allow.
+
+        The largest one is infinite for `log_loss`.
+        """
+        low, high = (self.part.traits.get(k, d) for k, d in (("low", 0.0), ("high", 1.0)))
+        assert isinstance(low, float) and isinstance(high, float)
+        narrower = self.part.traits.get("range_on")
+        found = narrower(counts, **self.knobs) if callable(narrower) else (low, high)
+        return float(found[0]), float(found[1])
 
     @property
     def is_share(self) -> bool:
@@ -107,6 +119,29 @@ class Metric:
             return setting
         return json.dumps(setting, ensure_ascii=False, allow_nan=False)
 
+    def tells_of(self, classes: int) -> bool:
+        """Whether models of so many classes can differ in it: in `top_k` only with fewer k."""
+        return int(self.knobs.get("k", 0)) < classes
+
+    def title(self, counts: ClassCounts) -> str:
+        """The name with all knobs in words: `recall_at_precision (precision ≥ 0.9, of 'fraud')`.
+
+        Args:
+            counts: names the class that a metric of one class is of.
+        """
+        inside = []
+        for name, value in self.knobs.items():
+            if name == "of":
+                one = bool(value) or self.part.traits["spread"] == ONE
+                one |= self.needs_logits and len(counts.names) == 2
+                inside += [f"of '{counts.names[counts.index(str(value))]}'"] * one
+            elif name == "costs":
+                inside.append(costs_in_brief(str(value), counts.names) if value else "1 an error")
+            else:
+                at_least = "≥ " if name in ("precision", "recall") else ""
+                inside.append(f"{name} {at_least}{value:g}")
+        return f"{self.name} ({', '.join(inside)})" if inside else self.name
+
     def __str__(self) -> str:
         """What a score is: `recall_at_precision (precision 0.9, of fraud)`, `negative log_loss`."""
         inside = ", ".join(f"{name} {value}" for name, value in self.given.items())
@@ -132,7 +167,7 @@ def metric_from(setting: object, key: str = "metric") -> Metric:
             "{name: recall_at_precision, precision: 0.9}"
         )
     if not isinstance(name, str) or name not in metrics.names():
-        raise unknown(key, name, metrics.names())
+        raise unknown(key, name, objectives())
     declared = metrics[name].knobs
     checked = {}
     for knob, value in given.items():
@@ -140,7 +175,9 @@ def metric_from(setting: object, key: str = "metric") -> Metric:
             if not declared:
                 raise ConfigError(f"{key} '{name}' has no knobs: leave out {shown(knob)}")
             raise unknown(f"knob of {name}", knob, declared)
-        checked[knob] = declared[knob].check(f"{key}.{knob}", _as_text(knob, value))
+        checked[knob] = declared[knob].check(
+            f"{key}.{knob}", _as_text(knob, value, f"{key}.{knob}")
+        )
     defaults = {knob: part.default for knob, part in declared.items()}
     return Metric(name, {**defaults, **checked}, checked)
 
@@ -187,6 +224,19 @@ def objectives_from(setting: object, key: str = "objectives") -> tuple[Metric, .
     return found
 
 
+def objectives_of(content: Mapping[str, object]) -> tuple[Metric, ...]:
+    """The metrics of a mapping with `objective` or `objectives`, as a space has them; or none.
+
+    Raises:
+        ConfigError: as in :func:`objectives_from`.
+    """
+    several = content.get("objectives")
+    if several:
+        return objectives_from(several)
+    one = content.get("objective")
+    return (objective_from(one),) if one else ()
+
+
 def objectives() -> list[str]:
     """The names of the metrics that can be an objective."""
     return [name for name in metrics.names() if name not in GROUPS]
@@ -216,7 +266,7 @@ def check_defined(objective: Metric, counts: ClassCounts) -> None:
 def compute(
     predictions: Predictions | Confusion, objectives: Sequence[Metric] = ()
 ) -> dict[str, float | None]:
-    """All metrics by name, each in its own range; None where undefined.
+    """All metrics by name, each in its own range; None where undefined, or where it tells nothing.
 
     Those that need logits are left out for a :class:`Confusion`.
 
@@ -224,21 +274,25 @@ def compute(
         objectives: their knobs count for the metrics of their names; all others have their
             defaults.
     """
-    given = {metric.name: metric for metric in objectives}
-    chosen = [given.get(name) or metric_from(name) for name in metrics.names()]
     has_logits = isinstance(predictions, Predictions)
+    classes = len(predictions.counts.names)
     return {
-        metric.name: metric.value(predictions)
-        for metric in chosen
+        metric.name: metric.value(predictions) if metric.tells_of(classes) else None
+        for metric in all_metrics(objectives)
         if has_logits or not metric.needs_logits
     }
 
 
-def _as_text(knob: str, value: object) -> object:
+def all_metrics(objectives: Sequence[Metric] = ()) -> list[Metric]:
+    """All registered metrics; the knobs of the objectives count for the metrics of their names."""
+    given = {metric.name: metric for metric in objectives}
+    return [given.get(name) or metric_from(name) for name in metrics.names()]
+
+
+def _as_text(knob: str, value: object, key: str) -> object:
     """A class index, or a matrix of costs, as the string that the knob is."""
     if knob == "of" and type(value) is int:
         return str(value)
-    if knob == "costs" and isinstance(value, list):
-        rows = [row if isinstance(row, list) else [row] for row in value]
-        return "; ".join(" ".join(map(str, row)) for row in rows)
+    if knob == "costs":
+        return costs_text(value, key)
     return value

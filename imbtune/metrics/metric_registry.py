@@ -15,7 +15,8 @@ What each registration declares:
   undefined, which thus depends on the labels alone, and not on what a model predicts. (`ece`, which
   a constant prediction has best, declares its worst value, so that any model may win.)
 - `better`: `higher`, the default, or `lower`.
-- `low`, `high`: the range of its values.
+- `low`, `high`: the range of its values; `range_on`: a function from :class:`ClassCounts` and the
+  knobs to a narrower range, where the labels or knobs give one.
 - `spread`: what its standard error is like before anything is predicted
   (:mod:`imbtune.study.data_size`).
 - `error`: a function from :class:`Confusion` to the standard error of the metric; only where it has

@@ -134,6 +134,7 @@ def _training_line(event: EpochsTrained, progress: SearchProgress) -> list[str]:
     is_training = progress.stage is not None and progress.stage.stage == SEEDS
     if not is_training or running is None or event.loss is None:
         return []
-    epoch = f"epoch {event.epoch}/{running.full_budget}"
-    left = time_left(progress, event.time)
-    return [f"{event.run}: {epoch}, loss {event.loss:.3f}; {left}"]
+    line = f"{event.run}: epoch {event.epoch}/{running.full_budget}, loss {event.loss:.3f}"
+    if progress.seconds_left(event.time) is None:  # a short training ends before it is known
+        return [line]
+    return [f"{line}; {time_left(progress, event.time)}"]

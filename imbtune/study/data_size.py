@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imbtune.metrics.from_confusion import costs_in_words
+from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import Metric, objective_from
 from imbtune.metrics.metric_registry import CLASSES, IMAGES, ONE, UNKNOWN, WORST
 from imbtune.metrics.predictions import ClassCounts

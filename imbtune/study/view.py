@@ -73,7 +73,7 @@ class Trial:
     recall_K: Sequence[float]
     rungs: Mapping[int, float]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         name = f"{self.preset} (preset)" if self.preset else summary(self.settings)
         reached = "no rung reached"
         if self.score is not None:

@@ -23,13 +23,14 @@ def print_evaluation(result: EvaluationResult) -> None:
     table.add_column("95 % interval", justify="right")
     for found in result.intervals:
         ends = "" if found.low is None else f"[{found.low:.4f}, {found.high:.4f}]"
-        table.add_row(found.name, f"{found.value:.4f}", ends)
+        table.add_row(printable(found.title), f"{found.value:.4f}", ends)
     console.print(table)
     console.print(_class_table(result.per_class))
     if len(result.per_class) > MOST_CLASSES:
         left = len(result.per_class) - MOST_CLASSES
         print_text(f"{left:,} more classes: --out FILE writes all", console)
-    print_text(f"Intervals: {METHOD}; {result.resamples} resamples; recalls: Wilson", console)
+    if result.resamples > 1:
+        print_text(f"Intervals: {METHOD}; {result.resamples} draws; recalls: Wilson", console)
     for note in result.notes:
         print_text(printable(note), console)
 

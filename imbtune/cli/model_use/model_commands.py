@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from imbtune import strict_json
 from imbtune.cli.model_use.evaluation_tables import number_of_images, print_evaluation
 from imbtune.cli.settings import make_console, print_text, with_trust
 from imbtune.config.yaml_files import parse_value
-from imbtune.errors import printable
+from imbtune.errors import ConfigError, printable, some_of
 from imbtune.inference import use_model
-from imbtune.metrics.from_confusion import costs_in_words
+from imbtune.inference.decisions.threshold import Threshold
+from imbtune.inference.decisions.threshold_choice import threshold_metric
+from imbtune.inference.predicting.predict_images import NAMED
+from imbtune.inference.use_threshold import change_threshold, remove_threshold
+from imbtune.metrics.costs import costs_in_words
+from imbtune.metrics.metric import metric_from
 from imbtune.paths import local_path
+from imbtune.study.hints import program
 
 SECONDS = 30  # between lines of progress
 
 
-def predict_command(*, trust: bool, **options: object) -> None:
+def predict_command(*, trust: bool, out: str | None, **options: object) -> None:
     """Predict images, write the table, and say how many could not be read."""
+    if out is None:
+        raise ConfigError(
+            "give --out FILE, a new .parquet or .csv file, such as --out predictions.parquet"
+        )
     progress = _lines_of_progress()
     found = with_trust(
-        lambda: use_model.predict(**options, trust=trust, progress=progress),  # type: ignore[arg-type]
+        lambda: use_model.predict(**options, out=out, trust=trust, progress=progress),  # type: ignore[arg-type]
         trust,
     )
     console = make_console()
@@ -32,49 +46,103 @@ def predict_command(*, trust: bool, **options: object) -> None:
     predicted = number_of_images(found.count - found.failed)
     print_text(f"{predicted} predicted: {found.path}", console)
     if found.failed:
-        more = ", …" if found.failed > len(found.first_failures) else ""
-        named = "; ".join(map(printable, found.first_failures))
-        print_text(f"{number_of_images(found.failed)} could not be read: {named}{more}", console)
+        named = some_of(map(printable, found.first_failures), NAMED, found.failed)
+        print_text(f"{number_of_images(found.failed)} could not be read: {named}", console)
 
 
-def evaluate_command(*, trust: bool, out: str | None, **options: object) -> None:
+def evaluate_command(
+    *, trust: bool, out: str | None, metric: list[str] | None, **options: Any
+) -> None:
     """Print every metric with its interval, and every class."""
+    metrics = [parse_value(text, "--metric") for text in metric or ()]
     result = with_trust(
-        lambda: use_model.evaluate(**options, out=out, trust=trust),  # type: ignore[arg-type]
-        trust,
+        lambda: use_model.evaluate(**options, metrics=metrics, out=out, trust=trust), trust
     )
     print_evaluation(result)
     if out is not None:
         print_text(f"Written to {out}", make_console())
 
 
-def threshold_command(*, trust: bool, metric: str, **options: object) -> None:
-    """Choose a threshold, store it, and print it with its uncertainty."""
-    setting = parse_value(metric, "--metric")
-    found = with_trust(
-        lambda: use_model.choose_threshold(metric=setting, **options, trust=trust),  # type: ignore[arg-type]
-        trust,
-    )
+def threshold_command(*, trust: bool, metric: str | None, remove: bool, **options: Any) -> None:
+    """Choose a threshold, store it, and print it with its uncertainty; or remove the model's."""
+    if remove:
+        _remove_threshold(trust, metric, **options)
+        return
+    if metric is None:
+        raise ConfigError(
+            "give --metric, what the threshold is best for, such as --metric f_beta, or --remove"
+        )
+    setting: Any = parse_value(metric, "--metric")
+    changed = with_trust(lambda: change_threshold(metric=setting, **options, trust=trust), trust)
+    found, model = changed.chosen, options["model"]
     low, high = found.probability_interval
     console = make_console()
-    name = found.metric if isinstance(found.metric, str) else found.metric["name"]
+    name = threshold_metric(setting).title(found.class_counts)
     if not isinstance(found.metric, str) and "costs" in found.metric:
         costs = costs_in_words(str(found.metric["costs"]), list(found.counts))
         print_text(printable(f"Costs: {costs}"), console)
+    positive = printable(found.positive)
     print_text(
-        f"Threshold: class '{printable(found.positive)}' from a probability of "
-        f"{found.probability:.4g} on [{low:.4g}, {high:.4g}]",
+        f"Threshold: class '{positive}' from a probability of {found.probability:.4g} on "
+        f"[{low:.4g}, {high:.4g}], before from {_of(changed.before)}",
         console,
     )
+    default = "does not reach it"
+    if found.argmax_value is not None:
+        default = f"has {found.argmax_value:.4f}"
     print_text(
-        f"{name} expected on other images: {found.corrected:.4f} [{found.interval[0]:.4f}, "
-        f"{found.interval[1]:.4f}]; on the images that it was chosen on {found.value:.4f}, where "
-        f"predicting the more probable class has {found.argmax_value:.4f}",
+        f"{printable(name)} expected on other images: {found.corrected:.4f} "
+        f"[{found.interval[0]:.4f}, {found.interval[1]:.4f}]; on the images that it was chosen on "
+        f"{found.value:.4f}, where predicting the more probable class {default}",
         console,
     )
     counts = ", ".join(f"{count:,} of '{name}'" for name, count in found.counts.items())
     print_text(printable(f"Chosen on {found.chosen_on}: {counts}"), console)
-    print_text("predict, evaluate and export use it from now on", console)
+    if changed.is_stored:
+        print_text("Stored: predict, evaluate and export use it from now on", console)
+        _print_outdated(changed.outdated, model, console)
+        return
+    kept = ""
+    if changed.before is not None:
+        words = shlex.join([program(), "threshold", str(model), "--remove"])
+        kept = f"; the threshold from {_of(changed.before)} stays: {words} removes it"
+    print_text(
+        "Not stored, since it gains nothing: the more probable class is expected to be as good on "
+        f"other images, or better{kept}",
+        console,
+    )
+
+
+def _remove_threshold(trust: bool, metric: str | None, **options: Any) -> None:
+    model, seed = options.pop("model"), options.pop("seed")
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    given += ["--metric"] * (metric is not None)
+    if given:
+        raise ConfigError(f"--remove only removes the threshold: leave {', '.join(given)} out")
+    outdated = with_trust(lambda: remove_threshold(model, seed=seed, trust=trust), trust)
+    console = make_console()
+    print_text(
+        f"The threshold of {model} is removed: the more probable class is predicted", console
+    )
+    _print_outdated(outdated, model, console)
+
+
+def _of(threshold: Threshold | None) -> str:
+    """A threshold in a few words."""
+    if threshold is None:
+        return "0.5 (the more probable class)"
+    name = metric_from(threshold.metric).name
+    return f"{threshold.probability:.4g} (chosen for {name})"
+
+
+def _print_outdated(outdated: Sequence[Path], model: str, console: Console) -> None:
+    for path in outdated:
+        export = shlex.join([program(), "export", str(model), "--out", str(path)])
+        print_text(
+            f"{path} is out of date, since it has another threshold: delete it, and make it again "
+            f"with {export}",
+            console,
+        )
 
 
 def export_command(
@@ -121,8 +189,8 @@ def export_command(
             console,
         )
     print_text(f"Resizing: {found.metadata['resize']}", console)
-    if "random pixels" in found.checked_on:
-        print_text("For a comparison on real images give --data", console)
+    for other in found.outdated:
+        print_text(f"{other} is out of date, since it has another threshold: delete it", console)
 
 
 def _lines_of_progress() -> Callable[[int, int | None], None]:

@@ -27,6 +27,14 @@ PriorOption = Annotated[
         "JSON, YAML or CSV file. Default: that of the images on which the model was calibrated.",
     ),
 ]
+OwnMetricOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        callback=lambda given: given or None,
+        help="Other knobs of a metric, e.g. '{name: recall_at_precision, precision: 0.95, of: "
+        "fraud}'. May be repeated. Default: those that the search maximised, else the defaults.",
+    ),
+]
 OwnThresholdOption = Annotated[
     float | None,
     typer.Option(

@@ -19,7 +19,7 @@ from imbtune.data.readers.split_names import (
     split_of,
     splits_within,
 )
-from imbtune.errors import DataError
+from imbtune.errors import DataError, some_of
 
 NAMED = 3  # files that a note names
 # Words in the names of folders that are numbered parts of one set of images
@@ -268,5 +268,4 @@ def _notes(passed_over: list[Path], loose: list[Path]) -> tuple[str, ...]:
 
 def _named(paths: Iterable[Path]) -> str:
     """The first few paths."""
-    listed = [str(path) for path in paths]
-    return ", ".join(listed[:NAMED]) + (", …" if len(listed) > NAMED else "")
+    return some_of(map(str, paths), NAMED)

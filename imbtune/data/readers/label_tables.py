@@ -37,7 +37,7 @@ from imbtune.data.readers.split_names import (
     split_by_flags,
     split_of,
 )
-from imbtune.errors import DataError
+from imbtune.errors import DataError, some_of
 
 # Names of columns in lower case, letters alone; earlier ones take precedence
 FILE_COLUMNS = (
@@ -115,7 +115,7 @@ def find_label_tables(root: Path) -> SourceData | None:
     }
     unused = [path for path in index.paths if path not in listed]
     if unused:
-        named = ", ".join(map(str, unused[:NAMED])) + ", …" * (len(unused) > NAMED)
+        named = some_of(map(str, unused), NAMED)
         notes += (f"not used, since no CSV file has their label: {plural(unused)}, {named}",)
     return SourceData(splits[0], splits[1] if test else None, notes)
 

@@ -7,11 +7,11 @@ Names are compared in lower case, and words such as "set" or "images" do not mat
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import TypeVar
 
-from imbtune.errors import DataError
+from imbtune.errors import DataError, some_of
 
 TRAIN, TEST, VALIDATION = "training", "test", "validation"
 SPELLINGS = {
@@ -145,6 +145,4 @@ def plural(items: Sized, noun: str = "image") -> str:
 
 def quoted(names: Iterable[object], most: int = 20) -> str:
     """Names for a message: 'a', 'b' and, after `most` of them, how many there are."""
-    listed: Sequence[object] = list(names)
-    more = f", … ({len(listed):,} in all)" if len(listed) > most else ""
-    return ", ".join(f"'{name}'" for name in listed[:most]) + more
+    return some_of((f"'{name}'" for name in names), most)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.config.yaml_files import MOST_BYTES, parse_value, read_yaml
-from imbtune.errors import ConfigError, shown, unknown
+from imbtune.errors import ConfigError, shown, some_of, unknown
 from imbtune.paths import local_path
 from imbtune.storage.store import check_regular
 
@@ -56,9 +56,8 @@ def prior_from(given: str | Path | Mapping[str, float], classes: Sequence[str]) 
         if key not in classes:
             raise unknown(f"class in {name}", key, classes)
     if missing := [label for label in classes if label not in by_name]:
-        named = ", ".join(f"'{label}'" for label in missing[:NAMED])
-        more = ", …" if len(missing) > NAMED else ""
-        raise ConfigError(f"{name}: no number for {named}{more}: give one for each class, also 0")
+        named = some_of([f"'{label}'" for label in missing], NAMED)
+        raise ConfigError(f"{name}: no number for {named}: give one for each class, also 0")
     counts_K = np.array([_number(name, label, by_name[label]) for label in classes])
     total = counts_K.sum()
     if not 0 < total < math.inf:

@@ -5,6 +5,8 @@ Shapes: N images.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +19,15 @@ from imbtune.inference.decisions.threshold import Threshold, check_two_classes
 from imbtune.inference.decisions.threshold_choice import choose_threshold, threshold_metric
 from imbtune.inference.evaluating.evaluate_model import logits_of
 from imbtune.inference.evaluating.labelled_data import LabelledImages
-from imbtune.inference.model_folder import MARGINS, THRESHOLD, change_files
+from imbtune.inference.model_folder import (
+    MARGINS,
+    THRESHOLD,
+    change_files,
+    read_file,
+    read_manifest,
+    remove_file,
+)
+from imbtune.inference.onnx_metadata import SUFFIX, read_metadata
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.metrics.predictions import ClassCounts, Ints
 from imbtune.storage import Store
@@ -62,6 +72,21 @@ def choose_for_model(
     return choose_threshold(log_odds_N, labels_N, counts, chosen, positive, what)
 
 
+def stored_threshold(model: TrainedModel) -> Threshold | None:
+    """The threshold in the model's folder; None where there is none, or one that is damaged."""
+    if model.path is None:
+        return model.threshold
+    store = Store(str(model.path))
+    manifest = read_manifest(store)
+    if THRESHOLD not in manifest.files:
+        return None
+    try:
+        content = strict_json.loads(read_file(store, manifest, THRESHOLD))
+        return Threshold.from_dict(content, model.classes)
+    except (ConfigError, DamagedFileError, ValueError):
+        return None
+
+
 def store_threshold(model: TrainedModel, threshold: Threshold) -> None:
     """Write a threshold to the model's folder, in place of an earlier one, and use it from now.
 
@@ -69,14 +94,46 @@ def store_threshold(model: TrainedModel, threshold: Threshold) -> None:
         ConfigError: the model was not loaded from a folder.
         StudyError: the folder cannot be written.
     """
+    content = strict_json.dumps(threshold.to_dict(), indent=1).encode()
+    change_files(_folder_of(model), {THRESHOLD: content})
+    model.threshold = threshold
+
+
+def delete_threshold(model: TrainedModel) -> None:
+    """Remove the threshold from the model's folder: it predicts the more probable class.
+
+    Raises:
+        ConfigError: the model was not loaded from a folder, or has no threshold.
+        StudyError: the folder cannot be written.
+    """
+    store = _folder_of(model)
+    if THRESHOLD not in read_manifest(store).files:
+        raise ConfigError(f"{model.path} has no threshold: it predicts the more probable class")
+    remove_file(store, THRESHOLD)
+    model.threshold = None
+
+
+def outdated_exports(model: TrainedModel) -> list[Path]:
+    """The ONNX files of one seed in the model's folder whose threshold is not that of the model."""
+    if model.path is None:
+        return []
+    own = None if model.threshold is None else model.threshold.to_dict()
+    return [
+        path
+        for path in sorted(model.path.glob(f"*{SUFFIX}"))
+        if (metadata := read_metadata(path)) is not None
+        and metadata.get("seed") == str(model.config.seed)
+        and strict_json.loads(metadata.get("threshold", "null")) != own
+    ]
+
+
+def _folder_of(model: TrainedModel) -> Store:
     if model.path is None:
         raise ConfigError(
             "the model is a file of an older version, in which a threshold has no place: train it "
             "again"
         )
-    content = strict_json.dumps(threshold.to_dict(), indent=1).encode()
-    change_files(Store(str(model.path)), {THRESHOLD: content})
-    model.threshold = threshold
+    return Store(str(model.path))
 
 
 def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:
@@ -85,8 +142,8 @@ def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:
     Of two classes, the margin in logits of an image is the log-odds of its own class.
     """
     hint = (
-        "give --data with labelled images that training did not see, or train it again with "
-        "--calibrate 0.1"
+        "give --data FOLDER --split all with labelled images that training did not see, or train "
+        "it again with --calibrate 0.1"
     )
     if model.path is None or model.calibration is None:
         raise ConfigError(f"the model has no images that were kept from training: {hint}")

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.errors import ConfigError
+from imbtune.metrics.metric import metric_from
+from imbtune.metrics.predictions import ClassCounts
 from imbtune.registry import Value
 
 Floats = NDArray[np.float64]
@@ -30,12 +32,13 @@ class Threshold:
     Attributes:
         positive: the class that is predicted from the threshold on.
         log_odds: the threshold, log(p / (1 - p)) of the positive class.
-        log_odds_interval: its 95 % interval.
+        log_odds_interval: its 95 % interval, whose ends may be infinite.
         metric: setting of the metric that it is best for.
         value: the metric on the images on which the threshold was chosen, which is optimistic.
         corrected: the value without that optimism, as resampling estimates it.
         interval: 95 % interval of `corrected`.
-        argmax_value: the metric of the more probable class, on the same images.
+        argmax_value: the metric of the more probable class, on the same images; None where it does
+            not reach the precision or recall that the metric asks for.
         chosen_on: which images these were.
         counts: how many there were of each class.
     """
@@ -47,9 +50,32 @@ class Threshold:
     value: float
     corrected: float
     interval: tuple[float, float]
-    argmax_value: float
+    argmax_value: float | None
     chosen_on: str
     counts: dict[str, int]
+
+    def __repr__(self) -> str:
+        metric = metric_from(self.metric)
+        low, high = self.interval
+        return (
+            f"Threshold('{self.positive}' from {self.probability:.4g} on): {metric.name} "
+            f"{self.corrected:.4f} [{low:.4f}, {high:.4f}] expected on other images"
+        )
+
+    @property
+    def class_counts(self) -> ClassCounts:
+        """The images on which it was chosen, for the names of its metric."""
+        counts_K = np.array(list(self.counts.values()), dtype=np.int64)
+        train_K = np.array([int(name != self.positive) for name in self.counts])  # only its order
+        return ClassCounts(list(self.counts), train_K, counts_K)
+
+    @property
+    def gains(self) -> bool:
+        """Whether it is expected to be better on other images than the more probable class."""
+        if self.argmax_value is None:
+            return True
+        sign = metric_from(self.metric).sign
+        return sign * self.corrected > sign * self.argmax_value
 
     @property
     def probability(self) -> float:
@@ -69,7 +95,9 @@ class Threshold:
             "probability": self.probability,
             "probability_interval": list(self.probability_interval),
             "log_odds": self.log_odds,
-            "log_odds_interval": list(self.log_odds_interval),
+            "log_odds_interval": [
+                None if math.isinf(end) else end for end in self.log_odds_interval
+            ],
             "metric": self.metric,
             "value": self.value,
             "corrected": self.corrected,
@@ -87,7 +115,12 @@ class Threshold:
             ConfigError: it is not what `to_dict` gives, or names another class.
         """
         try:
-            low, high = map(_finite, _list(content["log_odds_interval"]))
+            low, high = (
+                infinite if end is None else _finite(end)
+                for end, infinite in zip(
+                    _list(content["log_odds_interval"]), (-math.inf, math.inf), strict=True
+                )
+            )
             worst, best = map(_finite, _list(content["interval"]))
             metric, counts = content["metric"], content["counts"]
             assert isinstance(metric, str | dict) and isinstance(counts, dict)
@@ -99,7 +132,7 @@ class Threshold:
                 _finite(content["value"]),
                 _finite(content["corrected"]),
                 (worst, best),
-                _finite(content["argmax_value"]),
+                None if content["argmax_value"] is None else _finite(content["argmax_value"]),
                 str(content["chosen_on"]),
                 {str(name): int(count) for name, count in counts.items()},
             )
@@ -124,10 +157,11 @@ def log_odds_of(probability: float) -> float:
 
 
 def probability_of(log_odds: float) -> float:
-    """The probability with these log-odds."""
+    """The probability with these log-odds, which may be infinite."""
     if log_odds >= 0:
         return 1 / (1 + math.exp(-log_odds))
-    return math.exp(log_odds) / (1 + math.exp(log_odds))
+    odds = math.exp(log_odds)
+    return odds / (1 + odds)
 
 
 def check_two_classes(classes: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,16 @@ from imbtune.inference.evaluating.metric_intervals import (
 )
 from imbtune.inference.predicting.prediction_file import new_file
 from imbtune.inference.trained_model import TrainedModel
+from imbtune.metrics.metric import Metric
 from imbtune.metrics.metric_registry import GROUPS
+from imbtune.metrics.predictions import Predictions
 from imbtune.storage.checksums import parquet_bytes
 
 SUFFIXES = (".json", ".parquet")
-METHOD = "bootstrap over images, stratified by class: each resample has as many of each as the data"
+METHOD = (
+    "from standard errors over other images, as many of each class as the data (drawn confusion "
+    "matrices, and for probabilities a stratified bootstrap), within the metric's bounds"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +67,16 @@ class EvaluationResult:
     resamples: int
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        values = {found.name: found.value for found in self.intervals}
+        return (
+            f"EvaluationResult({self.what}): {self.count:,} images, {len(self.classes)} classes, "
+            f"balanced accuracy {values['balanced_accuracy']:.4f}; .metrics and .table have all"
+        )
+
     @property
     def metrics(self) -> pd.DataFrame:
-        """A row for each metric: `value`, `low`, `high`."""
+        """A row for each metric: `title`, `value`, `low`, `high`."""
         rows = [asdict(interval) for interval in self.intervals]
         return pd.DataFrame(rows).set_index("name")
 
@@ -80,7 +92,12 @@ class EvaluationResult:
             "images": self.count,
             "intervals": {"coverage": 0.95, "method": METHOD, "resamples": self.resamples},
             "metrics": {
-                found.name: {"value": found.value, "low": found.low, "high": found.high}
+                found.name: {
+                    "title": found.title,
+                    "value": found.value,
+                    "low": found.low,
+                    "high": found.high,
+                }
                 for found in self.intervals
             },
             "classes": [asdict(row) for row in self.per_class],
@@ -107,6 +124,7 @@ class EvaluationResult:
         for found in self.intervals:
             yield {
                 "metric": found.name,
+                "title": found.title,
                 "class": None,
                 **_values(found.value, found.low, found.high),
             }
@@ -115,11 +133,11 @@ class EvaluationResult:
             name, low, high = (content.pop(key) for key in ("name", "recall_low", "recall_high"))
             for metric, value in content.items():
                 ends = (low, high) if metric == "recall" else (None, None)
-                yield {"metric": metric, "class": name, **_values(value, *ends)}
+                yield {"metric": metric, "title": metric, "class": name, **_values(value, *ends)}
 
 
 _SCHEMA = pa.schema(
-    [("metric", pa.string()), ("class", pa.string())]
+    [(name, pa.string()) for name in ("metric", "title", "class")]
     + [(name, pa.float64()) for name in ("value", "low", "high")]
 )
 
@@ -133,6 +151,7 @@ def evaluate_model(
     images: LabelledImages,
     chosen: Decision,
     resamples: int | None = None,
+    objectives: Sequence[Metric] = (),
 ) -> EvaluationResult:
     """Every metric of a model on labelled images.
 
@@ -140,8 +159,11 @@ def evaluate_model(
         images: those that are predicted.
         chosen: how logits become probabilities and classes.
         resamples: of the bootstrap; None for as many as their number allows in a short time.
+        objectives: their knobs count for the metrics of their names, before those of the model's
+            own objectives.
 
     Raises:
+        ConfigError: a metric names a class that the model does not have.
         DivergenceError: the model's weights, or its logits of an image, are not finite.
     """
     check_finite(model)
@@ -150,27 +172,21 @@ def evaluate_model(
     predicted_N = chosen.classes(logits_NK)
     train_K = model.train_K
     known_K = np.ones(len(model.classes), np.int64) if train_K is None else train_K
-    given = (logits_NK, labels_N, predicted_N, model.classes, known_K)
+    matrix_KK = confusion(labels_N, predicted_N, len(model.classes))
+    predictions = Predictions(logits_NK, labels_N, model.classes, known_K, matrix_KK)
     drawn = default_resamples(logits_NK) if resamples is None else resamples
-    found = metric_intervals(*given, drawn)
+    found = metric_intervals(predictions, drawn, [*model.objectives, *objectives])
     if train_K is None:  # an older version, which does not say how large the classes are
         found = [interval for interval in found if interval.name not in GROUPS]
-    same = [interval.name for interval in found if interval.low is None]
-    notes = (*images.notes, *chosen.lines)
-    if same and drawn:
-        notes += (
-            f"no interval of {', '.join(same)}: it is the same in every resample, which says "
-            "nothing of other images",
-        )
     return EvaluationResult(
         images.what,
         len(images.labels_N),
         found,
-        class_rows(*given),
-        confusion(labels_N, predicted_N, len(model.classes)),
+        class_rows(predictions),
+        matrix_KK,
         list(model.classes),
         drawn,
-        notes,
+        (*images.notes, *chosen.lines),
     )
 
 

@@ -5,7 +5,6 @@ Shapes: N images, C channels, H and W pixels, K classes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from imbtune.data.readers.source_data import SourceData
 from imbtune.data.readers.split_names import quoted
 from imbtune.data.readers.user import find_parquet
 from imbtune.data.splits import final_splits
-from imbtune.errors import ConfigError, DataError, unknown
+from imbtune.errors import DataError, unknown
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.paths import local_path
 from imbtune.registry import Value
@@ -258,22 +257,3 @@ def _matched(
             f"({quoted(missing, 5)}): means over classes leave them out",
         )
     return labels_N, ()
-
-
-def at_hand(model: TrainedModel, data: str | Path | None) -> LabelledImages | None:
-    """Test images of the model's data, if they are here without a download; else None.
-
-    Args:
-        data: where they are; None for $IMBTUNE_DATA or a data set that is installed with imbtune.
-
-    Raises:
-        ImbtuneError: `data` is given, and has no such images.
-    """
-    if data is not None:
-        return labelled_images(model, data)
-    if model.config.data.name not in WITHOUT_FILES and not os.environ.get("IMBTUNE_DATA"):
-        return None
-    try:
-        return labelled_images(model)
-    except (ConfigError, DataError):
-        return None

@@ -1,35 +1,43 @@
 """Every metric of a model on labelled images, with a 95 % interval.
 
-The intervals come from a bootstrap over the images, stratified by class: each resample has as many
-images of each class as the data. So they are of data with these class counts; what another draw of
-the counts would add is not in them, nor is the chance in training (other seeds). Their ends are
-those of the bias-corrected percentile method (Efron 1981, doi 10.2307/3314608): a resample has
-images twice, which shifts average precision and ECE.
+The intervals are those of other images, as many of each class as the data. What another draw of the
+counts would add is not in them, nor is the chance in training (other seeds). Each comes from the
+metric's standard error and stays within its bounds (:mod:`imbtune.metrics.metric_interval`):
+
+- Metrics of the predicted classes: confusion matrices are drawn that other images would give.
+- Metrics of the probabilities: a bootstrap over the images, stratified by class. Of n images of a
+  class n - 1 are drawn, which gives the variance of a mean without bias (Rao & Wu 1988, doi
+  10.1080/01621459.1988.10478591). The error is at least that without any error of ranking.
+
+A recall at a precision is a maximum over thresholds, which a few images make too high. Its lower
+end is at most what is certain: the lower end of the recall at the thresholds whose precision is
+above the wanted one with its whole interval. So its interval is conservative. The ECE of few images
+is too high as well: the middle of its interval is without what calibrated probabilities would have.
 
 Shapes: N images, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import norm
 from torch import Tensor
 
 from imbtune.metrics.class_scores import class_scores
-from imbtune.metrics.intervals import NORMAL, wilson
-from imbtune.metrics.metric import compute
-from imbtune.metrics.predictions import Floats, Ints, Predictions
+from imbtune.metrics.intervals import wilson
+from imbtune.metrics.metric import Metric, all_metrics
+from imbtune.metrics.metric_interval import interval_of, other_images, spread_of
+from imbtune.metrics.predictions import Confusion, Floats, Ints, Predictions
 
-# Resamples, by the number of values of all logits: the more images, the slower is one, and the
-# closer is the interval to that of a normal distribution, which needs fewer
-RESAMPLES = ((10**5, 400), (10**6, 100))
-FEWEST = 40
-PERCENTILES_FROM = 200  # resamples; with fewer, the interval is ±1.96 standard deviations of them
+# Resamples, by the number of values of all logits: the more images, the slower is one
+RESAMPLES = ((10**5, 200), (10**6, 100), (10**7, 40))
+FEWEST = 20
+CALIBRATED = 20  # draws of labels for the ECE of calibrated probabilities
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,14 @@ class MetricInterval:
 
     Attributes:
         name: of the metric.
+        title: the name with the metric's knobs in words.
         value: in its own range.
-        low: lower end of the 95 % interval; None where every resample has the same value, as it has
-            without a single error, so that resampling tells nothing.
+        low: lower end of the 95 % interval; None without resamples.
         high: upper end.
     """
 
     name: str
+    title: str
     value: float
     low: float | None
     high: float | None
@@ -90,60 +99,100 @@ def default_resamples(logits_NK: Tensor) -> int:
 
 
 def metric_intervals(
-    logits_NK: Tensor,
-    labels_N: Tensor,
-    predicted_N: Tensor,
-    names: Sequence[str],
-    train_K: Ints,
-    resamples: int,
+    predictions: Predictions, resamples: int, objectives: Sequence[Metric] = ()
 ) -> list[MetricInterval]:
-    """Every metric that is defined, with its interval.
+    """Every metric that is defined and tells something, with its interval.
 
     Args:
-        logits_NK: whose softmax are the probabilities.
-        labels_N: the true classes.
-        predicted_N: the predicted ones, which a threshold may decide.
-        names: of the classes.
-        train_K: training images of each class.
-        resamples: how many are drawn.
+        predictions: whose confusion matrix a threshold may have decided.
+        resamples: how many are drawn; fewer than two for no intervals.
+        objectives: their knobs count for the metrics of their names.
 
     Raises:
         DivergenceError: a logit is not finite.
     """
+    counts = predictions.counts
+    telling = [m for m in all_metrics(objectives) if m.tells_of(len(counts.names))]
+    values = {m.name: v for m in telling if (v := m.value(predictions)) is not None}
+    telling = [metric for metric in telling if metric.name in values]
+    drawn: dict[str, list[float]] = {name: [] for name in values}
+    if resamples > 1:
+        for of_logits in (False, True):
+            chosen = [metric for metric in telling if metric.needs_logits == of_logits]
+            others = _resamples if of_logits else _other_confusions
+            for other in others(predictions, resamples):
+                for metric in chosen:
+                    if (number := metric.value(other)) is not None:
+                        drawn[metric.name].append(number)
+    found = []
+    for metric in telling:
+        value, of_others = values[metric.name], drawn[metric.name]
+        low, high = None, None
+        if len(of_others) > 1:
+            low, high = _ends(metric, predictions, value, spread_of(of_others))
+        found.append(MetricInterval(metric.name, metric.title(counts), value, low, high))
+    return found
 
-    def values(rows: Tensor | slice) -> dict[str, float | None]:
-        matrix_KK = confusion(labels_N[rows], predicted_N[rows], len(names))
-        return compute(Predictions(logits_NK[rows], labels_N[rows], names, train_K, matrix_KK))
 
-    found = {name: value for name, value in values(slice(None)).items() if value is not None}
+def _other_confusions(predictions: Predictions, count: int) -> Iterator[Confusion]:
+    return other_images(predictions.confusion, count)
+
+
+def _resamples(predictions: Predictions, count: int) -> Iterator[Predictions]:
+    """The predictions of images that are drawn of each class with replacement."""
     rng = np.random.default_rng(0)
-    labels = labels_N.cpu().numpy()
-    of_class = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    drawn: dict[str, list[float]] = {name: [] for name in found}
-    for _ in range(resamples):
-        rows = np.concatenate([rng.choice(members, len(members)) for members in of_class])
-        for name, value in values(torch.from_numpy(rows).to(labels_N.device)).items():
-            if name in drawn and value is not None:
-                drawn[name].append(value)
-    return [
-        MetricInterval(name, value, *_ends(value, drawn[name])) for name, value in found.items()
+    labels_N = predictions.labels_N.cpu().numpy()
+    of_class = [np.flatnonzero(labels_N == k) for k in np.unique(labels_N)]
+    for _ in range(count):
+        rows = np.concatenate([rng.choice(images, max(1, len(images) - 1)) for images in of_class])
+        kept_N = predictions.labels_N.new_tensor(rows)
+        # None of the metrics of probabilities reads the predicted classes, but the counts of labels
+        matrix_KK = np.diag(np.bincount(labels_N[rows], minlength=len(predictions.names)))
+        yield predictions.subset(kept_N, matrix_KK)
+
+
+def _ends(
+    metric: Metric, predictions: Predictions, value: float, error: float
+) -> tuple[float, float]:
+    """The ends of the interval of one metric."""
+    counts = predictions.counts
+    if metric.name == "ece":
+        by_chance = _of_calibrated(metric, predictions)
+        value = math.sqrt(max(value**2 - by_chance**2, 0.0))
+    low, high = interval_of(metric, counts, value, error)
+    if metric.name == "recall_at_precision":
+        index = counts.index(str(metric.knobs["of"]))
+        low = min(low, _certain_recall(predictions, index, float(metric.knobs["precision"])))
+    return low, high
+
+
+def _certain_recall(predictions: Predictions, index: int, precision: float) -> float:
+    """The lower end of the recall at thresholds that have the precision for certain; 0 if none."""
+    ranking = predictions.ranking(slice(index, index + 1))
+    hits_N, alarms_N = ranking.hits_NB[:, 0].tolist(), ranking.alarms_NB[:, 0].tolist()
+    certain = [
+        hits
+        for hits, alarms in zip(hits_N, alarms_N, strict=True)
+        if hits / (hits + alarms) > precision
+        and (low := wilson(hits, hits + alarms)[0]) is not None
+        and low > precision
     ]
+    return wilson(max(certain), predictions.counts.held_out_K[index])[0] or 0.0 if certain else 0.0
 
 
-def _ends(value: float, drawn: Sequence[float]) -> tuple[float | None, float | None]:
-    """The ends of the interval; both None where the resamples do not differ."""
-    if len(drawn) < 2 or min(drawn) == max(drawn):
-        return None, None
-    values = np.array(drawn)
-    if len(drawn) >= PERCENTILES_FROM:
-        below = float((values < value).mean() + (values == value).mean() / 2)
-        bias = norm.ppf(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn)))
-        tails = norm.cdf([2 * bias - NORMAL, 2 * bias + NORMAL])
-        low, high = np.quantile(values, tails)
-        return float(low), float(high)
-    spread = NORMAL * float(values.std(ddof=1))
-    # no further than any resample: metrics have bounds
-    return max(value - spread, min(drawn)), min(value + spread, max(drawn))
+def _of_calibrated(metric: Metric, predictions: Predictions) -> float:
+    """The mean ECE of these probabilities for labels that are drawn from them."""
+    rng = torch.Generator().manual_seed(0)
+    p_NK = torch.cat(
+        [predictions.log_probabilities(rows).exp().cpu() for rows in predictions.row_blocks()]
+    )
+    found = []
+    for _ in range(CALIBRATED):
+        labels_N = torch.multinomial(p_NK, 1, generator=rng)[:, 0].to(predictions.labels_N.device)
+        value = metric.value(replace(predictions, labels_N=labels_N))
+        assert value is not None, "it is defined for any labels"
+        found.append(value)
+    return float(np.mean(found))
 
 
 def confusion(labels_N: Tensor, predicted_N: Tensor, classes: int) -> Ints:
@@ -152,16 +201,10 @@ def confusion(labels_N: Tensor, predicted_N: Tensor, classes: int) -> Ints:
     return flat.reshape(classes, classes)
 
 
-def class_rows(
-    logits_NK: Tensor,
-    labels_N: Tensor,
-    predicted_N: Tensor,
-    names: Sequence[str],
-    train_K: Ints,
-) -> list[ClassRow]:
-    """Every class against the others. The arguments are those of :func:`metric_intervals`."""
-    matrix_KK = confusion(labels_N, predicted_N, len(names))
-    predictions = Predictions(logits_NK, labels_N, names, train_K, matrix_KK)
+def class_rows(predictions: Predictions) -> list[ClassRow]:
+    """Every class against the others."""
+    matrix_KK = predictions.confusion.matrix_KK
+    names, train_K = predictions.names, predictions.train_K
     auroc_K, average_K = predictions.by_class
     recall_K, precision_K, f1_K = class_scores(matrix_KK)
     hits_K, images_K, predicted_K = np.diag(matrix_KK), matrix_KK.sum(1), matrix_KK.sum(0)

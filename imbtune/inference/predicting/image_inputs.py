@@ -18,11 +18,12 @@ from imbtune.data.file_walk import files_below, is_special
 from imbtune.data.images import text_of
 from imbtune.data.readers.hf_tables import IMAGE_COLUMNS
 from imbtune.data.readers.image_index import is_image
-from imbtune.errors import DataError, first_line
+from imbtune.errors import DataError, first_line, some_of
 from imbtune.paths import local_path
 
 LISTS = (".txt", ".lst")
 PARQUET = ".parquet"
+NAMED = 3  # files without images that a message names
 ROWS = 16  # of a Parquet file that are read at a time
 LONGEST_LINE = 8192  # characters of a list's line; a path is shorter
 GIVE = "give a folder of images, one image, a .txt file with a path per line, or a Parquet file"
@@ -118,7 +119,7 @@ def _at_path(path: Path, name: str | None = None) -> ImageItem:
 
 def _folder(root: Path) -> ImageInput:
     """The image files below a folder, or the rows of its Parquet files if it has no images."""
-    images, parquet, others, special = 0, list[Path](), list[Path](), list[Path]()
+    images, parquet, others, special, left = 0, list[Path](), list[Path](), list[Path](), 0
     for path in files_below(root):
         if is_special(path):
             special.append(path)
@@ -126,25 +127,31 @@ def _folder(root: Path) -> ImageInput:
             images += 1
         elif path.suffix.lower() == PARQUET:
             parquet.append(path)
-        elif len(others) < 3:
-            others.append(path)
+        else:
+            left += 1
+            others += [path] * (len(others) < NAMED)
     if not images and parquet:
         return _parquet(root, parquet, ())
     if not images:
-        has = f" (it has {', '.join(text_of(path.name) for path in others)})"
-        raise DataError(f"{root} has no images{has if others else ''}: {GIVE}")
+        has = f" (it has {_counted(others, left)})" if others else ""
+        raise DataError(f"{root} has no images{has}: {GIVE}")
 
     def items() -> Iterator[ImageItem]:
         paths = (path for path in files_below(root) if is_image(path) and not is_special(path))
         return map(_at_path, paths)
 
-    left_out = [path.name for path in (*parquet[:3], *others)][:3]
-    named = ", ".join(map(text_of, left_out))
-    notes = (f"not read, since they have other endings than images: {named}, …",) * bool(left_out)
+    left += len(parquet)
+    named = _counted([*parquet[:NAMED], *others], left)
+    notes = (f"not read, since they have other endings than images: {named}",) * bool(left)
     if special:
-        shown = ", ".join(text_of(path.name) for path in special[:3]) + ", …" * (len(special) > 3)
-        notes += (f"not read, since no regular file (a named pipe, a socket or a device): {shown}",)
+        named = _counted(special, len(special))
+        notes += (f"not read, since no regular file (a named pipe, a socket or a device): {named}",)
     return ImageInput(str(root), images, items, notes)
+
+
+def _counted(files: Sequence[Path], count: int) -> str:
+    """The names of the first of so many files, and how many more there are."""
+    return some_of((text_of(path.name) for path in files), NAMED, count)
 
 
 def _list(path: Path) -> ImageInput:

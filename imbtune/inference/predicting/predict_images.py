@@ -60,6 +60,11 @@ class PredictedImages:
     _rows: tuple[PredictionRow, ...] = ()
     _top: int = 1
 
+    def __repr__(self) -> str:
+        place = "" if self.path is None else f" in {self.path}"
+        unread = f", of which {self.failed:,} could not be read" if self.failed else ""
+        return f"PredictedImages({self.count:,} images{unread}{place}); .table has a row for each"
+
     @property
     def table(self) -> pd.DataFrame:
         """A row for each image, in the order of the input; read from the file if there is one."""

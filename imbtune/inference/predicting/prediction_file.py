@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import os
+import re
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TextIO
 
@@ -22,6 +26,8 @@ import pyarrow.parquet as pq
 from imbtune.errors import ConfigError
 
 SUFFIXES = (".parquet", ".csv")
+# Hidden files of this module, and no others, as a store's
+LEFTOVER = re.compile(r"\..+\.(parquet|csv|json|onnx)\.\d+\.tmp", re.IGNORECASE)
 ROW_GROUP = 8192  # rows that are held before they are written
 
 
@@ -140,16 +146,20 @@ def check_new_file(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A hidden path beside `path`, which becomes `path` at the end of the block.
+    """A hidden file beside `path`, which becomes `path` at the end of the block.
 
-    Nothing is left where the block fails, and a file that has come to exist is not replaced.
+    Nothing is left where the block fails, and a file that has come to exist is not replaced. The
+    hidden files of processes that were killed are removed first.
 
     Raises:
         ConfigError: it cannot be written.
     """
     hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    held = None
     try:
+        _remove_leftovers(path.parent)
         hidden.unlink(missing_ok=True)  # of an earlier process with this number
+        held = _locked(hidden)
         yield hidden
         with hidden.open("rb") as written:
             os.fsync(written.fileno())
@@ -159,6 +169,30 @@ def new_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             hidden.unlink(missing_ok=True)
+        if held is not None:
+            held.close()
+
+
+def _locked(hidden: Path) -> FileIO:
+    """Make a file that is locked until it is closed or the process ends."""
+    new = hidden.with_suffix(".new")
+    held = new.open("wb", buffering=0)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    new.rename(hidden)  # now: a hidden file that nobody holds is taken for a killed process's
+    return held
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the hidden files of killed processes of this user."""
+    for path in folder.glob(".*.tmp"):
+        if not LEFTOVER.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError):  # such as BlockingIOError: a process holds it
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid():
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
 
 
 def _name(hidden: Path, path: Path) -> None:
@@ -187,7 +221,7 @@ def prediction_writer(path: Path, top: int) -> Iterator[PredictionWriter]:
     with new_file(path) as hidden, contextlib.ExitStack() as stack:
         writer: PredictionWriter
         if path.suffix.lower() == ".csv":
-            file = stack.enter_context(hidden.open("x", encoding="utf-8", newline=""))
+            file = stack.enter_context(hidden.open("w", encoding="utf-8", newline=""))
             writer = _Csv(file, top)
         else:
             writer = _Parquet(hidden, top)

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imbtune.data.images import EncodedPixels
 from imbtune.data.splits import Splits
-from imbtune.errors import ClusterError, ImbtuneError
+from imbtune.errors import ClusterError, ImbtuneError, some_of
 from imbtune.progress import Log
 from imbtune.storage import Store
 
@@ -52,7 +52,7 @@ def check_storage(store: Store, splits: Splits, log: Log) -> None:
     if unseen:
         log(
             f"{len(unseen)} of {len(answers)} machines do not see the folder {store.path} "
-            f"({', '.join(unseen[:5])}{', …' * (len(unseen) > 5)}): all results are recorded, but "
+            f"({some_of(unseen, 5)}): all results are recorded, but "
             "a trial that is interrupted there starts again from its beginning. To keep its "
             "progress, give --storage on a disk or in a bucket that all machines share.\n"
         )

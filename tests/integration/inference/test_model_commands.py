@@ -17,7 +17,11 @@ from PIL import Image
 import imbtune
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import load
+from imbtune.inference.model_folder import change_files
+from imbtune.storage import Store
 
+COST_OF: Any = {"name": "expected_cost", "costs": {"fault": {"ok": 50}}}
+COST = "{name: expected_cost, costs: {fault: {ok: 50}}}"
 SMALL: dict[str, Any] = {"model.width": 4, "batch_size": 30, "precision": "float32", "epochs": 3}
 
 
@@ -90,14 +94,20 @@ def test_predictions_of_files_are_those_of_the_test(digits: Path, tmp_path: Path
 
 def test_metrics_of_the_test_set_are_those_of_the_training(digits: Path, tmp_path: Path) -> None:
     said = succeed("evaluate", digits / "model", "--out", tmp_path / "e.json")
-    assert "stratified by class" in said
+    assert "over other images, as many of each class" in said
     recorded = json.loads((digits / "model/metrics.json").read_text())["test"]
     found = json.loads((tmp_path / "e.json").read_text())["metrics"]
     temperature = json.loads((digits / "model/calibration.json").read_text())["temperature"]
     assert temperature != 1
     for name, value in recorded.items():
-        if name not in ("log_loss", "brier", "ece"):  # before the temperature or after it
-            assert found[name]["value"] == pytest.approx(value["mean"], abs=1e-6), name
+        assert found[name]["value"] == pytest.approx(value["mean"], abs=1e-6), name
+    card = (digits / "model/README.md").read_text()
+    for one in found.values():  # the card has the same table
+        row = f"| {one['title']} | {one['value']:.4f} | [{one['low']:.4f}, {one['high']:.4f}] |"
+        assert row in card
+    assert "top_k (k 5)" in card
+    for words in ("pip install imbtune", "imbtune predict model IMAGES", "--to onnx", "load_model"):
+        assert words in card
     files = succeed(
         *("evaluate", digits / "model", "--data", digits / "digits", "--split", "all"),
         *("--out", tmp_path / "f.json"),
@@ -129,6 +139,7 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     said = succeed("threshold", model, "--metric", cost)
     assert "Costs: an image of 'fault' that is predicted as 'ok' costs 50;" in said
     assert "class 'fault' from a probability of" in said
+    assert "before from 0.5 (the more probable class)" in said
     assert "images of the calibration" in said
     stored = json.loads((model / "threshold.json").read_text())
     low, high = stored["probability_interval"]
@@ -173,8 +184,9 @@ def test_a_threshold_needs_images_that_training_did_not_see(two: Path, model: Pa
     )
     assert "go with --data" in refused("threshold", model, "--metric", "f_beta", "--split", "all")
     assert "same at every threshold" in refused("threshold", model, "--metric", "auroc")
+    assert "give --metric" in refused("threshold", model)
     said = succeed(
-        "threshold", model, "--metric", "f_beta", "--data", two / "data/test", "--split", "all"
+        *("threshold", model, "--metric", COST, "--data", two / "data/test", "--split", "all")
     )
     assert "40 images (all images of folder" in said
     assert len(json.loads((model / "threshold.json").read_text())["counts"]) == 2
@@ -183,7 +195,7 @@ def test_a_threshold_needs_images_that_training_did_not_see(two: Path, model: Pa
 def test_a_threshold_that_was_lost_or_changed_is_chosen_again(
     two: Path, model: Path, tmp_path: Path
 ) -> None:
-    succeed("threshold", model, "--metric", "f_beta")
+    succeed("threshold", model, "--metric", COST)
     stored = (model / "threshold.json").read_text()
     for content in (None, "{}"):
         (model / "threshold.json").unlink()
@@ -191,9 +203,108 @@ def test_a_threshold_that_was_lost_or_changed_is_chosen_again(
             (model / "threshold.json").write_text(content)
         told = refused("predict", model, two / "data/test", "--out", tmp_path / "p.csv")
         assert "threshold.json" in told and "again with imbtune threshold" in told
-        succeed("threshold", model, "--metric", "f_beta")
+        succeed("threshold", model, "--metric", COST)
         assert (model / "threshold.json").read_text() == stored
         assert imbtune.load_model(model).threshold is not None
+
+
+def test_a_threshold_that_gains_nothing_is_not_stored(model: Path, tmp_path: Path) -> None:
+    """On images whose classes are those that the model predicts, nothing is better."""
+    rng, loaded = np.random.default_rng(0), imbtune.load_model(model)
+    bright_N = np.linspace(0, 200, 60)[:, None, None]
+    pixels = (rng.integers(0, 56, (60, 8, 8)) + bright_N).astype(np.uint8)
+    names = loaded.predict(pixels).tolist()
+    assert set(names) == {"ok", "fault"}
+    for number, name in enumerate(names):
+        (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[number]).save(tmp_path / "data" / name / f"{number}.png")
+    given = ("threshold", model, "--metric", "accuracy")
+    given += ("--data", tmp_path / "data", "--split", "all")
+    files = sorted(model.iterdir())
+    assert "Not stored, since it gains nothing" in succeed(*given)
+    assert sorted(model.iterdir()) == files
+    succeed("threshold", model, "--metric", COST)
+    stored = (model / "threshold.json").read_text()
+    said = succeed(*given)
+    assert f"threshold {model} --remove removes it" in said
+    assert "before from" in said and "(chosen for expected_cost)" in said
+    assert (model / "threshold.json").read_text() == stored
+
+
+def test_a_threshold_is_removed_and_its_exports_are_out_of_date(
+    two: Path, model: Path, tmp_path: Path
+) -> None:
+    assert "has no threshold" in refused("threshold", model, "--remove")
+    data = ("--data", two / "data")
+    succeed("export", model, *data)
+    assert "out of date" not in succeed("export", model, *data, "--out", tmp_path / "other.onnx")
+    changed = succeed("threshold", model, "--metric", COST)
+    assert f"{model}/model.onnx is out of date" in changed
+    assert "out of date" in refused("export", model, *data)  # its own name is taken
+    told = succeed("export", model, *data, "--out", tmp_path / "new.onnx")
+    assert f"{model}/model.onnx is out of date" in told
+    (model / "model.onnx").unlink()
+    assert "out of date" not in succeed("export", model, *data)
+    assert "exists: give another file" in refused("export", model, *data)
+    assert "leave --metric out" in refused("threshold", model, "--remove", "--metric", COST)
+    removed = succeed("threshold", model, "--remove")
+    assert f"{model}/model.onnx is out of date" in removed
+    assert not (model / "threshold.json").exists()
+    assert imbtune.load_model(model).threshold is None
+    assert "threshold:" not in succeed("evaluate", model, *data)
+    imbtune.choose_threshold(model, {"name": "expected_cost", "costs": {"fault": {"ok": 50}}})
+    assert imbtune.remove_threshold(model) == (model / "model.onnx",)
+
+
+def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: Path) -> None:
+    """Those of the training, if they are where it found them; else others must be given."""
+    out = tmp_path / "m.onnx"
+    said = succeed("export", model, "--out", out)
+    assert f"40 of the test images of folder in {two / 'data'}" in said
+    content = json.loads((model / "metrics.json").read_text())
+    content["data"] = str(tmp_path / "gone")
+    change_files(Store(str(model)), {"metrics.json": json.dumps(content).encode()})
+    told = refused("export", model, "--out", tmp_path / "n.onnx")
+    assert "give --data IMAGES" in told and "--unchecked" in told
+    assert not (tmp_path / "n.onnx").exists()
+    said = succeed("export", model, "--unchecked", "--out", tmp_path / "n.onnx")
+    assert "random pixels" in said
+    images = two / "data/test/ok"
+    said = succeed("export", model, "--data", images, "--out", tmp_path / "o.onnx")
+    assert f"20 images of {images}" in said
+    (tmp_path / "empty").mkdir()
+    refused("export", model, "--data", tmp_path / "empty", "--out", tmp_path / "p.onnx")
+
+
+def test_a_study_is_no_model(tmp_path: Path) -> None:
+    """And the message names the command that makes one."""
+    study = tmp_path / "runs/mine"
+    study.mkdir(parents=True)
+    (study / "study.yaml").write_text("{}")
+    (study / "best.yaml").write_text("{}")
+    told = refused("evaluate", study)
+    assert f"is a study, not a model: imbtune train {study} --out runs/mine-model" in told
+    (study / "best").mkdir()
+    (study / "best/manifest.json").write_text("{}")
+    assert f"give a model in it, {study}/best" in refused("evaluate", study)
+
+
+def test_predict_needs_a_file(model: Path, two: Path) -> None:
+    told = refused("predict", model, two / "data/test")
+    assert "--out predictions.parquet" in told
+
+
+def test_results_are_short_in_python(model: Path, two: Path) -> None:
+    data = two / "data"
+    for result in (
+        imbtune.predict(model, data / "test"),
+        imbtune.evaluate(model, data, resamples=0),
+        imbtune.choose_threshold(model, COST_OF, store=False),
+        imbtune.load_model(model),
+        imbtune.load_model(model).config,
+    ):
+        assert len(repr(result)) < 200, result
+        assert "\n" not in repr(result)
 
 
 def test_more_classes_have_no_threshold(digits: Path) -> None:

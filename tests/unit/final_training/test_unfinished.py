@@ -128,6 +128,10 @@ def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"epochs": 3}, "with other settings (epochs: 2 there, 3 now)"),
         ({"ema": 0.1}, "with other settings (--ema: None there, 0.1 now)"),
         ({"settings": {"data.ratio": 4.0}}, "data.ratio: 5.0 there, 4.0 now"),
+        (
+            {"epochs": 3, "seeds": 3, "settings": {"optimizer.lr": 0.5}},
+            "(optimizer.lr: 0.1 there, 0.5 now, epochs: 2 there, 3 now, seeds: 2 there, 3 now)",
+        ),
     ],
 )
 def test_another_training_does_not_go_on_there(

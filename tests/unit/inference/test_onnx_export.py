@@ -45,7 +45,7 @@ def test_one_file_that_needs_nothing_else(tmp_path: Path) -> None:
         shape=(3, 8, 8), scale=30.0, temperature=1.7, threshold=threshold, **settings
     )
     path = tmp_path / "model.onnx"
-    found = export(model, path)
+    found = export(model, path, unchecked=True)
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
     assert found.size == path.stat().st_size
     assert found.difference < 1e-5
@@ -103,7 +103,7 @@ def odd_networks() -> Iterator[None]:
 )
 def test_a_file_that_would_be_wrong_does_not_appear(name: str, says: str, tmp_path: Path) -> None:
     with raises_one_line(says, kind=ConfigError):
-        export(small_model(model=name), tmp_path / "model.onnx")
+        export(small_model(model=name), tmp_path / "model.onnx", unchecked=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -129,7 +129,7 @@ def test_a_missing_library_is_a_line_with_the_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with raises_one_line(f"needs {name}: pip install 'imbtune[onnx]'", kind=ConfigError):
-        export(small_model(), tmp_path / "model.onnx")
+        export(small_model(), tmp_path / "model.onnx", unchecked=True)
 
 
 def test_weights_that_are_nan(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_weights_that_are_nan(tmp_path: Path) -> None:
     with torch.no_grad():
         next(model.network.parameters()).fill_(float("nan"))
     with raises_one_line("weights are not finite", kind=DivergenceError):
-        export(model, tmp_path / "model.onnx")
+        export(model, tmp_path / "model.onnx", unchecked=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -155,7 +155,7 @@ def largest_difference(model: TrainedModel, path: Path) -> float:
 def test_every_network(name: str, head: str, channels: int, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"model": name, "model.head": head}
     model = small_model(["a", "b", "c"], (channels, 16, 16), **settings)
-    export(model, tmp_path / "model.onnx")
+    export(model, tmp_path / "model.onnx", unchecked=True)
     assert largest_difference(model, tmp_path / "model.onnx") < 1e-4
 
 
@@ -164,5 +164,5 @@ def test_every_network(name: str, head: str, channels: int, tmp_path: Path) -> N
 def test_networks_of_torchvision(name: str, tmp_path: Path) -> None:
     size = 224 if name.startswith("vit") else 32
     model = small_model(["a", "b", "c"], (1, size, size), model=name)
-    export(model, tmp_path / "model.onnx")
+    export(model, tmp_path / "model.onnx", unchecked=True)
     assert largest_difference(model, tmp_path / "model.onnx") < 1e-4

@@ -24,7 +24,7 @@ from imbtune.inference.decisions.threshold import (
     probability_of,
 )
 from imbtune.inference.decisions.threshold_choice import choose_threshold, threshold_metric
-from imbtune.metrics.metric import objectives
+from imbtune.metrics.metric import Metric, objectives
 from imbtune.metrics.predictions import ClassCounts, Confusion
 
 COUNTS = ClassCounts(["cat", "dog"], np.array([30, 5]), np.array([30, 5]))
@@ -40,10 +40,10 @@ def matrix_at(
 
 
 @contextmanager
-def few_resamples() -> Iterator[None]:
-    """Where the uncertainty is not looked at."""
+def few_resamples(count: int = 20) -> Iterator[None]:
+    """Where the uncertainty is not looked at, or only roughly."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threshold_choice, "RESAMPLES", 20)
+        patch.setattr(threshold_choice, "RESAMPLES", count)
         yield
 
 
@@ -92,24 +92,80 @@ def drawn(images: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64
     return rng.normal(2.0 * labels_N - 1), labels_N
 
 
-def test_the_intervals_hold_the_true_values() -> None:
-    """Of 16 draws of 150 images; 95 % are expected, and the apparent value is too high on average.
+def value_of(metric: Metric, log_odds: float, images: tuple[int, int]) -> float:
+    """That of the population of `drawn`, with so many images of each class."""
+    recall, alarm = norm.sf(log_odds - 1), norm.sf(log_odds + 1)
+    negative, positive = images
+    matrix_22 = np.array(
+        [[negative * (1 - alarm), negative * alarm], [positive * (1 - recall), positive * recall]]
+    )
+    value = metric.value(Confusion.of(matrix_22, COUNTS.train_K, COUNTS.names))
+    assert value is not None
+    return value
 
-    The chance of fewer than 12 of 16 at 95 % is 0.1 %.
+
+@pytest.mark.parametrize("images", [26, 150])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "balanced_accuracy",
+        {"name": "f_beta", "beta": 1.0, "of": "dog"},
+        {"name": "expected_cost", "costs": {"dog": {"cat": 20}}},
+    ],
+)
+def test_the_intervals_hold_the_true_values(images: int, setting: object) -> None:
+    """Of 30 draws; the chance of fewer than 25 of 30 at 95 % is 0.3 %.
+
+    The value on the images that the threshold was chosen on is too good on average.
     """
-    metric = threshold_metric("balanced_accuracy")
-    apparent, corrected, held, thresholds = list[float](), list[float](), 0, 0
-    for seed in range(16):
-        found = choose_threshold(*drawn(150, seed), COUNTS, metric, 1, "these")
-        true = float(norm.cdf([1 - found.log_odds, 1 + found.log_odds]).mean())
-        apparent.append(found.value - true)
-        corrected.append(found.corrected - true)
-        held += found.interval[0] <= true <= found.interval[1]
-        thresholds += found.log_odds_interval[0] <= 0 <= found.log_odds_interval[1]
-    assert held >= 12
-    assert thresholds >= 12
-    assert np.mean(apparent) > 0.02
-    assert abs(np.mean(corrected)) < np.mean(apparent) / 2
+    metric = threshold_metric(setting)
+    rng = np.random.default_rng(0)
+    labels_N = np.repeat([0, 1], [images - images // 5, images // 5])
+    totals = (images - images // 5, images // 5)
+    best = max(np.linspace(-4, 4, 801), key=lambda at: metric.sign * value_of(metric, at, totals))
+    apparent, held, thresholds = list[float](), 0, 0
+    with few_resamples(100):
+        for _ in range(30):
+            z_N = rng.normal(2.0 * labels_N - 1)
+            found = choose_threshold(z_N, labels_N, COUNTS, metric, 1, "these")
+            true = value_of(metric, found.log_odds, totals)
+            apparent.append(metric.sign * (found.value - true))
+            held += found.interval[0] <= true <= found.interval[1]
+            thresholds += found.log_odds_interval[0] <= best <= found.log_odds_interval[1]
+    assert held >= 25
+    assert thresholds >= 25
+    assert np.mean(apparent) > 0
+
+
+def test_few_images_without_an_error_have_a_long_interval() -> None:
+    """26 images of which none is wrong: one more error costs 20 / 26 = 0.77."""
+    z_N, labels_N = np.linspace(-3, 3, 26), np.repeat([0, 1], [20, 6])
+    metric = threshold_metric({"name": "expected_cost", "costs": {"dog": {"cat": 20}}})
+    found = choose_threshold(z_N, labels_N, COUNTS, metric, 1, "these")
+    assert found.value == 0
+    assert found.interval[1] - found.interval[0] > 0.77
+
+
+def test_nothing_is_gained_over_the_more_probable_class() -> None:
+    """The default of 0 already divides the classes."""
+    z_N, labels_N = np.array([-2.0, -1, -0.5, 0.5, 1, 2]), np.array([0, 0, 0, 1, 1, 1])
+    found = choose_threshold(z_N, labels_N, COUNTS, threshold_metric("accuracy"), 1, "these")
+    assert not found.gains
+    shifted = choose_threshold(z_N + 3, labels_N, COUNTS, threshold_metric("accuracy"), 1, "these")
+    assert shifted.argmax_value == 0.5
+    assert shifted.gains
+    precise = threshold_metric({"name": "recall_at_precision", "precision": 0.9})
+    assert choose_threshold(z_N + 3, labels_N, COUNTS, precise, 1, "these").argmax_value is None
+
+
+def test_a_threshold_beyond_all_images() -> None:
+    """Where every image is better predicted as positive, the images give no lower end."""
+    z_N, labels_N = np.array([0.0, 1, 2, 3, 4, 5]), np.array([1, 0, 1, 1, 1, 1])
+    found = choose_threshold(z_N, labels_N, COUNTS, threshold_metric("accuracy"), 1, "these")
+    assert found.log_odds < 0
+    assert found.log_odds_interval[0] == -np.inf
+    assert found.probability_interval[0] == 0
+    assert Threshold.from_dict(json.loads(json.dumps(found.to_dict())), ["cat", "dog"]) == found
 
 
 def test_precision_that_no_threshold_reaches() -> None:

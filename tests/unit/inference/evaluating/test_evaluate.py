@@ -145,7 +145,7 @@ def test_the_files(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "out.json").read_text())
     assert content["images"] == 11
     assert content["confusion"] == result.confusion_KK.tolist()
-    assert "stratified by class" in content["intervals"]["method"]
+    assert "standard errors over other images" in content["intervals"]["method"]
     assert content["intervals"]["resamples"] == 30
     table = pd.read_parquet(tmp_path / "out.parquet")
     overall = table[table["class"].isna()].set_index("metric")

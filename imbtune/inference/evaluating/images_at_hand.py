@@ -1,0 +1,81 @@
+"""Images of a model's data, for a comparison of an export with the model.
+
+Shapes: N images, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbtune.data.data_source import cache_folder
+from imbtune.errors import ConfigError, DataError, ImbtuneError
+from imbtune.inference.evaluating.labelled_data import (
+    USER_DATA,
+    WITHOUT_FILES,
+    labelled_images,
+)
+from imbtune.inference.predicting.image_inputs import images_at
+from imbtune.inference.predicting.predict_images import decoded_blocks, decoder_of
+from imbtune.inference.trained_model import TrainedModel
+
+Bytes = NDArray[np.uint8]
+
+
+def images_to_check(model: TrainedModel, data: str | Path | None, count: int) -> tuple[Bytes, str]:
+    """Real images of a model's data, (N, C, H, W), and what they are in words.
+
+    Args:
+        data: a data set in the model's classes, whose test images are taken, or a folder of images,
+            an image, a list or Parquet; None for the test images where the training found them:
+            installed with imbtune, in $IMBTUNE_DATA, at the place that the model's folder records,
+            or downloaded.
+        count: how many at most.
+
+    Raises:
+        ImbtuneError: there are none; or none is at hand without `data`.
+    """
+    if data is not None:
+        try:
+            return _test_images(model, data, count)
+        except (ConfigError, DataError) as error:
+            try:
+                return _image_files(model, data, count)
+            except DataError:
+                raise error from None
+    name = model.config.data.name
+    places: list[str | Path | None] = [None] if name in WITHOUT_FILES else []
+    places += [os.environ["IMBTUNE_DATA"]] if os.environ.get("IMBTUNE_DATA") else []
+    recorded = [] if model.data is None else [Path(model.data)]
+    places += [place for place in (*recorded, cache_folder(name)) if place.exists()]
+    for place in places:
+        try:
+            return _test_images(model, place, count)
+        except ImbtuneError:
+            continue
+    gone = f", and {model.data} cannot be read" if model.data is not None else ""
+    own = " of your own" if name in USER_DATA else f" of {name}"
+    raise DataError(
+        f"no images are at hand{gone}: give --data IMAGES, a folder with some{own}, on which the "
+        "export is compared with the model, or --unchecked"
+    )
+
+
+def _test_images(model: TrainedModel, data: str | Path | None, count: int) -> tuple[Bytes, str]:
+    images = labelled_images(model, data)
+    block = images.first(count)
+    return block, f"{len(block)} of the {images.what}"
+
+
+def _image_files(model: TrainedModel, data: str | Path, count: int) -> tuple[Bytes, str]:
+    """Images without labels, scaled to the model's size."""
+    given = images_at(data)
+    blocks = decoded_blocks(islice(given.items(), count), decoder_of(model, resize=True))
+    pixels = [one for _, block in blocks for one in block if not isinstance(one, str)]
+    if not pixels:
+        raise DataError(f"none of the images of {given.place} can be read: give others")
+    return np.stack(pixels), f"{len(pixels)} images of {given.place}"

@@ -1,0 +1,145 @@
+"""The threshold of a model of two classes, as the command and the Python API choose it.
+
+`import imbtune` gives these functions their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imbtune.errors import ConfigError
+from imbtune.inference.decisions.model_threshold import (
+    choose_for_model,
+    delete_threshold,
+    outdated_exports,
+    store_threshold,
+    stored_threshold,
+)
+from imbtune.inference.decisions.threshold import Threshold, check_two_classes
+from imbtune.inference.decisions.threshold_choice import threshold_metric
+from imbtune.inference.evaluating.labelled_data import SPLITS, labelled_images
+from imbtune.inference.trained_model import TrainedModel
+from imbtune.inference.use_model import Model, check_given, loaded_model
+
+
+@dataclass(frozen=True)
+class ThresholdChange:
+    """What :func:`change_threshold` did.
+
+    Attributes:
+        chosen: the threshold that is best for the metric.
+        before: that of the folder until now; None for the more probable class.
+        is_stored: whether it is in the folder now.
+        outdated: exports in the folder that have another threshold than the model has now.
+    """
+
+    chosen: Threshold
+    before: Threshold | None
+    is_stored: bool
+    outdated: tuple[Path, ...] = ()
+
+
+def choose_threshold(
+    model: Model,
+    metric: str | Mapping[str, Any],
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    dataset: str | None = None,
+    skip_corrupt: bool = False,
+    resize: bool = False,
+    store: bool = True,
+    seed: int | None = None,
+    trust: bool = False,
+) -> Threshold:
+    """Choose the threshold of a model of two classes for a metric, and store it in its folder.
+
+    It is stored if it is expected to be better on other images than the more probable class
+    (`Threshold.gains`); `predict`, `evaluate` and `export` use it from then on. The arguments that
+    are not listed are those of :func:`evaluate`.
+
+    Args:
+        metric: of the predicted classes, such as `f_beta`, `balanced_accuracy`,
+            `{"name": "expected_cost", "costs": {"fraud": {"normal": 20}}}` (an error that is not
+            named costs 1) or `{"name": "recall_at_precision", "precision": 0.9}`.
+        data: labelled images that the training did not see; None for those of the calibration,
+            which the training kept.
+        split: of `data`; it must be given then, since a threshold that is chosen on the test set
+            makes the metrics there optimistic.
+        store: write `threshold.json` into the model's folder.
+
+    Raises:
+        ImbtuneError: a model of more classes, a metric that no threshold changes, no such images.
+    """
+    return change_threshold(
+        model,
+        metric,
+        data,
+        split=split,
+        dataset=dataset,
+        skip_corrupt=skip_corrupt,
+        resize=resize,
+        store=store,
+        seed=seed,
+        trust=trust,
+    ).chosen
+
+
+def change_threshold(
+    model: Model,
+    metric: str | Mapping[str, Any],
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    dataset: str | None = None,
+    skip_corrupt: bool = False,
+    resize: bool = False,
+    store: bool = True,
+    seed: int | None = None,
+    trust: bool = False,
+) -> ThresholdChange:
+    """As :func:`choose_threshold`, and says what was there before."""
+    check_given(model, data, split, dataset)
+    threshold_metric(metric)
+    if data is None and (split or dataset):
+        raise ConfigError("--split and --dataset go with --data: give it, or leave them out")
+    if data is not None and split is None:
+        raise ConfigError(
+            f"--data {data}: give --split, too: all for images of their own that the training did "
+            f"not see (one of {', '.join(SPLITS)})"
+        )
+    loaded = loaded_model(model, seed, False, trust, with_threshold=False)  # it is replaced
+    check_two_classes(loaded.classes)
+    images = None
+    if data is not None and split is not None:
+        images = labelled_images(
+            loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
+        )
+    found = choose_for_model(loaded, metric, images)
+    before = stored_threshold(loaded)
+    if not (store and found.gains):
+        return ThresholdChange(found, before, False)
+    store_threshold(loaded, found)
+    return ThresholdChange(found, before, True, tuple(outdated_exports(loaded)))
+
+
+def remove_threshold(
+    model: Model, *, seed: int | None = None, trust: bool = False
+) -> tuple[Path, ...]:
+    """Remove the threshold from a model's folder: the more probable class is predicted again.
+
+    Returns:
+        The exports in the folder that still have it.
+
+    Raises:
+        ImbtuneError: no model, or one without a threshold.
+    """
+    check_given(model)
+    loaded = loaded_model(model, seed, False, trust, with_threshold=False)
+    delete_threshold(loaded)
+    if isinstance(model, TrainedModel):
+        model.threshold = None
+    return tuple(outdated_exports(loaded))

@@ -1,0 +1,109 @@
+"""What errors cost: as a space file has it, as a matrix and in words. Shapes: K classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from imbtune.errors import ConfigError, shown, unknown
+from imbtune.metrics.predictions import Floats
+
+_NUMBER = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+COSTS = rf"\{{[\s\S]*\}}|({_NUMBER}( {_NUMBER})*(; {_NUMBER}( {_NUMBER})*)*)?"
+BY_NAME = "give the costs of errors by class names, such as {fraud: {normal: 20}}"
+MOST = 6  # costs that are told
+
+
+def cost_matrix(costs: str, names: Sequence[str]) -> Floats:
+    """The matrix (K, K) that the text means; 1 for each error where it is empty.
+
+    Args:
+        costs: a row for each class, `0 1; 10 0`; or JSON by the names of the classes,
+            `{"fraud": {"normal": 20}}`, in which an error that is not named costs 1.
+        names: of the classes.
+
+    Raises:
+        ConfigError: it has another number of rows or columns, or a class that there is not.
+    """
+    classes = len(names)
+    costs_KK = 1 - np.eye(classes)
+    if costs.startswith("{"):
+        index = {name: k for k, name in enumerate(names)}
+        for name, row in json.loads(costs).items():
+            for predicted, cost in row.items():
+                for label in (name, predicted):
+                    if label not in index:
+                        raise unknown("class in costs", label, names)
+                costs_KK[index[name], index[predicted]] = cost
+        return costs_KK
+    if not costs:
+        return costs_KK
+    rows = [[float(cost) for cost in row.split()] for row in costs.split(";")]
+    if len(rows) != classes or any(len(row) != classes for row in rows):
+        shape = f"{len(rows)} rows of {' '.join(map(str, sorted({len(row) for row in rows})))}"
+        raise ConfigError(
+            f"costs: {costs!r} has {shape} numbers: give a row for each of the {classes} classes, "
+            "with the cost of each predicted class"
+        )
+    return np.array(rows)
+
+
+def costs_text(costs: object, key: str) -> str:
+    """Costs as the text that :func:`cost_matrix` takes.
+
+    Args:
+        costs: a list of rows, a mapping of a class to a mapping of a predicted class to a cost, or
+            such a text.
+        key: what they set, for messages.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if isinstance(costs, str) and costs.lstrip().startswith("{"):
+        try:
+            costs = json.loads(costs)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {shown(costs)} is not JSON: {BY_NAME}") from error
+    if isinstance(costs, Mapping):
+        for row in costs.values():
+            if not isinstance(row, Mapping):
+                raise ConfigError(f"{key}: {shown(costs)}: {BY_NAME}")
+            for cost in row.values():
+                is_number = isinstance(cost, int | float) and not isinstance(cost, bool)
+                if not is_number or not 0 <= cost < np.inf:
+                    raise ConfigError(f"{key}: {shown(cost)} is no cost: give a number from 0 on")
+        by_name = {str(k): {str(j): cost for j, cost in row.items()} for k, row in costs.items()}
+        return json.dumps(by_name, ensure_ascii=False) if by_name else ""
+    if isinstance(costs, list):
+        rows = [row if isinstance(row, list) else [row] for row in costs]
+        return "; ".join(" ".join(map(str, row)) for row in rows)
+    if not isinstance(costs, str):
+        raise ConfigError(f"{key}: {shown(costs)}: {BY_NAME}")
+    return costs
+
+
+def costs_in_words(costs: str, names: Sequence[str]) -> str:
+    """What the errors cost, by the names of the classes; of many classes the six largest costs."""
+    return "; ".join(
+        f"an image of '{label}' that is predicted as '{predicted}' costs {cost:g}"
+        for label, predicted, cost in _largest(costs, names)
+    )
+
+
+def costs_in_brief(costs: str, names: Sequence[str]) -> str:
+    """The same for a table: `costs 'fraud' as 'normal' 20, 'normal' as 'fraud' 1`."""
+    pairs = [f"'{label}' as '{as_}' {cost:g}" for label, as_, cost in _largest(costs, names)]
+    left = len(names) * (len(names) - 1) - len(pairs)
+    return f"costs {', '.join(pairs)}{f' and {left} less' if left else ''}"
+
+
+def _largest(costs: str, names: Sequence[str]) -> list[tuple[str, str, float]]:
+    """The largest costs of an error: class, predicted class, cost."""
+    costs_KK = cost_matrix(costs, names)
+    classes = range(len(names))
+    pairs = sorted(
+        ((i, j) for i in classes for j in classes if i != j), key=lambda pair: -costs_KK[pair]
+    )
+    return [(names[i], names[j], float(costs_KK[i, j])) for i, j in pairs[:MOST]]

@@ -1,0 +1,76 @@
+"""Costs of errors: by class names, as rows, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from data_files import raises_one_line
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imbtune.errors import ConfigError
+from imbtune.metrics.costs import cost_matrix, costs_in_brief, costs_in_words
+from imbtune.metrics.metric import metric_from, objective_from, objectives
+from imbtune.metrics.predictions import ClassCounts, Confusion
+
+NAMES = ["fraud", "nor: mal", "9"]
+COUNTS = ClassCounts(NAMES, np.array([5, 50, 20]), np.array([5, 50, 20]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=9, max_size=9))
+def test_costs_by_name_are_those_of_the_rows(values: list[float]) -> None:
+    rows = np.array(values).reshape(3, 3)
+    by_name = {a: {b: rows[i, j] for j, b in enumerate(NAMES)} for i, a in enumerate(NAMES)}
+    matrix_KK = np.arange(9).reshape(3, 3)
+    confusion = Confusion.of(matrix_KK, COUNTS.train_K, NAMES)
+    found = [
+        metric_from({"name": "expected_cost", "costs": costs}).value(confusion)
+        for costs in (rows.tolist(), by_name)
+    ]
+    assert found[0] == pytest.approx(float((rows * matrix_KK).sum() / 36))
+    assert found[1] == pytest.approx(found[0])
+
+
+def test_errors_that_are_not_named_cost_1() -> None:
+    metric = objective_from({"name": "expected_cost", "costs": {"fraud": {"nor: mal": 20}, 9: {}}})
+    text = str(metric.knobs["costs"])
+    assert cost_matrix(text, NAMES).tolist() == [[0, 20, 1], [1, 0, 1], [1, 1, 0]]
+    assert metric_from(metric.setting()) == metric
+    assert "an image of 'fraud' that is predicted as 'nor: mal' costs 20;" in costs_in_words(
+        text, NAMES
+    )
+    assert costs_in_brief(text, NAMES).startswith("costs 'fraud' as 'nor: mal' 20, ")
+    assert metric.title(COUNTS).startswith("expected_cost (costs 'fraud' as 'nor: mal' 20, ")
+    assert metric.range_on(COUNTS)[1] == pytest.approx((5 * 20 + 50 + 20) / 75)
+
+
+@pytest.mark.parametrize(
+    ("costs", "says"),
+    [
+        ({"fraud": 3}, "by class names, such as {fraud: {normal: 20}}"),
+        ({"fraud": {"9": -1}}, "-1 is no cost"),
+        ({"fraud": {"9": True}}, "True is no cost"),
+        ({"fraud": {"9": float("nan")}}, "nan is no cost"),
+        ({"fraud": {"9": "x"}}, "'x' is no cost"),
+        ("{fraud", "is not JSON"),
+        (3, "by class names"),
+    ],
+)
+def test_what_are_no_costs(costs: object, says: str) -> None:
+    with raises_one_line(says, kind=ConfigError):
+        metric_from({"name": "expected_cost", "costs": costs})
+
+
+def test_a_class_that_there_is_not() -> None:
+    metric = metric_from({"name": "expected_cost", "costs": {"fraud": {"normal": 2}}})
+    with raises_one_line("unknown class in costs 'normal': did you mean", kind=ConfigError):
+        metric.chance(COUNTS)
+
+
+def test_an_unknown_objective_lists_all_that_there_are() -> None:
+    """And no metric that can be none, such as `few`."""
+    with raises_one_line(*objectives(), kind=ConfigError) as raised:
+        objective_from("nope")
+    for name in ("many", "medium", "few", "…", "more"):
+        assert f" {name}" not in str(raised.value)
