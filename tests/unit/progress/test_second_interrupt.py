@@ -12,15 +12,21 @@ import pytest
 from imbtune.errors import INTERRUPTED
 
 PROGRAM = """
-import ctypes, os, time
+import ctypes, os, threading, time
 from imbtune.progress.second_interrupt import end_at_second_interrupt, is_first_interrupt
 end_at_second_interrupt()
 lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(128)
 lock(mutex)  # locked once more, it waits for ever, and returns for no signal
-print("ready", flush=True)
+ready = lambda: print("ready", flush=True)
 BODY
 """
-WAITS = "try:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    print('first', flush=True)\n    "
+WAITS = """
+try:
+    ready()
+    time.sleep(600)
+except KeyboardInterrupt:
+    print('first', flush=True)
+    """
 
 
 @pytest.fixture
@@ -74,7 +80,7 @@ def test_the_second_ends_the_process(
 def test_two_in_a_library_that_takes_no_signal(
     start: Callable[[str], subprocess.Popen[str]],
 ) -> None:
-    process = start("lock(mutex)")
+    process = start("threading.Timer(0.5, ready).start()\nlock(mutex)")
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):  # else they might become one
         process.wait(0.5)
@@ -97,7 +103,7 @@ def test_a_forked_child_does_not_count_its_signals_for_the_parent(
 ) -> None:
     """Ctrl-C of a terminal goes to both."""
     body = (
-        "read, write = os.pipe()\nchild = os.fork()\n"
+        "ready()\nread, write = os.pipe()\nchild = os.fork()\n"
         "if not child:\n    os.write(write, b'.')\n    time.sleep(60)\n"
         "os.read(read, 1)\nos.kill(child, 2)\nos.waitpid(child, 0)\n"
         "print('alive', flush=True)\n"
