@@ -54,7 +54,9 @@ def evaluate_command(
     *, trust: bool, out: str | None, metric: list[str] | None, **options: Any
 ) -> None:
     """Print every metric with its interval, and every class."""
-    metrics = [parse_value(text, "--metric") for text in metric or ()]
+    if any(not text.strip() for text in metric or ()):
+        raise ConfigError("--metric '': it is empty: give a metric, or leave it out")
+    metrics: Any = [parse_value(text, "--metric") for text in metric or ()]
     result = with_trust(
         lambda: use_model.evaluate(**options, metrics=metrics, out=out, trust=trust), trust
     )

@@ -218,8 +218,8 @@ def test_a_threshold_that_gains_nothing_is_not_stored(model: Path, tmp_path: Pat
     for number, name in enumerate(names):
         (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[number]).save(tmp_path / "data" / name / f"{number}.png")
-    given = ("threshold", model, "--metric", "accuracy")
-    given += ("--data", tmp_path / "data", "--split", "all")
+    data = ("--data", tmp_path / "data", "--split", "all")
+    given = ("threshold", model, "--metric", "accuracy", *data)
     files = sorted(model.iterdir())
     assert "Not stored, since it gains nothing" in succeed(*given)
     assert sorted(model.iterdir()) == files

@@ -48,7 +48,7 @@ def test_broken_images_are_counted_and_named_and_can_be_skipped(
     with raises_one_line("4 of 34 images cannot be read", "truncated", "--skip-corrupt") as caught:
         read(kind, tmp_path)
     assert sum(name in str(caught.value) for name in names) == 3
-    assert str(caught.value).count("…") == 1
+    assert str(caught.value).count(" and 1 more") == 1
     dataset = read(kind, tmp_path, skip_corrupt=True)
     assert "4 of 34 images cannot be read and are left out" in dataset.notes[0]
     assert sum(name in dataset.notes[0] for name in names) == 3

@@ -124,7 +124,10 @@ def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("changed", "line"),
     [
         ({"seeds": 3}, "with other settings (seeds: 2 there, 3 now)"),
-        ({"settings": {"loss": "ldam"}}, "with other settings (loss: 'ce' there, 'ldam' now)"),
+        (
+            {"settings": {"loss": "ldam"}},
+            "with other settings (loss: 'ce' there, 'ldam' now, loss.",
+        ),
         ({"epochs": 3}, "with other settings (epochs: 2 there, 3 now)"),
         ({"ema": 0.1}, "with other settings (--ema: None there, 0.1 now)"),
         ({"settings": {"data.ratio": 4.0}}, "data.ratio: 5.0 there, 4.0 now"),
