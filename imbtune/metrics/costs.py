@@ -75,7 +75,7 @@ def costs_text(costs: object, key: str) -> str:
                 if not is_number or not 0 <= cost < np.inf:
                     raise ConfigError(f"{key}: {shown(cost)} is no cost: give a number from 0 on")
         by_name = {str(k): {str(j): cost for j, cost in row.items()} for k, row in costs.items()}
-        return json.dumps(by_name, ensure_ascii=False) if by_name else ""
+        return json.dumps(by_name, ensure_ascii=False, allow_nan=False) if by_name else ""
     if isinstance(costs, list):
         rows = [row if isinstance(row, list) else [row] for row in costs]
         return "; ".join(" ".join(map(str, row)) for row in rows)

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import typer
 from command import run
+from made_results import made_calibration, made_comparison
 from made_study import make_study
 from typer.testing import CliRunner
 
@@ -147,8 +148,9 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, s
     monkeypatch.setattr("imbtune.tuning.jobs.job_client.Jobs", take)
     monkeypatch.setattr("imbtune.study.trackers.offline.sync_offline", take)
     monkeypatch.setattr("imbtune.serving.run_server.open_server", take)
-    for function in ("predict", "evaluate", "choose_threshold", "export"):
+    for function in ("predict", "evaluate", "export"):
         monkeypatch.setattr(f"imbtune.inference.use_model.{function}", take)
+    monkeypatch.setattr("imbtune.inference.use_threshold.change_threshold", take)
     for function in ("tuning.forecast.forecast.forecast_search", "tuning.reproduce.repeat_trial"):
         monkeypatch.setattr(f"imbtune.{function}", take)
     return made
@@ -159,6 +161,9 @@ def test_imbtune_takes_the_commands_of_the_docs(
     command: str, reader: list[tuple[str, str]]
 ) -> None:
     """Parsed by the command line, and their options checked; only the run itself is left out."""
+    if command.startswith("imbtune report"):  # of what commands before it made
+        made_calibration("runs/digits-lt-calibration")
+        made_comparison("runs/digits-lt-comparison")
     result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     verb = command.split()[1]
@@ -188,7 +193,7 @@ NOT_RUN = {
     ),
     "imbtune evaluate runs/digits-model --data NEW_PHOTOS --split all": "needs a folder of images",
     "imbtune threshold runs/fraud-model --metric "
-    "'{name: expected_cost, costs: [[0, 20], [1, 0]]}'": "needs a model of two classes",
+    "'{name: expected_cost, costs: {fraud: {normal: 20}}}'": "needs a model of two classes",
     "imbtune threshold runs/fraud-model --metric '{name: recall_at_precision, precision: 0.9}'": (
         "needs a model of two classes"
     ),

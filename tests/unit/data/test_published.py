@@ -132,7 +132,7 @@ def test_classes_that_the_file_of_names_lacks_are_told(tmp_path: Path) -> None:
     assert dataset.classes == ("first", *WORDNET[1:])
     assert any(
         note.startswith(f"{words} has no names for the classes '{WORDNET[1]}', ")
-        and "(199 in all), which have their IDs" in note
+        and "and 194 more, which have their IDs" in note
         for note in dataset.notes
     )
     words.unlink()
