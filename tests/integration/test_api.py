@@ -178,6 +178,7 @@ def test_a_plan(home: Path) -> None:
     assert not (home / "runs" / "digits-lt").exists()
 
 
+@pytest.mark.slow
 def test_a_calibration_and_what_follows_it(home: Path) -> None:
     space = imbtune.space("short", like="digits-lt", rungs={"eta": 3, "count": 2})
     outcome = imbtune.calibrate(space, trials=8, epochs=3, max_concurrent=1, progress=None)

@@ -213,6 +213,7 @@ def killed(home: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_inside_a_run_to_the_same_result(
     killed: Path, home: Path, compared: tuple[Path, str]
 ) -> None:

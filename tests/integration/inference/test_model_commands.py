@@ -231,6 +231,7 @@ def test_a_threshold_that_gains_nothing_is_not_stored(model: Path, tmp_path: Pat
     assert (model / "threshold.json").read_text() == stored
 
 
+@pytest.mark.slow
 def test_a_threshold_is_removed_and_its_exports_are_out_of_date(
     two: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_trial_of_an_old_study_is_trained_again(home: Path) -> None:
     assert any("3 epochs" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_an_old_search_is_resumed(home: Path) -> None:
     before = imbtune.load_study(home / "runs/cut").trials
     ended = before[before["state"] != "STOPPED"]

@@ -52,6 +52,7 @@ except TypeError:
     assert done.stdout.decode().split() == ["1.0", "tiny", "True"], done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_a_search_leaves_a_study_that_stands_alone(tmp_path: Path) -> None:
     """A real search; then the study moves, the original goes, and the winner is trained, read
     again from what that left, and loaded in a fresh process."""
