@@ -17,7 +17,7 @@ from imbtune.inference.model_folder import CONFIG, is_model_folder
 from imbtune.paths import path_or_uri
 from imbtune.spaces.presets import METHOD_SLOTS
 from imbtune.spaces.search_space import SearchSpace
-from imbtune.spaces.space_file import OBJECTIVE, load_space
+from imbtune.spaces.space_file import OBJECTIVE, list_spaces, load_space
 from imbtune.storage import Store, join
 from imbtune.study.files import FILE, read_study
 from imbtune.study.view import Study, Trial
@@ -25,6 +25,7 @@ from imbtune.study.view import Study, Trial
 Settings = Mapping[str, Any]
 
 ERM = "erm"  # the preset of plain cross-entropy
+OF_SPACES = {"like", "train", "presets", "knobs"}  # keys of a search space alone
 OWN = {*METHOD_SLOTS, "optimizer", "schedule"}  # slots in which a baseline keeps its own settings
 SAME = ("data", "epochs", "seed")  # of a baseline as of the winner
 
@@ -70,6 +71,8 @@ def from_path(path: str, settings: Settings) -> TrainInput:
         raise ConfigError(
             f"{path} is a folder without a {FILE}: give a study's folder, or a configuration file"
         )
+    if store.local and not store.local.exists() and path in list_spaces():
+        raise _is_space(path)
     return from_file(path, settings)
 
 
@@ -102,6 +105,8 @@ def from_file(path: str, settings: Settings) -> TrainInput:
     folder, content = _read(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is not a configuration: give a study's best.yaml")
+    if OF_SPACES & content.keys():
+        raise _is_space(path)
     provenance = content.pop("provenance", {})
     try:
         imports = load_plugins(content.pop("imports", None), folder)
@@ -234,6 +239,13 @@ def _read(path: str) -> tuple[Store, Any]:
         return folder, parse_yaml(path, folder.read(name))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+
+
+def _is_space(space: str) -> ConfigError:
+    return ConfigError(
+        f"{space} is a search space: give the folder of a search of it, or train one of its "
+        f"presets with --preset NAME --space {space}"
+    )
 
 
 def default_out(path: str) -> Path:
