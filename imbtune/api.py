@@ -325,7 +325,8 @@ def train(
         epochs: instead of the configuration's.
         settings: replace settings of the configuration.
         out: the folder for models and results; None for one beside the configuration.
-        data: the data set's folder or file; None for $IMBTUNE_DATA, else a download.
+        data: the data set's folder or file; None for $IMBTUNE_DATA, else that of the study, else a
+            download.
         skip_corrupt: go on without images that cannot be read.
         baselines: train the study's best preset and `erm` as well, with the same seeds, data and
             epochs, into folders inside `out`.
@@ -378,6 +379,9 @@ def train(
         )
         others = train_input.baselines_of(given, replaced) if baselines else {}
     folder = given_path("data", data)
+    if folder is None:
+        folder, skipped = train_input.data_of_study(given)
+        skip_corrupt = skip_corrupt or skipped
 
     def trained(one: train_input.TrainInput, reporter: Reporter, later: int) -> TrainResult:
         return train_final(

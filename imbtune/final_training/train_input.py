@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +75,26 @@ def from_path(path: str, settings: Settings) -> TrainInput:
     if store.local and not store.local.exists() and path in list_spaces():
         raise _is_space(path)
     return from_file(path, settings)
+
+
+def data_of_study(given: TrainInput) -> tuple[Path | None, bool]:
+    """The data folder or file with which the study of a configuration was searched, and whether it
+    left corrupt images out.
+
+    None where $IMBTUNE_DATA names another one, where there is no such study any more, it has other
+    data than the configuration, it recorded none, or what it recorded is not there.
+    """
+    if os.environ.get("IMBTUNE_DATA"):
+        return None, False
+    if given.study is None or not Store(given.study).exists(FILE):
+        return None, False
+    info = Study(given.study).info
+    searched = info.get("space", {}).get("fixed", {}).get("data", {}).get("name")
+    request = info.get("request", {})
+    folder = request.get("data")
+    if searched != given.config.data.name or not folder or not Path(folder).exists():
+        return None, False
+    return Path(folder), request.get("skip_corrupt") is True
 
 
 def from_study(study: str, settings: Settings) -> TrainInput:

@@ -23,6 +23,7 @@ Ints = NDArray[np.int64]
 LISTED = 10  # classes whose counts are listed one by one
 # A data set is small where one of these is passed
 MAX_STEP, MAX_ERROR, MIN_STEPS = 0.02, 0.05, 4
+MIN_IMAGES = 30  # validation images of a class, for metrics whose error is known only afterwards
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
     A class has recall h/n with h hits among its n validation images. One image moves it by 1/n, and
     its variance is at most 1/(4n), that of a binomial share of one half. `balanced_accuracy` is
     the mean recall, `worst_class` the smallest and `accuracy` the mean weighted by n. Metrics that
-    weigh the classes equally, such as `macro_f1` and `auroc`, have step and error of
-    `balanced_accuracy`; the means of recalls that one class decides those of `worst_class`; those
-    of one class have its recall's. Errors of probabilities and costs have no such bound.
+    weigh the classes equally, such as `macro_f1`, have step and error of `balanced_accuracy`; the
+    means of recalls that one class decides those of `worst_class`; those of one class have its
+    recall's. The errors of costs, and of metrics of the probabilities, such as `average_precision`,
+    have no such bound.
 
     Args:
         objective: the metric.
@@ -84,6 +86,8 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
         ONE: (1 / least, 0.5 / least**0.5),
         UNKNOWN: (None, None),
     }[spread]
+    if objective.needs_logits:
+        error = None
     smallest_of = len(n_K) if objective.name == "worst_class" else 1
     is_stepped = not (objective.needs_logits and spread == CLASSES)
     return ScoreScale(chance, step, error, coarsest, smallest_of, is_stepped)
@@ -120,6 +124,13 @@ def data_size_lines(
             f"one validation image of class '{classes[scale.coarsest]}' moves the score by "
             f"{scale.step:.2g}, and one score has a standard error of up to {scale.error:.2g}: "
             "trials that differ by less cannot be told apart"
+        )
+    least = int(validation_K[scale.coarsest])
+    if scale.error is None and least < MIN_IMAGES:
+        warnings.append(
+            f"class '{classes[scale.coarsest]}' has {least} validation image{'s' * (least != 1)}, "
+            f"so scores of {objective.name} are uncertain; `score_error` in the tables says by how "
+            "much, for each trial"
         )
     steps, batch = steps_per_epoch(int(np.sum(train_K)), batch_size)
     if steps < MIN_STEPS:

@@ -137,7 +137,7 @@ def test_a_search_is_told_of_its_own_data() -> None:
 def test_a_metric_of_one_class_has_the_step_of_that_class() -> None:
     scale = scale_of({"name": "recall_at_precision", "of": "class1"}, [5, 20, 30])
     assert (scale.step, scale.coarsest) == (1 / 20, 1)
-    assert scale.error == pytest.approx(0.5 / 20**0.5)
+    assert scale.error is None  # its threshold varies with the images, too
 
 
 def test_errors_of_probabilities_have_no_bound() -> None:
@@ -145,7 +145,17 @@ def test_errors_of_probabilities_have_no_bound() -> None:
     assert (scale.step, scale.error) == (None, None)
     assert scale.chance == pytest.approx(-np.log(2))
     lines = data_size_lines(metric_from("log_loss"), ["a", "b"], [400, 9], [4, 2], 64)
-    assert len(lines) == 1 and "predicts the same for all images scores -0.637" in lines[0]
+    assert "predicts the same for all images scores -0.637" in lines[0]
+    assert lines[1].startswith("Small data set: class 'b' has 2 validation images, so scores of l")
+    assert len(data_size_lines(metric_from("log_loss"), ["a", "b"], [400, 99], [30, 30], 64)) == 1
+
+
+@pytest.mark.parametrize("name", ["average_precision", "auroc", "recall_at_precision"])
+def test_metrics_of_the_order_have_larger_errors_than_recalls(name: str) -> None:
+    """12 and 108 images, as of a fraud data set: the jackknife finds .11 to .15, above the .076
+    that a balanced accuracy of them has at most."""
+    scale = scale_of({"name": name, "of": "class0"} if name[0] == "r" else name, [12, 108])
+    assert scale.error is None and scale.coarsest == 0
 
 
 def test_costs_are_told_by_the_names_of_the_classes() -> None:

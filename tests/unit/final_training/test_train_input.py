@@ -1,0 +1,46 @@
+"""The data of a study is that of a training of its winner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from imbtune.config.train_config import TrainConfig
+from imbtune.final_training.train_input import TrainInput, data_of_study
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """The data with which the study `tmp_path/study` was searched."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    content = {
+        "space": {"fixed": {"data": {"name": "folder", "size": 0}}},
+        "request": {"data": str(folder), "skip_corrupt": True},
+    }
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/study.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def given(study: Path | None, data: str = "folder") -> TrainInput:
+    config = TrainConfig.from_settings({"data": data})
+    return TrainInput(config, (), {}, Path("out"), None if study is None else str(study))
+
+
+def test_a_training_has_the_data_of_its_study(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMBTUNE_DATA", raising=False)
+    study, nothing = tmp_path / "study", (None, False)
+    assert data_of_study(given(study)) == (photos, True)
+    assert data_of_study(given(None)) == nothing
+    assert data_of_study(given(tmp_path / "moved")) == nothing
+    assert data_of_study(given(study, "digits")) == nothing  # other data than the study's
+    monkeypatch.setenv("IMBTUNE_DATA", str(tmp_path))
+    assert data_of_study(given(study)) == nothing
+    monkeypatch.delenv("IMBTUNE_DATA")
+    photos.rmdir()
+    assert data_of_study(given(study)) == nothing
