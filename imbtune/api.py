@@ -401,6 +401,8 @@ def train(
     with reporting(progress) as reporter:
         if note:
             reporter(note)
+        if changed := given.provenance.get("changed"):
+            reporter(f"This is no longer the preset {preset}: {', '.join(changed)}")
         found: dict[str, TrainResult] = {}
         try:
             result = trained(given, reporter, seeds * len(others))

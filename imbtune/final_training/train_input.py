@@ -16,7 +16,7 @@ from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.errors import ConfigError
 from imbtune.inference.model_folder import CONFIG, is_model_folder
 from imbtune.paths import path_or_uri
-from imbtune.spaces.presets import METHOD_SLOTS
+from imbtune.spaces.presets import METHOD_SLOTS, defines_method
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import OBJECTIVE, list_spaces, load_space
 from imbtune.storage import Store, join
@@ -170,6 +170,8 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
 def from_preset(preset: str, space: str | Path | SearchSpace, settings: Settings) -> TrainInput:
     """The configuration of a preset, with the data and fixed settings of a space.
 
+    The provenance lists as `changed` what is then not as the preset's paper has it.
+
     Args:
         settings: replace those of the preset and the space.
     """
@@ -181,6 +183,9 @@ def from_preset(preset: str, space: str | Path | SearchSpace, settings: Settings
     check_has_knobs(config, settings)
     provenance: dict[str, Any] = {"preset": preset, "space": pinned.name, "set": dict(settings)}
     provenance["objectives"] = [metric.setting() for metric in pinned.objectives]
+    own, now = loaded.preset(preset).flat(), config.flat()
+    if changed := [k for k in settings if defines_method(k) and now.get(k) != own.get(k)]:
+        provenance["changed"] = [f"{key}={settings[key]}" for key in changed]
     return TrainInput(config, pinned.imports, provenance, Path("runs") / f"{loaded.name}-{preset}")
 
 

@@ -1,4 +1,4 @@
-"""The data of a study is that of a training of its winner."""
+"""What a training knows of the study or preset that it is of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.final_training.train_input import TrainInput, data_of_study
+from imbtune.final_training.train_input import TrainInput, data_of_study, from_preset
 
 
 @pytest.fixture
@@ -44,3 +44,15 @@ def test_a_training_has_the_data_of_its_study(
     monkeypatch.delenv("IMBTUNE_DATA")
     photos.rmdir()
     assert data_of_study(given(study)) == nothing
+
+
+def test_a_preset_whose_method_was_changed_is_told() -> None:
+    def changed(**settings: object) -> object:
+        settings = {key.replace("__", "."): value for key, value in settings.items()}
+        return from_preset("mamix_drw", "digits-lt", settings).provenance.get("changed")
+
+    assert changed() is None
+    assert changed(epochs=3, seed=2, optimizer__lr=0.2, model__width=4) is None  # of the setting
+    assert changed(mix__omega=0.5) == ["mix.omega=0.5"]
+    assert changed(mix="mixup", epochs=3) == ["mix=mixup"]
+    assert changed(mix="mamix") is None  # as it is
