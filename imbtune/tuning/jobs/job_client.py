@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own variable for the address of the Jobs API
 CONNECT_SECONDS = 10.0  # for the first answer
 POLL_SECONDS = 1.0
+START_SECONDS = 60.0  # for a head that has just started, and cannot take jobs yet
+NOT_READY = "No available agent"  # what it answers until then
 LOG_SECONDS = 3600  # after which Ray's server ends the transfer of a log
 STOP_SECONDS = 120  # that a stopped search has to write its rows, before Ray kills it
 PREFIX = "imbtune-"  # of the IDs of our jobs
@@ -173,13 +175,21 @@ class Jobs:
         with self._one_line():
             taken = {one.submission_id for one in self._client.list_jobs()}
             free = next(n for i in count(1) if (n := f"{base}-{i}" if i > 1 else base) not in taken)
-            name: str = self._client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=free,
-                runtime_env=dict(runtime_env),
-                metadata=metadata,
-            )
-        return name
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                try:
+                    return str(
+                        self._client.submit_job(
+                            entrypoint=entrypoint,
+                            submission_id=free,
+                            runtime_env=dict(runtime_env),
+                            metadata=metadata,
+                        )
+                    )
+                except RuntimeError as error:
+                    if NOT_READY not in str(error) or time.monotonic() > deadline:
+                        raise
+                time.sleep(POLL_SECONDS)
 
     def status(self, name: str) -> str:
         """The status of a job by its ID, a key of `WORDS`."""

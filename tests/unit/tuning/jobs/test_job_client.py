@@ -12,6 +12,7 @@ import pytest
 from command import invoke
 from http_site import Handler, serving
 
+from imbtune.errors import ClusterError
 from imbtune.tuning.jobs import bounded_http, job_client, job_log
 
 COMMANDS = (
@@ -236,3 +237,36 @@ def test_a_log_that_cannot_be_followed() -> None:
         code, _, err = invoke("logs", "-f", "a", *address)
     assert (code, err.count("\n")) == (2, 1)
     assert "404" in err
+
+
+@pytest.mark.parametrize(("refusals", "seconds", "is_sent"), [(2, 60.0, True), (9, 0.0, False)])
+def test_a_head_that_has_just_started_is_waited_for(
+    refusals: int, seconds: float, is_sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_client, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(job_client, "START_SECONDS", seconds)
+    asked = []
+
+    def submitted(handler: Handler) -> None:
+        if handler.command == "GET":
+            handler.send(2, b"[]")
+            return
+        asked.append(handler.rfile.read(int(handler.headers["Content-Length"])))
+        if len(asked) <= refusals:
+            text = b"No available agent to submit job, please try again later."
+            handler.send_response(500)
+            handler.send_header("Content-Length", str(len(text)))
+            handler.end_headers()
+            handler.wfile.write(text)
+            return
+        answer = json.dumps({"job_id": "imbtune-b", "submission_id": "imbtune-b"}).encode()
+        handler.send(len(answer), answer)
+
+    with dashboard("/api/jobs/", submitted) as (_, address):
+        jobs = job_client.Jobs(address)
+        if is_sent:
+            assert jobs.submit("imbtune-b", "true", {}) == "imbtune-b"
+            assert len(asked) == refusals + 1
+        else:
+            with pytest.raises(ClusterError, match="No available agent"):
+                jobs.submit("imbtune-b", "true", {})
