@@ -143,7 +143,8 @@ def _train(
     kept = f", {len(splits.calibration)} kept for calibration" if splits.calibration else ""
     size = (
         f"{config.data.name}: {len(splits.train)} training and {len(splits.held_out)} test "
-        f"images{kept}, {len(splits.classes)} classes; {config.epochs} epochs"
+        f"images{kept}, {len(splits.classes)} classes; {config.epochs} "
+        f"epoch{'s' * (config.epochs != 1)}"
     )
     if goes_on:
         seeds = f"{len(done)} of {task.seeds} seed{'s' * (task.seeds > 1)} done"
