@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,8 @@ def parse_knob(
         if len(spec) > CHOICES:
             raise ConfigError(f"{key} has {len(spec):,} choices: give at most {CHOICES:,}")
         values = tuple(check_setting(key, value) for value in spec)
+        if twice := [value for value, count in Counter(values).items() if count > 1]:
+            raise ConfigError(f"{key}: the choice {shown(twice[0])} is listed twice: list it once")
         return SearchedKnob(key, type(values[0]), choices=values)
     if key in DEFAULTS:
         example = spec if isinstance(spec, str) else DEFAULTS[key]

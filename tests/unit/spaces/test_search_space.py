@@ -196,6 +196,11 @@ def test_rungs_of_the_paper_budget() -> None:
         ({"knobs": {"mix.alfa": None}}, "unknown knob 'mix.alfa'"),
         ({"knobs": {"mix": ["mixup", "mamx"]}}, "unknown mix 'mamx': did you mean 'mamix'?"),
         ({"knobs": {"mix": []}}, "mix: the list of choices is empty"),
+        ({"knobs": {"mix": ["none", "mixup", "none"]}}, "mix: the choice 'none' is listed twice"),
+        (
+            {"knobs": {"optimizer.lr": [0.1, "1e-1"]}},
+            "optimizer.lr: the choice 0.1 is listed twice",
+        ),
         ({"knobs": {"mix": "mixup"}}, "mix: 'mixup': give a list of choices"),
         ({"knobs": {"mix.alpha": {"low": 2, "high": 1}}}, "mix.alpha: low=2 is above high=1"),
         ({"knobs": {"mix.alpha": {"low": -1, "high": 1}}}, "mix.alpha=-1.0 is out of range"),
