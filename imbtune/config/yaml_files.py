@@ -140,6 +140,8 @@ def parse_yaml(name: str, content: str | bytes) -> Any:
         return _parse(content if isinstance(content, str) else content.decode("utf-8-sig"))
     except _RefusedError as error:
         raise ConfigError(f"{name}: {_reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not YAML in UTF-8: save it as UTF-8") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{name} is not YAML: {_reason(error)}") from error
 

@@ -117,3 +117,9 @@ def test_messages_of_any_error_are_short_printable_lines() -> None:
     ):
         line = str(ImbtuneError(message))
         assert line.isprintable() and len(line) < 2500
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_told(encoding: str) -> None:
+    with pytest.raises(ConfigError, match=r"^a\.yaml is not YAML in UTF-8: save it as UTF-8$"):
+        parse_yaml("a.yaml", "about: Käse\n".encode(encoding))
