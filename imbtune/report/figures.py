@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imbtune.report.charts.theme import DARK, PAPER, Chart
-from imbtune.report.sections import EVERY, FigureText
+from imbtune.report.sections import FigureText
 from imbtune.report.study_data import NothingToDrawError
 
 VERSION = "6.4"  # of Vega-Lite: that of Altair's schema
@@ -33,7 +33,7 @@ class Image:
     missing: str = ""
 
 
-def images(plots: object, texts: Sequence[FigureText] = EVERY) -> Iterator[Image]:
+def images(plots: object, texts: Sequence[FigureText]) -> Iterator[Image]:
     """Every figure of a study, in the order of the page.
 
     Args:

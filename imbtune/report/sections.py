@@ -43,9 +43,8 @@ FIRST = (
         "finals",
         "The finals, seed by seed",
         "Each finalist was trained again with fresh seeds: a small dot is one seed, the large mark "
-        "their mean, the bar its 95 % interval (Student's t, with the variance of all finalists "
-        "together). The hollow circle is the score of one run by which the search chose it; it is "
-        "usually too high.",
+        "their mean, the bar its 95 % interval. The hollow circle is the score of one run by which "
+        "the search chose it; it is usually too high.",
     ),
     FigureText(
         "recall_by_size",

@@ -197,6 +197,15 @@ class StudyData:
         return int((self.trials["state"] == state).sum())
 
     @property
+    def finals_count_images(self) -> bool:
+        """Whether the finals have their scores by groups of images, so that intervals count them.
+
+        Those of older versions have not.
+        """
+        column = "scores_without_groups"
+        return column in self.finals and bool(self.finals[column].notna().all())
+
+    @property
     def training_seconds(self) -> float:
         """Training time of all runs together, trials and finals, in seconds."""
         tables = [table for table in (self.trials, self.finals) if "seconds" in table]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from imbtune.report.sections import FigureText
 from imbtune.report.study_data import StudyData
 from imbtune.study.records import ENDS, FAILED, OUT_OF_TIME
 
@@ -40,6 +42,39 @@ def short(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {word}"
     return f"{number:,.0f}"
+
+
+def texts_of(study: StudyData, texts: Sequence[FigureText]) -> list[FigureText]:
+    """The figures' texts; that of the finals says what its intervals count in this study."""
+    bars = bars_of(study)
+    return [
+        replace(text, reading=f"{text.reading} {bars}") if bars and text.name == "finals" else text
+        for text in texts
+    ]
+
+
+def bars_of(study: StudyData) -> str:
+    """What the intervals of the finals' figure count, in sentences; empty where it has none."""
+    seeds = study.finals["seed"].nunique()
+    if seeds < 2:
+        return ""
+    if not study.finals_count_images:
+        return (
+            "The bar counts the fresh seeds alone, not the validation images, so it is too short "
+            "(Student's t; the variance among the seeds is that of all finalists together). This "
+            "study has not recorded what the images add."
+        )
+    text = (
+        "The bar counts the fresh seeds and the validation images (Student's t; the variance among "
+        "the seeds is that of all finalists together, the variance among the images each "
+        "finalist's own). It is not corrected for the choice of the winner."
+    )
+    if study.evidence is not None and study.evidence.images:
+        text += (
+            " The winner's 95 % interval in the headline is another one: it is corrected, because "
+            "the winner was chosen by these images and its mean is therefore likely too high."
+        )
+    return text
 
 
 def not_ended(study: StudyData) -> str:

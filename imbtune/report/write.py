@@ -19,7 +19,9 @@ from imbtune.report.pages.rendering import MARK
 from imbtune.report.pages.studies_page import studies_page
 from imbtune.report.pages.study_page import study_page
 from imbtune.report.plots import StudyPlots
+from imbtune.report.sections import EVERY
 from imbtune.report.study_data import StudyData
+from imbtune.report.wording import texts_of
 from imbtune.storage import Store
 from imbtune.storage.retry import reason_of
 
@@ -82,7 +84,7 @@ def _figures(study: Reported) -> Iterator[Image]:
         return images(ComparisonPlots(study), OF_COMPARISON)
     if isinstance(study, CalibrationData):
         return images(CalibrationPlots(study), OF_CALIBRATION)
-    return images(StudyPlots(study))
+    return images(StudyPlots(study), texts_of(study, EVERY))
 
 
 def out_path(studies: Sequence[Reported], path: str | None) -> Path:

@@ -22,7 +22,7 @@ from imbtune.report.study_data import (
     records,
     without_nulls,
 )
-from imbtune.report.wording import counted, provenance, trials_done
+from imbtune.report.wording import counted, provenance, texts_of, trials_done
 
 WORST = 12  # classes in the table of the worst
 STATIC_ROWS = 10  # trials in the table without JavaScript
@@ -74,7 +74,7 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         study=study,
         story=story_of(study),
         trials=trials_done(study),
-        first=[figure_images(getattr(plots, t.name), t) for t in FIRST],
+        first=[figure_images(getattr(plots, t.name), t) for t in texts_of(study, FIRST)],
         sections=sections,
         classes=_classes(study),
         failures=records(failure_frame(study)),

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_study import HOSTILE, make_data, trial, usual
 
 from imbtune.report.frames.studies_frames import studies_frame
+from imbtune.report.sections import FIRST
 from imbtune.report.story import (
     BETTER,
     MAY_BE_CHANCE,
@@ -22,7 +24,7 @@ from imbtune.report.story import (
     story_of,
 )
 from imbtune.report.study_data import StudyData, read_tested
-from imbtune.report.wording import duration, points
+from imbtune.report.wording import bars_of, duration, points, texts_of
 from imbtune.storage import Store
 from imbtune.study.lock import Activity
 
@@ -47,6 +49,25 @@ def test_evidence_that_counts_the_images_is_told_with_its_corrections() -> None:
     assert "+8.1 when corrected for the choice of the winner" in story.lead
     assert "corrected for that it is 0.594" in story.doubt
     assert "count the seeds, the validation images and the choice" in story.doubt
+
+
+def test_the_figure_of_the_finals_says_what_its_intervals_count() -> None:
+    study = usual()
+    (seeds, recall) = texts_of(study, FIRST)
+    assert "counts the fresh seeds alone, not the validation images" in seeds.reading
+    assert recall == FIRST[1]
+    without = pd.Series([[0.5, 0.6]] * len(study.finals))
+    finals = study.finals.assign(scores_without_groups=without)
+    assert study.evidence is not None
+    images = replace(study, finals=finals, evidence=replace(study.evidence, images=True))
+    reading = texts_of(images, FIRST)[0].reading
+    assert "counts the fresh seeds and the validation images" in reading
+    assert "not corrected for the choice of the winner" in reading
+    assert "interval in the headline is another one: it is corrected" in reading
+    assert "headline" not in bars_of(replace(images, evidence=None))  # the finals run
+    one_seed = make_data([trial(0), trial(4)], {0: (0.5,), 4: (0.6,)})
+    assert bars_of(one_seed) == ""
+    assert texts_of(one_seed, FIRST) == list(FIRST)
 
 
 @pytest.mark.parametrize(
