@@ -68,11 +68,36 @@ def differences(studies: Sequence[StudyData]) -> list[str]:
     found = []
     if len({study.objective for study in studies}) > 1:
         found.append("The studies maximise different metrics, so their scores cannot be compared.")
-    if len({study.data_hash for study in studies}) > 1:
+    if len({study.data_hash for study in studies if study.data_hash}) > 1:
         found.append("The studies have different images, so their scores cannot be compared.")
     if len({study.budgets[-1] for study in studies if study.budgets}) > 1:
         found.append("The full budget of the studies differs in epochs.")
     return found
+
+
+def shared_objective(studies: Sequence[StudyData]) -> str:
+    """What a score of the studies is, in words; where they maximise different metrics, `score`."""
+    names = {study.objective for study in studies}
+    return names.pop() if len(names) == 1 else "score"
+
+
+def why_no_test(studies: Sequence[StudyData]) -> str:
+    """Why the finals are no test of one study's winner against another's, as a clause.
+
+    The seeds of the finals follow from a study's seed, so studies of equal seed have the same ones.
+    Even then the winners' scores are no fair test, since the winners were chosen by them. Empty
+    where fewer than two studies have finals.
+    """
+    seeds = [frozenset(study.finals["seed"].astype(int)) for study in studies if len(study.finals)]
+    if len(seeds) < 2:
+        return ""
+    if len(set(seeds)) == 1:
+        about = "the finals of all have the same seeds"
+    elif len(frozenset().union(*seeds)) < sum(map(len, seeds)):
+        about = "some seeds of their finals differ"
+    else:
+        about = "the seeds of their finals differ"
+    return f"each winner was chosen by these scores ({about})"
 
 
 def shared_finals(studies: Sequence[StudyData]) -> pd.DataFrame:

@@ -18,14 +18,6 @@ from imbtune.report.story import command
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
 from imbtune.report.wording import duration, p_value, points
 
-FINALS = FigureText(
-    "finals",
-    "The finals of all studies",
-    "Winner and best preset of each study: a small dot is one fresh seed, the large mark their "
-    "mean, the bar its 95 % interval. The studies used different seeds, so this page does not test "
-    "one against another: imbtune compare trains their winners with the same seeds and tests "
-    "them.",
-)
 OTHERS = (
     FigureText(
         "progress",
@@ -36,9 +28,38 @@ OTHERS = (
     FigureText(
         "recall",
         "Recall of the winners against class size",
-        "Each point is a class of one study, with Wilson's 95 % interval.",
+        "Each point is a class of one study, of more than 100 classes a group of similar size, "
+        "with Wilson's 95 % interval for that many validation images. Of a study without finals it "
+        "is the trial with the best score of one run.",
     ),
 )
+
+
+def finals_text(studies: Sequence[StudyData]) -> FigureText:
+    """The heading of the shared finals, and how to read them, for these studies."""
+    reading = (
+        "Winner and best preset of each study that has finals: a small dot is one fresh seed, the "
+        "large mark their mean"
+    )
+    with_bars = [study for study in studies if study.finals["seed"].nunique() > 1]
+    counting = [study.finals_count_images for study in with_bars]
+    if with_bars:
+        what = "the fresh seeds and the validation images"
+        if not any(counting):
+            what = "the fresh seeds alone, not the validation images"
+        elif not all(counting):
+            what += ", or the fresh seeds alone where a study has not recorded what the images add"
+        reading += (
+            f", the bar its 95 % interval. It counts {what}. It is not corrected for the choice of "
+            "the winner"
+        )
+        if any(counting):
+            reading += "; the winner's interval in the table is, so it is another one"
+    reading = f"{reading}. This page does not test one study against another"
+    if why := studies_frames.why_no_test(studies):
+        reading += f", because {why}"
+    reading += ": imbtune compare trains their winners with the same seeds and tests them."
+    return FigureText("finals", "The finals of all studies", reading)
 
 
 def studies_page(studies: Sequence[StudyData]) -> str:
@@ -50,7 +71,7 @@ def studies_page(studies: Sequence[StudyData]) -> str:
     labels = studies_frames.labels_of(studies)
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise StudyError(f"the study {twice[0]} is given twice: give each once")
-    objective = studies[0].objective
+    objective = studies_frames.shared_objective(studies)
     charts: dict[str, Callable[[], Chart]] = {
         "progress": lambda: studies_charts.studies_progress_chart(
             studies_frames.shared_progress(studies), labels, objective
@@ -86,7 +107,7 @@ def studies_page(studies: Sequence[StudyData]) -> str:
         title=f"{len(studies)} studies · imbtune",
         rows=records(studies_frames.studies_frame(studies)),
         warnings=studies_frames.differences(studies),
-        first=figure_images(finals, FINALS, (2 * WIDE, NARROW)),
+        first=figure_images(finals, finals_text(studies), (2 * WIDE, NARROW)),
         figures=figures,
         reports=[command("report", study.path) for study in studies],
         points=points,

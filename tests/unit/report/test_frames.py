@@ -22,7 +22,13 @@ from imbtune.report.frames.finals_frames import (
 )
 from imbtune.report.frames.front_frame import front_frame
 from imbtune.report.frames.search_frames import ABSENT, curve_band_frame, parallel_frame, part_frame
-from imbtune.report.frames.studies_frames import differences, labels_of, studies_frame
+from imbtune.report.frames.studies_frames import (
+    differences,
+    labels_of,
+    shared_objective,
+    studies_frame,
+    why_no_test,
+)
 from imbtune.report.frames.trial_frame import (
     failure_frame,
     progress_frame,
@@ -211,10 +217,39 @@ def test_several_studies() -> None:
     assert frame["seeds"].tolist() == [2, 0]
     assert labels_of([one, one]) == [one.path] * 2
     assert differences([one, other]) == []
-    elsewhere = make_data([trial(0)], info={"data": {"counts": [1], "sha256": "x"}})
-    assert differences([one, elsewhere]) == [
+    here, elsewhere = (
+        make_data([trial(0)], info={"data": {"counts": [1], "sha256": name}}) for name in "xy"
+    )
+    assert differences([here, elsewhere]) == [
         "The studies have different images, so their scores cannot be compared."
     ]
+
+
+@pytest.mark.parametrize(
+    ("finals", "why"),
+    [
+        ({4: (0.6, 0.7)}, "chosen by these scores (the finals of all have the same seeds)"),
+        ({4: (0.6, 0.7, 0.8)}, "(some seeds of their finals differ)"),
+        ({}, ""),
+    ],
+)
+def test_studies_are_not_said_to_differ_where_they_do_not(
+    finals: dict[int, tuple[float, ...]], why: str
+) -> None:
+    """The finals of `usual` have the seeds 0 and 1."""
+    other = make_data([trial(0), trial(4)], finals, info={"data": {"counts": [1], "sha256": "x"}})
+    found = why_no_test([usual(), other])
+    assert (why in found) if why else found == ""
+    assert differences([usual(), other]) == []  # usual() has not recorded its images
+    assert shared_objective([usual(), other]) == "balanced accuracy"
+
+
+def test_studies_whose_seeds_and_metrics_differ() -> None:
+    other = make_data([trial(0)], {0: (0.5, 0.6)}, info={"space": {"objective": "accuracy"}})
+    other.finals["seed"] += 7
+    assert why_no_test([usual(), other]).endswith("(the seeds of their finals differ)")
+    assert shared_objective([usual(), other]) == "score"
+    assert len(differences([usual(), other])) == 1
 
 
 def test_a_change_within_the_error_of_the_recalls_is_no_change() -> None:
