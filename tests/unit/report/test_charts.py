@@ -133,9 +133,7 @@ def test_several_studies_are_compared() -> None:
     page = studies_page([usual(), other])
     assert HOSTILE not in page
     assert len(unpacked(data_of(page))["figures"]) == 2
-    assert (
-        "used different seeds" not in page and "although the seeds of the finals are equal" in page
-    )
+    assert "(the finals of all have the same seeds): imbtune compare" in page
     assert "It counts the fresh seeds alone, not the validation images" in page
     with pytest.raises(StudyError, match="is given twice"):
         studies_page([usual(), usual()])
