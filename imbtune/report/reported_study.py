@@ -160,6 +160,7 @@ class ReportedStudy(ABC):
         """
         from imbtune.report.study_data import StudyData, read_tested, recorded_rho
         from imbtune.study.lock import activity_of
+        from imbtune.study.working_journal import ended_in_journal
 
         store, info = Store(self.path), self.info
         if (purpose := info.get("purpose", "search")) != "search":
@@ -168,6 +169,8 @@ class ReportedStudy(ABC):
         evidence = self.evidence
         preset = confirmed.get("best_preset") if evidence else None
         winner = confirmed["winner"]["trial"] if evidence else None
+        activity = activity_of(store)
+        may_be_killed = not info.get("end") and not activity.locked
         return StudyData(
             path=self.path,
             info=info,
@@ -178,6 +181,7 @@ class ReportedStudy(ABC):
             baseline=preset["trial"] if preset else None,
             evidence=evidence,
             tested=read_tested(store, winner),
-            activity=activity_of(store),
+            activity=activity,
             rung_rho=recorded_rho(info),
+            journal_ended=ended_in_journal(store) if may_be_killed else 0,
         )

@@ -19,7 +19,17 @@ from imbtune.report.study_data import (
     StudyData,
     records,
 )
-from imbtune.report.wording import badly_ended, counted, duration, not_ended, p_value, points, short
+from imbtune.report.wording import (
+    badly_ended,
+    counted,
+    duration,
+    not_ended,
+    not_shown,
+    p_value,
+    points,
+    short,
+    trials_done,
+)
 from imbtune.study.evidence import Evidence
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED
 
@@ -164,6 +174,9 @@ def _unconfirmed(study: StudyData) -> tuple[str, str, str, str, str]:
 
 def _nothing(study: StudyData) -> tuple[str, str]:
     trials = study.trials
+    if trials.empty and study.done:
+        ended = f"{trials_done(study)} {'has' if study.done == 1 else 'have'} ended."
+        return "No result can be shown yet.", f"{ended}{not_shown(study)}"
     if trials.empty:
         return "No trial has ended yet.", "The report shows more once trials have ended."
     failures = failure_frame(study)

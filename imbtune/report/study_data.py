@@ -101,6 +101,8 @@ class StudyData:
         tested: what `imbtune train` found on the test images; None where the winner has not been
             tested.
         activity: whether a process works on the study.
+        journal_ended: trials that have ended by the journal of a search that was killed, of which
+            the tables may lack some; 0 where it has not been read.
         rung_rho: Spearman's ρ of each rung with the finished model, by budget, from the
             calibration that the study followed; empty without one.
     """
@@ -116,6 +118,7 @@ class StudyData:
     tested: Tested | None = None
     activity: Activity = field(default_factory=Activity)
     rung_rho: Mapping[int, float] = field(default_factory=dict)
+    journal_ended: int = 0
 
     @property
     def name(self) -> str:
@@ -197,15 +200,6 @@ class StudyData:
         return int((self.trials["state"] == state).sum())
 
     @property
-    def finals_count_images(self) -> bool:
-        """Whether the finals have their scores by groups of images, so that intervals count them.
-
-        Those of older versions have not.
-        """
-        column = "scores_without_groups"
-        return column in self.finals and bool(self.finals[column].notna().all())
-
-    @property
     def training_seconds(self) -> float:
         """Training time of all runs together, trials and finals, in seconds."""
         tables = [table for table in (self.trials, self.finals) if "seconds" in table]
@@ -230,6 +224,15 @@ class StudyData:
     @property
     def done(self) -> int:
         """How many trials have ended, other than by an interruption, after which they go on."""
+        return max(self._tabled, self.journal_ended)
+
+    @property
+    def only_in_journal(self) -> int:
+        """How many trials have ended that the tables do not have yet."""
+        return self.done - self._tabled
+
+    @property
+    def _tabled(self) -> int:
         return sum(self.count(state) for state in (*ENDED, FAIL))
 
     @property
@@ -248,7 +251,9 @@ class StudyData:
             return bool(self.info["end"] != INTERRUPTED)
         if self.activity.locked or ("host" in self.trials and self.trials["host"].notna().any()):
             return False
-        return self.winner is not None or (self.planned is not None and self.done >= self.planned)
+        return self.winner is not None or (
+            self.planned is not None and self._tabled >= self.planned
+        )
 
     @cached_property
     def knobs(self) -> Sequence[SearchedKnob]:

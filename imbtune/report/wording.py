@@ -53,12 +53,21 @@ def texts_of(study: StudyData, texts: Sequence[FigureText]) -> list[FigureText]:
     ]
 
 
+def finals_count_images(study: StudyData) -> bool:
+    """Whether the finals have their scores by groups of images, so that intervals count them.
+
+    Those of older versions have not.
+    """
+    column = "scores_without_groups"
+    return column in study.finals and bool(study.finals[column].notna().all())
+
+
 def bars_of(study: StudyData) -> str:
     """What the intervals of the finals' figure count, in sentences; empty where it has none."""
     seeds = study.finals["seed"].nunique()
     if seeds < 2:
         return ""
-    if not study.finals_count_images:
+    if not finals_count_images(study):
         return (
             "The bar counts the fresh seeds alone, not the validation images, so it is too short "
             "(Student's t; the variance among the seeds is that of all finalists together). This "
@@ -94,11 +103,22 @@ def not_ended(study: StudyData) -> str:
         last = f"; its files last changed at {changed:%Y-%m-%d %H:%M} UTC" if changed else ""
         return (
             f"The search has not recorded its end: {done}. Whether it still runs cannot be seen "
-            f"here, as this study has no lock{last}."
+            f"here, as this study has no lock{last}.{not_shown(study)}"
         )
     return (
         f"The search has not recorded its end, and no process of this machine works on it: {done}. "
-        "It was killed or its machine failed, unless it runs on another machine."
+        f"It was killed or its machine failed, unless it runs on another machine.{not_shown(study)}"
+    )
+
+
+def not_shown(study: StudyData) -> str:
+    """How many trials are missing from the page, as a sentence after another one; else empty."""
+    if not (missing := study.only_in_journal):
+        return ""
+    which = f"{missing} of these trials {'is' if missing == 1 else 'are'}"
+    return (
+        f" {which} only in the journal yet, and this page shows "
+        f"{'it' if missing == 1 else 'them'} after imbtune resume."
     )
 
 

@@ -20,6 +20,7 @@ from imbtune.study.lock import activity_of
 from imbtune.study.records import COMPLETE, ENDED, FAIL, FINISHED
 from imbtune.study.tables.find_studies import studies_in
 from imbtune.study.view import Study
+from imbtune.study.working_journal import ended_in_journal
 
 FILE = "study.yaml"
 RUNNING = "; running"
@@ -153,11 +154,12 @@ def listed(name: str, path: str, changed: dt.datetime | None) -> Listed:
 
 def _progress(study: Study, info: Mapping[str, object]) -> str:
     trials = study.trials
-    ended = int(trials["state"].isin([*ENDED, FAIL]).sum())
+    ended, end = int(trials["state"].isin([*ENDED, FAIL]).sum()), _end(study, info)
+    if not info.get("end") and end != RUNNING:  # killed: the journal may have more than the table
+        ended = max(ended, ended_in_journal(Store(study.path, seconds=0)))
     finished, failed = (int((trials["state"] == state).sum()) for state in (COMPLETE, FAIL))
     text = f"{ended} of {info.get('trials')} trials, {finished} finished"
     text += f", {failed} failed" if failed else ""
-    end = _end(study, info)
     if end == RUNNING and ended == info.get("trials"):
         end = f"; the finals run, {len(study.finals)} have ended"
     return text + end

@@ -35,9 +35,8 @@ from imbtune.study.records import (
     RungRecord,
     TrialRecord,
 )
-from imbtune.study.working_journal import journal_folder, remove_folder, repair, take_newest
+from imbtune.study.working_journal import FILE, journal_folder, remove_folder, repair, take_newest
 
-FILE = "journal.log"
 # User attributes of an Optuna trial. The details are a preset's settings that are not searched;
 # `diverged` and `error` have the reason in one line.
 PRESET, DETAILS, TRUNK, RUNG = "preset", "preset details", "trunk", "rung "

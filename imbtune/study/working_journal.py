@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -18,9 +19,13 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from imbtune.data.data_source import cache_folder
-from imbtune.errors import StudyError
+from imbtune.errors import ImbtuneError, StudyError
 from imbtune.storage import Store
 from imbtune.storage.disk import write_through
+
+FILE = "journal.log"
+STATE_SET = b'"op_code":6,'  # of Optuna's entries, those that change a trial's state
+ENDED = {1, 2, 3}  # Optuna's numbers of the states COMPLETE, PRUNED and FAIL
 
 
 @contextlib.contextmanager
@@ -97,6 +102,25 @@ def repair(path: Path) -> None:
 def complete_lines(content: bytes) -> bytes:
     """The journal without a last line that a kill cut off."""
     return content[: content.rfind(b"\n") + 1]
+
+
+def ended_in_journal(store: Store) -> int:
+    """How many trials have ended by the study's journal; 0 where it cannot be read.
+
+    A killed search leaves trials that have ended in its journal, but not yet in the tables. The
+    entries are read one by one, without Optuna, which would import it and replay all of them.
+    """
+    try:
+        content = store.read(FILE) if store.exists(FILE) else b""
+    except (OSError, ImbtuneError):
+        return 0
+    ended: dict[int, bool] = {}
+    for line in complete_lines(content).splitlines():
+        if STATE_SET in line:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged
+                entry = json.loads(line)
+                ended[int(entry["trial_id"])] = entry["state"] in ENDED
+    return sum(ended.values())
 
 
 def remove_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from imbtune.report.pages.rendering import NARROW, WIDE, figure_images, rendered
 from imbtune.report.sections import FigureText
 from imbtune.report.story import command
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
-from imbtune.report.wording import duration, p_value, points
+from imbtune.report.wording import duration, finals_count_images, p_value, points
 
 OTHERS = (
     FigureText(
@@ -42,7 +42,7 @@ def finals_text(studies: Sequence[StudyData]) -> FigureText:
         "large mark their mean"
     )
     with_bars = [study for study in studies if study.finals["seed"].nunique() > 1]
-    counting = [study.finals_count_images for study in with_bars]
+    counting = [finals_count_images(study) for study in with_bars]
     if with_bars:
         what = "the fresh seeds and the validation images"
         if not any(counting):

@@ -22,7 +22,6 @@ from imbtune.errors import DamagedFileError, StudyError
 from imbtune.progress import Log
 from imbtune.storage import Store, join
 from imbtune.study.checkpoints import FOLDER, checkpoint_epochs, delete_ended, foreign_files
-from imbtune.study.journal import FILE
 from imbtune.study.records import COMPLETE, STOPPED, TrialRecord
 from imbtune.study.request import SearchRequest
 from imbtune.study.tables.own_files import (
@@ -42,6 +41,7 @@ from imbtune.study.tables.parquet import (
     parsed_epoch,
 )
 from imbtune.study.tables.schema import EPOCHS, trial_schema
+from imbtune.study.working_journal import FILE
 from imbtune.training.phases import remaining_segments, rung_segments
 
 

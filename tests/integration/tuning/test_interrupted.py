@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scripted import ScriptedSearch, tiny_space, told
 
 from imbtune.storage import Store
-from imbtune.study.journal import FILE, open_journal
+from imbtune.study.journal import open_journal
+from imbtune.study.working_journal import FILE
 
 FAST = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # a journal is synced at every line
 

@@ -197,6 +197,26 @@ def test_a_search_that_runs_is_told_from_one_that_was_killed(
     assert dict(story.facts)["trials"] == "1 of 3"
 
 
+@pytest.mark.parametrize("locked", [False, None])
+def test_trials_that_a_killed_search_left_in_its_journal_are_counted(locked: bool | None) -> None:
+    activity, planned = Activity(locked), {"trials": 12}
+    one = make_data([trial(0)], info=planned, activity=activity, journal_ended=2)
+    assert dict(story_of(one).facts)["trials"] == "2 of 12"
+    warning = story_of(one).warnings[0]
+    assert "2 of 12 trials have ended." in warning
+    assert warning.endswith(
+        "1 of these trials is only in the journal yet, and this page shows it after imbtune resume."
+    )
+    none = story_of(make_data([], info=planned, activity=activity, journal_ended=5))
+    assert none.headline == "No result can be shown yet."
+    assert none.lead.startswith("5 of 12 trials have ended. 5 of these trials are only in the jour")
+    assert none.steps[0][0] == "imbtune resume runs/made"
+    written = make_data([trial(0)], info=planned, activity=activity, journal_ended=1)
+    assert "journal" not in story_of(written).warnings[0]
+    all_ended = make_data([], info={"trials": 5}, activity=activity, journal_ended=5)
+    assert not all_ended.has_ended  # its finals are still to be trained
+
+
 def test_while_the_finals_run_nothing_is_to_be_resumed() -> None:
     study = make_data([trial(0), trial(4)], activity=Activity(True))
     assert "is running" in story_of(study).warnings[0]

@@ -66,6 +66,11 @@ def test_a_line_says_how_far_a_study_is(tmp_path: Path) -> None:
     assert line.about == "3 of 6 trials, 3 finished"
     assert line.best == "trial 2: 0.800 in one run"
 
+    states = [1, 1, 2, 3, 0]  # of the journal: four have ended, of which the table has three
+    lines = [f'{{"op_code":6,"trial_id":{n},"state":{state}}}' for n, state in enumerate(states)]
+    (tmp_path / "early/journal.log").write_text("\n".join(lines) + "\n")
+    assert listed("early", early, None).about == "4 of 6 trials, 3 finished"
+
     (tmp_path / "s/study.yaml").write_text("- no mapping")
     assert "study.yaml is not a mapping" in listed("s", path, None).error
 

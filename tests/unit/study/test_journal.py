@@ -33,7 +33,6 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.seeds import trial_seed
 from imbtune.storage import Store
 from imbtune.study.journal import (
-    FILE,
     RecordedRung,
     apply_pending_states,
     open_journal,
@@ -43,6 +42,7 @@ from imbtune.study.journal import (
 )
 from imbtune.study.optuna_storage import IndexedJournalStorage, JournalFile
 from imbtune.study.records import Cutoff, Machine
+from imbtune.study.working_journal import FILE
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.messages import RUNG_TIME, SCORE, TrialSpec
 from imbtune.tuning.optuna_searcher import OptunaSearcher

@@ -14,10 +14,10 @@ from table_rows import KNOBS, epoch_row, trial_row
 
 from imbtune.errors import StorageError, StudyError
 from imbtune.storage import Store, join
-from imbtune.study.journal import FILE, Journal, open_journal, read_trials
+from imbtune.study.journal import Journal, open_journal, read_trials
 from imbtune.study.tables.parquet import ParquetSink
 from imbtune.study.tables.recover import check_journal, restore_epochs
-from imbtune.study.working_journal import take_newest
+from imbtune.study.working_journal import FILE, ended_in_journal, take_newest
 
 
 @pytest.fixture
@@ -253,3 +253,23 @@ def test_without_a_cache_it_is_in_the_temporary_folder(
     assert len(list((tmp_path / "tmp").rglob(FILE))) == 1
     with open_journal(store, "s") as journal:
         assert len(journal.study.trials) == 2
+
+
+def test_trials_that_have_ended_are_counted_as_optuna_counts_them(tmp_path: Path) -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    store = Store(str(tmp_path))
+    assert ended_in_journal(store) == 0  # no journal
+    with open_journal(store, "s") as journal:
+        for state in ("COMPLETE", "PRUNED", "FAIL", "RUNNING"):
+            trial = journal.study.ask()
+            if state != "RUNNING":
+                value = 0.5 if state == "COMPLETE" else None
+                journal.study.tell(trial, value, optuna.trial.TrialState[state])
+        journal.study.enqueue_trial({})
+    assert ended_in_journal(store) == 3
+    content = (tmp_path / FILE).read_bytes()
+    cut = b'{"op_code":6,"trial_id":3,"state":1'
+    for damage in (cut, cut + b"\n", b'{"op_code":6,"state":1}\n', b"\xff\n"):
+        (tmp_path / FILE).write_bytes(content + damage)
+        assert ended_in_journal(store) == 3
+        assert (tmp_path / FILE).read_bytes() == content + damage  # it is only read
