@@ -13,6 +13,7 @@ import typer
 from imbtune import __version__, runtime
 from imbtune.cli.error_boundary import Commands, ErrorBoundary
 from imbtune.cli.model_use.model_options import (
+    LabelledDataOption,
     LayoutOption,
     ModelArgument,
     ModelSeedOption,
@@ -550,7 +551,7 @@ def predict(
 def evaluate(
     ctx: typer.Context,
     model: ModelArgument,
-    data: DataOption = None,
+    data: LabelledDataOption = None,
     split: Annotated[
         str,
         typer.Option(

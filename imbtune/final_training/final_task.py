@@ -76,7 +76,7 @@ class FinalTask:
         imports: modules with the user's plugins.
         provenance: where the configuration comes from.
         options: what is done beyond the configuration.
-        data: folder or file of the data, as the user gave it; None for others.
+        data: absolute path of the folder or file with the data; None for a download.
     """
 
     out: Path

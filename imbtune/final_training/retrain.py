@@ -124,7 +124,7 @@ def train_final(
     data_source = DataSource(data_root(data), skip_corrupt)
     plugins = plugin_parts(config.flat().values())
     splits = load_final_splits(config, data_source, plugins, options.calibrate)
-    task = FinalTask(out, config, seeds, splits, imports, provenance, options, data)
+    task = FinalTask(out, config, seeds, splits, imports, provenance, options, data_source.root)
     task.check_average()
     task.check_objectives()
     with unfinished.begun(task) as goes_on:

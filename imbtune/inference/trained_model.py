@@ -47,7 +47,8 @@ class TrainedModel:
         threshold: the chosen operating point of a model of two classes; None for the more probable
             class.
         objectives: what the search that found the configuration maximised; empty without one.
-        data: folder or file with the data of the training, as it was given; None for others.
+        data: folder or file with the data of the training, on the machine that trained it; None
+            for a download.
     """
 
     def __init__(

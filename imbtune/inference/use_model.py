@@ -120,8 +120,9 @@ def evaluate(
     The arguments that are not listed are those of :func:`predict`.
 
     Args:
-        data: folder or file, as for a search; None for $IMBTUNE_DATA, else the data set's own.
-            Classes are matched by name; the data may lack some, but not have others.
+        data: folder or file, as for a search; None for $IMBTUNE_DATA, else where the training
+            found them: at the place that the model's folder records, or downloaded. Classes are
+            matched by name; the data may lack some, but not have others.
         split: `test`: the test set, as the training made it; `all`: every image, for data that the
             training did not see; `train`: the images that it was trained on.
         dataset: the data set whose layout `data` has, such as `folder`, `parquet` or `npz`; None

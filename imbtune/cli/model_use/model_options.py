@@ -52,6 +52,16 @@ ResizeOption = Annotated[
         help="Scale and centre-crop images of another size, also where the training did not.",
     ),
 ]
+LabelledDataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Folder or .npz file of labelled images, in any layout that a search takes. Default: "
+        "$IMBTUNE_DATA; if that is not set, where the training found its images.",
+        show_default=False,
+    ),
+]
 LayoutOption = Annotated[
     str | None,
     typer.Option(

@@ -88,7 +88,8 @@ def labelled_images(
     """Labelled images in the classes of a model.
 
     Args:
-        data: folder or file; None for $IMBTUNE_DATA, else the data set's own files.
+        data: folder or file; None for $IMBTUNE_DATA, else where the training found them: at the
+            place that the model records, or downloaded.
         split: `test`: the test set, as the training made it; `train`: the images that it was
             trained on; `all`: every image.
         dataset: name of the data set, whose layout `data` has; None for the model's own, or for
@@ -100,11 +101,9 @@ def labelled_images(
         ConfigError: an unknown data set.
         DataError: no data, images of another size, or classes that the model does not have.
     """
-    given = None if data is None else Path(local_path("--data", data))
-    needs_none = (dataset or model.config.data.name) in WITHOUT_FILES
-    root = None if given is None and needs_none else data_root(given)
+    root, name = _place(model, data, dataset)
     source = DataSource(root, skip_corrupt)
-    found, classes, what, notes = _load(model, source, split, dataset, resize)
+    found, classes, what, notes = _load(model, source, split, name, resize)
     labels_N, missing = _matched(found, classes, model.classes, what)
     shape = tuple(found.pixels.shape[2:])
     if model.image_shape and shape != model.image_shape[1:]:
@@ -136,11 +135,40 @@ def with_channels(pixels_NCHW: Bytes, channels: int) -> Bytes:
     return np.stack(grey)[:, None]
 
 
+def _place(
+    model: TrainedModel, data: str | Path | None, dataset: str | None
+) -> tuple[Path | None, str]:
+    """Where the images are, None for files of imbtune's own or a download; and their data set.
+
+    Raises:
+        DataError: what is there cannot be read.
+    """
+    own = model.config.data
+    if data is not None:
+        root = data_root(Path(local_path("--data", data)))
+        return root, dataset or _dataset_name(model, root)
+    if (dataset or own.name) in WITHOUT_FILES:
+        return None, dataset or own.name
+    if (root := data_root(None)) is not None:  # $IMBTUNE_DATA
+        return root, dataset or _dataset_name(model, root)
+    if model.data is None or (dataset or own.name) != own.name:
+        return None, dataset or own.name
+    try:
+        return data_root(Path(model.data)), own.name
+    except DataError as error:
+        if own.part.is_builtin and own.name not in USER_DATA:  # it is in the cache, or downloaded
+            return None, own.name
+        raise DataError(
+            f"the training found its images in {model.data}, which cannot be read now: give --data "
+            "with the place where they are"
+        ) from error
+
+
 def _load(
-    model: TrainedModel, source: DataSource, split: str, dataset: str | None, resize: bool
+    model: TrainedModel, source: DataSource, split: str, name: str, resize: bool
 ) -> tuple[Images, Sequence[str], str, tuple[str, ...]]:
     """The images of a split, the classes of their labels, what they are, and notes."""
-    name, own = dataset or _dataset_name(model, source.root), model.config.data.name
+    own = model.config.data.name
     if name not in datasets.names():
         raise unknown("data set", name, datasets.names())
     where = f"{split if split != ALL else 'all'} images of {name}"
@@ -171,7 +199,7 @@ def _load(
 def _dataset_name(model: TrainedModel, root: Path | None) -> str:
     """The model's data set, or for files of the user's the layout that they have."""
     own = model.config.data.name
-    if root is None or own not in (*USER_DATA, *WITHOUT_FILES):
+    if root is None or own not in (*USER_DATA, *WITHOUT_FILES) or str(root) == model.data:
         return own
     if root.is_file() or (
         any(path.suffix.lower() == ".npz" for path in files_in(root)) and not _has_folders(root)

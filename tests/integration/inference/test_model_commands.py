@@ -50,7 +50,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 image = Image.fromarray(pixels.astype(np.uint8))
                 image.save(folder / "data" / split / name / f"{number}.png")
     config = TrainConfig.from_settings({**SMALL, "data": "folder", "data.profile": "as_is"})
-    imbtune.train(config, out=folder / "model", data=folder / "data", calibrate=0.3, progress=None)
+    with pytest.MonkeyPatch.context() as patch:  # a relative path, as one types it
+        patch.chdir(folder)
+        imbtune.train(config, out="model", data="data", calibrate=0.3, progress=None)
     return folder
 
 
@@ -135,6 +137,8 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     """On the images that the training kept, by a cost that makes a missed fault expensive."""
     before = succeed("evaluate", model, "--data", two / "data", "--out", tmp_path / "before.json")
     assert "threshold:" not in before
+    found = succeed("evaluate", model)  # where the training found them
+    assert f"test images of folder in {two / 'data'}" in " ".join(found.split())
     cost = "{name: expected_cost, costs: [[0, 50], [1, 0]]}"  # classes are fault, ok
     said = succeed("threshold", model, "--metric", cost)
     assert "Costs: an image of 'fault' that is predicted as 'ok' costs 50;" in said
@@ -265,6 +269,7 @@ def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: 
     content = json.loads((model / "metrics.json").read_text())
     content["data"] = str(tmp_path / "gone")
     change_files(Store(str(model)), {"metrics.json": json.dumps(content).encode()})
+    assert f"in {tmp_path / 'gone'}, which cannot be read" in refused("evaluate", model)
     told = refused("export", model, "--out", tmp_path / "n.onnx")
     assert "give --data IMAGES" in told and "--unchecked" in told
     assert not (tmp_path / "n.onnx").exists()

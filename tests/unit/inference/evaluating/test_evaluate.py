@@ -170,6 +170,57 @@ def test_no_data(tmp_path: Path) -> None:
         evaluate(small_model(), tmp_path / "empty")
 
 
+@pytest.mark.parametrize("layout", ["folder", "npz", "parquet"])
+def test_without_data_it_is_where_the_training_found_it(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    write(data / "train", {"cat": 9, "dog": 9})
+    write(data / "test", {"cat": 3, "dog": 2})
+    frames = {}
+    for split in ("train", "test"):
+        files = sorted((data / split).rglob("*.png"))
+        frames[split] = pd.DataFrame(
+            {
+                "image": [file.read_bytes() for file in files],
+                "label": [f.parent.name for f in files],
+            }
+        )
+    if layout == "parquet":
+        data = tmp_path / "parquet"
+        data.mkdir()
+        for split, frame in frames.items():
+            frame.to_parquet(data / f"{split}.parquet")
+    if layout == "npz":
+        data = tmp_path / "mine.npz"
+        pixels = RNG.integers(0, 256, (5, 8, 8), dtype=np.uint8)
+        labels = frames["test"]["label"].to_numpy(str)
+        trained = {"images_train": np.tile(pixels, (4, 1, 1)), "labels_train": np.tile(labels, 4)}
+        np.savez(data, images_test=pixels, labels_test=labels, **trained)
+    model = small_model(data=layout)
+    model.data = str(data)
+    monkeypatch.chdir(tmp_path.parent)
+    found = evaluate(model, resamples=0)
+    assert (found.count, found.what) == (5, f"test images of {layout} in {data}")
+    assert evaluate(model, data, resamples=0).confusion_KK.tolist() == found.confusion_KK.tolist()
+    other = write(tmp_path / "other", {"cat": 3, "dog": 3})
+    monkeypatch.setenv("IMBTUNE_DATA", str(other))
+    assert evaluate(model, split="all", resamples=0).count == 6
+    monkeypatch.delenv("IMBTUNE_DATA")
+    data.rename(tmp_path / "elsewhere")
+    with raises_one_line(f"in {data}, which cannot be read now: give --data", kind=DataError):
+        evaluate(model)
+    with raises_one_line("needs a path: set --data"):  # the path is that of another data set
+        evaluate(model, dataset="npz" if layout == "folder" else "folder")
+
+
+def test_digits_need_no_path() -> None:
+    """Also where the training had one, as of the variable."""
+    model = small_model([str(k) for k in range(10)], data="digits")
+    model.data = "/nothere"
+    assert evaluate(model, resamples=0).count == 400
+
+
 def test_weights_that_are_nan(tmp_path: Path) -> None:
     data = write(tmp_path / "data", {"cat": 3, "dog": 3})
     model = small_model()
