@@ -29,6 +29,7 @@ from imbtune import strict_json
 from imbtune.data.augment import normalise
 from imbtune.errors import ConfigError, first_line
 from imbtune.inference.decisions.decision import Decision, check_finite, decision
+from imbtune.inference.evaluating.images_at_hand import ImagesToCheck
 from imbtune.inference.predicting.prediction_file import new_file
 from imbtune.inference.trained_model import EnsembleNetwork, TrainedModel
 
@@ -55,7 +56,7 @@ class ExportedModel:
     Attributes:
         path: the file.
         size: its bytes.
-        checked_on: the images of the check, in words.
+        checked_on: the images of the check, in words, with their path.
         difference: the largest difference of a probability to the original's.
         metadata: what the file says of itself.
         outdated: other exports in the model's folder that have another threshold.
@@ -76,15 +77,14 @@ class ExportedModel:
 
 
 def export_onnx(
-    model: TrainedModel, path: Path, images: Bytes | None = None, images_are: str = ""
+    model: TrainedModel, path: Path, images: ImagesToCheck | None = None
 ) -> ExportedModel:
     """Write a model as ONNX, and compare it with the original before the file gets its name.
 
     Args:
         model: the model.
         path: a new file.
-        images: (N, C, H, W) uint8 for the comparison; None for random pixels.
-        images_are: what they are, in words.
+        images: for the comparison; None for random pixels. The file does not tell their place.
 
     Raises:
         ConfigError: the file cannot be written, the network cannot be exported,
@@ -97,18 +97,18 @@ def export_onnx(
             "it again to export it"
         )
     check_finite(model)
-    if images is None or not len(images):
+    if images is None:
         rng = np.random.default_rng(0)
-        images = rng.integers(0, 256, (RANDOM_IMAGES, *model.image_shape), dtype=np.uint8)
-        images_are = f"{RANDOM_IMAGES} images of random pixels"
+        pixels = rng.integers(0, 256, (RANDOM_IMAGES, *model.image_shape), dtype=np.uint8)
+        images = ImagesToCheck(pixels, f"{RANDOM_IMAGES} images of random pixels")
     graph = _Graph(model, decision(model)).eval()
     graph.to(next(model.network.parameters()).device)
     with new_file(path) as hidden:
-        metadata = {**metadata_of(model), "checked_on": images_are}
+        metadata = {**metadata_of(model), "checked_on": images.kind}
         content = _exported(graph, model.image_shape, metadata)
         hidden.write_bytes(content)
-        difference = _check(hidden, graph, images)
-    return ExportedModel(path, len(content), images_are, difference, metadata)
+        difference = _check(hidden, graph, images.pixels)
+    return ExportedModel(path, len(content), images.what, difference, metadata)
 
 
 def check_libraries() -> None:

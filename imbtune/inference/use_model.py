@@ -198,7 +198,7 @@ def export(
         if data is not None or not unchecked:
             raise
         images = None
-    exported = export_onnx(loaded, path, *(images or ()))
+    exported = export_onnx(loaded, path, images)
     others = tuple(found for found in outdated_exports(loaded) if found != path)
     return replace(exported, outdated=others)
 

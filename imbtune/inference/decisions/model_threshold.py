@@ -65,7 +65,7 @@ def choose_for_model(
         logits_NK = logits_of(model, images).double() / model.temperature
         log_odds_N = (logits_NK[:, positive] - logits_NK[:, 1 - positive]).numpy()
         labels_N = images.labels_N
-        what = f"{len(labels_N):,} images ({images.what})"
+        what = f"{len(labels_N):,} images ({images.kind})"
     if len(np.unique(labels_N)) < 2:
         raise DataError(f"{what} have one class only: a threshold needs images of both")
     counts = ClassCounts(model.classes, train_K, np.bincount(labels_N, minlength=2))

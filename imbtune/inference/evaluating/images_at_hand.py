@@ -6,6 +6,7 @@ Shapes: N images, C channels, H and W pixels.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from imbtune.errors import ConfigError, DataError, ImbtuneError
 from imbtune.inference.evaluating.labelled_data import (
     USER_DATA,
     WITHOUT_FILES,
+    in_place,
     labelled_images,
 )
 from imbtune.inference.predicting.image_inputs import images_at
@@ -26,8 +28,28 @@ from imbtune.inference.trained_model import TrainedModel
 Bytes = NDArray[np.uint8]
 
 
-def images_to_check(model: TrainedModel, data: str | Path | None, count: int) -> tuple[Bytes, str]:
-    """Real images of a model's data, (N, C, H, W), and what they are in words.
+@dataclass(frozen=True, eq=False)
+class ImagesToCheck:
+    """Images that an export is compared on.
+
+    Attributes:
+        pixels: (N, C, H, W).
+        kind: what they are, in words.
+        place: the folder or file that they come from; None for others.
+    """
+
+    pixels: Bytes
+    kind: str
+    place: Path | None = None
+
+    @property
+    def what(self) -> str:
+        """What they are, in words, with the path; for this machine's user."""
+        return in_place(self.kind, self.place)
+
+
+def images_to_check(model: TrainedModel, data: str | Path | None, count: int) -> ImagesToCheck:
+    """Real images of a model's data.
 
     Args:
         data: a data set in the model's classes, whose test images are taken, or a folder of images,
@@ -65,17 +87,17 @@ def images_to_check(model: TrainedModel, data: str | Path | None, count: int) ->
     )
 
 
-def _test_images(model: TrainedModel, data: str | Path | None, count: int) -> tuple[Bytes, str]:
+def _test_images(model: TrainedModel, data: str | Path | None, count: int) -> ImagesToCheck:
     images = labelled_images(model, data)
     block = images.first(count)
-    return block, f"{len(block)} of the {images.what}"
+    return ImagesToCheck(block, f"{len(block)} of the {images.kind}", images.place)
 
 
-def _image_files(model: TrainedModel, data: str | Path, count: int) -> tuple[Bytes, str]:
+def _image_files(model: TrainedModel, data: str | Path, count: int) -> ImagesToCheck:
     """Images without labels, scaled to the model's size."""
     given = images_at(data)
     blocks = decoded_blocks(islice(given.items(), count), decoder_of(model, resize=True))
     pixels = [one for _, block in blocks for one in block if not isinstance(one, str)]
     if not pixels:
         raise DataError(f"none of the images of {given.place} can be read: give others")
-    return np.stack(pixels), f"{len(pixels)} images of {given.place}"
+    return ImagesToCheck(np.stack(pixels), f"{len(pixels)} images", Path(given.place))

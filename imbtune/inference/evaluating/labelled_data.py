@@ -52,15 +52,22 @@ class LabelledImages:
     Attributes:
         images: pixels of the model's size and channels are made from them in blocks.
         labels_N: index of each image's class among those of the model.
-        what: the data and the split, in words.
+        kind: the split and the name of the data set, in words.
+        place: the folder or file that they come from; None for others.
         notes: messages for the user.
     """
 
     images: Images
     labels_N: Ints
-    what: str
+    kind: str
+    place: Path | None
     notes: tuple[str, ...]
     channels: int
+
+    @property
+    def what(self) -> str:
+        """The data and the split, in words, with the path; for this machine's user."""
+        return in_place(self.kind, self.place)
 
     def first(self, count: int) -> Bytes:
         """The pixels of the first images, which are of as many classes as possible."""
@@ -103,7 +110,10 @@ def labelled_images(
     """
     root, name = _place(model, data, dataset)
     source = DataSource(root, skip_corrupt)
-    found, classes, what, notes = _load(model, source, split, name, resize)
+    found, classes, notes = _load(model, source, split, name, resize)
+    kind = f"{split if split != ALL else 'all'} images of {name}"
+    place = None if name in WITHOUT_FILES else root
+    what = in_place(kind, place)
     labels_N, missing = _matched(found, classes, model.classes, what)
     shape = tuple(found.pixels.shape[2:])
     if model.image_shape and shape != model.image_shape[1:]:
@@ -112,7 +122,13 @@ def labelled_images(
             f"{what} has images of {shape[1]}×{shape[0]} pixels, and the model's are {wanted}: "
             f"give others, or --resize"
         )
-    return LabelledImages(found, labels_N, what, (*notes, *missing), model.preprocess.channels)
+    channels = model.preprocess.channels
+    return LabelledImages(found, labels_N, kind, place, (*notes, *missing), channels)
+
+
+def in_place(what: str, place: Path | None) -> str:
+    """Images in words, with the folder or file that they come from."""
+    return what if place is None else f"{what} in {place}"
 
 
 def with_channels(pixels_NCHW: Bytes, channels: int) -> Bytes:
@@ -166,19 +182,16 @@ def _place(
 
 def _load(
     model: TrainedModel, source: DataSource, split: str, name: str, resize: bool
-) -> tuple[Images, Sequence[str], str, tuple[str, ...]]:
-    """The images of a split, the classes of their labels, what they are, and notes."""
+) -> tuple[Images, Sequence[str], tuple[str, ...]]:
+    """The images of a split, the classes of their labels, and notes."""
     own = model.config.data.name
     if name not in datasets.names():
         raise unknown("data set", name, datasets.names())
-    where = f"{split if split != ALL else 'all'} images of {name}"
-    where += f" in {source.root}" if source.root and name not in WITHOUT_FILES else ""
     size = model.image_shape[1] if model.image_shape and resize else 0
     if name in USER_DATA:
         root = source.required_root(name)
         if split == ALL:
-            found, classes, notes = _every_image(name, root, model, source, size)
-            return found, classes, where, notes
+            return _every_image(name, root, model, source, size)
     knobs: dict[str, Value] = dict(model.config.data.knobs) if name == own else {}
     if name in USER_DATA:
         knobs["size"] = size or int(model.config.data.knobs.get("size", 0) or 0)
@@ -186,14 +199,14 @@ def _load(
     if split == TEST:
         hint = ("--split all evaluates all images, if the training did not see them",)
         is_made = any("the data has no test set" in note for note in loaded.notes)
-        return loaded.test, loaded.classes, where, loaded.notes + hint * is_made
+        return loaded.test, loaded.classes, loaded.notes + hint * is_made
     if split == TRAIN:
         trained = loaded.train
         if name == own:
             trained = final_splits(loaded, model.config.data.shared).train
         note = "the model may have been trained on these images: the figures say nothing of others"
-        return trained, loaded.classes, where, (*loaded.notes, note)
-    return _joined([loaded.train, loaded.test]), loaded.classes, where, loaded.notes
+        return trained, loaded.classes, (*loaded.notes, note)
+    return _joined([loaded.train, loaded.test]), loaded.classes, loaded.notes
 
 
 def _dataset_name(model: TrainedModel, root: Path | None) -> str:

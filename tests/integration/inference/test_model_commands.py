@@ -73,6 +73,14 @@ def refused(*args: object) -> str:
     return err
 
 
+def no_path_in(export: Path, folder: Path) -> dict[str, str]:
+    """The metadata of an export, which is handed on, without the maker's folder in it."""
+    session = onnxruntime.InferenceSession(export, providers=["CPUExecutionProvider"])
+    metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    assert str(folder) not in str(metadata)
+    return metadata
+
+
 def test_predictions_of_files_are_those_of_the_test(digits: Path, tmp_path: Path) -> None:
     """The same images as files: the same class and probabilities as predictions.parquet."""
     out = tmp_path / "p.parquet"
@@ -137,8 +145,8 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     """On the images that the training kept, by a cost that makes a missed fault expensive."""
     before = succeed("evaluate", model, "--data", two / "data", "--out", tmp_path / "before.json")
     assert "threshold:" not in before
-    found = succeed("evaluate", model)  # where the training found them
-    assert f"test images of folder in {two / 'data'}" in " ".join(found.split())
+    said = succeed("evaluate", model)  # where the training found them
+    assert f"test images of folder in {two / 'data'}" in " ".join(said.split())
     cost = "{name: expected_cost, costs: [[0, 50], [1, 0]]}"  # classes are fault, ok
     said = succeed("threshold", model, "--metric", cost)
     assert "Costs: an image of 'fault' that is predicted as 'ok' costs 50;" in said
@@ -192,7 +200,8 @@ def test_a_threshold_needs_images_that_training_did_not_see(two: Path, model: Pa
     said = succeed(
         *("threshold", model, "--metric", COST, "--data", two / "data/test", "--split", "all")
     )
-    assert "40 images (all images of folder" in said
+    assert "40 images (all images of folder)" in said
+    assert str(two) not in (model / "threshold.json").read_text()
     assert len(json.loads((model / "threshold.json").read_text())["counts"]) == 2
 
 
@@ -266,6 +275,8 @@ def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: 
     out = tmp_path / "m.onnx"
     said = succeed("export", model, "--out", out)
     assert f"40 of the test images of folder in {two / 'data'}" in said
+    assert no_path_in(out, two)["checked_on"] == "40 of the test images of folder"
+    assert str(two) not in (model / "README.md").read_text()
     content = json.loads((model / "metrics.json").read_text())
     content["data"] = str(tmp_path / "gone")
     change_files(Store(str(model)), {"metrics.json": json.dumps(content).encode()})
@@ -277,7 +288,8 @@ def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: 
     assert "random pixels" in said
     images = two / "data/test/ok"
     said = succeed("export", model, "--data", images, "--out", tmp_path / "o.onnx")
-    assert f"20 images of {images}" in said
+    assert f"20 images in {images}" in said
+    assert no_path_in(tmp_path / "o.onnx", two)["checked_on"] == "20 images"
     (tmp_path / "empty").mkdir()
     refused("export", model, "--data", tmp_path / "empty", "--out", tmp_path / "p.onnx")
 
