@@ -15,8 +15,10 @@ MOST_CLASSES = 100  # rows of the printed table
 
 
 def print_evaluation(result: EvaluationResult) -> None:
-    """Print the metrics with their intervals, the classes, and the notes."""
+    """Print the notes on the images, the metrics with their intervals, and the classes."""
     console = make_console()
+    for note in result.notes:
+        print_text(printable(note), console)
     table = Table(title=printable(f"{number_of_images(result.count)}: {result.what}"))
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -31,8 +33,6 @@ def print_evaluation(result: EvaluationResult) -> None:
         print_text(f"{left:,} more classes: --out FILE writes all", console)
     if result.resamples > 1:
         print_text(f"Intervals: {METHOD}; {result.resamples} draws; recalls: Wilson", console)
-    for note in result.notes:
-        print_text(printable(note), console)
 
 
 def _class_table(rows: Sequence[ClassRow]) -> Table:

@@ -30,6 +30,7 @@ from imbtune.data.readers.split_names import quoted
 from imbtune.data.readers.user import find_parquet
 from imbtune.data.splits import final_splits
 from imbtune.errors import DataError, unknown
+from imbtune.inference.evaluating.trained_images import note_of_training
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.paths import local_path
 from imbtune.registry import Value
@@ -42,6 +43,9 @@ WITHOUT_FILES = ("digits",)  # --data means other images than theirs
 TEST, TRAIN, ALL = "test", "train", "all"
 SPLITS = (TEST, TRAIN, ALL)
 BLOCK = 256
+UNKNOWN_TRAINING = (
+    "the model may have been trained on these images: then the metrics say nothing of other images"
+)
 NAMED = 20  # classes that a message lists
 
 
@@ -122,8 +126,18 @@ def labelled_images(
             f"{what} has images of {shape[1]}×{shape[0]} pixels, and the model's are {wanted}: "
             f"give others, or --resize"
         )
-    channels = model.preprocess.channels
-    return LabelledImages(found, labels_N, kind, place, (*notes, *missing), channels)
+    notes = (*notes, *missing)
+    own = model.config.data
+    is_published = own.part.is_builtin and name not in USER_DATA  # the same in every place
+    at = None if is_published else place
+    trained = ""
+    if at is not None or name == own.name:
+        trained = note_of_training(model, found.names_in(split), at)
+    if trained:
+        notes = (trained, *notes)
+    elif split == TRAIN:
+        notes = (UNKNOWN_TRAINING, *notes)
+    return LabelledImages(found, labels_N, kind, place, notes, model.preprocess.channels)
 
 
 def in_place(what: str, place: Path | None) -> str:
@@ -204,8 +218,7 @@ def _load(
         trained = loaded.train
         if name == own:
             trained = final_splits(loaded, model.config.data.shared).train
-        note = "the model may have been trained on these images: the figures say nothing of others"
-        return trained, loaded.classes, (*loaded.notes, note)
+        return trained, loaded.classes, loaded.notes
     return _joined([loaded.train, loaded.test]), loaded.classes, loaded.notes
 
 
@@ -232,7 +245,8 @@ def _every_image(
     crop = size or int(model.config.data.knobs.get("size", 0) or 0)
     if name == "npz":
         images, classes, notes = read_npz(_npz_file(root), crop)
-        return _joined(images), classes, notes
+        named = [part.named(part_of) for part, part_of in zip(images, (TRAIN, TEST), strict=False)]
+        return _joined(named), classes, notes
     source_data = _found_files(name, root)
     splits, classes, notes = source_data.matched()
     shape = TargetShape(model.preprocess.channels, crop=crop)

@@ -294,6 +294,35 @@ def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: 
     refused("export", model, "--data", tmp_path / "empty", "--out", tmp_path / "p.onnx")
 
 
+@pytest.mark.parametrize(
+    ("data", "split", "trained"),
+    [
+        ("data", "test", ""),
+        ("data", "train", "80 of these 114"),
+        ("data", "all", "80 of these 154"),
+        ("data/train", "test", "of these 23"),
+        ("data/train/../train", "all", "80 of these 114"),
+        ("data/test", "all", ""),
+    ],
+)
+def test_images_of_the_training_are_named_before_the_tables(
+    two: Path, data: str, split: str, trained: str
+) -> None:
+    result = imbtune.evaluate(two / "model", two / data, split=split, resamples=0)
+    said = [note for note in result.notes if "was trained on" in note]
+    assert len(said) == bool(trained)
+    assert trained in "".join(said)
+
+
+def test_notes_come_before_the_tables(two: Path, digits: Path) -> None:
+    said = succeed("evaluate", two / "model", "--data", two / "data/train")
+    assert said.index("was trained on") < said.index("no test set") < said.index("23 images: test")
+    result = imbtune.evaluate(digits / "model", split="train", resamples=0)
+    labels = json.loads((digits / "model/labels.json").read_text())
+    trained = sum(labels["training_images"])
+    assert f"the model was trained on {trained} of these {result.count} images" in result.notes[0]
+
+
 def test_a_study_is_no_model(tmp_path: Path) -> None:
     """And the message names the command that makes one."""
     study = tmp_path / "runs/mine"
