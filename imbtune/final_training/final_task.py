@@ -58,8 +58,8 @@ class TrainOptions:
             )
         if self.calibrate is not None:
             found.append(
-                f"A share of {self.calibrate:g} of each class's training images trained nothing "
-                "and fitted the temperature."
+                f"A share of {self.calibrate:g} of each class's training images trained nothing, "
+                "and is kept for the temperature."
             )
         return found
 

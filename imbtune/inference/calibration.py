@@ -58,6 +58,11 @@ class Calibration:
     prior_K: tuple[float, ...]
     note: str = ""
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the images tell a temperature; else it stays 1, and the note says why."""
+        return self.temperature != 1 or not self.note
+
     def to_json(self) -> dict[str, object]:
         """The content of `calibration.json`."""
         return {

@@ -232,13 +232,21 @@ def _kept(calibration: Calibration | None) -> str:
 def _about_probabilities(calibration: Calibration | None) -> str:
     if calibration is None:
         return f"They are the softmax that the loss trained, and not calibrated: {KEEP_A_SHARE}."
+    shares = (
+        "The probabilities hold for the class shares of these images, `prior` in "
+        "`calibration.json`."
+    )
+    if not calibration.is_fitted:
+        return (
+            f"No temperature could be fitted: {calibration.note}. The images are "
+            f"{calibration.source}. {shares}"
+        )
     before, after = calibration.log_loss
     ece_before, ece_after = calibration.ece
     text = (
         f"Temperature {calibration.temperature:.4g}, fitted on {calibration.images:,} images: "
         f"{calibration.source}. On these images the log-loss was {before:.4f} and is {after:.4f}, "
-        f"the expected calibration error was {ece_before:.4f} and is {ece_after:.4f}. The "
-        "probabilities hold for the class shares of these images, `prior` in `calibration.json`."
+        f"the expected calibration error was {ece_before:.4f} and is {ece_after:.4f}. {shares}"
     )
     return f"{text} Note: {calibration.note}." if calibration.note else text
 
