@@ -7,13 +7,12 @@ splits.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from imbtune.data.csv_rows import check_one_line, csv_rows
 from imbtune.data.file_walk import files_in, folders_in
 from imbtune.data.readers.folders import are_parts
 from imbtune.data.readers.image_index import ImageIndex, identity, is_image
@@ -256,7 +255,7 @@ def _read_table(path: Path, guess: bool) -> Table:
             be a header.
 
     Raises:
-        DataError: it cannot be read, or rows are too short.
+        DataError: it cannot be read, or a row has too few or too many columns.
     """
     check_regular(path)
     try:
@@ -265,20 +264,22 @@ def _read_table(path: Path, guess: bool) -> Table:
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
         head = text.partition("\n")[0]
         delimiter = max(",;\t|", key=head.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeError, csv.Error) as error:
+    except (OSError, UnicodeError) as error:
         raise DataError(f"cannot read {path} ({error}): save it as CSV in UTF-8") from error
-    if not lines:
+    first = next(csv_rows(path, text, delimiter), None)
+    if first is None:
         return Table(path, (), None)
-    header = [cell.strip() for cell in lines[0][1]]
-    if guess and len(header) == 2 and is_image(Path(header[0])):  # no header
-        places: tuple[int | None, ...] = (0, 1, None)
-    else:
-        places, lines = _columns(header, guess), lines[1:]
+    header = [cell.strip() for cell in first[1]]
+    while len(header) > 2 and not header[-1]:  # spreadsheets export empty columns
+        header.pop()
+    if guess:
+        check_one_line(path, first[0], header)
+    has_header = not (guess and len(header) == 2 and is_image(Path(header[0])))
+    places = _columns(header, guess) if has_header else (0, 1, None)
     file, label, split = places
     if file is None or label is None:
         return Table(path, tuple(header), None)
+    lines = list(csv_rows(path, text, delimiter))[has_header:]
     flags = {name: i for i, name in enumerate(header) if flagged_split(name) and i != label}
     if flags and split is not None:
         raise DataError(
@@ -287,11 +288,16 @@ def _read_table(path: Path, guess: bool) -> Table:
         )
     rows = []
     for line, cells in lines:
-        if len(cells) <= max(file, label, split or 0, *flags.values()):
+        is_short = len(cells) <= max(file, label, split or 0, *flags.values())
+        if is_short or any(cell.strip() for cell in cells[len(header) :]):
+            first_row = "header" if has_header else "first row"
+            how = "correct the line" if is_short else f"put text with '{delimiter}' in quotes"
             raise DataError(
-                f"{path}, line {line} has {len(cells)} columns, and the header has {len(header)}: "
-                f"correct the line"
+                f"{path}, line {line} has {len(cells)} columns, and the {first_row} has "
+                f"{len(header)}: {how}"
             )
+        used = (file, label, split, *flags.values())
+        check_one_line(path, line, [cells[i] for i in used if i is not None])
         name, text_label = cells[file].strip(), cells[label].strip()
         text_split = "" if split is None else cells[split].strip()
         if flags:

@@ -135,6 +135,20 @@ def test_images_without_a_row_are_counted_and_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("header", ["filename,label", "filename,label,,", "filename,label,", ""])
+def test_empty_columns_of_spreadsheets_are_left_out(tmp_path: Path, header: str) -> None:
+    write_images(tmp_path)
+    write_csv(tmp_path / "labels.csv", header, '{i}.png,"{word}, small",,')
+    expected = {i: f"{word}, small" for i, word in EXPECTED.items()}
+    assert all_found(read("folder", tmp_path)) == expected
+
+
+def test_a_caption_may_have_several_lines(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    write_csv(tmp_path / "labels.csv", "filename,label,caption", '{i}.png,{word},"one\ntwo, three"')
+    assert all_found(read("folder", tmp_path)) == EXPECTED
+
+
 def test_a_repeated_row_counts_once(tmp_path: Path) -> None:
     write_images(tmp_path)
     write_csv(tmp_path / "labels.csv", "filename,label", "{i}.png,{word}\n{i}.png,{word}")
@@ -252,6 +266,54 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "short row": (
         lambda root: one(root, f"x,filename,label\n0,{ROWS}"),
         ("line 3 has 2 columns, and the header has 3",),
+    ),
+    "comma in a label": (
+        lambda root: one(root, f"filename,label\n{ROWS}3.png,ape, small\n"),
+        ("labels.csv, line 14 has 3 columns, and the header has 2: put text with ',' in quotes",),
+    ),
+    "semicolon in a label": (
+        lambda root: one(root, "filename;label;\n0.png;ape;\n1.png;bee; small\n"),
+        ("line 3 has 3 columns, and the header has 2: put text with ';' in quotes",),
+    ),
+    "comma in a split": (
+        lambda root: one(root, "filename,label,split\n0.png,ape, small,train\n"),
+        ("line 2 has 4 columns, and the header has 3",),
+    ),
+    "comma in a label without a header": (
+        lambda root: one(root, f"{ROWS}3.png,ape, small\n"),
+        ("line 13 has 3 columns, and the first row has 2",),
+    ),
+    "unclosed quote": (
+        lambda root: one(root, f'filename,label\n0.png,"Käse\n{ROWS}'),
+        ("labels.csv, line 2 has a quote that is not closed on the line: close it",),
+    ),
+    "unclosed quote in the last line": (
+        lambda root: one(root, f'filename,label\n{ROWS}0.png,"ape'),
+        ("labels.csv, line 14 has a quote that is not closed",),
+    ),
+    "quotes that close each other": (
+        lambda root: one(root, f'filename,label\n\n0.png,"ape\n{ROWS}1.png,"\n'),
+        ("labels.csv, line 3 has a quote that is not closed",),
+    ),
+    "a quote that the next row's ends": (
+        lambda root: one(root, 'filename,label\n0.png,"ape\n1.png,"bee"\n'),
+        ("labels.csv, line 2 has a quote that is not closed",),
+    ),
+    "unclosed quote in a caption": (
+        lambda root: one(root, 'filename,label,caption\n0.png,ape,"an\n1.png,bee,a\n'),
+        ("labels.csv, line 2 has a quote that is not closed",),
+    ),
+    "unclosed quote in a long file": (
+        lambda root: one(root, 'filename,label\n0.png,"ape\n' + ROWS * 1000),
+        ("labels.csv, line 2 has a quote that is not closed",),
+    ),
+    "unclosed quote in the header": (
+        lambda root: one(root, f'filename,"label\n{ROWS}1.png,"\n'),
+        ("labels.csv, line 1 has a quote that is not closed",),
+    ),
+    "text after a quote": (
+        lambda root: one(root, 'filename,label\n0.png,"ape" small\n1.png,bee\n'),
+        ("labels.csv, line 2 cannot be read (", "correct its quotes"),
     ),
     "unlabelled": (
         lambda root: one(root, "filename,label\n0.png,-1\n1.png,0\n"),
