@@ -7,6 +7,7 @@ downloaded to the cache. The order of the labels is that of the classes from hea
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imbtune.data.benchmark_files import BENCHMARKS, check_counts, check_names
 from imbtune.data.cache import from_files
 from imbtune.data.data_source import DataSource
 from imbtune.data.dataset_registry import datasets
@@ -96,7 +98,7 @@ def cifar10(data_source: DataSource) -> Dataset:
     """CIFAR-10, from Hugging Face Parquet, torchvision's layout, or torchvision's download."""
     from torchvision.datasets import CIFAR10
 
-    return _cifar("cifar10", CIFAR10, 10, data_source)
+    return _cifar("cifar10", CIFAR10, data_source)
 
 
 @datasets.register("cifar100", help="CIFAR-100, 32×32, 50,000 + 10,000 images", source=CIFAR)
@@ -105,14 +107,12 @@ def cifar100(data_source: DataSource) -> Dataset:
     """CIFAR-100 with its 100 fine classes, from the same sources as CIFAR-10."""
     from torchvision.datasets import CIFAR100
 
-    return _cifar("cifar100", CIFAR100, 100, data_source)
+    return _cifar("cifar100", CIFAR100, data_source)
 
 
-def _cifar(
-    name: str, torchvision_class: type[CIFAR10], classes: int, data_source: DataSource
-) -> Dataset:
+def _cifar(name: str, torchvision_class: type[CIFAR10], data_source: DataSource) -> Dataset:
     """CIFAR-10 or CIFAR-100 (a subclass of CIFAR10 in torchvision)."""
-    if dataset := _from_parquet(name, data_source, classes, (3, 32), _CIFAR_PREPROCESSING):
+    if dataset := _from_parquet(name, data_source, (3, 32), _CIFAR_PREPROCESSING):
         return dataset
     layout = f"torchvision's {torchvision_class.base_folder}/ with the right MD5 sums"
     parts = []
@@ -134,8 +134,9 @@ def svhn(data_source: DataSource) -> Dataset:
     from torchvision.datasets import SVHN as torchvision_class  # noqa: N811
 
     names = tuple("1234567890")
-    if dataset := _from_parquet("svhn", data_source, 10, (3, 32), _SVHN_PREPROCESSING):
-        parts = [dataset.train, dataset.test]
+    if dataset := _from_parquet("svhn", data_source, (3, 32), _SVHN_PREPROCESSING):
+        digits = np.array([int(re.sub(r"\D", "", name)) for name in dataset.classes])
+        parts = [replace(p, labels=digits[p.labels]) for p in (dataset.train, dataset.test)]
     else:
         layout = "train_32x32.mat and test_32x32.mat with the right MD5 sums"
         splits = [
@@ -155,7 +156,7 @@ def fashion_mnist(data_source: DataSource) -> Dataset:
     """Fashion-MNIST, from the same sources as CIFAR-10."""
     from torchvision.datasets import FashionMNIST
 
-    if dataset := _from_parquet("fashion_mnist", data_source, 10, (1, 28), _FASHION_PREPROCESSING):
+    if dataset := _from_parquet("fashion_mnist", data_source, (1, 28), _FASHION_PREPROCESSING):
         return dataset
     layout = "torchvision's complete FashionMNIST/raw/"
     parts = []
@@ -169,11 +170,11 @@ def fashion_mnist(data_source: DataSource) -> Dataset:
 @from_files(*SHARDS, "train", "test", "CINIC-10")
 def cinic10(data_source: DataSource) -> Dataset:
     """CINIC-10's `train` and `test` folders. The reference package evaluates on `valid` instead."""
-    if dataset := _from_parquet("cinic10", data_source, 10, (3, 32), _CINIC_PREPROCESSING):
+    if dataset := _from_parquet("cinic10", data_source, (3, 32), _CINIC_PREPROCESSING):
         return dataset
     root = _layout("cinic10", data_source, CINIC_ARCHIVE, "CINIC-10", ("train", "test"))
     source = SourceData(_class_folders(root / "train"), _class_folders(root / "test"))
-    return _from_source(source, 10, (3, 32), _CINIC_PREPROCESSING, data_source)
+    return _from_source("cinic10", source, (3, 32), _CINIC_PREPROCESSING, data_source)
 
 
 @datasets.register(
@@ -186,14 +187,14 @@ def tiny_imagenet(data_source: DataSource) -> Dataset:
     Classes are in the order of their WordNet IDs, and have the first name in words.txt. Grey images
     are converted to RGB.
     """
-    if dataset := _from_parquet("tiny_imagenet", data_source, 200, (3, 64), _TINY_PREPROCESSING):
+    if dataset := _from_parquet("tiny_imagenet", data_source, (3, 64), _TINY_PREPROCESSING):
         return dataset
     root = _layout(
         "tiny_imagenet", data_source, TINY_ARCHIVE, "tiny-imagenet-200", ("train", "val")
     )
     train = _class_folders(root / "train")
     source = SourceData(train, _tiny_validation(root / "val", train.labels[0].names))
-    dataset = _from_source(source, 200, (3, 64), _TINY_PREPROCESSING, data_source)
+    dataset = _from_source("tiny_imagenet", source, (3, 64), _TINY_PREPROCESSING, data_source)
     classes, notes = _tiny_names(root / "words.txt", dataset.classes)
     return replace(dataset, classes=classes, notes=dataset.notes + notes)
 
@@ -201,7 +202,6 @@ def tiny_imagenet(data_source: DataSource) -> Dataset:
 def _from_parquet(
     name: str,
     data_source: DataSource,
-    classes: int,
     shape: tuple[int, int],
     preprocessing: Preprocessing,
 ) -> Dataset | None:
@@ -211,7 +211,7 @@ def _from_parquet(
         shape: channels, and height and width in pixels.
 
     Raises:
-        DataError: there is no test shard, or files are broken.
+        DataError: there is no test shard, or files are broken or of another data set.
     """
     root = data_source.root_folder(name)
     if root is None:
@@ -223,21 +223,29 @@ def _from_parquet(
     if not test:
         raise DataError(f"no test-*.parquet in {root}: both train and test shards are needed")
     source = SourceData(read_shards(train), read_shards(test))
-    return _from_source(source, classes, shape, preprocessing, data_source)
+    return _from_source(name, source, shape, preprocessing, data_source)
 
 
 def _from_source(
+    name: str,
     source: SourceData,
-    classes: int,
     shape: tuple[int, int],
     preprocessing: Preprocessing,
     data_source: DataSource,
 ) -> Dataset:
-    """The data set from the image files of its training and test split."""
-    splits, names, notes = source.matched(classes)
+    """The data set from the image files of its training and test split.
+
+    Raises:
+        DataError: files cannot be read, or are those of another data set.
+    """
+    splits, classes, notes = source.matched(BENCHMARKS[name].n_classes)
+    every = source.train.labels + (source.test.labels if source.test else ())
+    check_names(name, every, classes)
+    place = data_source.root or source.train.place
+    notes += check_counts(name, len(splits[0].files), len(splits[1].files), place)
     channels, side = shape
     (train, test), more = decode_images(splits, TargetShape(channels, (side, side)), data_source)
-    return Dataset(train, test, names, preprocessing, notes + more)
+    return Dataset(train, test, classes, preprocessing, notes + more)
 
 
 def _class_folders(root: Path) -> SourceSplit:

@@ -30,6 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import make_images
 
+from imbtune.data.benchmark_files import BENCHMARKS
 from imbtune.data.data_source import DataSource
 from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.readers.hf_parquet import find_shards, read_shards
@@ -86,7 +87,7 @@ def test_files_without_numbers(tmp_path: Path) -> None:
 
 
 def test_cifar100_has_its_own_columns_and_names(tmp_path: Path) -> None:
-    images, names = make_images([1] * 100, 32, 3), [f"thing {k}" for k in range(100)]
+    images, names = make_images([1] * 100, 32, 3), list(BENCHMARKS["cifar100"].classes)
     for split in ("train", "test"):
         write_split(tmp_path, split, images, image="image", label="fine_label", names=names)
     dataset = read("cifar100", tmp_path)
@@ -131,7 +132,7 @@ def test_class_names_of_another_data_set(tmp_path: Path, names: object) -> None:
 
 
 def test_published_data_is_matched_by_name(tmp_path: Path) -> None:
-    names = [f"thing {k}" for k in range(10)]
+    names = [name.upper() for name in BENCHMARKS["cifar10"].classes]
     write_shard(tmp_path / TRAIN, FILES, LABELS, names=names)
     labels = (9 - TESTS.labels).tolist()
     write_shard(tmp_path / TEST, encode_all(TESTS), labels, names=names[::-1])
