@@ -17,17 +17,9 @@ from imbtune.registry import Value
 from imbtune.storage import join
 from imbtune.study.evidence import Evidence, is_above, scores_by_trial
 from imbtune.study.front import front_name
-from imbtune.study.hints import free_folder, program, resume_command
+from imbtune.study.hints import divergence_fix, free_folder, program, resume_command, retry_fix
 from imbtune.study.outcome import SearchOutcome
-from imbtune.study.records import (
-    COMPLETE,
-    ENDED,
-    FAIL,
-    PRUNED,
-    TrialRecord,
-    counted,
-    summary,
-)
+from imbtune.study.records import COMPLETE, ENDED, FAIL, PRUNED, TrialRecord, counted, summary
 from imbtune.study.request import FINALISTS
 
 SHOWN = 5  # trials in the table, if there are no more finalists
@@ -57,6 +49,10 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
             print_text(_front(outcome), console)
     else:
         print_text(_no_winner(outcome), console)
+    if failure := outcome.common_failure():
+        print_text(f"\n{failure}", console)
+        fix = divergence_fix(outcome.path, False) if failure.has_diverged else retry_fix(request)
+        console.print(f"  Remedy: {fix}", soft_wrap=True, markup=False, highlight=False)
     left = ended < request.trials
     if left or outcome.interrupted:
         why = "Next" if outcome.interrupted else "The time budget is used up"

@@ -73,6 +73,24 @@ def resume_command(path: str, finals: int | None = None) -> str:
     return shlex.join([program(), "resume", path, *more])
 
 
+def divergence_fix(path: str, has_trials_left: bool) -> str:
+    """What to do about trials that diverged: the same settings would diverge again.
+
+    Args:
+        has_trials_left: whether a resumed study trains other trials.
+    """
+    other = f", or try other trials with {resume_command(path)}" if has_trials_left else ""
+    return f"search with a lower optimizer.lr and another --name{other}"
+
+
+def retry_fix(request: SearchRequest) -> str:
+    """What to do about trials of a search that raised an exception or lost their workers."""
+    fix = f"fix the cause, then run {resume_command(request.path)} --retry-failed"
+    if request.space.imports:
+        fix += " (a study keeps its copy of your modules: for a changed one, give another --name)"
+    return fix
+
+
 @contextmanager
 def naming_resume(path: str) -> Iterator[None]:
     """Say in the message of a StorageError how to go on with the study at `path`."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imbtune.study.evidence import Evidence
-from imbtune.study.records import FinalRecord, TrialRecord
+from imbtune.study.records import FAIL, FinalRecord, TrialRecord, kind_of
 from imbtune.study.request import SearchRequest
 
 
@@ -21,6 +22,31 @@ class FrontTrial:
 
     trial: int
     scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CommonReason:
+    """The most common reason of the failed trials of a search.
+
+    Attributes:
+        reason: of the first trial that failed for it.
+        trial: the number of that trial.
+        count: trials that failed for it; numbers in the text may differ.
+        failed: all failed trials.
+        has_diverged: whether these trials diverged.
+    """
+
+    reason: str
+    trial: int
+    count: int
+    failed: int
+    has_diverged: bool
+
+    def __str__(self) -> str:
+        if self.failed == 1:
+            return f"Trial {self.trial} failed: {self.reason}"
+        share = f"{self.count} of {self.failed}, {'such as ' * (self.count > 1)}trial {self.trial}"
+        return f"{self.failed} trials failed; most common reason ({share}): {self.reason}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,6 +85,18 @@ class SearchOutcome:
     dropped: Sequence[int] = ()
     interrupted: bool = False
     chance: float = 0.0
+
+    def common_failure(self) -> CommonReason | None:
+        """The most common reason of the failed trials; None where none failed."""
+        failed = [record for record in self.records if record.state == FAIL]
+        if not failed:
+            return None
+        kinds = [kind_of(r.failure, r.diverged is not None) for r in failed]
+        kind, count = Counter(kinds).most_common(1)[0]
+        first = failed[kinds.index(kind)]
+        return CommonReason(
+            first.failure, first.number, count, len(failed), first.diverged is not None
+        )
 
     def __repr__(self) -> str:
         winner = "no winner" if self.winner is None else f"winner: trial {self.winner.number}"

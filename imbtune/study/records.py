@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -21,9 +22,10 @@ ENDS = {  # of a search, in study.yaml
     FINISHED: "all trials and finals are complete",
     INTERRUPTED: "the user or a signal ended it",
     OUT_OF_TIME: "--time-budget was used up before all trials had started",
-    FAILED: "all trials failed for one reason",
+    FAILED: "trials failed for one reason, and no other trial scored above chance",
 }
 MARGINS = ("margin_train", "margin_val", "probability_margin_train", "probability_margin_val")
+DIVERGED_KIND = "diverged"  # of a failure
 
 Row = dict[str, Any]  # of a table, or an entry of the journal, by column
 
@@ -197,6 +199,11 @@ class TrialRecord:
         """All metrics at the highest rung reached."""
         return self.rungs[-1].metrics if self.rungs else {}
 
+    @property
+    def failure(self) -> str:
+        """Why a failed trial failed, in one line."""
+        return self.error or self.diverged or "no error was recorded"
+
     def row(self) -> Row:
         """Its row in the trials' table."""
         last = self.rungs[-1] if self.rungs else None
@@ -285,6 +292,14 @@ def counted(records: Sequence[TrialRecord]) -> tuple[int, str]:
     states = [record.state for record in records]
     words = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
     return len(states) - states.count(STOPPED), words
+
+
+def kind_of(reason: str, has_diverged: bool) -> str:
+    """The kind of a failure's reason: divergences are of one kind, wherever they happened.
+
+    Other reasons are of one kind where they differ in numbers only, as of an image or a trial.
+    """
+    return DIVERGED_KIND if has_diverged else re.sub(r"\d+", "0", reason)
 
 
 def summary(settings: Mapping[str, Value]) -> str:

@@ -19,7 +19,7 @@ from imbtune.report.write import NAME as REPORT
 from imbtune.spaces.knob_types import knob_types
 from imbtune.storage import Store, join
 from imbtune.study.checkpoints import checkpoint_epochs
-from imbtune.study.evidence import decide, evidence_of
+from imbtune.study.evidence import decide, evidence_of, is_above
 from imbtune.study.files import (
     best_yaml,
     change_options,
@@ -32,7 +32,7 @@ from imbtune.study.files import (
     write_study,
 )
 from imbtune.study.front import search_front, write_front
-from imbtune.study.hints import naming_resume, resume_command
+from imbtune.study.hints import naming_resume, retry_fix
 from imbtune.study.journal import (
     Journal,
     apply_pending_states,
@@ -284,7 +284,11 @@ def _trials(
     writer.sinks.append(TrialTracking(tracking, writer.settings, interrupted))
     worker_settings = session.worker_settings(request.rungs_kind, with_checkpoints=True)
     begin(session, trials_stage(session, before))
-    common_failure = CommonFailure(request.trials - ended)
+    chance = scale_of(request, session.splits).chance
+    scored = [r.score for r in before if r.state in ENDED and r.score is not None]
+    common_failure = CommonFailure(
+        request.trials - ended, chance, any(is_above(score, chance) for score in scored)
+    )
     try:
         by_user = run_trials(
             session.splits,
@@ -303,10 +307,7 @@ def _trials(
         records = trial_records(study, request.space, request.seed, scheduler.cutoffs)
         writer.close(records)
     journal.check()
-    fix = f"fix the cause, then run {resume_command(request.path)} --retry-failed"
-    if request.space.imports:
-        fix += " (a study keeps its copy of your modules: for a changed one, give another --name)"
-    common_failure.check(request.path, fix)
+    common_failure.check(request.path, retry_fix(request))
     return records, by_user
 
 

@@ -293,3 +293,43 @@ def test_a_trial_whose_fresh_seeds_are_at_chance_is_not_recommended() -> None:
     text = printed(outcome(RECORDS, finals, chance=0.1))
     assert "No winner: trial 1 has the best score, 0.8000, but its runs with fresh seeds" in text
     assert "imbtune train" not in text
+
+
+NAN = "epoch {}: the loss is not finite (nan)"
+
+
+def failed(number: int, error: str | None = None, **more: Any) -> TrialRecord:
+    return record(number, 0.1, "FAIL", error=error, **more)
+
+
+def test_a_search_without_a_winner_names_the_most_common_reason_and_the_remedy_once() -> None:
+    """Divergences are of one kind, whatever their epoch."""
+    nans = [failed(n, diverged=NAN.format(n + 4)) for n in range(1, 4)]
+    records = [failed(0, "ValueError: bad"), *nans, record(4, 0.097, "PRUNED")]
+    text = printed(outcome(records, [], chance=0.1), 200)
+    assert text.endswith(
+        "\n4 trials failed; most common reason (3 of 4, such as trial 1): epoch 5: the loss is not "
+        "finite (nan)\n  Remedy: search with a lower optimizer.lr and another --name\n"
+    )
+    assert text.count("not finite") == 1 and "bad" not in text
+
+
+def test_one_failed_trial_is_named_beside_a_winner() -> None:
+    text = printed(outcome([*RECORDS, failed(4, "ValueError: image [7] is bad")], []), 200)
+    assert text.count("\nTrial 4 failed: ValueError: image [7] is bad\n") == 1
+    assert text.count("Remedy: fix the cause, then run") == 1
+    assert "resume runs/s --retry-failed\n" in text and "Winner: trial 1" in text
+
+
+def test_reasons_that_differ_in_numbers_are_one() -> None:
+    errors = ["KeyError: b", "ValueError: 3 images", "ValueError: 5 images"]
+    found = outcome([failed(n, error) for n, error in enumerate(errors)], [])
+    reason = "most common reason (2 of 3, such as trial 1): ValueError: 3 images"
+    assert str(found.common_failure()) == f"3 trials failed; {reason}"
+    all_differ = outcome([failed(0, "KeyError: b"), failed(1, "TypeError: c")], [])
+    reason = "most common reason (1 of 2, trial 0): KeyError: b"
+    assert str(all_differ.common_failure()) == f"2 trials failed; {reason}"
+
+
+def test_a_search_without_a_failed_trial_names_no_remedy() -> None:
+    assert "Remedy" not in printed(outcome(RECORDS, []))

@@ -169,7 +169,7 @@ def test_without_both_times_there_is_no_wall_time() -> None:
         (
             False,
             {"end": "failed"},
-            "all trials failed for one reason",
+            "trials failed for one reason, and no other trial scored above chance: 1 of 3",
             "resume runs/made --finals 5",
         ),
         (

@@ -387,6 +387,98 @@ def test_a_trial_that_came_far_and_failed_too_keeps_nothing_going() -> None:
     assert watch.stop_all()
 
 
+CHANCE = 0.1
+
+
+def at_rung(watch: CommonFailure, number: int, score: float, is_last: bool = False) -> None:
+    watch.reported(single(number), trial_report([scored_rung(number, 3, score)], 0, is_last))
+
+
+def fail_after(watch: CommonFailure, trials: int, score: float = CHANCE) -> None:
+    """Trials that are trained for three epochs, have a score, and then diverge."""
+    for number in range(trials):
+        reported(watch, number, 3)
+        at_rung(watch, number, score)
+        reported(watch, number, 0, "epoch 5: the loss is not finite (nan)")
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+@pytest.mark.parametrize(("score", "stops"), [(0.097, True), (CHANCE, True), (0.11, False)])
+def test_only_a_score_above_chance_lets_a_search_go_on(
+    score: float, stops: bool, is_last: bool
+) -> None:
+    """Whether ASHA stopped the trial or it was trained to the end, also where it ran for longer
+    than those that failed."""
+    watch = CommonFailure(12, CHANCE)
+    reported(watch, 20, 7)
+    at_rung(watch, 20, score, is_last)
+    fail_after(watch, 5)
+    assert not watch.stop_all()
+    watch.completed(single(20))
+    assert watch.stop_all() == stops
+    if stops:
+        message = r"^of the 6 trials of runs/bad that ended, 1 scored no better .* 5 failed, .*nan"
+        with pytest.raises(StudyError, match=message):
+            watch.check("runs/bad")
+
+
+def test_a_trial_at_chance_changes_no_message_of_a_search_that_goes_on() -> None:
+    watch = CommonFailure(12, CHANCE)
+    at_rung(watch, 20, 0.097)
+    watch.completed(single(20))
+    fail_after(watch, 4)
+    assert not watch.stop_all()
+    watch.check("runs/bad")
+
+
+def test_two_reasons_and_a_trial_at_chance_do_not_end_a_search(tmp_path: Path) -> None:
+    watch = CommonFailure(12, CHANCE)
+    at_rung(watch, 20, 0.097)
+    watch.completed(single(20))
+    fail_after(watch, 6)
+    assert watch.stop_all()
+    raised(watch, tmp_path, "imbtune.errors.ConfigError: out of memory")
+    assert not watch.stop_all()
+
+
+@pytest.mark.parametrize(("of_failed", "stops"), [(CHANCE, False), (0.3, True)])
+def test_a_running_trial_above_chance_counts_where_no_failed_one_was(
+    of_failed: float, stops: bool
+) -> None:
+    watch = CommonFailure(12, CHANCE)
+    at_rung(watch, 20, 0.3)
+    fail_after(watch, 5, of_failed)
+    assert watch.stop_all() == stops
+
+
+def test_one_trial_of_a_trunk_above_chance_lets_a_search_go_on() -> None:
+    for better, stops in ((0.3, False), (0.05, True)):
+        watch = CommonFailure(12, CHANCE)
+        trunk = replace(single(20), trials=[20, 21])
+        rung = [scored_rung(20, 3, CHANCE), scored_rung(21, 3, better)]
+        watch.reported(trunk, trial_report(rung, 0, is_last=False))
+        watch.completed(trunk)
+        fail_after(watch, 5)
+        assert watch.stop_all() == stops
+
+
+def test_a_trial_that_is_interrupted_between_rungs_is_not_at_chance() -> None:
+    """By Ctrl-C or the time budget: the search ends as it does with healthy trials."""
+    watch = CommonFailure(12, CHANCE)
+    at_rung(watch, 20, CHANCE)
+    reported(watch, 20, 7)
+    fail_after(watch, 5)
+    watch.completed(single(20))
+    assert not watch.stop_all()
+
+
+def test_a_resumed_search_with_a_trial_above_chance_goes_on() -> None:
+    for has_healthy in (False, True):
+        watch = CommonFailure(12, CHANCE, has_healthy)
+        fail_after(watch, 6)
+        assert watch.stop_all() != has_healthy
+
+
 def test_the_same_exception_ends_a_search_and_is_printed_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
