@@ -195,8 +195,13 @@ def test_without_data_it_is_where_the_training_found_it(
         data = tmp_path / "mine.npz"
         pixels = RNG.integers(0, 256, (5, 8, 8), dtype=np.uint8)
         labels = frames["test"]["label"].to_numpy(str)
-        trained = {"images_train": np.tile(pixels, (4, 1, 1)), "labels_train": np.tile(labels, 4)}
-        np.savez(data, images_test=pixels, labels_test=labels, **trained)
+        np.savez(
+            data,
+            images_test=pixels,
+            labels_test=labels,
+            images_train=np.tile(pixels, (4, 1, 1)),
+            labels_train=np.tile(labels, 4),
+        )
     model = small_model(data=layout)
     model.data = str(data)
     monkeypatch.chdir(tmp_path.parent)
