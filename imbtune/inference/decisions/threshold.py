@@ -57,9 +57,10 @@ class Threshold:
     def __repr__(self) -> str:
         metric = metric_from(self.metric)
         low, high = self.interval
+        useless = "" if self.gains else "; it gains nothing, so it is not stored"
         return (
             f"Threshold('{self.positive}' from {self.probability:.4g} on): {metric.name} "
-            f"{self.corrected:.4f} [{low:.4f}, {high:.4f}] expected on other images"
+            f"{self.corrected:.4f} [{low:.4f}, {high:.4f}] expected on other images{useless}"
         )
 
     @property

@@ -250,3 +250,23 @@ def test_log_odds_and_probability(p: float) -> None:
 def test_the_ends() -> None:
     assert (log_odds_of(0), log_odds_of(1)) == (-np.inf, np.inf)
     assert (probability_of(-1e4), probability_of(1e4)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected", "of_argmax", "gains"),
+    [
+        ("f_beta", 0.8, 0.5, True),
+        ("f_beta", 0.8, 0.8, False),
+        ("expected_cost", 0.8, 0.5, False),
+        ("expected_cost", 0.5, 0.8, True),
+        ("recall_at_precision", 0.5, None, True),
+    ],
+)
+def test_what_gains_nothing_says_so(
+    metric: str, expected: float, of_argmax: float | None, gains: bool
+) -> None:
+    found = Threshold(
+        "dog", 0.0, (-1.0, 1.0), metric, 0.9, expected, (0.4, 0.9), of_argmax, "9 images", {}
+    )
+    assert found.gains == gains
+    assert ("it gains nothing, so it is not stored" in repr(found)) == (not gains)
