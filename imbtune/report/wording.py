@@ -115,10 +115,13 @@ def not_shown(study: StudyData) -> str:
     """How many trials are missing from the page, as a sentence after another one; else empty."""
     if not (missing := study.only_in_journal):
         return ""
-    which = f"{missing} of these trials {'is' if missing == 1 else 'are'}"
+    which = f"{missing} of these trials"
+    if missing == study.done:
+        which = "It" if missing == 1 else "They"
+    is_one = missing == 1
     return (
-        f" {which} only in the journal yet, and this page shows "
-        f"{'it' if missing == 1 else 'them'} after imbtune resume."
+        f" {which} {'is' if is_one else 'are'} only in the journal yet, and this page shows "
+        f"{'it' if is_one else 'them'} after imbtune resume."
     )
 
 

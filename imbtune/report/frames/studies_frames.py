@@ -42,7 +42,7 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
                 "study": label,
                 "data": f"{sum(study.counts):,} images, {len(study.counts)} classes",
                 "objective": study.objective,
-                "trials": len(study.trials),
+                "trials": len(study.trials) + study.only_in_journal,
                 "finished": study.count(COMPLETE),
                 "stopped": study.count(PRUNED),
                 "failed": study.count(FAIL),
@@ -60,7 +60,8 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
                 "p": evidence.p if evidence else None,
             }
         )
-    return pd.DataFrame(rows).astype(object).where(lambda frame: frame.notna(), None)
+    # of objects: a trial's number beside a study without one would become a float
+    return pd.DataFrame(rows, dtype=object).where(lambda frame: frame.notna(), None)
 
 
 def differences(studies: Sequence[StudyData]) -> list[str]:

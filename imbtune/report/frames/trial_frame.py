@@ -32,7 +32,8 @@ def trial_frame(study: StudyData) -> pd.DataFrame:
     """
     trials = study.trials
     if trials.empty:
-        raise NothingToDrawError("no trial has ended yet")
+        where = "the trials that have ended are only in the journal yet"
+        raise NothingToDrawError(where if study.done else "no trial has ended yet")
     rows = records(trials)
     frame = pd.DataFrame(
         {

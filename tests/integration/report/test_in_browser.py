@@ -194,6 +194,34 @@ def test_long_names_can_be_read_on_a_phone(browser: Browser, tmp_path: Path) -> 
     page.close()
 
 
+def test_names_and_counts_of_several_studies_are_not_broken(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """On a laptop no word of the table takes two lines, and the table fits."""
+    rows = [trial(n, 0.4 + n / 100) for n in range(0, 8, 2)]
+    times = {"ended": "2026-01-01T03:41:00Z"}
+    studies = [
+        make_data(rows, {0: (0.50, 0.52), 4: (0.60, 0.63)}, info={**times, "name": name})
+        for name in ("digits-lt", "another-digits-lt")
+    ]
+    path = tmp_path / "page.html"
+    path.write_text(studies_page(studies), encoding="utf-8")
+    page, _ = opened(browser, path)
+    broken = """[...document.querySelectorAll("table.studies td")].flatMap(cell => {
+      const found = [], walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+      while (walk.nextNode()) for (const match of walk.currentNode.data.matchAll(/\\S+/g)) {
+        const range = document.createRange();
+        range.setStart(walk.currentNode, match.index);
+        range.setEnd(walk.currentNode, match.index + match[0].length);
+        if (range.getClientRects().length > 1) found.push(match[0]);
+      }
+      return found; })"""
+    assert page.evaluate(broken) == []
+    scrolled = "document.querySelector('.scroll').scrollWidth"
+    assert page.evaluate(scrolled) == page.evaluate(scrolled.replace("scrollWidth", "clientWidth"))
+    page.close()
+
+
 def test_the_first_minute_needs_no_javascript(browser: Browser, report: Path) -> None:
     context = browser.new_context(java_script_enabled=False, viewport=LAPTOP)
     page = context.new_page()

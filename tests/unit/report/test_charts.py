@@ -163,7 +163,8 @@ def test_the_lead_of_a_study_is_in_the_unit_of_its_score() -> None:
     )
     page = studies_page([share, loss])
     assert '<th class="n">lead</th>' in page
-    assert "+10.5 points (p" in page and "+0.205 (p" in page and "+20.5" not in page
+    text = re.sub("<[^>]+>", "", page)
+    assert "+10.5 points (p" in text and "+0.205 (p" in text and "+20.5" not in text
 
 
 def test_other_files_are_not_replaced(tmp_path: Path) -> None:

@@ -215,6 +215,9 @@ def test_several_studies() -> None:
     frame: Any = studies_frame([one, other])
     assert frame["winner"].tolist() == [4, 0]
     assert frame["seeds"].tolist() == [2, 0]
+    beside = studies_frame([one, make_data([], info={"name": "c"}, journal_ended=5)])
+    assert str(beside["winner"].tolist()) == "[4, None]"  # a number is no 4.0 beside a None
+    assert beside["trials"].tolist() == [12, 5]
     assert labels_of([one, one]) == [one.path] * 2
     assert differences([one, other]) == []
     here, elsewhere = (

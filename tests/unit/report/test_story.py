@@ -209,7 +209,7 @@ def test_trials_that_a_killed_search_left_in_its_journal_are_counted(locked: boo
     )
     none = story_of(make_data([], info=planned, activity=activity, journal_ended=5))
     assert none.headline == "No result can be shown yet."
-    assert none.lead.startswith("5 of 12 trials have ended. 5 of these trials are only in the jour")
+    assert none.lead.startswith("5 of 12 trials have ended. They are only in the journal yet")
     assert none.steps[0][0] == "imbtune resume runs/made"
     written = make_data([trial(0)], info=planned, activity=activity, journal_ended=1)
     assert "journal" not in story_of(written).warnings[0]
