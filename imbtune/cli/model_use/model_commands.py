@@ -16,11 +16,10 @@ from imbtune.cli.model_use.evaluation_tables import number_of_images, print_eval
 from imbtune.cli.settings import make_console, print_text, with_trust
 from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError, printable, some_of
-from imbtune.inference import use_model
+from imbtune.inference import use_model, use_threshold
 from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.decisions.threshold_choice import threshold_metric
 from imbtune.inference.predicting.predict_images import NAMED
-from imbtune.inference.use_threshold import change_threshold, remove_threshold
 from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import metric_from
 from imbtune.paths import local_path
@@ -75,7 +74,9 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
             "give --metric, what the threshold is best for, such as --metric f_beta, or --remove"
         )
     setting: Any = parse_value(metric, "--metric")
-    changed = with_trust(lambda: change_threshold(metric=setting, **options, trust=trust), trust)
+    changed = with_trust(
+        lambda: use_threshold.change_threshold(metric=setting, **options, trust=trust), trust
+    )
     found, model = changed.chosen, options["model"]
     low, high = found.probability_interval
     console = make_console()
@@ -121,7 +122,9 @@ def _remove_threshold(trust: bool, metric: str | None, **options: Any) -> None:
     given += ["--metric"] * (metric is not None)
     if given:
         raise ConfigError(f"--remove only removes the threshold: leave {', '.join(given)} out")
-    outdated = with_trust(lambda: remove_threshold(model, seed=seed, trust=trust), trust)
+    outdated = with_trust(
+        lambda: use_threshold.remove_threshold(model, seed=seed, trust=trust), trust
+    )
     console = make_console()
     print_text(
         f"The threshold of {model} is removed: the more probable class is predicted", console
