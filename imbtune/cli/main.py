@@ -463,7 +463,8 @@ def train(
 ) -> None:
     """Train a configuration, and test it once per seed. Trains on all training data.
 
-    After Ctrl-C or a kill, the same command goes on.
+    A study's winner is trained on the data of its search, unless --data or $IMBTUNE_DATA names
+    another folder. After Ctrl-C or a kill, the same command goes on.
     """
     if trial:
         from imbtune.cli.train import repeat_command

@@ -8,6 +8,7 @@ from typing import Any
 
 from imbtune.report.sections import FigureText
 from imbtune.report.study_data import StudyData
+from imbtune.study.lock import Activity
 from imbtune.study.records import ENDS, FAILED, OUT_OF_TIME
 
 
@@ -84,6 +85,23 @@ def bars_of(study: StudyData) -> str:
             "the winner was chosen by these images and its mean is therefore likely too high."
         )
     return text
+
+
+def not_complete(what: str, done: int, planned: int, activity: Activity) -> list[str]:
+    """How many runs of an unfinished calibration or comparison have ended, and whether it runs.
+
+    Args:
+        what: "calibration" or "comparison".
+    """
+    left = f"{done} of {counted(planned, 'run')} {'has' if done == 1 else 'have'} ended"
+    if activity.locked:
+        return [f"The {what} is running: {left}."]
+    if activity.locked is None:
+        return [f"The {what} is not complete: {left}. Whether it runs cannot be seen here."]
+    return [
+        f"The {what} is not complete: {left}. It was interrupted, or runs have failed; the others "
+        "are trained when it is resumed."
+    ]
 
 
 def not_ended(study: StudyData) -> str:

@@ -11,7 +11,7 @@ from imbtune.report.frames.calibration_frame import CalibrationData, rung_frame
 from imbtune.report.pages.rendering import figure_images, rendered
 from imbtune.report.sections import FigureText
 from imbtune.report.story import command
-from imbtune.report.wording import counted, provenance
+from imbtune.report.wording import counted, not_complete, provenance
 from imbtune.study.results.calibration_result import (
     HEADINGS,
     Calibration,
@@ -130,15 +130,7 @@ def _facts(data: CalibrationData) -> Sequence[tuple[str, str]]:
 def _warnings(data: CalibrationData) -> list[str]:
     if data.found is not None:
         return []
-    left = f"{data.done} of {counted(2 * data.planned, 'run')} have ended"
-    if data.activity.locked:
-        return [f"The calibration is running: {left}."]
-    if data.activity.locked is None:
-        return [f"The calibration is not complete: {left}. Whether it runs cannot be seen here."]
-    return [
-        f"The calibration is not complete: {left}. It was interrupted, or runs have failed; the "
-        "others are trained when it is resumed."
-    ]
+    return not_complete("calibration", data.done, 2 * data.planned, data.activity)
 
 
 def _step(data: CalibrationData) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from imbtune.report.frames.comparison_frames import (
 from imbtune.report.pages.rendering import figure_images, rendered
 from imbtune.report.sections import FigureText
 from imbtune.report.story import BETTER, CHANCE, command
-from imbtune.report.wording import counted, duration, p_value, provenance
+from imbtune.report.wording import counted, duration, not_complete, p_value, provenance
 from imbtune.study.results.table import TableRow
 
 SEEDS = FigureText(
@@ -160,17 +160,7 @@ def _facts(data: ComparisonData) -> Sequence[tuple[str, str]]:
 
 def _warnings(data: ComparisonData) -> list[str]:
     done, planned = len(data.runs), len(data.comparison.runs)
-    if done >= planned:
-        return []
-    left = f"{done} of {counted(planned, 'run')} {'has' if done == 1 else 'have'} ended"
-    if data.activity.locked:
-        return [f"The comparison is running: {left}."]
-    if data.activity.locked is None:
-        return [f"The comparison is not complete: {left}. Whether it runs cannot be seen here."]
-    return [
-        f"The comparison is not complete: {left}. It was interrupted, or runs have failed; the "
-        "others are trained when it is resumed."
-    ]
+    return [] if done >= planned else not_complete("comparison", done, planned, data.activity)
 
 
 def _step(data: ComparisonData) -> tuple[str, str] | None:
