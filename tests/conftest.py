@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 import torch
+import typer.testing
 from data_files import REAL_CIFAR10
 from hypothesis import settings
 from small_data import make_splits
@@ -28,6 +30,8 @@ torch.set_num_threads(1)  # networks this small only lose time to threads
 HYPOTHESIS = "_hypothesis_internal_use_settings"  # where it keeps what @settings says of a test
 settings.register_profile("imbtune", deadline=None)  # no test is timed
 settings.load_profile("imbtune")
+# Typer's runner makes all commands anew for every call, which takes 40 ms; they never change.
+typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

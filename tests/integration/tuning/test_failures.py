@@ -111,7 +111,7 @@ def test_without_ray_the_search_ends_with_one_line(
     assert "imbtune resume runs/digits-lt" in output and "Traceback" not in output
 
 
-@pytest.mark.slow  # test_resume.py has one such end among its own
+@pytest.mark.slow
 def test_a_sigterm_to_all_processes_ends_the_search_in_order(
     searching: subprocess.Popen[str], tmp_path: Path, whole: Path
 ) -> None:

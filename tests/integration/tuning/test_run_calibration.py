@@ -97,6 +97,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     return home, output, str(other.value)
 
 
+@pytest.mark.slow
 def test_a_calibration_that_is_cut_off_advises_nothing(cut: tuple[Path, str, str]) -> None:
     home, output, other = cut
     place = home / "runs/digits-lt-calibration"
@@ -110,6 +111,7 @@ def test_a_calibration_that_is_cut_off_advises_nothing(cut: tuple[Path, str, str
     assert content["rungs"]["kind"] == "every"
 
 
+@pytest.mark.slow
 def test_a_resumed_calibration_ends_as_one_that_was_not_cut_off(
     calibrated: tuple[Path, str], cut: tuple[Path, str, str]
 ) -> None:

@@ -173,6 +173,7 @@ def test_nothing_is_overwritten(
     assert {p: p.stat().st_mtime_ns for p in study.rglob("*")} == before
 
 
+@pytest.mark.slow  # test_failures.py kills workers whose trials go on
 def test_a_killed_trial_fails_alone_and_rows_come_between_rungs(tmp_path: Path) -> None:
     """A worker is killed while it trains towards its first rung; the search goes on to its end."""
     args = "search digits-lt --trials 2 --epochs 600 --rungs none --max-concurrent 1"

@@ -173,8 +173,14 @@ def test_a_cluster_that_answers_well() -> None:
         assert (code, out) == (0, LOG.decode().partition("\n")[2])
 
 
-@pytest.mark.parametrize("start", [b"X-Slow: ", b"Content-Length: 9999\r\n\r\n", b"\r\n"])
-@pytest.mark.parametrize("command", PATHS)
+@pytest.mark.parametrize(
+    ("command", "start"),
+    [
+        *((command, b"\r\n") for command in PATHS),
+        ("list", b"X-Slow: "),
+        ("list", b"Content-Length: 9999\r\n\r\n"),
+    ],
+)
 def test_an_answer_in_drops_ends_the_command(
     command: str, start: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
