@@ -229,6 +229,25 @@ NOT_RUN = {
     "imbtune search fashion_mnist-lt": "downloads Fashion-MNIST",
     "imbtune search xrays.yaml --data /data/xrays": "needs a folder of images",
     "imbtune search cifar10-lt --trials 200 --address auto --name two-machines": "needs a cluster",
+    **dict.fromkeys(
+        (
+            "imbtune submit cifar10-lt --trials 200 --storage /data/studies",
+            "imbtune list",
+            "imbtune status cifar10-lt",
+            "imbtune logs -f cifar10-lt",
+            "imbtune stop cifar10-lt",
+            "imbtune submit --resume cifar10-lt",
+            "imbtune fetch cifar10-lt",
+            "imbtune train runs/digits-lt --seeds 3 --workers 8 --out eight --address auto",
+            "imbtune submit cifar10-lt --trials 200 --gpus-per-trial 0.25 --max-concurrent 16 "
+            "--storage s3://BUCKET/studies",
+            "imbtune submit cifar10-lt --trials 200 --gpus-per-trial 0.25 --max-concurrent 16 "
+            "--storage gs://BUCKET/studies",
+            "imbtune submit cifar10-lt --address http://localhost:8265 --trials 200 "
+            "--gpus-per-trial 0.25 --cpus-per-trial 1 --max-concurrent 16 --storage /studies",
+        ),
+        "needs a cluster",
+    ),
     "imbtune compare cifar10-lt --presets all --seeds 5 --gpus-per-trial auto": "needs CIFAR-10",
     "imbtune compare cifar10-lt --presets erm,mixup_drw,mamix_drw --reference mixup_drw --name "
     "three": "needs CIFAR-10",
@@ -385,7 +404,7 @@ def test_the_python_page_runs(walked: Walked) -> None:
 def test_the_example_of_own_parts_runs(walked: Walked) -> None:
     """Its file and space, its commands in order, and its model in a fresh process."""
     printed = walked.printed(OWN_PARTS)
-    knobs = printed["imbtune show knobs --space mine.yaml"]
+    knobs = printed["imbtune show knobs --space mine.yaml --trust"]
     assert [name for name in OWN_KNOBS if f" {name} " not in knobs] == []
     trials = pd.read_parquet(walked.folder / "runs/mine/trials")
     assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}

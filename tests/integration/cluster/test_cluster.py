@@ -134,10 +134,13 @@ def trained_since(time: pd.Timestamp, study: Path) -> int:
     return int(epochs[epochs["time"] > time]["trial"].nunique())
 
 
-# Before the autoscaler adds its node, whose four CPUs would take the lost node's trial
 @pytest.mark.slow
 def test_the_trial_of_a_node_that_dies_goes_on_elsewhere(cluster: Cluster, tmp_path: Path) -> None:
-    """Here at a node that joins later, as the nodes that are left train their own trials."""
+    """Here at a node that joins later, as the nodes that are left train their own trials.
+
+    Without the autoscaler's node, whose four CPUs would take the lost node's trial.
+    """
+    cluster.wait_for_own_nodes()
     lost = cluster.start(f"--address={cluster.address}")
     cluster.wait()
     args = f"search digits-lt --trials 4 --epochs 9000 --address {cluster.address}"
@@ -163,6 +166,7 @@ def test_the_trial_of_a_node_that_dies_goes_on_elsewhere(cluster: Cluster, tmp_p
 @pytest.mark.slow
 def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_path: Path) -> None:
     """Eight trials may run; one GPU takes four, side by side until the search is interrupted."""
+    cluster.wait_for_own_nodes()
     args = (
         "search digits-lt --trials 8 --epochs 9000 --gpus-per-trial 0.25 --max-concurrent 8 "
         f"--address {cluster.address}"
