@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from imbtune.errors import ConfigError, shown
+from imbtune.text_encoding import decoded
 
 try:  # libyaml's parser, which the wheels of PyYAML have: ten times as fast
     from yaml import CSafeLoader as _Loader
@@ -129,7 +130,7 @@ def parse_yaml(name: str, content: str | bytes) -> Any:
 
     Args:
         name: where the text is from, for messages.
-        content: the text, or the bytes of a file in UTF-8.
+        content: the text, or the bytes of a file in UTF-8, or UTF-16 with its mark.
 
     Raises:
         ConfigError: the text is not YAML; the message has `name` and the line.
@@ -137,7 +138,7 @@ def parse_yaml(name: str, content: str | bytes) -> Any:
     if len(content) > MOST_BYTES:
         raise _too_large(name)
     try:
-        return _parse(content if isinstance(content, str) else content.decode("utf-8-sig"))
+        return _parse(content if isinstance(content, str) else decoded(content))
     except _RefusedError as error:
         raise ConfigError(f"{name}: {_reason(error)}") from error
     except UnicodeDecodeError as error:

@@ -30,6 +30,7 @@ LAYERS = [
     {"errors"},
     {"limits"},
     {"strict_json"},
+    {"text_encoding"},
     {"paths"},
     {"registry"},
     {"metrics"},

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 
 from imbtune import strict_json
 from imbtune.cli.model_use.evaluation_tables import number_of_images, print_evaluation
 from imbtune.cli.settings import make_console, print_text, with_trust
 from imbtune.config.yaml_files import parse_value
-from imbtune.errors import ConfigError, printable, some_of
+from imbtune.errors import ConfigError, ImbtuneError, printable, some_of
 from imbtune.inference import use_model, use_threshold
 from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.decisions.threshold_choice import threshold_metric
@@ -29,7 +30,10 @@ SECONDS = 30  # between lines of progress
 
 
 def predict_command(*, trust: bool, out: str | None, **options: object) -> None:
-    """Predict images, write the table, and say how many could not be read."""
+    """Predict images, write the table, and say how many could not be read.
+
+    Exits with code 1 where none could be.
+    """
     if out is None:
         raise ConfigError(
             "give --out FILE, a new .parquet or .csv file, such as --out predictions.parquet"
@@ -42,10 +46,15 @@ def predict_command(*, trust: bool, out: str | None, **options: object) -> None:
     console = make_console()
     for note in found.notes:
         print_text(printable(note), console)
-    predicted = number_of_images(found.count - found.failed)
-    print_text(f"{predicted} predicted: {found.path}", console)
+    predicted = found.count - found.failed
+    named = some_of(map(printable, found.first_failures), NAMED, found.failed)
+    if not predicted:
+        count = number_of_images(found.count)
+        line = ImbtuneError(f"of {count} none could be read: {named}; {found.path} has the errors")
+        print(f"error: {line}", file=sys.stderr)
+        raise typer.Exit(1)
+    print_text(f"{number_of_images(predicted)} predicted: {found.path}", console)
     if found.failed:
-        named = some_of(map(printable, found.first_failures), NAMED, found.failed)
         print_text(f"{number_of_images(found.failed)} could not be read: {named}", console)
 
 

@@ -37,6 +37,7 @@ from imbtune.data.readers.split_names import (
     split_of,
 )
 from imbtune.errors import DataError, some_of
+from imbtune.text_encoding import decoded
 
 # Names of columns in lower case, letters alone; earlier ones take precedence
 FILE_COLUMNS = (
@@ -259,9 +260,7 @@ def _read_table(path: Path, guess: bool) -> Table:
     """
     check_regular(path)
     try:
-        content = path.read_bytes()
-        utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+        text = decoded(path.read_bytes())
         head = text.partition("\n")[0]
         delimiter = max(",;\t|", key=head.count)
     except (OSError, UnicodeError) as error:

@@ -26,6 +26,7 @@ from imbtune.config.yaml_files import MOST_BYTES, parse_value, read_yaml
 from imbtune.errors import ConfigError, shown, some_of, unknown
 from imbtune.paths import local_path
 from imbtune.storage.store import check_regular
+from imbtune.text_encoding import decoded
 
 Floats = NDArray[np.float64]
 
@@ -164,7 +165,7 @@ def _text(path: Path) -> str:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise ConfigError(f"--prior {path} is larger than {MOST_BYTES // 2**20} MiB")
-        return content.decode("utf-8-sig")
+        return decoded(content)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read --prior {path}: {error}") from error
 

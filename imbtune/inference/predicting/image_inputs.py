@@ -20,6 +20,7 @@ from imbtune.data.readers.hf_tables import IMAGE_COLUMNS
 from imbtune.data.readers.image_index import is_image
 from imbtune.errors import DataError, first_line, some_of
 from imbtune.paths import local_path
+from imbtune.text_encoding import MARK_BYTES, encoding_of
 
 LISTS = (".txt", ".lst")
 PARQUET = ".parquet"
@@ -164,21 +165,36 @@ def _list(path: Path) -> ImageInput:
 
 def _lines(path: Path) -> Iterator[str]:
     """The lines of a text file that are not blank, with the bytes that are not UTF-8 kept."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=None) as file:
-        while line := file.readline(LONGEST_LINE):
-            if "\0" in line:
-                raise DataError(f"{path} is no text file: {GIVE}")
-            if len(line) == LONGEST_LINE:
-                raise DataError(f"{path} has a line that is too long for a path: {GIVE}")
-            if (text := line.rstrip("\n")) and text.strip():
-                yield text
+    with path.open("rb") as start:
+        encoding = encoding_of(start.read(MARK_BYTES))
+    try:
+        with path.open(encoding=encoding, errors="surrogateescape", newline=None) as file:
+            while line := file.readline(LONGEST_LINE):
+                if "\0" in line:
+                    raise DataError(f"{path} is no text file: {GIVE}")
+                if len(line) == LONGEST_LINE:
+                    raise DataError(f"{path} has a line that is too long for a path: {GIVE}")
+                if (text := line.rstrip("\n")) and text.strip():
+                    yield text
+    except UnicodeError as error:  # UTF-8 raises none
+        raise DataError(f"{path} is not text in {encoding.upper()}: save it as UTF-8") from error
 
 
 def _listed(path: Path, line: str) -> ImageItem:
-    """The image of a line: from the current folder, or else from that of the list."""
-    here = Path(line)
-    beside = path.parent / line
-    return _at_path(here if here.is_absolute() or here.exists() else beside, line)
+    r"""The image of a line: from the current folder, or else from that of the list.
+
+    A relative path may have `\`, as Windows writes it, unless a file has it in its name.
+    """
+    texts = [line, line.replace("\\", "/")] if "\\" in line else [line]
+    tried = [folder / text for text in texts for folder in (Path(), path.parent)]
+    return _at_path(next(filter(_is_there, tried), tried[-1]), line)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long
+        return False
 
 
 def _parquet(place: Path, files: Iterable[Path], notes: tuple[str, ...]) -> ImageInput:

@@ -102,6 +102,24 @@ def test_predictions_of_files_are_those_of_the_test(digits: Path, tmp_path: Path
     assert "exists" in refused("predict", digits / "model", digits / "digits", "--out", out)
 
 
+def test_images_of_which_none_can_be_read_are_rows_and_an_error(
+    digits: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"x")
+    (tmp_path / "list.txt").write_bytes("broken.png\r\nC:\\gone.png\r\n".encode("utf-16"))
+    out = tmp_path / "p.csv"
+    code, said, err = invoke(
+        "predict", str(digits / "model"), str(tmp_path / "list.txt"), "--out", str(out)
+    )
+    assert (code, said) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: of 2 images none could be read: broken.png (not an image")
+    assert line.endswith(f"C:\\gone.png (No such file or directory); {out} has the errors")
+    found = pd.read_csv(out)
+    assert found["path"].tolist() == ["broken.png", "C:\\gone.png"]
+    assert found["error"].notna().all() and found["label"].isna().all()
+
+
 def test_metrics_of_the_test_set_are_those_of_the_training(digits: Path, tmp_path: Path) -> None:
     said = succeed("evaluate", digits / "model", "--out", tmp_path / "e.json")
     assert "over other images, as many of each class" in said

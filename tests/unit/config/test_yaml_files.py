@@ -119,7 +119,12 @@ def test_messages_of_any_error_are_short_printable_lines() -> None:
         assert line.isprintable() and len(line) < 2500
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_windows(encoding: str) -> None:
+    assert parse_yaml("a.yaml", "about: Käse\r\n".encode(encoding)) == {"about": "Käse"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "latin-1"])
 def test_another_encoding_is_told(encoding: str) -> None:
     with pytest.raises(ConfigError, match=r"^a\.yaml is not YAML in UTF-8: save it as UTF-8$"):
         parse_yaml("a.yaml", "about: Käse\n".encode(encoding))

@@ -42,6 +42,15 @@ def test_files(name: str, content: str, tmp_path: Path) -> None:
     assert prior_from(str(path), CLASSES).tolist() == [0.75, 0.25]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("p.json", '{"dog": 1, "cat": 3}'), ("p.yaml", "cat: 3\ndog: 1\n"), ("p.csv", "cat,3\ndog,1")],
+)
+def test_files_in_utf16(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content.encode("utf-16"))
+    assert prior_from(tmp_path / name, CLASSES).tolist() == [0.75, 0.25]
+
+
 def test_a_json_file_may_be_indented_by_tabs(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{\n\t"cat": 3,\n\t"dog": 1\n}')
     assert prior_from(tmp_path / "p.json", CLASSES).tolist() == [0.75, 0.25]

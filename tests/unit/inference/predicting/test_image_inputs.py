@@ -97,6 +97,34 @@ def test_a_list_is_from_the_current_folder_or_its_own(
     assert paths(listed) == ["set/0.png", "1.png", f"{tmp_path}/lists/0.png"]
 
 
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [
+        ("utf-8", ""),
+        ("utf-8", "\ufeff"),
+        ("utf-16-le", "\ufeff"),
+        ("utf-16-be", "\ufeff"),
+        ("utf-32-le", "\ufeff"),
+    ],
+)
+def test_lists_of_windows(tmp_path: Path, encoding: str, mark: str) -> None:
+    write_images(tmp_path / "ä", 2)
+    text = f"{mark}ä\\0.png\r\n\r\nä/1.png\r\nä\\2.png\r\n"
+    (tmp_path / "list.txt").write_bytes(text.encode(encoding))
+    items = list(images_at(tmp_path / "list.txt").items())
+    assert [item.path for item in items] == ["ä\\0.png", "ä/1.png", "ä\\2.png"]
+    assert [item.problem for item in items] == ["", "", "No such file or directory"]
+    assert items[0].file == str(tmp_path / "ä/0.png")
+
+
+def test_a_list_may_name_files_with_backslashes_and_names_that_are_too_long(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.png").write_bytes(PNG)
+    (tmp_path / "list.txt").write_text(f"a\\b.png\n{'x' * 300}.png\n")
+    good, long = images_at(tmp_path / "list.txt").items()
+    assert (good.file, good.problem) == (str(tmp_path / "a\\b.png"), "")
+    assert long.problem == "File name too long"
+
+
 def test_python_lists(tmp_path: Path) -> None:
     write_images(tmp_path, 2)
     assert len(paths([tmp_path / "0.png", str(tmp_path / "1.png")])) == 2
@@ -135,6 +163,7 @@ def test_nothing_to_predict(tmp_path: Path) -> None:
     (tmp_path / "others/a.txt").write_text("")
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "bytes.txt").write_bytes(b"a\0b\n")
+    (tmp_path / "cut.txt").write_bytes("a.png".encode("utf-16")[:-1])
     (tmp_path / "long.txt").write_text("x" * 10_000)
     (tmp_path / "model.pt").write_text("")
     (tmp_path / "cut.parquet").write_bytes(b"PAR1")
@@ -146,6 +175,7 @@ def test_nothing_to_predict(tmp_path: Path) -> None:
         "missing": "there is nothing at",
         "empty.txt": "lists no images",
         "bytes.txt": "is no text file",
+        "cut.txt": "is not text in UTF-16: save it as UTF-8",
         "long.txt": "too long for a path",
         "model.pt": "the ending of no image",
         "cut.parquet": "is not a complete Parquet file",
