@@ -67,6 +67,7 @@ def search_request(
     Raises:
         ConfigError: an option that cannot be.
     """
+    from imbtune.data.load import check_reads_files
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.spaces.space_file import load_space
     from imbtune.study.request import AUTO, LOCAL, SearchRequest
@@ -117,6 +118,7 @@ def search_request(
         wandb_tags=tags,
         **options,
     )
+    check_reads_files(loaded.base().data.name, request.data)
     for option, value, choices in (
         ("--rungs", request.rungs, (*RUNG_KINDS, "none", AUTO)),
         ("--wandb", request.wandb, MODES),
@@ -158,14 +160,17 @@ def submitted_request(space: str, *, trust: bool = False, **options: Any) -> Sea
         UntrustedError: the space has modules that may not run.
     """
     from imbtune.config.trust import consent
+    from imbtune.data.load import check_reads_files
 
-    options["data"] = None
+    data, options["data"] = options.get("data"), None
     if options.get("rungs") == "auto":
         options |= {"rungs": "cooldown", "calibration": None}
     if str(options.get("storage")).startswith("~"):
         options["storage"] = "runs"
     with consent(trust):
-        return search_request(space, **options)
+        request = search_request(space, **options)
+    check_reads_files(request.space.base().data.name, data)
+    return request
 
 
 def _with_objectives(space: SearchSpace, given: object) -> SearchSpace:

@@ -16,18 +16,28 @@ from imbtune.errors import ConfigError, StudyError
 from imbtune.paths import is_uri
 from imbtune.storage import Store, join
 
+MANIFEST = "manifest.json"  # of a trained model
 # Of a study, of a trained model, and of a training by an earlier version
-RECORDS = ("study.yaml", "manifest.json", "results.json")
+RECORDS = ("study.yaml", MANIFEST, "results.json")
 DIGITS = 12  # of a SHA-256 in a message
 
 
-def describe(modules: Iterable[PluginModule]) -> dict[str, dict[str, str]]:
+def describe(
+    modules: Iterable[PluginModule], *, with_path: bool = True
+) -> dict[str, dict[str, str]]:
     """The record of each plugin.
 
-    Of a file, where it was found (`from`) and its SHA-256; of an installed module, the SHA-256 of
-    its file and the version of its package.
+    Of a file, its name, where it was found (`from`) and its SHA-256; of an installed module, the
+    SHA-256 of its file and the version of its package.
+
+    Args:
+        with_path: False for a folder that is given to others, whom the path says nothing.
     """
-    return {module.name: _entry(module) for module in modules}
+    entries = {module.name: _entry(module) for module in modules}
+    for entry in entries.values():
+        if not with_path:
+            entry.pop("from", None)
+    return entries
 
 
 def check_sources(modules: Iterable[PluginModule], folder: Store) -> None:
@@ -41,10 +51,12 @@ def check_sources(modules: Iterable[PluginModule], folder: Store) -> None:
         StudyError: a file is another one, or is missing.
     """
     modules = tuple(modules)
-    recorded = _recorded(folder) if modules else {}
+    record, recorded = _recorded(folder) if modules else ("", {})
     for module in modules:
         entry = recorded.get(module.name, {})
-        if "from" not in entry:  # installed, or recorded by an earlier version: `edits` says so
+        if "file" not in entry:  # installed
+            continue
+        if "from" not in entry and record != MANIFEST:  # of an earlier version: `edits` says so
             continue
         found = None if module.source is None else _digest(module.source)
         if found != entry.get("sha256"):
@@ -103,8 +115,11 @@ def _entry(module: PluginModule) -> dict[str, str]:
     return {**entry, "installed": " ".join(map(_with_version, packages)) or "yes"}
 
 
-def _recorded(folder: Store) -> Mapping[str, Any]:
-    """The record in a folder; empty where there is none, or it cannot be read."""
+def _recorded(folder: Store) -> tuple[str, Mapping[str, Any]]:
+    """The file with the record of a folder, and what it has of each plugin.
+
+    Empty where there is none, or it cannot be read.
+    """
     for name in RECORDS:
         try:
             text = folder.read(name).decode()
@@ -112,11 +127,11 @@ def _recorded(folder: Store) -> Mapping[str, Any]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (ConfigError, ValueError):  # what reads the study or the model says so
-            return {}
+            return "", {}
         found = content.get("imports") if isinstance(content, Mapping) else None
         entries = found.items() if isinstance(found, Mapping) else ()
-        return {name: entry for name, entry in entries if isinstance(entry, Mapping)}
-    return {}
+        return name, {module: entry for module, entry in entries if isinstance(entry, Mapping)}
+    return "", {}
 
 
 def _digest(source: bytes) -> str:

@@ -7,7 +7,8 @@
     def mine(data_source: DataSource, *, size: Annotated[int, Knob("pixels", 8)] = 32) -> Dataset:
         ...
 
-It may also declare a shared knob (`subset_seed`), to get its value.
+It may also declare a shared knob (`subset_seed`), to get its value. One that does not read
+`data_source.root` is registered with `reads_files=False`: `--data` is refused for it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,20 @@ from imbtune.data.dataset_registry import datasets
 from imbtune.data.readers import published, user
 from imbtune.data.readers.split_names import quoted
 from imbtune.data.splits import Dataset, EncodedPixels
-from imbtune.errors import DataError
+from imbtune.errors import ConfigError, DataError
 from imbtune.registry import Part, Value, knobs_of
 
-__all__ = ["DataSource", "data_root", "datasets", "load", "published", "user"]
+__all__ = [
+    "DataSource",
+    "check_reads_files",
+    "data_root",
+    "datasets",
+    "load",
+    "published",
+    "reads_files",
+    "source_of",
+    "user",
+]
 
 NAMED = 5  # classes that a message names
 
@@ -56,6 +67,35 @@ def load(
         test=dataset.test.named("test"),
         notes=(*dataset.notes, *notes, *_encoded_notes(dataset)),
     )
+
+
+def reads_files(name: str) -> bool:
+    """Whether a data set reads files of the user's or of a download."""
+    return name not in datasets.names() or bool(datasets[name].traits.get("reads_files", True))
+
+
+def source_of(name: str, data: Path | None, skip_corrupt: bool = False) -> DataSource:
+    """Where a data set is read from: `data`, else `$IMBTUNE_DATA`, else the download cache.
+
+    Args:
+        name: of the data set. One that reads no files has none, whatever `$IMBTUNE_DATA` says.
+        data: the value of `--data`, if it was given.
+
+    Raises:
+        ConfigError: `data` is given for a data set that reads no files.
+        DataError: as :func:`data_root`.
+    """
+    check_reads_files(name, data)
+    return DataSource(data_root(data) if reads_files(name) else None, skip_corrupt)
+
+
+def check_reads_files(name: str, data: object) -> None:
+    """ConfigError for a `data` that the data set would not read; None is none."""
+    if data is not None and not reads_files(name):
+        raise ConfigError(
+            f"--data {data}: the data set '{name}' reads no files: leave it out, or for images of "
+            "your own write a space with data: folder (see docs/data.md)"
+        )
 
 
 def _check(part: Part, dataset: Dataset, root: Path | None) -> tuple[str, ...]:

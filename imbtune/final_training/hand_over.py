@@ -162,7 +162,7 @@ class HandOver:
             **{name: parquet_bytes(table) for name, table in tables.items()},
         }
         card = self._card([run], result, None)
-        write_folder(store, files, card, describe(task.imports))
+        write_folder(store, files, card, describe(task.imports, with_path=False))
         return result
 
     def write_summary(self, results: Sequence[SeedResult], ensemble: EnsembleResult | None) -> None:

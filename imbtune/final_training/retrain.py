@@ -10,7 +10,7 @@ from typing import Any
 from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugins import plugin_parts, register
 from imbtune.config.train_config import TrainConfig
-from imbtune.data.load import DataSource, data_root
+from imbtune.data.load import source_of
 from imbtune.errors import DivergenceError
 from imbtune.final_training import unfinished
 from imbtune.final_training.final_run import (
@@ -121,7 +121,7 @@ def train_final(
     options.check(seeds)
     unfinished.check_folder(out)
     register(imports)
-    data_source = DataSource(data_root(data), skip_corrupt)
+    data_source = source_of(config.data.name, data, skip_corrupt)
     plugins = plugin_parts(config.flat().values())
     splits = load_final_splits(config, data_source, plugins, options.calibrate)
     task = FinalTask(out, config, seeds, splits, imports, provenance, options, data_source.root)

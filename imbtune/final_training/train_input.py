@@ -13,6 +13,7 @@ from imbtune.config.plugins import load_plugins, loaded_plugins, plugin_parts
 from imbtune.config.slots import check_knob
 from imbtune.config.train_config import TrainConfig, active, check_given_once, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
+from imbtune.data.load import reads_files
 from imbtune.errors import ConfigError
 from imbtune.inference.model_folder import CONFIG, is_model_folder
 from imbtune.paths import path_or_uri
@@ -82,11 +83,14 @@ def data_of_study(given: TrainInput) -> tuple[Path | None, bool]:
     left corrupt images out.
 
     None where $IMBTUNE_DATA names another one, where there is no such study any more, it has other
-    data than the configuration, it recorded none, or what it recorded is not there.
+    data than the configuration, it recorded none, what it recorded is not there, or the data set
+    reads no files.
     """
     if os.environ.get("IMBTUNE_DATA"):
         return None, False
     if given.study is None or not Store(given.study).exists(FILE):
+        return None, False
+    if not reads_files(given.config.data.name):  # earlier versions recorded a folder for these, too
         return None, False
     info = Study(given.study).info
     searched = info.get("space", {}).get("fixed", {}).get("data", {}).get("name")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from imbtune.data.data_source import DataSource, data_root
+from imbtune.data.load import DataSource, reads_files, source_of
 from imbtune.limits import WHOLE, check_whole
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
@@ -146,14 +146,19 @@ class SearchRequest:
         return count if self.final_seeds else 0
 
     def data_source(self) -> DataSource:
-        """Where the data is, and whether corrupt images are skipped."""
-        return DataSource(data_root(self.data), self.skip_corrupt)
+        """Where the data is, and whether corrupt images are skipped.
+
+        Raises:
+            ConfigError: `data` is given, and the space's data set reads no files.
+            DataError: there is nothing that can be read.
+        """
+        return source_of(self.space.base().data.name, self.data, self.skip_corrupt)
 
     def to_dict(self) -> dict[str, object]:
         """All fields but the space, as YAML can hold them."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "space"}
-        found["objectives"] = list(self.objectives)
-        return {**found, "data": str(self.data_source().root) if self.data_source().root else None}
+        root = self.data_source().root
+        return {**found, "objectives": list(self.objectives), "data": root and str(root)}
 
     @classmethod
     def from_dict(cls, space: SearchSpace, content: Mapping[str, Any]) -> SearchRequest:
@@ -164,7 +169,7 @@ class SearchRequest:
             ConfigError: a number beyond its bounds.
         """
         kinds = get_type_hints(cls)
-        data = content.get("data")
+        data = content.get("data") if reads_files(space.base().data.name) else None
         found = {RENAMED.get(name, name): value for name, value in content.items()}
         found["data"] = Path(data) if data else None
         given = found.get("objectives") or ()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import imbtune
 from imbtune.config.slots import SLOTS, registries
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
-from imbtune.search_options import search_request
+from imbtune.search_options import search_request, submitted_request
 from imbtune.spaces.space_file import load_space, parse_space
 from imbtune.study.request import SearchRequest
 from imbtune.study.view import PLAIN_SETTINGS, Study
@@ -273,6 +274,42 @@ def test_arguments_of_another_type() -> None:
         imbtune.search("digits-lt", progress=3)  # type: ignore[arg-type]
     with raises_one_line("--data 3: give a path", kind=ConfigError):
         imbtune.search("digits-lt", data=3)  # type: ignore[arg-type]
+
+
+def test_data_for_a_data_set_that_reads_no_files_is_refused(
+    tmp_path: Path, made: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig.from_settings({"data": "digits"})
+    calls: list[Callable[[Path], object]] = [
+        lambda data: imbtune.search("digits-lt", data=data),
+        lambda data: imbtune.plan("digits-lt", data=data),
+        lambda data: imbtune.plan("digits-lt", data=data, study=made),
+        lambda data: imbtune.calibrate("digits-lt", data=data),
+        lambda data: imbtune.compare("digits-lt", data=data),
+        # as a study is resumed, and a trial trained again
+        lambda data: replace(search_request("digits-lt", trials=3), data=data).data_source(),
+        lambda data: imbtune.train(config, data=data, out=tmp_path / "out"),
+        lambda data: imbtune.train(preset="erm", space="digits-lt", data=data),
+        lambda data: submitted_request("digits-lt", trials=3, storage="runs", data=str(data)),
+    ]
+    for call in calls:
+        with raises_one_line(
+            f"--data {tmp_path}: the data set 'digits' reads no files: leave it out",
+            kind=ConfigError,
+        ):
+            call(tmp_path)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("IMBTUNE_DATA", str(tmp_path))  # for data sets that read files
+    request = search_request("digits-lt", trials=3)
+    assert request.data_source().root is None and request.to_dict()["data"] is None
+
+
+def test_a_study_whose_data_set_reads_no_files_goes_on_whatever_it_recorded() -> None:
+    """As earlier versions recorded $IMBTUNE_DATA, and a --data that they passed over."""
+    request = search_request("digits-lt", trials=3)
+    content = {**request.to_dict(), "data": "/photos"}
+    del content["typed"]
+    assert SearchRequest.from_dict(request.space, content).data is None
 
 
 def test_no_study_there(tmp_path: Path) -> None:

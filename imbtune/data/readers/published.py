@@ -69,7 +69,10 @@ _FASHION_PREPROCESSING = Preprocessing((0.2860,), (0.3530,), pad=4, flip=True)
 
 
 @datasets.register(
-    "digits", help="handwritten digits, 8×8, 1,797 images, no download", source=DIGITS
+    "digits",
+    help="handwritten digits, 8×8, 1,797 images, no download",
+    source=DIGITS,
+    reads_files=False,
 )
 def digits(data_source: DataSource) -> Dataset:
     """scikit-learn's digits. The last 40 of each class, in file order, are the test set."""

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.data.data_source import cache_folder
+from imbtune.data.load import reads_files
 from imbtune.errors import ConfigError, DataError, ImbtuneError
 from imbtune.inference.evaluating.labelled_data import (
     USER_DATA,
-    WITHOUT_FILES,
     in_place,
     labelled_images,
 )
@@ -70,7 +70,7 @@ def images_to_check(model: TrainedModel, data: str | Path | None, count: int) ->
             except DataError:
                 raise error from None
     name = model.config.data.name
-    places: list[str | Path | None] = [None] if name in WITHOUT_FILES else []
+    places: list[str | Path | None] = [] if reads_files(name) else [None]
     places += [os.environ["IMBTUNE_DATA"]] if os.environ.get("IMBTUNE_DATA") else []
     recorded = [] if model.data is None else [Path(model.data)]
     places += [place for place in (*recorded, cache_folder(name)) if place.exists()]

@@ -19,7 +19,7 @@ from imbtune.data.dataset_registry import datasets
 from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.file_walk import files_in
 from imbtune.data.images import Images
-from imbtune.data.load import load
+from imbtune.data.load import load, reads_files, source_of
 from imbtune.data.readers.folders import find_class_folders
 from imbtune.data.readers.hf_arrow import find_saved_dataset, is_saved_dataset
 from imbtune.data.readers.hf_parquet import find_shards
@@ -39,7 +39,6 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
 USER_DATA = ("folder", "parquet", "npz")  # data sets of the user's own files
-WITHOUT_FILES = ("digits",)  # --data means other images than theirs
 TEST, TRAIN, ALL = "test", "train", "all"
 SPLITS = (TEST, TRAIN, ALL)
 BLOCK = 256
@@ -116,7 +115,7 @@ def labelled_images(
     source = DataSource(root, skip_corrupt)
     found, classes, notes = _load(model, source, split, name, resize)
     kind = f"{split if split != ALL else 'all'} images of {name}"
-    place = None if name in WITHOUT_FILES else root
+    place = root if reads_files(name) else None
     what = in_place(kind, place)
     labels_N, missing = _matched(found, classes, model.classes, what)
     shape = tuple(found.pixels.shape[2:])
@@ -175,9 +174,12 @@ def _place(
     """
     own = model.config.data
     if data is not None:
-        root = data_root(Path(local_path("--data", data)))
-        return root, dataset or _dataset_name(model, root)
-    if (dataset or own.name) in WITHOUT_FILES:
+        path = Path(local_path("--data", data))
+        if dataset is not None:
+            return source_of(dataset, path).root, dataset
+        root = data_root(path)
+        return root, _dataset_name(model, root)
+    if not reads_files(dataset or own.name):
         return None, dataset or own.name
     if (root := data_root(None)) is not None:  # $IMBTUNE_DATA
         return root, dataset or _dataset_name(model, root)
@@ -222,10 +224,13 @@ def _load(
     return _joined([loaded.train, loaded.test]), loaded.classes, loaded.notes
 
 
-def _dataset_name(model: TrainedModel, root: Path | None) -> str:
-    """The model's data set, or for files of the user's the layout that they have."""
+def _dataset_name(model: TrainedModel, root: Path) -> str:
+    """The model's data set, or for files of the user's the layout that they have.
+
+    For a data set that reads no files, such as `digits`, the files are other images than its own.
+    """
     own = model.config.data.name
-    if root is None or own not in (*USER_DATA, *WITHOUT_FILES) or str(root) == model.data:
+    if reads_files(own) and (own not in USER_DATA or str(root) == model.data):
         return own
     if root.is_file() or (
         any(path.suffix.lower() == ".npz" for path in files_in(root)) and not _has_folders(root)

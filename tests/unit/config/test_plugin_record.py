@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,19 @@ def test_the_files_beside_a_trained_model_are_checked_too(study: Path, name: str
     (study / name).write_text(json.dumps({"imports": describe(load(study))}))
     (study / "my_parts.py").write_text(loss(factor="3"))
     with pytest.raises(StudyError, match="not the file that was trained with"):
+        load(study)
+
+
+def test_a_trained_model_has_no_path_of_its_makers_machine(study: Path) -> None:
+    """Its files are checked by name and hash."""
+    record = describe(load(study), with_path=False)
+    digest = sha256(loss().encode()).hexdigest()
+    assert record == {"my_parts": {"file": "my_parts.py", "sha256": digest}}
+    (study / "study.yaml").unlink()
+    (study / "manifest.json").write_text(json.dumps({"imports": record}))
+    assert load(study)[0].source == loss().encode()
+    (study / "my_parts.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(StudyError, match="restore it from a copy, or train what is there"):
         load(study)
 
 

@@ -46,6 +46,17 @@ def test_a_training_has_the_data_of_its_study(
     assert data_of_study(given(study)) == nothing
 
 
+def test_a_data_set_that_reads_no_files_has_no_folder(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions recorded one where $IMBTUNE_DATA was set."""
+    monkeypatch.delenv("IMBTUNE_DATA", raising=False)
+    file = tmp_path / "study/study.yaml"
+    file.write_text(file.read_text().replace("folder", "digits", 1))
+    assert "digits" in file.read_text()
+    assert data_of_study(given(tmp_path / "study", "digits")) == (None, False)
+
+
 def test_a_preset_whose_method_was_changed_is_told() -> None:
     def changed(**settings: object) -> object:
         settings = {key.replace("__", "."): value for key, value in settings.items()}

@@ -226,6 +226,17 @@ def test_digits_need_no_path() -> None:
     assert evaluate(model, resamples=0).count == 400
 
 
+def test_files_are_never_passed_over_for_digits(tmp_path: Path) -> None:
+    """Neither with the layout of digits, nor where a training was given them in vain."""
+    data = write(tmp_path / "data", {"3": 3, "4": 3})
+    model = small_model([str(k) for k in range(10)], data="digits")
+    with raises_one_line(f"--data {data}: the data set 'digits' reads no", kind=ConfigError):
+        evaluate(model, data, dataset="digits")
+    model.data = str(data)
+    result = evaluate(model, data, split="all", resamples=0)
+    assert (result.count, result.what) == (6, f"all images of folder in {data}")
+
+
 def test_weights_that_are_nan(tmp_path: Path) -> None:
     data = write(tmp_path / "data", {"cat": 3, "dog": 3})
     model = small_model()
