@@ -13,7 +13,7 @@ from pathlib import Path
 
 from imbtune import strict_json
 from imbtune.config.plugin_record import describe
-from imbtune.errors import DamagedFileError, StudyError, shown, some_of
+from imbtune.errors import DamagedFileError, ImbtuneError, StudyError, shown, some_of
 from imbtune.final_training.final_task import FinalTask
 from imbtune.storage import Store
 from imbtune.study.checkpoints import FOLDER, delete_ended
@@ -43,25 +43,48 @@ def check_folder(out: Path) -> None:
 def begun(task: FinalTask) -> Iterator[bool]:
     """Begin a training, or go on with it, as the only process; yields whether it goes on.
 
+    A training that fails before anything of it is written leaves no folder.
+
     Raises:
         StudyError: its folder cannot be written, is in use, or has a training of other settings.
     """
     out = task.out
+    with _folder(out):
+        store, what = Store(str(out)), _described(task)
+        with study_lock(store, "the folder"):
+            check_folder(out)  # another process may have finished it meanwhile
+            goes_on = store.exists(RECORD)
+            if goes_on:
+                _check_same(task, store, what)
+            else:
+                store.write(RECORD, strict_json.dumps(what, indent=1).encode())
+            try:
+                yield goes_on
+            except ImbtuneError:
+                if set(store.names("")) <= {RECORD}:  # neither a model nor a checkpoint
+                    end(out)
+                raise
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make a folder; where the block fails and leaves it empty, it and what was made is removed."""
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    if (out / RECORD).is_file():  # an earlier process made it
+        made.append(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StudyError(
             f"cannot write to --out {out} ({error.strerror}): give another folder"
         ) from error
-    store, what = Store(str(out)), _described(task)
-    with study_lock(store, "the folder"):
-        check_folder(out)  # another process may have finished it meanwhile
-        goes_on = store.exists(RECORD)
-        if goes_on:
-            _check_same(task, store, what)
-        else:
-            store.write(RECORD, strict_json.dumps(what, indent=1).encode())
-        yield goes_on
+    try:
+        yield
+    except ImbtuneError:
+        with contextlib.suppress(OSError):  # it is not empty
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def end(out: Path) -> None:

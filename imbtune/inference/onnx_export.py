@@ -96,7 +96,7 @@ def export_onnx(
             "the model does not say the size of its images, as an older version wrote it: train "
             "it again to export it"
         )
-    check_finite(model)
+    check_finite(model.network)
     if images is None:
         rng = np.random.default_rng(0)
         pixels = rng.integers(0, 256, (RANDOM_IMAGES, *model.image_shape), dtype=np.uint8)

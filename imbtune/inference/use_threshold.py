@@ -34,12 +34,14 @@ class ThresholdChange:
         before: that of the folder until now; None for the more probable class.
         is_stored: whether it is in the folder now.
         outdated: exports in the folder that have another threshold than the model has now.
+        notes: messages for the user about the images, as :func:`evaluate` has them.
     """
 
     chosen: Threshold
     before: Threshold | None
     is_stored: bool
     outdated: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def choose_threshold(
@@ -119,11 +121,11 @@ def change_threshold(
             loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
         )
     found = choose_for_model(loaded, metric, images)
-    before = stored_threshold(loaded)
+    before, notes = stored_threshold(loaded), images.notes if images else ()
     if not (store and found.gains):
-        return ThresholdChange(found, before, False)
+        return ThresholdChange(found, before, False, notes=notes)
     store_threshold(loaded, found)
-    return ThresholdChange(found, before, True, tuple(outdated_exports(loaded)))
+    return ThresholdChange(found, before, True, tuple(outdated_exports(loaded)), notes)
 
 
 def remove_threshold(

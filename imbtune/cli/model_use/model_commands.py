@@ -89,6 +89,8 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     found, model = changed.chosen, options["model"]
     low, high = found.probability_interval
     console = make_console()
+    for note in changed.notes:
+        print_text(printable(note), console)
     name = threshold_metric(setting).title(found.class_counts)
     if not isinstance(found.metric, str) and "costs" in found.metric:
         costs = costs_in_words(str(found.metric["costs"]), list(found.counts))

@@ -8,21 +8,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from imbtune.errors import ConfigError, DivergenceError, shown
 from imbtune.inference.decisions.class_prior import log_shift, prior_from
-from imbtune.inference.decisions.threshold import check_two_classes, log_odds_of
-
-if TYPE_CHECKING:  # it uses this module
-    from imbtune.inference.trained_model import TrainedModel
+from imbtune.inference.decisions.threshold import Threshold, check_two_classes, log_odds_of
 
 LOWEST = -1e4  # added to the logit of a class that does not occur: its probability is 0
 Prior = str | Path | Mapping[str, float]
+
+
+class Classifier(Protocol):
+    """What a decision needs to know of a model; `TrainedModel` has it."""
+
+    @property
+    def classes(self) -> list[str]:
+        """The name of each class."""
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by."""
+
+    @property
+    def prior_K(self) -> NDArray[np.float64] | None:
+        """The share of each class among the images of the calibration; None without one."""
+
+    @property
+    def train_K(self) -> NDArray[np.int64] | None:
+        """Training images of each class; None where they are not known."""
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """The chosen operating point of two classes; None for the more probable class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +80,7 @@ class Decision:
 
 
 def decision(
-    model: TrainedModel, prior: Prior | None = None, threshold: float | None = None
+    model: Classifier, prior: Prior | None = None, threshold: float | None = None
 ) -> Decision:
     """The decision that a model is used with.
 
@@ -101,7 +123,7 @@ def decision(
     return Decision(model.temperature, shift_K, positive, log_odds, tuple(lines))
 
 
-def positive_class(model: TrainedModel) -> int:
+def positive_class(model: Classifier) -> int:
     """The class that a threshold decides on: that of the model's own, or the rarer in training."""
     if model.threshold is not None:
         return model.classes.index(model.threshold.positive)
@@ -109,9 +131,9 @@ def positive_class(model: TrainedModel) -> int:
     return 1 if train_K is None else int(np.flatnonzero(train_K == train_K.min())[-1])
 
 
-def check_finite(model: TrainedModel) -> None:
+def check_finite(network: nn.Module) -> None:
     """DivergenceError for a weight that is NaN or infinite."""
-    for name, tensor in model.network.state_dict().items():
+    for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise DivergenceError(
                 f"the model's weights are not finite ({name}): it diverged in training; train it "
@@ -119,7 +141,7 @@ def check_finite(model: TrainedModel) -> None:
             )
 
 
-def prior_shift(model: TrainedModel, prior: Prior) -> tuple[Tensor, str]:
+def prior_shift(model: Classifier, prior: Prior) -> tuple[Tensor, str]:
     """What another class prior adds to the logits, (K,), and a line about it.
 
     Args:

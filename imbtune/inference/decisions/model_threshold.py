@@ -57,7 +57,7 @@ def choose_for_model(
     train_K = np.ones(2, dtype=np.int64) if model.train_K is None else model.train_K
     of = str(chosen.knobs.get("of", ""))
     positive = ClassCounts(model.classes, train_K, np.ones(2, np.int64)).index(of)
-    check_finite(model)
+    check_finite(model.network)
     if images is None:
         log_odds_N, labels_N = _of_calibration(model, positive)
         what = f"{len(labels_N):,} images of the calibration"

@@ -166,7 +166,7 @@ def evaluate_model(
         ConfigError: a metric names a class that the model does not have.
         DivergenceError: the model's weights, or its logits of an image, are not finite.
     """
-    check_finite(model)
+    check_finite(model.network)
     logits_NK = chosen.logits(logits_of(model, images))
     labels_N = torch.from_numpy(images.labels_N)
     predicted_N = chosen.classes(logits_NK)

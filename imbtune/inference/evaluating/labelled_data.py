@@ -178,6 +178,7 @@ def _place(
         if dataset is not None:
             return source_of(dataset, path).root, dataset
         root = data_root(path)
+        assert root is not None, "it is given"
         return root, _dataset_name(model, root)
     if not reads_files(dataset or own.name):
         return None, dataset or own.name

@@ -103,7 +103,7 @@ def predict_images(
         DivergenceError: the model's weights are not finite.
     """
     decoder, shown = decoder_of(model, resize), min(top, len(model.classes))
-    check_finite(model)
+    check_finite(model.network)
     count, failures, kept = 0, list[PredictionRow](), list[PredictionRow]()
     failed = 0
 

@@ -219,6 +219,9 @@ def test_a_threshold_needs_images_that_training_did_not_see(two: Path, model: Pa
         *("threshold", model, "--metric", COST, "--data", two / "data/test", "--split", "all")
     )
     assert "40 images (all images of folder)" in said
+    trained = ("--data", two / "data", "--split", "train")
+    said = succeed("threshold", model, "--metric", COST, *trained)
+    assert said.index("was trained on 80 of these 114") < said.index("Costs:")
     assert str(two) not in (model / "threshold.json").read_text()
     assert len(json.loads((model / "threshold.json").read_text())["counts"]) == 2
 

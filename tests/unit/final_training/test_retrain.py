@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from imbtune import strict_json
 from imbtune.config.train_config import TrainConfig
-from imbtune.errors import ConfigError, DivergenceError
+from imbtune.errors import ClusterError, ConfigError, DivergenceError
 from imbtune.final_training.final_run import FinalRun
+from imbtune.final_training.final_task import FinalTask
 from imbtune.final_training.retrain import train_final
 from imbtune.inference.loading import load_model
 from imbtune.methods.losses import LossFunction, losses
@@ -85,12 +86,29 @@ def test_the_models_before_a_seed_that_diverges_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("second_run_diverges")
-def test_a_model_that_is_not_finite_is_never_tested(tmp_path: Path) -> None:
-    out = tmp_path / "final"
+def test_a_model_that_is_not_finite_is_never_tested_and_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "final"
     config = TrainConfig.from_settings({**TINY, **ONLY_SCORED})
     with pytest.raises(DivergenceError, match="seed 0, epoch 2: after=bad_after: the logits'"):
         train_final(config, 2, out, None, {}, Reporter())
-    assert list(out.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    out.mkdir(parents=True)
+    with pytest.raises(DivergenceError):
+        train_final(config, 1, out, None, {}, Reporter())
+    assert list(out.iterdir()) == []  # the user's own folder stays
+
+
+def test_a_training_that_fails_before_it_begins_leaves_nothing(tmp_path: Path) -> None:
+    """Such as one whose workers cannot be reached; else its folder would refuse other settings."""
+
+    def broken(task: FinalTask) -> NoReturn:
+        assert (task.out / "training.json").exists()
+        raise ClusterError("no cluster")
+
+    config = TrainConfig.from_settings(TINY)
+    with pytest.raises(ClusterError):
+        train_final(config, 1, tmp_path / "a/b", None, {}, Reporter(), open_trainer=broken)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recall_of_a_class_without_test_images_is_null(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def test_a_model_in_python_uses_them_too() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(value: float) -> None:
     model = small_model()
-    check_finite(model)
+    check_finite(model.network)
     with torch.no_grad():
         next(model.network.parameters()).view(-1)[3] = value
     with raises_one_line("the model's weights are not finite", kind=DivergenceError):
-        check_finite(model)
+        check_finite(model.network)

@@ -18,6 +18,7 @@ from small_model import small_model, threshold_at
 from imbtune.errors import ConfigError, DataError, DivergenceError
 from imbtune.inference.evaluating.labelled_data import labelled_images, with_channels
 from imbtune.inference.use_model import evaluate
+from imbtune.inference.use_threshold import change_threshold
 
 Bytes = NDArray[np.uint8]
 
@@ -224,6 +225,19 @@ def test_digits_need_no_path() -> None:
     model = small_model([str(k) for k in range(10)], data="digits")
     model.data = "/nothere"
     assert evaluate(model, resamples=0).count == 400
+
+
+@pytest.mark.parametrize("split", ["train", "test", "all"])
+def test_a_threshold_has_the_notes_of_an_evaluation(tmp_path: Path, split: str) -> None:
+    """On which images it was chosen, and which could not be read, in the same order."""
+    data = write(tmp_path / "data", {"cat": 9, "dog": 9})
+    (data / "cat/broken.png").write_bytes(b"x")
+    model = small_model(data="folder")
+    notes = evaluate(model, data, split=split, skip_corrupt=True, resamples=0).notes
+    assert any("broken.png" in note for note in notes)
+    assert ("trained on these images" in notes[0]) == (split == "train")
+    changed = change_threshold(model, "f_beta", data, split=split, skip_corrupt=True, store=False)
+    assert changed.notes == notes
 
 
 def test_files_are_never_passed_over_for_digits(tmp_path: Path) -> None:
