@@ -70,13 +70,13 @@ def run_comparison(
     """
     comparison = make_comparison(request.space, presets, studies, seeds, reference)
     request = replace(request, rungs=TEST, trials=len(comparison.runs))
-    store = new_store(request, reporter)
+    store = new_store(request, reporter, comparison)
     splits = _check(request, comparison)
     with connected_session(request, store, splits, reporter) as session:
         request = session.request
         store.create()
         with naming_resume(request.path), study_lock(store):
-            check_no_study(store, request)
+            check_no_study(store, request, comparison)
             copy_sources(comparison.imports, store)
             store.write(FILE, comparison.yaml().encode())
             write_study(store, request, splits, vars(session.resources), comparison.imports)

@@ -23,7 +23,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.credentials import without_credentials
 from imbtune.data.splits import Splits
-from imbtune.errors import StudyError, printable
+from imbtune.errors import ImbtuneError, StudyError, printable, some_of
 from imbtune.spaces.space_file import parse_space
 from imbtune.storage import Store, join
 from imbtune.storage.damage import damage_explained
@@ -31,11 +31,13 @@ from imbtune.storage.store import check_regular
 from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import FINISHED, INTERRUPTED, OUT_OF_TIME, TrialRecord
-from imbtune.study.request import COMPARISON, SEARCH, SearchRequest
+from imbtune.study.request import COMPARISON, SEARCH, SearchRequest, other_settings
+from imbtune.study.results.comparison_record import Comparison, recorded_comparison
 from imbtune.study.tables.find_studies import not_a_study
 from imbtune.study.tables.schema import CLASSES
 
 FILE = "study.yaml"
+NAMED = 10  # settings that a message names
 ERRORS = "errors"  # the folder of tracebacks
 READ = {  # the keys that are read from it, besides the request and the space
     "data": {"train", "counts", "sha256"},
@@ -44,14 +46,38 @@ READ = {  # the keys that are read from it, besides the request and the space
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
 
 
-def check_no_study(store: Store, request: SearchRequest) -> None:
-    """Raise StudyError if the study exists already."""
-    if store.exists(FILE):
-        raise StudyError(
-            f"the study {request.path} exists already: give another name, such as "
-            f"--name {request.free_name()}, continue it with {resume_command(request.path)}, or "
-            "delete it"
-        )
+def check_no_study(
+    store: Store, request: SearchRequest, comparison: Comparison | None = None
+) -> None:
+    """Raise StudyError if the study exists already, with what differs and the command to resume it.
+
+    Args:
+        comparison: what a comparison compares.
+    """
+    if not store.exists(FILE):
+        return
+    other = _differences(store, request, comparison)
+    own = " as it is" if other else ""
+    raise StudyError(
+        f"the study {request.path} exists already{other}: give another name, such as "
+        f"--name {request.free_name()}, continue it{own} with {resume_command(request.path)}, or "
+        "delete it"
+    )
+
+
+def _differences(store: Store, request: SearchRequest, comparison: Comparison | None) -> str:
+    """What a study is or has that the command does not ask for; empty where it cannot be read."""
+    try:
+        content = read_content(store.path)
+        purpose = purpose_of(content)
+        if purpose != request.purpose:
+            return f" and is a {purpose}"
+        there = recorded_comparison(store)[0].settings() if comparison else {}
+        now = comparison.settings() if comparison else {}
+        other = other_settings(content, request, there, now)
+    except (ImbtuneError, LookupError, TypeError, AttributeError):  # `resume` says what is wrong
+        return ""
+    return f" with other settings ({some_of(other, NAMED)})" if other else ""
 
 
 def write_study(

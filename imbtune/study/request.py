@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from imbtune.data.load import DataSource, reads_files, source_of
+from imbtune.errors import shown
 from imbtune.limits import WHOLE, check_whole
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
@@ -22,6 +23,12 @@ SEARCH, CALIBRATION, COMPARISON = "search", "calibration", "comparison"  # what 
 FINALISTS, TRIALS_PER_FINALIST = 5, 10  # finals by default: 5, but at most one of ten trials
 CALIBRATION_SUFFIX = "-calibration"  # of the name of a calibration's study
 COMPARISON_SUFFIX = "-comparison"  # of the name of a comparison's study
+# Fields of a request on which the results depend, beside the space and the data
+COMPARED = (
+    *("trials", "seed", "sampler", "rungs", "never_prune", "finals", "final_seeds"),
+    "skip_corrupt",
+)
+NOT_COMPARED = ("name", "about", "objective", "set")  # of a space: words, or in other keys, too
 RENAMED = {
     "rescue": "never_prune",
     "objective": "objectives",
@@ -197,6 +204,48 @@ def resume_changes(changes: Mapping[str, Any], content: Mapping[str, Any]) -> di
     began = request.get("address") if isinstance(request, Mapping) else None
     planned = dict.fromkeys(OF_MACHINES) if began else {}
     return {**planned, **changes, "address": None}
+
+
+def other_settings(
+    content: Mapping[str, Any],
+    request: SearchRequest,
+    there: Mapping[str, object],
+    now: Mapping[str, object],
+) -> list[str]:
+    """The settings of a study and of a new command that differ: "seed: 0 there, 1 now".
+
+    Args:
+        content: of the study's study.yaml.
+        request: of the command.
+        there: more settings of the study: rows, seeds and reference of a comparison.
+        now: the same of the command.
+    """
+    before = {**_settings(content["request"], content["space"]), **there}
+    after = {**_settings(request.to_dict(), request.space.describe()), **now}
+    return [
+        f"{key}: {shown(before.get(key))} there, {shown(after.get(key))} now"
+        for key in dict.fromkeys([*after, *before])
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _settings(request: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str, object]:
+    """What the results depend on, by flat names."""
+    own = {key: value for key, value in space.items() if key not in ("fixed", *NOT_COMPARED)}
+    found = {name: request.get(name) for name in COMPARED}
+    return {**_flat(own), **_flat(space["fixed"]), "--data": request.get("data"), **found}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested settings by names such as `data.ratio`; a part by the name of its slot."""
+    found: dict[str, object] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            name = prefix.removesuffix(".") if prefix and key == "name" else f"{prefix}{key}"
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return found
 
 
 def _fits(value: object, kind: Any) -> bool:

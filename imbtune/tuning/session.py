@@ -20,6 +20,7 @@ from imbtune.storage import Store
 from imbtune.study.data_size import class_counts, data_size_lines
 from imbtune.study.files import check_no_study
 from imbtune.study.request import AUTO, EVERY, SEARCH, SearchRequest
+from imbtune.study.results.comparison_record import Comparison
 from imbtune.study.trackers.tracking import check_trackers
 from imbtune.training.model import check_model_fits
 from imbtune.training.plugin_checks import check_plugins
@@ -158,11 +159,12 @@ def _plan(request: SearchRequest, nodes: list[Node]) -> Resources:
     )
 
 
-def new_store(request: SearchRequest, log: Log) -> Store:
+def new_store(request: SearchRequest, log: Log, comparison: Comparison | None = None) -> Store:
     """The store of a new study. Its folder is not created yet.
 
     Args:
         log: is called with a line where the storage fails.
+        comparison: what a comparison compares.
 
     Raises:
         StudyError: the folder has files already, or cannot be written.
@@ -172,7 +174,7 @@ def new_store(request: SearchRequest, log: Log) -> Store:
         raise StudyError(
             f"{request.path} exists, but is not a study: delete it, or give another --name"
         )
-    check_no_study(store, request)
+    check_no_study(store, request, comparison)
     store.check_writable()
     return store
 

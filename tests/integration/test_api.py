@@ -155,7 +155,7 @@ def test_training_its_winner_and_using_the_model(searched: Study) -> None:
 
 
 def test_a_search_is_not_overwritten(searched: Study) -> None:
-    with pytest.raises(StudyError, match=r"runs/first exists already: .* --name first-2"):
+    with pytest.raises(StudyError, match=r"runs/first exists already.* --name first-2"):
         imbtune.search("digits-lt", trials=4, name="first")
 
 

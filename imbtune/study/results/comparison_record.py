@@ -91,6 +91,16 @@ class Comparison:
         """Every row with every seed. All rows have the first seed before any has the second."""
         return [(row, seed) for seed in self.seeds for row in self.rows]
 
+    def settings(self) -> dict[str, object]:
+        """What tells it from another comparison of the space."""
+        return {
+            "trials": None,  # the number of runs follows from these
+            "rows": [row.name for row in self.rows],
+            "seeds": list(self.seeds),
+            "seed": self.seeds[0],
+            "reference": self.reference,
+        }
+
     def yaml(self) -> str:
         """The content of `comparison.yaml`."""
         content = {

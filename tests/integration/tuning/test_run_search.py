@@ -163,8 +163,9 @@ def test_nothing_is_overwritten(
     code, _, error = invoke("search", "digits-lt", "--name", "first")
     assert code == 2
     assert re.fullmatch(
-        "error: the study runs/first exists already: give another name, such as --name first-2, "
-        r"continue it with \S*imbtune resume runs/first, or delete it\n",
+        r"error: the study runs/first exists already with other settings \(.*trials: \d+ there, "
+        r"100 now.*\): give another name, such as --name first-2, continue it as it is with "
+        r"\S*imbtune resume runs/first, or delete it\n",
         error,
     )
     code, _, error = invoke("train", "runs/first/best.yaml", "--out", "runs/first")
