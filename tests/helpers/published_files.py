@@ -13,6 +13,7 @@ from scipy.io import savemat
 from small_data import make_images
 from torchvision.datasets import SVHN, FashionMNIST
 
+from imbtune.data.benchmark_files import BENCHMARKS
 from imbtune.data.splits import Images
 
 TEN = (
@@ -22,7 +23,7 @@ TEN = (
 )
 RGB, RGB_TEST = make_images([2] * 10, 32, 3), make_images([1] * 10, 32, 3, seed=4)
 GREY, GREY_TEST = make_images([2] * 10, 28, 1), make_images([1] * 10, 28, 1, seed=4)
-WORDNET = tuple(f"n{k:08d}" for k in range(200))
+WORDNET = BENCHMARKS["tiny_imagenet"].classes
 TINY, TINY_TEST = make_images([1] * 200, 64, 3), make_images([1] * 200, 64, 3, seed=4)
 
 

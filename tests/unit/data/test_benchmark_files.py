@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_files import raises_one_line, read, same, write_split
-from published_files import GREY, GREY_TEST, RGB, RGB_TEST, TEN, write_cinic
+from published_files import GREY, GREY_TEST, RGB, RGB_TEST, TEN, TINY, TINY_TEST, write_cinic
 from torchvision.datasets import FashionMNIST
 
 from imbtune.data.benchmark_files import BENCHMARKS, check_counts
@@ -30,7 +30,7 @@ def write(folder: Path, names: tuple[str, ...] | None, grey: bool = False) -> Pa
 @pytest.mark.parametrize(
     ("name", "names"),
     [
-        *(("svhn", TEN), ("svhn", CLOTHES), ("cifar10", DIGITS), ("cinic10", DIGITS)),
+        *(("svhn", TEN), ("svhn", CLOTHES), ("cinic10", tuple("1234567890"))),
         *(("cifar10", STL10), ("cifar10", CLOTHES), ("fashion_mnist", DIGITS)),
     ],
 )
@@ -53,6 +53,8 @@ def test_class_names_of_another_data_set_are_refused(
         ("svhn", DIGITS),
         ("svhn", None),
         ("cifar10", None),
+        ("cifar10", DIGITS),  # as ClassLabel(num_classes=10) names them
+        ("cinic10", DIGITS),
     ],
 )
 def test_spelling_of_class_names_does_not_matter(
@@ -80,6 +82,32 @@ def test_a_few_names_of_cifar100_may_differ(tmp_path: Path) -> None:
         write_split(tmp_path, split, images, names=[f"thing {k}" for k in range(100)])
     with raises_one_line(tmp_path, "has the classes 'thing 0'", "cifar100 has 'apple'"):
         read("cifar100", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["ids", "words", "all words", "numbers"])
+def test_classes_of_tiny_imagenet_are_compared(tmp_path: Path, kind: str) -> None:
+    """WordNet IDs, or the names that words.txt gives them."""
+    tiny = BENCHMARKS["tiny_imagenet"]
+    assert len(set(tiny.classes)) == len(set(tiny.words)) == 200
+    assert dict(zip(tiny.classes, tiny.words, strict=True))["n04285008"] == "sports car"
+    names = {
+        "ids": tiny.classes,
+        "words": tuple(name.replace(" ", "_") for name in tiny.words),
+        "all words": tuple(f"{name}, another name" for name in tiny.words),
+        "numbers": tuple(map(str, range(200))),
+    }[kind]
+    for split, images in (("train", TINY), ("test", TINY_TEST)):
+        write_split(tmp_path, split, images, image="image", names=list(names))
+    assert read("tiny_imagenet", tmp_path).classes == names
+
+
+@pytest.mark.parametrize("names", [[f"n{k:08d}" for k in range(200)], [*"abcde" * 40]])
+def test_other_200_classes_are_not_tiny_imagenet(tmp_path: Path, names: list[str]) -> None:
+    names = [f"{name}{k}" if len(name) == 1 else name for k, name in enumerate(names)]
+    for split, images in (("train", TINY), ("test", TINY_TEST)):
+        write_split(tmp_path, split, images, image="image", names=names)
+    with raises_one_line(f"has the classes '{names[0]}'", "tiny_imagenet has 'n01443537', "):
+        read("tiny_imagenet", tmp_path)
 
 
 def test_digits_of_svhn_are_known_by_their_names(tmp_path: Path) -> None:
