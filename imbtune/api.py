@@ -21,6 +21,7 @@ from imbtune.search_options import (
     Objective,
     check_options,
     checked_settings,
+    given_objectives,
     given_path,
 )
 from imbtune.search_options import search_request as search_request
@@ -297,6 +298,7 @@ def train(
     seeds: int = 1,
     epochs: int | None = None,
     settings: Settings | None = None,
+    objective: Objective | Sequence[Objective] | None = None,
     out: str | Path | None = None,
     data: str | Path | None = None,
     skip_corrupt: bool = False,
@@ -324,6 +326,8 @@ def train(
         seeds: runs, with the seeds from the configuration's on.
         epochs: instead of the configuration's.
         settings: replace settings of the configuration.
+        objective: as in `search`: a metric, or up to three, that are tested with these knobs, by
+            `evaluate` later on as well; None for those of the study or space.
         out: the folder for models and results; None for one beside the configuration.
         data: the data set's folder or file; None for $IMBTUNE_DATA, else that of the study, else a
             download.
@@ -373,10 +377,13 @@ def train(
         raise ConfigError(f"--address {address} goes with --workers: give their number, too")
     open_trainer, note = _open_trainer(seeds, workers, address, max_concurrent)
     replaced = checked_settings(settings, epochs)
+    objectives = None if objective is None else given_objectives(objective)
     with consent(trust):
         given = train_input.with_out(
             _train_input(what, preset, space, replaced), given_path("out", out)
         )
+        if objectives is not None:
+            given = train_input.with_objectives(given, objectives)
         others = train_input.baselines_of(given, replaced) if baselines else {}
     folder = given_path("data", data)
     if folder is None:

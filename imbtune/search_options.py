@@ -23,6 +23,7 @@ from imbtune.paths import local_path, path_or_uri
 from imbtune.registry import Value
 
 if TYPE_CHECKING:  # torch and Ray are imported when a function needs them
+    from imbtune.metrics.metric import Metric
     from imbtune.spaces.search_space import SearchSpace
     from imbtune.study.request import SearchRequest
 
@@ -173,22 +174,31 @@ def submitted_request(space: str, *, trust: bool = False, **options: Any) -> Sea
     return request
 
 
-def _with_objectives(space: SearchSpace, given: object) -> SearchSpace:
-    """The space with other objectives, also in the file that a study keeps of it.
+def given_objectives(given: object) -> tuple[Metric, ...]:
+    """The metrics of `--objective`.
 
     Args:
         given: one metric or a list; each a name, a mapping as in a space file, or such a mapping
             as a text.
+
+    Raises:
+        ConfigError: a metric that there is not, or one that is no objective; too many or none.
     """
     from imbtune.config.yaml_files import parse_value
     from imbtune.metrics.metric import objectives_from
-    from imbtune.spaces.space_file import OBJECTIVE
 
     entries = list(given) if isinstance(given, list | tuple) else [given]
     for i, entry in enumerate(entries):
         if isinstance(entry, str) and entry.lstrip().startswith("{"):
             entries[i] = parse_value(entry, "--objective")
-    objectives = objectives_from(entries, "--objective")
+    return objectives_from(entries, "--objective")
+
+
+def _with_objectives(space: SearchSpace, given: object) -> SearchSpace:
+    """The space with other objectives, also in the file that a study keeps of it."""
+    from imbtune.spaces.space_file import OBJECTIVE
+
+    objectives = given_objectives(given)
     settings = [metric.setting() for metric in objectives]
     source = {key: value for key, value in space.source.items() if key not in OBJECTIVE}
     one, several = OBJECTIVE

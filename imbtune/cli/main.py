@@ -451,6 +451,14 @@ def train(
     data: DataOption = None,
     skip_corrupt: SkipOption = False,
     settings: SetOption = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            callback=lambda given: given or None,
+            help="Metric that is tested with these knobs, as in search, and by evaluate as well. "
+            "May be repeated. Default: those of the study or space.",
+        ),
+    ] = None,
     baselines: BaselinesOption = False,
     ema: EmaOption = None,
     calibrate: CalibrateOption = None,
@@ -474,6 +482,7 @@ def train(
             "--preset": preset,
             "--space": space,
             "--set": settings,
+            "--objective": objective,
             "--epochs": epochs,
             "--out": out,
             "--seeds": seeds > 1,
@@ -493,6 +502,7 @@ def train(
     train_command(
         config,
         settings=settings,
+        objective=objective,
         preset=preset,
         space=space,
         seeds=seeds,

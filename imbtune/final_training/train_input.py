@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.data.load import reads_files
 from imbtune.errors import ConfigError
 from imbtune.inference.model_folder import CONFIG, is_model_folder
+from imbtune.metrics.metric import Metric
 from imbtune.paths import path_or_uri
 from imbtune.spaces.presets import METHOD_SLOTS, defines_method
 from imbtune.spaces.search_space import SearchSpace
@@ -250,6 +251,13 @@ def check_has_knobs(config: TrainConfig, settings: Settings) -> None:
 def with_out(given: TrainInput, out: str | Path | None) -> TrainInput:
     """The same input with another folder for the results; unchanged if `out` is None."""
     return given if out is None else replace(given, out=Path(out))
+
+
+def with_objectives(given: TrainInput, objectives: Sequence[Metric]) -> TrainInput:
+    """The same input with other objectives than those of its study or space."""
+    others = {key: value for key, value in given.provenance.items() if key not in OBJECTIVE}
+    settings = [metric.setting() for metric in objectives]
+    return replace(given, provenance={**others, "objectives": settings})
 
 
 def _with_settings(own: Settings, settings: Settings) -> TrainConfig:

@@ -109,13 +109,14 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "train": (
         "best.yaml --preset erm --space digits-lt --seeds 5 --epochs 9 --out o --data d "
-        "--skip-corrupt --set mix=mamix --baselines --trust --workers 2 --address a "
-        "--progress json --ema 0.9 --calibrate 0.1 --ensemble --max-concurrent 3",
+        "--skip-corrupt --set mix=mamix --objective mcc --baselines --trust --workers 2 "
+        "--address a --progress json --ema 0.9 --calibrate 0.1 --ensemble --max-concurrent 3",
         {
             **{"ema": 0.9, "calibrate": 0.1, "ensemble": True, "max_concurrent": 3},
             **{"what": "best.yaml", "preset": "erm", "space": "digits-lt", "seeds": 5},
             **{"epochs": 9, "out": "o", "data": "d", "skip_corrupt": True},
             **{"settings": {"mix": "mamix"}, "baselines": True, "trust": True},
+            **{"objective": ["mcc"]},
             **{"workers": 2, "address": "a", "progress": "json"},
         },
     ),

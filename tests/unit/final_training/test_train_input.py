@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from imbtune.config.train_config import TrainConfig
-from imbtune.final_training.train_input import TrainInput, data_of_study, from_preset
+from imbtune.errors import ConfigError
+from imbtune.final_training.train_input import (
+    TrainInput,
+    data_of_study,
+    from_preset,
+    with_objectives,
+)
+from imbtune.metrics.metric import objectives_of
+from imbtune.search_options import given_objectives
 
 
 @pytest.fixture
@@ -55,6 +64,18 @@ def test_a_data_set_that_reads_no_files_has_no_folder(
     file.write_text(file.read_text().replace("folder", "digits", 1))
     assert "digits" in file.read_text()
     assert data_of_study(given(tmp_path / "study", "digits")) == (None, False)
+
+
+def test_objectives_that_are_given_replace_those_of_the_study() -> None:
+    own = replace(given(None), provenance={"file": "f", "objective": "auroc"})
+    setting = {"name": "f_beta", "beta": 2.0, "of": "9"}
+    found = with_objectives(own, given_objectives([setting, "mcc"]))
+    assert objectives_of(found.provenance) == given_objectives([setting, "mcc"])
+    assert found.provenance["file"] == "f" and "objective" not in found.provenance
+    text = "{name: f_beta, beta: 2.0, of: '9'}"
+    assert given_objectives(text) == given_objectives(setting)
+    with pytest.raises(ConfigError, match=r"^unknown --objective 'f_bet': did you mean 'f_beta'"):
+        given_objectives("f_bet")
 
 
 def test_a_preset_whose_method_was_changed_is_told() -> None:
