@@ -19,6 +19,12 @@ if TYPE_CHECKING:  # Ray takes seconds to import
     from imbtune.tuning.forecast.forecast import Forecast
     from imbtune.tuning.forecast.trial_speed import Fleet
 
+# what a rung costs beside the training that a full run has anyway
+RUNG_COSTS = {
+    "cooldown": "a copy of its model through a cool-down",
+    "compressed": "a whole short run, and begins again",
+    "prefix": "nothing more",
+}
 # options of a search that are in the printed command only if they are not the defaults
 PRINTED = ("seed", "sampler", "rungs", "calibration", "never_prune", "finals", "final_seeds")
 
@@ -97,6 +103,24 @@ def print_plan(forecast: Forecast, price: float | None, console: Console) -> Non
     if price is not None:
         table.add_row("cost", f"{round_to_three(hours * price)} at {price:g} per {fleet.unit} hour")
     console.print(table)
+    if note := early_stopping_note(request, plan.share):
+        print_text(note, console)
+
+
+def early_stopping_note(request: SearchRequest, share: float) -> str:
+    """Why early stopping costs more than it saves, and what to give instead; else empty.
+
+    Args:
+        share: image passes of the trials, divided by those of full runs of all trials.
+    """
+    if share <= 1:
+        return ""
+    below = ", ".join(map(str, request.budgets[:-1]))
+    why = f"at each rung ({below} epochs) a trial trains {RUNG_COSTS[request.rungs_kind]}"
+    return (
+        f"Early stopping costs more than it saves here: {why}, which is more than stopping the "
+        "weaker ones saves; --rungs none trains every trial to the end, and takes less"
+    )
 
 
 def as_planned(request: SearchRequest, fleet: Fleet) -> SearchRequest:

@@ -19,9 +19,10 @@ from scripted import BUDGETS, rung_record, tiny_space
 from short_runs import CPU, make_config
 from small_data import make_splits
 
-from imbtune.cli.plan import as_planned, duration
+from imbtune.cli.plan import as_planned, duration, early_stopping_note
 from imbtune.config.slots import SLOTS
 from imbtune.errors import ConfigError, StudyError
+from imbtune.search_options import search_request
 from imbtune.spaces.knob_types import knob_types
 from imbtune.spaces.space_file import list_spaces, load_space
 from imbtune.storage import Store
@@ -331,6 +332,15 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (given.trials, given.budgets, given.rungs, given.finals, given.address) == (
         12, [3, 9], "compressed", 0, "auto",
     )  # fmt: skip
+
+
+def test_early_stopping_that_saves_nothing_is_told_with_what_to_give() -> None:
+    for rungs, why in (("cooldown", "through a cool-down"), ("compressed", "and begins again")):
+        request = search_request("digits-lt", trials=4, rungs=rungs, epochs=9)
+        note = early_stopping_note(request, 1.33)
+        assert note.startswith("Early stopping costs more than it saves here: at each rung")
+        assert "(3 epochs)" in note and why in note and "--rungs none" in note
+        assert early_stopping_note(request, 1.0) == early_stopping_note(request, 0.7) == ""
 
 
 @pytest.mark.parametrize(
