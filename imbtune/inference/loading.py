@@ -140,8 +140,8 @@ def _load_seed(folder: Path, seed: int | None, with_threshold: bool) -> TrainedM
         return _load_folder(folder, with_threshold)
     found = seed_folders(folder)
     if seed not in found:
-        have = ", ".join(map(str, sorted(found)))
-        raise StudyError(f"{folder} does not have a model of seed {seed}: it has seeds {have}")
+        have = f"seed{'s' * (len(found) > 1)} {', '.join(map(str, sorted(found)))}"
+        raise StudyError(f"{folder} does not have a model of seed {seed}: it has {have}")
     return _load_folder(found[seed], with_threshold)
 
 

@@ -99,9 +99,11 @@ def choose_threshold(
         float(cuts.log_odds[best]),
         _threshold_interval(fewer, resampled, scoring, float(cuts.log_odds[best])),
         metric.setting(),
-        metric.sign * score,
+        scoring.of_score(score),
         *scoring.expected(resampled.left_out_rates),
-        None if scoring.score(*at_zero)[0] == -math.inf else metric.sign * scoring.value(*at_zero),
+        None
+        if scoring.score(*at_zero)[0] == -math.inf
+        else scoring.of_score(scoring.value(*at_zero)),
         chosen_on,
         {str(name): int((labels_N == index).sum()) for index, name in enumerate(counts.names)},
     )
@@ -303,6 +305,10 @@ class _Scoring:
         score = self.metric.score(self._confusion(hits, alarms))
         return -math.inf if score is None else score
 
+    def of_score(self, score: float) -> float:
+        """The metric's value, which the score of a metric to minimise negates."""
+        return score if self.metric.sign == 1 else 0.0 - score  # never -0.0
+
     def expected(self, rates: Floats) -> tuple[float, tuple[float, float]]:
         """The metric at two rates, of hits and of alarms, with its interval."""
         confusion = self._confusion(*(rates * self.totals))
@@ -310,7 +316,7 @@ class _Scoring:
         def value(drawn: Confusion) -> float:
             own, other = self.positive, 1 - self.positive
             hits, alarms = drawn.matrix_KK[[own, other], own].tolist()
-            return self.metric.sign * self.value(hits, alarms)
+            return self.of_score(self.value(hits, alarms))
 
         return value(confusion), metric_interval(self.metric, confusion, value, RESAMPLES)
 

@@ -21,7 +21,7 @@ from imbtune.inference.evaluating.labelled_data import (
     in_place,
     labelled_images,
 )
-from imbtune.inference.predicting.image_inputs import images_at
+from imbtune.inference.predicting.image_inputs import ImageInput, images_at
 from imbtune.inference.predicting.predict_images import decoded_blocks, decoder_of
 from imbtune.inference.trained_model import TrainedModel
 
@@ -66,9 +66,10 @@ def images_to_check(model: TrainedModel, data: str | Path | None, count: int) ->
             return _test_images(model, data, count)
         except (ConfigError, DataError) as error:
             try:
-                return _image_files(model, data, count)
+                given = images_at(data)
             except DataError:
                 raise error from None
+            return _image_files(model, given, count)
     name = model.config.data.name
     places: list[str | Path | None] = [] if reads_files(name) else [None]
     places += [os.environ["IMBTUNE_DATA"]] if os.environ.get("IMBTUNE_DATA") else []
@@ -93,11 +94,16 @@ def _test_images(model: TrainedModel, data: str | Path | None, count: int) -> Im
     return ImagesToCheck(block, f"{len(block)} of the {images.kind}", images.place)
 
 
-def _image_files(model: TrainedModel, data: str | Path, count: int) -> ImagesToCheck:
+def _image_files(model: TrainedModel, given: ImageInput, count: int) -> ImagesToCheck:
     """Images without labels, scaled to the model's size."""
-    given = images_at(data)
     blocks = decoded_blocks(islice(given.items(), count), decoder_of(model, resize=True))
-    pixels = [one for _, block in blocks for one in block if not isinstance(one, str)]
+    found = [
+        (item.path, one) for items, block in blocks for item, one in zip(items, block, strict=True)
+    ]
+    pixels = [one for _, one in found if not isinstance(one, str)]
     if not pixels:
-        raise DataError(f"none of the images of {given.place} can be read: give others")
+        path, why = found[0]
+        raise DataError(
+            f"none of the images of {given.place} can be read, such as {path} ({why}): give others"
+        )
     return ImagesToCheck(np.stack(pixels), f"{len(pixels)} images", Path(given.place))

@@ -19,7 +19,7 @@ from imbtune.data.dataset_registry import datasets
 from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.file_walk import files_in
 from imbtune.data.images import Images
-from imbtune.data.load import load, reads_files, source_of
+from imbtune.data.load import load, reads_files
 from imbtune.data.readers.folders import find_class_folders
 from imbtune.data.readers.hf_arrow import find_saved_dataset, is_saved_dataset
 from imbtune.data.readers.hf_parquet import find_shards
@@ -29,7 +29,7 @@ from imbtune.data.readers.source_data import SourceData
 from imbtune.data.readers.split_names import quoted
 from imbtune.data.readers.user import find_parquet
 from imbtune.data.splits import final_splits
-from imbtune.errors import DataError, unknown
+from imbtune.errors import ConfigError, DataError, unknown
 from imbtune.inference.evaluating.trained_images import note_of_training
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.paths import local_path
@@ -170,16 +170,20 @@ def _place(
     """Where the images are, None for files of imbtune's own or a download; and their data set.
 
     Raises:
+        ConfigError: `data` for a data set that reads no files.
         DataError: what is there cannot be read.
     """
     own = model.config.data
     if data is not None:
         path = Path(local_path("--data", data))
-        if dataset is not None:
-            return source_of(dataset, path).root, dataset
+        if dataset is not None and not reads_files(dataset):
+            raise ConfigError(
+                f"--dataset {dataset} and --data {path}: that data set reads no files: leave one "
+                "of them out"
+            )
         root = data_root(path)
         assert root is not None, "it is given"
-        return root, _dataset_name(model, root)
+        return root, dataset or _dataset_name(model, root)
     if not reads_files(dataset or own.name):
         return None, dataset or own.name
     if (root := data_root(None)) is not None:  # $IMBTUNE_DATA

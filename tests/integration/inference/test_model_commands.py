@@ -313,6 +313,10 @@ def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: 
     assert no_path_in(tmp_path / "o.onnx", two)["checked_on"] == "20 images"
     (tmp_path / "empty").mkdir()
     refused("export", model, "--data", tmp_path / "empty", "--out", tmp_path / "p.onnx")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/a.png").write_bytes(b"x")
+    told = refused("export", model, "--data", tmp_path / "broken", "--out", tmp_path / "p.onnx")
+    assert "none of the images of" in told and "a.png (not an image of a known format)" in told
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_files_are_never_passed_over_for_digits(tmp_path: Path) -> None:
     """Neither with the layout of digits, nor where a training was given them in vain."""
     data = write(tmp_path / "data", {"3": 3, "4": 3})
     model = small_model([str(k) for k in range(10)], data="digits")
-    with raises_one_line(f"--data {data}: the data set 'digits' reads no", kind=ConfigError):
+    with raises_one_line(f"--dataset digits and --data {data}: that data", kind=ConfigError):
         evaluate(model, data, dataset="digits")
     model.data = str(data)
     result = evaluate(model, data, split="all", resamples=0)
