@@ -51,7 +51,7 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         print_text(_no_winner(outcome), console)
     if failure := outcome.common_failure():
         print_text(f"\n{failure}", console)
-        fix = divergence_fix(outcome.path, False) if failure.has_diverged else retry_fix(request)
+        fix = divergence_fix(request, False) if failure.has_diverged else retry_fix(request)
         console.print(f"  Remedy: {fix}", soft_wrap=True, markup=False, highlight=False)
     left = ended < request.trials
     if left or outcome.interrupted:

@@ -32,12 +32,19 @@ class FinalReport(TrialReport):
         images: image passes of the training.
         threads: CPU threads, on which the last bits of a result depend.
         finished: the model, where the worker gives it; None before the run's end.
+        score: the first objective on the test images; None before the run's end, and where it is
+            undefined.
     """
 
     run: FinalRun | None
     images: int
     threads: int
     finished: FinishedSeed | None = None
+    score: float | None = None
+
+    def scores(self) -> list[float]:
+        """The score of the model, where the run has ended."""
+        return [] if self.score is None else [self.score]
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,9 @@ class FinalRunner:
     ) -> FinalReport:
         warnings, self._warnings = self._warnings, []
         is_saved, self._is_saved = self._is_saved, False
+        objective = self._worker.objectives[0]
         return FinalReport(
+            score=objective.score_of(run.metrics.get(objective.name)) if run else None,
             epochs=(),
             rung=(),
             rung_index=None,

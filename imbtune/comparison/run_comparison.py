@@ -22,6 +22,8 @@ from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkEnded, WorkerLost
 from imbtune.storage import Store
 from imbtune.study.checkpoints import delete_checkpoints
+from imbtune.study.data_size import class_counts
+from imbtune.study.evidence import is_above
 from imbtune.study.files import (
     check_no_study,
     check_purpose,
@@ -161,7 +163,9 @@ def _train_and_test(session: Session, comparison: Comparison) -> ComparisonResul
     begin(session, runs_stage(session, len(comparison.runs), earlier))
     searcher = ListSearcher(left)
     settings = _worker_settings(session, comparison)
-    common_failure = CommonFailure(len(left))
+    chance, before = _chance(session), _scores(result)
+    is_healthy = any(chance is None or is_above(score, chance) for score in before)
+    common_failure = CommonFailure(len(left), chance, is_healthy)
     run_trials(
         session.splits,
         settings,
@@ -173,7 +177,7 @@ def _train_and_test(session: Session, comparison: Comparison) -> ComparisonResul
         common_failure=common_failure,
         progress=trial_progress(session, lambda run: writer.name(run.number), settings),
     )
-    common_failure.check(store.path)
+    common_failure.check(request)
     result = replace(result, failures=writer.failures)
     if not result.interrupted:
         if not result.done:
@@ -190,6 +194,21 @@ def _worker_settings(session: Session, comparison: Comparison) -> FinalWorkerSet
     of_search = session.worker_settings("none", with_checkpoints=True)
     changes = {"imports": comparison.imports, "checkpoint_seconds": CHECKPOINT_SECONDS}
     return FinalWorkerSettings(**{**vars(of_search), **changes})
+
+
+def _chance(session: Session) -> float | None:
+    """The score of a model that predicts one class only; None where it is undefined."""
+    splits = session.splits
+    test_K = splits.held_out.counts(len(splits.classes))
+    counts = class_counts(splits.classes, splits.counts(), test_K)
+    return session.request.space.objective.chance(counts)
+
+
+def _scores(result: ComparisonResult) -> list[float]:
+    """The score of each run that has finished, where it is defined."""
+    objective = result.space.objective
+    scores = map(objective.score_of, result.runs[objective.name].dropna().astype(float))
+    return [score for score in scores if score is not None]
 
 
 def _headline(session: Session, comparison: Comparison) -> str:

@@ -15,7 +15,7 @@ import yaml
 
 from imbtune.errors import StorageError
 from imbtune.storage import Store
-from imbtune.study.request import SearchRequest
+from imbtune.study.request import CALIBRATION, COMPARISON, SEARCH, SearchRequest
 
 # fields of a request that another command on the same data and machines needs too
 SHARED = (
@@ -73,19 +73,26 @@ def resume_command(path: str, finals: int | None = None) -> str:
     return shlex.join([program(), "resume", path, *more])
 
 
-def divergence_fix(path: str, has_trials_left: bool) -> str:
-    """What to do about trials that diverged: the same settings would diverge again.
+def divergence_fix(request: SearchRequest, has_trials_left: bool) -> str:
+    """What to do about trials or runs that diverged: the same settings would diverge again.
 
     Args:
         has_trials_left: whether a resumed study trains other trials.
     """
-    other = f", or try other trials with {resume_command(path)}" if has_trials_left else ""
-    return f"search with a lower optimizer.lr and another --name{other}"
+    verb = {CALIBRATION: "calibrate", COMPARISON: "compare"}.get(request.purpose, "search")
+    fix, resume = f"{verb} with a lower optimizer.lr and another --name", ""
+    if has_trials_left:
+        resume = resume_command(request.path)
+    if resume and request.purpose != SEARCH:  # which trains the same runs again, these first
+        return f"{fix}; or, where the machine is the cause, fix it, then run {resume}"
+    return f"{fix}, or try other trials with {resume}" if resume else fix
 
 
 def retry_fix(request: SearchRequest) -> str:
-    """What to do about trials of a search that raised an exception or lost their workers."""
-    fix = f"fix the cause, then run {resume_command(request.path)} --retry-failed"
+    """What to do about trials or runs that raised an exception or lost their workers."""
+    fix = f"fix the cause, then run {resume_command(request.path)}"
+    if request.purpose == SEARCH:  # others always train failed runs again
+        fix += " --retry-failed"
     if request.space.imports:
         fix += " (a study keeps its copy of your modules: for a changed one, give another --name)"
     return fix

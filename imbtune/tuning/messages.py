@@ -197,6 +197,10 @@ class TrialReport:
         """Whether the trial, with all of its trunk, ended because it diverged."""
         return self.is_last and bool(self.diverged) and not self.rung
 
+    def scores(self) -> list[float]:
+        """The scores of the models that are finished with this report; empty between rungs."""
+        return [rung.score for rung in self.rung]
+
     def to_tune(self, eta: int) -> TuneDict:
         """As the result of a Tune trial; a rung has the score of its best trial.
 

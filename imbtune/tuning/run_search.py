@@ -32,7 +32,7 @@ from imbtune.study.files import (
     write_study,
 )
 from imbtune.study.front import search_front, write_front
-from imbtune.study.hints import naming_resume, retry_fix
+from imbtune.study.hints import naming_resume
 from imbtune.study.journal import (
     Journal,
     apply_pending_states,
@@ -307,7 +307,7 @@ def _trials(
         records = trial_records(study, request.space, request.seed, scheduler.cutoffs)
         writer.close(records)
     journal.check()
-    common_failure.check(request.path, retry_fix(request))
+    common_failure.check(request)
     return records, by_user
 
 

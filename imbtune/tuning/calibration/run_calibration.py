@@ -18,6 +18,7 @@ from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkEnded, WorkerLost
 from imbtune.seeds import Purpose, derived_seed, trial_seed
 from imbtune.storage import Store
+from imbtune.study.evidence import is_above
 from imbtune.study.files import (
     check_purpose,
     check_same_data,
@@ -45,7 +46,7 @@ from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
 from imbtune.tuning.samplers import make_sampler
-from imbtune.tuning.search_stages import begin, runs_stage, trial_progress
+from imbtune.tuning.search_stages import begin, runs_stage, scale_of, trial_progress
 from imbtune.tuning.session import Session, check_request, headline, new_store
 from imbtune.tuning.study_writer import epoch_row
 
@@ -153,7 +154,9 @@ def _train_and_compare(session: Session) -> CalibrationOutcome:
     for note in session.splits.notes:
         session.reporter(note)
     begin(session, runs_stage(session, request.runs, writer.earlier()))
-    common_failure = CommonFailure(len(left))
+    chance = scale_of(request, session.splits).chance
+    is_healthy = any(is_above(score.score, chance) for score in writer.scores)
+    common_failure = CommonFailure(len(left), chance, is_healthy)
     settings = session.worker_settings(EVERY, with_checkpoints=False)
     try:
         if left:
@@ -170,7 +173,7 @@ def _train_and_compare(session: Session) -> CalibrationOutcome:
             )
     finally:
         tracking.close()
-    common_failure.check(request.path)
+    common_failure.check(request)
     if len(writer.done) + len(writer.errors) < request.runs:
         return _outcome(request, store, None)
     _check_failed(request, writer.errors)

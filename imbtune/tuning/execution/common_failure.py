@@ -8,13 +8,15 @@ from ray.tune import Stopper
 
 from imbtune.errors import StudyError
 from imbtune.study.evidence import is_above
-from imbtune.study.hints import divergence_fix, resume_command
+from imbtune.study.hints import divergence_fix, retry_fix
 from imbtune.study.records import DIVERGED_KIND, kind_of
+from imbtune.study.request import SEARCH, SearchRequest
 from imbtune.tuning.execution.events import TrialCallback
 from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.messages import TrialReport, TrialSpec, TuneDict
 
 ENOUGH = 5  # trials that fail for one reason while no trial is healthy
+Key = tuple[int, bool]  # a trial: of a calibration's two runs of one number, one has no rungs
 
 
 class CommonFailureError(StudyError):
@@ -36,7 +38,8 @@ class CommonFailure(Stopper, TrialCallback):
     It also prints the traceback of an error that is a bug: once, not for each trial.
 
     Args:
-        trials: the most that there will be; `ENOUGH` or fewer are all trained.
+        trials: the most that there will be; `ENOUGH` or fewer are all trained. The runs of a
+            calibration or a comparison count as trials here.
         chance: the score of a model that predicts one class only; None where any trial that ends
             without failing is healthy.
         has_healthy: whether an earlier command has trained a healthy trial of the study.
@@ -45,9 +48,9 @@ class CommonFailure(Stopper, TrialCallback):
     def __init__(self, trials: int, chance: float | None = None, has_healthy: bool = False) -> None:
         self._can_stop, self._failed, self._first = trials > ENOUGH, 0, ""
         self._kinds: set[str] = set()
-        self._running: dict[int, int] = {}  # epochs that each running trial was trained for
-        self._at_rung: dict[int, list[float]] = {}  # scores, if a trial's last report has a rung
-        self._chance, self._above = chance, set[int]()  # running trials that scored above chance
+        self._running: dict[Key, int] = {}  # epochs that each running trial was trained for
+        self._at_rung: dict[Key, list[float]] = {}  # scores, if a trial's last report has a rung
+        self._chance, self._above = chance, set[Key]()  # running trials that scored above chance
         self._ended_healthy, self._ended_at_chance = has_healthy, 0
         self._most_before_failing, self._failed_above = 0, False
 
@@ -66,22 +69,18 @@ class CommonFailure(Stopper, TrialCallback):
         for_one_reason = self._failed >= ENOUGH and len(self._kinds) == 1
         return self._can_stop and for_one_reason and not is_healthy
 
-    def check(self, path: str, fix: str = "") -> None:
-        """Raise CommonFailureError if the trials were stopped.
-
-        Args:
-            path: the study's folder or URI.
-            fix: what to do; empty for resuming once the cause is gone.
-        """
+    def check(self, request: SearchRequest) -> None:
+        """Raise CommonFailureError, with what to do, if the trials were stopped."""
         if not self.stop_all():
             return
-        fix = fix or f"fix the cause, then run {resume_command(path)}"
+        path, fix = request.path, retry_fix(request)
         if self._kinds == {DIVERGED_KIND}:
-            fix = divergence_fix(path, has_trials_left=True)
-        failed = f"all {self._failed} trials of {path} that ended failed, for one reason"
+            fix = divergence_fix(request, has_trials_left=True)
+        trials = "trials" if request.purpose == SEARCH else "runs"
+        failed = f"all {self._failed} {trials} of {path} that ended failed, for one reason"
         if others := self._ended_at_chance:
             failed = (
-                f"of the {self._failed + others} trials of {path} that ended, {others} scored no "
+                f"of the {self._failed + others} {trials} of {path} that ended, {others} scored no "
                 "better than a model that predicts one class only, and "
                 f"{self._failed} failed, for one reason"
             )
@@ -89,11 +88,14 @@ class CommonFailure(Stopper, TrialCallback):
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
         """Count the trial's epochs, and its trials that diverged."""
-        self._running[spec.number] = self._running.get(spec.number, 0) + len(report.epochs)
-        self._at_rung[spec.number] = [rung.score for rung in report.rung]
-        self._above |= {rung.trial for rung in report.rung if self._is_above(rung.score)}
+        key = _key(spec, spec.number)
+        epochs = self._running.get(key, 0) + len(report.epochs)
+        self._running[key] = max(epochs, report.trained)
+        self._at_rung[key] = report.scores()
+        above = [rung.trial for rung in report.rung if self._is_above(rung.score)]
+        self._above |= {_key(spec, number) for number in above}
         for number, reason in report.diverged.items():
-            self._add(kind_of(reason, has_diverged=True), reason, {number})
+            self._add(kind_of(reason, has_diverged=True), reason, {_key(spec, number)})
         if report.has_failed:
             self._end(spec)
 
@@ -102,9 +104,10 @@ class CommonFailure(Stopper, TrialCallback):
 
         One that ended between two rungs was interrupted: how it would have ended is not known.
         """
-        if spec.number not in self._running:
+        key = _key(spec, spec.number)
+        if key not in self._running:
             return
-        scores = self._at_rung[spec.number]
+        scores = self._at_rung[key]
         if self._chance is None or not scores or any(map(self._is_above, scores)):
             self._ended_healthy = True
         else:
@@ -116,21 +119,21 @@ class CommonFailure(Stopper, TrialCallback):
         kind = kind_of(failure.reason, has_diverged=False)
         if kind not in self._kinds and failure.traceback:
             sys.stderr.write(failure.traceback)
-        self._add(kind, failure.reason, {*spec.trials})
+        self._add(kind, failure.reason, _keys(spec))
         self._end(spec)
 
     def _end(self, spec: TrialSpec) -> None:
         """Note that a trial ended by failing."""
-        epochs = self._running.get(spec.number, 0)
+        epochs = self._running.get(_key(spec, spec.number), 0)
         self._most_before_failing = max(self._most_before_failing, epochs)
         self._forget(spec)
 
     def _forget(self, spec: TrialSpec) -> None:
-        self._running.pop(spec.number, None)
-        self._at_rung.pop(spec.number, None)
-        self._above -= {*spec.trials}
+        self._running.pop(_key(spec, spec.number), None)
+        self._at_rung.pop(_key(spec, spec.number), None)
+        self._above -= _keys(spec)
 
-    def _add(self, kind: str, reason: str, trials: set[int]) -> None:
+    def _add(self, kind: str, reason: str, trials: set[Key]) -> None:
         self._failed += 1
         self._first = self._first or reason
         self._kinds.add(kind)
@@ -139,3 +142,12 @@ class CommonFailure(Stopper, TrialCallback):
 
     def _is_above(self, score: float) -> bool:
         return self._chance is not None and is_above(score, self._chance)
+
+
+def _key(spec: TrialSpec, number: int) -> Key:
+    return number, spec.without_rungs
+
+
+def _keys(spec: TrialSpec) -> set[Key]:
+    """The trials of a trunk."""
+    return {_key(spec, number) for number in spec.trials}

@@ -17,6 +17,7 @@ from rung_runs import SMALL
 from scripted import BUDGETS, next_spec, rung_result, scored_rung, tiny_space, trial_report
 from short_runs import CPU, DATA
 
+from imbtune.comparison.final_runner import FinalReport
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.images import Images
 from imbtune.errors import StudyError
@@ -33,6 +34,7 @@ from imbtune.study.journal import (
     trial_record,
 )
 from imbtune.study.records import FAIL, FinalRecord, Machine
+from imbtune.study.request import EVERY, TEST, SearchRequest
 from imbtune.tuning.calibration.run_calibration import CalibrationWriter
 from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.failures import failure_of
@@ -329,6 +331,10 @@ def finished(watch: CommonFailure, number: int) -> None:
     watch.completed(single(number))
 
 
+def request(rungs: str = "cooldown") -> SearchRequest:
+    return SearchRequest(tiny_space(), 12, "bad", rungs=rungs)
+
+
 def single(number: int) -> TrialSpec:
     return TrialSpec.single_run(number, {}, without_rungs=False)
 
@@ -347,12 +353,12 @@ def test_five_divergences_and_no_healthy_trial_end_a_search() -> None:
         reported(watch, number, 3)
         reported(watch, number, 0, f"epoch {number + 4}: the loss is not finite (nan)")
         assert not watch.stop_all()
-        watch.check("runs/bad")
+        watch.check(request())
     reported(watch, 8, 3)
     reported(watch, 4, 0, "epoch 1: the logits of 3 of 9 images are not finite")
     assert watch.stop_all()
     with pytest.raises(StudyError, match=r"all 5 trials of runs/bad .* \(epoch 4: the l") as error:
-        watch.check("runs/bad")
+        watch.check(request())
     assert "lower optimizer.lr" in str(error.value) and "resume runs/bad" in str(error.value)
 
 
@@ -362,7 +368,7 @@ def test_a_short_search_trains_all_of_its_trials() -> None:
     for number in range(5):
         reported(watch, number, 0, REASON)
     assert not watch.stop_all()
-    watch.check("runs/bad")
+    watch.check(request())
 
 
 @pytest.mark.parametrize("when", [0, 3, 5])
@@ -419,7 +425,7 @@ def test_only_a_score_above_chance_lets_a_search_go_on(
     if stops:
         message = r"^of the 6 trials of runs/bad that ended, 1 scored no better .* 5 failed, .*nan"
         with pytest.raises(StudyError, match=message):
-            watch.check("runs/bad")
+            watch.check(request())
 
 
 def test_a_trial_at_chance_changes_no_message_of_a_search_that_goes_on() -> None:
@@ -428,7 +434,7 @@ def test_a_trial_at_chance_changes_no_message_of_a_search_that_goes_on() -> None
     watch.completed(single(20))
     fail_after(watch, 4)
     assert not watch.stop_all()
-    watch.check("runs/bad")
+    watch.check(request())
 
 
 def test_two_reasons_and_a_trial_at_chance_do_not_end_a_search(tmp_path: Path) -> None:
@@ -489,7 +495,7 @@ def test_the_same_exception_ends_a_search_and_is_printed_once(
     assert watch.stop_all()
     assert capsys.readouterr().err.count("Traceback") == 1
     with pytest.raises(StudyError, match=r"\(ValueError: boom after 0 images\): fix the cause"):
-        watch.check("runs/bad")
+        watch.check(request())
 
 
 def test_different_reasons_do_not_end_a_search(
@@ -518,3 +524,75 @@ def test_the_rungs_of_a_healthy_search_are_as_before(study: optuna.Study) -> Non
     assert recorded_rungs(study) == []
     searcher.on_trial_result("t0", rung_result(spec, 1))
     assert [rung.budget for rung in recorded_rungs(study)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("rungs", "retry", "diverged"),
+    [
+        ("cooldown", "imbtune resume runs/bad --retry-failed$", "try other trials with .*resume"),
+        (EVERY, "imbtune resume runs/bad$", "calibrate with a lower .* resume runs/bad$"),
+        (TEST, "imbtune resume runs/bad$", "compare with a lower .* resume runs/bad$"),
+    ],
+)
+def test_searches_calibrations_and_comparisons_stop_alike(
+    rungs: str, retry: str, diverged: str, tmp_path: Path
+) -> None:
+    watch = CommonFailure(12, CHANCE)
+    for _ in range(5):
+        raised(watch, tmp_path, "RuntimeError: broken")
+    with pytest.raises(StudyError, match=rf"^all 5 \w+ of runs/bad that ended .*{retry}") as error:
+        watch.check(request(rungs))
+    assert ("5 trials" if rungs == "cooldown" else "5 runs") in str(error.value)
+    watch = CommonFailure(12, CHANCE)
+    fail_after(watch, 5)
+    with pytest.raises(StudyError, match=diverged):
+        watch.check(request(rungs))
+
+
+@pytest.mark.parametrize("healthy", [False, True])
+def test_the_two_runs_of_a_trial_of_a_calibration_are_told_apart(healthy: bool) -> None:
+    """One fails while the other is healthy."""
+    watch, other = CommonFailure(24, CHANCE), replace(single(0), without_rungs=True)
+    score = 0.4 if healthy else CHANCE
+    watch.reported(other, trial_report([scored_rung(0, 9, score)], 2, is_last=True))
+    fail_after(watch, 5)
+    watch.completed(other)
+    assert watch.stop_all() != healthy
+
+
+def final_run(number: int, score: float | None, trained: int = 0, reason: str = "") -> FinalReport:
+    return FinalReport(
+        epochs=(),
+        rung=(),
+        rung_index=None,
+        is_last=not trained,
+        machine=Machine("here"),
+        started=0.0,
+        diverged={number: reason} if reason else {},
+        trained=trained,
+        run=None,
+        images=0,
+        threads=1,
+        score=score,
+    )
+
+
+@pytest.mark.parametrize(("score", "stops"), [(CHANCE, True), (0.3, False), (None, False)])
+def test_a_run_of_a_comparison_at_chance_is_not_healthy(score: float | None, stops: bool) -> None:
+    """One whose objective is undefined may be."""
+    watch = CommonFailure(12, CHANCE)
+    watch.reported(single(20), final_run(20, score))
+    watch.completed(single(20))
+    for number in range(5):
+        watch.reported(single(number), final_run(number, None, reason=REASON))
+        watch.completed(single(number))
+    assert watch.stop_all() == stops
+
+
+def test_a_run_of_a_comparison_that_came_further_is_healthy() -> None:
+    watch = CommonFailure(12, CHANCE)
+    watch.reported(single(20), final_run(20, None, trained=7))
+    for number in range(5):
+        watch.reported(single(number), final_run(number, None, trained=3))
+        watch.reported(single(number), final_run(number, None, reason=REASON))
+    assert not watch.stop_all()
