@@ -84,9 +84,9 @@ def search(
         name: of the study; None for the space's.
         settings: fix settings, as `{"mix": "mamix", "data.ratio": 50}`.
         epochs: of the full budget; None for the space's.
-        objective: the metric to maximise (`imbtune show metrics`), such as `average_precision` or
-            `{"name": "recall_at_precision", "precision": 0.9, "of": "fraud"}`; or a list of up to
-            three, whose Pareto front is searched, and by the first of which trials are stopped.
+        objective: the metric to maximise (`imbtune show objectives`), such as `average_precision`
+            or `{"name": "recall_at_precision", "precision": 0.9, "of": "fraud"}`; or a list of up
+            to three, whose Pareto front is searched, and by the first of which trials are stopped.
             None for the space's.
         seed: of the sampler and of every trial.
         gpus_per_trial: 1/n, a whole number, or "auto": measured first. None for 0.25 where there

@@ -86,7 +86,9 @@ class OnceCommand(TyperCommand):
             if not shown or shown in error.format_message():  # type: ignore[attr-defined]
                 raise
             message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
-            raise ConfigError(f"{message}, and it is {shown}") from error
+            order = next((o.metavar for o in options if o.name == name and o.nargs > 1), None)
+            fix = f": give {order}, in this order" if order else ""
+            raise ConfigError(f"{message}, and it is {shown}{fix}") from error
 
 
 class Commands(typer.Typer):

@@ -598,7 +598,7 @@ def threshold(
         typer.Option(
             help="What the threshold is best for, e.g. f_beta, balanced_accuracy, '{name: "
             "expected_cost, costs: {fraud: {normal: 20}}}' or '{name: recall_at_precision, "
-            "precision: 0.9}' (see imbtune show metrics)."
+            "precision: 0.9}' (see imbtune show objectives)."
         ),
     ] = None,
     remove: Annotated[
@@ -794,15 +794,19 @@ def sync(
 
 @app.command()
 def query(
+    *,  # the studies may be missing, for a message that names the order
     studies: Annotated[
-        list[str],
-        typer.Argument(help="Studies, or folders and buckets of studies, e.g. runs."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="STUDY", help="Studies, or folders and buckets of studies, e.g. runs."
+        ),
+    ] = None,
     sql: Annotated[
         str,
         typer.Argument(
+            metavar="SQL",
             help="A SELECT over the views trials, epochs, finals, predictions, scores, classes "
-            "(DuckDB's SQL)."
+            "(DuckDB's SQL).",
         ),
     ],
     format: Annotated[
@@ -819,7 +823,7 @@ def query(
     """Run SQL over one or many studies. Also while they are searched; it only reads."""
     from imbtune.cli.query import query_command
 
-    query_command(studies, sql, format, out)
+    query_command(studies or [], sql, format, out)
 
 
 def main() -> None:

@@ -69,9 +69,9 @@ ObjectiveOption = Annotated[
     list[str] | None,
     typer.Option(
         callback=lambda given: given or None,  # the space's, not none at all
-        help="Metric to maximise, on the validation images (see imbtune show metrics). With knobs: "
-        "'{name: recall_at_precision, precision: 0.9}'. Give it up to three times to search for a "
-        "Pareto front; trials are stopped by the first. "
+        help="Metric to maximise, on the validation images (see imbtune show objectives). With "
+        "knobs: '{name: recall_at_precision, precision: 0.9}'. Give it up to three times to search "
+        "for a Pareto front; trials are stopped by the first. "
         "Default: the space's, which is balanced_accuracy if it names none.",
     ),
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +16,8 @@ from rich.table import Table
 
 from imbtune import strict_json
 from imbtune.cli.settings import make_console, print_text
-from imbtune.errors import ConfigError, printable, some_of, unknown
-from imbtune.paths import local_path, path_or_uri
+from imbtune.errors import ConfigError, printable, shown, some_of, unknown
+from imbtune.paths import is_uri, local_path, path_or_uri
 from imbtune.progress import line_width
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ FORMATS = ("table", "csv", "json", "markdown", "parquet")
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet"}
 MOST_ROWS = 100  # of a table that is printed
 LONGEST = 40  # characters of a cell that is printed
+# How SQL that reads, or a try to write, begins
+STATEMENT = (
+    r"(select|with|from|values|table|describe|desc|show|summarize|pivot|unpivot|explain|"
+    r"create|copy|insert|update|delete|drop|attach|set|pragma)\s"
+)
 ALL = "--out FILE.csv writes all"
 
 
@@ -38,6 +45,7 @@ def query_command(places: Sequence[str], sql: str, style: str | None, out: str |
     """
     if not sql.strip():
         raise ConfigError(f"the query '{sql}': it is empty: give a SELECT")
+    _check_order(places, sql)
     kind, path = _target(style, out)
     given = [path_or_uri("the study", place) for place in places]
 
@@ -59,6 +67,25 @@ def query_command(places: Sequence[str], sql: str, style: str | None, out: str |
             raise ConfigError(f"--out {path}: {error.strerror}: give another file") from error
         rows = f"{result.num_rows:,} row{'s' * (result.num_rows != 1)}"
         print_text(f"{rows} written to {path}", make_console())
+
+
+def _check_order(places: Sequence[str], sql: str) -> None:
+    """ConfigError where the query is not the last argument, or there is no study or no query."""
+    order = 'give the studies first, then the query: imbtune query STUDY… "SELECT …"'
+    if not places and not _is_query(sql):
+        raise ConfigError(f"no query is given after the study {shown(sql)}: {order}")
+    if not places:
+        raise ConfigError(f"no study is given before the query {shown(sql)}: {order}")
+    if queries := [place for place in places if _is_query(place)]:
+        raise ConfigError(f"the query {shown(queries[0])} is not the last argument: {order}")
+    if not _is_query(sql) and (is_uri(sql) or Path(local_path("the query", sql)).exists()):
+        raise ConfigError(f"the last argument, {shown(sql)}, is a study and no query: {order}")
+
+
+def _is_query(text: str) -> bool:
+    """Whether a text begins as SQL does, and is no file or folder."""
+    words = re.sub(r"--[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL).lstrip("( \n\t").lower()
+    return bool(re.match(STATEMENT, words)) and not os.path.lexists(text)
 
 
 def _target(style: str | None, out: str | None) -> tuple[str, Path | None]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from imbtune.cli.settings import make_console, with_trust
 from imbtune.config.slots import SLOTS
 from imbtune.metrics.metric import metrics
-from imbtune.metrics.metric_registry import GROUPS, HIGHER
+from imbtune.metrics.metric_registry import GROUPS, HIGHER, LOGITS, LOWER
 from imbtune.progress import line_width
 from imbtune.registry import DeclaredKnob, Part, Registry, describe_range
 from imbtune.spaces.presets import PRESETS
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from imbtune.spaces.search_space import SearchSpace
 
 PROSE = 24  # columns that a column of sentences needs to be read well
+# Values of an objective's knobs that have no default, as a user gives them
+EXAMPLES = {"of": "CLASS", "costs": "{CLASS: {PREDICTED: 20}}"}
 
 
 @dataclass
@@ -73,7 +75,8 @@ def show_command(topic: str, space: str | None, trust: bool = False) -> None:
     """Print one topic.
 
     Args:
-        topic: spaces, datasets, methods, knobs, presets or metrics (or, the same, objectives).
+        topic: spaces, datasets, methods, knobs, presets, metrics (all of them, defined) or
+            objectives (what `--objective` takes, with knobs).
         space: a space file whose plugins are listed too, or None.
         trust: whether its plugins may run if this user has not run them before.
     """
@@ -93,7 +96,7 @@ def show_command(topic: str, space: str | None, trust: bool = False) -> None:
         "knobs": _knobs,
         "presets": _presets,
         "metrics": _metrics,
-        "objectives": _metrics,
+        "objectives": _objectives,
     }
     for listing in listings[topic]():
         listing.print(console)
@@ -134,16 +137,34 @@ def _presets() -> list[Listing]:
 
 def _metrics() -> list[Listing]:
     columns = ("name", "what it is", "best", "range", "knobs", "source")
-    title = "objectives: imbtune search SPACE --objective NAME, or objective: NAME in a space"
-    objectives = Listing(title, columns)
-    others = Listing("other metrics (empty where there is no such class)", columns)
+    most = Listing("metrics; each can be an objective (see imbtune show objectives)", columns)
+    others = Listing("other metrics, no objectives (empty where there is no such class)", columns)
     for part in metrics:
         low, high = (part.traits.get(name, default) for name, default in (("low", 0), ("high", 1)))
         knobs = (f"{name}={knob.default}".rstrip("=") for name, knob in part.knobs.items())
         better = str(part.traits.get("better", HIGHER))
         row = (part.name, part.help, better, f"{low:g} to {high:g}", " ".join(knobs), part.source)
-        (others if part.name in GROUPS else objectives).rows.append(row)
-    return [objectives, others]
+        (others if part.name in GROUPS else most).rows.append(row)
+    return [most, others]
+
+
+def _objectives() -> list[Listing]:
+    """What `--objective` takes: how each is given and scored, and what its knobs mean."""
+    title = "objectives: imbtune search SPACE --objective …, or objective: … in a space"
+    found = Listing(title, ("name", "with its knobs", "score", "computed"))
+    knobs = Listing("knobs of objectives", ("objective", "knob", "default", "values"))
+    for part in (part for part in metrics if part.name not in GROUPS):
+        pairs = {name: knob.default or EXAMPLES.get(name) for name, knob in part.knobs.items()}
+        setting = ", ".join(f"{name}: {value}" for name, value in pairs.items() if value)
+        given = f"'{{name: {part.name}, {setting}}}'" if setting else ""
+        is_lower = part.traits.get("better") == LOWER
+        when = "at rungs and in finals" if part.traits["needs"] == LOGITS else "after every epoch"
+        found.rows.append((part.name, given, "its negative" if is_lower else "its value", when))
+        for name, knob in part.knobs.items():
+            values = describe_range(knob.knob)
+            text = values if values == knob.knob.help else f"{knob.knob.help}, {values}"
+            knobs.rows.append((part.name, name, str(knob.default), text))
+    return [found, knobs]
 
 
 def _knobs() -> list[Listing]:

@@ -22,7 +22,8 @@ from imbtune.cli.main import Topic, app
 from imbtune.cli.settings import parse_duration, parse_settings
 from imbtune.config.slots import SLOTS, all_knobs
 from imbtune.errors import ConfigError
-from imbtune.metrics.metric import metrics
+from imbtune.metrics.metric import metric_from, metrics, objectives
+from imbtune.metrics.metric_registry import GROUPS
 from imbtune.spaces.presets import PRESETS
 
 COMMANDS = (
@@ -425,12 +426,24 @@ def words_of(
     return Counter(re.findall(r"[^\s│┃━─┏┡└┓┩┘┳╇┴]+", "\n".join(rows))), out.splitlines()
 
 
-def test_show_objectives_defines_every_metric() -> None:
-    out = " ".join(invoke("show", "objectives")[1].split())
+def test_show_metrics_defines_every_metric() -> None:
+    out = " ".join(invoke("show", "metrics")[1].split())
     assert all(f"│ {name} " in out for name in metrics.names())
     assert "mean recall of the classes with more than 100 training images" in out
     assert "mean recall of the classes with 20 to 100 training images" in out
     assert "mean recall of the classes with fewer than 20 training images" in out
+
+
+def test_show_objectives_says_what_the_option_takes() -> None:
+    out = " ".join(invoke("show", "objectives")[1].split())
+    first, knobs = out.split("knobs of objectives")
+    assert [name for name in objectives() if f"│ {name} " not in first] == []
+    assert [name for name in GROUPS if f"│ {name} " in out] == []
+    assert "'{name: recall_at_precision, precision: 0.9, of: CLASS}'" in first
+    assert "│ log_loss │ │ its negative │ at rungs and in finals │" in first
+    assert "│ f_beta │ beta │ 2.0 │ weight β of recall against precision, from 0.01 to " in knobs
+    declared = [(m.name, knob) for m in map(metric_from, objectives()) for knob in m.knobs]
+    assert [pair for pair in declared if f"│ {pair[0]} │ {pair[1]} │" not in knobs] == []
 
 
 def test_show_presets_names_every_preset() -> None:

@@ -51,6 +51,29 @@ def test_a_table_fits_the_terminal(runs: str, monkeypatch: pytest.MonkeyPatch) -
     assert " mix.omega " in query(runs, "from trials")  # a file has lines of any length
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["from trials", "runs"], "the query 'from trials' is not the last argument"),
+        (["runs", "(select 1)", "runs"], "the query '(select 1)' is not the last argument"),
+        (["/* all */ select 1", "nowhere"], "is not the last argument"),
+        (["runs/one"], "no query is given after the study 'runs/one'"),
+        (["SELECT 1"], "no study is given before the query 'SELECT 1'"),
+        (["runs", "runs/one"], "the last argument, 'runs/one', is a study and no query"),
+        (["runs", "s3://bucket/runs"], "'s3://bucket/runs', is a study and no query"),
+    ],
+)
+def test_arguments_in_the_wrong_order(runs: str, args: list[str], message: str) -> None:
+    code, out, err = invoke("query", *args)
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
+    assert err.endswith('imbtune query STUDY… "SELECT …"\n')
+
+
+def test_a_folder_with_the_name_of_a_query(runs: str) -> None:
+    Path(runs).rename("from trials")
+    assert " 2 " in query("from trials", "select count(*) as n from trials")
+
+
 def test_a_table_has_its_first_rows(runs: str) -> None:
     out = query(runs, "select range as n from range(1234)")
     assert "1,134 more rows: --out FILE.csv writes all" in out and " 99 " in out
