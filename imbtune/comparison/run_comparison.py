@@ -25,7 +25,6 @@ from imbtune.study.checkpoints import delete_checkpoints
 from imbtune.study.data_size import class_counts
 from imbtune.study.evidence import is_above
 from imbtune.study.files import (
-    check_no_study,
     check_purpose,
     check_same_data,
     read_study,
@@ -46,6 +45,7 @@ from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.new_study import new_folder, new_study
 from imbtune.tuning.search_stages import begin, runs_stage, trial_progress
 from imbtune.tuning.session import Session, check_machines, new_store
 
@@ -76,9 +76,7 @@ def run_comparison(
     splits = _check(request, comparison)
     with connected_session(request, store, splits, reporter) as session:
         request = session.request
-        store.create()
-        with naming_resume(request.path), study_lock(store):
-            check_no_study(store, request, comparison)
+        with new_folder(session), study_lock(store), new_study(session, comparison):
             copy_sources(comparison.imports, store)
             store.write(FILE, comparison.yaml().encode())
             write_study(store, request, splits, vars(session.resources), comparison.imports)

@@ -180,6 +180,12 @@ class Store:
         except FileNotFoundError:
             return
 
+    def remove(self) -> None:
+        """Remove the folder with all that is in it. Tried once; OSError where it fails."""
+        self.fs.delete_dir_contents(self.root, missing_dir_ok=True)
+        if self.local:
+            self.local.rmdir()
+
     def parts(self, folder: str) -> list[str]:
         """The sorted names of the Parquet files in a folder."""
         return [name for name in self.names(folder) if name.endswith(".parquet")]

@@ -62,6 +62,7 @@ from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.execution.trial_progress import seed_name, trial_name
 from imbtune.tuning.finals import FinalsWriter, known_finals
+from imbtune.tuning.new_study import new_folder, new_study
 from imbtune.tuning.optuna_searcher import OptunaSearcher
 from imbtune.tuning.retry_failed import enqueue_failed, retries
 from imbtune.tuning.search_stages import (
@@ -91,10 +92,10 @@ def run_search(request: SearchRequest, reporter: Reporter) -> SearchOutcome:
     check_calibration(request, splits, reporter)
     with connected_session(request, store, splits, reporter, started) as session:
         request, resources = session.request, session.resources
-        store.create()
         with (
-            naming_resume(request.path),
+            new_folder(session),
             open_journal(store, request.name, len(request.space.objectives)) as journal,
+            new_study(session),
         ):
             write_study(store, request, splits, vars(resources))
             reporter("\n".join([headline(request, splits, resources), *splits.notes]))

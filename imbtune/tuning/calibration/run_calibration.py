@@ -45,6 +45,7 @@ from imbtune.tuning.execution.failures import Failure
 from imbtune.tuning.execution.run_trials import run_trials
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
+from imbtune.tuning.new_study import new_folder, new_study
 from imbtune.tuning.samplers import make_sampler
 from imbtune.tuning.search_stages import begin, runs_stage, scale_of, trial_progress
 from imbtune.tuning.session import Session, check_request, headline, new_store
@@ -96,8 +97,7 @@ def run_calibration(request: SearchRequest, reporter: Reporter) -> CalibrationOu
     splits = check_request(request)
     with connected_session(request, store, splits, reporter) as session:
         request = session.request
-        store.create()
-        with naming_resume(request.path), study_lock(store):
+        with new_folder(session), study_lock(store), new_study(session):
             write_study(store, request, splits, vars(session.resources))
             return _calibrate(session)
 
