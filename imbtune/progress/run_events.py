@@ -7,6 +7,7 @@ run of a calibration or a comparison, a seed of `imbtune train`. Times are in se
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 TRIALS, FINALS, RUNS, SEEDS = "trials", "finals", "runs", "seeds"  # stages
@@ -46,6 +47,7 @@ class RunEnded:
         is_preset: whether it is a preset.
         error: why it failed, in one line; None where it did not.
         seconds: that it was trained for, where known.
+        retry_of: the number of the failed trial that it repeats; None for most.
     """
 
     time: float
@@ -60,6 +62,33 @@ class RunEnded:
     is_preset: bool = False
     error: str | None = None
     seconds: float | None = None
+    retry_of: int | None = None
+
+
+class Failures(Counter[str]):
+    """How often each error came in a stage, by its text.
+
+    Without the runs that a later one has repeated without failing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._errors: dict[int, list[str]] = {}  # by the run's number
+        self._retry_of: dict[int, int | None] = {}
+
+    def ended(self, event: RunEnded) -> None:
+        """Note how a run ended."""
+        self._retry_of[event.number] = again = event.retry_of
+        if event.state == FAILED:
+            error = event.error or "no error was recorded"
+            self._errors.setdefault(event.number, []).append(error)
+            self[error] += 1
+        while event.state in (FINISHED, STOPPED) and again is not None:
+            for error in self._errors.pop(again, []):
+                self[error] -= 1
+            again = self._retry_of.pop(again, None)
+        for error in [error for error, count in self.items() if not count]:
+            del self[error]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from imbtune.progress.run_events import (
-    FAILED,
     FINALS,
     FINISHED,
     INTERRUPTED,
@@ -16,6 +15,7 @@ from imbtune.progress.run_events import (
     Downloaded,
     EpochsTrained,
     Event,
+    Failures,
     Heartbeat,
     Interrupted,
     RunEnded,
@@ -115,7 +115,7 @@ class SearchProgress:
         self.rungs: dict[int, Rung] = {}
         self.best: RunEnded | None = None
         self.best_preset: RunEnded | None = None
-        self.failures: Counter[str] = Counter()
+        self.failures = Failures()
         self.finals: dict[int, list[float]] = {}
         self.last: RunEnded | None = None
         self.is_interrupted = self.has_ended = False
@@ -266,7 +266,7 @@ class SearchProgress:
         if event.stage != FINALS:
             self.rungs = {budget: Rung() for budget in event.budgets}
             self.best, self.best_preset, self._scores = None, None, []
-            self.failures = Counter()
+            self.failures = Failures()
         for each in event.earlier:
             self._end(each, is_earlier=True)
         self._beat, self._beat_done = event.time, self.done
@@ -319,8 +319,7 @@ class SearchProgress:
             if self._started[event.run] <= 0:
                 self._started.pop(event.run)
                 self._keep(event.run)
-        if event.state == FAILED:
-            self.failures[event.error or "no error was recorded"] += 1
+        self.failures.ended(event)
         if self.stage and self.stage.stage == FINALS:
             if event.score is not None and event.state == FINISHED:
                 self.finals.setdefault(event.number, []).append(event.score)

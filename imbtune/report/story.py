@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from imbtune.report.frames.trial_frame import failure_frame, name_of, parts_of, progress_frame
+from imbtune.report.frames.trial_frame import (
+    failed_for_good,
+    failure_frame,
+    has_to_retry,
+    name_of,
+    parts_of,
+    progress_frame,
+)
 from imbtune.report.study_data import (
     COMPLEMENT,
     LINEAR,
@@ -251,7 +258,7 @@ def warnings_of(study: StudyData) -> list[str]:
     if not study.has_ended:
         found.append(not_ended(study))
     found += badly_ended(study)
-    if failed := study.count(FAIL):
+    if failed := len(failed_for_good(study)):
         most = failure_frame(study)
         cause = f": {most['error'].iloc[0]}" if len(most) else ""
         found.append(
@@ -322,7 +329,7 @@ def next_steps(study: StudyData) -> list[tuple[str, str]]:
     if study.winner is None and not study.finished.empty:
         resume = command("resume", study.path, "--finals", "5")
         return [(resume, "trains the best trials again with fresh seeds, which confirms a winner")]
-    if study.winner is None and study.count(FAIL):
+    if study.winner is None and has_to_retry(study):
         return [(command("resume", study.path, "--retry-failed"), "trains the failed trials again")]
     if study.winner is not None and study.tested is None:
         train = command("train", study.path, "--seeds", "5", "--baselines")

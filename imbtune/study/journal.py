@@ -292,6 +292,7 @@ def trial_record(
         trial.user_attrs.get(ERROR) if trial.state == TrialState.FAIL else None,
         Machine(**trial.user_attrs[MACHINE]) if MACHINE in trial.user_attrs else None,
         trial.user_attrs.get(STARTED),
+        trial.user_attrs.get(RETRY_OF),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imbtune.study.evidence import Evidence
-from imbtune.study.records import FAIL, FinalRecord, TrialRecord, kind_of
+from imbtune.study.records import FinalRecord, TrialRecord, failed_for_good, kind_of
 from imbtune.study.request import SearchRequest
 
 
@@ -87,8 +87,11 @@ class SearchOutcome:
     chance: float = 0.0
 
     def common_failure(self) -> CommonReason | None:
-        """The most common reason of the failed trials; None where none failed."""
-        failed = [record for record in self.records if record.state == FAIL]
+        """The most common reason of the failed trials; None where none failed.
+
+        A trial that has been repeated since without failing does not count.
+        """
+        failed = failed_for_good(self.records)
         if not failed:
             return None
         kinds = [kind_of(r.failure, r.diverged is not None) for r in failed]

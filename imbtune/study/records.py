@@ -155,6 +155,7 @@ class TrialRecord:
         machine: on which it was trained last; None before its first report.
         started: when a worker first began to train it, in seconds since 1970 (UTC); None before
             its first report, and in older studies.
+        retry_of: the number of the failed trial that it repeats; None for most.
         ended: in seconds since 1970 (UTC).
         diverged: why it diverged, as in "epoch 12: the loss is not finite (nan)"; else None.
         error: why it failed, if it raised an exception or its worker was lost too often, in one
@@ -173,6 +174,7 @@ class TrialRecord:
     error: str | None = None
     machine: Machine | None = None
     started: float | None = None
+    retry_of: int | None = None
 
     @property
     def never_pruned(self) -> int | None:
@@ -292,6 +294,18 @@ def counted(records: Sequence[TrialRecord]) -> tuple[int, str]:
     states = [record.state for record in records]
     words = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
     return len(states) - states.count(STOPPED), words
+
+
+def failed_for_good(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The failed trials that `--retry-failed` has not repeated without failing."""
+    by_number = {record.number: record for record in records}
+    repeated = set[int]()
+    for record in records:
+        again = record.retry_of if record.state in ENDED else None
+        while again is not None and again in by_number and again not in repeated:
+            repeated.add(again)
+            again = by_number[again].retry_of
+    return [r for r in records if r.state == FAIL and r.number not in repeated]
 
 
 def kind_of(reason: str, has_diverged: bool) -> str:

@@ -155,6 +155,7 @@ def trial_ended(record: TrialRecord, now: float) -> RunEnded:
         record.preset is not None,
         record.error or record.diverged,
         last.seconds if last else None,
+        record.retry_of,
     )
 
 

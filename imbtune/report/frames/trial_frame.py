@@ -15,7 +15,10 @@ from imbtune.report.study_data import (
     StudyData,
     records,
 )
-from imbtune.study.records import COMPLETE, NOT_METHOD, WORDS, summary
+from imbtune.study.records import COMPLETE, ENDED, FAIL, NOT_METHOD, WORDS, summary
+
+# The error of a trial that diverged, for which its settings are the reason: a repeat is no remedy
+DIVERGED = r"^(?![\w.]*(?:Error|Exception)\b).*\bnot finite\b"
 
 
 def trial_frame(study: StudyData) -> pd.DataFrame:
@@ -106,13 +109,37 @@ def kind_of(study: StudyData, trial: int, preset: object) -> str:
     return "preset" if isinstance(preset, str) else "trial"
 
 
+def failed_for_good(study: StudyData) -> pd.DataFrame:
+    """The failed trials whose configuration no other trial has trained without failing.
+
+    `imbtune resume --retry-failed` repeats a configuration with another seed.
+    """
+    trials = study.trials
+    failed = trials[trials["error"].notna() & (trials["state"] == FAIL)]
+    if failed.empty:
+        return failed
+    knobs = [knob.name for knob in study.knobs]
+    key = trials[["preset", *knobs]].astype(object).where(trials[["preset", *knobs]].notna(), None)
+    keys = pd.Series([(*row,) for row in key.itertuples(index=False)], trials.index)
+    healthy = set(keys[trials["state"].isin(ENDED)])
+    if not knobs:  # configurations without a preset cannot be told apart
+        healthy = {found for found in healthy if found[0] is not None}
+    return failed[[keys[at] not in healthy for at in failed.index]]
+
+
+def has_to_retry(study: StudyData) -> bool:
+    """Whether a failed trial may not fail when it is repeated: it did not diverge."""
+    errors = failed_for_good(study)["error"].astype(str)
+    return bool((~errors.str.contains(DIVERGED)).any())
+
+
 def failure_frame(study: StudyData) -> pd.DataFrame:
     """A row per kind of failure, most frequent first: `error`, `trials`, `numbers`, `traceback`.
 
     Errors that differ in numbers only are one kind. `numbers` are the trials, `traceback` the file
-    of the first one's, or null.
+    of the first one's, or null. A trial that was repeated without failing is left out.
     """
-    failed = study.trials[study.trials["error"].notna()]
+    failed = failed_for_good(study)
     if failed.empty:
         return pd.DataFrame(columns=["error", "trials", "numbers", "traceback"])
     files = failed["traceback"] if "traceback" in failed else pd.Series(None, failed.index)

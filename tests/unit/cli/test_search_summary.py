@@ -333,3 +333,15 @@ def test_reasons_that_differ_in_numbers_are_one() -> None:
 
 def test_a_search_without_a_failed_trial_names_no_remedy() -> None:
     assert "Remedy" not in printed(outcome(RECORDS, []))
+
+
+def test_a_failed_trial_that_was_repeated_without_failing_is_not_named() -> None:
+    """Also where the first repeat failed, too; one that was stopped has not failed."""
+    chain = [failed(4, "OSError: a"), failed(5, "OSError: a", retry_of=4)]
+    done = [*RECORDS, *chain, record(6, 0.3, "PRUNED", retry_of=5)]
+    assert "Remedy" not in printed(outcome(done, []))
+    text = printed(outcome([*done, failed(7, "KeyError: b")], []), 200)
+    assert "\nTrial 7 failed: KeyError: b\n" in text and "OSError" not in text
+    for state in ("STOPPED", "FAIL"):  # not yet, or not at all
+        again = [*RECORDS, failed(4, "OSError: a"), record(5, 0.3, state, retry_of=4)]
+        assert "OSError: a" in printed(outcome(again, []), 200)

@@ -512,6 +512,7 @@ def test_every_event_is_an_object_in_a_line() -> None:
         **{"event": "run_ended", "time": "2026-09-21T14:13:41Z", "run": "trial 1", "number": 1},
         **{"state": "stopped", "score": 0.417, "budget": 3, "cutoff": 0.5, "name": "mamix + ldam"},
         **{"never_pruned": None, "is_preset": False, "error": None, "seconds": None},
+        **{"retry_of": None},
         **{
             "stage": "trials",
             "done": 1,
@@ -600,3 +601,20 @@ def test_a_line_is_cut_to_the_terminal_and_moves_no_cursor(text: str, width: int
     found = cut(text, width)
     assert cell_len(found) <= width
     assert found.isprintable()
+
+
+def test_failures_that_were_repeated_without_failing_are_not_shown() -> None:
+    earlier = (
+        ended(0, FAILED, error="a"),
+        ended(1, FAILED, error="a"),
+        ended(2, FAILED, error="b"),
+    )
+    resumed: list[Event] = [
+        replace(STAGE, earlier=earlier),
+        ended(3, FAILED, error="a", retry_of=0),
+    ]
+    assert after(resumed).failures == {"a": 3, "b": 1}
+    resumed += [ended(4, INTERRUPTED, retry_of=2), ended(5, FINISHED, 0.5, 9, retry_of=3)]
+    assert after(resumed).failures == {"a": 1, "b": 1}
+    resumed += [ended(6, STOPPED, 0.2, 3, retry_of=1), ended(7, FINISHED, 0.5, 9, retry_of=2)]
+    assert after(resumed).failures == {}

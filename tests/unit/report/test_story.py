@@ -13,6 +13,7 @@ import pytest
 from report_study import HOSTILE, make_data, trial, usual
 
 from imbtune.report.frames.studies_frames import studies_frame
+from imbtune.report.frames.trial_frame import failure_frame
 from imbtune.report.sections import FIRST
 from imbtune.report.story import (
     BETTER,
@@ -240,6 +241,33 @@ def test_a_search_that_was_killed_in_its_finals_has_not_ended() -> None:
     assert not story_of(older).warnings  # that version did not record ends
     in_bucket = make_data(rows, activity=Activity(None))
     assert "only where no process works on it" in story_of(in_bucket).steps[0][1]
+
+
+def test_a_failure_that_was_repeated_without_failing_is_not_told() -> None:
+    """The repeat has the same configuration, and another number."""
+    bad, other = trial(3, None), trial(9, None)
+    again = trial(5) | {"optimizer.lr": bad["optimizer.lr"], "weights.beta": bad["weights.beta"]}
+    preset = [trial(1, None, preset="drw"), trial(7, preset="drw") | {"optimizer.lr": 0.1}]
+    preset[0]["optimizer.lr"] = 0.1
+    study = make_data([bad, again, other, *preset])
+    assert "1 trial failed: RuntimeError: " in story_of(study).warnings[-1]
+    assert failure_frame(study)["numbers"].tolist() == [[9]]
+    assert not any("failed" in line for line in story_of(make_data([bad, again])).warnings)
+
+
+@pytest.mark.parametrize(
+    ("error", "has_remedy"),
+    [
+        ("epoch 3: the loss is not finite (nan)", False),
+        ("epoch 1: the logits of 3 of 9 images are not finite", False),
+        ("generate=deepsmote: epoch 2 of the autoencoder: the loss is not finite (inf)", False),
+        ("RuntimeError: the input is not finite", True),
+        ("its process ended", True),
+    ],
+)
+def test_only_what_may_succeed_is_to_be_repeated(error: str, has_remedy: bool) -> None:
+    study = make_data([trial(1, None, error=error)], info={"end": "finished"})
+    assert ("--retry-failed" in str(story_of(study).steps)) == has_remedy
 
 
 def test_only_a_study_with_failed_trials_is_told_to_retry_them() -> None:

@@ -26,7 +26,7 @@ from imbtune.tuning.session import Session
 def session(tmp_path: Path) -> Session:
     request = SearchRequest(tiny_space(), 4, "new", storage=str(tmp_path))
     splits, resources = make_splits([9, 4]), Resources(1, 0, 1)
-    store, reporter = Store(request.path), to_lines([].append)
+    store, reporter = Store(request.path), to_lines(list[str]().append)
     return Session(request, store, splits, resources, reporter, time.monotonic())
 
 
