@@ -13,7 +13,7 @@ from imbtune.metrics.predictions import Floats
 _NUMBER = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 COSTS = rf"\{{[\s\S]*\}}|({_NUMBER}( {_NUMBER})*(; {_NUMBER}( {_NUMBER})*)*)?"
 BY_NAME = "give the costs of errors by class names, such as {fraud: {normal: 20}}"
-MOST = 6  # costs that are told
+MOST, NAMED = 6, 2  # costs that are told, and in a title
 
 
 def cost_matrix(costs: str, names: Sequence[str]) -> Floats:
@@ -97,6 +97,22 @@ def costs_in_brief(costs: str, names: Sequence[str]) -> str:
     pairs = [f"'{label}' as '{as_}' {cost:g}" for label, as_, cost in _largest(costs, names)]
     left = len(names) * (len(names) - 1) - len(pairs)
     return f"costs {', '.join(pairs)}{f' and {left} less' if left else ''}"
+
+
+def given_costs(costs: str) -> str:
+    """The same where the classes are not known: the two largest of the costs that are given."""
+    if not costs:
+        return "1 an error"
+    if not costs.startswith("{"):
+        rows = costs.count(";") + 1
+        return f"costs of {rows} × {rows} classes"
+    given = [
+        (label, as_, cost) for label, row in json.loads(costs).items() for as_, cost in row.items()
+    ]
+    given.sort(key=lambda each: -each[2])
+    pairs = [f"'{label}' as '{as_}' {cost:g}" for label, as_, cost in given[:NAMED]]
+    left = len(given) - len(pairs)
+    return f"costs {', '.join(pairs)}{f' and {left} more' if left else ''}"
 
 
 def _largest(costs: str, names: Sequence[str]) -> list[tuple[str, str, float]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imbtune.errors import ConfigError, shown, unknown
-from imbtune.metrics.costs import costs_in_brief, costs_text
+from imbtune.metrics.costs import costs_in_brief, costs_text, given_costs
 from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER, ONE
 from imbtune.metrics.metric_registry import metrics as metrics
 from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
@@ -144,9 +144,30 @@ class Metric:
 
     def __str__(self) -> str:
         """What a score is: `recall_at_precision (precision 0.9, of fraud)`, `negative log_loss`."""
+        return f"{'negative ' if self.sign < 0 else ''}{self.name}{self._given_in_words()}"
+
+    def words(self, of_a_score: bool = True) -> str:
+        """The same without underscores in the metric's name, for sentences and axes.
+
+        Args:
+            of_a_score: whether it is what a score is, which is negative where lower is better;
+                else what a value in the metric's own range is.
+        """
+        negative = "negative " if of_a_score and self.sign < 0 else ""
+        return f"{negative}{self.name.replace('_', ' ')}{self._given_in_words()}"
+
+    def identity(self) -> str:
+        """What tells it from other metrics, as calibrations have recorded it."""
         inside = ", ".join(f"{name} {value}" for name, value in self.given.items())
         negative = "negative " if self.sign < 0 else ""
         return f"{negative}{self.name} ({inside})" if inside else f"{negative}{self.name}"
+
+    def _given_in_words(self) -> str:
+        inside = [
+            given_costs(str(value)) if name == "costs" else f"{name} {value}"
+            for name, value in self.given.items()
+        ]
+        return f" ({', '.join(inside)})" if inside else ""
 
 
 def metric_from(setting: object, key: str = "metric") -> Metric:

@@ -140,7 +140,7 @@ class StudyPlots:
 
     def _front_panels(self) -> list[tuple[str, Chart]]:
         frame = front_frame.front_frame(self._study)
-        names = [str(metric).replace("_", " ") for metric in self._study.objectives]
+        names = [metric.words() for metric in self._study.objectives]
         pairs = combinations(enumerate(names), 2)
         return [
             (f"{one[1]} and {other[1]}", front_chart.front_chart(frame, one, other))

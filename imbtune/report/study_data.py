@@ -129,7 +129,7 @@ class StudyData:
     def objective(self) -> str:
         """What a score is, in words: the metric that was maximised."""
         setting = self._section("space").get("objective")
-        return str(metric_from(setting)).replace("_", " ") if setting else "score"
+        return metric_from(setting).words() if setting else "score"
 
     @property
     def objectives(self) -> Sequence[Metric]:

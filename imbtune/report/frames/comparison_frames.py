@@ -67,7 +67,7 @@ class ComparisonData:
     @property
     def objective(self) -> str:
         """The metric of ranks and tests, in words."""
-        return self.table.objective.text().replace("_", " ")
+        return self.table.objective.words(of_a_score=False)
 
 
 def read_comparison_data(path: str, info: Mapping[str, Any]) -> ComparisonData:

@@ -67,7 +67,7 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
 def differences(studies: Sequence[StudyData]) -> list[str]:
     """What makes the scores of the studies incomparable, as sentences; empty where nothing does."""
     found = []
-    if len({study.objective for study in studies}) > 1:
+    if len(_objectives(studies)) > 1:
         found.append("The studies maximise different metrics, so their scores cannot be compared.")
     if len({study.data_hash for study in studies if study.data_hash}) > 1:
         found.append("The studies have different images, so their scores cannot be compared.")
@@ -78,8 +78,12 @@ def differences(studies: Sequence[StudyData]) -> list[str]:
 
 def shared_objective(studies: Sequence[StudyData]) -> str:
     """What a score of the studies is, in words; where they maximise different metrics, `score`."""
-    names = {study.objective for study in studies}
-    return names.pop() if len(names) == 1 else "score"
+    return studies[0].objective if len(_objectives(studies)) == 1 else "score"
+
+
+def _objectives(studies: Sequence[StudyData]) -> set[str]:
+    """What tells the metrics of the studies apart; their costs in words may be the same."""
+    return {study.objectives[0].identity() if study.objectives else "" for study in studies}
 
 
 def why_no_test(studies: Sequence[StudyData]) -> str:

@@ -227,7 +227,7 @@ def _p(line: TableRow) -> str:
 
 def _notes(table: ComparisonTable) -> list[str]:
     """What the numbers are."""
-    objective, reference = str(table.objective).replace("_", " "), table.reference
+    objective, reference = table.objective.words(), table.reference
     spread = ": mean ± sample standard deviation" if table.seeds > 1 else ""
     seeds = counted(table.seeds, "seed")
     raw = [m.replace("_", " ") for m in _metrics(table) if not metric_from(m).is_share]

@@ -117,7 +117,7 @@ def basis_of(space: SearchSpace, fingerprint: str) -> Basis:
         f"imports {k}": [*v.values()][-1][:DIGITS] for k, v in describe(space.imports).items()
     }
     return Basis(
-        {**settings, "objective": str(space.objective)},
+        {**settings, "objective": space.objective.identity()},
         {**knobs, **searched, **plugins},
         fingerprint,
     )

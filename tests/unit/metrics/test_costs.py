@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from data_files import raises_one_line
@@ -74,3 +76,43 @@ def test_an_unknown_objective_lists_all_that_there_are() -> None:
         objective_from("nope")
     for name in ("many", "medium", "few", "…", "more"):
         assert f" {name}" not in str(raised.value)
+
+
+NAMED = '{"my_cat": {"dog": 5, "b{r}d": 0.5}, "dog": {"my_cat": 20}}'
+
+
+@pytest.mark.parametrize(
+    ("setting", "score", "value"),
+    [
+        (
+            {"name": "expected_cost", "costs": json.loads(NAMED)},
+            "negative expected cost (costs 'dog' as 'my_cat' 20, 'my_cat' as 'dog' 5 and 1 more)",
+            "expected cost (costs 'dog' as 'my_cat' 20, 'my_cat' as 'dog' 5 and 1 more)",
+        ),
+        (
+            {"name": "expected_cost", "costs": [[0, 1], [10, 0]]},
+            "negative expected cost (costs of 2 × 2 classes)",
+            "expected cost (costs of 2 × 2 classes)",
+        ),
+        ("expected_cost", "negative expected cost", "expected cost"),
+        (
+            {"name": "recall_at_precision", "precision": 0.8, "of": "a_b"},
+            "recall at precision (precision 0.8, of a_b)",
+            "recall at precision (precision 0.8, of a_b)",
+        ),
+        ({"name": "f_beta", "beta": 0.5}, "f beta (beta 0.5)", "f beta (beta 0.5)"),
+    ],
+)
+def test_an_objective_is_plain_words_in_titles(setting: object, score: str, value: str) -> None:
+    """Without JSON, and with the classes' own underscores."""
+    metric = metric_from(setting)
+    assert (metric.words(), metric.words(of_a_score=False)) == (score, value)
+    assert str(metric).removeprefix("negative ").startswith(metric.name)
+    assert str(metric).partition("(")[2] == score.partition("(")[2]
+
+
+def test_costs_with_the_same_words_are_told_apart() -> None:
+    one, other = (
+        metric_from({"name": "expected_cost", "costs": [[0, cost], [1, 0]]}) for cost in (2, 3)
+    )
+    assert one.words() == other.words() and one.identity() != other.identity()

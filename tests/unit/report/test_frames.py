@@ -255,6 +255,13 @@ def test_studies_whose_seeds_and_metrics_differ() -> None:
     assert len(differences([usual(), other])) == 1
 
 
+def test_studies_with_different_costs_differ_though_their_words_are_the_same() -> None:
+    costs = [{"name": "expected_cost", "costs": [[0, cost], [1, 0]]} for cost in (2, 3)]
+    studies = [make_data([trial(0)], info={"space": {"objective": each}}) for each in costs]
+    assert shared_objective(studies) == "score" and len(differences(studies)) == 1
+    assert shared_objective(studies[:1]) == "negative expected cost (costs of 2 × 2 classes)"
+
+
 def test_a_change_within_the_error_of_the_recalls_is_no_change() -> None:
     rows = [trial(0, recall=[0.9, 0.1, 0.4]), trial(4, 0.6, recall=[0.8, 0.9, np.nan])]
     study = make_data(rows)
