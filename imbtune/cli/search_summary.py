@@ -21,6 +21,7 @@ from imbtune.study.hints import divergence_fix, free_folder, program, resume_com
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import COMPLETE, ENDED, FAIL, PRUNED, TrialRecord, counted, summary
 from imbtune.study.request import FINALISTS
+from imbtune.study.uncertainty.odd_corrections import odd_corrections
 
 SHOWN = 5  # trials in the table, if there are no more finalists
 
@@ -45,6 +46,8 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         console.print(_table(outcome))
         print_text(_how_to_read(outcome), console)
         print_text(_comparison(outcome), console)
+        if outcome.evidence and (odd := odd_corrections(outcome.evidence)):
+            print_text(f"        {odd}", console)
         if outcome.front:
             print_text(_front(outcome), console)
     else:

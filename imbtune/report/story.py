@@ -39,6 +39,7 @@ from imbtune.report.wording import (
 )
 from imbtune.study.evidence import Evidence
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED
+from imbtune.study.uncertainty.odd_corrections import odd_corrections
 
 CHANCE = 0.05  # p from which a lead may be chance
 LATE = 0.8  # share of the finished trials; a best score that rises after it is a late one
@@ -93,9 +94,10 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     if evidence.mean_corrected is not None:
         doubt += (
             "The winner was chosen by these images, among all finished trials, so this mean is "
-            f"likely too high: corrected for that it is {evidence.mean_corrected:.3f}. Intervals "
-            "and p count the seeds, the validation images and the choice of the winner. "
-        )
+            f"likely too high: corrected for that it is {evidence.mean_corrected:.3f}. "
+            f"{odd_corrections(evidence)} Intervals and p count the seeds, the validation images "
+            "and the choice of the winner. "
+        ).replace("  ", " ")
     else:
         doubt += (
             f"The winner was chosen as the best of {counted(evidence.finalists, 'finalist')} by "

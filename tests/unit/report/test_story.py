@@ -48,7 +48,10 @@ def test_evidence_that_counts_the_images_is_told_with_its_corrections() -> None:
     images = replace(study.evidence, images=True, mean_corrected=0.594, lead_corrected=0.081)
     story = story_of(replace(study, evidence=images))
     assert "+8.1 when corrected for the choice of the winner" in story.lead
-    assert "corrected for that it is 0.594" in story.doubt
+    assert "corrected for that it is 0.594" in story.doubt and "  " not in story.doubt
+    assert "hardly" not in story.doubt
+    same = replace(images, mean_corrected=images.mean)
+    assert "The lead falls while the mean hardly" in story_of(replace(study, evidence=same)).doubt
     assert "count the seeds, the validation images and the choice" in story.doubt
 
 

@@ -1,0 +1,67 @@
+"""Why a corrected mean or lead is not what one expects: lower, and a lead still above zero.
+
+The correction for the choice of the winner is explained in docs/search.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imbtune.study.evidence import Evidence
+
+# A correction up to this size hardly changes what is printed: a share of the interval, or a score
+SHARE, SCORE = 0.02, 0.0005
+
+FALLS, STAYS, RISES = -1, 0, 1
+
+
+def odd_corrections(evidence: Evidence) -> str:
+    """Sentences, at most one on the mean and one on the lead; empty where nothing looks odd."""
+    mean = _change(evidence.mean, evidence.mean_corrected, evidence.low, evidence.high)
+    lead = _change(evidence.lead, evidence.lead_corrected, evidence.lead_low, evidence.lead_high)
+    found = []
+    if mean == STAYS and lead == FALLS:
+        found.append(
+            "The lead falls while the mean hardly changes: the choice compared the trials, so it "
+            "says little of what their scores share by the same images and seeds."
+        )
+    elif mean == STAYS:
+        found.append(
+            "The corrected mean is hardly another one: with a clearly lower mean, the same trial "
+            "would have been chosen too."
+        )
+    elif mean == RISES:
+        found.append(
+            "The corrected mean is the higher one: with images that raise the winner's mean, that "
+            "of another trial would rise still more, and it would be chosen."
+        )
+    if evidence.lead is None or evidence.lead_corrected is None:
+        return " ".join(found)
+    if evidence.lead_corrected <= 0 < evidence.lead:
+        found.append(
+            "A corrected lead that is not above zero means that the choice alone makes a lead like "
+            "this one: the preset may be the better one."
+        )
+    elif lead == RISES:
+        found.append(
+            "The corrected lead is the larger one: the best preset was chosen, too, so its mean is "
+            "likely too high."
+        )
+    elif lead == STAYS and mean == FALLS:
+        found.append(
+            "The mean falls while the lead hardly changes: the best preset was chosen, too, and "
+            "the two corrections cancel."
+        )
+    return " ".join(found)
+
+
+def _change(
+    found: float | None, corrected: float | None, low: float | None, high: float | None
+) -> int | None:
+    """How a correction changes a mean or a lead; None without one."""
+    if found is None or corrected is None or low is None or high is None:
+        return None
+    if abs(corrected - found) <= max(SHARE * (high - low), SCORE):
+        return STAYS
+    return RISES if corrected > found else FALLS

@@ -1,0 +1,52 @@
+"""What is said of a corrected mean or lead that is not what one expects."""
+
+from __future__ import annotations
+
+import pytest
+
+from imbtune.study.evidence import Evidence
+from imbtune.study.uncertainty.odd_corrections import odd_corrections
+
+
+def found(mean: float | None, lead: float | None, has_preset: bool = True) -> str:
+    """Of a mean of 0.8 (0.75 to 0.85) and a lead of 0.05 (-0.02 to 0.12)."""
+    preset = (0.75, 0.05, -0.02, 0.12, 0.2) if has_preset else ()
+    return odd_corrections(
+        Evidence(3, 4, 0.8, 0.75, 0.85, *preset, mean_corrected=mean, lead_corrected=lead)
+    )
+
+
+@pytest.mark.parametrize(
+    ("mean", "lead", "begins"),
+    [
+        (0.78, 0.03, []),
+        (0.7995, 0.03, ["The lead falls while the mean hardly changes"]),
+        (0.8, 0.05, ["The corrected mean is hardly another one"]),
+        (0.82, 0.03, ["The corrected mean is the higher one"]),
+        (0.78, 0.07, ["The corrected lead is the larger one"]),
+        (0.78, 0.0505, ["The mean falls while the lead hardly changes"]),
+        (0.78, -0.01, ["A corrected lead that is not above zero"]),
+        (0.78, 0.0, ["A corrected lead that is not above zero"]),
+        (
+            0.8,
+            -0.01,
+            ["The lead falls while the mean hardly", "A corrected lead that is not above zero"],
+        ),
+        (0.81, 0.06, ["The corrected mean is the higher one", "The corrected lead is the larger"]),
+    ],
+)
+def test_each_odd_correction_has_its_sentence(mean: float, lead: float, begins: list[str]) -> None:
+    text = found(mean, lead)
+    assert text.count(". ") + bool(text) == len(begins)
+    assert [begin for begin in begins if begin not in text] == []
+
+
+def test_a_preset_that_wins_has_no_lead() -> None:
+    assert found(0.8, None, has_preset=False).startswith("The corrected mean is hardly another one")
+    assert found(0.78, None, has_preset=False) == ""
+
+
+def test_nothing_is_said_without_a_correction() -> None:
+    """In older studies, and with one seed."""
+    assert odd_corrections(Evidence(3, 4, 0.8, 0.75, 0.85, 0.75, 0.05, -0.02, 0.12, 0.2)) == ""
+    assert odd_corrections(Evidence(1, 4, 0.8, None, None)) == ""
