@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from imbtune.cli.settings import print_text
+from imbtune.cli.settings import NO_BREAK, print_text
 from imbtune.final_training.train_input import default_out
 from imbtune.metrics.metric import Metric
 from imbtune.registry import Value
@@ -275,7 +275,8 @@ def _searched_knobs(outcome: SearchOutcome, record: TrialRecord) -> str:
     values = {key: record.settings[key] for key in keys if key in record.settings}
     if record.preset:
         return ""
-    return " ".join(f"{key}={_value(value, [value])}" for key, value in values.items())
+    pairs = (f"{key}={_value(value, [value])}" for key, value in values.items())
+    return " ".join(pair.replace(" ", NO_BREAK) for pair in pairs)
 
 
 def _not_confirmed(outcome: SearchOutcome) -> str:
@@ -317,7 +318,7 @@ def _lead(evidence: Evidence, preset: str, objective: Metric) -> str:
     corrected = objective.difference(evidence.lead_corrected)
     return (
         f"{text};\n        corrected for the choice {corrected} "
-        f"({result}; paired over\n        {_fresh(evidence.seeds)} and the validation images)"
+        f"({result}; paired over {_fresh(evidence.seeds)} and the validation images)"
         f"{chance}."
     )
 

@@ -24,6 +24,15 @@ from imbtune.registry import Value
 
 T = TypeVar("T")
 
+NO_BREAK = "\u00a0"  # a space at which no line ends; textwrap keeps it, and it is printed as " "
+_UNITS = "%|points|fresh|seeds?|runs?|trials?|finalists?|epochs?|images?|class(?:es)?|s|min|h"
+# The spaces in what is read as one: 95 % interval, 0.1 to 0.2 points, 3 fresh seeds, p = 0.2
+TOGETHER = (
+    rf"(?<=\d) (?=(?:{_UNITS})(?!\w))|(?<=%) (?=interval)|(?<=fresh) (?=seed)"
+    r"|(?<=\d) (?=to [-+−]?\d)|(?<=\d to) (?=[-+−]?\d)"
+    r"|(?<=\w) (?=[=<±] ?[-+\d])|(?<=[=<±]) (?=[-+\d])"
+    r"|(?<=\btrial) (?=\d)|(?<=\bseed) (?=\d)|(?<=\bepoch) (?=\d)|(?<=\bclass) (?=\d)"
+)
 PIPE_WIDTH = 160  # columns of a table that is written to a file or a pipe
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -129,17 +138,20 @@ def print_text(text: str, console: Console) -> None:
 
 
 def fill(text: str, console: Console) -> str:
-    """The text with lines no longer than the console's; those of a file or a pipe stay whole."""
+    """The text with lines no longer than the console's; those of a file or a pipe stay whole.
+
+    No line ends inside a number with its unit, a range, `p = 0.2`, or at a :data:`NO_BREAK`.
+    """
     if line_width() is None and console.width == PIPE_WIDTH:
-        return text
+        return text.replace(NO_BREAK, " ")
     return "\n".join(
         textwrap.fill(
-            line,
+            re.sub(TOGETHER, NO_BREAK, line),
             console.width,
             subsequent_indent=" " * (indent + 2),
             break_long_words=False,
             break_on_hyphens=False,
-        )
+        ).replace(NO_BREAK, " ")
         for line in text.split("\n")
         for indent in [len(line) - len(line.lstrip())]
     )

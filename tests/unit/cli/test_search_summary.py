@@ -15,6 +15,7 @@ from rich.console import Console
 from scripted import rung_record, tiny_space
 
 from imbtune.cli.search_summary import print_outcome, stopping_line
+from imbtune.cli.settings import fill
 from imbtune.config.train_config import TrainConfig
 from imbtune.study.evidence import decide, evidence_of
 from imbtune.study.outcome import SearchOutcome
@@ -345,3 +346,20 @@ def test_a_failed_trial_that_was_repeated_without_failing_is_not_named() -> None
     for state in ("STOPPED", "FAIL"):  # not yet, or not at all
         again = [*RECORDS, failed(4, "OSError: a"), record(5, 0.3, state, retry_of=4)]
         assert "OSError: a" in printed(outcome(again, []), 200)
+
+
+@pytest.mark.parametrize("width", [*range(60, 121, 3)])
+def test_no_line_ends_inside_a_number_with_its_unit_or_a_setting(width: int) -> None:
+    text = (
+        "Winner: trial 9, mixup (schedule.milestones=0\u00a00.5 mix.alpha=0.181): 0.7844 ± 0.01, the "
+        "mean of 3 fresh seeds; corrected 0.7469 (95 % interval 0.6906 to 0.8366), +2.56 points "
+        "over 'smote' (95 % interval -8.08 to +8.64 points, p = 0.83; paired over 12 images); after "
+        "9 epochs, class 3"
+    )
+    lines = fill(text, Console(width=width)).split("\n")
+    assert max(map(len, lines)) <= width
+    assert " ".join(line.strip() for line in lines) == text.replace("\u00a0", " ")
+    whole = ["schedule.milestones=0 0.5", "0.7844 ± 0.01", "3 fresh seeds", "95 % interval"]
+    whole += ["0.6906 to 0.8366", "+2.56 points", "-8.08 to +8.64 points", "p = 0.83", "trial 9"]
+    whole += ["12 images", "9 epochs", "class 3"]
+    assert [words for words in whole if not any(words in line for line in lines)] == []
