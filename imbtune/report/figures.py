@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imbtune.report.charts.theme import DARK, PAPER, Chart
+from imbtune.report.charts.theme import DARK, MUTED, PAPER, WIDTH, Chart
 from imbtune.report.sections import FigureText
 from imbtune.report.study_data import NothingToDrawError
 
 VERSION = "6.4"  # of Vega-Lite: that of Altair's schema
 SCALE = 2  # pixels of a PNG per pixel of the chart
+LETTER, FEWEST = 5.4, 40  # pixels of a letter of a key, and letters of a line at least
 MOST_BYTES = 2_000_000  # of an SVG; a chart of more marks is written as PNG alone
 
 
@@ -42,12 +44,30 @@ def images(plots: object, texts: Sequence[FigureText]) -> Iterator[Image]:
     """
     for text in texts:
         try:
-            spec = getattr(plots, text.name)().to_dict()
+            spec = with_key(getattr(plots, text.name)().to_dict(), text.key)
         except NothingToDrawError as error:
             yield Image(text, missing=str(error))
             continue
         svg = svg_of(spec)
         yield Image(text, svg if len(svg) <= MOST_BYTES else None, png_of(spec))
+
+
+def with_key(spec: dict[str, Any], key: str) -> dict[str, Any]:
+    """A chart's specification with what its marks mean in lines below it."""
+    if not key:
+        return spec
+    width = spec.get("width")
+    letters = int((width if isinstance(width, int) else WIDTH) / LETTER)
+    title = {
+        "text": textwrap.wrap(key, max(FEWEST, letters)),
+        "orient": "bottom",
+        "anchor": "start",
+        "color": MUTED,
+        "fontSize": 11,
+        "fontWeight": "normal",
+        "offset": 12,
+    }
+    return {**spec, "title": title}
 
 
 def svg_of(spec: dict[str, Any]) -> str:

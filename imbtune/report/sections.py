@@ -15,12 +15,15 @@ class FigureText:
         title: its heading.
         reading: how to read it, and what it does not say.
         panels: whether the page shows it as several small charts.
+        key: what its marks and colours mean, which is written below the chart in a picture of it
+            alone; the chart's own legend is not repeated.
     """
 
     name: str
     title: str
     reading: str
     panels: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Section:
     figures: Sequence[FigureText]
 
 
+_KINDS = "Orange diamond: the winner. Blue square: the best preset."
+_OTHERS = f"{_KINDS} Grey squares: other presets. Grey dots: other trials."
 FIRST = (
     FigureText(
         "finals",
@@ -45,6 +50,8 @@ FIRST = (
         "Each finalist was trained again with fresh seeds: a small dot is one seed, the large mark "
         "their mean, the bar its 95 % interval. The hollow circle is the score of one run by which "
         "the search chose it; it is usually too high.",
+        key="Small dots: one fresh seed each. Large mark: their mean. Bar: its 95 % interval. "
+        f"Hollow circle: the score of one run by which the search chose it. {_KINDS}",
     ),
     FigureText(
         "recall_by_size",
@@ -52,6 +59,8 @@ FIRST = (
         "Each mark is a class; of more than 100 classes, a group of similar size. The line through "
         "a mark is Wilson's 95 % interval for that many validation images. It does not count the "
         "variation between seeds.",
+        key="A mark is a class, or of many classes a group of similar size. Line through a mark: "
+        "Wilson's 95 % interval.",
     ),
 )
 
@@ -68,6 +77,9 @@ FRONT = Section(  # of a search with several objectives
             "other one of them is better in one objective without being worse in another. Without "
             "finals the front is that of the scores of one run.",
             panels=True,
+            key="Small dots: scores of one run. Large marks: means over the fresh seeds, or "
+            "without finals the front of one run; a line leads there from the scores of one run. "
+            f"Dashed line: the Pareto front, with the numbers of its trials. {_KINDS}",
         ),
     ),
 )
@@ -82,6 +94,8 @@ SECTIONS = (
                 "Each line is a class. Grey lines are within the error: Wilson's 95 % intervals "
                 "of the two recalls overlap, for so many validation images. Of the others, the "
                 "largest changes are named, in points of recall.",
+                key="A line is a class. Within the error: Wilson's 95 % intervals of the two "
+                "recalls overlap. Numbers: the change in points.",
             ),
             FigureText(
                 "confusion",
@@ -89,12 +103,15 @@ SECTIONS = (
                 "Rows are true classes, largest first; colour is the share of a class's validation "
                 "images that were predicted as another class. The diagonal, the recall, is not on "
                 "the scale. Of more than 30 classes only the most confused pairs.",
+                key="Share of a class's validation images; on a matrix's diagonal, the recall.",
             ),
             FigureText(
                 "margins",
                 "Margins in training and validation",
                 "The margin is the probability of the true class minus the largest other one. A "
                 "class far apart on the two kinds of images is memorised rather than learned.",
+                key="A line joins the two margins of a class: the probability of the true class "
+                "minus the largest other one.",
             ),
         ),
     ),
@@ -109,6 +126,7 @@ SECTIONS = (
                 "best tenth differ from those that were tried. The line is a 90 % interval over "
                 "resampled trials; in brackets, the finished trials in which the knob acts. "
                 "Stopped trials are not counted, since their scores are from fewer epochs.",
+                key="Line: 90 % interval. In brackets: finished trials in which the knob acts.",
             ),
             FigureText(
                 "parts",
@@ -117,6 +135,8 @@ SECTIONS = (
                 "trials. Trials in which a choice does not act are not in its panel. The sampler "
                 "tried what looked good more often, so the panels do not isolate a cause.",
                 panels=True,
+                key="A point is a finished trial, the tick the median. In brackets: trials. "
+                f"{_OTHERS}",
             ),
         ),
     ),
@@ -133,6 +153,8 @@ SECTIONS = (
                 "trials on. A knob that acts in fewer than 3 finished trials has no panel. Drag "
                 "over points to see the same trials in every other figure.",
                 panels=True,
+                key="A point is a finished trial. Grey line and band, from 50 of them on: average "
+                f"prediction of random forests, and its 90 % range. {_OTHERS}",
             ),
             FigureText(
                 "parallel",
@@ -140,6 +162,8 @@ SECTIONS = (
                 "Each line is one of the best 200 finished trials. A knob that does not act in a "
                 "trial is drawn below the axis, which is no value; one that acts in none of them "
                 "has no axis.",
+                key="A line is one of the best 200 finished trials. Orange: the winner. Blue: the "
+                "best preset. Grey: others.",
             ),
         ),
     ),
@@ -156,6 +180,8 @@ SECTIONS = (
                 "costs. A correlation over the trials that went on would say little, because the "
                 "others are missing from it; imbtune calibrate measures it without stopping any.",
                 panels=True,
+                key="A mark is a trial. Dashed line: the cut-off at the time. Never-pruned sample: "
+                "trials below the cut-off that were trained to the end.",
             ),
         ),
     ),
@@ -169,12 +195,16 @@ SECTIONS = (
                 "The score at the highest rung that a trial reached, so scores of stopped and of "
                 "finished trials are after different numbers of epochs. Below the axis: failed "
                 "before the first rung. Drag over trials to select them in every figure.",
+                key="A mark is a trial at its highest rung; below the axis, trials that failed "
+                "before the first one.",
             ),
             FigureText(
                 "progress",
                 "Best score against compute",
                 "The line is the best score of one run so far, which rises by luck as well. "
                 "One image pass is a forward and a backward pass of one image.",
+                key="Line: the best score of one run so far. A point is a finished trial. "
+                f"{_OTHERS}",
             ),
             FigureText(
                 "curves",
@@ -182,6 +212,9 @@ SECTIONS = (
                 "Winner (orange), best preset (blue, dashed), and grey the other presets, "
                 "finalists and best 20 trials. The band holds 80 % of all trials at that epoch, "
                 "the dashed grey line is their median; both are of fewer trials after each rung.",
+                key="Orange: the winner. Blue, dashed: the best preset. Thin grey lines: other "
+                "presets, finalists and the best 20 trials. Band: 80 % of all trials. Dashed grey "
+                "line: their median.",
             ),
         ),
     ),
@@ -194,6 +227,7 @@ SECTIONS = (
                 "Runs by machine",
                 "Each bar is a run: a trial, or one seed of the finals. In a gap, the machine or "
                 "GPU was idle.",
+                key="A bar is a run: a trial, or one seed of the finals.",
             ),
         ),
     ),

@@ -180,7 +180,8 @@ def slope_chart(frame: pd.DataFrame, width: int = 420, height: int = 360) -> Cha
     )
     scale = alt.Scale(domain=domain, nice=False, zero=False)
     y = alt.Y("recall:Q", title="recall", scale=scale, axis=alt.Axis(tickCount=6))
-    colour = alt.Color("direction:N", scale=colours, legend=alt.Legend(title=None))
+    legend = alt.Legend(title=None, symbolType="stroke", symbolStrokeWidth=2)
+    colour = alt.Color("direction:N", scale=colours, legend=legend)
     tips = [
         "class:N",
         alt.Tooltip("images:Q", title="training images"),
@@ -204,7 +205,7 @@ def slope_chart(frame: pd.DataFrame, width: int = 420, height: int = 360) -> Cha
             tooltip=tips,
             strokeDash=alt.StrokeDash(
                 "direction:N",
-                legend=alt.Legend(title=None),
+                legend=legend,
                 scale=alt.Scale(domain=DIRECTIONS, range=[[1, 0], [1, 0], [4, 3]]),
             ),
         )
@@ -268,7 +269,10 @@ def margin_chart(frame: pd.DataFrame, width: int = WIDTH, height: int = HEIGHT) 
     )
     zero = alt.Chart().mark_rule(color=FAINT, strokeDash=[3, 3]).encode(y=alt.datum(0))
     points = base.mark_point(size=60, filled=True, opacity=1).encode(
-        shape=alt.Shape("split:N", scale=alt.Scale(range=["circle", "diamond"])),
+        shape=alt.Shape(
+            "split:N",
+            scale=alt.Scale(domain=["training", "validation"], range=["circle", "diamond"]),
+        ),
         tooltip=["class:N", "split:N", "images:Q", alt.Tooltip("margin:Q", format=".3f")],
     )
     gap = base.mark_line(color=FAINT, strokeWidth=1).encode(

@@ -29,12 +29,15 @@ BUDGET = FigureText(
     "interval. Two full runs correlate as the upper dashed line says, which is the most that a "
     "rung can be expected to reach. From the lower one on, a rung is usable, if its interval lies "
     "above 0.",
+    key="Line through a mark: 90 % interval. Upper dashed line: two full runs of the same "
+    "configurations. From the lower one on, a rung is usable, if its interval lies above 0.",
 )
 COST = FigureText(
     "cost",
     "What a search with these rungs costs",
     "The same rungs against the mean cost of a trial, in full runs, if a search stops trials from "
     "this rung on. Good rungs are at the upper left.",
+    key="A mark is a rung, from which on a search stops trials. Good ones are at the upper left.",
 )
 FIGURES = (BUDGET, COST)
 

@@ -25,6 +25,8 @@ SEEDS = FigureText(
     "A small dot is one run on the test images, the large mark the mean of a configuration, the "
     "bar ± the sample standard deviation over its seeds. Orange is the best configuration, blue "
     "the best preset of the others.",
+    key="Small dots: one run each. Large mark: their mean. Bar: ± the sample standard deviation. "
+    "Orange diamond: the best configuration. Blue square: the best preset of the others.",
 )
 LEAD = FigureText(
     "lead",
@@ -32,12 +34,14 @@ LEAD = FigureText(
     "The mean difference over the seeds, higher is better, and its 95 % interval by the paired "
     "t-test (not corrected for the number of tests; the p-values of the table are). An interval "
     "that crosses the dashed line may be chance. It counts the variation between seeds only.",
+    key="Line: 95 % interval by the paired t-test over the seeds. Dashed line: the reference.",
 )
 GROUPS = FigureText(
     "groups",
     "Recall by class size",
     "The mean recall of the classes with many (over 100), medium (20 to 100) and few (under 20) "
     "training images, the bar ± the sample standard deviation over the seeds.",
+    key="Bar: ± the sample standard deviation over the seeds.",
 )
 FIGURES = (SEEDS, LEAD, GROUPS)
 

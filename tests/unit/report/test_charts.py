@@ -19,8 +19,11 @@ from report_study import HOSTILE, full, make_data, trial, usual
 
 from imbtune.errors import ConfigError, StorageError, StudyError
 from imbtune.report.charts.dot_plots import in_lines, lanes
-from imbtune.report.charts.finals_charts import _apart
+from imbtune.report.charts.finals_charts import _apart, margin_chart
+from imbtune.report.figures import svg_of, with_key
 from imbtune.report.packed import packed, packed_columns, unpacked
+from imbtune.report.pages.calibration_page import FIGURES as OF_CALIBRATION
+from imbtune.report.pages.comparison_page import FIGURES as OF_COMPARISON
 from imbtune.report.pages.rendering import MARK, SCRIPTS, vendored
 from imbtune.report.pages.studies_page import studies_page
 from imbtune.report.pages.study_page import study_page
@@ -251,3 +254,31 @@ def test_a_long_name_takes_lines_and_loses_no_letter() -> None:
     assert " ".join(words[0].split("\n")) == long
     assert words[1] == "\n3 erm"  # directly above its row
     assert in_lines(pd.Series([long]), 560)[1] == 1
+
+
+def test_every_picture_says_what_its_marks_mean() -> None:
+    """Those of the finals name the dots, the bar, the circle and both colours."""
+    texts = [*EVERY, *OF_COMPARISON, *OF_CALIBRATION]
+    assert [text.name for text in texts if not text.key] == []
+    plots = StudyPlots(usual())
+    finals = next(text for text in EVERY if text.name == "finals")
+    title = with_key(plots.finals().to_dict(), finals.key)["title"]
+    assert title["orient"] == "bottom" and max(map(len, title["text"])) <= 560 / 5
+    said = " ".join(title["text"])
+    for words in ("Small dots", "Large mark", "Bar:", "Hollow circle", "Orange", "Blue"):
+        assert words in said
+    text = "".join(re.findall(r">([^<>]+)<", svg_of(with_key(plots.rungs().to_dict(), "Grey: a."))))
+    assert "Grey: a." in text
+
+
+def test_the_legend_of_the_margins_names_each_kind_once() -> None:
+    frame = pd.DataFrame(
+        {
+            "class": ["a", "a"],
+            "split": ["training", "validation"],
+            "images": [9, 9],
+            "margin": [0.8, 0.2],
+        }
+    )
+    svg = svg_of(margin_chart(frame).to_dict())
+    assert len(re.findall(r">(?:training|validation)<", svg)) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from imbtune.study.evidence import Evidence
@@ -10,10 +12,11 @@ from imbtune.study.uncertainty.odd_corrections import odd_corrections
 
 def found(mean: float | None, lead: float | None, has_preset: bool = True) -> str:
     """Of a mean of 0.8 (0.75 to 0.85) and a lead of 0.05 (-0.02 to 0.12)."""
-    preset = (0.75, 0.05, -0.02, 0.12, 0.2) if has_preset else ()
-    return odd_corrections(
-        Evidence(3, 4, 0.8, 0.75, 0.85, *preset, mean_corrected=mean, lead_corrected=lead)
-    )
+    evidence = Evidence(3, 4, 0.8, 0.75, 0.85, mean_corrected=mean)
+    if has_preset:
+        lead_interval = {"lead_low": -0.02, "lead_high": 0.12}
+        evidence = replace(evidence, lead=0.05, **lead_interval, lead_corrected=lead)
+    return odd_corrections(evidence)
 
 
 @pytest.mark.parametrize(
