@@ -14,8 +14,7 @@ def found(mean: float | None, lead: float | None, has_preset: bool = True) -> st
     """Of a mean of 0.8 (0.75 to 0.85) and a lead of 0.05 (-0.02 to 0.12)."""
     evidence = Evidence(3, 4, 0.8, 0.75, 0.85, mean_corrected=mean)
     if has_preset:
-        lead_interval = {"lead_low": -0.02, "lead_high": 0.12}
-        evidence = replace(evidence, lead=0.05, **lead_interval, lead_corrected=lead)
+        evidence = replace(evidence, lead=0.05, lead_low=-0.02, lead_high=0.12, lead_corrected=lead)
     return odd_corrections(evidence)
 
 
