@@ -50,13 +50,11 @@ def test_nothing_stays_of_a_study_without_a_trial(session: Session, error: BaseE
     assert Path(session.request.path, "study.yaml").exists()
 
 
-def test_an_error_before_study_yaml_leaves_nothing_either(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("IMBTUNE_DATA", str(Path(session.request.path) / "gone"))
-    with pytest.raises(DataError, match="no data folder"):
-        begin(session)
-    assert not Path(session.request.path).exists()
+def test_an_error_before_study_yaml_leaves_nothing_either(session: Session) -> None:
+    folder = Path(session.request.path)
+    with pytest.raises(DataError), new_folder(session), open_journal(session.store, "new"):
+        raise DataError(f"no data folder {folder}")
+    assert not folder.exists()
 
 
 def test_a_study_whose_trials_have_begun_stays(session: Session) -> None:
