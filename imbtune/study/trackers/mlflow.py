@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 ID = "imbtune.run"  # a tag, by which a resumed search finds its runs
 PARENT, NAME = "mlflow.parentRunId", "mlflow.runName"  # MLflow's own tags
 AT_ONCE = 100  # parameters in one request, MLflow's limit
+MOST_RUNS = 1000  # in one answer
 
 
 class MlflowTracker:
@@ -33,7 +35,7 @@ class MlflowTracker:
     def __init__(self, study: TrackedStudy) -> None:
         self._study = study
         uri = os.environ.get("MLFLOW_TRACKING_URI")
-        self.where = f"its tracking server is {uri}" if uri else "mlflow ui, in this folder"
+        self.where = f"its tracking server is {uri}" if uri else _how_to_see()
         self._client: MlflowClient | None = None
         self._experiment, self._parent_id = "", ""
         self._ids: dict[str, str] = {}  # MLflow's, of the open runs
@@ -101,7 +103,14 @@ class MlflowTracker:
             self._parent_id, known = self._find("study", None)
             if known:
                 self._there.update_run(self._parent_id, "RUNNING")
+                self._end_killed()
         return self._parent_id
+
+    def _end_killed(self) -> None:
+        """End the runs that a killed process has left open; `begin` opens those that go on."""
+        left = f"tags.`{PARENT}` = '{self._parent_id}' and attributes.status = 'RUNNING'"
+        for run in self._there.search_runs([self._experiment], left, max_results=MOST_RUNS):
+            self._there.set_terminated(run.info.run_id, "KILLED")
 
     def _find(self, name: str, parent: str | None) -> tuple[str, bool]:
         """The run with this name, and whether it was there before."""
@@ -122,3 +131,12 @@ class MlflowTracker:
 
         metrics = [Metric(name, value, when, step) for name, value in values.items()]
         self._there.log_batch(self._ids[run.name], metrics=metrics)
+
+
+def _how_to_see() -> str:
+    """How to open the pages of MLflow, which its small package, that of the extra, lacks."""
+    try:
+        metadata.distribution("mlflow")
+    except metadata.PackageNotFoundError:
+        return "pip install mlflow, then mlflow ui, in this folder"
+    return "mlflow ui, in this folder"

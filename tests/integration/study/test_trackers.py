@@ -442,6 +442,15 @@ def test_mlflow_has_a_run_in_the_studys_run_for_each_training(
     first.tracking.epoch(FINAL, epoch_row(0, 1))
     first.tracking.end(FINAL, "COMPLETE", {**trial_row(0), "seed": 17})
     first.tracking.close()
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("digits-lt")
+    assert experiment
+    (killed,) = (  # as a process that was killed leaves them: trial 0 had ended in the study
+        run.info.run_id
+        for run in client.search_runs([experiment.experiment_id])
+        if run.info.run_name == "study-0"
+    )
+    client.update_run(killed, "RUNNING")
     before = [epoch_row(1, 1), epoch_row(1, 2)]
     second = Search(request, tmp_path, before, {1: CONFIGS[1]})
     second.trials.epoch(epoch_row(1, 2))
@@ -452,13 +461,10 @@ def test_mlflow_has_a_run_in_the_studys_run_for_each_training(
     second.tracking.report(lambda: report)
     second.tracking.close()
     assert warnings_of(first) == warnings_of(second) == []
-    client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("digits-lt")
-    assert experiment
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert {name: run.info.status for name, run in runs.items()} == {
         "study": "FINISHED",
-        "study-0": "FINISHED",
+        "study-0": "KILLED",
         "study-1": "FAILED",
         "study-final-0-17": "FINISHED",
     }
