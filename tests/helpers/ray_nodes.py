@@ -55,19 +55,6 @@ class Cluster:
                 assert node.poll() is None and time.monotonic() < deadline, said
                 time.sleep(0.2)
 
-    def wait_for_own_nodes(self) -> None:
-        """Until those that an autoscaler had added have gone."""
-
-        port = self.address.partition(":")[2]  # Ray knows the head by another IP address
-
-        def none_was_added() -> bool:
-            mine = [node for node in self.nodes if node.poll() is None]
-            titles = [title(pid) for pid, _ in running()]
-            raylets = [t for t in titles if "/raylet\0" in t and f":{port}\0" in t]
-            return len(raylets) == len(mine)
-
-        wait_for(none_was_added, 120)
-
     def kill(self, *nodes: subprocess.Popen[bytes]) -> None:
         """End the nodes as a lost machine does: every process at once."""
         sessions = {node.pid for node in nodes}

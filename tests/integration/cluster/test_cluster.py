@@ -17,23 +17,50 @@ from command import run, start
 from ray_nodes import Cluster, free_port, wait_for
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes with a CPU each, and an autoscaler that may add one with a GPU and four CPUs.
+def two_nodes(autoscaling: bool = False) -> Iterator[Cluster]:
+    """A head and another node with a CPU each, which ask for a token.
 
-    It asks for a token. The GPU is one on paper: Ray counts it, and PyTorch finds none.
+    Args:
+        autoscaling: whether Ray's autoscaler may add a node with a GPU and four CPUs. The GPU is
+            one on paper: Ray counts it, and PyTorch finds none.
     """
     folder = Path(tempfile.mkdtemp(prefix="imbtune-", dir="/tmp"))  # a socket's path has 107 bytes
     cluster = Cluster(folder)
+    port = cluster.address.partition(":")[2]
+    more = ["--include-dashboard=false"]
+    if find_spec("grpc"):
+        more.append(f"--ray-client-server-port={free_port()}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+        if autoscaling:
+            path = folder / "autoscaler.yaml"
+            path.write_text(yaml.safe_dump(autoscaler(cluster.address)))
+            more.append(f"--autoscaling-config={path}")
+            patch.setenv("RAY_FAKE_CLUSTER", "1")
+            patch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "1")
+        try:
+            cluster.start("--head", f"--port={port}", f"--temp-dir={folder}/ray", *more)
+            cluster.start(f"--address={cluster.address}")
+            cluster.wait()
+            yield cluster
+        finally:
+            cluster.kill(*cluster.nodes)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def autoscaler(address: str) -> dict[str, object]:
+    """The configuration of Ray's autoscaler for tests: a "machine" is one more node on this one."""
     lists = "initialization setup head_setup worker_setup head_start_ray worker_start_ray"
-    config = {
+    return {
         "cluster_name": "test",
         "max_workers": 1,
-        "idle_timeout_minutes": 0.05,
+        "idle_timeout_minutes": 5,
         "upscaling_speed": 1.0,
-        "provider": {  # Ray's own, for tests: a "machine" is one more node on this one
+        "provider": {
             "type": "fake_multinode",
-            "gcs_address": cluster.address,
+            "gcs_address": address,
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
             "foreground_node_launch": True,
@@ -56,29 +83,16 @@ def cluster() -> Iterator[Cluster]:
         "rsync_filter": [],
         **{f"{name}_commands": [] for name in lists.split()},
     }
-    (folder / "autoscaler.yaml").write_text(yaml.safe_dump(config))
-    port = cluster.address.partition(":")[2]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
-        patch.setenv("RAY_FAKE_CLUSTER", "1")
-        patch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "1")
-        try:
-            cluster.start(
-                "--head",
-                f"--port={port}",
-                f"--temp-dir={folder}/ray",
-                "--include-dashboard=false",
-                *([f"--ray-client-server-port={free_port()}"] if find_spec("grpc") else []),
-                f"--autoscaling-config={folder}/autoscaler.yaml",
-            )
-            cluster.start(f"--address={cluster.address}")
-            cluster.wait()
-            yield cluster
-        finally:
-            cluster.kill(*cluster.nodes)
-            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    yield from two_nodes()
+
+
+@pytest.fixture
+def growing_cluster() -> Iterator[Cluster]:
+    yield from two_nodes(autoscaling=True)
 
 
 def read(study: Path, table: str) -> pd.DataFrame:
@@ -87,7 +101,6 @@ def read(study: Path, table: str) -> pd.DataFrame:
     return pd.read_parquet(folder) if folder.is_dir() else pd.DataFrame({"trial": []})
 
 
-# The first test on the cluster: the autoscaler has added nothing yet
 def test_trials_run_on_both_nodes(cluster: Cluster, tmp_path: Path) -> None:
     """Long enough ones for the second node's process to start before the first has trained all."""
     args = f"search digits-lt --trials 6 --epochs 120 --address {cluster.address} --storage studies"
@@ -136,11 +149,7 @@ def trained_since(time: pd.Timestamp, study: Path) -> int:
 
 @pytest.mark.slow
 def test_the_trial_of_a_node_that_dies_goes_on_elsewhere(cluster: Cluster, tmp_path: Path) -> None:
-    """Here at a node that joins later, as the nodes that are left train their own trials.
-
-    Without the autoscaler's node, whose four CPUs would take the lost node's trial.
-    """
-    cluster.wait_for_own_nodes()
+    """Here at a node that joins later, as the nodes that are left train their own trials."""
     lost = cluster.start(f"--address={cluster.address}")
     cluster.wait()
     args = f"search digits-lt --trials 4 --epochs 9000 --address {cluster.address}"
@@ -164,12 +173,13 @@ def test_the_trial_of_a_node_that_dies_goes_on_elsewhere(cluster: Cluster, tmp_p
 
 
 @pytest.mark.slow
-def test_four_trials_share_a_gpu_that_the_autoscaler_adds(cluster: Cluster, tmp_path: Path) -> None:
+def test_four_trials_share_a_gpu_that_the_autoscaler_adds(
+    growing_cluster: Cluster, tmp_path: Path
+) -> None:
     """Eight trials may run; one GPU takes four, side by side until the search is interrupted."""
-    cluster.wait_for_own_nodes()
     args = (
         "search digits-lt --trials 8 --epochs 9000 --gpus-per-trial 0.25 --max-concurrent 8 "
-        f"--address {cluster.address}"
+        f"--address {growing_cluster.address}"
     )
     study = tmp_path / "runs/digits-lt"
     search = start(*args.split(), cwd=tmp_path)
