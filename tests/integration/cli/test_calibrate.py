@@ -40,8 +40,8 @@ def test_a_printed_command_asks_for_the_same(
     """Through the real command line: the space as typed, every setting, data and machines."""
     with tempfile.TemporaryDirectory() as folder:
         space = Path(folder) / "my space.yaml"
-        space.write_text("like: digits-lt\n")
-        typed = str(space) if path else "digits-lt"
+        space.write_text("like: fashion_mnist-lt\n")
+        typed = str(space) if path else "fashion_mnist-lt"
         options = {name: OPTIONS[name] for name in chosen}
         loaded = load_space(typed).pin(pins)
         request = SearchRequest(loaded, 100, "x", typed=typed, **options)

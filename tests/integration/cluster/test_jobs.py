@@ -250,7 +250,7 @@ def test_failed_and_hung_trials_of_a_search_that_was_sent(cluster: Head, tmp_pat
 
 @pytest.mark.slow
 def test_a_job_that_fails_at_its_start_is_one_line(cluster: Head, tmp_path: Path) -> None:
-    options = f"digits-lt --storage {tmp_path} --name broken --data /nowhere"
+    options = f"fashion_mnist-lt --storage {tmp_path} --name broken --data /nowhere"
     said = Laptop(cluster.dashboard, tmp_path).imbtune(f"submit {options}", code=2)
     assert said.count("error: ") == 1
     assert "no data folder /nowhere" in said
