@@ -52,7 +52,7 @@ def test_a_trial_leaves_a_machine_that_is_drained(
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     study = tmp_path / "runs/digits-lt"
     args = (
-        "search digits-lt --trials 2 --epochs 700 --max-failures 0 --rungs prefix --finals 0 "
+        "search digits-lt --trials 2 --epochs 2100 --max-failures 0 --rungs prefix --finals 0 "
         f"--address {cluster.address}"
     )
     search = start(*args.split(), cwd=tmp_path)

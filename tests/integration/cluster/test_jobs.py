@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -205,7 +206,8 @@ def test_a_node_that_is_killed_changes_nothing_of_the_result(cluster: Head, tmp_
     print("# kill -9 of all processes of the node that trains\n")
     laptop.imbtune("status lost-node")
     log = laptop.imbtune("logs -f lost-node")
-    assert log.count("lost its worker (its machine is gone)") == 1
+    # Ray may see the end of the process first
+    assert len(re.findall(r"lost its worker \(its (machine is gone|process ended)\)", log)) == 1
     assert "2 of 2 trials" in laptop.imbtune("status lost-node")
     laptop.imbtune("fetch lost-node")
     laptop.imbtune(f"search {options} --storage alone")

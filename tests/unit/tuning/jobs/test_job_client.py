@@ -6,6 +6,8 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import http_site
 import pytest
@@ -14,6 +16,7 @@ from http_site import Handler, serving
 
 from imbtune.errors import ClusterError
 from imbtune.tuning.jobs import bounded_http, job_client, job_log
+from imbtune.tuning.jobs.study_transfer import to_text
 
 COMMANDS = (
     "submit digits-lt --storage /data",
@@ -276,3 +279,41 @@ def test_a_head_that_has_just_started_is_waited_for(
         else:
             with pytest.raises(ClusterError, match="No available agent"):
                 jobs.submit("imbtune-b", "true", {})
+
+
+def test_a_study_that_is_fetched_again_is_the_present_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray keeps the log of a job that was deleted, and appends to it if its ID is used again."""
+    monkeypatch.chdir(tmp_path)
+    logs: dict[str, bytes] = {}
+    study = {"study.yaml": b"a: 1", "journal.log": b"1"}
+
+    def reply(handler: Handler) -> None:
+        url = urlsplit(handler.path)
+        if handler.command == "POST":
+            body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+            name = body["submission_id"]
+            logs[name] = logs.get(name, b"") + to_text(study).encode() + b"\n"
+            answer = json.dumps({"job_id": name, "submission_id": name}).encode()
+        elif url.path == "/api/version":
+            answer = json.dumps({"ray_version": "2.60.0", "version": "4"}).encode()
+        elif url.path == "/api/jobs/":
+            answer = json.dumps([JOB]).encode()
+        elif url.path == "/api/v0/logs/file":
+            answer = logs[parse_qs(url.query)["submission_id"][0]]
+        else:
+            name = url.path.rpartition("/")[2]
+            job = {**JOB, "submission_id": name, "status": "SUCCEEDED"}
+            answer = b"true" if handler.command == "DELETE" else json.dumps(job).encode()
+        handler.send(len(answer), answer)
+
+    with serving() as site:
+        site.reply = reply
+        address = f"http://127.0.0.1:{site.server_address[1]}"
+        for files in ({}, {"journal.log": b"12", "best.yaml": b"b: 2"}):
+            study |= files
+            code, _, err = invoke("fetch", "a", "--address", address)
+            assert (code, err) == (0, "")
+            fetched = tmp_path / "runs/a"
+            assert {path.name: path.read_bytes() for path in fetched.iterdir()} == study
