@@ -9,7 +9,13 @@ from pathlib import Path
 
 from imbtune.errors import DataError
 
+DELIMITERS = ",;\t|"  # of two that the first line has as often, the earlier one
 UNCLOSED = "has a quote that is not closed on the line: close it, or remove it"
+
+
+def delimiter_of(text: str) -> str:
+    """The character between the cells of CSV text: the one that its first line has most often."""
+    return max(DELIMITERS, key=text.partition("\n")[0].count)
 
 
 def csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imbtune.data.csv_rows import check_one_line, csv_rows
+from imbtune.data.csv_rows import check_one_line, csv_rows, delimiter_of
 from imbtune.data.file_walk import files_in, folders_in
 from imbtune.data.readers.folders import are_parts
 from imbtune.data.readers.image_index import ImageIndex, identity, is_image
@@ -261,8 +261,7 @@ def _read_table(path: Path, guess: bool) -> Table:
     check_regular(path)
     try:
         text = decoded(path.read_bytes())
-        head = text.partition("\n")[0]
-        delimiter = max(",;\t|", key=head.count)
+        delimiter = delimiter_of(text)
     except (OSError, UnicodeError) as error:
         raise DataError(f"cannot read {path} ({error}): save it as CSV in UTF-8") from error
     first = next(csv_rows(path, text, delimiter), None)

@@ -12,8 +12,6 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.config.yaml_files import MOST_BYTES, parse_value, read_yaml
-from imbtune.errors import ConfigError, shown, some_of, unknown
+from imbtune.data.csv_rows import csv_rows, delimiter_of
+from imbtune.errors import ConfigError, DataError, shown, some_of, unknown
 from imbtune.paths import local_path
 from imbtune.storage.store import check_regular
 from imbtune.text_encoding import decoded
@@ -171,18 +170,18 @@ def _text(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> dict[str, str]:
-    """The class and the number in each line of a CSV file."""
+    """The class and the number in each line of a CSV file, with any usual delimiter."""
     text = _text(path)
     found: dict[str, str] = {}
     try:
-        rows = [row for row in csv.reader(io.StringIO(text), strict=True) if row]
-    except csv.Error as error:
-        raise ConfigError(f"--prior {path} is not CSV: {error}") from error
-    for number, row in enumerate(rows):
+        rows = list(csv_rows(path, text, delimiter_of(text)))
+    except DataError as error:
+        raise ConfigError(f"--prior {error}") from error
+    for number, (line, row) in enumerate(rows):
         if len(row) != 2:
             raise ConfigError(
-                f"--prior {path}: line {number + 1} has {len(row)} columns: give two, the class "
-                "and its count or share"
+                f"--prior {path}: line {line} has {len(row)} columns: give two, the class and its "
+                "count or share"
             )
         label, value = row[0].strip(), row[1].strip()
         if number == 0 and not _is_number(value):  # the header

@@ -32,6 +32,8 @@ def test_text(text: str) -> None:
         ("p.YML", "cat: 0.75\ndog: 0.25\n"),
         ("p.csv", "class,count\ncat,3\ndog,1\n"),
         ("p.csv", "cat,3\r\ndog,1\r\n"),
+        ("p.csv", "class;count\ncat;3\ndog;1\n"),
+        ("p.csv", "cat\t3\ndog\t1\n"),
         ("p.csv", '\ufeff"cat",3\n\ndog,1'),
     ],
 )
