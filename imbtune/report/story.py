@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,11 +12,11 @@ import pandas as pd
 from imbtune.report.frames.trial_frame import (
     failed_for_good,
     failure_frame,
-    has_to_retry,
     name_of,
     parts_of,
     progress_frame,
 )
+from imbtune.report.next_steps import baseline_preset, best_at_chance, next_steps
 from imbtune.report.study_data import (
     COMPLEMENT,
     LINEAR,
@@ -89,14 +88,21 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     if evidence.low is not None and evidence.high is not None:
         interval = f" (95 % interval {evidence.low:.3f} to {evidence.high:.3f})"
     headline = f"Trial {winner} has the best {study.objective}: {evidence.mean:.3f}{interval}."
+    if len(study.objectives) > 1:
+        headline += (
+            f" That is the first of {len(study.objectives)} objectives: the Pareto front below has "
+            "the others, and front-N.yaml the configuration of its trial N."
+        )
     verdict, badge, lead = _lead(study, evidence)
     doubt = f"Mean of {counted(evidence.seeds, 'fresh seed')} on the validation images. "
     if evidence.mean_corrected is not None:
+        corrected = f"{evidence.mean_corrected:.3f}"
+        is_same = corrected == f"{evidence.mean:.3f}"
         doubt += (
-            "The winner was chosen by these images, among all finished trials, so this mean is "
-            f"likely too high: corrected for that it is {evidence.mean_corrected:.3f}. "
-            f"{odd_corrections(evidence)} Intervals and p count the seeds, the validation images "
-            "and the choice of the winner. "
+            "The winner was chosen by these images, among all finished trials, so this mean "
+            f"{'could be' if is_same else 'is likely'} too high: corrected for that it is "
+            f"{'the same' if is_same else corrected}. {odd_corrections(evidence)} Intervals and p "
+            "count the seeds, the validation images and the choice of the winner. "
         ).replace("  ", " ")
     else:
         doubt += (
@@ -156,6 +162,8 @@ def _unconfirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     if finished.empty:
         return NOTHING, "No result yet", *_nothing(study), ""
     best = finished.iloc[0]
+    if study.has_ended and (len(study.finals) or best_at_chance(study) is not None):
+        return NOTHING, "No winner", *_no_winner(study, best), ""
     headline = (
         f"Trial {int(best['trial'])} has the best {study.objective} of one run: "
         f"{best['score']:.3f}."
@@ -179,6 +187,20 @@ def _unconfirmed(study: StudyData) -> tuple[str, str, str, str, str]:
         doubt = ""
     doubt = f"{doubt} All of this is on validation images.".strip()
     return UNCONFIRMED, "Not confirmed", headline, lead, doubt
+
+
+def _no_winner(study: StudyData, best: pd.Series) -> tuple[str, str]:
+    """Why a search with finished trials has no winner, and what to do."""
+    score = f"The best trial, {int(best['trial'])}, has {best['score']:.3f} in one run"
+    if (chance := best_at_chance(study)) is None:
+        return "No winner.", (
+            f"{score}, but its runs with fresh seeds failed, or score no better than a model that "
+            "predicts one class only."
+        )
+    return "No winner: no trial is better than a model that predicts one class only.", (
+        f"{score}, and such a model {chance:.3f}. Search with other settings, more epochs or more "
+        "images."
+    )
 
 
 def _nothing(study: StudyData) -> tuple[str, str]:
@@ -212,7 +234,7 @@ def _tested(study: StudyData) -> str:
     how = "one seed" if own.seeds == 1 else f"mean ± standard deviation of {own.seeds} seeds"
     name = metric.replace("_", " ")
     text = f"On the test set ({name}, {how}): {own} for the winner"
-    preset = _baseline_preset(study)
+    preset = baseline_preset(study)
     if preset is None:
         return f"{text}."
     other = study.tested.presets.get(preset, {}).get(metric)
@@ -220,14 +242,6 @@ def _tested(study: StudyData) -> str:
         return f"{text}; the best preset, {preset}, has not been tested."
     seeds = "" if other.seeds == own.seeds else f" ({counted(other.seeds, 'seed')})"
     return f"{text}, {other}{seeds} for the best preset, {preset}."
-
-
-def _baseline_preset(study: StudyData) -> str | None:
-    """The name of the best preset; None without one, or where it is the winner."""
-    if study.baseline is None or study.baseline == study.winner:
-        return None
-    names = study.trials.loc[study.trials["trial"] == study.baseline, "preset"].dropna()
-    return str(names.iloc[0]) if len(names) else None
 
 
 def facts(study: StudyData) -> list[tuple[str, str]]:
@@ -317,34 +331,3 @@ def _scaled(value: float, scale: str) -> float:
     if scale == COMPLEMENT:
         return float(-np.log(max(1 - value, 1e-300)))
     return float(np.log(max(value, 1e-300))) if scale == LOG else value
-
-
-def next_steps(study: StudyData) -> list[tuple[str, str]]:
-    """The commands to type next, each with what it does."""
-    if study.is_running:
-        return []
-    if not study.has_ended:
-        goes_on = "goes on with the search"
-        if study.is_running is None:
-            goes_on += "; only where no process works on it any more"
-        return [(command("resume", study.path), goes_on)]
-    if study.winner is None and not study.finished.empty:
-        resume = command("resume", study.path, "--finals", "5")
-        return [(resume, "trains the best trials again with fresh seeds, which confirms a winner")]
-    if study.winner is None and has_to_retry(study):
-        return [(command("resume", study.path, "--retry-failed"), "trains the failed trials again")]
-    if study.winner is not None and study.tested is None:
-        train = command("train", study.path, "--seeds", "5", "--baselines")
-        return [(train, "trains winner, best preset and erm on all training data, and tests them")]
-    preset = _baseline_preset(study)
-    if study.tested is not None and preset is not None and preset not in study.tested.presets:
-        seeds = max(score.seeds for score in study.tested.winner.values())
-        options = ("--seeds", str(max(seeds, 2)), "--baselines", "--out", f"{study.name}-tested")
-        train = command("train", study.path, *options)
-        return [(train, "tests winner, best preset and erm with the same seeds, and compares them")]
-    return []
-
-
-def command(*words: str) -> str:
-    """A command of imbtune, quoted for a shell."""
-    return shlex.join(["imbtune", *words])

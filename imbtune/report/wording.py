@@ -19,7 +19,8 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 def points(difference: float, is_share: bool = True) -> str:
     """A difference of scores with its sign: in percentage points, if they are shares."""
-    text = f"{100 * difference:+.1f}" if is_share else f"{difference:+.3f}"
+    rounded = round(100 * difference, 1) if is_share else round(difference, 3)
+    text = f"{rounded + 0.0:+.1f}" if is_share else f"{rounded + 0.0:+.3f}"  # no zero with a minus
     return text.replace("-", "−")
 
 

@@ -23,6 +23,7 @@ from imbtune.study.view import Study
 from imbtune.study.working_journal import ended_in_journal
 
 FILE = "study.yaml"
+KILLED = "; killed, unless it runs on another machine"
 RUNNING = "; running"
 RUN_FOLDERS = {"calibration": "scores", "comparison": "runs"}  # with a file for each run
 # What a page shows is in these files, and in the files of these folders
@@ -154,12 +155,14 @@ def listed(name: str, path: str, changed: dt.datetime | None) -> Listed:
 
 def _progress(study: Study, info: Mapping[str, object]) -> str:
     trials = study.trials
-    ended, end = int(trials["state"].isin([*ENDED, FAIL]).sum()), _end(study, info)
+    shown, end = int(trials["state"].isin([*ENDED, FAIL]).sum()), _end(study, info)
+    ended = shown
     if not info.get("end") and end != RUNNING:  # killed: the journal may have more than the table
-        ended = max(ended, ended_in_journal(Store(study.path, seconds=0)))
+        ended = max(shown, ended_in_journal(Store(study.path, seconds=0)))
     finished, failed = (int((trials["state"] == state).sum()) for state in (COMPLETE, FAIL))
-    text = f"{ended} of {info.get('trials')} trials, {finished} finished"
-    text += f", {failed} failed" if failed else ""
+    text = f"{ended} of {info.get('trials')} trials"
+    if ended == shown:  # else the table does not say how all of them ended
+        text += f", {finished} finished" + (f", {failed} failed" if failed else "")
     if end == RUNNING and ended == info.get("trials"):
         end = f"; the finals run, {len(study.finals)} have ended"
     return text + end
@@ -169,7 +172,7 @@ def _end(study: Study, info: Mapping[str, object]) -> str:
     if end := info.get("end"):
         return f"; {end}" if end != FINISHED else ""
     locked = activity_of(Store(study.path, seconds=0)).locked
-    return {True: RUNNING, False: "", None: "; no end recorded"}[locked]
+    return {True: RUNNING, False: KILLED, None: "; no end recorded"}[locked]
 
 
 def _found(store: Store, purpose: str) -> str:

@@ -8,9 +8,9 @@ from imbtune.metrics.metric import Metric, metric_from
 from imbtune.report.charts.result_charts import rho_chart
 from imbtune.report.charts.theme import WIDTH, Chart
 from imbtune.report.frames.calibration_frame import CalibrationData, rung_frame
+from imbtune.report.next_steps import command
 from imbtune.report.pages.rendering import figure_images, rendered
 from imbtune.report.sections import FigureText
-from imbtune.report.story import command
 from imbtune.report.wording import counted, not_complete, provenance
 from imbtune.study.results.calibration_result import (
     HEADINGS,

@@ -13,9 +13,10 @@ from imbtune.report.frames.comparison_frames import (
     lead_frame,
     seeds_frame,
 )
+from imbtune.report.next_steps import command
 from imbtune.report.pages.rendering import figure_images, rendered
 from imbtune.report.sections import FigureText
-from imbtune.report.story import BETTER, CHANCE, command
+from imbtune.report.story import BETTER, CHANCE
 from imbtune.report.wording import counted, duration, not_complete, p_value, provenance
 from imbtune.study.results.table import TableRow
 

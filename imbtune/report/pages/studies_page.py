@@ -11,10 +11,10 @@ from imbtune.errors import StudyError
 from imbtune.report.charts import studies_charts
 from imbtune.report.charts.theme import DARK, Chart
 from imbtune.report.frames import studies_frames
+from imbtune.report.next_steps import command
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
 from imbtune.report.pages.rendering import NARROW, WIDE, figure_images, rendered
 from imbtune.report.sections import FigureText
-from imbtune.report.story import command
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
 from imbtune.report.wording import duration, finals_count_images, p_value, points
 

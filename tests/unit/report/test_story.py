@@ -55,6 +55,47 @@ def test_evidence_that_counts_the_images_is_told_with_its_corrections() -> None:
     assert "count the seeds, the validation images and the choice" in story.doubt
 
 
+def test_a_corrected_mean_that_looks_the_same_is_not_said_to_be_another() -> None:
+    study = usual()
+    assert study.evidence is not None
+    same = replace(study.evidence, images=True, mean_corrected=study.evidence.mean - 1e-5)
+    same = replace(same, lead_corrected=-1e-5)
+    story = story_of(replace(study, evidence=same))
+    assert "this mean could be too high: corrected for that it is the same. " in story.doubt
+    assert "likely" not in story.doubt and "+0.0 when corrected" in story.lead
+
+
+@pytest.mark.parametrize("finals", [{}, {1: (0.3, 0.3)}])
+def test_a_search_whose_trials_are_at_chance_has_no_winner(
+    finals: dict[int, tuple[float, float]],
+) -> None:
+    """Three classes, so a model that predicts one of them has a balanced accuracy of a third."""
+    ended = {"end": "finished"}
+    study = make_data([trial(0, 1 / 3), trial(1, 0.25)], info=ended)
+    study = replace(study, finals=make_data([trial(0, 0.3), trial(1, 0.3)], finals).finals)
+    story = story_of(study)
+    assert (story.verdict, story.badge, story.steps) == (NOTHING, "No winner", [])
+    assert "no trial is better than a model that predicts one class only" in story.headline
+    assert "The best trial, 0, has 0.333 in one run, and such a model 0.333." in story.lead
+    running = replace(study, info={**study.info, "end": None}, activity=Activity(locked=True))
+    assert story_of(running).badge == "Not confirmed"
+
+
+def test_finals_that_score_no_better_than_chance_are_told() -> None:
+    study = make_data([trial(0, 0.5), trial(1, 0.4)], info={"end": "finished"})
+    study = replace(study, finals=make_data([trial(0, 0.3)], {0: (0.3, 0.3)}).finals)
+    story = story_of(study)
+    assert (story.badge, story.steps) == ("No winner", [])
+    assert "The best trial, 0, has 0.500 in one run, but its runs with fresh seeds" in story.lead
+
+
+def test_a_search_with_several_objectives_points_to_its_front() -> None:
+    objectives = {"objective": "balanced_accuracy", "objectives": ["balanced_accuracy", "mcc"]}
+    space = {**usual().info["space"], **objectives}
+    study = replace(usual(), info={**usual().info, "space": space})
+    assert "the first of 2 objectives: the Pareto front below" in story_of(study).headline
+
+
 def test_the_figure_of_the_finals_says_what_its_intervals_count() -> None:
     study = usual()
     (seeds, recall) = texts_of(study, FIRST)
