@@ -22,7 +22,14 @@ import ray
 
 from imbtune.errors import EXPECTED, ClusterError
 
-ESSENTIAL = ("gcs_server", "raylet")  # without one of them, nothing can be trained
+AGENT = "raylet's agent"
+ESSENTIAL = ("gcs_server", "raylet", AGENT)  # without one of them, nothing can be trained
+# Processes of the raylet, which ends with either of them: their titles, and at first their files
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+AGENT_FILES = ("dashboard/agent.py", "runtime_env/agent/main.py")
+# Between two looks. Ray may end this process without a word as soon as the raylet has ended, which
+# it does 0.1 s after an agent.
+LOCAL_POLL_SECONDS, HEAD_POLL_SECONDS = 0.02, 1.0
 HEAD_SECONDS = 45.0  # without an answer of a cluster's head; after 60 Ray aborts the process
 CONNECT_SECONDS = 5.0
 NO_HANDLER = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
@@ -112,12 +119,13 @@ def watched(processes: list[psutil.Process], hint: str) -> Iterator[None]:
         hint: what to do, for the end of the line.
     """
     over = threading.Event()
-    lost = (
-        _local_loss(processes) if processes else _head_loss(ray.get_runtime_context().gcs_address)
-    )
+    if processes:
+        lost, seconds = _local_loss(processes), LOCAL_POLL_SECONDS
+    else:
+        lost, seconds = _head_loss(ray.get_runtime_context().gcs_address), HEAD_POLL_SECONDS
 
     def watch() -> None:
-        while not over.wait(1.0):
+        while not over.wait(seconds):
             if reason := lost():
                 sys.stdout.flush()
                 print(f"error: {ClusterError(f'{reason}: {hint}')}", file=sys.stderr, flush=True)
@@ -133,7 +141,9 @@ def watched(processes: list[psutil.Process], hint: str) -> Iterator[None]:
 
 
 def _local_loss(processes: list[psutil.Process]) -> Callable[[], str | None]:
-    essential = {process: process.name() for process in processes if process.name() in ESSENTIAL}
+    every = [each for process in processes for each in (process, *_children(process))]
+    named = {process: _name(process) for process in every}
+    essential = {process: name for process, name in named.items() if name in ESSENTIAL}
 
     def lost() -> str | None:
         gone = [name for process, name in essential.items() if not _is_running(process)]
@@ -168,6 +178,15 @@ def _is_running(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def _name(process: psutil.Process) -> str:
+    """One of `ESSENTIAL`, or another name; empty if the process has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        name, words = str(process.name()), process.cmdline()
+        is_agent = name in AGENTS or any(word.endswith(AGENT_FILES) for word in words)
+        return AGENT if is_agent else name
+    return ""
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -95,19 +95,28 @@ def test_a_worker_that_hangs_is_ended(tmp_path: Path, whole: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("/gcs_server", "gcs_server"),
+        ("/raylet", "raylet"),
+        ("ray::DashboardAgent", "ray::DashboardA"),
+        ("ray::RuntimeEnvAgent", "ray::RuntimeEnv"),
+    ],
+)
 def test_without_ray_the_search_ends_with_one_line(
-    name: str, searching: subprocess.Popen[str]
+    title: str, name: str, searching: subprocess.Popen[str]
 ) -> None:
     (killed,) = [
         pid
-        for pid in named(searching.pid, f"/{name}")
+        for pid in named(searching.pid, title)
         if Path(f"/proc/{pid}/comm").read_text().strip() == name
     ]
     os.kill(killed, signal.SIGKILL)
     output, _ = searching.communicate(timeout=20)
-    assert searching.returncode == 2
-    assert output.splitlines()[-1].startswith(f"error: a process of Ray, {name}, has ended: ")
+    assert searching.returncode == 2, output
+    lost = "raylet's agent" if "Agent" in title else name
+    assert output.splitlines()[-1].startswith(f"error: a process of Ray, {lost}, has ended: ")
     assert "imbtune resume runs/digits-lt" in output and "Traceback" not in output
 
 
