@@ -40,6 +40,10 @@ ENDINGS = tuple(
         if name in FORMATS or name in FORMATS_BY_ENDING
     )
 )
+LFS_START = b"version https://git-lfs"
+LFS_POINTER = (
+    "the pointer that Git LFS leaves in place of a file: run `git lfs pull` to get the file"
+)
 SEVERAL = ("MPO", "PSD")  # files with previews or layers beside the picture
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -126,11 +130,27 @@ def open_image(file: str | bytes) -> Image.Image:
         Exception: Pillow cannot read the header.
     """
     if isinstance(file, bytes):
+        if file.startswith(LFS_START):
+            raise OSError(LFS_POINTER)
         return Image.open(io.BytesIO(file), formats=FORMATS)
     if not stat.S_ISREG(Path(file).stat().st_mode):
         raise OSError("no regular file")
     named = Image.registered_extensions().get(PurePath(file).suffix.lower())
-    return Image.open(file, formats=(*FORMATS, *(FORMATS_BY_ENDING & {named})))
+    try:
+        return Image.open(file, formats=(*FORMATS, *(FORMATS_BY_ENDING & {named})))
+    except UnidentifiedImageError as error:
+        if is_lfs_pointer(Path(file)):
+            raise OSError(LFS_POINTER) from error
+        raise
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether the regular file is the pointer that Git LFS leaves until the file is fetched."""
+    try:
+        with path.open("rb") as opened:
+            return opened.read(len(LFS_START)) == LFS_START
+    except OSError:  # reported where the file is read
+        return False
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -34,6 +34,11 @@ def is_special(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def is_broken_link(path: Path) -> bool:
+    """Whether it is a link that leads nowhere, or to itself."""
+    return path.is_symlink() and not path.exists()
+
+
 def any_case(pattern: str) -> str:
     """A glob pattern that matches in upper and lower case."""
     return "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in pattern)

@@ -11,7 +11,7 @@ import numpy as np
 from imbtune.data.file_walk import files_below, files_in, folders_in, is_special
 from imbtune.data.readers.image_index import identity, is_image
 from imbtune.data.readers.labels import Labels
-from imbtune.data.readers.source_data import SourceData, SourceSplit, files_on_disk
+from imbtune.data.readers.source_data import SourceData, SourceSplit, check_links, files_on_disk
 from imbtune.data.readers.split_names import (
     choose_splits,
     plural,
@@ -77,6 +77,7 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     Raises:
         DataError: there is no folder of a class.
     """
+    check_links(root)
     folders = folders_in(root)
     if not folders:
         raise DataError(

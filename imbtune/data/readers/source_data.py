@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from imbtune.data.decoding import ENDINGS, LFS_POINTER, is_lfs_pointer
 from imbtune.data.encoded_images import EncodedImages
-from imbtune.data.file_walk import is_special
+from imbtune.data.file_walk import is_broken_link, is_hidden, is_special
 from imbtune.data.readers.labels import Labels, match_labels
 from imbtune.errors import DataError
 
@@ -79,13 +80,51 @@ class SourceData:
         return images, names, self.notes + found + notes
 
 
+def check_links(folder: Path) -> None:
+    """DataError for a link in the folder that leads nowhere, or to a file instead of a folder.
+
+    A class or a split may be behind it, as on a disk that is not mounted. An image behind a link is
+    reported with the images that cannot be read.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    for path in sorted(folder.iterdir()):
+        if is_hidden(path.name) or path.suffix.lower() in ENDINGS:
+            continue
+        check_link(path)
+        if path.is_symlink() and path.is_file() and not path.suffix:
+            raise DataError(
+                f"{path} is a link to the file {path.readlink()}, and not to a folder: correct "
+                f"the link, or remove it"
+            )
+
+
+def check_link(path: Path) -> None:
+    """DataError for a link that leads nowhere."""
+    if is_broken_link(path):
+        raise DataError(
+            f"{path} is a link to {path.readlink()}, which is not there: mount the disk or get "
+            f"the data that it leads to, or remove the link"
+        )
+
+
 def check_regular(path: Path) -> None:
-    """DataError for a named pipe, a socket or a device, before it is opened."""
+    """DataError for a file that cannot be one of data, before it is opened.
+
+    These are a link that leads nowhere, nothing at all, a named pipe, a socket or a device, and the
+    pointer that Git LFS leaves in place of a file.
+    """
+    check_link(path)
+    if not path.exists():
+        raise DataError(f"{path} is missing: get it, or save the data again")
     if is_special(path):
         raise DataError(
             f"{path} is no regular file, but a named pipe, a socket or a device: save the data in "
             f"a file"
         )
+    if is_lfs_pointer(path):
+        raise DataError(f"{path} is {LFS_POINTER}")
 
 
 def files_on_disk(paths: list[Path], labels: Labels) -> SourceSplit:

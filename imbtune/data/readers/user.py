@@ -28,7 +28,7 @@ from imbtune.data.readers.hf_parquet import (
 )
 from imbtune.data.readers.label_tables import find_label_tables
 from imbtune.data.readers.npz import read_npz
-from imbtune.data.readers.source_data import SourceData
+from imbtune.data.readers.source_data import SourceData, check_links
 from imbtune.data.readers.split_names import choose_splits, quoted
 from imbtune.data.splits import Dataset, Images, Preprocessing, share_counts, standard_pad
 from imbtune.errors import DataError
@@ -69,6 +69,7 @@ def folder(
     if is_saved_dataset(root) or find_shards(root)[0]:
         raise DataError(f"{root} has a data set in Hugging Face files: set data.name=parquet")
     try:
+        check_links(root)
         found = find_label_tables(root) or find_class_folders(root)
     except OSError as error:
         raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
@@ -95,6 +96,12 @@ def parquet(
     """
     root = data_source.required_root("parquet")
     data_source.root_folder("parquet")
+    try:
+        for folder in (root, root / "data"):
+            if folder.is_dir():
+                check_links(folder)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
     found = find_saved_dataset(root) or find_parquet(root)
     return _read(found, data_source, size, test_share, subset_seed)
 
@@ -119,6 +126,7 @@ def npz(
     """
     path = data_source.required_root("npz")
     if path.is_dir():
+        check_links(path)
         found = [file for file in files_in(path) if file.suffix.lower() == ".npz"]
         if len(found) != 1:
             raise DataError(f"{path} has {len(found)} .npz files: set --data to one file")
