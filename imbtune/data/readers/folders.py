@@ -143,6 +143,13 @@ def _check_classes(root: Path, folders: list[Path]) -> None:
                 f"{folder} has the folders {quoted(path.name for path in inner)}: put the folders "
                 f"of the classes into those of the splits, as in train/{folder.name}"
             )
+    inner_kinds = [{split_of(path.name) for path in folders_in(f)} - {None} for f in folders]
+    if sum(bool(kinds) for kinds in inner_kinds) > 1:
+        raise DataError(
+            f"{root} has the folders {quoted(folder.name for folder in folders)} with folders of "
+            f"splits in them: set --data to one of them, or put the folders of the classes into "
+            f"those of the splits"
+        )
     if len(folders) > 1 and _look_like_splits(folders):
         raise DataError(
             f"{root} has the folders {quoted(folder.name for folder in folders)}, which look like "

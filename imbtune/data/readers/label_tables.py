@@ -273,7 +273,7 @@ def _read_table(path: Path, guess: bool) -> Table:
     if guess:
         check_one_line(path, first[0], header)
     has_header = not (guess and len(header) == 2 and is_image(Path(header[0])))
-    places = _columns(header, guess) if has_header else (0, 1, None)
+    places = _columns(path, header, guess) if has_header else (0, 1, None)
     file, label, split = places
     if file is None or label is None:
         return Table(path, tuple(header), None)
@@ -313,7 +313,9 @@ def _read_table(path: Path, guess: bool) -> Table:
     return Table(path, tuple(header), rows, split is not None or bool(flags), tuple(notes))
 
 
-def _columns(header: list[str], guess: bool) -> tuple[int | None, int | None, int | None]:
+def _columns(
+    path: Path, header: list[str], guess: bool
+) -> tuple[int | None, int | None, int | None]:
     """The positions of the columns of file names, labels and splits; None where there is none."""
     keys = [re.sub(r"[^a-z]", "", name.casefold()) for name in header]
 
@@ -326,4 +328,9 @@ def _columns(header: list[str], guess: bool) -> tuple[int | None, int | None, in
     ):  # the other one, whatever its name
         file = 1 - label if label is not None else file
         label = 1 - file if label is None and file is not None else label
+    for place in (file, label, split):
+        if place is not None and header[place]:
+            same = [name for name in header if name.casefold() == header[place].casefold()]
+            if len(same) > 1:
+                raise DataError(f"{path} has several columns '{header[place]}': keep one of them")
     return file, label, split

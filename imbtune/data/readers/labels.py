@@ -19,6 +19,7 @@ from imbtune.data.readers.split_names import plural, quoted
 from imbtune.errors import DataError
 
 NEGATIVE = re.compile(r"[-\u2212]\s*0*[1-9]\d*(\.0*)?")  # a whole number below 0, as text
+WHOLE = r"[+-]?(0|[1-9][0-9]{0,17})(\.0*)?"
 PANDAS_MISSING = ("nan", "NaN", "<NA>")
 
 
@@ -93,7 +94,16 @@ def labels_from_texts(values: Sequence[str], place: str, numeric: bool = False) 
         numeric: the file has no types, so strings that are all whole numbers are numbers.
     """
     names = sorted(set(values))
-    if numeric and all(re.fullmatch(r"[+-]?\d{1,18}(\.0*)?", name) for name in names):
+    # '01' and '1' may be two classes, so labels with zeros in front stay text
+    if numeric and all(re.fullmatch(WHOLE, name) for name in names):
+        spelled: dict[int, str] = {}
+        for name in names:
+            other = spelled.setdefault(int(name.partition(".")[0]), name)
+            if other != name:
+                raise DataError(
+                    f"{place} has the labels '{other}' and '{name}', which are the same number: "
+                    f"write one of them, or give two classes different names"
+                )
         numbers = [int(value.partition(".")[0]) for value in values]
         return labels_from_numbers(np.array(numbers, dtype=np.int64), place)
     position = {name: k for k, name in enumerate(names)}

@@ -84,3 +84,30 @@ def test_pointers_of_git_lfs(tmp_path: Path) -> None:
     (classes(tmp_path / "images", "a", "b") / "a" / "0.png").write_text(POINTER)
     with raises_one_line("1 of 8 images", "git lfs pull"):
         read("folder", tmp_path / "images")
+
+
+@pytest.mark.parametrize("other", ["1.0", "+1"])
+def test_spellings_of_one_number_are_refused_and_zeros_in_front_kept(
+    tmp_path: Path, other: str
+) -> None:
+    def write(*labels: str) -> None:
+        rows = [f"{i}.png,{labels[i % len(labels)]}" for i in range(12)]
+        (tmp_path / "labels.csv").write_text("\n".join(["filename,label", *rows]))
+
+    for i in range(12):
+        (tmp_path / f"{i}.png").write_bytes(FILE)
+    write("01", "1", "2")
+    assert read("folder", tmp_path).classes == ("01", "1", "2")
+    write("1", other, "2")
+    with raises_one_line("'1'", f"'{other}'", "the same number"):
+        read("folder", tmp_path)
+    (tmp_path / "labels.csv").write_text("filename,label,Label\n0.png,a,b\n")
+    with raises_one_line("several columns 'label'"):
+        read("folder", tmp_path)
+
+
+def test_one_folder_of_a_split_in_several_folders_is_enough(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        classes(tmp_path / name / "train", "a", "b")
+    with raises_one_line("'images', 'masks'", "folders of splits in them"):
+        read("folder", tmp_path)
