@@ -13,6 +13,8 @@ from imbtune.data.readers.image_index import identity, is_image
 from imbtune.data.readers.labels import Labels
 from imbtune.data.readers.source_data import SourceData, SourceSplit, check_links, files_on_disk
 from imbtune.data.readers.split_names import (
+    TEST,
+    VALIDATION,
     choose_splits,
     plural,
     quoted,
@@ -22,6 +24,7 @@ from imbtune.data.readers.split_names import (
 from imbtune.errors import DataError, some_of
 
 NAMED = 3  # files that a note names
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 # Words in the names of folders that are numbered parts of one set of images
 PART_WORDS = frozenset(
     ("part", "batch", "fold", "chunk", "shard", "folder", "images", "image", "imgs", "img", "data")
@@ -46,11 +49,16 @@ def find_class_folders(root: Path) -> SourceData:
         _check_classes(root, folders)
         split, passed_over = read_class_folders(root)
         _check_not_empty(split, passed_over)
+        _check_unpacked(root)
         notes = _notes(passed_over, _images_in(root))
         return SourceData(split, None, _notes_about_parts(folders) + notes)
     _check_others(root, [folder for folder in folders if folder not in splits])
     train, test, notes = choose_splits({folder.name: folder for folder in splits}, root)
+    if not test:
+        _check_unpacked(root)
     if test and not folders_in(test):
+        if not files_in(test):
+            raise DataError(f"{test} is empty: add a folder for each class, or remove it")
         raise DataError(
             f"{test} has {plural(_images_in(test))}, but no folders: sort the images into a folder "
             f"for each class, or move it away to test on other images"
@@ -112,6 +120,16 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     names = tuple(folder.name for folder in folders)
     labels = Labels(names, np.array(index, dtype=np.int64), str(root), folders=True)
     return files_on_disk(paths, labels), passed_over
+
+
+def _check_unpacked(root: Path) -> None:
+    """DataError for a file where a folder with the test set is expected, such as `test.zip`."""
+    for path in files_in(root):
+        is_packed = not path.suffix or path.suffix.lower() in ARCHIVES
+        if is_packed and split_of(path.name.partition(".")[0]) in (TEST, VALIDATION):
+            raise DataError(
+                f"{path} is a file, and not a folder with the test set: unpack it, or move it away"
+            )
 
 
 def _images_in(folder: Path) -> list[Path]:

@@ -166,6 +166,8 @@ def _check_not_needed(root: Path, tables: list[Table]) -> None:
             f"{table.path} has the columns {quoted(table.columns)}: it needs 'filename' and "
             f"'label', or the images must be in one folder for each class"
         )
+    if not table.rows:
+        raise DataError(f"{table.path} is empty but for its header: add a row for each image")
     raise DataError(
         f"{table.path} lists {plural(table.rows)}, and none is below {root}: check the "
         f"column of file names"

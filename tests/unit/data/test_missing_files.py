@@ -111,3 +111,23 @@ def test_one_folder_of_a_split_in_several_folders_is_enough(tmp_path: Path) -> N
         classes(tmp_path / name / "train", "a", "b")
     with raises_one_line("'images', 'masks'", "folders of splits in them"):
         read("folder", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["test", "test.zip", "val.tar.gz"])
+@pytest.mark.parametrize("split", ["", "train"])
+def test_file_in_place_of_a_test_set(tmp_path: Path, name: str, split: str) -> None:
+    classes(tmp_path / split, "a", "b")
+    (tmp_path / name).write_text("x")
+    with raises_one_line(tmp_path / name, "is a file", "unpack it, or move it away"):
+        read("folder", tmp_path)
+
+
+def test_empty_test_folder_and_empty_table_are_told_as_empty(tmp_path: Path) -> None:
+    classes(tmp_path / "folders" / "train", "a", "b")
+    (tmp_path / "folders" / "test").mkdir()
+    with raises_one_line(tmp_path / "folders" / "test", "is empty"):
+        read("folder", tmp_path / "folders")
+    (tmp_path / "labels.csv").write_text("filename,label\n")
+    (tmp_path / "folders").rename(tmp_path / ".folders")
+    with raises_one_line(tmp_path / "labels.csv", "is empty but for its header"):
+        read("folder", tmp_path)
