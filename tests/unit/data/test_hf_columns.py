@@ -341,7 +341,7 @@ SAVED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a split is missing": (lambda root: shutil.rmtree(root / "test"), ("test/state.json",)),
     "a file is missing": (
         lambda root: next((root / "train").glob("*.arrow")).unlink(),
-        ("train/data-00000-of-00001.arrow", "not a complete Arrow file"),
+        ("train/data-00000-of-00001.arrow", "is missing"),
     ),
     "a file is cut": (
         lambda root: next((root / "train").glob("*.arrow")).write_bytes(b"ARROW1"),
