@@ -49,6 +49,7 @@ def rendered(template: str, live: str | None = None, **values: object) -> str:
         script_names=SCRIPTS,
         scripts=[] if live else [vendored(name) for name in SCRIPTS],
         script=_template("report.js"),
+        place_script=_template("place.js"),
         live_script=_template("live.js") if live else "",
         **values,
     )

@@ -20,20 +20,17 @@
     const fresh = new DOMParser().parseFromString(html, "text/html");
     const [data, newData] = [document, fresh].map((each) => each.getElementById("data"));
     if (!data !== !newData) return location.reload(); // the first figures are there
-    document.title = fresh.title;
-    for (const part of ["header", "main"]) {
-      const olds = [...document.querySelectorAll(part)];
-      const news = [...fresh.querySelectorAll(part)];
-      if (olds.length !== news.length) return location.reload();
+    const [olds, news] = [document, fresh].map((each) => [...each.querySelectorAll("header, main")]);
+    if (olds.length !== news.length) return location.reload();
+    const replace = () => {
+      document.title = fresh.title;
       news.forEach((node, i) => {
         keepCharts(olds[i], node);
         olds[i].replaceWith(document.adoptNode(node));
       });
-    }
-    if (data && data.textContent !== newData.textContent) {
-      data.textContent = newData.textContent;
-      await window.imbtuneUpdate(data.textContent);
-    }
+    };
+    if (data) await window.imbtuneUpdate(newData.textContent, replace);
+    else window.imbtuneInPlace(replace);
   };
   const poll = async () => {
     try {

@@ -90,6 +90,11 @@
     const fixed = typeof chart.width === "number" && !chart.hconcat && !chart.concat;
     const matrix = element.closest("#confusion") && chart.mark?.type !== "bar";
     if (fixed && !matrix && !element.closest("#parallel")) chart.autosize = { type: "fit-x", contains: "padding" };
+    // Drawn again, a chart keeps its height meanwhile, and the rectangle that selects its trials.
+    element.style.minHeight = element.dataset.drawn ? `${element.offsetHeight}px` : "";
+    if (element === brushing && brush)
+      for (const param of chart.params.filter(({ name }) => name === "brush"))
+        param.value = Object.fromEntries(brush.fields.map(({ channel }, i) => [channel, brush.values[i]]));
     if (chart.autosize) chart.width = Math.max(300, element.closest("#recall_change, #importance") ? Math.min(room, chart.width + 80) : room);
     const { view } = await vegaEmbed(element, chart, {
       actions: false, renderer: many ? "canvas" : "svg", tooltip: { theme: dark.matches ? "dark" : "light" },
@@ -109,6 +114,7 @@
       view.addDataListener("brush_store", (_, tuples) => brushed(element, tuples));
     views.get(element)?.view.finalize();
     views.set(element, drawn);
+    element.style.minHeight = "";
     element.dataset.drawn = "yes";
     hint(element);
   };
@@ -135,8 +141,18 @@
   const filters = { preset: "", method: "", state: "" };
   let brush = null;
   let brushing = null;
+  const unbrush = () => { // take the rectangle away
+    const view = views.get(brushing)?.view;
+    for (const side of ["brush_x", "brush_y"])
+      if (view && side in view.getState().signals) view.signal(side, [0, 0]);
+    view?.runAsync();
+    brush = brushing = null;
+  };
   const brushed = (element, tuples) => {
-    if (!tuples.length && brushing !== element) return;
+    if (brushing !== element) {
+      if (!tuples.length) return;
+      unbrush();
+    }
     brushing = element;
     brush = tuples.length ? tuples[0] : null;
     clearTimeout(brushed.timer);
@@ -176,6 +192,7 @@
     for (const piece of words.match(/[^_+]*[_+]?/g)) cell.append(piece, make("wbr"));
     return cell;
   };
+  const opened = new Set(); // trials whose configuration is shown
   const fill = (rows) => {
     if (!$("table")) return;
     const better = (a, b) => {
@@ -188,14 +205,17 @@
       const line = make("tr", null, { winner: "winner", "best preset": "baseline" }[row.kind]);
       const button = make("button", "Open");
       button.type = "button";
-      button.setAttribute("aria-expanded", "false");
       button.setAttribute("aria-label", `Open trial ${row.trial}`);
+      const show = (open) => {
+        button.setAttribute("aria-expanded", String(open));
+        button.textContent = open ? "Close" : "Open";
+        if (open) line.after(details(row));
+      };
       button.onclick = () => {
-        const open = button.getAttribute("aria-expanded") === "true";
-        button.setAttribute("aria-expanded", String(!open));
-        button.textContent = open ? "Open" : "Close";
+        const open = opened.delete(row.trial);
         if (open) line.nextSibling.remove();
-        else line.after(details(row));
+        else opened.add(row.trial);
+        show(!open);
       };
       const last = make("td");
       last.append(button);
@@ -204,7 +224,9 @@
         make("td", row.state, "state"), make("td", number(row.score, 4), "n"), make("td", row.budget, "n"),
         make("td", number(row.final, 4), "n"), last,
       );
+      line.id = `trial-${row.trial}`;
       body.append(line);
+      show(opened.has(row.trial));
     }
     hints();
     $("shown").textContent = rows.length > most ? `The first ${most} of ${rows.length}.` : rows.length ? "" : "No trial is selected.";
@@ -253,26 +275,28 @@
     $("clear").onclick = () => {
       for (const id of ["f-preset", "f-method", "f-state"]) $(id).value = "";
       Object.assign(filters, { preset: "", method: "", state: "" });
-      const element = brushing;
-      brush = brushing = null;
-      if (element) draw(element);
+      unbrush();
       select();
     };
     document.querySelector(".filters").hidden = false;
     select();
   }
-  // A live page: new data for the charts that are drawn. Filters, selections and the window stay.
-  window.imbtuneUpdate = async (data) => {
-    const before = page.figures;
+  // A live page: new data for the table and the charts that are drawn. Filters, selections and the window stay.
+  window.imbtuneUpdate = async (data, replace) => {
+    const { figures: before } = page;
     page = await unpacked(data);
     tables = tablesOf(page);
     trials = tables.trials || [];
+    window.imbtuneInPlace(() => {
+      replace();
+      if (brushing && !(brushing.isConnected && page.figures[brushing.dataset.figure])) brush = brushing = null;
+      if ($("clear")) select();
+    });
     for (const [element, { view }] of [...views]) {
       const name = element.dataset.figure;
       if (!element.isConnected || !page.figures[name]) {
         view.finalize();
         views.delete(element);
-        if (element === brushing) brush = brushing = null;
       } else if (JSON.stringify(page.figures[name]) !== JSON.stringify(before[name])) {
         await draw(element);
       } else {
@@ -283,7 +307,6 @@
     }
     observe();
     hints();
-    if ($("clear")) select();
   };
   document.documentElement.dataset.ready = "yes";
 })();

@@ -121,6 +121,53 @@ def test_a_selection_shows_in_every_figure_and_in_the_table(browser: Browser, re
     page.close()
 
 
+@pytest.mark.parametrize("anchor", ["trials", "search"])
+@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+@pytest.mark.parametrize("how", ["click", "address"])
+def test_a_link_leads_to_its_section(
+    browser: Browser, report: Path, how: str, size: Any, anchor: str
+) -> None:
+    """The heading is at the top, below the menu where that stays, though figures are drawn late."""
+    page = browser.new_page(viewport=size)
+    page.goto(report.as_uri() + (f"#{anchor}" if how == "address" else ""))
+    page.wait_for_selector("html[data-ready=yes]", timeout=WAIT)
+    if how == "click":
+        page.locator(f"nav a[href='#{anchor}']").click()
+    near = """[...document.querySelectorAll("[data-figure]:not([data-drawn])")].every(each => {
+      const { top, bottom } = each.getBoundingClientRect();
+      return bottom < -400 || top > innerHeight + 400; })"""
+    page.wait_for_function(near, timeout=WAIT)
+    place = f"""(top => top > 0 && top < 120 && document.elementFromPoint(40, top + 9).id)(
+      document.getElementById("{anchor}").getBoundingClientRect().top)"""
+    page.wait_for_function(f"{place} === '{anchor}'", timeout=WAIT)
+    page.close()
+
+
+def test_only_the_brush_that_counts_is_shown(browser: Browser, report: Path) -> None:
+    page, seen = opened(browser, report)
+    shown = """[...document.querySelectorAll(".brush_brush path")].filter(e => e.getBBox().width)
+      .map(e => e.closest("[data-figure]").dataset.figure)"""
+    for name in ("scores", "knobs-0"):
+        figure = page.locator(f"[data-figure='{name}']")
+        figure.scroll_into_view_if_needed()
+        page.wait_for_selector(f"[data-figure='{name}'][data-drawn=yes]", timeout=WAIT)
+        figure.hover()
+        box = figure.bounding_box()
+        assert box
+        page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.4)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.6, steps=4)
+        page.mouse.up()
+        page.wait_for_function(f"(s => s.length && s.every(n => n === '{name}'))({shown})")
+    page.set_viewport_size({"width": 1000, "height": 860})  # drawn again
+    page.wait_for_timeout(300)
+    page.wait_for_function(f"(s => s.length && s.every(n => n === 'knobs-0'))({shown})")
+    page.locator("#clear").click()
+    page.wait_for_function(f"!{shown}.length")
+    assert seen == []
+    page.close()
+
+
 def test_filters_and_the_configuration_of_a_trial(browser: Browser, report: Path) -> None:
     page, seen = opened(browser, report)
     page.select_option("#f-preset", "any")
@@ -231,6 +278,7 @@ def test_the_first_minute_needs_no_javascript(browser: Browser, report: Path) ->
     assert page.locator("#finals svg").first.is_visible()
     assert page.locator("#recall_by_size svg").first.is_visible()
     assert page.locator("noscript").first.is_visible()
+    assert not page.locator(".filters").is_visible()  # they would do nothing
     context.close()
 
 
