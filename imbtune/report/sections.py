@@ -17,6 +17,7 @@ class FigureText:
         panels: whether the page shows it as several small charts.
         key: what its marks and colours mean, which is written below the chart in a picture of it
             alone; the chart's own legend is not repeated.
+        on_page: what the reader of the interactive page can do with it.
     """
 
     name: str
@@ -24,6 +25,7 @@ class FigureText:
     reading: str
     panels: bool = False
     key: str = ""
+    on_page: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,20 +152,21 @@ SECTIONS = (
                 "Each point is a finished trial in which the knob acts. The grey line is the "
                 "average prediction of random forests for that value, the band its 90 % range "
                 "over resampled trials; it is drawn where there are trials, and from 50 finished "
-                "trials on. A knob that acts in fewer than 3 finished trials has no panel. Drag "
-                "over points to see the same trials in every other figure.",
+                "trials on. A knob that acts in fewer than 3 finished trials has no panel.",
                 panels=True,
+                on_page="Drag over points to see the same trials in every other figure of single "
+                "trials.",
                 key="A point is a finished trial. Grey line and band, from 50 of them on: average "
                 f"prediction of random forests, and its 90 % range. {_OTHERS}",
             ),
             FigureText(
                 "parallel",
                 "The best configurations as lines",
-                "Each line is one of the best 200 finished trials. A knob that does not act in a "
-                "trial is drawn below the axis, which is no value; one that acts in none of them "
+                "Each line is a finished trial; of more than 200, the best 200. A knob "
+                "that does not act in a trial is drawn below the axis, which is no value; one that acts in none of them "
                 "has no axis.",
-                key="A line is one of the best 200 finished trials. Orange: the winner. Blue: the "
-                "best preset. Grey: others.",
+                key="A line is a finished trial, of more than 200 one of the best 200. Orange: the "
+                "winner. Blue: the best preset. Grey: others.",
             ),
         ),
     ),
@@ -175,7 +178,7 @@ SECTIONS = (
                 "rungs",
                 "Scores at the rungs",
                 "What each trial scored at a rung, and what became of it. The dashed line is the "
-                "cut-off at the time. Orange diamonds are the never-pruned sample: trials that "
+                "cut-off at the time. Dark triangles are the never-pruned sample: trials that "
                 "would have been stopped, and were trained to the end to measure what stopping "
                 "costs. A correlation over the trials that went on would say little, because the "
                 "others are missing from it; imbtune calibrate measures it without stopping any.",
@@ -194,9 +197,11 @@ SECTIONS = (
                 "Every trial",
                 "The score at the highest rung that a trial reached, so scores of stopped and of "
                 "finished trials are after different numbers of epochs. Below the axis: failed "
-                "before the first rung. Drag over trials to select them in every figure.",
+                "before the first rung.",
+                on_page="Drag over trials to select them in every figure of single trials.",
                 key="A mark is a trial at its highest rung; below the axis, trials that failed "
-                "before the first one.",
+                "before the first one. "
+                f"{_KINDS}",
             ),
             FigureText(
                 "progress",
@@ -210,11 +215,11 @@ SECTIONS = (
                 "curves",
                 "Learning curves",
                 "Winner (orange), best preset (blue, dashed), and grey the other presets, "
-                "finalists and best 20 trials. The band holds 80 % of all trials at that epoch, "
-                "the dashed grey line is their median; both are of fewer trials after each rung.",
+                "finalists and up to 20 best trials. The band holds 80 % of all trials at that "
+                "epoch, the dashed grey line is their median; both are of fewer trials after each rung.",
                 key="Orange: the winner. Blue, dashed: the best preset. Thin grey lines: other "
-                "presets, finalists and the best 20 trials. Band: 80 % of all trials. Dashed grey "
-                "line: their median.",
+                "presets, finalists and up to 20 best trials. Band: 80 % of all trials. Dashed "
+                "grey line: their median.",
             ),
         ),
     ),

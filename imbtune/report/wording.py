@@ -111,12 +111,14 @@ def not_ended(study: StudyData) -> str:
     if study.info.get("end"):
         return f"The search was interrupted: {done}."
     if study.is_running:
-        since = f" since {study.started:%Y-%m-%d %H:%M} UTC" if study.started else ""
+        runs = "is running"
+        if study.started:
+            runs = f"has been running since {study.started:%Y-%m-%d %H:%M} UTC"
         if study.planned and study.done >= study.planned:
             finals = counted(len(study.finals), "final run")
             ended = f"{finals} {'has' if len(study.finals) == 1 else 'have'} ended so far"
             done = f"all {counted(study.done, 'trial')} have ended, and the finals run ({ended})"
-        return f"The search is running{since}: {done}."
+        return f"The search {runs}: {done}."
     if study.is_running is None:
         changed = study.activity.changed
         last = f"; its files last changed at {changed:%Y-%m-%d %H:%M} UTC" if changed else ""

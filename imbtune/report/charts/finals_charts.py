@@ -251,7 +251,7 @@ def margin_chart(frame: pd.DataFrame, width: int = WIDTH, height: int = HEIGHT) 
     """The mean margin of each class on training and validation images, by its size."""
     shown = frame[frame["margin"].notna()]
     colour = alt.Color(
-        "split:N", scale=alt.Scale(domain=["training", "validation"], range=[FAINT, BETTER])
+        "split:N", scale=alt.Scale(domain=["training", "validation"], range=[FAINT, INK])
     )
     base = drawn(shown).encode(
         x=alt.X(
@@ -271,7 +271,7 @@ def margin_chart(frame: pd.DataFrame, width: int = WIDTH, height: int = HEIGHT) 
     points = base.mark_point(size=60, filled=True, opacity=1).encode(
         shape=alt.Shape(
             "split:N",
-            scale=alt.Scale(domain=["training", "validation"], range=["circle", "diamond"]),
+            scale=alt.Scale(domain=["training", "validation"], range=["circle", "triangle-up"]),
         ),
         tooltip=["class:N", "split:N", "images:Q", alt.Tooltip("margin:Q", format=".3f")],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
+from imbtune.report.charts.knob_charts import IS_PICKED, PICKED, picked_opacity
 from imbtune.report.charts.theme import (
     FAINT,
     INK,
@@ -51,16 +52,21 @@ def front_chart(
         alt.Tooltip(f"m{i}:Q", title=f"{x_name}, mean", format=".4f"),
         alt.Tooltip(f"m{j}:Q", title=f"{y_name}, mean", format=".4f"),
     ]
+
+    def shown_at(usual: float) -> alt.Opacity:
+        return alt.condition(IS_PICKED, alt.value(usual), alt.value(0.05))  # type: ignore[return-value]
+
     x, y = encoded(f"s{i}", f"s{j}")
     runs = (
         drawn(frame)
-        .mark_point(filled=True, size=34, opacity=0.45, color=FAINT)
-        .encode(x=x, y=y, tooltip=tips)
+        .mark_point(filled=True, size=34, color=FAINT)
+        .encode(x=x, y=y, opacity=shown_at(0.45), tooltip=tips)
+        .add_params(PICKED)
     )
     layers = [runs]
     if confirmed:
         moved = drawn(frame[frame["m0"].notna()]).mark_rule(color=FAINT, strokeWidth=1)
-        layers.append(moved.encode(x=x, y=y, x2=f"m{i}:Q", y2=f"m{j}:Q"))
+        layers.append(moved.encode(x=x, y=y, x2=f"m{i}:Q", y2=f"m{j}:Q", opacity=shown_at(1)))
     x, y = encoded(at["x"], at["y"])
     front = frame[frame["front"]]
     line = drawn(front).mark_line(
@@ -68,8 +74,9 @@ def front_chart(
     )
     layers.append(line.encode(x=x, y=y, order=alt.Order(f"{at['x']}:Q")))
     shown = frame[frame["m0"].notna()] if confirmed else front
-    points = drawn(shown).mark_point(filled=True, size=110, opacity=0.9)
-    layers.append(points.encode(x=x, y=y, color=kind_colour(), shape=kind_shape(), tooltip=tips))
+    points = drawn(shown).mark_point(filled=True, size=110)
+    marks = {"color": kind_colour(), "shape": kind_shape(), "opacity": picked_opacity(0.9)}
+    layers.append(points.encode(x=x, y=y, tooltip=tips, **marks))
     names = drawn(front).mark_text(dy=-12, fontSize=12, color=INK)
     layers.append(names.encode(x=x, y=y, text="trial:N"))
     return styled(alt.layer(*layers).properties(width=width, height=HEIGHT))

@@ -18,10 +18,10 @@ from imbtune.report.charts.theme import (
     FAINT,
     HEIGHT,
     INK,
+    KIND_SHAPES,
     KINDS,
     LEADING,
     MUTED,
-    PRESET,
     REST,
     STATES,
     WIDTH,
@@ -34,7 +34,7 @@ from imbtune.report.charts.theme import (
 )
 
 SHORT = 2  # hours; a shorter search is drawn in minutes
-STATE_SHAPES = ["circle", "triangle-down", "cross", "square"]
+STATE_SHAPES = ["circle", "triangle-down", "cross", "triangle-up"]
 
 
 def score_chart(frame: pd.DataFrame, objective: str, width: int | str = WIDTH) -> Chart:
@@ -63,7 +63,14 @@ def score_chart(frame: pd.DataFrame, objective: str, width: int | str = WIDTH) -
             ),
             y=alt.Y("at:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6)),
             color=alt.condition("datum.state == 'finished'", kind_colour(), alt.value(FAINT)),
-            shape=alt.Shape("state:N", scale=shapes),
+            shape=alt.Shape(
+                "state:N",
+                scale=shapes,
+                condition=[
+                    {"test": f"datum.kind == '{kind}'", "value": shape}
+                    for kind, shape in zip(KINDS[:2], KIND_SHAPES[:2], strict=True)
+                ],
+            ),
             opacity=picked_opacity(0.8),
             size=leading_size(46),
             order=alt.Order("rank:Q"),
@@ -112,8 +119,8 @@ def rung_chart(
         f"datum.rescued === {budget} ? '{fates[2]}' : datum.budget > {budget} ? '{fates[0]}' : "
         f"'{fates[1]}'"
     )
-    colour = alt.Color("fate:N", scale=alt.Scale(domain=fates, range=[REST, FAINT, WINNER]))
-    shapes = alt.Scale(domain=fates, range=["circle", "triangle-down", "diamond"])
+    colour = alt.Color("fate:N", scale=alt.Scale(domain=fates, range=[REST, FAINT, INK]))
+    shapes = alt.Scale(domain=fates, range=["circle", "triangle-down", "triangle-up"])
     x = alt.X("trial:Q", title="trial", axis=alt.Axis(format="d", tickMinStep=1, tickCount=6))
     y = alt.Y(
         f"{column}:Q", title=objective, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)
@@ -255,7 +262,7 @@ def timeline_chart(frame: pd.DataFrame, width: int | str = WIDTH) -> Chart:
     factor, unit = (60, "minutes") if short else (1, "hours")
     frame = frame.assign(started=factor * frame["started"], ended=factor * frame["ended"])
     kinds = [*STATES, "final"]
-    colours = alt.Scale(domain=kinds, range=[REST, FAINT, WINNER, "#d0a215", PRESET])
+    colours = alt.Scale(domain=kinds, range=[REST, FAINT, INK, "#d0a215", "#009e73"])
     lanes = list(dict.fromkeys(frame["lane"]))
     bars = (
         drawn(frame)
@@ -267,6 +274,7 @@ def timeline_chart(frame: pd.DataFrame, width: int | str = WIDTH) -> Chart:
             x2="ended:Q",
             y=alt.Y("lane:N", sort=lanes, title=None, axis=alt.Axis(labelLimit=180, ticks=False)),
             color=alt.Color("what:N", scale=colours),
+            opacity=alt.condition(IS_PICKED, alt.value(1), alt.value(0.05)),
             tooltip=[
                 "run:N",
                 "what:N",
@@ -275,5 +283,6 @@ def timeline_chart(frame: pd.DataFrame, width: int | str = WIDTH) -> Chart:
                 alt.Tooltip("ended:Q", format=".3f"),
             ],
         )
+        .add_params(PICKED)
     )
     return styled(bars.properties(width=width, height=max(60, min(600, 22 * len(lanes)))))

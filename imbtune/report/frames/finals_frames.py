@@ -28,10 +28,11 @@ def finals_frame(study: StudyData) -> pd.DataFrame:
     one run that it was chosen by.
 
     Raises:
-        NothingToDrawError: the study has no finals.
+        NothingToDrawError: the study has no finals, or none of their runs has ended.
     """
     if study.finals.empty:
-        raise NothingToDrawError(NO_FINALS)
+        running = "no run of the finals has ended yet"
+        raise NothingToDrawError(running if study.is_running else NO_FINALS)
     intervals = mean_intervals([final_record(row) for row in records(study.finals)])
     rows = []
     for number, runs in study.finals.groupby("trial"):

@@ -183,7 +183,9 @@ def progress_frame(study: StudyData) -> pd.DataFrame:
 
 
 def timeline_frame(study: StudyData) -> pd.DataFrame:
-    """A row per run: `run`, `what` (its state, or final), `started`, `ended`, `lane`, `place`.
+    """A row per run.
+
+    Columns: `trial`, `run`, `what` (its state, or final), `started`, `ended`, `lane`, `place`.
 
     `place` is the machine and its GPU or CPU; `lane` tells runs of a place at the same time apart.
     Times are in hours since the first run began.
@@ -213,13 +215,14 @@ def timeline_frame(study: StudyData) -> pd.DataFrame:
 
 
 def _runs(table: pd.DataFrame, what: pd.Series | str) -> pd.DataFrame:
-    columns = ["run", "what", "place", "started", "ended"]
+    columns = ["trial", "run", "what", "place", "started", "ended"]
     if "started" not in table or "ended" not in table or table["started"].isna().all():
         return pd.DataFrame(columns=columns)
     rows = table.assign(what=what)
     rows = rows[rows["started"].notna() & rows["ended"].notna()]
     return pd.DataFrame(
         {
+            "trial": rows["trial"].astype(int),
             "run": [_run_name(row) for row in records(rows)],
             "what": rows["what"].astype(str),
             "place": [_place(row) for row in records(rows)],

@@ -137,8 +137,9 @@ def test_a_link_leads_to_its_section(
       const { top, bottom } = each.getBoundingClientRect();
       return bottom < -400 || top > innerHeight + 400; })"""
     page.wait_for_function(near, timeout=WAIT)
-    place = f"""(top => top > 0 && top < 120 && document.elementFromPoint(40, top + 9).id)(
-      document.getElementById("{anchor}").getBoundingClientRect().top)"""
+    place = f"""(({{ top, left }}) => top > 0 && top < 120 &&
+      document.elementFromPoint(left + 5, top + 9).id)(
+      document.getElementById("{anchor}").getBoundingClientRect())"""
     page.wait_for_function(f"{place} === '{anchor}'", timeout=WAIT)
     page.close()
 

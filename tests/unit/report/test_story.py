@@ -189,7 +189,7 @@ def test_without_both_times_there_is_no_wall_time() -> None:
 @pytest.mark.parametrize(
     ("locked", "info", "words", "command"),
     [
-        (True, {}, "is running since 2026-01-01 00:00 UTC: 1 of 3 trials has ended.", None),
+        (True, {}, "has been running since 2026-01-01 00:00 UTC: 1 of 3 trials has ended.", None),
         (
             False,
             {},
@@ -264,7 +264,7 @@ def test_trials_that_a_killed_search_left_in_its_journal_are_counted(locked: boo
 
 def test_while_the_finals_run_nothing_is_to_be_resumed() -> None:
     study = make_data([trial(0), trial(4)], activity=Activity(True))
-    assert "is running" in story_of(study).warnings[0]
+    assert "has been running since" in story_of(study).warnings[0]
     assert not story_of(study).steps
 
 
