@@ -163,7 +163,8 @@ SECTIONS = (
                 "parallel",
                 "The best configurations as lines",
                 "Each line is a finished trial; of more than 200, the best 200. A knob "
-                "that does not act in a trial is drawn below the axis, which is no value; one that acts in none of them "
+                "that does not act in a trial is drawn below the axis, which is no value; one "
+                "that acts in none of them "
                 "has no axis.",
                 key="A line is a finished trial, of more than 200 one of the best 200. Orange: the "
                 "winner. Blue: the best preset. Grey: others.",
@@ -216,7 +217,8 @@ SECTIONS = (
                 "Learning curves",
                 "Winner (orange), best preset (blue, dashed), and grey the other presets, "
                 "finalists and up to 20 best trials. The band holds 80 % of all trials at that "
-                "epoch, the dashed grey line is their median; both are of fewer trials after each rung.",
+                "epoch, the dashed grey line is their median; both are of fewer trials after "
+                "each rung.",
                 key="Orange: the winner. Blue, dashed: the best preset. Thin grey lines: other "
                 "presets, finalists and up to 20 best trials. Band: 80 % of all trials. Dashed "
                 "grey line: their median.",
