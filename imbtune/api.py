@@ -408,7 +408,7 @@ def train(
     with reporting(progress) as reporter:
         if note:
             reporter(note)
-        if changed := given.provenance.get("changed"):
+        if preset is not None and (changed := given.provenance.get("changed")):
             reporter(f"This is no longer the preset {preset}: {', '.join(changed)}")
         found: dict[str, TrainResult] = {}
         try:

@@ -341,7 +341,7 @@ def _front(outcome: SearchOutcome) -> str:
         lines.append(f"  {found.trial:>5}  {scores}  {_describe(records[found.trial])}")
     another = shlex.quote(join(outcome.path, front_name(outcome.front[-1].trial)))
     others = f". To train another one: {program()} train {another}"
-    last = others if len(outcome.front) > 1 else ", and by all others."
+    last = others if len(outcome.front) > 1 else f", and by {' and '.join(names[1:])}, too."
     return "\n" + "\n".join([*lines, f"The winner is the best by {names[0]}{last}"])
 
 

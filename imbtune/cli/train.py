@@ -19,8 +19,7 @@ from imbtune.cli.settings import (
 )
 from imbtune.errors import ConfigError, printable
 from imbtune.final_training.retrain import TrainResult
-from imbtune.metrics.metric import metrics
-from imbtune.metrics.metric_registry import GROUPS
+from imbtune.metrics.metric_registry import group_lines
 from imbtune.progress import print_line
 from imbtune.runtime import keep_freed_memory
 from imbtune.study.hints import program
@@ -130,13 +129,15 @@ def print_result(result: TrainResult, console: Console) -> None:
             *(_cell(*metrics[metric]) for metrics in columns.values()),
         )
     console.print(table)
-    groups = [name for name in GROUPS if name in result.metrics]
-    if groups:
-        print_text("\n".join(f"{name}: {metrics[name].help}" for name in groups), console)
+    if groups := group_lines(result.metrics):
+        print_text("\n".join(groups), console)
     if result.baselines:
+        without = result.runs[0].without
+        shared = ["--ema"] * ("averaging" in without) + ["--calibrate"] * ("temperature" in without)
+        also = f", also with {' and '.join(shared)}" if shared else ""
         print_text(
-            f"{result.path.name}: the trained configuration; others: presets, with its seeds, data "
-            "and epochs, and without its other settings",
+            f"{result.path.name}: the trained configuration; others: presets, with methods of "
+            f"their own, and the same seeds, data and epochs{also}",
             console,
         )
     first, *others = (run.seed for run in result.runs)
@@ -149,7 +150,7 @@ def print_result(result: TrainResult, console: Console) -> None:
     print("Next:")
     for words in (
         ["predict", model, "IMAGES", "--out", "predictions.parquet"],
-        ["evaluate", model, "--data", "FOLDER"],
+        ["evaluate", model, "--data", "FOLDER", "--split", "all"],
         ["export", model, "--to", "onnx"],
     ):
         print(f"  {shlex.join([program(), *words])}")

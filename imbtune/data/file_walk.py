@@ -104,6 +104,25 @@ def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
         waiting += reversed(inner)  # the last one is next
 
 
+def hidden_files_below(folder: Path) -> int:
+    """How many files :func:`files_below` leaves out for a name with a dot, in folders it enters.
+
+    Files that systems and tools make, such as `.DS_Store`, are not counted.
+    """
+    entered = {folder, *(path.parent for path in files_below(folder))}
+    found = 0
+    for below in entered:
+        with os.scandir(below) as entries:
+            found += sum(
+                entry.name.startswith(".")
+                and not entry.name.startswith("._")
+                and entry.name.lower() != ".ds_store"
+                and entry.is_file()
+                for entry in entries
+            )
+    return found
+
+
 def _is_circular(link: Path) -> bool:
     """Whether the link leads to itself."""
     try:

@@ -29,6 +29,7 @@ from imbtune.final_training.final_run import (
     with_temperature,
 )
 from imbtune.final_training.final_task import FinalTask
+from imbtune.final_training.origin import origin_in_words
 from imbtune.inference.calibration import Calibration, calibrate, not_calibrated
 from imbtune.inference.evaluating.metric_intervals import (
     MetricInterval,
@@ -270,7 +271,7 @@ class HandOver:
                 classes=task.splits.classes,
                 train_K=task.splits.counts(),
                 confusion_KK=np.array(run.confusion_KK, dtype=np.int64),
-                objectives=task.objectives,
+                origin=origin_in_words(task.provenance, task.counts),
                 intervals=result.intervals,
                 spread=_spread(runs) if len(runs) > 1 else {},
                 ensemble=ensemble.metrics if ensemble else {},
@@ -278,10 +279,21 @@ class HandOver:
                 preprocess=self._preprocess(),
                 scale=loss_scale(task.config, task.splits.counts().tolist()),
                 calibration=result.calibration,
+                on_test=_with_and_without(run),
                 options=task.options.lines(),
                 place=task.folder(run.seed).absolute().name,
             )
         )
+
+
+def _with_and_without(run: FinalRun) -> dict[str, tuple[float, float]]:
+    """Log-loss and ECE on the test images, without and with the temperature."""
+    plain = run.without.get("temperature", {})
+    return {
+        name: (before, after)
+        for name in ("log_loss", "ece")
+        if (before := plain.get(name)) is not None and (after := run.metrics[name]) is not None
+    }
 
 
 def _spread(runs: Sequence[FinalRun]) -> dict[str, tuple[float, float]]:

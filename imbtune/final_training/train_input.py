@@ -15,8 +15,9 @@ from imbtune.config.train_config import TrainConfig, active, check_given_once, f
 from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.data.load import reads_files
 from imbtune.errors import ConfigError
+from imbtune.final_training.origin import SEARCHED
 from imbtune.inference.model_folder import CONFIG, is_model_folder
-from imbtune.metrics.metric import Metric
+from imbtune.metrics.metric import Metric, objectives_of
 from imbtune.paths import path_or_uri
 from imbtune.spaces.presets import METHOD_SLOTS, defines_method
 from imbtune.spaces.search_space import SearchSpace
@@ -149,7 +150,7 @@ def from_file(path: str, settings: Settings) -> TrainInput:
         study = folder.path
     if study is not None:  # refused with a key in it, as earlier versions recorded it
         provenance["study"] = study = path_or_uri(f"{path}: provenance: study", study)
-    origin = {"file": path, "set": dict(settings), **provenance}
+    origin = {"file": path, "set": dict(settings), **provenance, **_changes(own, config, settings)}
     return TrainInput(config, imports, origin, default_out(path), study)
 
 
@@ -168,6 +169,7 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
     config = _with_settings({**trial.settings, "seed": 0}, settings)
     provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings)}
     provenance |= {key: space[key] for key in OBJECTIVE if key in space}
+    provenance |= _changes(trial.settings, config, settings)
     out = _study_folder(trial.study) / f"trial-{trial.number}"
     return TrainInput(config, imports, provenance, out, trial.study)
 
@@ -204,7 +206,8 @@ def from_config(config: TrainConfig, settings: Settings) -> TrainInput:
     """
     changed = _with_settings(config.flat(), settings)
     imports = loaded_plugins() if plugin_parts(changed.flat().values()) else ()
-    return TrainInput(changed, imports, {"set": dict(settings)}, Path("runs/trained"))
+    provenance = {"set": dict(settings), **_changes(config.flat(), changed, settings)}
+    return TrainInput(changed, imports, provenance, Path("runs/trained"))
 
 
 def baselines_of(given: TrainInput, settings: Settings) -> dict[str, TrainInput]:
@@ -256,8 +259,17 @@ def with_out(given: TrainInput, out: str | Path | None) -> TrainInput:
 def with_objectives(given: TrainInput, objectives: Sequence[Metric]) -> TrainInput:
     """The same input with other objectives than those of its study or space."""
     others = {key: value for key, value in given.provenance.items() if key not in OBJECTIVE}
+    if own := objectives_of(given.provenance):
+        others[SEARCHED] = [metric.setting() for metric in own]
     settings = [metric.setting() for metric in objectives]
     return replace(given, provenance={**others, "objectives": settings})
+
+
+def _changes(own: Settings, config: TrainConfig, settings: Settings) -> dict[str, list[str]]:
+    """What the user's settings changed of a configuration, but for its seed, as `changed`."""
+    before, now = TrainConfig.from_settings(active(own)).flat(), config.flat()
+    changed = [k for k in settings if k != "seed" and now.get(k) != before.get(k)]
+    return {"changed": [f"{key}={settings[key]}" for key in changed]} if changed else {}
 
 
 def _with_settings(own: Settings, settings: Settings) -> TrainConfig:

@@ -22,8 +22,7 @@ from imbtune.inference.calibration import KEEP_A_SHARE, Calibration
 from imbtune.inference.evaluating.metric_intervals import MetricInterval
 from imbtune.inference.preprocess import Preprocess
 from imbtune.metrics.intervals import wilson
-from imbtune.metrics.metric import Metric
-from imbtune.metrics.predictions import ClassCounts
+from imbtune.metrics.metric_registry import group_lines
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MOST_CLASSES = 20  # that the card lists: the largest and the smallest
@@ -41,7 +40,7 @@ class CardContent:
         classes: names of the classes.
         train_K: training images of each class.
         confusion_KK: of the test images.
-        objectives: what the search that found the configuration maximised; empty without one.
+        origin: where the configuration comes from, in a sentence.
         intervals: every metric of this model on the test images, as `imbtune evaluate` gives it.
         spread: mean and standard deviation of each metric over the seeds; empty for one seed.
         ensemble: metrics of the mean of the seeds' probabilities; empty if it was not tested.
@@ -49,6 +48,8 @@ class CardContent:
         preprocess: how images become the network's input.
         scale: of the softmax.
         calibration: the temperature; None without one.
+        on_test: `log_loss` and `ece` on the test images, without and with the temperature; empty
+            without one.
         options: what else was done in the training, in one line each.
         place: the name of the model's folder, for the example.
     """
@@ -57,7 +58,7 @@ class CardContent:
     classes: Sequence[str]
     train_K: Ints
     confusion_KK: Ints
-    objectives: Sequence[Metric]
+    origin: str
     intervals: Sequence[MetricInterval]
     spread: Mapping[str, tuple[float, float]]
     ensemble: Mapping[str, float | None]
@@ -65,6 +66,7 @@ class CardContent:
     preprocess: Preprocess
     scale: float
     calibration: Calibration | None
+    on_test: Mapping[str, tuple[float, float]]
     options: Sequence[str]
     place: str
 
@@ -119,14 +121,15 @@ def model_card(content: CardContent) -> str:
         class_rows=_class_rows(content, listed),
         shown=len(listed),
         method=method_of(config),
-        objective=_about_search(content),
+        origin=content.origin,
         epochs=config.epochs,
         network=config.model.name,
         sources=_sources(config),
         options=content.options,
         metric_rows=_metric_rows(content),
         about_metrics=_about_metrics(several),
-        calibration=_about_probabilities(content.calibration),
+        groups=group_lines(found.name for found in content.intervals),
+        calibration=_about_probabilities(content.calibration, content.on_test),
         size_limit=_size_limit(content.preprocess),
         limits=_limits(content),
         place=content.place,
@@ -188,17 +191,6 @@ def _metric_rows(content: CardContent) -> str:
     return "\n".join(rows)
 
 
-def _about_search(content: CardContent) -> str:
-    """What the search maximised, with its knobs; empty without a search."""
-    counts = ClassCounts(content.classes, content.train_K, content.confusion_KK.sum(1))
-    named = [_cell(metric.title(counts)) for metric in content.objectives]
-    if not named:
-        return ""
-    less = [metric.name for metric in content.objectives if metric.sign < 0]
-    negative = f" (of {' and '.join(less)} the negative)" if less else ""
-    return f"It was chosen for the objective {', then '.join(named)}{negative}."
-
-
 def _about_metrics(several: bool) -> str:
     text = (
         "The interval is that of other test images, as many of each class, as `imbtune evaluate` "
@@ -229,7 +221,9 @@ def _kept(calibration: Calibration | None) -> str:
     )
 
 
-def _about_probabilities(calibration: Calibration | None) -> str:
+def _about_probabilities(
+    calibration: Calibration | None, on_test: Mapping[str, tuple[float, float]]
+) -> str:
     if calibration is None:
         return f"They are the softmax that the loss trained, and not calibrated: {KEEP_A_SHARE}."
     shares = (
@@ -245,10 +239,31 @@ def _about_probabilities(calibration: Calibration | None) -> str:
     ece_before, ece_after = calibration.ece
     text = (
         f"Temperature {calibration.temperature:.4g}, fitted on {calibration.images:,} images: "
-        f"{calibration.source}. On these images the log-loss was {before:.4f} and is {after:.4f}, "
-        f"the expected calibration error was {ece_before:.4f} and is {ece_after:.4f}. {shares}"
+        f"{calibration.source}. On these images, which it fits best of all, the log-loss was {before:.4f} "
+        f"and is {after:.4f}, the expected calibration error was {ece_before:.4f} and is "
+        f"{ece_after:.4f}. {_about_test(calibration, on_test)}{shares}"
     )
     return f"{text} Note: {calibration.note}." if calibration.note else text
+
+
+def _about_test(calibration: Calibration, on_test: Mapping[str, tuple[float, float]]) -> str:
+    """The same of the test images, with a warning where the temperature made them worse."""
+    words = {"log_loss": "the log-loss", "ece": "the expected calibration error"}
+    told = [
+        f"{words[name]} was {before:.4f} and is {after:.4f}"
+        for name, (before, after) in on_test.items()
+    ]
+    if not told:
+        return ""
+    text = f"On the test images, {', '.join(told)}. "
+    before, after = on_test.get("log_loss", (0.0, 0.0))
+    if after > before:
+        text += (
+            "**Warning: the temperature made the log-loss of the test images worse**: the "
+            f"{calibration.images:,} images that it was fitted on may be too few, or the test "
+            "images have other class shares. "
+        )
+    return text
 
 
 def _size_limit(preprocess: Preprocess) -> str:

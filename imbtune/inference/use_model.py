@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from imbtune.inference.predicting.predict_images import PredictedImages, predict
 from imbtune.inference.predicting.prediction_file import check_new_file
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.limits import check_whole
-from imbtune.metrics.metric import metric_from
+from imbtune.metrics.metric import Metric, metric_from
 from imbtune.paths import local_path
 from imbtune.training.state import pick_device
 
@@ -151,10 +152,28 @@ def evaluate(
     images = labelled_images(
         loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
     )
+    if threshold is None and (note := _other_knobs(loaded, measured)):
+        images = replace(images, notes=(*images.notes, note))
     result = evaluate_model(loaded, images, chosen, resamples, measured)
     if path is not None:
         result.write(path)
     return result
+
+
+def _other_knobs(model: TrainedModel, measured: Sequence[Metric]) -> str:
+    """A note where the threshold's metric is evaluated with other knobs; else empty."""
+    if (own := model.threshold) is None:
+        return ""
+    best_for = metric_from(own.metric)
+    used = {metric.name: metric for metric in [*model.objectives, *measured]}
+    in_table = used.get(best_for.name) or metric_from(best_for.name)
+    counts = own.class_counts
+    if in_table.title(counts) == best_for.title(counts):
+        return ""
+    return (
+        f"the table has {in_table.title(counts)}, and the threshold was chosen for "
+        f"{best_for.title(counts)}: --metric {shlex.quote(best_for.text())} evaluates that"
+    )
 
 
 def export(

@@ -85,18 +85,24 @@ def costs_text(costs: object, key: str) -> str:
 
 
 def costs_in_words(costs: str, names: Sequence[str]) -> str:
-    """What the errors cost, by the names of the classes; of many classes the six largest costs."""
-    return "; ".join(
+    """The costs of errors that are not 1, the six largest of many, by the names of the classes."""
+    unlike = _not_1(costs, names)
+    if not unlike:
+        return "every error costs 1"
+    told = [
         f"an image of '{label}' that is predicted as '{predicted}' costs {cost:g}"
-        for label, predicted, cost in _largest(costs, names)
-    )
+        for label, predicted, cost in unlike[:MOST]
+    ]
+    if left := len(unlike) - len(told):
+        told.append(f"{left} more have other costs")
+    if len(unlike) < len(names) * (len(names) - 1):
+        told.append("every other error costs 1")
+    return "; ".join(told)
 
 
 def costs_in_brief(costs: str, names: Sequence[str]) -> str:
-    """The same for a table: `costs 'fraud' as 'normal' 20, 'normal' as 'fraud' 1`."""
-    pairs = [f"'{label}' as '{as_}' {cost:g}" for label, as_, cost in _largest(costs, names)]
-    left = len(names) * (len(names) - 1) - len(pairs)
-    return f"costs {', '.join(pairs)}{f' and {left} less' if left else ''}"
+    """The same for a table, the two largest of many: `costs 'fraud' as 'normal' 20`."""
+    return _brief(_not_1(costs, names))
 
 
 def given_costs(costs: str) -> str:
@@ -109,17 +115,23 @@ def given_costs(costs: str) -> str:
     given = [
         (label, as_, cost) for label, row in json.loads(costs).items() for as_, cost in row.items()
     ]
-    given.sort(key=lambda each: -each[2])
-    pairs = [f"'{label}' as '{as_}' {cost:g}" for label, as_, cost in given[:NAMED]]
-    left = len(given) - len(pairs)
+    return _brief(sorted((each for each in given if each[2] != 1), key=lambda each: -each[2]))
+
+
+def _brief(unlike: Sequence[tuple[str, str, float]]) -> str:
+    if not unlike:
+        return "1 an error"
+    pairs = [f"'{label}' as '{as_}' {cost:g}" for label, as_, cost in unlike[:NAMED]]
+    left = len(unlike) - len(pairs)
     return f"costs {', '.join(pairs)}{f' and {left} more' if left else ''}"
 
 
-def _largest(costs: str, names: Sequence[str]) -> list[tuple[str, str, float]]:
-    """The largest costs of an error: class, predicted class, cost."""
+def _not_1(costs: str, names: Sequence[str]) -> list[tuple[str, str, float]]:
+    """The costs of an error that are not 1, the largest first: class, predicted class, cost."""
     costs_KK = cost_matrix(costs, names)
     classes = range(len(names))
     pairs = sorted(
-        ((i, j) for i in classes for j in classes if i != j), key=lambda pair: -costs_KK[pair]
+        ((i, j) for i in classes for j in classes if i != j and costs_KK[i, j] != 1),
+        key=lambda pair: -costs_KK[pair],
     )
-    return [(names[i], names[j], float(costs_KK[i, j])) for i, j in pairs[:MOST]]
+    return [(names[i], names[j], float(costs_KK[i, j])) for i, j in pairs]

@@ -27,6 +27,8 @@ Shapes: K classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from imbtune.registry import Registry
 
 metrics = Registry("metric", "what a model's predictions are worth")
@@ -39,3 +41,9 @@ CLASSES, IMAGES, WORST, ONE, UNKNOWN = "classes", "images", "worst", "one", "unk
 ANY_TEXT = r"[\s\S]*"
 # Undefined on many data sets, where no class is of that size: no objectives
 GROUPS = ("many", "medium", "few")
+
+
+def group_lines(names: Iterable[str]) -> list[str]:
+    """What `many`, `medium` and `few` mean, a line for each of them among the names of metrics."""
+    given = set(names)
+    return [f"{name}: {metrics[name].help}" for name in GROUPS if name in given]

@@ -10,6 +10,7 @@ from imbtune.cli.settings import make_console, print_text
 from imbtune.errors import printable
 from imbtune.inference.evaluating.evaluate_model import METHOD, EvaluationResult
 from imbtune.inference.evaluating.metric_intervals import ClassRow
+from imbtune.metrics.metric_registry import group_lines
 
 MOST_CLASSES = 100  # rows of the printed table
 
@@ -27,6 +28,8 @@ def print_evaluation(result: EvaluationResult) -> None:
         ends = "" if found.low is None else f"[{found.low:.4f}, {found.high:.4f}]"
         table.add_row(printable(found.title), f"{found.value:.4f}", ends)
     console.print(table)
+    if groups := group_lines(found.name for found in result.intervals):
+        print_text("\n".join(groups), console)
     console.print(_class_table(result.per_class))
     if len(result.per_class) > MOST_CLASSES:
         left = len(result.per_class) - MOST_CLASSES

@@ -97,8 +97,9 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
         print_text(printable(f"Costs: {costs}"), console)
     positive = printable(found.positive)
     print_text(
-        f"Threshold: class '{positive}' from a probability of {found.probability:.4g} on "
-        f"[{low:.4g}, {high:.4g}], before from {_of(changed.before)}",
+        f"Threshold: an image is predicted as '{positive}' if its probability is at least "
+        f"{found.probability:.4g} (95 % interval {low:.4g} to {high:.4g}). Until now: "
+        f"{_of(changed.before)}",
         console,
     )
     default = "does not reach it"

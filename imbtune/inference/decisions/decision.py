@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from imbtune.errors import ConfigError, DivergenceError, shown
 from imbtune.inference.decisions.class_prior import log_shift, prior_from
 from imbtune.inference.decisions.threshold import Threshold, check_two_classes, log_odds_of
+from imbtune.metrics.metric import metric_from
 
 LOWEST = -1e4  # added to the logit of a class that does not occur: its probability is 0
 Prior = str | Path | Mapping[str, float]
@@ -118,7 +119,7 @@ def decision(
         log_odds = own.log_odds
         lines.append(
             f"threshold: class '{own.positive}' from a probability of {own.probability:.4g} on, "
-            f"chosen for {_name(own.metric)} on {own.chosen_on}"
+            f"chosen for {metric_from(own.metric).title(own.class_counts)} on {own.chosen_on}"
         )
     return Decision(model.temperature, shift_K, positive, log_odds, tuple(lines))
 
@@ -170,10 +171,6 @@ def prior_shift(model: Classifier, prior: Prior) -> tuple[Tensor, str]:
         f"class mix: from that of {source} to the given one; the largest change is class "
         f"'{model.classes[top]}', {fitted_K[top]:.3g} to {wanted_K[top]:.3g}"
     )
-
-
-def _name(metric: object) -> str:
-    return str(metric.get("name")) if isinstance(metric, dict) else str(metric)
 
 
 def is_finite(logits_NK: Tensor) -> Tensor:

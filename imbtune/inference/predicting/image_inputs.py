@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imbtune.data.file_walk import files_below, is_special
+from imbtune.data.file_walk import files_below, hidden_files_below, is_special
 from imbtune.data.images import text_of
 from imbtune.data.readers.hf_tables import IMAGE_COLUMNS
 from imbtune.data.readers.image_index import is_image
@@ -144,6 +144,9 @@ def _folder(root: Path) -> ImageInput:
     left += len(parquet)
     named = _counted([*parquet[:NAMED], *others], left)
     notes = (f"not read, since they have other endings than images: {named}",) * bool(left)
+    if hidden := hidden_files_below(root):
+        files = f"{hidden:,} hidden file{'s' * (hidden > 1)}"
+        notes += (f"not read, since their names begin with a dot: {files}",)
     if special:
         named = _counted(special, len(special))
         notes += (f"not read, since no regular file (a named pipe, a socket or a device): {named}",)

@@ -59,7 +59,7 @@ def test_what_the_options_change_and_what_comes_next(capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("imbtune ")[2] for line in lines if "imbtune " in line] == [
         "predict 'runs/my model' IMAGES --out predictions.parquet",
-        "evaluate 'runs/my model' --data FOLDER",
+        "evaluate 'runs/my model' --data FOLDER --split all",
         "export 'runs/my model' --to onnx",
     ]
 

@@ -14,7 +14,11 @@ from imbtune.inference.model_card import _about_probabilities
     ("wrong", "says", "never"),
     [
         (0, "No temperature could be fitted: all 6 images are predicted correctly", "fitted on"),
-        (1, "fitted on 6 images: kept ones. On these images the log-loss was", "could be fitted"),
+        (
+            1,
+            "fitted on 6 images: kept ones. On these images, which it fits best of all, the log-loss was",
+            "could be fitted",
+        ),
     ],
 )
 def test_a_temperature_is_fitted_or_it_is_not(wrong: int, says: str, never: str) -> None:
@@ -23,7 +27,7 @@ def test_a_temperature_is_fitted_or_it_is_not(wrong: int, says: str, never: str)
     logits_N2 = 3.0 * torch.nn.functional.one_hot(labels_N, 2)
     logits_N2[:wrong] = logits_N2[:wrong].flip(1)
     calibration = calibrate(logits_N2, labels_N, "kept ones", ["cat", "dog"])
-    said = _about_probabilities(calibration)
+    said = _about_probabilities(calibration, {})
     assert says in said
     assert never not in said
     assert said.count("`prior` in `calibration.json`") == 1
