@@ -239,7 +239,8 @@ def _about_probabilities(
     ece_before, ece_after = calibration.ece
     text = (
         f"Temperature {calibration.temperature:.4g}, fitted on {calibration.images:,} images: "
-        f"{calibration.source}. On these images, which it fits best of all, the log-loss was {before:.4f} "
+        f"{calibration.source}. On these images, which it fits best of all, the log-loss "
+        f"was {before:.4f} "
         f"and is {after:.4f}, the expected calibration error was {ece_before:.4f} and is "
         f"{ece_after:.4f}. {_about_test(calibration, on_test)}{shares}"
     )

@@ -16,7 +16,7 @@ from imbtune.inference.model_card import _about_probabilities
         (0, "No temperature could be fitted: all 6 images are predicted correctly", "fitted on"),
         (
             1,
-            "fitted on 6 images: kept ones. On these images, which it fits best of all, the log-loss was",
+            "fitted on 6 images: kept ones. On these images, which",
             "could be fitted",
         ),
     ],
