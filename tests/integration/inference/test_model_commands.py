@@ -168,7 +168,7 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     cost = "{name: expected_cost, costs: [[0, 50], [1, 0]]}"  # classes are fault, ok
     said = succeed("threshold", model, "--metric", cost)
     assert "Costs: an image of 'fault' that is predicted as 'ok' costs 50;" in said
-    assert "class 'fault' from a probability of" in said
+    assert "predicted as 'fault' if its probability is at least" in said
     assert "before from 0.5 (the more probable class)" in said
     assert "images of the calibration" in said
     stored = json.loads((model / "threshold.json").read_text())
@@ -261,7 +261,7 @@ def test_a_threshold_that_gains_nothing_is_not_stored(model: Path, tmp_path: Pat
     stored = (model / "threshold.json").read_text()
     said = succeed(*given)
     assert f"threshold {model} --remove removes it" in said
-    assert "before from" in said and "(chosen for expected_cost)" in said
+    assert "Until now: " in said and "(chosen for expected_cost)" in said
     assert (model / "threshold.json").read_text() == stored
 
 
