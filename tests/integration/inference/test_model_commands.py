@@ -169,7 +169,7 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     said = succeed("threshold", model, "--metric", cost)
     assert "Costs: an image of 'fault' that is predicted as 'ok' costs 50;" in said
     assert "predicted as 'fault' if its probability is at least" in said
-    assert "before from 0.5 (the more probable class)" in said
+    assert "Until now: 0.5 (the more probable class)" in said
     assert "images of the calibration" in said
     stored = json.loads((model / "threshold.json").read_text())
     low, high = stored["probability_interval"]
@@ -178,7 +178,7 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     assert loaded.threshold is not None
     assert loaded.threshold.to_dict() == stored
     after = succeed("evaluate", model, "--data", two / "data", "--out", tmp_path / "after.json")
-    assert "chosen for expected_cost on" in after
+    assert "threshold was chosen for expected_cost (costs 'fault' as 'ok' 50)" in after
     recalls = [
         json.loads((tmp_path / name).read_text())["classes"][0]["recall"]
         for name in ("before.json", "after.json")
