@@ -34,7 +34,8 @@ TOGETHER = (
     r"|(?<=\btrial) (?=\d)|(?<=\bseed) (?=\d)|(?<=\bepoch) (?=\d)|(?<=\bclass) (?=\d)"
 )
 PIPE_WIDTH = 160  # columns of a table that is written to a file or a pipe
-SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION = r"(\d+(?:\.\d+)?)([smhd])"
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Value]:
@@ -79,11 +80,14 @@ def with_trust(action: Callable[[], T], trust: bool) -> T:
 
 
 def parse_duration(text: str | None, option: str = "--time-budget") -> float | None:
-    """`90s`, `30m`, `2h` or plain seconds, in seconds; None where it is not given."""
+    """`90s`, `30m` or `1h30m`, in seconds; None where it is not given.
+
+    The unit must be given: `60` without one might be meant as minutes.
+    """
     if text is None:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    seconds = float(match[1]) * SECONDS[match[2]] if match else 0
+    found = re.findall(DURATION, text) if re.fullmatch(f"({DURATION})+", text.strip()) else []
+    seconds = sum(float(number) * SECONDS[unit] for number, unit in found)
     if not 0 < seconds <= LONGEST:
         raise ConfigError(f"{option} {text!r}: give a time such as 90s, 30m or 2h, up to ten years")
     return seconds

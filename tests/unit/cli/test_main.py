@@ -345,13 +345,13 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5h", 5400), ("7", 7)]
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5h", 5400), ("1h30m", 5400)]
 )
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "h", "-3s", "0", "0m", "3 weeks", "1e3"])
+@pytest.mark.parametrize("text", ["", "h", "-3s", "0", "0m", "3 weeks", "1e3", "60", "1h30"])
 def test_durations_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_duration(text)
