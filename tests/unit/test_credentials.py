@@ -156,7 +156,7 @@ def test_no_command_shows_or_keeps_it(
 def test_not_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMBTUNE_DATA", "s3://MYKEY:HIDDEN@bucket/x")
-    code, _, err = invoke("search", "digits-lt")
+    code, _, err = invoke("search", "fashion_mnist-lt")
     assert code == 2 and err.startswith("error: $IMBTUNE_DATA: it has a key")
     assert "HIDDEN" not in err and not list(tmp_path.iterdir())
 

@@ -163,4 +163,4 @@ def test_costs_are_told_by_the_names_of_the_classes() -> None:
     metric = metric_from({"name": "expected_cost", "costs": [[0, 20], [1, 0]]})
     told = " ".join(data_size_lines(metric, ["fraud", "normal"], [50, 90], [20, 20], 16))
     assert "an image of 'fraud' that is predicted as 'normal' costs 20;" in told
-    assert "an image of 'normal' that is predicted as 'fraud' costs 1" in told
+    assert "costs 20; every other error costs 1" in told

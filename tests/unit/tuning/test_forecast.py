@@ -390,7 +390,7 @@ WRONG = [
     ("digits-lt --gpus 0", "Invalid value"),
     ("digits-lt --price -1", "Invalid value"),
     ("digits-lt --study nowhere", "nowhere is not a study, it has no study.yaml"),
-    ("digits-lt --data nowhere", "no data folder nowhere"),
+    ("fashion_mnist-lt --data nowhere", "no data folder nowhere"),
     ("digit-lt", "unknown space 'digit-lt': did you mean 'digits-lt'?"),
 ]
 
