@@ -27,7 +27,7 @@ from PIL import __version__ as pillow_version
 
 from imbtune.data.cache_file import read_dataset, write_dataset
 from imbtune.data.data_source import DataSource, cache_folder, memory_limit
-from imbtune.data.file_walk import files_below, is_hidden
+from imbtune.data.file_walk import files_below, is_broken_link, is_hidden
 from imbtune.data.images import EncodedPixels
 from imbtune.data.splits import Dataset
 from imbtune.registry import Value, knobs_of
@@ -94,7 +94,7 @@ def cached(
 
 
 def source_files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
-    """The files below `root` that match the patterns, without hidden files.
+    """The files below `root` that match the patterns, without hidden files; also broken links.
 
     A pattern that matches a folder stands for all files below it. A `root` that is a file is the
     first result.
@@ -107,7 +107,7 @@ def source_files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
                 continue
             if found.is_dir():
                 yield from files_below(found)
-            elif found.exists() or not found.is_symlink():  # not a link that leads nowhere
+            else:
                 yield found
 
 
@@ -135,7 +135,7 @@ def _stamp(name: str, make: Callable[..., Dataset], data_source: DataSource) -> 
     root = data_source.root or cache_folder(name)
     listed, any_file = hashlib.sha256(), False
     for path in source_files(root, make.files):  # type: ignore[attr-defined]
-        any_file, about = True, path.stat()
+        any_file, about = True, path.stat(follow_symlinks=not is_broken_link(path))
         line = f"{path}\0{about.st_size}\0{about.st_mtime_ns}\0{about.st_ctime_ns}\n"
         listed.update(os.fsencode(line))
     listed.update(pillow_version.encode())  # other versions may decode a JPEG differently

@@ -88,6 +88,14 @@ def test_a_pipe_that_appears_is_seen_by_the_cache(tmp_path: Path) -> None:
     assert tmp_path / "ape" / "pipe.png" in list(source_files(tmp_path, ["*"]))
 
 
+def test_a_broken_link_that_appears_is_seen_by_the_cache(tmp_path: Path) -> None:
+    """A class that is a link to a disk that is not there must not be left out."""
+    assert len(read("folder", classes(tmp_path)).classes) == 2
+    (tmp_path / "cat").symlink_to(tmp_path / "gone")
+    with raises_one_line("cat is a link to", "gone, which is not there"):
+        read("folder", tmp_path)
+
+
 def test_an_image_in_a_row_that_is_a_pipe_cannot_be_read(tmp_path: Path) -> None:
     rows = [f"{name}/{i}.png,{name}" for name in ("ape", "bee") for i in range(4)]
     os.mkfifo(classes(tmp_path) / "ape" / "pipe.png")
