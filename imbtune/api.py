@@ -486,8 +486,8 @@ def _train_input(
         return train_input.from_study(what.path, replaced)
     if what is None:
         raise ConfigError(
-            "nothing to train: give a configuration file, or --preset and --space (study.winner is "
-            "None without finals: give study.best)"
+            "nothing to train: give a configuration, such as runs/NAME/best.yaml, or --preset and "
+            "--space (in Python, study.winner is None without finals: give study.best)"
         )
     if isinstance(what, str | Path):
         return train_input.from_path(path_or_uri("the configuration", what), replaced)

@@ -40,6 +40,11 @@ def check_no_credentials(text: str) -> None:
     """CredentialsError for a URI with a key or a password, which would be written and printed."""
     if not has_credentials(text):
         return
+    if re.match(r"\W*(abfs|abfss|az|hdfs|wasbs):", unquote(text), re.IGNORECASE):
+        raise CredentialsError(
+            "it may have a key or a password in it, and imbtune reads folders, s3:// and gs:// "
+            "alone: give one of these"
+        )
     found = re.search(r"\b(s3|gs|gcs)[an]?:?//?", unquote(text), re.IGNORECASE)
     scheme = found[1].lower().replace("gcs", "gs") if found else ""
     where = OTHERWISE.get(scheme, "in environment variables or files of the library that reads it")

@@ -14,6 +14,18 @@ from imbtune.credentials import CredentialsError, check_no_credentials
 from imbtune.errors import EXPECTED, INTERRUPTED, ConfigError, ImbtuneError
 
 _WORDS = "imbtune.words"  # in a context: the command line
+BOUNDS = ("ge", "gt", "le", "lt")
+NUMBERS = {  # pydantic's kinds of errors
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "greater_than_equal": "a number of at least {ge}",
+    "greater_than": "a number above {gt}",
+    "less_than_equal": "a number of at most {le}",
+    "less_than": "a number below {lt}",
+}
 PRINTING = ("list", "logs", "plan", "query", "show", "status")  # commands whose result is printed
 
 
@@ -85,10 +97,14 @@ class OnceCommand(TyperCommand):
             shown = _shown(values[0]) if isinstance(values, list) and values else ""
             if not shown or shown in error.format_message():  # type: ignore[attr-defined]
                 raise
+            meant = next((o for o in options if o.name == name), None)
+            wanted = _wanted(error.__cause__)
+            if meant is not None and meant.nargs > 1:
+                wanted = f"{meant.metavar}, in this order"
+            if meant is not None and wanted:
+                raise ConfigError(f"{meant.opts[0]} {shown}: give {wanted}") from error
             message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
-            order = next((o.metavar for o in options if o.name == name and o.nargs > 1), None)
-            fix = f": give {order}, in this order" if order else ""
-            raise ConfigError(f"{message}, and it is {shown}{fix}") from error
+            raise ConfigError(f"{message}, and it is {shown}") from error
 
 
 class Commands(typer.Typer):
@@ -111,6 +127,16 @@ def _check_words(words: list[str]) -> None:
         except CredentialsError as error:
             what = named if named.startswith("--") else "an argument"
             raise ConfigError(f"{what}: {error}") from error
+
+
+def _wanted(error: object) -> str:
+    """What a number must be instead, by the error of pydantic that typer converts values with."""
+    if not hasattr(error, "errors"):
+        return ""
+    found = error.errors()[0]
+    bound = {key: f"{value:,}" for key, value in found.get("ctx", {}).items() if key in BOUNDS}
+    wanted = NUMBERS.get(found["type"], "")
+    return wanted.format(**bound) if bound or "{" not in wanted else ""
 
 
 def _shown(value: object) -> str:

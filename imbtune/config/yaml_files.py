@@ -31,6 +31,7 @@ LARGEST_WHOLE = 2**63 - 1
 
 # What YAML refuses, and the control characters that it lets a quoted "\x1b" stand for
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff]")
+_NUMBER_OR_NAME = "give a number, or put a name into quotes"
 _YAML = "tag:yaml.org,2002:"
 
 
@@ -62,7 +63,7 @@ class _Values(_Loader):
         """A whole number of 64 bits, in the decimal system or as 0x…."""
         text = node.value.replace("_", "")
         if ":" in text:
-            raise _error(node, f"YAML reads {text} as a time: put it into quotes")
+            raise _error(node, f"YAML reads {text} as a time: {_NUMBER_OR_NAME}")
         if re.fullmatch(r"[-+]?0[0-9]+", text):
             raise _error(node, f"YAML reads {text} in base 8: leave out the first 0")
         if len(text) > 70 or abs(number := int(super().construct_yaml_int(node))) > LARGEST_WHOLE:
@@ -73,7 +74,7 @@ class _Values(_Loader):
         """A number that a float can hold."""
         text = node.value.replace("_", "")
         if ":" in text:
-            raise _error(node, f"YAML reads {text} as a time: put it into quotes")
+            raise _error(node, f"YAML reads {text} as a time: {_NUMBER_OR_NAME}")
         number = float(super().construct_yaml_float(node))
         if math.isinf(number) and "inf" not in text.lower():
             raise _error(node, f"{text} is larger than any setting: give a smaller number")
@@ -81,7 +82,7 @@ class _Values(_Loader):
 
     def construct_date(self, node: yaml.ScalarNode) -> None:
         """An error: no setting is a date."""
-        raise _error(node, f"YAML reads {node.value} as a date: put it into quotes")
+        raise _error(node, f"YAML reads {node.value} as a date: {_NUMBER_OR_NAME}")
 
     def construct_merge(self, node: yaml.ScalarNode) -> str:
         """The text `=`, which YAML has a special value for."""

@@ -164,8 +164,13 @@ def _find(name_or_path: str, folder: Path) -> Path:
     if path.is_dir():
         raise ConfigError(f"the space {path} is a folder: give the path of a YAML file")
     if not path.is_file():
+        if path.suffix or path.name != name_or_path:
+            raise ConfigError(
+                f"there is no file {path}: give the path of a YAML file, or one of the spaces "
+                f"{', '.join(shipped)}"
+            )
         raise ConfigError(
-            f"{unknown('space', name_or_path, shipped)}; or give the path of a YAML file"
+            f"{unknown('space', name_or_path, shipped)} (or give the path of a YAML file)"
         )
     return path
 

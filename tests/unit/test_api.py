@@ -593,7 +593,10 @@ def test_one_seed_has_no_deviation() -> None:
 
 
 WRONG_TRAININGS: list[tuple[dict[str, Any], str]] = [
-    ({}, "nothing to train: give a configuration file, or --preset and --space"),
+    (
+        {},
+        "nothing to train: give a configuration, such as runs/NAME/best.yaml, or --preset",
+    ),
     ({"what": None}, "give study.best"),
     ({"what": {"mix": "mamix"}}, "cannot train a dict: give a configuration file"),
     ({"what": "nope.yaml"}, "cannot read nope.yaml"),

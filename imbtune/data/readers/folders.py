@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Set
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from imbtune.errors import DataError, some_of
 
 NAMED = 3  # files that a note names
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+LISTS = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".ndjson", ".gz", ".txt", ".xml", ".yaml")
 # Words in the names of folders that are numbered parts of one set of images
 PART_WORDS = frozenset(
     ("part", "batch", "fold", "chunk", "shard", "folder", "images", "image", "imgs", "img", "data")
@@ -49,13 +50,12 @@ def find_class_folders(root: Path) -> SourceData:
         _check_classes(root, folders)
         split, passed_over = read_class_folders(root)
         _check_not_empty(split, passed_over)
-        _check_unpacked(root)
+        check_unpacked(root, set())
         notes = _notes(passed_over, _images_in(root))
         return SourceData(split, None, _notes_about_parts(folders) + notes)
     _check_others(root, [folder for folder in folders if folder not in splits])
     train, test, notes = choose_splits({folder.name: folder for folder in splits}, root)
-    if not test:
-        _check_unpacked(root)
+    check_unpacked(root, {split_of(folder.name) for folder in splits})
     if test and not folders_in(test):
         if not files_in(test):
             raise DataError(f"{test} is empty: add a folder for each class, or remove it")
@@ -90,7 +90,7 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     if not folders:
         raise DataError(
             f"{root} has no folders, and {plural(_images_in(root))}: sort the images into a folder "
-            f"for each class, or list their labels in a CSV file beside it"
+            f"for each class, or list their labels in a CSV file beside it{_other_lists(root)}"
         )
     paths: list[Path] = []
     index: list[int] = []
@@ -122,11 +122,23 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     return files_on_disk(paths, labels), passed_over
 
 
-def _check_unpacked(root: Path) -> None:
-    """DataError for a file where a folder with the test set is expected, such as `test.zip`."""
-    for path in files_in(root):
+def _other_lists(root: Path) -> str:
+    """Names files that may list the labels, and are not read."""
+    lists = [path for path in files_in(root) if path.suffix.lower() in LISTS]
+    return f" ({_named(lists)}: not read, save it as CSV)" if lists else ""
+
+
+def check_unpacked(root: Path, found: Set[str | None]) -> None:
+    """DataError for a file where a folder with the test set is expected, such as `test.zip`.
+
+    Args:
+        root: the folder of the data set.
+        found: the splits that it has. With a test set, other files do not matter.
+    """
+    for path in [] if TEST in found else files_in(root):
         is_packed = not path.suffix or path.suffix.lower() in ARCHIVES
-        if is_packed and split_of(path.name.partition(".")[0]) in (TEST, VALIDATION):
+        split = split_of(path.name.partition(".")[0])
+        if is_packed and split in (TEST, VALIDATION) and split not in found:
             raise DataError(
                 f"{path} is a file, and not a folder with the test set: unpack it, or move it away"
             )

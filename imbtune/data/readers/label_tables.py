@@ -14,7 +14,7 @@ from pathlib import Path
 
 from imbtune.data.csv_rows import check_one_line, csv_rows, delimiter_of
 from imbtune.data.file_walk import files_in, folders_in
-from imbtune.data.readers.folders import are_parts
+from imbtune.data.readers.folders import are_parts, check_unpacked
 from imbtune.data.readers.image_index import ImageIndex, identity, is_image
 from imbtune.data.readers.labels import labels_from_texts
 from imbtune.data.readers.source_data import (
@@ -101,6 +101,8 @@ def find_label_tables(root: Path) -> SourceData | None:
                 f"column 'label', or move the file away"
             )
     train, test, notes = _choose(root, tables)
+    rows = {row.split for table in tables.values() for row in table.rows or []}
+    check_unpacked(root, {split_of(name) for name in (*tables, *rows)})
     chosen = [train] + ([test] if test else [])
     splits, seen = [], dict[Hashable, tuple[str, Table]]()
     for part, kind in zip(chosen, (TRAIN, TEST), strict=False):
@@ -280,7 +282,11 @@ def _read_table(path: Path, guess: bool) -> Table:
     if file is None or label is None:
         return Table(path, tuple(header), None)
     lines = list(csv_rows(path, text, delimiter))[has_header:]
-    flags = {name: i for i, name in enumerate(header) if flagged_split(name) and i != label}
+    flagged = [i for i, name in enumerate(header) if flagged_split(name) and i != label]
+    flags = {header[i]: i for i in flagged}
+    if len({flagged_split(name) for name in flags}) < len(flagged):
+        names = quoted(header[i] for i in flagged)
+        raise DataError(f"{path} has the columns {names}, of which two say the same: keep one")
     if flags and split is not None:
         raise DataError(
             f"{path} has the columns {quoted([header[split], *flags])}, which all tell the split: "

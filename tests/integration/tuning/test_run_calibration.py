@@ -242,7 +242,7 @@ def test_the_printed_command_runs(partly: tuple[Path, str]) -> None:
             "--time-budget 60: runs/digits-lt-calibration is a calibration: leave it out",
         ),
         (["calibrate", "digits-lt"], "the study runs/digits-lt-calibration exists already"),
-        (["calibrate", "digits-lt", "--trials", "7"], "Invalid value for '--trials': "),
+        (["calibrate", "digits-lt", "--trials", "7"], "--trials 7: give a number of at least 8"),
     ],
 )
 def test_what_does_not_fit_is_one_line(

@@ -87,18 +87,18 @@ def test_a_hostile_value_is_one_line(
     [
         (
             "search digits-lt --trials 1000000000",
-            "equal to 100000, and it is 1000000000",
+            " 1000000000: give a number of at most 100,000",
         ),
         (
             "plan digits-lt --epochs 1000000000",
-            "equal to 100000, and it is 1000000000",
+            " 1000000000: give a number of at most 100,000",
         ),
-        ("calibrate digits-lt --trials 10001", "less than or equal to 10000, and it is 10001"),
+        ("calibrate digits-lt --trials 10001", "--trials 10001: give a number of at most 10,000"),
         (
             "train --preset erm --space digits-lt --seeds 1001",
-            "equal to 1000, and it is 1001",
+            "--seeds 1001: give a number of at most 1,000",
         ),
-        ("train --trial runs/none abc", "valid integer"),
+        ("train --trial runs/none abc", "--trial runs/none abc: give STUDY N, in this order"),
         ("train --trial s3//b 0", "it looks like a mistyped URI"),
         ("search digits-lt --time-budget 99999999999d", "up to ten years"),
         ("search digits-lt --gpus-per-trial nan", "--gpus-per-trial nan: give 1/n"),

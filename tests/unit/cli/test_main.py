@@ -220,7 +220,7 @@ WRONG_SEARCHES = [
     ("digits-lt --set losss=ldam", "unknown setting 'losss': did you mean 'loss'?"),
     ("digits-lt --set data=cifar10", "data=cifar10 cannot be set: a space belongs to one data set"),
     ("digits-lt --set mix=none --set mix.omega=0.3", "mix 'none' has no knob 'omega'"),
-    ("digits-lt --trials 0", "Invalid value"),
+    ("digits-lt --trials 0", "--trials 0: give a number of at least 1"),
     ("digits-lt --trails 5", "No such option"),
     (". --trials 5", "the space . is a folder: give the path of a YAML file"),
 ]
@@ -249,7 +249,7 @@ WRONG_COMPARISONS = [
     ("digits-lt --reference vs", "unknown row for --reference 'vs': "),
     ("digits-lt --set mix=mixup --presets erm", "--set mix=mixup contradicts the preset 'erm'"),
     ("digits-lt --set seed=7", "--set seed=7: give --seed"),
-    ("digits-lt --seeds 0", "Invalid value"),
+    ("digits-lt --seeds 0", "--seeds 0: give a number of at least 1"),
     ("digits-lt --gpus-per-trial 0.3", "--gpus-per-trial 0.3 is not possible, 3 trials"),
     ("digits-lt --cpus-per-trial 999", "--cpus-per-trial 999: give 1 to "),
     ("digits-lt --name a/b", "--name 'a/b': use letters, digits"),
@@ -291,7 +291,10 @@ def test_an_option_before_the_command_is_one_line(args: str) -> None:
 
 
 WRONG_TRAININGS = [
-    ("", "nothing to train: give a configuration file, or --preset and --space"),
+    (
+        "",
+        "nothing to train: give a configuration, such as runs/NAME/best.yaml, or --preset",
+    ),
     ("nope.yaml", "cannot read nope.yaml"),
     ("--preset mamx --space digits-lt", "unknown preset 'mamx': did you mean 'mamix'?"),
     ("--preset mamix", "--preset mamix needs --space"),

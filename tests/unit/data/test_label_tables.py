@@ -416,6 +416,8 @@ def test_columns_of_yes_and_no_tell_the_split(
     ("columns", "cells", "message"),
     [
         ("is_train", "maybe", "line 2: 'is_train' is 'maybe': give 1 or 0"),
+        ("is_train,is_train", "1,0", "'is_train', 'is_train', of which two say the same: keep one"),
+        ("is_train,InTrain", "1,0", "'is_train', 'InTrain', of which two say the same: keep one"),
         ("is_train,is_test", "1,1", "mark it for test and training: mark one"),
         ("split,is_train", "train,1", "has the columns 'split', 'is_train', which all tell"),
     ],

@@ -122,6 +122,34 @@ def test_file_in_place_of_a_test_set(tmp_path: Path, name: str, split: str) -> N
         read("folder", tmp_path)
 
 
+def test_file_in_place_of_a_test_set_beside_validation_images(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        classes(tmp_path / split, "a", "b")
+    (tmp_path / "test.zip").write_text("x")
+    with raises_one_line(tmp_path / "test.zip", "is a file", "unpack it, or move it away"):
+        read("folder", tmp_path)
+    (tmp_path / "test.zip").rename(tmp_path / "val.zip")  # what val/ was unpacked from
+    assert read("folder", tmp_path).classes == ("a", "b")
+
+
+def test_file_in_place_of_a_test_set_beside_a_table(tmp_path: Path) -> None:
+    classes(tmp_path / "train", "a", "b")
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
+    rows = [f"{name},{name.split('/')[1]}" for name in names]
+    (tmp_path / "labels.csv").write_text("\n".join(["filename,label", *rows]))
+    (tmp_path / "test.zip").write_text("x")
+    with raises_one_line(tmp_path / "test.zip", "is a file", "unpack it, or move it away"):
+        read("folder", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "labels.csv.gz", "metadata.jsonl", "labels.json"])
+def test_a_list_of_labels_that_is_not_read_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "0.png").write_bytes(FILE)
+    (tmp_path / name).write_text("x")
+    with raises_one_line("has no folders, and 1 image", tmp_path / name, "save it as CSV"):
+        read("folder", tmp_path)
+
+
 def test_empty_test_folder_and_empty_table_are_told_as_empty(tmp_path: Path) -> None:
     classes(tmp_path / "folders" / "train", "a", "b")
     (tmp_path / "folders" / "test").mkdir()
