@@ -755,7 +755,7 @@ def serve(
         bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
     ] = False,
 ) -> None:
-    """Serve live reports of all studies under a folder, in a browser, while they run."""
+    """Serve live reports of all studies under a folder."""
     from imbtune.serving.run_server import open_server
 
     server = open_server(path, host, port, print)
