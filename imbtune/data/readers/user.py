@@ -68,12 +68,7 @@ def folder(
     data_source.root_folder("folder")
     if is_saved_dataset(root) or find_shards(root)[0]:
         raise DataError(f"{root} has a data set in Hugging Face files: set data.name=parquet")
-    try:
-        check_links(root)
-        found = find_label_tables(root) or find_class_folders(root)
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
-    return _read(found, data_source, size, test_share, subset_seed)
+    return _read(find_image_files(root), data_source, size, test_share, subset_seed)
 
 
 @datasets.register(
@@ -96,14 +91,7 @@ def parquet(
     """
     root = data_source.required_root("parquet")
     data_source.root_folder("parquet")
-    try:
-        for folder in (root, root / "data"):
-            if folder.is_dir():
-                check_links(folder)
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
-    found = find_saved_dataset(root) or find_parquet(root)
-    return _read(found, data_source, size, test_share, subset_seed)
+    return _read(find_hugging_face(root), data_source, size, test_share, subset_seed)
 
 
 @datasets.register(
@@ -124,18 +112,55 @@ def npz(
     Raises:
         DataError: there is no path, not exactly one file, or its arrays are not valid.
     """
-    path = data_source.required_root("npz")
-    if path.is_dir():
-        check_links(path)
-        found = [file for file in files_in(path) if file.suffix.lower() == ".npz"]
-        if len(found) != 1:
-            raise DataError(f"{path} has {len(found)} .npz files: set --data to one file")
-        path = found[0]
+    path = find_npz(data_source.required_root("npz"))
     images, classes, notes = read_npz(path, size)
     return _dataset(images, classes, notes, str(path), test_share, subset_seed)
 
 
-def find_parquet(root: Path) -> SourceData:
+def find_image_files(root: Path) -> SourceData:
+    """The images of a folder, with labels in CSV files or by folders of classes.
+
+    Raises:
+        DataError: labels are missing or unclear, or the folder cannot be read.
+    """
+    try:
+        check_links(root)
+        return find_label_tables(root) or find_class_folders(root)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
+
+
+def find_npz(path: Path) -> Path:
+    """The .npz file, or the only one of a folder.
+
+    Raises:
+        DataError: there is not exactly one.
+    """
+    if not path.is_dir():
+        return path
+    check_links(path)
+    found = [file for file in files_in(path) if file.suffix.lower() == ".npz"]
+    if len(found) != 1:
+        raise DataError(f"{path} has {len(found)} .npz files: set --data to one file")
+    return found[0]
+
+
+def find_hugging_face(root: Path) -> SourceData:
+    """The images of a saved data set or of Parquet files, in the Hugging Face layout.
+
+    Raises:
+        DataError: there is neither, or files cannot be read.
+    """
+    try:
+        for folder in (root, root / "data"):
+            if folder.is_dir():
+                check_links(folder)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
+    return find_saved_dataset(root) or _find_parquet(root)
+
+
+def _find_parquet(root: Path) -> SourceData:
     """The images of the Parquet files."""
     shards, others = find_shards(root)
     if not shards:

@@ -20,14 +20,11 @@ from imbtune.data.encoded_images import TargetShape, decode_images
 from imbtune.data.file_walk import files_in
 from imbtune.data.images import Images
 from imbtune.data.load import load, reads_files
-from imbtune.data.readers.folders import find_class_folders
-from imbtune.data.readers.hf_arrow import find_saved_dataset, is_saved_dataset
+from imbtune.data.readers.hf_arrow import is_saved_dataset
 from imbtune.data.readers.hf_parquet import find_shards
-from imbtune.data.readers.label_tables import find_label_tables
 from imbtune.data.readers.npz import read_npz
-from imbtune.data.readers.source_data import SourceData
 from imbtune.data.readers.split_names import quoted
-from imbtune.data.readers.user import find_parquet
+from imbtune.data.readers.user import find_hugging_face, find_image_files, find_npz
 from imbtune.data.splits import final_splits
 from imbtune.errors import ConfigError, DataError, unknown
 from imbtune.inference.evaluating.trained_images import note_of_training
@@ -254,35 +251,16 @@ def _every_image(
     """All images of the user's files, and their classes."""
     crop = size or int(model.config.data.knobs.get("size", 0) or 0)
     if name == "npz":
-        images, classes, notes = read_npz(_npz_file(root), crop)
+        images, classes, notes = read_npz(find_npz(root), crop)
         named = [part.named(part_of) for part, part_of in zip(images, (TRAIN, TEST), strict=False)]
         return _joined(named), classes, notes
-    source_data = _found_files(name, root)
+    source_data = find_hugging_face(root) if name == "parquet" else find_image_files(root)
     splits, classes, notes = source_data.matched()
     shape = TargetShape(model.preprocess.channels, crop=crop)
     if not crop and model.image_shape:
         shape = TargetShape(model.preprocess.channels, size=model.image_shape[1:])
     images, more = decode_images(splits, shape, source)
     return _joined(images), classes, notes + more
-
-
-def _found_files(name: str, root: Path) -> SourceData:
-    """The image files and labels of a folder."""
-    try:
-        if name == "parquet":
-            return find_saved_dataset(root) or find_parquet(root)
-        return find_label_tables(root) or find_class_folders(root)
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename} ({error.strerror}): check it") from error
-
-
-def _npz_file(root: Path) -> Path:
-    if root.is_file():
-        return root
-    found = [file for file in files_in(root) if file.suffix.lower() == ".npz"]
-    if len(found) != 1:
-        raise DataError(f"{root} has {len(found)} .npz files: set --data to one file")
-    return found[0]
 
 
 def _joined(parts: Sequence[Images]) -> Images:

@@ -171,6 +171,14 @@ def test_no_data(tmp_path: Path) -> None:
         evaluate(small_model(), tmp_path / "empty")
 
 
+@pytest.mark.parametrize("split", ["all", "test"])
+def test_a_link_that_leads_nowhere_may_be_a_class(tmp_path: Path, split: str) -> None:
+    data = write(tmp_path / "data", {"dog": 7, "cat": 12})
+    (data / "bird").symlink_to("/gone/away")
+    with raises_one_line("bird is a link to /gone/away, which is not there", kind=DataError):
+        evaluate(small_model(), data, split=split, resamples=20)
+
+
 @pytest.mark.parametrize("layout", ["folder", "npz", "parquet"])
 def test_without_data_it_is_where_the_training_found_it(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
