@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -249,9 +248,7 @@ def _files_of_head(jobs: Jobs, study: str, path: str) -> Mapping[str, bytes]:
     from imbtune.tuning.jobs.job_command import on_head
     from imbtune.tuning.jobs.study_transfer import bounded, from_text
 
-    # An ID that no job has had: Ray keeps the log of a deleted job, and would append to it
-    job_id = f"imbtune-fetch-{study}-{secrets.token_hex(8)}"
-    job = jobs.submit(job_id, on_head("send-study", [path]), {})
+    job = jobs.submit(f"imbtune-fetch-{study}", on_head("send-study", [path]), {})
     try:
         jobs.wait(job, FETCH_SECONDS)
         files = from_text(bounded(jobs.log(job)))

@@ -7,12 +7,12 @@ import json
 import logging
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING
 
 import requests
@@ -164,7 +164,8 @@ class Jobs:
         """Submit a job.
 
         Args:
-            base: its ID, to which -2, -3, … is added if the cluster has such a job.
+            base: how its ID begins. What follows no other job has had: Ray keeps the log of a job
+                that was deleted, and would append to it.
             entrypoint: a command line for the shell on the head node.
             runtime_env: Ray's runtime environment.
             metadata: what Ray keeps with it.
@@ -172,16 +173,15 @@ class Jobs:
         Returns:
             Its ID.
         """
+        name = f"{base}-{secrets.token_hex(4)}"
         with self._one_line():
-            taken = {one.submission_id for one in self._client.list_jobs()}
-            free = next(n for i in count(1) if (n := f"{base}-{i}" if i > 1 else base) not in taken)
             deadline = time.monotonic() + START_SECONDS
             while True:
                 try:
                     return str(
                         self._client.submit_job(
                             entrypoint=entrypoint,
-                            submission_id=free,
+                            submission_id=name,
                             runtime_env=dict(runtime_env),
                             metadata=metadata,
                         )

@@ -182,7 +182,7 @@ def test_a_search_in_a_folder_of_the_head_is_stopped_resumed_and_fetched(
     assert "the search still runs" in laptop.imbtune("fetch stopped")
     assert "Interrupted after" in laptop.imbtune("stop stopped")
     assert "stopped: stopped" in laptop.imbtune("status stopped")
-    assert "imbtune-stopped-2" in laptop.imbtune("submit --resume stopped")
+    assert "the job imbtune-stopped-" in laptop.imbtune("submit --resume stopped")
     laptop.imbtune("logs --follow stopped")
     assert "2 of 2 trials" in laptop.imbtune("status stopped")
     assert "did you mean 'stopped'?" in laptop.imbtune("status stoped", code=2)
@@ -252,7 +252,15 @@ def test_failed_and_hung_trials_of_a_search_that_was_sent(cluster: Head, tmp_pat
 
 @pytest.mark.slow
 def test_a_job_that_fails_at_its_start_is_one_line(cluster: Head, tmp_path: Path) -> None:
-    options = f"fashion_mnist-lt --storage {tmp_path} --name broken --data /nowhere"
-    said = Laptop(cluster.dashboard, tmp_path).imbtune(f"submit {options}", code=2)
-    assert said.count("error: ") == 1
-    assert "no data folder /nowhere" in said
+    """Of a job that was deleted, Ray keeps the log: it is not that of the next of this name."""
+    laptop = Laptop(cluster.dashboard, tmp_path)
+    options = f"fashion_mnist-lt --storage {tmp_path} --name broken --data"
+    for folder in ("/nowhere", "/neither"):
+        said = laptop.imbtune(f"submit {options} {folder}", code=2)
+        assert said.count("error: ") == 1
+        assert f"no data folder {folder}" in said
+        assert laptop.imbtune("logs broken").count("error: ") == 1
+        job = re.search(r"the job (\S+) failed", said)
+        assert job
+        delete = [str(Path(IMBTUNE).with_name("ray")), "job", "delete", job[1]]
+        subprocess.run([*delete, "--address", cluster.dashboard], check=True)

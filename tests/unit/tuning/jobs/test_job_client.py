@@ -274,8 +274,12 @@ def test_a_head_that_has_just_started_is_waited_for(
     with dashboard("/api/jobs/", submitted) as (_, address):
         jobs = job_client.Jobs(address)
         if is_sent:
-            assert jobs.submit("imbtune-b", "true", {}) == "imbtune-b"
+            jobs.submit("imbtune-b", "true", {})
             assert len(asked) == refusals + 1
+            jobs.submit("imbtune-b", "true", {})
+            first, *_, again = [json.loads(body)["submission_id"] for body in asked]
+            assert first != again
+            assert first.startswith("imbtune-b-")
         else:
             with pytest.raises(ClusterError, match="No available agent"):
                 jobs.submit("imbtune-b", "true", {})
