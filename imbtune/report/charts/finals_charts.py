@@ -32,6 +32,7 @@ from imbtune.report.charts.theme import (
     drawn,
     kind_colour,
     kind_shape,
+    score_ends,
     styled,
 )
 from imbtune.report.study_data import records
@@ -41,27 +42,22 @@ DIRECTIONS = ["better", "within the error", "worse"]  # the winner against the p
 LABEL = 15  # pixels between two labels
 
 
-def finals_chart(frame: pd.DataFrame, title: str, width: int = WIDTH, most: float = 1.0) -> Chart:
+def finals_chart(frame: pd.DataFrame, title: str, width: int = WIDTH) -> Chart:
     """A row per configuration: a dot per seed, the mean, its interval.
 
     Where the frame has `search_score`, the score by which the search chose it is a hollow circle.
 
     Args:
         title: of the axis.
-        most: the highest value that a score can have.
     """
     order = list(dict.fromkeys(frame["label"]))
     y = alt.Y("label:N", sort=order, axis=None)
     chosen_by = ["search_score"] if "search_score" in frame else []
-    low = frame[["score", "low", *chosen_by]].min().min()
-    high = frame[["score", "high", *chosen_by]].max().max()
-    pad = 0.06 * (high - low) or 0.01
-    least = low - pad if low < 0 else max(0, low - pad)  # the negative of a loss, or a share
-    most = min(most, high + pad)
-    scale = alt.Scale(domain=[least, most], nice=False, zero=False)
+    ends = score_ends(frame[["score", "low", "high", *chosen_by]])
+    scale = alt.Scale(domain=ends, nice=False, zero=False)
     x = alt.X("score:Q", title=title, scale=scale, axis=alt.Axis(format=".3~f", tickCount=6))
     words, lines = in_lines(frame["label"], width)
-    places = lanes(frame, GAP / width * (most - least))
+    places = lanes(frame, GAP / width * (ends[1] - ends[0]))
     frame = frame.assign(lane=places, words=words)
     base = drawn(frame)
     tips = [

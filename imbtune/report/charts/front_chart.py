@@ -6,15 +6,16 @@ import altair as alt
 import pandas as pd
 
 from imbtune.report.charts.knob_charts import IS_PICKED, PICKED, picked_opacity
+from imbtune.report.charts.labels import labels, with_labels
 from imbtune.report.charts.theme import (
     FAINT,
-    INK,
     MUTED,
     WIDTH,
     Chart,
     drawn,
     kind_colour,
     kind_shape,
+    score_ends,
     styled,
 )
 
@@ -37,12 +38,14 @@ def front_chart(
     (i, x_name), (j, y_name) = first, second
     confirmed = bool(frame["m0"].notna().any())
     at = {"x": f"m{i}", "y": f"m{j}"} if confirmed else {"x": f"s{i}", "y": f"s{j}"}
-    scale, axis = alt.Scale(zero=False, padding=18), alt.Axis(format=".3~f", tickCount=6)
+    axis = alt.Axis(format=".3~f", tickCount=6)
+    ends = [score_ends(frame[[f"s{n}", f"m{n}"]]) for n in (i, j)]
+    x_scale, y_scale = (alt.Scale(domain=each, nice=False, zero=False) for each in ends)
 
     def encoded(x: str, y: str) -> tuple[alt.X, alt.Y]:
         return (
-            alt.X(f"{x}:Q", title=x_name, scale=scale, axis=axis),
-            alt.Y(f"{y}:Q", title=y_name, scale=scale, axis=axis),
+            alt.X(f"{x}:Q", title=x_name, scale=x_scale, axis=axis),
+            alt.Y(f"{y}:Q", title=y_name, scale=y_scale, axis=axis),
         )
 
     tips = [
@@ -77,6 +80,11 @@ def front_chart(
     points = drawn(shown).mark_point(filled=True, size=110)
     marks = {"color": kind_colour(), "shape": kind_shape(), "opacity": picked_opacity(0.9)}
     layers.append(points.encode(x=x, y=y, tooltip=tips, **marks))
-    names = drawn(front).mark_text(dy=-12, fontSize=12, color=INK)
-    layers.append(names.encode(x=x, y=y, text="trial:N"))
+    (left, right), (bottom, top) = ends
+    across = (shown[at["x"]] - left) / (right - left)
+    down = (top - shown[at["y"]]) / (top - bottom)
+    words = [str(row.trial) if row.front else "" for row in shown.itertuples()]
+    named = with_labels(shown, list(zip(across, down, strict=True)), words, HEIGHT)
+    if len(named):
+        layers.append(labels(named, x, y))
     return styled(alt.layer(*layers).properties(width=width, height=HEIGHT))

@@ -25,6 +25,7 @@ from imbtune.report.charts.theme import (
     drawn,
     kind_colour,
     kind_shape,
+    score_scale,
     styled,
 )
 from imbtune.report.study_data import LINEAR, SearchedKnob
@@ -95,7 +96,9 @@ def part_chart(frame: pd.DataFrame, values: pd.DataFrame, objective: str) -> Cha
             domain=False,
         ),
     )
-    x = alt.X("full:Q", title=objective, scale=_of_all(frame), axis=alt.Axis(tickCount=4))
+    x = alt.X(
+        "full:Q", title=objective, scale=score_scale(frame["full"]), axis=alt.Axis(tickCount=4)
+    )
     dots = _finished_points(frame, column).encode(
         x=x, y=y, opacity=picked_opacity(), tooltip=_trial_tips("full")
     )
@@ -130,13 +133,6 @@ def _finished_points(frame: pd.DataFrame, column: str) -> alt.Chart:
     return points
 
 
-def _of_all(frame: pd.DataFrame) -> alt.Scale:
-    """The range of the scores of all finished trials, so that panels can be compared."""
-    low, high = frame["full"].min(), frame["full"].max()
-    pad = 0.06 * (high - low) or 0.01
-    return alt.Scale(domain=[low - pad, high + pad], nice=False, zero=False)
-
-
 DRAWN_LAST = "datum.kind == 'winner' ? 2 : datum.kind == 'best preset' ? 1 : 0"
 
 
@@ -160,9 +156,13 @@ def strip_chart(
     linear = knob.scale == LINEAR
     kind = {"type": "linear", "zero": False} if linear else {"type": "log"}
     scale = alt.Scale(**kind, nice=False, padding=8)
-    ticks = alt.Axis(tickCount=4, format=".2~g", labelOverlap=True, labelSeparation=10)
+    values = frame.loc[acts, knob.column]
+    digits = 2 if linear or values.max() > 2 * values.min() else 3  # as tell two ticks apart
+    ticks = alt.Axis(tickCount=4, format=f".{digits}~g", labelOverlap=True, labelSeparation=10)
     x = alt.X(f"{knob.column}:Q", title=knob.title, scale=scale, axis=ticks)
-    y = alt.Y("full:Q", title=objective, scale=_of_all(frame), axis=alt.Axis(tickCount=4))
+    y = alt.Y(
+        "full:Q", title=objective, scale=score_scale(frame["full"]), axis=alt.Axis(tickCount=4)
+    )
     brush = alt.selection_interval(
         name="brush", mark=alt.BrushConfig(fill=WINNER, fillOpacity=0.08)
     )

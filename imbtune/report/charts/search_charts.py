@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import altair as alt
 import pandas as pd
 
@@ -14,6 +12,7 @@ from imbtune.report.charts.knob_charts import (
     leading_size,
     picked_opacity,
 )
+from imbtune.report.charts.labels import labels, with_labels
 from imbtune.report.charts.theme import (
     FAINT,
     HEIGHT,
@@ -30,6 +29,8 @@ from imbtune.report.charts.theme import (
     drawn,
     kind_colour,
     kind_shape,
+    score_ends,
+    score_scale,
     styled,
 )
 
@@ -46,22 +47,23 @@ def score_chart(frame: pd.DataFrame, objective: str, width: int | str = WIDTH) -
         name="brush", encodings=["x"], mark=alt.BrushConfig(fill=WINNER, fillOpacity=0.08)
     )
     shapes = alt.Scale(domain=STATES, range=STATE_SHAPES)
-    lowest = frame["score"].min() if frame["score"].notna().any() else 0.0
-    highest = frame["score"].max() if frame["score"].notna().any() else 1.0
-    pad = 0.05 * (highest - lowest) or 0.05
-    scale = alt.Scale(domain=[lowest - 2 * pad, highest + 2.5 * pad], nice=False, zero=False)
+    is_scored = frame["score"].notna()
+    low, high = score_ends(frame["score"] if is_scored.any() else pd.Series([0.0, 1.0]), 0.1)
+    lane = low - 0.07 * (high - low)  # below the axis
+    bottom = low if is_scored.all() else lane - 0.05 * (high - low)
+    scale = alt.Scale(domain=[bottom, high], nice=False, zero=False)
+    below = alt.condition(f"datum.value < {low}", alt.value(0), alt.value(1))
+    axis = alt.Axis(tickCount=6, labelOpacity=below, tickOpacity=below, gridOpacity=below)
     title = f"{objective} (highest rung)"
     base = (
         drawn(frame)
-        .transform_calculate(
-            at=f"isValid(datum.score) ? datum.score : {lowest - 1.5 * pad}", rank=DRAWN_LAST
-        )
+        .transform_calculate(at=f"isValid(datum.score) ? datum.score : {lane}", rank=DRAWN_LAST)
         .mark_point(filled=True, size=46, strokeWidth=0)
         .encode(
             x=alt.X(
                 "trial:Q", title="trial", axis=alt.Axis(format="d", tickMinStep=1, tickCount=8)
             ),
-            y=alt.Y("at:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6)),
+            y=alt.Y("at:Q", title=title, scale=scale, axis=axis),
             color=alt.condition("datum.state == 'finished'", kind_colour(), alt.value(FAINT)),
             shape=alt.Shape(
                 "state:N",
@@ -85,21 +87,17 @@ def score_chart(frame: pd.DataFrame, objective: str, width: int | str = WIDTH) -
         )
         .add_params(PICKED, brush)
     )
-    leading, most = frame.loc[frame["kind"].isin(KINDS[:2]), "trial"], max(1, frame["trial"].max())
-    names = [
-        drawn(frame)
-        .transform_filter(f"datum.trial == {trial}")
-        .mark_text(dy=-13, fontSize=12, color=INK, align=_inside(trial / most))
-        .encode(x="trial:Q", y=alt.Y("score:Q", title=title), text="kind:N")
-        for trial in leading
-    ]
-    layers = alt.layer(base, *names)
+    leading = frame.loc[frame["kind"].isin(KINDS[:2]) & is_scored, ["trial", "score", "kind"]]
+    across = leading["trial"] / max(1, frame["trial"].max())
+    down = (high - leading["score"]) / (high - bottom)
+    points = list(zip(across, down, strict=True))
+    named = with_labels(leading, points, list(leading["kind"]), HEIGHT)
+    layers = (
+        base
+        if named.empty
+        else base + labels(named, alt.X("trial:Q"), alt.Y("score:Q", title=title))
+    )
     return styled(layers.properties(width=width, height=HEIGHT))
-
-
-def _inside(share: float) -> Literal["left", "center", "right"]:
-    """How a text is aligned at this share of the chart's width, so that it stays inside."""
-    return "left" if share < 0.15 else "right" if share > 0.85 else "center"
 
 
 def rung_chart(
@@ -169,12 +167,8 @@ def progress_chart(frame: pd.DataFrame, objective: str, width: int | str = WIDTH
         scale=alt.Scale(nice=False, padding=8),
         axis=alt.Axis(tickCount=6),
     )
-    y = alt.Y(
-        "score:Q",
-        title=objective,
-        scale=alt.Scale(zero=False, padding=8),
-        axis=alt.Axis(tickCount=5),
-    )
+    scale = score_scale(frame["score"])
+    y = alt.Y("score:Q", title=objective, scale=scale, axis=alt.Axis(tickCount=5))
     base = drawn(frame).encode(x=x)
     points = (
         base.mark_point(filled=True, size=40, strokeWidth=0)

@@ -21,6 +21,7 @@ from imbtune.report.charts.theme import (
     WIDTH,
     Chart,
     drawn,
+    score_ends,
     study_colour,
     study_shape,
     styled,
@@ -33,16 +34,13 @@ def studies_finals_chart(
     """A row per study's winner and best preset: a dot per seed, the mean and its interval."""
     order = list(dict.fromkeys(frame["label"]))
     y = alt.Y("label:N", sort=order, axis=None)
-    low, high = frame[["score", "low"]].min().min(), frame[["score", "high"]].max().max()
-    pad = 0.06 * (high - low) or 0.01
-    least = low - pad if low < 0 else max(0, low - pad)  # the negative of a loss, or a share
-    most = min(1, high + pad)
-    scale = alt.Scale(domain=[least, most], nice=False, zero=False)
+    ends = score_ends(frame[["score", "low", "high"]])
+    scale = alt.Scale(domain=ends, nice=False, zero=False)
     title = f"{objective} on the validation images"
     x = alt.X("score:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
     colour = study_colour(studies)
     words, lines = in_lines(frame["label"], width)
-    places = lanes(frame, GAP / width * (most - least))
+    places = lanes(frame, GAP / width * (ends[1] - ends[0]))
     frame = frame.assign(lane=places, words=words)
     base = drawn(frame)
     tips = [

@@ -8,6 +8,7 @@ every kind of colour blindness, and a shape always repeats what a colour says.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import altair as alt
 import pandas as pd
@@ -96,6 +97,28 @@ def styled(chart: Chart) -> Chart:
         text={"font": FONT, "color": INK},
     )
     return found
+
+
+def score_ends(scores: pd.DataFrame | pd.Series, pad: float = 0.06) -> tuple[float, float]:
+    """The ends of an axis of scores, with room beyond the lowest and the highest one.
+
+    There is no room where no score can be: below 0 and above 1 for shares, above 0 for the
+    negatives of losses.
+
+    Args:
+        scores: those that are drawn, with the ends of their intervals; some may be null.
+        pad: the room, as a share of their range.
+    """
+    values = pd.DataFrame(scores).astype(float)
+    low, high = float(values.min().min()), float(values.max().max())
+    room = pad * (high - low) or 0.01
+    most = 0.0 if low < 0 and high <= 0 else 1.0 if high <= 1 else inf
+    return low - room if low < 0 else max(0.0, low - room), min(most, high + room)
+
+
+def score_scale(scores: pd.DataFrame | pd.Series) -> alt.Scale:
+    """The scale of an axis of scores, with the ends of :func:`score_ends`."""
+    return alt.Scale(domain=score_ends(scores), nice=False, zero=False)
 
 
 def kind_colour() -> alt.Color:

@@ -58,10 +58,8 @@ class ComparisonPlots:
 
     def seeds(self, width: int = WIDTH) -> Chart:
         """A dot per run, and the mean of each configuration ± the standard deviation."""
-        objective = self._data.table.objective
-        most = objective.bounds[1] if objective.sign > 0 else -objective.bounds[0]
         title = f"{self._data.objective} on the test images"
-        return finals_charts.finals_chart(seeds_frame(self._data), title, width, most)
+        return finals_charts.finals_chart(seeds_frame(self._data), title, width)
 
     def lead(self, width: int = WIDTH) -> Chart:
         """The difference of each configuration to the reference, with its 95 % interval."""

@@ -77,7 +77,8 @@
     }
   };
   const draw = async (element) => {
-    const { spec, tables: names } = page.figures[element.dataset.figure];
+    const { figure } = element.dataset;
+    const { spec, tables: names } = page.figures[figure];
     const many = names.some((name) => tables[name].length > 1500);
     const chart = themed(spec);
     const room = element.clientWidth;
@@ -88,14 +89,14 @@
       inLines(chart, chart);
     }
     const fixed = typeof chart.width === "number" && !chart.hconcat && !chart.concat;
-    const matrix = element.closest("#confusion") && chart.mark?.type !== "bar";
-    if (fixed && !matrix && !element.closest("#parallel")) chart.autosize = { type: "fit-x", contains: "padding" };
+    const matrix = figure === "confusion" && chart.mark?.type !== "bar";
+    if (fixed && !matrix && figure !== "parallel") chart.autosize = { type: "fit-x", contains: "padding" };
     // Drawn again, a chart keeps its height meanwhile, and the rectangle that selects its trials.
     element.style.minHeight = element.dataset.drawn ? `${element.offsetHeight}px` : "";
     if (element === brushing && brush)
       for (const param of chart.params.filter(({ name }) => name === "brush"))
         param.value = Object.fromEntries(brush.fields.map(({ channel }, i) => [channel, brush.values[i]]));
-    if (chart.autosize) chart.width = Math.max(300, element.closest("#recall_change, #importance") ? Math.min(room, chart.width + 80) : room);
+    if (chart.autosize) chart.width = Math.max(300, ["recall_change", "importance"].includes(figure) ? Math.min(room, chart.width + 80) : room);
     const { view } = await vegaEmbed(element, chart, {
       actions: false, renderer: many ? "canvas" : "svg", tooltip: { theme: dark.matches ? "dark" : "light" },
       patch: (vega) => {

@@ -196,8 +196,8 @@ def test_a_phone_and_a_dark_page(dark: tuple[Page, list[str], list[str]]) -> Non
     page, seen, _ = dark
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert (
-        page.locator("#finals .narrow").is_visible()
-        and not page.locator("#finals .wide").is_visible()
+        page.locator("#figure-finals .narrow").is_visible()
+        and not page.locator("#figure-finals .wide").is_visible()
     )
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
     assert page.locator("[data-figure='scores'] [fill='#c4510a']").count() == 0  # the light orange
@@ -276,8 +276,8 @@ def test_the_first_minute_needs_no_javascript(browser: Browser, report: Path) ->
     page.goto(report.as_uri())
     text = page.inner_text("main >> nth=0")
     assert "Trial 4 has the best balanced accuracy: 0.615" in text
-    assert page.locator("#finals svg").first.is_visible()
-    assert page.locator("#recall_by_size svg").first.is_visible()
+    assert page.locator("#figure-finals svg").first.is_visible()
+    assert page.locator("#figure-recall_by_size svg").first.is_visible()
     assert page.locator("noscript").first.is_visible()
     assert not page.locator(".filters").is_visible()  # they would do nothing
     context.close()
