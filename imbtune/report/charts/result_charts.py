@@ -70,8 +70,8 @@ def group_chart(frame: pd.DataFrame, width: int = WIDTH) -> Chart:
         alt.Tooltip("group:N", title="classes"),
         alt.Tooltip("mean:Q", title="mean recall", format=".3f"),
     ]
-    colour = study_colour(groups, "group", OTHERS)
-    shape = study_shape(groups, "group", OTHERS)
+    colour = study_colour(groups, frame["group"], "group", OTHERS)
+    shape = study_shape(groups, frame["group"], "group", OTHERS)
     base = drawn(frame.assign(words=words))
     interval = base.mark_rule(strokeWidth=5, opacity=0.3).encode(
         y=y,
@@ -125,7 +125,8 @@ def rho_chart(
         alt.Tooltip("high:Q", format=".2f"),
         alt.Tooltip("cost:Q", title="cost, full runs", format=".2f"),
     ]
-    colour, shape = study_colour(kinds, "kind", OTHERS), study_shape(kinds, "kind", OTHERS)
+    colour = study_colour(kinds, frame["kind"], "kind", OTHERS)
+    shape = study_shape(kinds, frame["kind"], "kind", OTHERS)
     base = drawn(rows).encode(x=x)
     interval = base.mark_rule(strokeWidth=2.5, opacity=0.45).encode(
         y=alt.Y("low:Q", title=words, scale=y_scale),

@@ -17,11 +17,11 @@ from imbtune.report.charts.dot_plots import (
 )
 from imbtune.report.charts.theme import (
     HEIGHT,
-    PAPER,
     WIDTH,
     Chart,
     drawn,
     score_ends,
+    score_scale,
     study_colour,
     study_shape,
     styled,
@@ -38,7 +38,7 @@ def studies_finals_chart(
     scale = alt.Scale(domain=ends, nice=False, zero=False)
     title = f"{objective} on the validation images"
     x = alt.X("score:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
-    colour = study_colour(studies)
+    colour = study_colour(studies, frame["study"])
     words, lines = in_lines(frame["label"], width)
     places = lanes(frame, GAP / width * (ends[1] - ends[0]))
     frame = frame.assign(lane=places, words=words)
@@ -57,15 +57,15 @@ def studies_finals_chart(
         detail="label:N",
     )
     seeds = seed_dots(base, places, y=y, x=x, color=colour, tooltip=tips)
-    mean = base.mark_point(size=150, filled=True, opacity=1, stroke=PAPER, strokeWidth=1.5).encode(
+    mean = base.mark_point(size=150, filled=True, opacity=0.45).encode(
         y=y,
         x=alt.X("mean(mean):Q", title=title, scale=scale),
         color=colour,
-        shape=study_shape(studies),
+        shape=study_shape(studies, frame["study"]),
         detail="label:N",
     )
     names = row_names(base, lines, y)
-    layers = interval + seeds + mean + names
+    layers = interval + mean + seeds + names  # no mean covers a seed
     return styled(layers.properties(width=width, height=height_of(len(order), lines)))
 
 
@@ -75,11 +75,14 @@ def studies_progress_chart(
     """The best score of one run so far against the image passes, a line per study."""
     x = alt.X("images:Q", title="image passes of all trials, in millions")
     title = f"{objective} of one run"
-    y = alt.Y("best:Q", title=title, scale=alt.Scale(zero=False))
+    y = alt.Y("best:Q", title=title, scale=score_scale(frame["score"]))
     tips = ["study:N", "trial:Q", "name:N", alt.Tooltip("score:Q", format=".4f")]
-    base = drawn(frame).encode(color=study_colour(studies))
+    base = drawn(frame).encode(color=study_colour(studies, frame["study"]))
     points = base.mark_point(filled=True, size=34, opacity=0.5).encode(
-        x=x, y=alt.Y("score:Q", title=title), shape=study_shape(studies), tooltip=tips
+        x=x,
+        y=alt.Y("score:Q", title=title),
+        shape=study_shape(studies, frame["study"]),
+        tooltip=tips,
     )
     lines = base.mark_line(interpolate="step-after", strokeWidth=2).encode(x=x, y=y)
     return styled((points + lines).properties(width=width, height=HEIGHT))
@@ -95,13 +98,15 @@ def studies_recall_chart(frame: pd.DataFrame, studies: Sequence[str], width: int
     )
     title = "recall on the validation images"
     y = alt.Y("recall:Q", title=title, scale=alt.Scale(domain=[0, 1]))
-    base = drawn(frame[frame["recall"].notna()]).encode(x=x, color=study_colour(studies))
+    base = drawn(frame[frame["recall"].notna()]).encode(
+        x=x, color=study_colour(studies, frame["study"])
+    )
     interval = base.mark_rule(opacity=0.3, strokeWidth=2).encode(
         y=alt.Y("low:Q", title=title), y2="high:Q"
     )
     points = base.mark_point(filled=True, size=60, opacity=0.9).encode(
         y=y,
-        shape=study_shape(studies),
+        shape=study_shape(studies, frame["study"]),
         tooltip=["study:N", "class:N", "model:N", alt.Tooltip("recall:Q", format=".3f")],
     )
     line = base.mark_line(strokeWidth=1, opacity=0.5).encode(y=y)

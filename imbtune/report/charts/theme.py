@@ -132,17 +132,30 @@ def kind_shape() -> alt.Shape:
     return alt.Shape("kind:N", scale=alt.Scale(domain=KINDS, range=KIND_SHAPES), legend=None)
 
 
-def study_colour(studies: Sequence[str], column: str = "study", first: int = 0) -> alt.Color:
+def study_colour(
+    studies: Sequence[str], shown: pd.Series, column: str = "study", first: int = 0
+) -> alt.Color:
     """A colour for each study, or for each value of another column.
 
     Args:
+        studies: all that have a colour.
+        shown: the studies of a chart's rows, which its legend names.
         first: place of the first colour; from 2 on they are none of the winner or a preset.
     """
     colours = [STUDIES[(first + i) % len(STUDIES)] for i in range(len(studies))]
-    return alt.Color(f"{column}:N", scale=alt.Scale(domain=list(studies), range=colours))
+    scale = alt.Scale(domain=list(studies), range=colours)
+    return alt.Color(f"{column}:N", scale=scale, legend=_naming(studies, shown))
 
 
-def study_shape(studies: Sequence[str], column: str = "study", first: int = 0) -> alt.Shape:
-    """A shape for each study, which repeats its colour."""
+def study_shape(
+    studies: Sequence[str], shown: pd.Series, column: str = "study", first: int = 0
+) -> alt.Shape:
+    """A shape for each study, which repeats its colour (:func:`study_colour`)."""
     shapes = [STUDY_SHAPES[(first + i) % len(STUDY_SHAPES)] for i in range(len(studies))]
-    return alt.Shape(f"{column}:N", scale=alt.Scale(domain=list(studies), range=shapes))
+    scale = alt.Scale(domain=list(studies), range=shapes)
+    return alt.Shape(f"{column}:N", scale=scale, legend=_naming(studies, shown))
+
+
+def _naming(studies: Sequence[str], shown: pd.Series) -> alt.Legend:
+    there = set(shown)
+    return alt.Legend(values=[study for study in studies if study in there])

@@ -41,7 +41,8 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
             {
                 "study": label,
                 "data": f"{sum(study.counts):,} images, {len(study.counts)} classes",
-                "objective": study.objective,
+                "objective": study.objective
+                + (f", first of {len(study.objectives)}" if len(study.objectives) > 1 else ""),
                 "trials": len(study.trials) + study.only_in_journal,
                 "finished": study.count(COMPLETE),
                 "stopped": study.count(PRUNED),
@@ -67,8 +68,11 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
 def differences(studies: Sequence[StudyData]) -> list[str]:
     """What makes the scores of the studies incomparable, as sentences; empty where nothing does."""
     found = []
-    if len(_objectives(studies)) > 1:
-        found.append("The studies maximise different metrics, so their scores cannot be compared.")
+    if len(by_objective(studies)) > 1:
+        named = "; ".join(by_objective(studies))
+        found.append(
+            f"The studies maximise different metrics ({named}), so their scores cannot be compared."
+        )
     if len({study.data_hash for study in studies if study.data_hash}) > 1:
         found.append("The studies have different images, so their scores cannot be compared.")
     if len({study.budgets[-1] for study in studies if study.budgets}) > 1:
@@ -76,14 +80,24 @@ def differences(studies: Sequence[StudyData]) -> list[str]:
     return found
 
 
-def shared_objective(studies: Sequence[StudyData]) -> str:
-    """What a score of the studies is, in words; where they maximise different metrics, `score`."""
-    return studies[0].objective if len(_objectives(studies)) == 1 else "score"
+def by_objective(studies: Sequence[StudyData]) -> dict[str, list[str]]:
+    """The names of the studies of each metric that was maximised, whose scores may share an axis.
 
-
-def _objectives(studies: Sequence[StudyData]) -> set[str]:
-    """What tells the metrics of the studies apart; their costs in words may be the same."""
-    return {study.objectives[0].identity() if study.objectives else "" for study in studies}
+    The keys are the metrics in words, with the studies where two metrics are called the same, as
+    those with different costs are.
+    """
+    groups: dict[str, list[str]] = {}
+    words: dict[str, str] = {}
+    for study, label in zip(studies, labels_of(studies), strict=True):
+        metric = study.objectives[0].identity() if study.objectives else ""
+        groups.setdefault(metric, []).append(label)
+        words[metric] = study.objective
+    called = [*words.values()]
+    return {
+        words[metric]
+        + (f" of {', '.join(names)}" if called.count(words[metric]) > 1 else ""): names
+        for metric, names in groups.items()
+    }
 
 
 def why_no_test(studies: Sequence[StudyData]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -13,7 +15,7 @@ from imbtune.report.charts.theme import DARK, Chart
 from imbtune.report.frames import studies_frames
 from imbtune.report.next_steps import command
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
-from imbtune.report.pages.rendering import NARROW, WIDE, figure_images, rendered
+from imbtune.report.pages.rendering import NARROW, WIDE, figure_images, rendered, sentence
 from imbtune.report.sections import FigureText
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
 from imbtune.report.wording import duration, finals_count_images, p_value, points
@@ -71,31 +73,52 @@ def studies_page(studies: Sequence[StudyData]) -> str:
     labels = studies_frames.labels_of(studies)
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise StudyError(f"the study {twice[0]} is given twice: give each once")
-    objective = studies_frames.shared_objective(studies)
-    charts: dict[str, Callable[[], Chart]] = {
-        "progress": lambda: studies_charts.studies_progress_chart(
-            studies_frames.shared_progress(studies), labels, objective
-        ),
-        "recall": lambda: studies_charts.studies_recall_chart(
-            studies_frames.shared_recall(studies), labels
-        ),
-    }
+    objectives = studies_frames.by_objective(studies)
+
+    def parts(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """The rows of each metric that has some, by the metric in words: an axis has one metric."""
+        rows = {words: frame[frame["study"].isin(names)] for words, names in objectives.items()}
+        return {words: part.reset_index(drop=True) for words, part in rows.items() if len(part)}
+
+    def progress() -> list[tuple[str, Chart]]:
+        found = parts(studies_frames.shared_progress(studies)).items()
+        draw = studies_charts.studies_progress_chart
+        return [(words, draw(part, labels, words)) for words, part in found]
+
+    def recall() -> list[tuple[str, Chart]]:
+        frame = studies_frames.shared_recall(studies)
+        return [("", studies_charts.studies_recall_chart(frame, labels))]
+
+    def finals() -> list[dict[str, Any]]:
+        text = finals_text(studies)
+        try:
+            found = parts(studies_frames.shared_finals(studies))
+        except NothingToDrawError as error:
+            return [{"text": text, "images": [], "missing": sentence(str(error))}]
+        several, images = len(objectives) > 1, []
+        for i, (words, part) in enumerate(found.items()):
+            chart = partial(studies_charts.studies_finals_chart, part, labels, words)
+            one = replace(text, name=f"finals-{i}", title=words if several else text.title)
+            images.append(figure_images(chart, one, (2 * WIDE, NARROW)))
+        return images
+
+    charts = {"progress": progress, "recall": recall}
     tables: dict[str, pd.DataFrame] = {}
     specs: dict[str, Any] = {}
     figures = []
     for text in OTHERS:
         try:
-            chart = charts[text.name]().properties(description=text.title)
+            drawn = charts[text.name]()
         except NothingToDrawError as error:
-            figures.append({"text": text, "panels": [], "missing": f"{error}."})
+            figures.append({"text": text, "panels": [], "missing": sentence(str(error))})
             continue
-        spec = without_tables(chart.to_dict(validate=False), tables)
-        specs[text.name] = {"spec": spec, "tables": names_of(spec)}
-        figures.append({"text": text, "panels": [{"key": text.name, "title": ""}], "missing": ""})
-
-    def finals(width: int) -> Chart:
-        frame = studies_frames.shared_finals(studies)
-        return studies_charts.studies_finals_chart(frame, labels, objective, width)
+        panels = []
+        for i, (words, chart) in enumerate(drawn):
+            described = chart.properties(description=": ".join(filter(None, (text.title, words))))
+            spec = without_tables(described.to_dict(validate=False), tables)
+            specs[f"{text.name}-{i}"] = {"spec": spec, "tables": names_of(spec)}
+            panels.append({"key": f"{text.name}-{i}", "title": words})
+        figures.append({"text": text, "panels": panels, "missing": ""})
 
     content = {
         "tables": {name: packed_columns(frame) for name, frame in tables.items()},
@@ -107,7 +130,9 @@ def studies_page(studies: Sequence[StudyData]) -> str:
         title=f"{len(studies)} studies · imbtune",
         rows=records(studies_frames.studies_frame(studies)),
         warnings=studies_frames.differences(studies),
-        first=figure_images(finals, finals_text(studies), (2 * WIDE, NARROW)),
+        finals_text=finals_text(studies),
+        finals=finals(),
+        metric=next(iter(objectives)) if len(objectives) == 1 else "value of its metric",
         figures=figures,
         reports=[command("report", study.path) for study in studies],
         points=points,

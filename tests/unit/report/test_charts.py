@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -164,10 +165,49 @@ def test_the_lead_of_a_study_is_in_the_unit_of_its_score() -> None:
         {0: (-0.70, -0.72), 4: (-0.50, -0.51)},
         info={"name": "loss", "space": {"objective": "log_loss", "knobs": {}}},
     )
-    page = studies_page([share, loss])
+    page = studies_page([share, loss, usual_of("third")])
     assert '<th class="n">lead</th>' in page
     text = re.sub("<[^>]+>", "", page)
     assert "+10.5 points (p" in text and "+0.205 (p" in text and "+20.5" not in text
+
+
+def test_studies_with_different_metrics_share_no_axis() -> None:
+    loss = make_data(
+        [trial(0, -0.7), trial(4, -0.5)],
+        {0: (-0.70, -0.72), 4: (-0.50, -0.51)},
+        info={"name": "loss", "space": {"objective": "log_loss", "knobs": {}}},
+    )
+    page = studies_page([usual(), loss, usual_of("third")])
+    figures = unpacked(data_of(page))["figures"]
+    titles = {
+        key: set(re.findall(r'"title": "([^"]* of one run)"', json.dumps(figure)))
+        for key, figure in figures.items()
+        if key.startswith("progress")
+    }
+    assert titles == {
+        "progress-0": {"balanced accuracy of one run"},
+        "progress-1": {"negative log loss of one run"},
+    }
+    (one, other) = re.findall(r"<h4>(.*?)</h4>.*?</figure>", page, re.DOTALL)
+    assert (one, other) == ("Balanced accuracy", "Negative log loss")
+    first, _, second = page.partition("<h4>Negative log loss</h4>")
+    assert ">third, winner: 4  mamix<" in first
+    assert ">third" not in second.partition("<noscript>")[0]
+    assert "(balanced accuracy; negative log loss), so their scores cannot be compared" in page
+    assert page.count('"metric">balanced accuracy<') == 2
+
+
+def usual_of(name: str) -> StudyData:
+    study = usual()
+    return replace(study, info={**study.info, "name": name})
+
+
+def test_studies_with_one_metric_share_an_axis_that_names_it() -> None:
+    page = studies_page([usual(), usual_of("other")])
+    figures = unpacked(data_of(page))["figures"]
+    assert "balanced accuracy of one run" in json.dumps(figures["progress-0"])
+    assert "progress-1" not in figures and "<h4>" not in page
+    assert "Score: the balanced accuracy on validation images" in page
 
 
 def test_other_files_are_not_replaced(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from imbtune.report.frames.finals_frames import (
 from imbtune.report.frames.front_frame import front_frame
 from imbtune.report.frames.search_frames import ABSENT, curve_band_frame, parallel_frame, part_frame
 from imbtune.report.frames.studies_frames import (
+    by_objective,
     differences,
     labels_of,
-    shared_objective,
     studies_frame,
     why_no_test,
 )
@@ -244,22 +245,35 @@ def test_studies_are_not_said_to_differ_where_they_do_not(
     found = why_no_test([usual(), other])
     assert (why in found) if why else found == ""
     assert differences([usual(), other]) == []  # usual() has not recorded its images
-    assert shared_objective([usual(), other]) == "balanced accuracy"
+    (metric,) = by_objective([usual(), other])
+    assert metric == "balanced accuracy"
 
 
 def test_studies_whose_seeds_and_metrics_differ() -> None:
     other = make_data([trial(0)], {0: (0.5, 0.6)}, info={"space": {"objective": "accuracy"}})
     other.finals["seed"] += 7
     assert why_no_test([usual(), other]).endswith("(the seeds of their finals differ)")
-    assert shared_objective([usual(), other]) == "score"
-    assert len(differences([usual(), other])) == 1
+    names = [each.name for each in (usual(), other)]
+    assert by_objective([usual(), replace(other, info={**other.info, "name": "b"})]) == {
+        "balanced accuracy": names[:1],
+        "accuracy": ["b"],
+    }
+    assert differences([usual(), other]) == [
+        "The studies maximise different metrics (balanced accuracy; accuracy), so their scores "
+        "cannot be compared."
+    ]
 
 
 def test_studies_with_different_costs_differ_though_their_words_are_the_same() -> None:
     costs = [{"name": "expected_cost", "costs": [[0, cost], [1, 0]]} for cost in (2, 3)]
     studies = [make_data([trial(0)], info={"space": {"objective": each}}) for each in costs]
-    assert shared_objective(studies) == "score" and len(differences(studies)) == 1
-    assert shared_objective(studies[:1]) == "negative expected cost (costs of 2 × 2 classes)"
+    studies = [
+        replace(s, info={**s.info, "name": name}) for s, name in zip(studies, "ab", strict=True)
+    ]
+    words = "negative expected cost (costs of 2 × 2 classes)"
+    assert by_objective(studies) == {f"{words} of a": ["a"], f"{words} of b": ["b"]}
+    assert len(differences(studies)) == 1
+    assert by_objective(studies[:1]) == {words: ["a"]}
 
 
 def test_a_change_within_the_error_of_the_recalls_is_no_change() -> None:
