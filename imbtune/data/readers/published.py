@@ -75,12 +75,16 @@ _FASHION_PREPROCESSING = Preprocessing((0.2860,), (0.3530,), pad=4, flip=True)
     reads_files=False,
 )
 def digits(data_source: DataSource) -> Dataset:
-    """scikit-learn's digits. The last 40 of each class, in file order, are the test set."""
+    """scikit-learn's digits. The last 40 of each class, in file order, are the test set.
+
+    Each image has the name of its place in `sklearn.datasets.load_digits()`: `load_digits 1383`.
+    """
     package = Path(str(importlib.util.find_spec("sklearn").origin)).parent  # type: ignore[union-attr]
     # the file of sklearn.datasets, whose import would take more than a second
     rows = np.loadtxt(package / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     pixels = (rows[:, :64] * (255 / 16)).round().astype(np.uint8)  # 0 … 16 to 0 … 255
     images = Images(pixels.reshape(-1, 1, 8, 8), rows[:, 64].astype(np.int64))
+    images = images.named("load_digits")
     is_test = np.zeros(len(images), dtype=bool)
     for k in range(10):
         is_test[np.flatnonzero(images.labels == k)[-40:]] = True

@@ -67,7 +67,8 @@ def images_at(given: str | Path | Sequence[str | Path]) -> ImageInput:
 
     Args:
         given: a folder, which is searched with the folders below; an image file; a text file with a
-            path in each line, from the current folder or else from that of the text file; a Parquet
+            path in each line, from the current folder or else from that of the text file, in which
+            blank lines and those that begin with `#` are left out; a Parquet
             file with encoded images, or a folder that has such files and no images.
 
     Raises:
@@ -160,10 +161,19 @@ def _counted(files: Sequence[Path], count: int) -> str:
 
 def _list(path: Path) -> ImageInput:
     """The image files that a text file lists."""
-    count = sum(1 for _ in _lines(path))
+    count = comments = 0
+    for line in _lines(path):
+        comments += _is_comment(line)
+        count += not _is_comment(line)
     if not count:
         raise DataError(f"{path} lists no images: write a path into each line")
-    return ImageInput(str(path), count, lambda: (_listed(path, line) for line in _lines(path)))
+
+    def items() -> Iterator[ImageItem]:
+        return (_listed(path, line) for line in _lines(path) if not _is_comment(line))
+
+    lines = f"{comments:,} line{'s' * (comments > 1)} of {path.name}"
+    notes = (f"not read, since they begin with #: {lines}",) * bool(comments)
+    return ImageInput(str(path), count, items, notes)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -183,14 +193,26 @@ def _lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path} is not text in {encoding.upper()}: save it as UTF-8") from error
 
 
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
 def _listed(path: Path, line: str) -> ImageItem:
     r"""The image of a line: from the current folder, or else from that of the list.
 
-    A relative path may have `\`, as Windows writes it, unless a file has it in its name.
+    A file whose name is the whole line comes first. Else spaces and quotes around the path do not
+    count, `~/` is the home folder, and `\` stands for `/`, as Windows writes it.
     """
-    texts = [line, line.replace("\\", "/")] if "\\" in line else [line]
-    tried = [folder / text for text in texts for folder in (Path(), path.parent)]
-    return _at_path(next(filter(_is_there, tried), tried[-1]), line)
+    plain = line.strip()
+    if len(plain) > 2 and plain[0] == plain[-1] and plain[0] in "\"'":
+        plain = plain[1:-1]
+    for name in dict.fromkeys((line, plain)):
+        texts = [name, name.replace("\\", "/")]
+        texts += [str(Path.home() / name[2:])] if name.startswith("~/") else []
+        tried = [folder / text for text in dict.fromkeys(texts) for folder in (Path(), path.parent)]
+        if found := next(filter(_is_there, tried), None):
+            return _at_path(found, name)
+    return _at_path(tried[-1], plain)
 
 
 def _is_there(path: Path) -> bool:

@@ -126,6 +126,17 @@ def test_last_digits_of_each_class_are_the_test_set() -> None:
             assert np.abs(ours - theirs).max() <= 0.5 / 255
 
 
+def test_the_name_of_a_digit_leads_to_its_image() -> None:
+    """`load_digits 1383` is scikit-learn's image 1383."""
+    known, dataset = load_digits(), read("digits")
+    for part in (dataset.train, dataset.test):
+        places = [int(name.removeprefix("load_digits ")) for name in part.names_in("")]
+        assert np.array_equal(known.target[places], part.labels)
+        pixels = (known.images[places] * (255 / 16)).round()
+        assert np.array_equal(pixels, part.pixels[:, 0])
+    assert dataset.test.names_in("")[0] == "load_digits 1383"
+
+
 def test_digits_are_scaled_by_their_own_mean_and_deviation() -> None:
     dataset = read("digits")
     pixels = np.concatenate([dataset.train.pixels, dataset.test.pixels]) / 255

@@ -125,6 +125,33 @@ def test_a_list_may_name_files_with_backslashes_and_names_that_are_too_long(tmp_
     assert long.problem == "File name too long"
 
 
+def test_spaces_quotes_home_and_comments_in_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, 4)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    lines = ["  0.png\t", '"1.png"', "'2.png' ", "~/3.png", "", " # none", "#0.png"]
+    lines += ['"missing.png"']
+    (tmp_path / "list.txt").write_text("\r\n".join(lines))
+    given = images_at(tmp_path / "list.txt")
+    assert given.notes == ("not read, since they begin with #: 2 lines of list.txt",)
+    items = list(given.items())
+    assert [item.path for item in items] == ["0.png", "1.png", "2.png", "~/3.png", "missing.png"]
+    assert [item.problem for item in items] == ["", "", "", "", "No such file or directory"]
+    assert given.count == 5
+    assert items[3].file == str(tmp_path / "3.png")
+
+
+def test_a_file_whose_name_is_the_whole_line_comes_first(tmp_path: Path) -> None:
+    for name in (" a.png ", "a.png", "'b.png'", "#c.png"):
+        (tmp_path / name).write_bytes(PNG)
+    (tmp_path / "list.txt").write_text(" a.png \n'b.png'\n./#c.png\n'a.png'\n")
+    given = images_at(tmp_path / "list.txt")
+    assert [item.path for item in given.items()] == [" a.png ", "'b.png'", "./#c.png", "a.png"]
+    assert not any(item.problem for item in given.items())
+    assert given.notes == ()
+
+
 def test_python_lists(tmp_path: Path) -> None:
     write_images(tmp_path, 2)
     assert len(paths([tmp_path / "0.png", str(tmp_path / "1.png")])) == 2
@@ -162,6 +189,7 @@ def test_nothing_to_predict(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     (tmp_path / "others/a.txt").write_text("")
     (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "comments.txt").write_text("# a.png\n")
     (tmp_path / "bytes.txt").write_bytes(b"a\0b\n")
     (tmp_path / "cut.txt").write_bytes("a.png".encode("utf-16")[:-1])
     (tmp_path / "long.txt").write_text("x" * 10_000)
@@ -174,6 +202,7 @@ def test_nothing_to_predict(tmp_path: Path) -> None:
         "others": "others has no images (it has a.txt): give",
         "missing": "there is nothing at",
         "empty.txt": "lists no images",
+        "comments.txt": "lists no images",
         "bytes.txt": "is no text file",
         "cut.txt": "is not text in UTF-16: save it as UTF-8",
         "long.txt": "too long for a path",
