@@ -133,7 +133,7 @@ def test_the_name_of_a_digit_leads_to_its_image() -> None:
         places = [int(name.removeprefix("load_digits ")) for name in part.names_in("")]
         assert np.array_equal(known.target[places], part.labels)
         pixels = (known.images[places] * (255 / 16)).round()
-        assert np.array_equal(pixels, part.pixels[:, 0])
+        assert np.array_equal(pixels, part.array()[:, 0])
     assert dataset.test.names_in("")[0] == "load_digits 1383"
 
 
