@@ -30,7 +30,8 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     """Print the best trials, the winner compared with the best preset, and the next command."""
     request = outcome.request
     ended, counts = counted(outcome.records)
-    done = f"{ended} of {request.trials} trials in {outcome.seconds:.0f} s: {counts}"
+    took = f" in {outcome.seconds:.0f} s" if outcome.seconds >= 1 else ""  # else nothing was left
+    done = f"{ended} of {request.trials} trials{took}: {counts}"
     console.print(f"\n{'Interrupted after ' if outcome.interrupted else ''}{done}")
     if stopping := stopping_line(outcome):
         print_text(stopping, console)

@@ -292,8 +292,10 @@ def counted(records: Sequence[TrialRecord]) -> tuple[int, str]:
     An interrupted trial has not ended: a resumed search goes on with it.
     """
     states = [record.state for record in records]
-    words = ", ".join(f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states)
-    return len(states) - states.count(STOPPED), words
+    words = {s: f"{states.count(s)} {word}" for s, word in WORDS.items() if s in states}
+    if FAIL in words and (again := states.count(FAIL) - len(failed_for_good(records))):
+        words[FAIL] += f" ({again} since trained again without failing)"
+    return len(states) - states.count(STOPPED), ", ".join(words.values())
 
 
 def failed_for_good(records: Sequence[TrialRecord]) -> list[TrialRecord]:

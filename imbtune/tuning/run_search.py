@@ -139,7 +139,11 @@ def resume_search(
         _, records = _restore(request, journal.study)
         if retry_failed:
             enqueued = enqueue_failed(journal.study)
-            reporter(f"{enqueued} failed trial{'s' * (enqueued != 1)} to train again.")
+            reporter(
+                f"{enqueued} failed trial{'s' * (enqueued > 1)} to train again."
+                if enqueued
+                else "No failed trial is left to train again; those that diverged are left out."
+            )
         change_options(store, content, request)
         request = replace(request, trials=request.trials + retries(journal.study))
         if before.time_budget and not request.time_budget:

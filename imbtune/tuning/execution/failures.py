@@ -34,6 +34,7 @@ BROKEN = {  # errors of the machine that a trial on another one may not meet
     errno.ENODEV: "a device of its machine is gone",
 }
 UNREADABLE = "Traceback|UnserializableException"  # of an exception that the driver cannot read
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # with which Ray's texts are meant for a terminal
 CAUSES = (  # what Ray's text about a lost worker says, and what we say
     (r"running low on memory|memory usage threshold", "the machine's memory was nearly full"),
     (r"node (has )?(died|was terminated)|node is dead|drain|preempt", "its machine is gone"),
@@ -56,6 +57,7 @@ class Failure:
 def failure_of(trial: Trial) -> Failure:
     """The failure of a trial that raised an exception."""
     text = Path(trial.error_file).read_text(encoding="utf-8")  # `get_error` has none yet
+    text = COLOUR.sub("", text)
     lines = text.strip().splitlines()
     reason = lines[-1] if lines else "no error was recorded"
     return Failure(reason, "" if reason.startswith(EXPECTED) else text)

@@ -181,4 +181,6 @@ def test_failed_trials_are_trained_again_when_asked(tmp_path: Path) -> None:
     assert list(rows["error"][:2]) == ["RuntimeError: not mended"] * 2
     assert list(rows["optimizer.lr"][:2]) == list(rows["optimizer.lr"][2:])
     resumed = run("resume", "runs/mine", "--retry-failed", cwd=tmp_path)
-    assert "0 failed trials" in resumed.stdout and "All 4 trials" in resumed.stdout
+    assert "No failed trial is left" in resumed.stdout and "All 4 trials" in resumed.stdout
+    said = "2 failed (2 since trained again without failing)"
+    assert f"\n4 of 4 trials: 2 finished, {said}\n" in resumed.stdout

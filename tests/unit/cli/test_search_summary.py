@@ -343,6 +343,8 @@ def test_a_failed_trial_that_was_repeated_without_failing_is_not_named() -> None
     assert "Remedy" not in printed(outcome(done, []))
     text = printed(outcome([*done, failed(7, "KeyError: b")], []), 200)
     assert "\nTrial 7 failed: KeyError: b\n" in text and "OSError" not in text
+    assert "2 failed (2 since trained again without failing)" in printed(outcome(done, []))
+    assert "2 failed\n" in printed(outcome([*RECORDS, *chain], []))
     for state in ("STOPPED", "FAIL"):  # not yet, or not at all
         again = [*RECORDS, failed(4, "OSError: a"), record(5, 0.3, state, retry_of=4)]
         assert "OSError: a" in printed(outcome(again, []), 200)

@@ -146,9 +146,10 @@ def test_what_ray_has_no_name_for_is_not(tmp_path: Path) -> None:
 
 
 def test_the_reason_of_a_failure_is_the_last_line(tmp_path: Path) -> None:
-    """An expected failure has no traceback."""
+    """An expected failure has no traceback; Ray's colours are for a terminal."""
     text = "Traceback\n  File x\nValueError: bad"
-    failure = failure_of(failed_trial(tmp_path, None, text))
+    failure = failure_of(failed_trial(tmp_path, None, f"\x1b[36mray::x\x1b[39m\n{text}"))
+    assert "\x1b" not in failure.traceback
     assert failure.reason == "ValueError: bad" and text in failure.traceback
     text = "Traceback\nimbtune.errors.ConfigError: out of memory"
     assert failure_of(failed_trial(tmp_path, None, text)) == Failure(text.splitlines()[1])
