@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 
 from imbtune.report.frames.trial_frame import has_to_retry
+from imbtune.report.missing import best_at_chance
 from imbtune.report.study_data import StudyData
-from imbtune.study.data_size import recorded_chance
-from imbtune.study.evidence import is_above
 
 
 def next_steps(study: StudyData) -> list[tuple[str, str]]:
@@ -36,20 +35,6 @@ def next_steps(study: StudyData) -> list[tuple[str, str]]:
         train = command("train", study.path, *options)
         return [(train, "tests winner, best preset and erm with the same seeds, and compares them")]
     return []
-
-
-def best_at_chance(study: StudyData) -> float | None:
-    """The score of a model that predicts one class only, if no finished trial is better than it.
-
-    None where one is, where none has finished, and for a study that did not record its images.
-    """
-    if study.finished.empty:
-        return None
-    space, data = study.info.get("space"), study.info.get("data")
-    if not isinstance(space, dict) or not isinstance(data, dict):
-        return None
-    chance = recorded_chance(space.get("objective"), data)
-    return None if is_above(float(study.finished["score"].max()), chance) else chance
 
 
 def baseline_preset(study: StudyData) -> str | None:

@@ -18,6 +18,7 @@ from imbtune.report.frames import (
     trial_frame,
 )
 from imbtune.report.importance import importance
+from imbtune.report.missing import none_finished
 from imbtune.report.study_data import CHOICES, NothingToDrawError, SearchedKnob, StudyData
 
 FEWEST = 3  # finished trials in which a knob acts, below which its panel would say nothing
@@ -181,7 +182,7 @@ class StudyPlots:
     def _knob_panels(self, brushed: bool = False) -> list[tuple[str, Chart]]:
         frame, finished = self._trials, self._trials["full"].notna()
         if not finished.any():
-            raise NothingToDrawError("no trial has been trained to the full budget yet")
+            raise NothingToDrawError(none_finished(self._study))
 
         def drawn(knob: SearchedKnob) -> bool:
             acts = int(frame.loc[finished, knob.column].notna().sum())

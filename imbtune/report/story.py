@@ -16,7 +16,8 @@ from imbtune.report.frames.trial_frame import (
     parts_of,
     progress_frame,
 )
-from imbtune.report.next_steps import baseline_preset, best_at_chance, next_steps
+from imbtune.report.missing import best_at_chance, no_finals, none_finished
+from imbtune.report.next_steps import baseline_preset, next_steps
 from imbtune.report.study_data import (
     COMPLEMENT,
     LINEAR,
@@ -174,7 +175,10 @@ def _unconfirmed(study: StudyData) -> tuple[str, str, str, str, str]:
         if count > 1
         else "One score says little: "
     )
-    lead += "no trial has been trained again with fresh seeds."
+    if study.finals.empty:
+        lead += f"no trial has been trained again with fresh seeds ({no_finals(study)})."
+    else:
+        lead += "the finals, which train the best trials again with fresh seeds, are not complete."
     lead = f"{_method(study, int(best['trial']))} {lead}"
     presets = finished[finished["preset"].notna()]
     doubt = "No preset from the literature has finished."
@@ -216,7 +220,7 @@ def _nothing(study: StudyData) -> tuple[str, str]:
         text = f"The most frequent error, in {counted(most['trials'], 'trial')}: {most['error']}"
         return f"All {len(trials)} trials failed.", text
     scored = trials[trials["score"].notna()].sort_values(["budget", "score"], ascending=False)
-    headline = "No trial has been trained to the full budget yet."
+    headline = f"{none_finished(study).capitalize()}."
     if scored.empty:
         return headline, f"{counted(len(trials), 'trial')} ended without reaching a rung."
     best = scored.iloc[0]

@@ -11,6 +11,12 @@ from imbtune.report.study_data import StudyData
 from imbtune.study.lock import Activity
 from imbtune.study.records import ENDS, FAILED, OUT_OF_TIME
 
+COMPARING = ("recall_by_size", "recall_change", "confusion", "margins")  # figures of the winner
+NO_WINNER = (
+    "The study has no winner by finals: called so here is the finished trial with the best score "
+    "of one run, and the best preset is that of the presets."
+)
+
 
 def counted(count: int, one: str, many: str | None = None) -> str:
     """`1 trial`, `2 trials`."""
@@ -47,10 +53,16 @@ def short(number: float) -> str:
 
 
 def texts_of(study: StudyData, texts: Sequence[FigureText]) -> list[FigureText]:
-    """The figures' texts; that of the finals says what its intervals count in this study."""
-    bars = bars_of(study)
+    """The figures' texts, with what they mean in this study alone.
+
+    That is what the intervals of the finals count, and which trial is called the winner before the
+    finals are complete.
+    """
+    more = {"finals": bars_of(study)}
+    if study.winner is None:
+        more |= dict.fromkeys(COMPARING, NO_WINNER)
     return [
-        replace(text, reading=f"{text.reading} {bars}") if bars and text.name == "finals" else text
+        replace(text, reading=f"{text.reading} {more[text.name]}") if more.get(text.name) else text
         for text in texts
     ]
 

@@ -13,6 +13,7 @@ from imbtune.errors import shown
 from imbtune.limits import WHOLE, check_whole
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
+from imbtune.study.records import finalists_of
 
 LOCAL = "local"  # address: this machine, also for a study that began on a cluster
 OF_MACHINES = ("gpus_per_trial", "cpus_per_trial", "max_concurrent")  # fields that fit machines
@@ -20,7 +21,6 @@ AUTO = "auto"  # rungs: those that a calibration recommends; GPUs per trial: as 
 EVERY = "every"  # rungs: all kinds, and nothing is stopped: a calibration's
 TEST = "test"  # rungs: none, and each finished model is tested: a comparison's
 SEARCH, CALIBRATION, COMPARISON = "search", "calibration", "comparison"  # what a study is for
-FINALISTS, TRIALS_PER_FINALIST = 5, 10  # finals by default: 5, but at most one of ten trials
 CALIBRATION_SUFFIX = "-calibration"  # of the name of a calibration's study
 COMPARISON_SUFFIX = "-comparison"  # of the name of a comparison's study
 # Fields of a request on which the results depend, beside the space and the data
@@ -144,13 +144,8 @@ class SearchRequest:
 
     @property
     def finalists(self) -> int:
-        """How many of the best trials are trained again with fresh seeds.
-
-        By default none in a search of fewer than ten trials.
-        """
-        default = min(FINALISTS, self.trials // TRIALS_PER_FINALIST)
-        count = default if self.finals is None else self.finals
-        return count if self.final_seeds else 0
+        """How many of the best trials are trained again with fresh seeds."""
+        return finalists_of(self.trials, self.finals, self.final_seeds)
 
     def data_source(self) -> DataSource:
         """Where the data is, and whether corrupt images are skipped.

@@ -121,7 +121,12 @@ def full() -> StudyData:
     rows = []
     for n in range(130):
         began = start + pd.Timedelta(minutes=n)
-        at = {"started": began, "ended": began + pd.Timedelta(minutes=3), "host": "a", "gpu": n % 2}
+        at = {
+            "started": began,
+            "ended": began + pd.Timedelta(minutes=3),
+            "host": "a",
+            "gpu": str(n % 2),
+        }
         omega = float(rng.uniform(0.1, 0.5)) if n % 4 == 0 else None
         changes = {"mix": "mamix" if omega else "none", "mix.omega": omega, "cutoff": 0.3}
         score = None if n == 129 else float(rng.uniform(0.3, 0.6))

@@ -10,13 +10,13 @@ import pandas as pd
 
 from imbtune.metrics.intervals import wilson
 from imbtune.report.frames.trial_frame import kind_of, name_of
+from imbtune.report.missing import no_finals, none_finished
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
 from imbtune.study.evidence import Floats, mean_intervals
 from imbtune.study.records import FinalRecord
 
 MOST_POINTS = 100  # classes that are drawn one by one; more are drawn in groups of equal numbers
 GROUPS = 40
-NO_FINALS = "the study has no finals"
 
 
 def finals_frame(study: StudyData) -> pd.DataFrame:
@@ -28,11 +28,10 @@ def finals_frame(study: StudyData) -> pd.DataFrame:
     one run that it was chosen by.
 
     Raises:
-        NothingToDrawError: the study has no finals, or none of their runs has ended.
+        NothingToDrawError: no run of the finals has ended.
     """
     if study.finals.empty:
-        running = "no run of the finals has ended yet"
-        raise NothingToDrawError(running if study.is_running else NO_FINALS)
+        raise NothingToDrawError(no_finals(study))
     intervals = mean_intervals([final_record(row) for row in records(study.finals)])
     rows = []
     for number, runs in study.finals.groupby("trial"):
@@ -135,7 +134,7 @@ def compared(study: StudyData) -> Sequence[tuple[str, int]]:
         winner = int(ranked["trial"].iloc[0]) if len(ranked) else None
         preset = int(presets["trial"].iloc[0]) if len(presets) else None
     if winner is None:
-        raise NothingToDrawError("no trial has been trained to the full budget yet")
+        raise NothingToDrawError(none_finished(study))
     pairs = [("winner", winner), ("best preset", preset)]
     return [(kind, n) for kind, n in pairs if n is not None and (n != winner or kind == "winner")]
 

@@ -7,6 +7,7 @@ import pandas as pd
 from imbtune.metrics.pareto import front_ranks
 from imbtune.report.frames.finals_frames import final_record
 from imbtune.report.frames.trial_frame import kind_of, name_of
+from imbtune.report.missing import none_finished
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
 from imbtune.study.evidence import objective_means
 from imbtune.study.records import other_scores
@@ -27,7 +28,7 @@ def front_frame(study: StudyData) -> pd.DataFrame:
     if len(objectives) < 2:
         raise NothingToDrawError("the study has one objective")
     if study.finished.empty:
-        raise NothingToDrawError("no trial has been trained to the full budget yet")
+        raise NothingToDrawError(none_finished(study))
     finals = [final_record(row) for row in records(study.finals)]
     means = objective_means(finals, objectives)
     rows, numbers = [], range(len(objectives))

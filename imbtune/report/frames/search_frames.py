@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from imbtune.report.frames.trial_frame import kind_of, knob_values, name_of, trial_frame
+from imbtune.report.missing import none_finished
 from imbtune.report.study_data import (
     CHOICES,
     COMPLEMENT,
@@ -78,7 +79,7 @@ def part_frame(study: StudyData) -> pd.DataFrame:
     frame, knobs = trial_frame(study), [k for k in study.knobs if k.scale == CHOICES]
     finished = frame[frame["full"].notna()]
     if finished.empty:
-        raise NothingToDrawError("no trial has been trained to the full budget yet")
+        raise NothingToDrawError(none_finished(study))
     parts = []
     for knob in knobs:
         groups = finished.groupby(finished[knob.column].rename("value"))["full"]
@@ -103,10 +104,10 @@ def parallel_frame(study: StudyData) -> pd.DataFrame:
     """
     frame = trial_frame(study)
     finished = frame[frame["full"].notna()]
-    if finished.empty or not study.knobs:
-        raise NothingToDrawError(
-            "no trial has been trained to the full budget yet, or no knob is searched"
-        )
+    if finished.empty:
+        raise NothingToDrawError(none_finished(study))
+    if not study.knobs:
+        raise NothingToDrawError("the search space has no knob")
     best = finished.sort_values(["full", "trial"], ascending=[False, True])[:LINES]
     kept = study.trials.loc[best.index]
     parts: list[pd.DataFrame] = []

@@ -138,7 +138,7 @@ def shared_finals(studies: Sequence[StudyData]) -> pd.DataFrame:
             kept.assign(study=label, label=label + ", " + kept["kind"] + ": " + kept["label"])
         )
     if not parts:
-        raise NothingToDrawError("none of the studies has finals")
+        raise NothingToDrawError("no run of the finals of any study has ended")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -155,7 +155,7 @@ def shared_progress(studies: Sequence[StudyData]) -> pd.DataFrame:
         except NothingToDrawError:
             continue
     if not parts:
-        raise NothingToDrawError("no trial of any study has been trained to the full budget yet")
+        raise NothingToDrawError("no trial of any study has been trained to the full budget")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -175,5 +175,5 @@ def shared_recall(studies: Sequence[StudyData]) -> pd.DataFrame:
             continue
         parts.append(frame[frame["kind"] == "winner"].assign(study=label))
     if not parts:
-        raise NothingToDrawError("no trial of any study has been trained to the full budget yet")
+        raise NothingToDrawError("no trial of any study has been trained to the full budget")
     return pd.concat(parts, ignore_index=True)

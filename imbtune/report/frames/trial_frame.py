@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from imbtune.config.defaults import DEFAULTS
+from imbtune.report.missing import none_finished
 from imbtune.report.study_data import (
     COMPLEMENT,
     NothingToDrawError,
@@ -169,7 +170,7 @@ def progress_frame(study: StudyData) -> pd.DataFrame:
     passes = ordered["images"].astype(float).cumsum() / 1e6
     rows = ordered.assign(passes=passes)[ordered["state"] == COMPLETE]
     if rows.empty:
-        raise NothingToDrawError("no trial has been trained to the full budget yet")
+        raise NothingToDrawError(none_finished(study))
     return pd.DataFrame(
         {
             "trial": rows["trial"].astype(int),
@@ -239,4 +240,4 @@ def _run_name(row: Mapping[str, object]) -> str:
 def _place(row: Mapping[str, object]) -> str:
     host = row.get("host") or row.get("node") or "one machine"
     gpu = row.get("gpu")
-    return f"{host}, GPU {gpu}" if isinstance(gpu, int) else f"{host}"
+    return f"{host}" if pd.isna(gpu) else f"{host}, GPU {gpu}"  # type: ignore[call-overload]

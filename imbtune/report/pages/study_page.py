@@ -58,7 +58,9 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         return {"text": text, "panels": found, "missing": ""}
 
     shown = (FRONT, *SECTIONS) if len(study.objectives) > 1 else SECTIONS
-    sections = [(section, [figure(text) for text in section.figures]) for section in shown]
+    sections = [
+        (section, [figure(text) for text in texts_of(study, section.figures)]) for section in shown
+    ]
     content = {
         "tables": {name: packed_columns(frame) for name, frame in tables.items()},
         "figures": specs,

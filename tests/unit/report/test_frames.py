@@ -198,7 +198,7 @@ def test_runs_at_the_same_time_have_lanes_of_their_own() -> None:
 
     def run(number: int, began: int, ended: int) -> dict[str, Any]:
         at: dict[str, Any] = {"started": start + pd.Timedelta(hours=began), "host": "a"}
-        return trial(number, **at, ended=start + pd.Timedelta(hours=ended), gpu=0)
+        return trial(number, **at, ended=start + pd.Timedelta(hours=ended), gpu="0")
 
     frame: Any = timeline_frame(make_data([run(0, 0, 2), run(2, 1, 3), run(4, 2, 4)]))
     assert dict(zip(frame["run"], frame["lane"], strict=True)) == {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,10 @@ from report_study import HOSTILE, make_data, trial, usual
 
 from imbtune.report.frames.studies_frames import studies_frame
 from imbtune.report.frames.trial_frame import failure_frame
-from imbtune.report.sections import FIRST
+from imbtune.report.missing import no_finals, none_finished
+from imbtune.report.pages.study_page import study_page
+from imbtune.report.plots import StudyPlots
+from imbtune.report.sections import EVERY, FIRST
 from imbtune.report.story import (
     BETTER,
     MAY_BE_CHANCE,
@@ -24,8 +29,8 @@ from imbtune.report.story import (
     UNCONFIRMED,
     story_of,
 )
-from imbtune.report.study_data import StudyData, read_tested
-from imbtune.report.wording import bars_of, duration, points, texts_of
+from imbtune.report.study_data import NothingToDrawError, StudyData, read_tested
+from imbtune.report.wording import NO_WINNER, bars_of, duration, points, texts_of
 from imbtune.storage import Store
 from imbtune.study.lock import Activity
 
@@ -142,7 +147,7 @@ def test_without_finals_a_score_of_one_run_is_not_confirmed() -> None:
     ("study", "headline", "lead"),
     [
         (make_data([]), "No trial has ended yet.", ""),
-        (make_data([trial(1)]), "No trial has been trained to the full budget yet.", "trial 1"),
+        (make_data([trial(1)]), "No trial was trained to the full budget.", "trial 1"),
         (make_data([trial(n, None) for n in (1, 3)]), "All 2 trials failed.", HOSTILE),
     ],
 )
@@ -260,6 +265,61 @@ def test_trials_that_a_killed_search_left_in_its_journal_are_counted(locked: boo
     assert "journal" not in story_of(written).warnings[0]
     all_ended = make_data([], info={"trials": 5}, activity=activity, journal_ended=5)
     assert not all_ended.has_ended  # its finals are still to be trained
+
+
+ASKED = {"finals": 2, "final_seeds": 3}
+
+
+@pytest.mark.parametrize(
+    ("request_", "info", "locked", "clause"),
+    [
+        (ASKED, {"trials": 9}, True, "the finals begin when all trials have ended"),
+        (ASKED, {}, True, "no run of the finals has ended yet"),
+        (ASKED, {}, False, "the search has not come to its finals"),
+        (ASKED, {"end": "interrupted"}, False, "the search has not come to its finals"),
+        ({"finals": 0, "final_seeds": 3}, {}, True, "the search was started without finals"),
+        ({"finals": None, "final_seeds": 3}, {"trials": 9}, True, "started without finals"),
+        ({"finals": None}, {"trials": 10}, True, "the finals begin when"),
+        (ASKED, {"end": "finished"}, False, "no run of the finals was trained to its end"),
+        (None, {"end": "finished"}, False, "the study has no finals"),
+    ],
+)
+def test_why_there_are_no_finals_is_one_sentence_everywhere(
+    request_: dict[str, Any] | None, info: dict[str, Any], locked: bool, clause: str
+) -> None:
+    rows = [trial(0, 0.4, host="a"), trial(4, 0.6, host="a")]
+    study = make_data(rows, info={"request": request_, **info}, activity=Activity(locked))
+    with pytest.raises(NothingToDrawError, match=clause) as caught:
+        StudyPlots(study).finals()
+    assert f"with fresh seeds ({caught.value})." in story_of(study).lead
+    assert f"Not shown: {caught.value}." in study_page(study)
+
+
+def test_a_search_whose_trials_are_at_chance_says_why_it_has_no_finals() -> None:
+    study = make_data([trial(0, 0.3)], info={"end": "finished", "request": ASKED})
+    assert no_finals(study) == "no trial is better than a model that predicts one class only"
+
+
+@pytest.mark.parametrize(("end", "words"), [("finished", "was trained"), (None, "trained to the")])
+def test_what_a_study_without_a_finished_trial_lacks(end: str | None, words: str) -> None:
+    rows = [trial(1, host="a")]
+    study = make_data(rows, info={"end": end, "request": ASKED}, activity=Activity(False))
+    page, clause = study_page(study), none_finished(study)
+    assert words in clause and clause.endswith(" yet") == (end is None)
+    assert f'<p class="headline">{clause.capitalize()}.</p>' in page
+    shown = re.findall("Not shown: (.*?)</p>", page)
+    assert shown.count(f"{clause}.") >= 8  # of figures
+
+
+def test_before_the_finals_are_complete_the_figures_say_who_is_called_the_winner() -> None:
+    study = make_data([trial(0), trial(4, 0.6)], {0: (0.5,)}, activity=Activity(True))
+    running = replace(study, winner=None, baseline=None, evidence=None)
+    assert "with fresh seeds, are not complete." in story_of(running).lead
+    readings = {text.name: text.reading for text in texts_of(running, EVERY)}
+    told = {name for name, reading in readings.items() if NO_WINNER in reading}
+    assert told == {"recall_by_size", "recall_change", "confusion", "margins"}
+    assert study_page(running).count("has no winner by finals") >= 2
+    assert NO_WINNER not in study_page(study)
 
 
 def test_while_the_finals_run_nothing_is_to_be_resumed() -> None:
