@@ -15,20 +15,11 @@ from imbtune.final_training.train_input import default_out
 from imbtune.metrics.metric import Metric
 from imbtune.registry import Value
 from imbtune.storage import join
-from imbtune.study.evidence import Evidence, is_above, scores_by_trial
+from imbtune.study.evidence import FINALISTS, Evidence, is_above, scores_by_trial
 from imbtune.study.front import front_name
 from imbtune.study.hints import divergence_fix, free_folder, program, resume_command, retry_fix
 from imbtune.study.outcome import SearchOutcome
-from imbtune.study.records import (
-    COMPLETE,
-    ENDED,
-    FAIL,
-    FINALISTS,
-    PRUNED,
-    TrialRecord,
-    counted,
-    summary,
-)
+from imbtune.study.records import COMPLETE, ENDED, FAIL, PRUNED, TrialRecord, counted, summary
 from imbtune.study.uncertainty.odd_corrections import odd_corrections
 
 SHOWN = 5  # trials in the table, if there are no more finalists

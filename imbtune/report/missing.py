@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from imbtune.report.study_data import StudyData
 from imbtune.study.data_size import recorded_chance
-from imbtune.study.evidence import is_above
-from imbtune.study.records import finalists_of
+from imbtune.study.evidence import finalists_of, is_above
 
 
 def none_finished(study: StudyData) -> str:

@@ -40,6 +40,23 @@ CONFIDENCE = 0.95
 Floats = NDArray[np.float64]
 
 
+FINALISTS, TRIALS_PER_FINALIST = 5, 10  # finals by default: 5, but at most one of ten trials
+
+
+def finalists_of(trials: int, finals: int | None, seeds: int) -> int:
+    """How many of the best trials are trained again with fresh seeds.
+
+    By default none in a search of fewer than ten trials.
+
+    Args:
+        trials: of the search.
+        finals: as the user asks for; None for the default.
+        seeds: of each finalist.
+    """
+    default = min(FINALISTS, trials // TRIALS_PER_FINALIST)
+    return (default if finals is None else finals) if seeds else 0
+
+
 @dataclass(frozen=True)
 class Evidence:
     """How certain the winner is. Scores are of the objective; confidence intervals are at 95 %.

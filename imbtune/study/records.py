@@ -24,25 +24,10 @@ ENDS = {  # of a search, in study.yaml
     OUT_OF_TIME: "--time-budget was used up before all trials had started",
     FAILED: "trials failed for one reason, and no other trial scored above chance",
 }
-FINALISTS, TRIALS_PER_FINALIST = 5, 10  # finals by default: 5, but at most one of ten trials
 MARGINS = ("margin_train", "margin_val", "probability_margin_train", "probability_margin_val")
 DIVERGED_KIND = "diverged"  # of a failure
 
 Row = dict[str, Any]  # of a table, or an entry of the journal, by column
-
-
-def finalists_of(trials: int, finals: int | None, seeds: int) -> int:
-    """How many of the best trials are trained again with fresh seeds.
-
-    By default none in a search of fewer than ten trials.
-
-    Args:
-        trials: of the search.
-        finals: as the user asks for; None for the default.
-        seeds: of each finalist.
-    """
-    default = min(FINALISTS, trials // TRIALS_PER_FINALIST)
-    return (default if finals is None else finals) if seeds else 0
 
 
 @dataclass(frozen=True)

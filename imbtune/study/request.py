@@ -13,7 +13,7 @@ from imbtune.errors import shown
 from imbtune.limits import WHOLE, check_whole
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store, join
-from imbtune.study.records import finalists_of
+from imbtune.study.evidence import finalists_of
 
 LOCAL = "local"  # address: this machine, also for a study that began on a cluster
 OF_MACHINES = ("gpus_per_trial", "cpus_per_trial", "max_concurrent")  # fields that fit machines
