@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from imbtune.report.charts.knob_charts import IS_PICKED, PICKED, picked_opacity
-from imbtune.report.charts.labels import labels, with_labels
+from imbtune.report.charts.mark_labels import labels, with_labels
 from imbtune.report.charts.theme import (
     FAINT,
     MUTED,

@@ -12,7 +12,7 @@ from imbtune.report.charts.knob_charts import (
     leading_size,
     picked_opacity,
 )
-from imbtune.report.charts.labels import labels, with_labels
+from imbtune.report.charts.mark_labels import labels, with_labels
 from imbtune.report.charts.theme import (
     FAINT,
     HEIGHT,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from report_study import make_data, trial
 
-from imbtune.report.charts.labels import LETTER, LINE, MARK, NARROWEST, offsets
+from imbtune.report.charts.mark_labels import LETTER, LINE, MARK, NARROWEST, offsets
 from imbtune.report.charts.theme import score_ends
 from imbtune.report.plots import StudyPlots
 
