@@ -76,7 +76,8 @@ def lines_of(event: Event, progress: SearchProgress) -> list[str]:
         case RunEnded():
             return [run_line(event, progress)]
         case WorkerLost():
-            return [f"{event.run} lost its worker ({event.reason}): {event.text}"]
+            run = run_shown(event.run, progress, with_seed=True)
+            return [f"{run} lost its worker ({event.reason}): {event.text}"]
         case EpochsTrained():
             return _training_line(event, progress)
         case Heartbeat():
@@ -100,11 +101,12 @@ def run_line(event: RunEnded, progress: SearchProgress) -> str:
         run = f"trial {event.number}".ljust(6 + width)
         return f"{count}  {run}  {how_it_ended(event)}  {event.name}".rstrip()
     score = "" if event.score is None else f"{event.score:.4f}"
+    run = run_shown(event.run, progress, with_seed=True)
     if event.state == FAILED:
-        return f"{_prefix(stage, count)}{event.run}: failed: {event.error}"
+        return f"{_prefix(stage, count)}{run}: failed: {event.error}"
     took = "" if event.seconds is None else f" ({event.seconds:.0f} s)"
     what = f"{event.name} " if event.name and stage != FINALS else ""
-    return f"{_prefix(stage, count)}{event.run}: {what}{score}{took}"
+    return f"{_prefix(stage, count)}{run}: {what}{score}{took}"
 
 
 def _prefix(stage: str, count: str) -> str:

@@ -100,12 +100,18 @@ def states(progress: SearchProgress) -> str:
     return ", ".join(f"{progress.ended[s]} {s}" for s in words if progress.ended[s])
 
 
-def run_shown(run: str, progress: SearchProgress) -> str:
-    """The name of a run; of a final with the place of its seed, as in "trial 3, seed 2 of 3"."""
+def run_shown(run: str, progress: SearchProgress, with_seed: bool = False) -> str:
+    """The name of a run; of a final with the place of its seed, as in "trial 3, seed 2 of 3".
+
+    Args:
+        with_seed: whether the seed follows, as in "trial 3, seed 2 of 3 (53917133)".
+    """
     seeds = progress.stage.fresh_seeds if progress.stage else ()
     begin, _, seed = run.rpartition(" ")
     at = [str(each) for each in seeds]
-    return f"{begin} {at.index(seed) + 1} of {len(at)}" if seed in at else run
+    if seed not in at:
+        return run
+    return f"{begin} {at.index(seed) + 1} of {len(at)}" + (f" ({seed})" if with_seed else "")
 
 
 def time_left(progress: SearchProgress, now: float) -> str:

@@ -198,6 +198,16 @@ def test_the_finals_that_run_are_named_with_the_place_of_their_seed() -> None:
     assert any(line.startswith("  trial 10, seed 3 of 3") for line in view)
     assert "finals, the best trials again, with fresh seeds" in view
     assert run_shown("trial 3, seed 7", after(events)) == "trial 3, seed 7"  # of another study
+    ended: list[Event] = [
+        RunEnded(START + 9, "trial 3, seed 5", 3, FINISHED, 0.5, 9, seconds=12.3),
+        RunEnded(START + 9, "trial 0, seed 5", 0, FAILED, None, error="x"),
+        WorkerLost(START + 9, "trial 4, seed 5", "its process ended"),
+    ]
+    assert [line.split("  ", 1)[1] for line in plain([*events, *ended])[-3:]] == [
+        "final  1/12  trial 3, seed 2 of 3 (5): 0.5000 (12 s)",
+        "final  2/12  trial 0, seed 2 of 3 (5): failed: x",
+        "trial 4, seed 2 of 3 (5) lost its worker (its process ended): another one goes on with it",
+    ]
 
 
 # ---- the time left -------------------------------------------------------------------------------
