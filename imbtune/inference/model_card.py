@@ -6,6 +6,7 @@ the seeds.
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -111,6 +112,7 @@ def model_card(content: CardContent) -> str:
         seed=config.seed,
         seeds=content.seeds,
         data=f"`{config.data.name}`",
+        profile=_profile(config),
         train_images=f"{int(train_K.sum()):,}",
         test_images=f"{int(content.confusion_KK.sum()):,}",
         shape=" × ".join(map(str, shape)),
@@ -132,7 +134,7 @@ def model_card(content: CardContent) -> str:
         calibration=_about_probabilities(content.calibration, content.on_test),
         size_limit=_size_limit(content.preprocess),
         limits=_limits(content),
-        place=content.place,
+        quoted_place=json.dumps(content.place, ensure_ascii=False),
         shell_place=shlex.quote(content.place),
         scale=f"{content.scale:g}",
         temperature=content.calibration.temperature if content.calibration else 1,
@@ -148,6 +150,14 @@ def method_of(config: TrainConfig) -> str:
         if getattr(config, slot).name != DEFAULTS[slot]
     ]
     return ", ".join(parts) or "plain cross-entropy"
+
+
+def _profile(config: TrainConfig) -> str:
+    """Where the imbalance comes from; empty where the classes are as they came."""
+    chosen = config.data.shared
+    if chosen.profile == "as_is":
+        return ""
+    return f"classes reduced by the profile `{chosen.profile}` with ratio {chosen.ratio:g}"
 
 
 def _of_class(content: CardContent, index: int) -> str:
@@ -278,10 +288,12 @@ def _size_limit(preprocess: Preprocess) -> str:
 
 def _limits(content: CardContent) -> list[str]:
     test_K, lines = content.confusion_KK.sum(1), []
-    without = int((test_K == 0).sum())
-    if without:
-        lines.append(f"{without} classes have no test image: nothing is known of their recall.")
-    few = int((content.train_K < 20).sum())
-    if few:
-        lines.append(f"{few} classes have fewer than 20 training images.")
+    if without := int((test_K == 0).sum()):
+        lines.append(f"{_classes(without)} no test image: nothing is known of the recall.")
+    if few := int((content.train_K < 20).sum()):
+        lines.append(f"{_classes(few)} fewer than 20 training images.")
     return lines
+
+
+def _classes(count: int) -> str:
+    return "1 class has" if count == 1 else f"{count} classes have"
