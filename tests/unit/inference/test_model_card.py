@@ -189,7 +189,7 @@ def test_two_classes_name_the_positive_one_and_the_threshold(tmp_path: Path) -> 
 
 def test_a_class_without_test_images_is_told(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, Any] = {
         "x_train": rng.integers(0, 255, (40, 8, 8), dtype=np.uint8),
         "y_train": np.arange(40) % 4,
         "x_test": rng.integers(0, 255, (9, 8, 8), dtype=np.uint8),
