@@ -173,7 +173,7 @@ def test_a_search_in_a_folder_of_the_head_is_stopped_resumed_and_fetched(
     submit = f"submit {options} --storage"
     laptop.imbtune(f"{submit} {tmp_path}/head")
     assert "is running" in laptop.imbtune(f"{submit} /elsewhere", code=2)
-    wait_for(lambda: list((tmp_path / "head").glob("*/epochs/*")), 120)  # the first trial trains
+    wait_for(cluster.workers, 120)
     for pid in cluster.workers():
         os.kill(pid, signal.SIGSTOP)  # else it may end before the commands below have begun
     running = laptop.imbtune("status stopped")
