@@ -29,7 +29,7 @@ export RAY_AUTH_TOKEN # srun passes it on; other users can read neither it nor t
 # In the folder are the sockets and logs of Ray, which opens its part of it to all: nobody else may enter.
 rm -rf "/tmp/ray-$SLURM_JOB_ID-"* # of this job before it was requeued, if Slurm killed it before it had ended
 ray_folder="$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXXXX")" # short, since a socket's path has at most 107 bytes
-trap 'rm -rf "$ray_folder"' EXIT
+trap 'trap "" TERM; rm -rf "$ray_folder"' EXIT # whole, though a requeue sends SIGTERM to rm, too
 mkdir "$ray_folder/r"
 common=(--block --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats
   --dashboard-agent-listen-port=0 --min-worker-port=0 --max-worker-port=0)
