@@ -46,7 +46,8 @@ done
 others=$((SLURM_JOB_NUM_NODES - 1))
 if ((others)); then
   "${step[@]}" --nodes="$others" --ntasks="$others" --exclude="$head" \
-    ray start --address="$head_ip:$port" "${common[@]}" &
+    bash -c 'mkdir -p -m 700 "$0" && exec ray start "$@"' "$ray_folder" \
+    --address="$head_ip:$port" "${common[@]}" & # Ray takes the folder's name from the head
 fi
 
 has_study=1 # 0: there is a study; 1: none; 2: the storage cannot be read

@@ -232,13 +232,15 @@ def test_a_requeued_slurm_job_resumes_its_study(
     restarts: str, has_study: int, verb: str | None, tmp_path: Path
 ) -> None:
     """With stand-ins for Slurm's and Ray's commands, which write down how they are called."""
+    started = 'until [ "$(grep -c ^srun calls)" = 2 ]; do sleep 0.1; done'  # in the background
     programs = {
         "scontrol": "echo node1",
         "getent": "echo 127.0.0.1 STREAM node1",
         "srun": 'echo "srun $*" >> calls',
         "ray": "true",
         "python": "echo token",
-        "imbtune": f'echo "imbtune $*" >> calls; [ "$1" != has-study ] || exit {has_study}',
+        "imbtune": f'{started}; echo "imbtune $*" >> calls; '
+        f'[ "$1" != has-study ] || exit {has_study}',
     }
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -276,4 +278,6 @@ def test_a_requeued_slurm_job_resumes_its_study(
         "resume": "imbtune resume /shared/imbtune-99999990007 --address 127.0.0.1:20014",
     }
     assert called == expected[verb]
-    assert len([call for call in calls if call.startswith("srun")]) == 2  # the head, the others
+    head, others = (call for call in calls if call.startswith("srun"))
+    assert "ray start --head" in head
+    assert "mkdir -p -m 700" in others and f" {temporary.parent} --address=" in others
