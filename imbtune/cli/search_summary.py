@@ -16,7 +16,6 @@ from imbtune.metrics.metric import Metric
 from imbtune.registry import Value
 from imbtune.storage import join
 from imbtune.study.evidence import FINALISTS, Evidence, is_above, scores_by_trial
-from imbtune.study.front import front_name
 from imbtune.study.hints import divergence_fix, free_folder, program, resume_command, retry_fix
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import COMPLETE, ENDED, FAIL, PRUNED, TrialRecord, counted, summary
@@ -339,7 +338,7 @@ def _front(outcome: SearchOutcome) -> str:
             f"{score:>{len(name)}.4f}" for name, score in zip(names, found.scores, strict=True)
         )
         lines.append(f"  {found.trial:>5}  {scores}  {_describe(records[found.trial])}")
-    another = shlex.quote(join(outcome.path, front_name(outcome.front[-1].trial)))
+    another = shlex.quote(join(outcome.path, outcome.front[-1].file))
     others = f". To train another one: {program()} train {another}"
     last = others if len(outcome.front) > 1 else f", and by {' and '.join(names[1:])}, too."
     return "\n" + "\n".join([*lines, f"The winner is the best by {names[0]}{last}"])

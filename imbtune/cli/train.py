@@ -21,6 +21,7 @@ from imbtune.errors import ConfigError, printable
 from imbtune.final_training.retrain import TrainResult
 from imbtune.metrics.metric_registry import group_lines
 from imbtune.progress import print_line
+from imbtune.report.next_steps import model_steps
 from imbtune.runtime import keep_freed_memory
 from imbtune.study.hints import program
 
@@ -148,11 +149,7 @@ def print_result(result: TrainResult, console: Console) -> None:
         print(f"  of {name}: {other.path}")
     model = str(result.path)
     print("Next:")
-    for words in (
-        ["predict", model, "IMAGES", "--out", "predictions.parquet"],
-        ["evaluate", model, "--data", "FOLDER", "--split", "all"],
-        ["export", model, "--to", "onnx"],
-    ):
+    for words, _ in model_steps(model):
         print(f"  {shlex.join([program(), *words])}")
 
 

@@ -7,6 +7,9 @@ import shlex
 from imbtune.report.frames.trial_frame import has_to_retry
 from imbtune.report.missing import best_at_chance
 from imbtune.report.study_data import StudyData
+from imbtune.report.tested import FOLDER
+from imbtune.storage import join
+from imbtune.study.records import front_name
 
 
 def next_steps(study: StudyData) -> list[tuple[str, str]]:
@@ -28,13 +31,47 @@ def next_steps(study: StudyData) -> list[tuple[str, str]]:
     if study.winner is not None and study.tested is None:
         train = command("train", study.path, "--seeds", "5", "--baselines")
         return [(train, "trains winner, best preset and erm on all training data, and tests them")]
-    preset = baseline_preset(study)
-    if study.tested is not None and preset is not None and preset not in study.tested.presets:
-        seeds = max(score.seeds for score in study.tested.winner.values())
-        options = ("--seeds", str(max(seeds, 2)), "--baselines", "--out", f"{study.name}-tested")
-        train = command("train", study.path, *options)
-        return [(train, "tests winner, best preset and erm with the same seeds, and compares them")]
-    return []
+    if (tested := study.tested) is None:
+        return []
+    found, preset = [], baseline_preset(study)
+    if preset is not None and preset not in tested.presets:
+        seeds = max(score.seeds for score in tested.winner.values())
+        options = ("--seeds", str(max(seeds, 2)), "--baselines", *tested.options)
+        train = command("train", study.path, *options, "--out", f"{study.name}-tested")
+        found = [
+            (train, "tests winner, best preset and erm with the same seeds, and compares them")
+        ]
+    if tested.has_model:
+        steps = model_steps(join(study.path, FOLDER))
+        found += [(command(*words), what) for words, what in steps]
+    return found
+
+
+def model_steps(folder: str) -> list[tuple[list[str], str]]:
+    """The commands for a trained model, each with what it does.
+
+    Args:
+        folder: of the model.
+    """
+    return [
+        (
+            ["predict", folder, "IMAGES", "--out", "predictions.parquet"],
+            "predicts the classes of other images with the trained model",
+        ),
+        (["evaluate", folder, "--data", "FOLDER", "--split", "all"], "tests it on other images"),
+        (["export", folder, "--to", "onnx"], "writes it for programs without imbtune"),
+    ]
+
+
+def trainings(study: StudyData) -> dict[int, list[str]]:
+    """The command that trains a trial on all training data and tests it, by the trial's number.
+
+    Only the winner and the trials of a Pareto front have a file with their configuration.
+    """
+    files = {n: join(study.path, front_name(n)) for n in study.front_files}
+    if study.winner is not None:
+        files[study.winner] = study.path
+    return {n: ["imbtune", "train", file, "--seeds", "5"] for n, file in files.items()}
 
 
 def baseline_preset(study: StudyData) -> str | None:

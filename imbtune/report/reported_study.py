@@ -158,7 +158,8 @@ class ReportedStudy(ABC):
         Raises:
             StudyError: it is a calibration or a comparison.
         """
-        from imbtune.report.study_data import StudyData, read_tested, recorded_rho
+        from imbtune.report.study_data import StudyData, front_files, recorded_rho
+        from imbtune.report.tested import read_tested
         from imbtune.study.lock import activity_of
         from imbtune.study.working_journal import ended_in_journal
 
@@ -184,4 +185,5 @@ class ReportedStudy(ABC):
             activity=activity,
             rung_rho=recorded_rho(info),
             journal_ended=ended_in_journal(store) if may_be_killed else 0,
+            front_files=front_files(store),
         )

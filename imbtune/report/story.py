@@ -236,6 +236,8 @@ def _tested(study: StudyData) -> str:
         return "The study's folder has no test scores: all of this is on validation images."
     own = study.tested.winner[metric]
     how = "one seed" if own.seeds == 1 else f"mean ± standard deviation of {own.seeds} seeds"
+    if study.tested.options:
+        how += f"; trained with {' '.join(study.tested.options)}"
     name = metric.replace("_", " ")
     text = f"On the test set ({name}, {how}): {own} for the winner"
     preset = baseline_preset(study)

@@ -7,8 +7,6 @@ that need them say why they are left out.
 from __future__ import annotations
 
 import datetime as dt
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,13 +17,13 @@ import pandas as pd
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ImbtuneError, StudyError
 from imbtune.metrics.metric import Metric, metric_from
+from imbtune.report.tested import Tested
 from imbtune.storage import Store, join
 from imbtune.study.evidence import Evidence
 from imbtune.study.lock import Activity
-from imbtune.study.records import COMPLETE, ENDED, FAIL, INTERRUPTED
+from imbtune.study.records import COMPLETE, ENDED, FAIL, FRONT_FILE, INTERRUPTED
 
 LOG, COMPLEMENT, LINEAR, CHOICES = "log", "complement", "linear", "choices"  # scales of a knob
-SEED_FOLDER = re.compile(r"seed\d+")  # in a training's folder: the models of its other seeds
 SCALE_ENDS = {", log in 1-x": COMPLEMENT, ", log": LOG}  # as study.yaml describes a range
 
 
@@ -54,37 +52,6 @@ class SearchedKnob:
         return f"1 − {self.name}" if self.scale == COMPLEMENT else self.name
 
 
-@dataclass(frozen=True)
-class TestScore:
-    """A metric on the test images.
-
-    Attributes:
-        mean: over the seeds.
-        deviation: sample standard deviation over the seeds; None for one seed.
-        seeds: how many.
-    """
-
-    mean: float
-    deviation: float | None
-    seeds: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if self.deviation is None else f" ± {self.deviation:.3f}")
-
-
-@dataclass(frozen=True)
-class Tested:
-    """What `imbtune train` found on the test images.
-
-    Attributes:
-        winner: the scores of the winner, by metric.
-        presets: those of the presets that `--baselines` trained with it, by preset and metric.
-    """
-
-    winner: Mapping[str, TestScore]
-    presets: Mapping[str, Mapping[str, TestScore]] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False)
 class StudyData:
     """The tables and files of one study.
@@ -105,6 +72,7 @@ class StudyData:
             the tables may lack some; 0 where it has not been read.
         rung_rho: Spearman's ρ of each rung with the finished model, by budget, from the
             calibration that the study followed; empty without one.
+        front_files: numbers of the trials whose configuration is in a file `front-N.yaml`.
     """
 
     path: str
@@ -119,6 +87,7 @@ class StudyData:
     activity: Activity = field(default_factory=Activity)
     rung_rho: Mapping[int, float] = field(default_factory=dict)
     journal_ended: int = 0
+    front_files: Sequence[int] = ()
 
     @property
     def name(self) -> str:
@@ -297,43 +266,12 @@ def without_nulls(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return records(frame.astype(object).where(frame.notna(), None))
 
 
-def read_tested(store: Store, winner: int | None) -> Tested | None:
-    """The scores of `imbtune train` on the study's winner, and on the presets beside it.
-
-    None where this winner has not been tested.
-    """
-    if (own := _results(store, "best", winner)) is None:
-        return None
+def front_files(store: Store) -> Sequence[int]:
+    """The numbers of the trials with a file of the Pareto front; none where they are unknown."""
     try:
-        names = [name for name in store.names("best") if not SEED_FOLDER.fullmatch(name)]
+        return [int(found[1]) for name in store.names("") if (found := FRONT_FILE.fullmatch(name))]
     except (OSError, ImbtuneError):
-        names = []
-    found = {name: _results(store, f"best/{name}", None) for name in names}
-    return Tested(own, {name: scores for name, scores in found.items() if scores is not None})
-
-
-def _results(store: Store, folder: str, winner: int | None) -> Mapping[str, TestScore] | None:
-    """The scores of a training; None without, or where another trial has won since."""
-    names = [f"{folder}/{name}" for name in ("metrics.json", "results.json")]  # earlier versions
-    try:
-        found = next((name for name in names if store.exists(name)), None)
-        if found is None:
-            return None
-        content = json.loads(store.read(found))
-        trained = content.get("provenance", {}).get("winner", {}).get("trial")
-        if winner is not None and trained is not None and trained != winner:
-            return None
-        seeds = len(content["runs"])
-        return {
-            metric: TestScore(float(value["mean"]), _number(value.get("std")), seeds)
-            for metric, value in content["test"].items()
-        }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImbtuneError):
-        return None  # the report of a study does not need it
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+        return []
 
 
 def recorded_rho(info: Mapping[str, Any]) -> Mapping[int, float]:

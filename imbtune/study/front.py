@@ -5,7 +5,6 @@ They are beside the study's other files, where the copies of its plugins are.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from imbtune.config.plugins import with_imports
@@ -15,10 +14,8 @@ from imbtune.storage import Store
 from imbtune.study.evidence import objective_means
 from imbtune.study.files import as_yaml, trial_entry, versions
 from imbtune.study.outcome import FrontTrial, SearchOutcome
-from imbtune.study.records import FinalRecord, TrialRecord
+from imbtune.study.records import FRONT_FILE, FinalRecord, TrialRecord
 from imbtune.study.request import SearchRequest
-
-FILE = re.compile(r"front-\d+\.yaml")
 
 
 def search_front(
@@ -60,11 +57,6 @@ def front_of(scores: Mapping[int, Sequence[float]]) -> list[FrontTrial]:
     return sorted(front, key=lambda found: (-found.scores[0], found.trial))
 
 
-def front_name(trial: int) -> str:
-    """The file of a trial of the Pareto front."""
-    return f"front-{trial}.yaml"
-
-
 def write_front(store: Store, request: SearchRequest, outcome: SearchOutcome) -> None:
     """Write the configuration of each trial of the Pareto front, and delete earlier ones.
 
@@ -85,13 +77,13 @@ def write_front(store: Store, request: SearchRequest, outcome: SearchOutcome) ->
             "versions": versions(),
         }
         content = with_imports(config.nested(), request.space.imports)
-        files[front_name(found.trial)] = (
+        files[found.file] = (
             f"# A trial of the Pareto front of {outcome.path}; its scores are {measure}.\n"
             "# To train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
             + as_yaml(content | {"provenance": provenance})
         )
     for name in store.names(""):
-        if FILE.fullmatch(name) and name not in files:
+        if FRONT_FILE.fullmatch(name) and name not in files:
             store.delete(name)
     for name, text in files.items():
         store.write(name, text.encode())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imbtune.study.evidence import Evidence
-from imbtune.study.records import FinalRecord, TrialRecord, failed_for_good, kind_of
+from imbtune.study.records import FinalRecord, TrialRecord, failed_for_good, front_name, kind_of
 from imbtune.study.request import SearchRequest
 
 
@@ -22,6 +22,11 @@ class FrontTrial:
 
     trial: int
     scores: tuple[float, ...]
+
+    @property
+    def file(self) -> str:
+        """The name of the file with its configuration."""
+        return front_name(self.trial)
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,16 @@ ENDS = {  # of a search, in study.yaml
     OUT_OF_TIME: "--time-budget was used up before all trials had started",
     FAILED: "trials failed for one reason, and no other trial scored above chance",
 }
+FRONT_FILE = re.compile(r"front-(\d+)\.yaml")  # of a trial of the Pareto front
 MARGINS = ("margin_train", "margin_val", "probability_margin_train", "probability_margin_val")
 DIVERGED_KIND = "diverged"  # of a failure
 
 Row = dict[str, Any]  # of a table, or an entry of the journal, by column
+
+
+def front_name(trial: int) -> str:
+    """The file of a trial of the Pareto front."""
+    return f"front-{trial}.yaml"
 
 
 @dataclass(frozen=True)

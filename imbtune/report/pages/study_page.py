@@ -10,6 +10,7 @@ import pandas as pd
 from imbtune.report.charts.theme import DARK, Chart
 from imbtune.report.frames.finals_frames import class_frame
 from imbtune.report.frames.trial_frame import failure_frame, trial_frame
+from imbtune.report.next_steps import trainings
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
 from imbtune.report.pages.rendering import figure_images, rendered, sentence
 from imbtune.report.plots import StudyPlots
@@ -68,6 +69,7 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         "slots": [[knob.name, knob.column] for knob in study.knobs if "." not in knob.name],
         "complement": [knob.name for knob in study.knobs if knob.scale == COMPLEMENT],
         "command": ["imbtune", "train", "--trial", study.path],
+        "trainings": trainings(study),
         "dark": DARK,
     }
     return rendered(

@@ -246,7 +246,14 @@
     }
     cell.append(list);
     if (row.error) cell.append(make("p", row.error, "quiet"));
-    cell.append(make("code", [...page.command, String(row.trial)].map(quoted).join(" ")));
+    const step = (words, what) => {
+      const line = make("p", null, "does");
+      line.append(make("code", words.map(quoted).join(" ")), " ", make("span", what));
+      cell.append(line);
+    };
+    const training = page.trainings[row.trial];
+    if (training) step(training, "trains it on all training data, and tests it");
+    step([...page.command, String(row.trial)], "trains it as the search did");
     const line = make("tr", null, "more");
     line.append(cell);
     return line;

@@ -183,7 +183,8 @@ def test_filters_and_the_configuration_of_a_trial(browser: Browser, report: Path
     button.focus()
     page.keyboard.press("Enter")
     details = str(page.locator("tr.more").text_content())
-    assert "imbtune train --trial runs/made 4" in details
+    assert "imbtune train runs/made --seeds 5 trains it on all training data, and" in details
+    assert "imbtune train --trial runs/made 4 trains it as the search did" in details
     assert "does not act" in str(page.locator("#table button").nth(1).evaluate(
         "(b) => { b.click(); return b.closest('tr').nextSibling.textContent }"
     ) + details)  # fmt: skip

@@ -17,6 +17,7 @@ from report_study import HOSTILE, make_data, trial, usual
 from imbtune.report.frames.studies_frames import studies_frame
 from imbtune.report.frames.trial_frame import failure_frame
 from imbtune.report.missing import no_finals, none_finished
+from imbtune.report.next_steps import trainings
 from imbtune.report.pages.study_page import study_page
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import EVERY, FIRST
@@ -29,7 +30,8 @@ from imbtune.report.story import (
     UNCONFIRMED,
     story_of,
 )
-from imbtune.report.study_data import NothingToDrawError, StudyData, read_tested
+from imbtune.report.study_data import NothingToDrawError, StudyData, front_files
+from imbtune.report.tested import read_tested
 from imbtune.report.wording import NO_WINNER, bars_of, duration, points, texts_of
 from imbtune.storage import Store
 from imbtune.study.lock import Activity
@@ -381,14 +383,14 @@ def test_only_a_study_with_failed_trials_is_told_to_retry_them() -> None:
     assert story_of(failed).steps[0][0] == "imbtune resume runs/made --retry-failed"
 
 
-def result(*seeds: float, trial: int | None = None) -> bytes:
+def result(*seeds: float, trial: int | None = None, **options: object) -> bytes:
     """The content of a metrics.json."""
     values = {"mean": sum(seeds) / len(seeds)}
     if len(seeds) > 1:
         values["std"] = float(np.std(seeds, ddof=1))
     content = {"test": {"balanced_accuracy": values}, "runs": [{} for _ in seeds]}
     origin = {} if trial is None else {"winner": {"trial": trial}}
-    return json.dumps({**content, "provenance": origin}).encode()
+    return json.dumps({**content, "options": options, "provenance": origin}).encode()
 
 
 def told(store: Store) -> tuple[str, str]:
@@ -428,6 +430,52 @@ def test_a_tested_winner_beside_the_best_preset(tmp_path: Path) -> None:
     assert "erm, has not been tested" in told(store)[0]
     store.write("best/metrics.json", result(0.8, 0.9, trial=7))  # another trial has won since
     assert "has no test scores" in told(store)[0]
+
+
+MODEL = [
+    "imbtune predict runs/made/best IMAGES --out predictions.parquet",
+    "imbtune evaluate runs/made/best --data FOLDER --split all",
+    "imbtune export runs/made/best --to onnx",
+]
+
+
+def test_options_of_a_training_stand_at_its_scores_and_in_the_command_for_its_presets(
+    tmp_path: Path,
+) -> None:
+    store = Store(str(tmp_path))
+    options = {"ema": 0.9, "calibrate": 0.1, "ensemble": True}
+    store.write("best/metrics.json", result(0.8, 0.9, trial=4, **options))
+    doubt, step = told(store)
+    assert "of 2 seeds; trained with --ema 0.9 --calibrate 0.1): 0.850 ± 0.071" in doubt
+    train = "imbtune train runs/made --seeds 2 --baselines --ema 0.9 --calibrate 0.1"
+    assert step == f"{train} --out made-tested"
+    store.write("best/metrics.json", result(0.8, 0.9, trial=4, ema=None, calibrate=None))
+    assert "of 2 seeds): 0.850" in told(store)[0] and "--ema" not in told(store)[1]
+
+
+def test_a_trained_model_has_its_commands(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("best/metrics.json", result(0.8, 0.9, trial=4))
+    store.write("best/manifest.json", b"{}")
+    assert told(store)[1].endswith(" ".join(["made-tested", *MODEL]))  # no preset is tested
+    store.write("best/erm/metrics.json", result(0.7, 0.8, trial=0))
+    assert told(store)[1] == " ".join(MODEL)
+
+
+def test_the_winner_and_the_front_can_be_trained_on_all_data() -> None:
+    study = make_data([trial(0), trial(4)], {0: (0.5, 0.52), 4: (0.6, 0.63)}, front_files=(0, 4))
+    assert trainings(study) == {
+        0: ["imbtune", "train", "runs/made/front-0.yaml", "--seeds", "5"],
+        4: ["imbtune", "train", "runs/made", "--seeds", "5"],
+    }
+    assert trainings(make_data([trial(0), trial(4)])) == {}
+
+
+def test_the_files_of_a_front_are_found(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for name in ("front-12.yaml", "front-3.yaml", "front-x.yaml", "best.yaml"):
+        store.write(name, b"")
+    assert sorted(front_files(store)) == [3, 12]
 
 
 def test_a_method_says_which_part_is_what() -> None:
