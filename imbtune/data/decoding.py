@@ -204,6 +204,8 @@ def why_unreadable(error: Exception) -> str:
     """Why an image cannot be read, for messages."""
     if isinstance(error, UnidentifiedImageError):  # its message contains a memory address
         return "not an image of a known format"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may fill the memory"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

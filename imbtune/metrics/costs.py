@@ -42,9 +42,10 @@ def cost_matrix(costs: str, names: Sequence[str]) -> Floats:
         return costs_KK
     rows = [[float(cost) for cost in row.split()] for row in costs.split(";")]
     if len(rows) != classes or any(len(row) != classes for row in rows):
-        shape = f"{len(rows)} rows of {' '.join(map(str, sorted({len(row) for row in rows})))}"
+        lengths = " or ".join(map(str, sorted({len(row) for row in rows})))
         raise ConfigError(
-            f"costs: {costs!r} has {shape} numbers: give a row for each of the {classes} classes, "
+            f"costs: {rows} has {len(rows)} row{'s' * (len(rows) != 1)} of {lengths} numbers: give "
+            f"a row for each of the {classes} classes, "
             "with the cost of each predicted class"
         )
     return np.array(rows)
@@ -85,8 +86,8 @@ def costs_text(costs: object, key: str) -> str:
 
 
 def costs_in_words(costs: str, names: Sequence[str]) -> str:
-    """The costs of errors that are not 1, the six largest of many, by the names of the classes."""
-    unlike = _not_1(costs, names)
+    """The costs that are not 1 for an error, the six largest of many, by the names of the classes."""
+    unlike = _unusual(costs, names)
     if not unlike:
         return "every error costs 1"
     told = [
@@ -95,14 +96,15 @@ def costs_in_words(costs: str, names: Sequence[str]) -> str:
     ]
     if left := len(unlike) - len(told):
         told.append(f"{left} more have other costs")
-    if len(unlike) < len(names) * (len(names) - 1):
+    errors = sum(label != predicted for label, predicted, _ in unlike)
+    if errors < len(names) * (len(names) - 1):
         told.append("every other error costs 1")
     return "; ".join(told)
 
 
 def costs_in_brief(costs: str, names: Sequence[str]) -> str:
     """The same for a table, the two largest of many: `costs 'fraud' as 'normal' 20`."""
-    return _brief(_not_1(costs, names))
+    return _brief(_unusual(costs, names))
 
 
 def given_costs(costs: str) -> str:
@@ -115,7 +117,7 @@ def given_costs(costs: str) -> str:
     given = [
         (label, as_, cost) for label, row in json.loads(costs).items() for as_, cost in row.items()
     ]
-    return _brief(sorted((each for each in given if each[2] != 1), key=lambda each: -each[2]))
+    return _brief(sorted((each for each in given if _is_unusual(*each)), key=lambda one: -one[2]))
 
 
 def _brief(unlike: Sequence[tuple[str, str, float]]) -> str:
@@ -126,12 +128,15 @@ def _brief(unlike: Sequence[tuple[str, str, float]]) -> str:
     return f"costs {', '.join(pairs)}{f' and {left} more' if left else ''}"
 
 
-def _not_1(costs: str, names: Sequence[str]) -> list[tuple[str, str, float]]:
-    """The costs of an error that are not 1, the largest first: class, predicted class, cost."""
+def _unusual(costs: str, names: Sequence[str]) -> list[tuple[str, str, float]]:
+    """The costs that are not the usual ones, the largest first: class, predicted class, cost."""
     costs_KK = cost_matrix(costs, names)
-    classes = range(len(names))
-    pairs = sorted(
-        ((i, j) for i in classes for j in classes if i != j and costs_KK[i, j] != 1),
-        key=lambda pair: -costs_KK[pair],
-    )
-    return [(names[i], names[j], float(costs_KK[i, j])) for i, j in pairs]
+    given = [
+        (i, j, float(costs_KK[k, n])) for k, i in enumerate(names) for n, j in enumerate(names)
+    ]
+    return sorted((one for one in given if _is_unusual(*one)), key=lambda one: -one[2])
+
+
+def _is_unusual(label: str, predicted: str, cost: float) -> bool:
+    """Whether it is neither 1 for an error nor 0 for a right prediction."""
+    return cost != (0 if label == predicted else 1)

@@ -141,15 +141,15 @@ def _is_text(kind: pa.DataType) -> bool:
     """Whether values are strings or bytes, maybe in a dictionary."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or _holds_bytes(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or holds_bytes(kind)
 
 
 def _image_bytes(column: pa.ChunkedArray, what: str) -> pa.LargeBinaryArray:
     """The encoded files of a column; an empty one, which cannot be read, where there is none."""
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-        if _holds_bytes(column.type.field("bytes").type):
+        if holds_bytes(column.type.field("bytes").type):
             return _filled(pc.struct_field(column, "bytes"))
-    elif _holds_bytes(column.type):
+    elif holds_bytes(column.type):
         return _filled(column)
     raise DataError(
         f"{what} is {str(column.type)!r}: it must be bytes of image files, or struct(bytes, path)"
@@ -160,7 +160,8 @@ def _filled(column: pa.ChunkedArray) -> pa.LargeBinaryArray:
     return pc.fill_null(column.cast(pa.large_binary()), b"").combine_chunks()
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
+def holds_bytes(kind: pa.DataType) -> bool:
+    """Whether the values of a column are bytes."""
     return bool(
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
@@ -186,7 +187,7 @@ def _labels(table: pa.Table, label: str, path: Path) -> tuple[Labels, tuple[str,
             return labels_from_positions(whole.astype(np.int64), names, place), ()
         notes = (f"the class names in {path} cannot be read: {problem}",) if problem else ()
         return labels_from_array(values, place), notes
-    texts = (pa.types.is_string, pa.types.is_large_string, _holds_bytes)
+    texts = (pa.types.is_string, pa.types.is_large_string, holds_bytes)
     if any(is_kind(column.type) for is_kind in texts):
         return labels_from_texts(_values(column), place), ()
     raise DataError(

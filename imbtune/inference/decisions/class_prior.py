@@ -31,7 +31,10 @@ Floats = NDArray[np.float64]
 
 BALANCED = "balanced"
 FORMATS = (".json", ".yaml", ".yml", ".csv")
-HOW = 'give a share or count of each class, such as "cat=90,dog=10", or a JSON, YAML or CSV file'
+HOW = (
+    'give a share or count of each class, such as "cat=90,dog=10", balanced, or a JSON, YAML or '
+    "CSV file"
+)
 NAMED = 5  # classes that a message names
 
 
@@ -166,7 +169,8 @@ def _text(path: Path) -> str:
             raise ConfigError(f"--prior {path} is larger than {MOST_BYTES // 2**20} MiB")
         return decoded(content)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read --prior {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read --prior {path} ({reason}): give another file") from error
 
 
 def _read_csv(path: Path) -> dict[str, str]:

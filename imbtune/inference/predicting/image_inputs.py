@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from imbtune.data.file_walk import files_below, hidden_files_below, is_special
 from imbtune.data.images import text_of
-from imbtune.data.readers.hf_tables import IMAGE_COLUMNS
+from imbtune.data.readers.hf_tables import IMAGE_COLUMNS, holds_bytes
 from imbtune.data.readers.image_index import is_image
 from imbtune.errors import DataError, first_line, some_of
 from imbtune.paths import local_path
@@ -24,6 +24,7 @@ from imbtune.text_encoding import MARK_BYTES, encoding_of
 
 LISTS = (".txt", ".lst")
 PARQUET = ".parquet"
+COLUMNS = 10  # of a Parquet file without images that a message names
 NAMED = 3  # files without images that a message names
 ROWS = 16  # of a Parquet file that are read at a time
 LONGEST_LINE = 8192  # characters of a list's line; a path is shorter
@@ -134,8 +135,11 @@ def _folder(root: Path) -> ImageInput:
             others += [path] * (len(others) < NAMED)
     if not images and parquet:
         return _parquet(root, parquet, ())
+    hidden = hidden_files_below(root)
+    dotted = f"{hidden:,} hidden file{'s' * (hidden > 1)}"
     if not images:
-        has = f" (it has {_counted(others, left)})" if others else ""
+        has = ", ".join([_counted(others, left)] * bool(others) + [dotted] * bool(hidden))
+        has = f" (it has {has})" if has else ""
         raise DataError(f"{root} has no images{has}: {GIVE}")
 
     def items() -> Iterator[ImageItem]:
@@ -145,9 +149,7 @@ def _folder(root: Path) -> ImageInput:
     left += len(parquet)
     named = _counted([*parquet[:NAMED], *others], left)
     notes = (f"not read, since they have other endings than images: {named}",) * bool(left)
-    if hidden := hidden_files_below(root):
-        files = f"{hidden:,} hidden file{'s' * (hidden > 1)}"
-        notes += (f"not read, since their names begin with a dot: {files}",)
+    notes += (f"not read, since their names begin with a dot: {dotted}",) * bool(hidden)
     if special:
         named = _counted(special, len(special))
         notes += (f"not read, since no regular file (a named pipe, a socket or a device): {named}",)
@@ -252,9 +254,10 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
         return found
     if len(holding) == 1:
         return holding[0]
+    columns = some_of((f"{text_of(field.name)} ({field.type})" for field in schema), COLUMNS)
     raise DataError(
-        f"{path} has the columns {schema.names}: it needs one of encoded images, such as "
-        f"'{IMAGE_COLUMNS[0]}'"
+        f"{path} has the columns {columns}: it needs one of encoded images, such as "
+        f"'{IMAGE_COLUMNS[0]}', of bytes or struct(bytes, path); paths of files go into a .txt file"
     )
 
 
@@ -262,7 +265,7 @@ def _holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         index = kind.get_field_index("bytes")
         return index >= 0 and _holds_images(kind.field(index).type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return holds_bytes(kind)
 
 
 def _rows(path: Path, column: str) -> Iterator[ImageItem]:
@@ -282,10 +285,13 @@ def _rows(path: Path, column: str) -> Iterator[ImageItem]:
 
 def _in_row(value: object, where: str) -> ImageItem:
     """The image in a row of Parquet."""
+    has_path = False
     if isinstance(value, dict):
         inner = value.get("path")
-        where = inner if isinstance(inner, str) and inner else where
+        has_path = isinstance(inner, str) and bool(inner)
+        where = str(inner) if has_path else where
         value = value.get("bytes")
     if not isinstance(value, bytes) or not value:
-        return ImageItem(where, "", "there is no image in the row")
+        has = ", only a path" if has_path else ""
+        return ImageItem(where, "", f"there is no image in the row{has}")
     return ImageItem(where, value)

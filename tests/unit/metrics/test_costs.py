@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,9 +48,38 @@ def test_errors_that_are_not_named_cost_1() -> None:
     assert metric.range_on(COUNTS)[1] == pytest.approx((5 * 20 + 50 + 20) / 75)
 
 
+def test_a_right_prediction_that_costs_something_is_told() -> None:
+    """A fraud that is found costs 2, too; all errors cost 1."""
+    metric = metric_from({"name": "expected_cost", "costs": {"fraud": {"fraud": 2}}})
+    matrix_KK = np.diag([4, 0, 0])
+    assert metric.value(Confusion.of(matrix_KK, COUNTS.train_K, NAMES)) == 2
+    assert metric.title(COUNTS) == "expected_cost (costs 'fraud' as 'fraud' 2)"
+    assert costs_in_words(str(metric.knobs["costs"]), NAMES) == (
+        "an image of 'fraud' that is predicted as 'fraud' costs 2; every other error costs 1"
+    )
+    every: dict[str, Any] = {"name": "expected_cost", "costs": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]}
+    assert metric_from(every).title(COUNTS) == "expected_cost (1 an error)"
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([[0, 1]], "costs: [[0.0, 1.0]] has 1 row of 2 numbers: give a row for each of the 3 cl"),
+        ([[0, 1, 1], [1, 0], [1, 1, 0]], "has 3 rows of 2 or 3 numbers"),
+        ([[0, 1, 1], [1, 0, 1]], "has 2 rows of 3 numbers"),
+    ],
+)
+def test_rows_of_another_number_of_classes(rows: list[list[int]], says: str) -> None:
+    metric = metric_from({"name": "expected_cost", "costs": rows})
+    with raises_one_line(says, kind=ConfigError):
+        metric.chance(COUNTS)
+
+
 @pytest.mark.parametrize(
     ("costs", "says"),
     [
+        ([[0, -1], [1, 0]], "-1"),
+        ([[0, "x"], [1, 0]], "x"),
         ({"fraud": 3}, "by class names, such as {fraud: {normal: 20}}"),
         ({"fraud": {"9": -1}}, "-1 is no cost"),
         ({"fraud": {"9": True}}, "True is no cost"),

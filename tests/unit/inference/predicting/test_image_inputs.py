@@ -176,7 +176,7 @@ def test_parquet(column: str, name: str, tmp_path: Path) -> None:
     found = images_at(path)
     items = list(found.items())
     assert found.count == 4
-    missing = "there is no image in the row"
+    missing = "there is no image in the row" + ", only a path" * (name == "struct")
     assert [item.problem for item in items] == ["", missing, missing, ""]
     assert items[3].file == PNG
     where = ["0.png", "3.png"] if name == "struct" else [f"{path}, row 0", f"{path}, row 3"]
@@ -184,10 +184,26 @@ def test_parquet(column: str, name: str, tmp_path: Path) -> None:
     assert len(paths(tmp_path)) == 4  # a folder without images
 
 
+def test_rows_of_bytes_of_one_length_and_of_paths(tmp_path: Path) -> None:
+    fixed = pa.array([PNG, PNG], pa.binary(len(PNG)))
+    pq.write_table(pa.table({"image": fixed}), tmp_path / "fixed.parquet")
+    assert list(problems(tmp_path / "fixed.parquet").values()) == ["", ""]
+    only_path = [{"bytes": None, "path": "a.png"}, {"bytes": PNG, "path": None}]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    path = tmp_path / "paths.parquet"
+    pq.write_table(pa.table({"image": pa.array(only_path, kind)}), path)
+    assert problems(path) == {
+        "a.png": "there is no image in the row, only a path",
+        "paths.parquet, row 1": "",
+    }
+
+
 def test_nothing_to_predict(tmp_path: Path) -> None:
     for folder in ("none", "others"):
         (tmp_path / folder).mkdir()
     (tmp_path / "others/a.txt").write_text("")
+    write_images(tmp_path / "hidden", 1)
+    (tmp_path / "hidden/0.png").rename(tmp_path / "hidden/.0.png")
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "comments.txt").write_text("# a.png\n")
     (tmp_path / "bytes.txt").write_bytes(b"a\0b\n")
@@ -208,7 +224,8 @@ def test_nothing_to_predict(tmp_path: Path) -> None:
         "long.txt": "too long for a path",
         "model.pt": "the ending of no image",
         "cut.parquet": "is not a complete Parquet file",
-        "others.parquet": "it needs one of encoded images",
+        "others.parquet": "has the columns a (int64), b (string): it needs one of encoded images",
+        "hidden": "hidden has no images (it has 1 hidden file): give",
         "rows.parquet": "has no rows",
     }.items():
         with raises_one_line(says):
