@@ -86,7 +86,7 @@ def costs_text(costs: object, key: str) -> str:
 
 
 def costs_in_words(costs: str, names: Sequence[str]) -> str:
-    """The costs that are not 1 for an error, the six largest of many, by the names of the classes."""
+    """The costs other than 1 for an error, the six largest of many, by the names of classes."""
     unlike = _unusual(costs, names)
     if not unlike:
         return "every error costs 1"

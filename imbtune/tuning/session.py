@@ -96,11 +96,16 @@ def check_request(request: SearchRequest) -> Splits:
     check_machines(request)
     space = request.space
     splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())
+    check_objectives(request, splits)
+    return splits
+
+
+def check_objectives(request: SearchRequest, splits: Splits) -> None:
+    """ConfigError for an objective that says nothing of a model on the validation images."""
     validation_K = splits.held_out.counts(len(splits.classes))
     counts = class_counts(splits.classes, splits.counts(), validation_K)
-    for objective in space.objectives:
+    for objective in request.space.objectives:
         check_defined(objective, counts)
-    return splits
 
 
 def check_machines(request: SearchRequest) -> None:

@@ -34,7 +34,7 @@ from imbtune.tuning.cluster.resources import (
 )
 from imbtune.tuning.forecast.first_configs import draw_configs
 from imbtune.tuning.samplers import make_sampler
-from imbtune.tuning.session import load_search_splits, size_lines
+from imbtune.tuning.session import check_objectives, load_search_splits, size_lines
 
 PRESETS, RANDOM = 2, 4  # how many presets and random configurations are measured
 
@@ -117,6 +117,7 @@ def find_trial_speed(
     _check_measurable(fleet, local_node())
     space = request.space
     splits = load_search_splits(space.base(), request.data_source(), space.plugin_parts())
+    check_objectives(request, splits)
     device = torch.device("cuda" if fleet.trial.gpus else "cpu")
     speed = measure_speed(sample(request), splits, device, fleet.trial.cpus)
     share = fleet.trial.gpus  # assume that sharing a GPU makes trials no faster in total

@@ -391,6 +391,10 @@ WRONG = [
     ("digits-lt --price -1", "--price -1: give a number of at least 0"),
     ("digits-lt --study nowhere", "nowhere is not a study, it has no study.yaml"),
     ("fashion_mnist-lt --data nowhere", "no data folder nowhere"),
+    (
+        'digits-lt --objective {"name":"top_k","k":10}',
+        "the objective top_k (k 10) tells nothing on these images",
+    ),
     ("digit-lt", "unknown space 'digit-lt': did you mean 'digits-lt'?"),
 ]
 
