@@ -117,3 +117,35 @@ def test_a_forked_child_does_not_count_its_signals_for_the_parent(
     process.send_signal(signal.SIGINT)  # its own first one
     rest, _ = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in rest and "ended at once" not in rest
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        "os.register_at_fork(after_in_parent=waits)\n    os.fork() or os._exit(0)",
+        "one = type('One', (), {'__del__': waits})()\n    del one",
+        "one = type('One', (), {})()\n    ref = weakref.ref(one, waits)\n    del one",
+    ],
+    ids=["at a fork", "in __del__", "in a callback of weakref"],
+)
+def test_one_that_python_ignores_is_raised_again(
+    ignored: str, start: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    body = f"""
+import weakref
+def waits(*_):
+    ready()
+    time.sleep(60)
+try:
+    {ignored}
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("first", flush=True)
+    time.sleep(60)
+"""
+    process = start(body)
+    process.send_signal(signal.SIGINT)
+    assert next_line(process) == "first\n"
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert (process.returncode, rest) == (INTERRUPTED, "ended at once; what was recorded is kept\n")
