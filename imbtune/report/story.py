@@ -89,10 +89,12 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     if evidence.low is not None and evidence.high is not None:
         interval = f" (95 % interval {evidence.low:.3f} to {evidence.high:.3f})"
     headline = f"Trial {winner} has the best {study.objective}: {evidence.mean:.3f}{interval}."
+    method = _method(study, winner)
     if len(study.objectives) > 1:
-        headline += (
-            f" That is the first of {len(study.objectives)} objectives: the Pareto front below has "
-            "the others, and front-N.yaml the configuration of its trial N."
+        method += (
+            f" {study.objectives[0].words().capitalize()} is the first of {len(study.objectives)} "
+            "objectives: the Pareto front below has the others, and front-N.yaml the configuration "
+            "of its trial N."
         )
     verdict, badge, lead = _lead(study, evidence)
     doubt = f"Mean of {counted(evidence.seeds, 'fresh seed')} on the validation images. "
@@ -112,7 +114,7 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
         )
         if evidence.p is not None:
             doubt += "Intervals and p count the seeds alone, not the images: they are too sure. "
-    return verdict, badge, headline, f"{_method(study, winner)} {lead}", doubt + _tested(study)
+    return verdict, badge, headline, f"{method} {lead}", doubt + _tested(study)
 
 
 def _method(study: StudyData, number: int) -> str:
@@ -262,7 +264,8 @@ def facts(study: StudyData) -> list[tuple[str, str]]:
         runs = f"{study.finals['trial'].nunique()} × {study.finals['seed'].nunique()} seeds"
         found.append(("finals", runs))
     if seconds := study.training_seconds:
-        found.append(("training time, finals included", duration(seconds)))
+        also = ", finals included" if len(study.finals) else ""
+        found.append((f"training time{also}", duration(seconds)))
     if (wall := study.wall_seconds) is not None:
         found.append(("wall time", duration(wall)))
     images = float(study.trials["images"].sum()) + float(study.finals["images"].sum())

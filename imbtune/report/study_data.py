@@ -226,13 +226,16 @@ class StudyData:
 
     @cached_property
     def knobs(self) -> Sequence[SearchedKnob]:
-        """The searched knobs that the trials' table has and that some trial used."""
+        """The searched knobs that the trials' table has and that some trial used.
+
+        A knob keeps its column while a search goes on, and uses more of them.
+        """
         described = self._section("space").get("knobs") or {}
-        found: list[SearchedKnob] = []
-        for name, values in described.items():
-            if name in self.trials and self.trials[name].notna().any():
-                found.append(SearchedKnob(name, f"k{len(found)}", _scale(name, values, self)))
-        return found
+        return [
+            SearchedKnob(name, f"k{i}", _scale(name, values, self))
+            for i, (name, values) in enumerate(described.items())
+            if name in self.trials and self.trials[name].notna().any()
+        ]
 
     def _section(self, name: str) -> Mapping[str, Any]:
         found = self.info.get(name)

@@ -56,8 +56,8 @@ def front_chart(
         alt.Tooltip(f"m{j}:Q", title=f"{y_name}, mean", format=".4f"),
     ]
 
-    def shown_at(usual: float) -> alt.Opacity:
-        return alt.condition(IS_PICKED, alt.value(usual), alt.value(0.05))  # type: ignore[return-value]
+    def shown_at(usual: float, else_: float = 0.05) -> alt.Opacity:
+        return alt.condition(IS_PICKED, alt.value(usual), alt.value(else_))  # type: ignore[return-value]
 
     x, y = encoded(f"s{i}", f"s{j}")
     runs = (
@@ -86,5 +86,5 @@ def front_chart(
     words = [str(row.trial) if row.front else "" for row in shown.itertuples()]
     named = with_labels(shown, list(zip(across, down, strict=True)), words, HEIGHT)
     if len(named):
-        layers.append(labels(named, x, y))
+        layers.append(labels(named, x, y).encode(opacity=shown_at(1, 0.25)))
     return styled(alt.layer(*layers).properties(width=width, height=HEIGHT))

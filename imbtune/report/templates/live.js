@@ -39,13 +39,15 @@
         if (answer.status === 200) {
           etag = answer.headers.get("etag");
           await update(await answer.text());
-        } else if (answer.status !== 304) throw new Error(answer.status);
-        say(`Live: as of ${new Date().toISOString().slice(11, 19)} UTC.`);
+        } else if (answer.status !== 304 && answer.status !== 404) throw new Error(answer.status);
+        const time = new Date().toISOString().slice(11, 19);
+        say(answer.status === 404 ? "Live: the server has no such study, or cannot read it now." : `Live: as of ${time} UTC.`);
       }
     } catch {
       say("The server does not answer: this page is as it was then. It goes on when the server does.");
     }
     setTimeout(poll, every);
   };
+  say("Live: looks for changes every 5 seconds.");
   setTimeout(poll, every);
 })();

@@ -259,21 +259,25 @@
     return line;
   };
 
-  // The filters
+  // The filters, with the presets, methods and states that there are; on a live page there may be more later.
   const options = (id, heading, pairs) => {
     const node = $(id);
-    for (const [value, words] of [["", heading], ...pairs]) {
-      const option = make("option", words);
-      option.value = value;
-      node.append(option);
-    }
+    const all = [["", heading], ...pairs];
+    if (node.options.length !== all.length)
+      node.replaceChildren(...all.map(([value, words]) => {
+        const option = make("option", words);
+        option.value = value;
+        return option;
+      }));
+    node.value = filters[id.slice(2)];
     node.onchange = () => {
       filters[id.slice(2)] = node.value;
       select();
     };
   };
   const values = (column) => [...new Set(trials.map((row) => row[column]).filter((v) => v != null))].sort();
-  if (trials.length && $("clear")) {
+  const fillFilters = () => {
+    if (!$("clear") || !trials.length) return;
     options("f-preset", "Presets and others", [
       ["any", "All presets"], ["none", "No presets"], ...values("preset").map((name) => [`=${name}`, name]),
     ]);
@@ -288,7 +292,8 @@
     };
     document.querySelector(".filters").hidden = false;
     select();
-  }
+  };
+  fillFilters();
   // A live page: new data for the table and the charts that are drawn. Filters, selections and the window stay.
   window.imbtuneUpdate = async (data, replace) => {
     const { figures: before } = page;
@@ -297,8 +302,10 @@
     trials = tables.trials || [];
     window.imbtuneInPlace(() => {
       replace();
-      if (brushing && !(brushing.isConnected && page.figures[brushing.dataset.figure])) brush = brushing = null;
-      if ($("clear")) select();
+      const spec = JSON.stringify(page.figures[brushing?.dataset.figure]?.spec ?? "");
+      const isThere = brushing?.isConnected && (brush?.fields ?? []).every(({ field }) => spec.includes(`"${field}"`));
+      if (!isThere) brush = brushing = null; // a panel may be of another knob now
+      fillFilters();
     });
     for (const [element, { view }] of [...views]) {
       const name = element.dataset.figure;

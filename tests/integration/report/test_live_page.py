@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +10,12 @@ from pathlib import Path
 
 import pytest
 from made_study import RECORDS, make_study
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from imbtune.storage import Store
 from imbtune.study.files import record_end
 from imbtune.study.records import FINISHED
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
 WAIT = 120_000  # milliseconds: on a busy machine
 IMBTUNE = Path(sys.executable).with_name("imbtune")
 
@@ -38,40 +35,38 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 @pytest.mark.slow
 def test_a_page_follows_its_study_and_keeps_what_the_reader_has_chosen(
-    served: tuple[Path, str],
+    served: tuple[Path, str], browser: Browser
 ) -> None:
     runs, url = served
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.set_default_timeout(WAIT)
-        seen: list[str] = []
-        page.on("console", lambda message: seen.append(message.text))
-        page.on("pageerror", lambda error: seen.append(str(error)))
-        requests: list[str] = []
-        page.on("request", lambda request: requests.append(request.url))
+    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page.set_default_timeout(WAIT)
+    seen: list[str] = []
+    page.on("console", lambda message: seen.append(message.text))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
 
-        page.goto(url)
-        page.wait_for_function("document.body.textContent.includes('There is no study here yet')")
-        sink = make_study(str(runs / "new"), records=RECORDS[:4], finals={}, best=False)
-        page.wait_for_selector("a >> text=new")  # without a reload
-        page.goto(f"{url}study/new")
-        page.wait_for_selector("html[data-ready=yes]")
-        assert page.locator("#picked").text_content() == "4 trials"
-        page.locator("[data-figure='scores']").scroll_into_view_if_needed()
-        page.wait_for_selector("[data-figure='scores'][data-drawn=yes]")
-        page.select_option("#f-preset", "any")
-        assert page.locator("#picked").text_content() == "2 of 4 trials"
-        place = page.evaluate("scrollY")
+    page.goto(url)
+    page.wait_for_function("document.body.textContent.includes('There is no study here yet')")
+    sink = make_study(str(runs / "new"), records=RECORDS[:4], finals={}, best=False)
+    page.wait_for_selector("a >> text=new")  # without a reload
+    page.goto(f"{url}study/new")
+    page.wait_for_selector("html[data-ready=yes]")
+    assert page.locator("#picked").text_content() == "4 trials"
+    page.locator("[data-figure='scores']").scroll_into_view_if_needed()
+    page.wait_for_selector("[data-figure='scores'][data-drawn=yes]")
+    page.select_option("#f-preset", "any")
+    assert page.locator("#picked").text_content() == "2 of 4 trials"
+    place = page.evaluate("scrollY")
 
-        sink.trial(RECORDS[4].row())
-        sink.flush()
-        page.wait_for_function("picked.textContent === '2 of 5 trials'")
-        assert page.locator("#f-preset").input_value() == "any"
-        assert abs(page.evaluate("scrollY") - place) < 200
-        assert page.locator("[data-figure='scores'][data-drawn=yes]").count() == 1
-        record_end(Store(str(runs / "new")), FINISHED)
-        page.wait_for_function("document.body.textContent.includes('finished')")
-        assert seen == []
-        assert all(each.startswith(url) for each in requests)
-        browser.close()
+    sink.trial(RECORDS[4].row())
+    sink.flush()
+    page.wait_for_function("picked.textContent === '2 of 5 trials'")
+    assert page.locator("#f-preset").input_value() == "any"
+    assert abs(page.evaluate("scrollY") - place) < 200
+    assert page.locator("[data-figure='scores'][data-drawn=yes]").count() == 1
+    record_end(Store(str(runs / "new")), FINISHED)
+    page.wait_for_function("document.body.textContent.includes('finished')")
+    assert seen == []
+    assert all(each.startswith(url) for each in requests)
+    page.close()

@@ -100,7 +100,7 @@ def test_a_search_with_several_objectives_points_to_its_front() -> None:
     objectives = {"objective": "balanced_accuracy", "objectives": ["balanced_accuracy", "mcc"]}
     space = {**usual().info["space"], **objectives}
     study = replace(usual(), info={**usual().info, "space": space})
-    assert "the first of 2 objectives: the Pareto front below" in story_of(study).headline
+    assert "Balanced accuracy is the first of 2 objectives: the Pareto" in story_of(study).lead
 
 
 def test_the_figure_of_the_finals_says_what_its_intervals_count() -> None:
