@@ -132,6 +132,8 @@ def print_result(result: TrainResult, console: Console) -> None:
     console.print(table)
     if groups := group_lines(result.metrics):
         print_text("\n".join(groups), console)
+    if warning := _worse_on_test(result):
+        print_text(warning, console)
     if result.baselines:
         without = result.runs[0].without
         shared = ["--ema"] * ("averaging" in without) + ["--calibrate"] * ("temperature" in without)
@@ -151,6 +153,21 @@ def print_result(result: TrainResult, console: Console) -> None:
     print("Next:")
     for words, _ in model_steps(model):
         print(f"  {shlex.join([program(), *words])}")
+
+
+def _worse_on_test(result: TrainResult) -> str:
+    """A warning where the temperature made the mean log-loss of the test images worse."""
+    if "temperature" not in result.runs[0].without:
+        return ""
+    before, _ = result.metrics_without("temperature")["log_loss"]
+    after, _ = result.metrics["log_loss"]
+    if after <= before:
+        return ""
+    return (
+        f"Warning: the temperature made the log-loss of the test images worse: {after:.4f}, and "
+        f"{before:.4f} without it. The images that it was fitted on may be too few, or the test "
+        "images have other class shares"
+    )
 
 
 def _cell(mean: float, std: float) -> str:

@@ -28,16 +28,18 @@ def origin_in_words(provenance: Mapping[str, Any], counts: ClassCounts) -> str:
             f"A search chose a configuration {chosen}; this is that one changed by {changed}, "
             "which no search has chosen."
         )
+    no_choice = ""  # a file may be the choice of a search that it does not name
     if isinstance(trial := provenance.get("trial"), int):
         what = f"trial {trial} of a search, which is not its winner"
+        no_choice = "; no search has chosen it"
     elif preset := provenance.get("preset"):
-        what = f"the preset `{_code(preset)}`"
+        what, no_choice = f"the preset `{_code(preset)}`", "; no search has chosen it"
     elif file := provenance.get("file"):
         what = f"the configuration of the file `{_code(PurePosixPath(str(file)).name)}`"
     else:
         what = "a configuration that was given in Python"
     changes = f", changed by {changed}" if changed else ""
-    return f"It is {what}{changes}; no search has chosen it."
+    return f"It is {what}{changes}{no_choice}."
 
 
 def _chosen(provenance: Mapping[str, Any], counts: ClassCounts) -> str:

@@ -88,14 +88,17 @@ def _folder(out: Path) -> Iterator[None]:
 
 
 def end(out: Path) -> None:
-    """Remove what only an unfinished training has. It may have been removed before."""
+    """Remove what only an unfinished training has. It may have been removed before.
+
+    The record goes last: where this is interrupted, the same command goes on, and removes the rest.
+    """
     store = Store(str(out))
     delete_ended(store, going_on=())
     with contextlib.suppress(OSError):
         (out / FOLDER).rmdir()
-    store.delete(RECORD)
     store.remove_leftovers()
     (out / ".lock").unlink(missing_ok=True)
+    store.delete(RECORD)
 
 
 def _described(task: FinalTask) -> dict[str, object]:

@@ -68,3 +68,19 @@ def test_the_groups_of_classes_are_explained() -> None:
     text = printed(result("runs/s/best", 0.0))
     assert "medium: mean recall of the classes with 20 to 100 training images" in text
     assert "few: mean recall of the classes with fewer than 20 training images" in text
+
+
+@pytest.mark.parametrize(("without", "warns"), [(0.4, True), (0.5, False), (0.6, False)])
+def test_a_temperature_that_made_the_test_worse(without: float, warns: bool) -> None:
+    found = result("runs/s/best", 0.0)
+    runs = [
+        replace(
+            run,
+            metrics={**run.metrics, "log_loss": 0.5},
+            without={"temperature": {**METRICS, "log_loss": without}},
+        )
+        for run in found.runs
+    ]
+    text = " ".join(printed(replace(found, runs=runs)).split())
+    told = "made the log-loss of the test images worse: 0.5000, and 0.4000 without it"
+    assert (told in text) is warns and ("Warning" in text) is warns

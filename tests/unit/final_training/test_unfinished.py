@@ -177,3 +177,30 @@ def test_another_process_trains_there(unfinished: Path) -> None:
         raises_one_line(f"the folder {unfinished} is in use by another process", kind=StudyError),
     ):
         train(unfinished)
+
+
+@pytest.mark.parametrize("last", ["checkpoints", ".lock", "training.json"])
+def test_a_kill_while_it_tidies_up_leaves_nothing_in_the_end(
+    last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies before it removes a file; the same command removes what it left."""
+    out = tmp_path / "out"
+
+    def dying(whole: Any, name_of: Any) -> Any:
+        def remove(*args: Any, **options: Any) -> Any:
+            if name_of(*args) == last:
+                raise KilledError
+            return whole(*args, **options)
+
+        return remove
+
+    with monkeypatch.context() as patch:
+        for method in ("unlink", "rmdir"):
+            patch.setattr(Path, method, dying(getattr(Path, method), lambda path: path.name))
+        patch.setattr(Store, "delete", dying(Store.delete, lambda _, name: name))
+        with pytest.raises(KilledError):
+            train(out)
+    assert (out / "training.json").exists()
+    train(out)
+    train(tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")

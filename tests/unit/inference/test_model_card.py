@@ -268,9 +268,13 @@ F_BETA = {"name": "f_beta", "beta": 3.0, "of": "dog"}
         ),
         (
             {"file": "/home/someone/mine.yaml"},
-            "It is the configuration of the file `mine.yaml`; no search has chosen it.",
+            "It is the configuration of the file `mine.yaml`.",
         ),
-        ({}, "It is a configuration that was given in Python; no search has chosen it."),
+        (
+            {"file": "config.yaml", "objectives": ["accuracy"], "changed": ["epochs=3"]},
+            "It is the configuration of the file `config.yaml`, changed by `epochs=3`.",
+        ),
+        ({}, "It is a configuration that was given in Python."),
     ],
 )
 def test_a_choice_is_claimed_only_where_one_took_place(
