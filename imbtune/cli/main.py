@@ -621,7 +621,8 @@ def threshold(
 ) -> None:
     """Choose the threshold of a two-class model on held-out images.
 
-    It is stored in the model's folder if it is expected to be better than the more probable class.
+    It is stored in the model's folder if it is expected to be better than the more probable class,
+    and than one class for every image.
     """
     from imbtune.cli.model_use.model_commands import threshold_command
 

@@ -59,9 +59,9 @@ def choose_threshold(
 ) -> Threshold:
     """Choose the threshold of a model of two classes for a metric, and store it in its folder.
 
-    It is stored if it is expected to be better on other images than the more probable class
-    (`Threshold.gains`); `predict`, `evaluate` and `export` use it from then on. The arguments that
-    are not listed are those of :func:`evaluate`.
+    It is stored if it is expected to be better on other images than the more probable class, and
+    than one class for every image (`Threshold.gains`); `predict`, `evaluate` and `export` use it
+    from then on. The arguments that are not listed are those of :func:`evaluate`.
 
     Args:
         metric: of the predicted classes, such as `f_beta`, `balanced_accuracy`,

@@ -105,6 +105,9 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     default = "does not reach it"
     if found.argmax_value is not None:
         default = f"has {found.argmax_value:.4f}"
+    if found.constant is not None:
+        name_of, value = found.constant
+        default += f", and predicting '{printable(name_of)}' for every image {value:.4f}"
     print_text(
         f"{printable(name)} expected on other images: {found.corrected:.4f} "
         f"[{found.interval[0]:.4f}, {found.interval[1]:.4f}]; on the images that it was chosen on "
@@ -122,8 +125,8 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
         words = shlex.join([program(), "threshold", str(model), "--remove"])
         kept = f"; the threshold from {_of(changed.before)} stays: {words} removes it"
     print_text(
-        "Not stored, since it gains nothing: the more probable class is expected to be as good on "
-        f"other images, or better{kept}",
+        f"Not stored, since it gains nothing: {printable(found.as_good)} is expected to be as good "
+        f"on other images, or better{kept}",
         console,
     )
 

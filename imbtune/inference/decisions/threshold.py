@@ -39,6 +39,8 @@ class Threshold:
         interval: 95 % interval of `corrected`.
         argmax_value: the metric of the more probable class, on the same images; None where it does
             not reach the precision or recall that the metric asks for.
+        constant: the class that is best predicted for every image, whatever the model says, and
+            the metric of that on the same images; None where it does not reach what is asked for.
         chosen_on: which images these were.
         counts: how many there were of each class.
     """
@@ -51,6 +53,7 @@ class Threshold:
     corrected: float
     interval: tuple[float, float]
     argmax_value: float | None
+    constant: tuple[str, float] | None
     chosen_on: str
     counts: dict[str, int]
 
@@ -72,11 +75,18 @@ class Threshold:
 
     @property
     def gains(self) -> bool:
-        """Whether it is expected to be better on other images than the more probable class."""
-        if self.argmax_value is None:
-            return True
+        """Whether it is expected to be better on other images than what needs no threshold."""
+        return not self.as_good
+
+    @property
+    def as_good(self) -> str:
+        """What is expected to be as good without a threshold, in words; empty for nothing."""
         sign = metric_from(self.metric).sign
-        return sign * self.corrected > sign * self.argmax_value
+        if self.argmax_value is not None and sign * self.corrected <= sign * self.argmax_value:
+            return "predicting the more probable class"
+        if self.constant is not None and sign * self.corrected <= sign * self.constant[1]:
+            return f"predicting '{self.constant[0]}' for every image"
+        return ""
 
     @property
     def probability(self) -> float:
@@ -104,6 +114,9 @@ class Threshold:
             "corrected": self.corrected,
             "interval": list(self.interval),
             "argmax_value": self.argmax_value,
+            "constant": None
+            if self.constant is None
+            else {"class": self.constant[0], "value": self.constant[1]},
             "chosen_on": self.chosen_on,
             "counts": self.counts,
         }
@@ -125,6 +138,8 @@ class Threshold:
             worst, best = map(_finite, _list(content["interval"]))
             metric, counts = content["metric"], content["counts"]
             assert isinstance(metric, str | dict) and isinstance(counts, dict)
+            constant = content.get("constant")  # older files have none
+            assert constant is None or isinstance(constant, dict)
             found = cls(
                 str(content["positive"]),
                 _finite(content["log_odds"]),
@@ -134,6 +149,7 @@ class Threshold:
                 _finite(content["corrected"]),
                 (worst, best),
                 None if content["argmax_value"] is None else _finite(content["argmax_value"]),
+                (str(constant["class"]), _finite(constant["value"])) if constant else None,
                 str(content["chosen_on"]),
                 {str(name): int(count) for name, count in counts.items()},
             )

@@ -104,6 +104,7 @@ def choose_threshold(
         None
         if scoring.score(*at_zero)[0] == -math.inf
         else scoring.of_score(scoring.value(*at_zero)),
+        scoring.constant(),
         chosen_on,
         {str(name): int((labels_N == index).sum()) for index, name in enumerate(counts.names)},
     )
@@ -304,6 +305,16 @@ class _Scoring:
             return precision
         score = self.metric.score(self._confusion(hits, alarms))
         return -math.inf if score is None else score
+
+    def constant(self) -> tuple[str, float] | None:
+        """The class that is best predicted for every image, and the metric's value."""
+        names = self.counts.names
+        scores = [
+            (self.score(*self.totals)[0], str(names[self.positive])),
+            (self.score(0, 0)[0], str(names[1 - self.positive])),
+        ]
+        score, name = max(scores, key=lambda one: one[0])
+        return None if score == -math.inf else (name, self.of_score(score))
 
     def of_score(self, score: float) -> float:
         """The metric's value, which the score of a metric to minimise negates."""

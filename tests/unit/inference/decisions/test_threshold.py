@@ -158,6 +158,23 @@ def test_nothing_is_gained_over_the_more_probable_class() -> None:
     assert choose_threshold(z_N + 3, labels_N, COUNTS, precise, 1, "these").argmax_value is None
 
 
+def test_nothing_is_gained_over_one_class_for_every_image() -> None:
+    """Ten cats and three dogs, of which the model knows nothing; a missed dog costs 20."""
+    z_N = np.linspace(-2, -1, 13)
+    labels_N = np.array([0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0])
+    cost = threshold_metric({"name": "expected_cost", "costs": {"dog": {"cat": 20}}})
+    found = choose_threshold(z_N, labels_N, COUNTS, cost, 1, "these")
+    assert found.constant == ("dog", 10 / 13)
+    assert found.argmax_value == pytest.approx(60 / 13)
+    assert found.corrected >= 10 / 13
+    assert found.as_good == "predicting 'dog' for every image"
+    accuracy = choose_threshold(z_N, labels_N, COUNTS, threshold_metric("accuracy"), 1, "these")
+    assert accuracy.constant == ("cat", 10 / 13)
+    precise = threshold_metric({"name": "recall_at_precision", "precision": 0.9})
+    better_N = np.where(labels_N == 1, 1.0, z_N)
+    assert choose_threshold(better_N, labels_N, COUNTS, precise, 1, "these").constant is None
+
+
 def test_a_threshold_beyond_all_images() -> None:
     """Where every image is better predicted as positive, the images give no lower end."""
     z_N, labels_N = np.array([0.0, 1, 2, 3, 4, 5]), np.array([1, 0, 1, 1, 1, 1])
@@ -253,20 +270,26 @@ def test_the_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "expected", "of_argmax", "gains"),
+    ("metric", "expected", "of_argmax", "of_constant", "as_good"),
     [
-        ("f_beta", 0.8, 0.5, True),
-        ("f_beta", 0.8, 0.8, False),
-        ("expected_cost", 0.8, 0.5, False),
-        ("expected_cost", 0.5, 0.8, True),
-        ("recall_at_precision", 0.5, None, True),
+        ("f_beta", 0.8, 0.5, 0.7, ""),
+        ("f_beta", 0.8, 0.8, 0.7, "predicting the more probable class"),
+        ("f_beta", 0.8, 0.7, 0.8, "predicting 'dog' for every image"),
+        ("expected_cost", 0.8, 0.5, 0.9, "predicting the more probable class"),
+        ("expected_cost", 0.5, 0.8, 0.4, "predicting 'dog' for every image"),
+        ("expected_cost", 0.5, 0.8, 0.9, ""),
+        ("recall_at_precision", 0.5, None, None, ""),
     ],
 )
 def test_what_gains_nothing_says_so(
-    metric: str, expected: float, of_argmax: float | None, gains: bool
+    metric: str, expected: float, of_argmax: float | None, of_constant: float | None, as_good: str
 ) -> None:
+    constant = None if of_constant is None else ("dog", of_constant)
     found = Threshold(
-        "dog", 0.0, (-1.0, 1.0), metric, 0.9, expected, (0.4, 0.9), of_argmax, "9 images", {}
-    )
+        "dog", 0.0, (-1.0, 1.0), metric, 0.9, expected, (0.4, 0.9), of_argmax, constant, "9 images",
+        {},
+    )  # fmt: skip
+    assert found.as_good == as_good
+    gains = not as_good
     assert found.gains == gains
     assert ("it gains nothing, so it is not stored" in repr(found)) == (not gains)
