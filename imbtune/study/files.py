@@ -215,8 +215,17 @@ def record_end(store: Store, end: str | None) -> None:
 
     Args:
         end: one of :data:`imbtune.study.records.ENDS`; None where it goes on.
+
+    Raises:
+        StudyError: the study was deleted meanwhile.
     """
-    content = parse_yaml(join(store.path, FILE), store.read(FILE))
+    try:
+        text = store.read(FILE)
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{store.path} has no {FILE} any more: the study was deleted while it was searched"
+        ) from error
+    content = parse_yaml(join(store.path, FILE), text)
     if content.get("end") == end:
         return
     changed = {key: value for key, value in content.items() if key not in ("ended", "end")}

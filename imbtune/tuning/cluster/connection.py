@@ -22,7 +22,13 @@ from imbtune.errors import ClusterError
 from imbtune.tuning.cluster.address import resolved
 from imbtune.tuning.cluster.draining import draining_nodes
 from imbtune.tuning.cluster.local_ray import LONGEST, private_ray
-from imbtune.tuning.cluster.ray_processes import sigterm_held_back, start_ray, stop_ray, watched
+from imbtune.tuning.cluster.ray_processes import (
+    ENDINGS,
+    sigterm_held_back,
+    start_ray,
+    stop_ray,
+    watched,
+)
 from imbtune.tuning.cluster.resources import Node
 
 CONNECT_SECONDS = 10  # time limit for a TCP connection to the head node
@@ -159,17 +165,24 @@ def _short_temporary_folder() -> Iterator[None]:
 def _interrupt_on_terminate() -> Iterator[None]:
     """Treat SIGTERM (`ray job stop`, a batch system) as Ctrl-C, so that all rows are written.
 
+    So it does with SIGHUP (the terminal is gone, as with a lost connection), unless it is ignored,
+    as behind `nohup`.
     In a Ray job, SIGINT is blocked, since Ray blocks it in its own processes, so it is let through.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    numbers = [n for n in ENDINGS if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {
+        number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+        for number in numbers
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_answers(address: str) -> None:

@@ -1,8 +1,9 @@
 """Ray's processes on this machine: they outlive a SIGTERM to the whole group, and are watched.
 
 systemd, Slurm and a shell send a signal to all processes of a command. The driver ends its search
-in order, which takes Ray. So Ray's own processes hold the signal back, and end when the driver
-does: the kernel kills them where it is killed.
+in order, which takes Ray. So Ray's own processes hold the signal back, as they do with the SIGHUP
+of a terminal that is closed, and end when the driver does: the kernel kills them where it is
+killed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ AGENT_FILES = ("dashboard/agent.py", "runtime_env/agent/main.py")
 LOCAL_POLL_SECONDS, HEAD_POLL_SECONDS = 0.02, 1.0
 HEAD_SECONDS = 45.0  # without an answer of a cluster's head; after 60 Ray aborts the process
 CONNECT_SECONDS = 5.0
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # that the driver takes as Ctrl-C
 NO_HANDLER = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
 
 
@@ -56,7 +58,7 @@ def start_ray(**options: Any) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def sigterm_held_back() -> Iterator[None]:
-    """Take a SIGTERM only after the block; processes that it starts never take one.
+    """Take a SIGTERM or SIGHUP only after the block; processes that it starts never take one.
 
     The handler stays as it was: `ray.init` installs one that would end the process immediately,
     and its C++ code another one, which prints a stack trace, unless a variable says no.
@@ -65,7 +67,7 @@ def sigterm_held_back() -> Iterator[None]:
     handler raises SystemExit here. Then what was started is ended, and the handler called.
     """
     handler, before = signal.getsignal(signal.SIGTERM), set(psutil.Process().children())
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     os.environ.setdefault(NO_HANDLER, "1")
     is_ended = False
     try:
@@ -78,7 +80,7 @@ def sigterm_held_back() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
     if is_ended:
         signal.raise_signal(signal.SIGTERM)
         raise KeyboardInterrupt

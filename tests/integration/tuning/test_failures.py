@@ -121,12 +121,13 @@ def test_without_ray_the_search_ends_with_one_line(
 
 
 @pytest.mark.slow
-def test_a_sigterm_to_all_processes_ends_the_search_in_order(
-    searching: subprocess.Popen[str], tmp_path: Path, whole: Path
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_ends_the_search_in_order(
+    number: signal.Signals, searching: subprocess.Popen[str], tmp_path: Path, whole: Path
 ) -> None:
-    """As systemd and Slurm send it. What is left is trained by resume."""
+    """As systemd, Slurm and a closed terminal send it. What is left is trained by resume."""
     for pid in [*descendants(searching.pid), searching.pid]:
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
     output, _ = searching.communicate(timeout=60)
     assert searching.returncode == 130, output
     assert "Next: to resume the search:" in output and "Traceback" not in output

@@ -32,6 +32,9 @@ def test_the_end_of_a_search_is_recorded_until_it_goes_on(tmp_path: Path) -> Non
     assert imbtune.load_study(path).info == after
     record_end(store, None)
     assert imbtune.load_study(path).info == before
+    store.delete("study.yaml")
+    with pytest.raises(StudyError, match="was deleted while it was searched"):
+        record_end(store, FINISHED)
 
 
 def said_of(request: SearchRequest, comparison: Comparison | None = None) -> str:
