@@ -154,7 +154,7 @@ def network() -> Iterator[None]:
         run("ip link del chaosbr")
         names = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
         for name in names.split():
-            if name.startswith("chaos"):
+            if name.startswith(f"c{os.getpid()}-"):
                 run(f"ip netns del {name}")
 
 
