@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -72,9 +71,8 @@ def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
     They come in the order of their names: first those of a folder, then those of the folders in it.
 
     Links to folders are followed, but each folder is entered once, and never one that contains
-    `folder`: such a link would list the same files again and again. Links to files that lead
-    nowhere are listed, links that lead to themselves are not. Special files (:func:`is_special`)
-    are listed.
+    `folder`: such a link would list the same files again and again. Links that lead nowhere or to
+    themselves are listed, and so are special files (:func:`is_special`).
 
     Args:
         folder: where to start.
@@ -93,13 +91,12 @@ def files_below(folder: Path, not_into: Iterable[Path] = ()) -> Iterator[Path]:
                 path = below / entry.name
                 if is_hidden(entry.name):
                     continue
-                is_link = entry.is_symlink()
-                if path.is_dir() if is_link else entry.is_dir():
+                if path.is_dir() if entry.is_symlink() else entry.is_dir():
                     target = path.resolve()
                     if target not in entered:
                         entered.add(target)
                         inner.append(path)
-                elif not (is_link and _is_circular(path)):
+                else:
                     yield path
         waiting += reversed(inner)  # the last one is next
 
@@ -121,14 +118,3 @@ def hidden_files_below(folder: Path) -> int:
                 for entry in entries
             )
     return found
-
-
-def _is_circular(link: Path) -> bool:
-    """Whether the link leads to itself."""
-    try:
-        link.resolve(strict=True)
-    except RuntimeError:  # up to Python 3.12
-        return True
-    except OSError as error:
-        return error.errno == errno.ELOOP
-    return False

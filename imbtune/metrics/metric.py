@@ -117,6 +117,9 @@ class Metric:
         setting = self.setting()
         if isinstance(setting, str):
             return setting
+        costs = str(setting.get("costs", ""))
+        if costs.startswith("{"):  # JSON by the names of classes, which is no text in JSON here
+            return json.dumps({**setting, "costs": json.loads(costs)}, ensure_ascii=False)
         return json.dumps(setting, ensure_ascii=False, allow_nan=False)
 
     def tells_of(self, classes: int) -> bool:

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from imbtune.errors import ConfigError, DivergenceError, shown
-from imbtune.inference.decisions.class_prior import log_shift, prior_from
+from imbtune.errors import ConfigError, DivergenceError, shown, some_of
+from imbtune.inference.decisions.class_prior import NAMED, log_shift, prior_from
 from imbtune.inference.decisions.threshold import Threshold, check_two_classes, log_odds_of
 from imbtune.metrics.metric import metric_from
 
@@ -167,9 +167,11 @@ def prior_shift(model: Classifier, prior: Prior) -> tuple[Tensor, str]:
     shift_K = log_shift(wanted_K, np.asarray(fitted_K, np.float64), model.classes)
     found = torch.from_numpy(shift_K).clamp(min=LOWEST)
     top = int(np.argmax(np.abs(np.log(np.maximum(wanted_K, 1e-300) / fitted_K))))
+    never = [f"'{model.classes[k]}'" for k in np.flatnonzero(wanted_K == 0)]
+    none = f"; never predicted, since their share is 0: {some_of(never, NAMED)}" if never else ""
     return found, (
         f"class mix: from that of {source} to the given one; the largest change is class "
-        f"'{model.classes[top]}', {fitted_K[top]:.3g} to {wanted_K[top]:.3g}"
+        f"'{model.classes[top]}', {fitted_K[top]:.3g} to {wanted_K[top]:.3g}{none}"
     )
 
 

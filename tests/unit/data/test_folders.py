@@ -250,6 +250,9 @@ def test_links_never_count_an_image_twice(tmp_path: Path) -> None:
     (ape / "two").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(ape)
     (ape / "link.png").symlink_to(tmp_path / "elsewhere" / "0.png")
+    with raises_one_line(ape / "round.png", "1 of 12 images cannot be read"):
+        read("folder", tmp_path / "data")
+    (ape / "round.png").unlink()
     dataset = read("folder", tmp_path / "data")
     assert (np.array(sizes(dataset)).sum(0)).tolist() == [4 + 3, 4]
     assert len(list(files_below(tmp_path))) == 4 + 1 + 4 + 3

@@ -465,4 +465,4 @@ def test_an_image_is_named_by_its_file_or_its_place(tmp_path: Path) -> None:
         few = dataset.test.take(np.array([4, 1]))
         assert few.names_in("") == ["test/dög/1.png", "test/cat/1.png"]
     plain = load("digits").train.take(np.array([7]))
-    assert plain.names_in("") == ["train 7"]
+    assert plain.names_in("") == ["load_digits 7"]

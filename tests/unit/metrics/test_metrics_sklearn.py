@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.special import softmax
 from scipy.stats import gmean, hmean
 from sklearn import metrics as sk
 
+from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError, DivergenceError
 from imbtune.metrics import predictions as module
 from imbtune.metrics.metric import Metric, check_defined, compute, metric_from
@@ -324,3 +326,10 @@ def test_a_setting_is_written_as_it_was_given() -> None:
     lower = {part.name for part in metrics if part.traits.get("better") == LOWER}
     assert lower == {"log_loss", "brier", "ece", "expected_cost"}
     assert {metric_from(name).sign for name in lower} == {-1}
+
+
+def test_costs_by_name_are_nested_in_the_text_that_is_typed() -> None:
+    setting = {"name": "expected_cost", "costs": {"it's": {"normal": 20}}}
+    metric = metric_from(setting)
+    assert json.loads(metric.text()) == setting
+    assert metric_from(parse_value(metric.text())) == metric

@@ -106,3 +106,10 @@ def test_weights_that_are_not_finite(value: float) -> None:
         next(model.network.parameters()).view(-1)[3] = value
     with raises_one_line("the model's weights are not finite", kind=DivergenceError):
         check_finite(model.network)
+
+
+def test_a_class_of_share_0_is_told_as_never_predicted() -> None:
+    (line,) = decision(small_model(), {"cat": 0, "dog": 10}).lines
+    assert line.endswith("to 0; never predicted, since their share is 0: 'cat'")
+    (line,) = decision(small_model(), {"cat": 1, "dog": 10}).lines
+    assert "never predicted" not in line

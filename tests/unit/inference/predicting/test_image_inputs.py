@@ -249,3 +249,11 @@ def test_any_bytes_are_items_or_one_line(
     except DataError:  # of one line, as every ImbtuneError
         return
     assert all(item.problem or item.file for item in items)
+
+
+def test_a_link_to_itself_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    write_images(tmp_path, 1)
+    (tmp_path / "round.png").symlink_to("round.png")
+    assert [item.path for item in images_at(tmp_path).items()] == [
+        str(tmp_path / "0.png"), str(tmp_path / "round.png"),
+    ]  # fmt: skip
