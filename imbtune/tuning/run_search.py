@@ -139,11 +139,7 @@ def resume_search(
         _, records = _restore(request, journal.study)
         if retry_failed:
             enqueued = enqueue_failed(journal.study)
-            reporter(
-                f"{enqueued} failed trial{'s' * (enqueued > 1)} to train again."
-                if enqueued
-                else "No failed trial is left to train again; those that diverged are left out."
-            )
+            reporter(f"Failed trials to train again (not those that diverged): {enqueued}")
         change_options(store, content, request)
         request = replace(request, trials=request.trials + retries(journal.study))
         if before.time_budget and not request.time_budget:

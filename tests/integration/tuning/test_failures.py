@@ -176,7 +176,7 @@ def test_failed_trials_are_trained_again_when_asked(tmp_path: Path) -> None:
     (tmp_path / "mended").touch()
     again = run("resume", "runs/mine", "--retry-failed", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "2 failed trials to train again." in again.stdout
+    assert "Failed trials to train again (not those that diverged): 2" in again.stdout
     rows = pd.read_parquet(tmp_path / "runs" / "mine" / "trials").sort_values("trial")
     assert list(rows["state"]) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
     assert list(rows["error"][:2]) == ["RuntimeError: not mended"] * 2
