@@ -134,7 +134,7 @@ def model_card(content: CardContent) -> str:
         calibration=_about_probabilities(content.calibration, content.on_test),
         size_limit=_size_limit(content.preprocess),
         limits=_limits(content),
-        quoted_place=json.dumps(content.place, ensure_ascii=False),
+        quoted_place=json.dumps(content.place, ensure_ascii=False, allow_nan=False),
         shell_place=shlex.quote(content.place),
         scale=f"{content.scale:g}",
         temperature=content.calibration.temperature if content.calibration else 1,

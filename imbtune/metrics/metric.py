@@ -119,7 +119,7 @@ class Metric:
             return setting
         costs = str(setting.get("costs", ""))
         if costs.startswith("{"):  # JSON by the names of classes, which is no text in JSON here
-            return json.dumps({**setting, "costs": json.loads(costs)}, ensure_ascii=False)
+            setting = {**setting, "costs": json.loads(costs)}
         return json.dumps(setting, ensure_ascii=False, allow_nan=False)
 
     def tells_of(self, classes: int) -> bool:
