@@ -20,8 +20,8 @@ from imbtune.data.load import load
 from imbtune.inference.model_folder import change_files
 from imbtune.storage import Store
 
-COST_OF: Any = {"name": "expected_cost", "costs": {"fault": {"ok": 50}}}
-COST = "{name: expected_cost, costs: {fault: {ok: 50}}}"
+COST_OF: Any = {"name": "expected_cost", "costs": {"fault": {"ok": 4}}}
+COST = "{name: expected_cost, costs: {fault: {ok: 4}}}"
 SMALL: dict[str, Any] = {"model.width": 4, "batch_size": 30, "precision": "float32", "epochs": 3}
 
 
@@ -165,9 +165,9 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     assert "threshold:" not in before
     said = succeed("evaluate", model)  # where the training found them
     assert f"test images of folder in {two / 'data'}" in " ".join(said.split())
-    cost = "{name: expected_cost, costs: [[0, 50], [1, 0]]}"  # classes are fault, ok
+    cost = "{name: expected_cost, costs: [[0, 4], [1, 0]]}"  # classes are fault, ok
     said = succeed("threshold", model, "--metric", cost)
-    assert "Costs: an image of 'fault' that is predicted as 'ok' costs 50;" in said
+    assert "Costs: an image of 'fault' that is predicted as 'ok' costs 4;" in said
     assert "predicted as 'fault' if its probability is at least" in said
     assert "Until now: 0.5 (the more probable class)" in said
     assert "images of the calibration" in said
@@ -178,7 +178,7 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     assert loaded.threshold is not None
     assert loaded.threshold.to_dict() == stored
     after = succeed("evaluate", model, "--data", two / "data", "--out", tmp_path / "after.json")
-    assert "threshold was chosen for expected_cost (costs 'fault' as 'ok' 50)" in after
+    assert "threshold was chosen for expected_cost (costs 'fault' as 'ok' 4)" in after
     recalls = [
         json.loads((tmp_path / name).read_text())["classes"][0]["recall"]
         for name in ("before.json", "after.json")
@@ -287,7 +287,7 @@ def test_a_threshold_is_removed_and_its_exports_are_out_of_date(
     assert not (model / "threshold.json").exists()
     assert imbtune.load_model(model).threshold is None
     assert "threshold:" not in succeed("evaluate", model, *data)
-    imbtune.choose_threshold(model, {"name": "expected_cost", "costs": {"fault": {"ok": 50}}})
+    imbtune.choose_threshold(model, {"name": "expected_cost", "costs": {"fault": {"ok": 4}}})
     assert imbtune.remove_threshold(model) == (model / "model.onnx",)
 
 
