@@ -45,7 +45,7 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         console.print(_table(outcome))
         print_text(_how_to_read(outcome), console)
         print_text(_comparison(outcome), console)
-        if outcome.evidence and (odd := odd_corrections(outcome.evidence)):
+        if outcome.evidence and (odd := odd_corrections(outcome.evidence, 4)):
             print_text(f"        {odd}", console)
         if outcome.front:
             print_text(_front(outcome), console)

@@ -282,7 +282,10 @@ class WorkEnded:
         path: of the study or the folder that it has written.
         winner: number of the winner of a search; None without one.
         score: the winner's, over the fresh seeds, or of one run without finals.
-        low: lower end of the 95 % confidence interval of `score`; None without finals.
+        score_corrected: `score`, corrected for the choice of the winner; None without finals, or
+            with one seed.
+        low: lower end of the 95 % confidence interval of `score_corrected`, or of `score` where
+            that is None; None without finals.
         high: its upper end.
         seeds: fresh seeds of the finals; 0 without finals.
     """
@@ -293,6 +296,7 @@ class WorkEnded:
     path: str = ""
     winner: int | None = None
     score: float | None = None
+    score_corrected: float | None = None
     low: float | None = None
     high: float | None = None
     seeds: int = 0

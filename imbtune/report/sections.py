@@ -52,7 +52,8 @@ FIRST = (
         "Each finalist was trained again with fresh seeds: a small dot is one seed, the large mark "
         "their mean, the bar its 95 % interval. The hollow circle is the score of one run by which "
         "the search chose it; it is usually too high.",
-        key="Small dots: one fresh seed each. Large mark: their mean. Bar: its 95 % interval. "
+        key="Small dots: one fresh seed each. Large mark: their mean. Bar: its 95 % interval, "
+        "not corrected for the choice of the winner. "
         f"Hollow circle: the score of one run by which the search chose it. {_KINDS}",
     ),
     FigureText(

@@ -32,6 +32,7 @@ from imbtune.report.wording import (
     duration,
     not_ended,
     not_shown,
+    number,
     p_value,
     points,
     short,
@@ -85,10 +86,12 @@ def story_of(study: StudyData) -> Story:
 def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     evidence, winner = study.evidence, study.winner
     assert evidence is not None and winner is not None
-    interval = ""
+    score = number(evidence.mean)
+    if evidence.mean_corrected is not None:
+        score += f", corrected for the choice {number(evidence.mean_corrected)}"
     if evidence.low is not None and evidence.high is not None:
-        interval = f" (95 % interval {evidence.low:.3f} to {evidence.high:.3f})"
-    headline = f"Trial {winner} has the best {study.objective}: {evidence.mean:.3f}{interval}."
+        score += f" (95 % interval {number(evidence.low)} to {number(evidence.high)})"
+    headline = f"Trial {winner} has the best {study.objective}: {score}."
     method = _method(study, winner)
     if len(study.objectives) > 1:
         method += (
@@ -99,13 +102,12 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     verdict, badge, lead = _lead(study, evidence)
     doubt = f"Mean of {counted(evidence.seeds, 'fresh seed')} on the validation images. "
     if evidence.mean_corrected is not None:
-        corrected = f"{evidence.mean_corrected:.3f}"
-        is_same = corrected == f"{evidence.mean:.3f}"
+        is_same = number(evidence.mean_corrected) == number(evidence.mean)
         doubt += (
             "The winner was chosen by these images, among all finished trials, so this mean "
-            f"{'could be' if is_same else 'is likely'} too high: corrected for that it is "
-            f"{'the same' if is_same else corrected}. {odd_corrections(evidence)} Intervals and p "
-            "count the seeds, the validation images and the choice of the winner. "
+            f"{'could be' if is_same else 'is likely'} too high: hence the correction. "
+            f"{odd_corrections(evidence, 3)} Intervals and p count the seeds, the validation "
+            "images and the choice of the winner. "
         ).replace("  ", " ")
     else:
         doubt += (
@@ -117,9 +119,9 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     return verdict, badge, headline, f"{method} {lead}", doubt + _tested(study)
 
 
-def _method(study: StudyData, number: int) -> str:
+def _method(study: StudyData, trial: int) -> str:
     """What a trial trains, as a sentence."""
-    rows = records(study.trials[study.trials["trial"] == number])
+    rows = records(study.trials[study.trials["trial"] == trial])
     if not rows:
         return ""
     if isinstance(rows[0]["preset"], str):
@@ -127,10 +129,10 @@ def _method(study: StudyData, number: int) -> str:
     return f"It trains with {parts_of(rows[0])}."
 
 
-def _called(study: StudyData, number: int) -> str:
+def _called(study: StudyData, trial: int) -> str:
     """`smote (trial 3)`."""
-    rows = records(study.trials[study.trials["trial"] == number])
-    return f"{name_of(rows[0])} (trial {number})" if rows else f"trial {number}"
+    rows = records(study.trials[study.trials["trial"] == trial])
+    return f"{name_of(rows[0])} (trial {trial})" if rows else f"trial {trial}"
 
 
 def _lead(study: StudyData, evidence: Evidence) -> tuple[str, str, str]:
@@ -142,17 +144,18 @@ def _lead(study: StudyData, evidence: Evidence) -> tuple[str, str, str]:
         return NO_PRESET, "No preset to compare with", text
     preset = _called(study, study.baseline)
     share = study.is_share
-    ahead = f"{100 * evidence.lead:.1f} points" if share else f"{evidence.lead:.3f}"
+    unit = " points" if share else ""
+    ahead = f"{100 * evidence.lead:.1f}{unit}" if share else f"{evidence.lead:.3f}"
     lead = f"It is {ahead} ahead of the best preset, {preset}"
     if evidence.p is None or evidence.lead_low is None or evidence.lead_high is None:
         text = f"{lead}. With one seed each, that may be chance."
         return MAY_BE_CHANCE, "The lead may be chance", text
     if evidence.lead_corrected is not None:
         corrected = points(evidence.lead_corrected, share)
-        lead += f", {corrected} when corrected for the choice of the winner"
+        lead += f", {corrected}{unit} when corrected for the choice of the winner"
     lead += (
         f" (95 % interval {points(evidence.lead_low, share)} to "
-        f"{points(evidence.lead_high, share)}, "
+        f"{points(evidence.lead_high, share)}{unit}, "
         f"{p_value(evidence.p)})"
     )
     if evidence.p < CHANCE:
@@ -169,7 +172,7 @@ def _unconfirmed(study: StudyData) -> tuple[str, str, str, str, str]:
         return NOTHING, "No winner", *_no_winner(study, best), ""
     headline = (
         f"Trial {int(best['trial'])} has the best {study.objective} of one run: "
-        f"{best['score']:.3f}."
+        f"{number(best['score'])}."
     )
     count = len(finished)
     lead = (
@@ -186,9 +189,8 @@ def _unconfirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     doubt = "No preset from the literature has finished."
     if len(presets) and int(presets["trial"].iloc[0]) != int(best["trial"]):
         preset = presets.iloc[0]
-        doubt = (
-            f"The best preset, {_called(study, int(preset['trial']))}, had {preset['score']:.3f}."
-        )
+        called = _called(study, int(preset["trial"]))
+        doubt = f"The best preset, {called}, had {number(preset['score'])}."
     elif len(presets):
         doubt = ""
     doubt = f"{doubt} All of this is on validation images.".strip()
@@ -197,15 +199,15 @@ def _unconfirmed(study: StudyData) -> tuple[str, str, str, str, str]:
 
 def _no_winner(study: StudyData, best: pd.Series) -> tuple[str, str]:
     """Why a search with finished trials has no winner, and what to do."""
-    score = f"The best trial, {int(best['trial'])}, has {best['score']:.3f} in one run"
+    score = f"The best trial, {int(best['trial'])}, has {number(best['score'])} in one run"
     if (chance := best_at_chance(study)) is None:
         return "No winner.", (
             f"{score}, but its runs with fresh seeds failed, or score no better than a model that "
             "predicts one class only."
         )
     return "No winner: no trial is better than a model that predicts one class only.", (
-        f"{score}, and such a model {chance:.3f}. Search with other settings, more epochs or more "
-        "images."
+        f"{score}, and such a model {number(chance)}. Search with other settings, more epochs or "
+        "more images."
     )
 
 
@@ -228,7 +230,7 @@ def _nothing(study: StudyData) -> tuple[str, str]:
     best = scored.iloc[0]
     return headline, (
         f"The best at {best['budget']} epochs is {_called(study, int(best['trial']))}: "
-        f"{best['score']:.3f}."
+        f"{number(best['score'])}."
     )
 
 

@@ -31,7 +31,8 @@ class TestScore:
     seeds: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if self.deviation is None else f" ± {self.deviation:.3f}")
+        mean = f"{self.mean:.3f}".replace("-", "−")
+        return mean + ("" if self.deviation is None else f" ± {self.deviation:.3f}")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def number(value: float, digits: int = 3) -> str:
+    """A score with so many decimals and, where it is negative, a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
 def points(difference: float, is_share: bool = True) -> str:
     """A difference of scores with its sign: in percentage points, if they are shares."""
     rounded = round(100 * difference, 1) if is_share else round(difference, 3)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ImbtuneError, StudyError, first_line
 from imbtune.paths import is_uri
+from imbtune.report.wording import counted, number
 from imbtune.storage import Store, join
 from imbtune.study.lock import activity_of
 from imbtune.study.records import COMPLETE, ENDED, FAIL, FINISHED
@@ -191,6 +192,11 @@ def _best(study: Study) -> str:
     if evidence := study.evidence:
         winner = study.winner
         assert winner is not None
-        return f"trial {winner.number}: {evidence.mean:.3f}, mean of {evidence.seeds} fresh seeds"
+        mean = f"{number(evidence.mean)}, mean of {counted(evidence.seeds, 'fresh seed')}"
+        if evidence.mean_corrected is not None:
+            mean += f", corrected for the choice {number(evidence.mean_corrected)}"
+        return f"trial {winner.number}: {mean}"
     best = study.best
-    return "" if best is None else f"trial {best.number}: {best.score:.3f} in one run"
+    if best is None or best.score is None:
+        return ""
+    return f"trial {best.number}: {number(best.score)} in one run"

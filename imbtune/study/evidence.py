@@ -68,10 +68,10 @@ class Evidence:
         seeds: S, fresh seeds per finalist.
         finalists: F, finalists that were trained with all seeds.
         mean: the winner's score, averaged over the seeds.
-        low, high: confidence interval of `mean`.
+        low, high: confidence interval of `mean`; of `mean_corrected`, where there is one.
         preset_mean: the best preset's score, averaged over the seeds.
         lead: `mean` - `preset_mean`.
-        lead_low, lead_high: confidence interval of `lead`.
+        lead_low, lead_high: confidence interval of `lead`; of `lead_corrected`, where there is one.
         p: two-sided p-value that the true lead is 0.
         images: whether intervals and p count the images and the choice of the winner, too. False
             in older studies, where they count the seeds alone and are too sure.
@@ -96,10 +96,14 @@ class Evidence:
 
     def __str__(self) -> str:
         text = f"{self.mean:.4f}, mean of {self.seeds} fresh seed{'s' * (self.seeds > 1)}"
+        if self.mean_corrected is not None:
+            text += f", corrected for the choice {self.mean_corrected:.4f}"
         if self.low is not None:
             text += f" [{self.low:.4f}, {self.high:.4f}]"
         if self.lead is not None:
             text += f"; {self.lead:+.4f} over the best preset"
+        if self.lead_corrected is not None:
+            text += f", corrected {self.lead_corrected:+.4f}"
         if self.lead_low is not None and self.lead_high is not None:
             ends = f"{self.lead_low:+.4f} to {self.lead_high:+.4f}"
             text += f" ({ends}, p = {self.p:.2g})"

@@ -143,7 +143,8 @@ def work_ended(outcome: SearchOutcome, now: float) -> WorkEnded:
     found = replace(found, winner=outcome.winner.number, score=outcome.winner.score)
     if (sure := outcome.evidence) is None:
         return found
-    return replace(found, score=sure.mean, low=sure.low, high=sure.high, seeds=sure.seeds)
+    found = replace(found, score=sure.mean, score_corrected=sure.mean_corrected)
+    return replace(found, low=sure.low, high=sure.high, seeds=sure.seeds)
 
 
 def _stage(

@@ -15,6 +15,7 @@ from imbtune.report.study_data import (
     StudyData,
     records,
 )
+from imbtune.report.wording import number
 
 DRAWN = 20  # best trials whose curves are drawn one by one
 LINES = 200  # best trials in the parallel coordinates
@@ -130,7 +131,7 @@ def parallel_frame(study: StudyData) -> pd.DataFrame:
         )
     low, high = best["full"].min(), best["full"].max()
     position = (best["full"] - low) / (high - low) if high > low else best["full"] * 0 + 0.5
-    words = best["full"].map("{:.3f}".format)
+    words = best["full"].map(number)
     last = {"axis": "score", "order": len(parts), "value": words, "choice": False}
     parts.append(pd.DataFrame({"position": position, **last}, index=best.index))
     shared = best[["trial", "name", "kind"]].assign(score=best["full"])

@@ -24,10 +24,11 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
     Columns: `study`, `data` (training images and classes), `objective`, `trials`, `finished`,
     `stopped`, `failed`, `seconds` (training time of all runs, finals included), `wall_seconds`
     (from start to end; null where it is not recorded), `winner` (its trial), `method`, `mean`,
-    `low`, `high`, `seeds`, `preset`, `lead`, `is_share` (whether scores are shares, so that the
-    lead is told in points), `p`. Without finals, `winner` is the finished trial
-    with the best score of one run, `mean` its score and `seeds` 0; null where no trial has
-    finished.
+    `mean_corrected` (for the choice of the winner; `low` and `high` are the interval of that one
+    where there is one), `low`, `high`, `seeds`, `preset`, `lead`, `lead_corrected`, `is_share`
+    (whether scores are shares, so that the lead is told in points), `p`. Without finals, `winner`
+    is the finished trial with the best score of one run, `mean` its score and `seeds` 0; null
+    where no trial has finished.
     """
     rows = []
     for study, label in zip(studies, labels_of(studies), strict=True):
@@ -52,11 +53,13 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
                 "winner": best,
                 "method": named.get(best),
                 "mean": mean,
+                "mean_corrected": evidence.mean_corrected if evidence else None,
                 "low": evidence.low if evidence else None,
                 "high": evidence.high if evidence else None,
                 "seeds": evidence.seeds if evidence else 0,
                 "preset": named.get(study.baseline),
                 "lead": evidence.lead if evidence else None,
+                "lead_corrected": evidence.lead_corrected if evidence else None,
                 "is_share": study.is_share,
                 "p": evidence.p if evidence else None,
             }

@@ -87,7 +87,7 @@ def name_of(row: Mapping[str, object]) -> str:
 
 
 def parts_of(row: Mapping[str, object]) -> str:
-    """What a trial's method is made of: `mix mamix, weights effective_number (linear)`.
+    """What a trial's method is made of: `mix=mamix weights=balanced weights.schedule=linear`.
 
     Parts that are the default's are left out.
     """
@@ -96,9 +96,10 @@ def parts_of(row: Mapping[str, object]) -> str:
         value = row.get(slot)
         if slot in NOT_METHOD or not isinstance(value, str) or value == default:
             continue
+        found.append(f"{slot}={value}")
         schedule = row.get("weights.schedule") if slot == "weights" else None
-        found.append(f"{slot} {value}" + (f" ({schedule})" if isinstance(schedule, str) else ""))
-    return ", ".join(found) or "cross-entropy"
+        found += [f"weights.schedule={schedule}"] if isinstance(schedule, str) else []
+    return " ".join(found) or "cross-entropy"
 
 
 def kind_of(study: StudyData, trial: int, preset: object) -> str:

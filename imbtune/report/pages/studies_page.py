@@ -18,7 +18,7 @@ from imbtune.report.packed import names_of, packed, packed_columns, without_tabl
 from imbtune.report.pages.rendering import NARROW, WIDE, figure_images, rendered, sentence
 from imbtune.report.sections import FigureText
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
-from imbtune.report.wording import duration, finals_count_images, p_value, points
+from imbtune.report.wording import duration, finals_count_images, number, p_value, points
 
 OTHERS = (
     FigureText(
@@ -135,6 +135,7 @@ def studies_page(studies: Sequence[StudyData]) -> str:
         metric=next(iter(objectives)) if len(objectives) == 1 else "value of its metric",
         figures=figures,
         reports=[command("report", study.path) for study in studies],
+        number=number,
         points=points,
         p_value=p_value,
         duration=duration,

@@ -23,7 +23,7 @@ from imbtune.report.study_data import (
     records,
     without_nulls,
 )
-from imbtune.report.wording import counted, provenance, texts_of, trials_done
+from imbtune.report.wording import counted, number, provenance, texts_of, trials_done
 
 WORST = 12  # classes in the table of the worst
 STATIC_ROWS = 10  # trials in the table without JavaScript
@@ -85,6 +85,7 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         rows=_static_rows(tables.get("trials")),
         machine=machine_line(study),
         sample=never_pruned_line(study),
+        number=number,
         provenance=provenance(
             study.path,
             study.info,
@@ -159,11 +160,11 @@ def never_pruned_line(study: StudyData) -> str:
     if len(sample) == 1:
         return (
             "One trial that would have been stopped was trained to the full budget, to measure "
-            f"what stopping costs (the never-pruned sample). It scored {best:.3f} and {would} "
-            f"lead: the best other trial scored {leader:.3f}."
+            f"what stopping costs (the never-pruned sample). It scored {number(best)} and {would} "
+            f"lead: the best other trial scored {number(leader)}."
         )
     return (
         f"{len(sample)} trials that would have been stopped were trained to the full budget, to "
         f"measure what stopping costs (the never-pruned sample). The best of them scored "
-        f"{best:.3f} and {would} lead: the best other trial scored {leader:.3f}."
+        f"{number(best)} and {would} lead: the best other trial scored {number(leader)}."
     )

@@ -186,8 +186,8 @@
 
   // The table: the first 100 selected trials, with their configuration.
   const most = 100;
-  const number = (value, digits) => (value == null ? "–" : value.toFixed(digits));
-  const rank = (row) => [row.final ?? -1, row.full ?? -1, row.score ?? -1];
+  const number = (value, digits) => (value == null ? "–" : value.toFixed(digits).replace("-", "−"));
+  const rank = (row) => [row.final, row.full, row.score].map((value) => value ?? -Infinity);
   const named = (words) => {  // a long name may be broken after "_" and "+"
     const cell = make("td", null, "name");
     for (const piece of words.match(/[^_+]*[_+]?/g)) cell.append(piece, make("wbr"));

@@ -16,20 +16,22 @@ SHARE, SCORE = 0.02, 0.0005
 FALLS, STAYS, RISES = -1, 0, 1
 
 
-def odd_corrections(evidence: Evidence) -> str:
-    """Sentences, at most one on the mean and one on the lead; empty where nothing looks odd."""
-    mean = _change(evidence.mean, evidence.mean_corrected, evidence.low, evidence.high)
-    lead = _change(evidence.lead, evidence.lead_corrected, evidence.lead_low, evidence.lead_high)
+def odd_corrections(evidence: Evidence, digits: int) -> str:
+    """Sentences, at most one on the mean and one on the lead; empty where nothing looks odd.
+
+    Args:
+        digits: decimals of a score with which mean and lead are printed. What looks equal there
+            has not changed.
+    """
+    mean = _change(evidence.mean, evidence.mean_corrected, evidence.low, evidence.high, digits)
+    ends = evidence.lead_low, evidence.lead_high
+    lead = _change(evidence.lead, evidence.lead_corrected, *ends, digits)
     found = []
     if mean == STAYS and lead == FALLS:
         found.append(
-            "The lead falls while the mean hardly changes: the choice compared the trials, so it "
-            "says little of what their scores share by the same images and seeds."
-        )
-    elif mean == STAYS:
-        found.append(
-            "The corrected mean is hardly another one: with a clearly lower mean, the same trial "
-            "would have been chosen too."
+            "The correction lowers the lead and hardly the mean: the winner was chosen by "
+            "differences between trials, and what raises all of them, such as easy validation "
+            "images, is no part of these."
         )
     elif mean == RISES:
         found.append(
@@ -57,11 +59,16 @@ def odd_corrections(evidence: Evidence) -> str:
 
 
 def _change(
-    found: float | None, corrected: float | None, low: float | None, high: float | None
+    found: float | None,
+    corrected: float | None,
+    low: float | None,
+    high: float | None,
+    digits: int,
 ) -> int | None:
     """How a correction changes a mean or a lead; None without one."""
     if found is None or corrected is None or low is None or high is None:
         return None
-    if abs(corrected - found) <= max(SHARE * (high - low), SCORE):
+    is_small = abs(corrected - found) <= max(SHARE * (high - low), SCORE)
+    if is_small or f"{found:.{digits}f}" == f"{corrected:.{digits}f}":
         return STAYS
     return RISES if corrected > found else FALLS

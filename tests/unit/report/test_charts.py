@@ -210,6 +210,25 @@ def test_studies_with_one_metric_share_an_axis_that_names_it() -> None:
     assert "Score: the balanced accuracy on validation images" in page
 
 
+def test_a_mean_beside_its_corrected_interval_is_followed_by_the_corrected_mean() -> None:
+    study = usual()
+    assert study.evidence is not None
+    assert ", corrected" not in studies_page([study, usual_of("other")])
+    images = replace(study.evidence, images=True, mean_corrected=0.594, lead_corrected=-0.011)
+    page = studies_page([replace(study, evidence=images), usual_of("other")])
+    assert '0.615, <span class="short">corrected 0.594</span>' in page
+    assert '+10.5 points</span>, <span class="short">corrected −1.1 points</span>' in page
+
+
+def test_negative_scores_have_a_true_minus_everywhere_on_the_page() -> None:
+    study = make_data([trial(0, -1.26), trial(4, -1.31)], {0: (-1.2, -1.3), 4: (-1.4, -1.5)})
+    page = study_page(study)
+    assert 'class="n">−1.2600</td>' in page and 'class="n">−1.2500</td>' in page  # run, finals
+    assert ": −1.250 (95 % interval " in page
+    assert "of one run: −1.260." in study_page(make_data([trial(0, -1.26), trial(4, -1.31)]))
+    assert "-1.2" not in studies_page([study, usual_of("other")])
+
+
 def test_other_files_are_not_replaced(tmp_path: Path) -> None:
     mine = tmp_path / "mine.html"
     mine.write_text("mine")

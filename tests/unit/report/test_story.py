@@ -54,11 +54,20 @@ def test_evidence_that_counts_the_images_is_told_with_its_corrections() -> None:
     assert "count the seeds alone, not the images: they are too sure" in story_of(study).doubt
     images = replace(study.evidence, images=True, mean_corrected=0.594, lead_corrected=0.081)
     story = story_of(replace(study, evidence=images))
-    assert "+8.1 when corrected for the choice of the winner" in story.lead
-    assert "corrected for that it is 0.594" in story.doubt and "  " not in story.doubt
+    low, high = f"{images.low:.3f}", f"{images.high:.3f}"
+    assert story.headline == (
+        "Trial 4 has the best balanced accuracy: 0.615, corrected for the choice 0.594 "
+        f"(95 % interval {low} to {high})."
+    )
+    assert "+8.1 points when corrected for the choice of the winner" in story.lead
+    assert " points, p" in story.lead
+    assert "0.594" not in story.doubt and "  " not in story.doubt
     assert "hardly" not in story.doubt
     same = replace(images, mean_corrected=images.mean)
-    assert "The lead falls while the mean hardly" in story_of(replace(study, evidence=same)).doubt
+    assert "lowers the lead and hardly the mean" in story_of(replace(study, evidence=same)).doubt
+    page = study_page(replace(study, evidence=images))
+    assert "<span>The bars are not corrected for the choice of the winner.</span>" in page
+    assert "The bars are not corrected" not in study_page(study)  # nor is the headline
     assert "count the seeds, the validation images and the choice" in story.doubt
 
 
@@ -68,8 +77,9 @@ def test_a_corrected_mean_that_looks_the_same_is_not_said_to_be_another() -> Non
     same = replace(study.evidence, images=True, mean_corrected=study.evidence.mean - 1e-5)
     same = replace(same, lead_corrected=-1e-5)
     story = story_of(replace(study, evidence=same))
-    assert "this mean could be too high: corrected for that it is the same. " in story.doubt
-    assert "likely" not in story.doubt and "+0.0 when corrected" in story.lead
+    assert "corrected for the choice 0.615" in story.headline
+    assert "this mean could be too high: hence the correction. " in story.doubt
+    assert "likely" not in story.doubt and "+0.0 points when corrected" in story.lead
 
 
 @pytest.mark.parametrize("finals", [{}, {1: (0.3, 0.3)}])
@@ -484,4 +494,6 @@ def test_a_method_says_which_part_is_what() -> None:
         trial(1, preset="erm"),
     ]
     lead = story_of(make_data(rows)).lead
-    assert lead.startswith("It trains with mix mamix, weights effective_number (linear).")
+    assert lead.startswith(
+        "It trains with mix=mamix weights=effective_number weights.schedule=linear."
+    )

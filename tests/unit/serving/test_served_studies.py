@@ -58,6 +58,12 @@ def test_a_line_says_how_far_a_study_is(tmp_path: Path) -> None:
     killed = "; killed, unless it runs on another machine"  # no end is recorded, no process works
     assert line.about == f"6 of 6 trials, 4 finished, 1 failed{killed}"
     assert line.best == "trial 3: 0.710, mean of 2 fresh seeds"
+    content = Store(path).read("best.yaml")
+    assert b"mean_corrected: null" in content
+    corrected = content.replace(b"mean_corrected: null", b"mean_corrected: 0.6942")
+    Store(path).write("best.yaml", corrected)
+    told = "trial 3: 0.710, mean of 2 fresh seeds, corrected for the choice 0.694"
+    assert listed("s", path, None).best == told
     record_end(Store(path), INTERRUPTED)
     assert listed("s", path, None).about.endswith("1 failed; interrupted")
 

@@ -48,6 +48,11 @@ def test_evidence_in_words() -> None:
         "0.5000, mean of 3 fresh seeds [0.4000, 0.6000]; +0.0200 over the best preset "
         "(-0.0100 to +0.0500, p = 0.12); intervals count seeds alone"
     )
+    corrected = replace(ahead, mean_corrected=0.48, lead_corrected=-0.01)
+    assert str(corrected).startswith(
+        "0.5000, mean of 3 fresh seeds, corrected for the choice 0.4800 [0.4000, 0.6000]; "
+        "+0.0200 over the best preset, corrected -0.0100 (-0.0100 to +0.0500, p = 0.12)"
+    )
 
 
 def record(
