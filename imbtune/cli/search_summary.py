@@ -14,6 +14,7 @@ from imbtune.cli.settings import NO_BREAK, print_text
 from imbtune.final_training.train_input import default_out
 from imbtune.metrics.metric import Metric
 from imbtune.registry import Value
+from imbtune.report.wording import duration
 from imbtune.storage import join
 from imbtune.study.evidence import FINALISTS, Evidence, is_above, scores_by_trial
 from imbtune.study.hints import divergence_fix, free_folder, program, resume_command, retry_fix
@@ -28,9 +29,9 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
     """Print the best trials, the winner compared with the best preset, and the next command."""
     request = outcome.request
     ended, counts = counted(outcome.records)
-    took = f" in {outcome.seconds:.0f} s" if outcome.seconds >= 1 else ""  # else nothing was left
-    done = f"{ended} of {request.trials} trials{took}: {counts}"
-    console.print(f"\n{'Interrupted after ' if outcome.interrupted else ''}{done}")
+    done = f"{ended} of {request.trials} trials{' and the finals' if outcome.finals else ''}"
+    done += "" if outcome.seconds is None else f" in {duration(outcome.seconds)} of wall time"
+    console.print(f"\n{'Interrupted after ' if outcome.interrupted else ''}{done}: {counts}")
     if stopping := stopping_line(outcome):
         print_text(stopping, console)
     if outcome.dropped:

@@ -78,6 +78,7 @@ def _head(progress: SearchProgress, now: float, width: int) -> list[Line]:
     title = " · ".join(filter(None, (stage.name, stage.objective, stage.path)))
     share = progress.done / progress.total if progress.total else 1.0
     counts = f" {progress.done}/{progress.total} {NOUN[stage.stage]} · {begun}"
+    counts += " in this stage" if stage.stage in (TRIALS, FINALS) else ""
     bar = max(0, min(40, width - len(counts)))
     filled = round(bar * share)
     running, workers = len(progress.running), stage.workers

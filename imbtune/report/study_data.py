@@ -20,7 +20,7 @@ from imbtune.metrics.metric import Metric, metric_from
 from imbtune.report.tested import Tested
 from imbtune.storage import Store, join
 from imbtune.study.evidence import Evidence
-from imbtune.study.lock import Activity
+from imbtune.study.lock import Activity, time_of, wall_seconds
 from imbtune.study.records import COMPLETE, ENDED, FAIL, FRONT_FILE, INTERRUPTED
 
 LOG, COMPLEMENT, LINEAR, CHOICES = "log", "complement", "linear", "choices"  # scales of a knob
@@ -177,7 +177,7 @@ class StudyData:
     @property
     def started(self) -> dt.datetime | None:
         """When the search was first started (UTC); None where study.yaml does not say it."""
-        return _time(self.info.get("started"))
+        return time_of(self.info.get("started"))
 
     @property
     def wall_seconds(self) -> float | None:
@@ -185,10 +185,7 @@ class StudyData:
 
         None where study.yaml has not both times.
         """
-        ended = _time(self.info.get("ended"))
-        if self.started is None or ended is None or ended < self.started:
-            return None
-        return (ended - self.started).total_seconds()
+        return wall_seconds(self.info)
 
     @property
     def done(self) -> int:
@@ -240,14 +237,6 @@ class StudyData:
     def _section(self, name: str) -> Mapping[str, Any]:
         found = self.info.get(name)
         return found if isinstance(found, Mapping) else {}
-
-
-def _time(text: object) -> dt.datetime | None:
-    try:
-        found = dt.datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def _scale(name: str, described: object, study: StudyData) -> str:

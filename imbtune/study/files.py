@@ -210,8 +210,8 @@ def change_options(store: Store, content: Mapping[str, Any], request: SearchRequ
         store.write(FILE, as_yaml(changed).encode())
 
 
-def record_end(store: Store, end: str | None) -> None:
-    """Record in study.yaml when and how a search ended.
+def record_end(store: Store, end: str | None) -> Mapping[str, Any]:
+    """Record in study.yaml when and how a search ended, and return what it holds then.
 
     Args:
         end: one of :data:`imbtune.study.records.ENDS`; None where it goes on.
@@ -225,13 +225,14 @@ def record_end(store: Store, end: str | None) -> None:
         raise StudyError(
             f"{store.path} has no {FILE} any more: the study was deleted while it was searched"
         ) from error
-    content = parse_yaml(join(store.path, FILE), text)
+    content: dict[str, Any] = parse_yaml(join(store.path, FILE), text)
     if content.get("end") == end:
-        return
+        return content
     changed = {key: value for key, value in content.items() if key not in ("ended", "end")}
     if end:
         changed |= {"ended": _now(), "end": end}
     store.write(FILE, as_yaml(changed).encode())
+    return changed
 
 
 def how_it_ended(interrupted: bool, left: bool) -> str:

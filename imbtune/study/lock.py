@@ -1,4 +1,4 @@
-"""Locks a study, so that two processes do not overwrite each other's files."""
+"""Locks a study, so that two processes do not overwrite each other's files; when it was at work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import datetime as dt
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow.fs as pafs
@@ -99,3 +99,24 @@ def _last_change(store: Store) -> dt.datetime | None:
     except OSError:
         return None
     return max((info.mtime for info in found if info.is_file and info.mtime), default=None)
+
+
+def wall_seconds(content: Mapping[str, object]) -> float | None:
+    """From a search's first start to its end, in seconds, with the time before it was resumed.
+
+    Args:
+        content: of study.yaml, which has the times to the second; None where one is missing.
+    """
+    started, ended = time_of(content.get("started")), time_of(content.get("ended"))
+    if started is None or ended is None or ended < started:
+        return None
+    return (ended - started).total_seconds()
+
+
+def time_of(text: object) -> dt.datetime | None:
+    """A time of study.yaml; None where it is none."""
+    try:
+        found = dt.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)

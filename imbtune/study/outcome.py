@@ -65,7 +65,8 @@ class SearchOutcome:
         winner: the finalist with the best mean over fresh seeds; without finals, the finished
             trial with the best score. None where it is not better than chance.
         baseline: the best preset, by the same measure.
-        seconds: of this command.
+        seconds: wall time from the search's first start to its end, with the time before it was
+            resumed; None where the study has not both times.
         evidence: what the finals say of the winner; None without finals.
         full_images: image passes that full runs of all trials in `ENDED` take.
         finals: all final runs.
@@ -82,7 +83,7 @@ class SearchOutcome:
     records: list[TrialRecord]
     winner: TrialRecord | None
     baseline: TrialRecord | None
-    seconds: float
+    seconds: float | None
     evidence: Evidence | None = None
     full_images: int = 0
     finals: list[FinalRecord] = field(default_factory=list)

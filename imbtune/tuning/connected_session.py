@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,18 +24,15 @@ def connected_session(
     store: Store,
     splits: Splits,
     reporter: Reporter,
-    started: float | None = None,
 ) -> Iterator[Session]:
     """Connect to Ray, or start it; settle the trials' share of the machine; disconnect on exit.
 
     Args:
-        started: when the command began, in seconds of the monotonic clock; None for now.
 
     Raises:
         ImbtuneError: no cluster at the address, resources that it does not have, or a machine that
             cannot write to the study.
     """
-    started = time.monotonic() if started is None else started
     again = f"continue with {resume_command(request.path)}"
     if not request.address:
         reporter("Starting Ray")
@@ -47,7 +43,7 @@ def connected_session(
         resources = find_resources(request, reporter)
         if request.address and request.purpose != CALIBRATION:  # which writes no checkpoints
             _check_storage(store, splits, reporter)
-        yield Session(request, store, splits, resources, reporter, started)
+        yield Session(request, store, splits, resources, reporter)
 
 
 def _check_storage(store: Store, splits: Splits, reporter: Reporter) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +39,7 @@ from imbtune.study.journal import (
     recorded_rungs,
     trial_records,
 )
+from imbtune.study.lock import wall_seconds
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import COMPLETE, ENDED, FAILED, STOPPED, FinalRecord, TrialRecord
 from imbtune.study.request import SEARCH, SearchRequest
@@ -86,11 +86,10 @@ def run_search(request: SearchRequest, reporter: Reporter) -> SearchOutcome:
         ImbtuneError: before anything starts: an invalid option, data or resources, or a study that
             exists already.
     """
-    started = time.monotonic()
     store = new_store(request, reporter)
     splits = check_request(request)
     check_calibration(request, splits, reporter)
-    with connected_session(request, store, splits, reporter, started) as session:
+    with connected_session(request, store, splits, reporter) as session:
         request, resources = session.request, session.resources
         with (
             new_folder(session),
@@ -117,7 +116,6 @@ def resume_search(
         ImbtuneError: there is no study, another process is searching it, the data differs, the
             journal is older than the tables, or the new total is below the trials that exist.
     """
-    started = time.monotonic()
     before, content = read_study(path)
     check_purpose(before, SEARCH)
     request = replace(before, **{"time_budget": None, **changes})
@@ -153,8 +151,8 @@ def resume_search(
             restore_tables(
                 store, knob_types(request.space), records, request, reporter, journal.local
             )
-            return _outcome(request, store, splits, started, records, finals)
-        with connected_session(request, store, splits, reporter, started) as session:
+            return _outcome(request, store, splits, records, finals)
+        with connected_session(request, store, splits, reporter) as session:
             reporter(headline(session.request, splits, session.resources))
             return _search(session, journal)
 
@@ -173,9 +171,7 @@ def _search(session: Session, journal: Journal) -> SearchOutcome:
             dropped, interrupted = _finals(session, records, finals, tracking)
         if interrupted:
             finals = []  # a mean over only some of the seeds would favour lucky trials
-        outcome = _outcome(
-            request, store, session.splits, session.started, records, finals, dropped, interrupted
-        )
+        outcome = _outcome(request, store, session.splits, records, finals, dropped, interrupted)
         session.reporter.tell(work_ended(outcome, session.reporter.now()))
         if not interrupted:
             tracking.report(lambda: _report(session, journal))
@@ -200,7 +196,6 @@ def _outcome(
     request: SearchRequest,
     store: Store,
     splits: Splits,
-    started: float,
     records: list[TrialRecord],
     finals: list[FinalRecord],
     dropped: Sequence[int] = (),
@@ -223,7 +218,7 @@ def _outcome(
         records,
         winner=None if winner is None else by_number[winner],
         baseline=None if baseline is None else by_number[baseline],
-        seconds=time.monotonic() - started,
+        seconds=None,  # until the end is recorded, below
         evidence=evidence_of(finals, winner, baseline, bounds, finished, presets, scale),
         full_images=sum(run_passes(config, splits.counts()) for config in ended),
         finals=finals,
@@ -238,8 +233,8 @@ def _outcome(
         store.delete("best.yaml")  # of an earlier end, before more trials or finals
     if not interrupted:
         write_front(store, request, outcome)
-    record_end(store, how_it_ended(interrupted, has_trials_left(request, records)))
-    return outcome
+    end = how_it_ended(interrupted, has_trials_left(request, records))
+    return replace(outcome, seconds=wall_seconds(record_end(store, end)))
 
 
 def _restore(request: SearchRequest, study: Study) -> tuple[RungScheduler, list[TrialRecord]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from imbtune.data.splits import Splits
 from imbtune.progress.run_events import FINALS, RUNS, TRIALS, RunEnded, StageStarted, WorkEnded
 from imbtune.progress.words import starting
+from imbtune.report.wording import duration
 from imbtune.study.data_size import ScoreScale, class_counts, score_scale
 from imbtune.study.evidence import is_above
 from imbtune.study.hints import resume_command
@@ -123,7 +124,8 @@ def ending(outcome: SearchOutcome) -> str:
     """How a search ended, in one line."""
     ended, counts = counted(outcome.records)
     word = "search interrupted after" if outcome.interrupted else "search ended:"
-    line = f"{word} {ended} trials in {outcome.seconds:.0f} s ({counts})"
+    took = "" if outcome.seconds is None else f" in {duration(outcome.seconds)} of wall time"
+    line = f"{word} {ended} trials{took} ({counts})"
     if outcome.interrupted:
         return f"{line}; to go on: {resume_command(outcome.path)}"
     winner, evidence = outcome.winner, outcome.evidence

@@ -47,7 +47,6 @@ class Session:
         splits: training and validation images.
         resources: CPUs and GPUs per trial, and trials at a time.
         reporter: gets everything that happens.
-        started: when the command began, in seconds of the monotonic clock.
     """
 
     request: SearchRequest
@@ -55,7 +54,6 @@ class Session:
     splits: Splits
     resources: Resources
     reporter: Reporter
-    started: float
 
     @property
     def limits(self) -> FailureLimits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -95,6 +96,8 @@ def test_the_study_that_a_search_returns(searched: Study, home: Path) -> None:
     assert outcome and outcome.winner and not outcome.interrupted
     assert searched.winner and searched.winner.number == outcome.winner.number
     assert searched.evidence == outcome.evidence
+    started, ended = (dt.datetime.fromisoformat(searched.info[k]) for k in ("started", "ended"))
+    assert outcome.seconds == (ended - started).total_seconds()  # the report's wall time
     assert len(searched.trials) == 4
     assert len(searched.finals) == 2 * searched.trials["finalist"].sum()
     assert repr(searched).startswith("Study('runs/first'): 4 of 4 trials (")

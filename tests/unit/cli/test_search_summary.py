@@ -77,7 +77,10 @@ def finals(seeds: int, *trials: int) -> list[FinalRecord]:
 
 def test_a_whole_search_says_what_to_do_with_its_winner() -> None:
     text = printed(outcome(RECORDS, finals(3, 0, 1)))
-    assert text.startswith("\n4 of 4 trials in 9 s: 3 finished, 1 stopped\n")
+    told = "\n4 of 4 trials and the finals in 9 s of wall time: 3 finished, 1 stopped\n"
+    assert text.startswith(told)
+    without = printed(replace(outcome(RECORDS, []), seconds=83.6))
+    assert without.startswith("\n4 of 4 trials in 1.4 min of wall time: 3 finished")
     assert "mean ± std of" in text and "3 fresh seeds" in text
     assert "Winner: trial 1" in text and "+10.00 points over the best preset, 'erm'" in text
     assert "train runs/s/best.yaml --seeds 5" in text and RESUME not in text

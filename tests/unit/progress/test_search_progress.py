@@ -558,7 +558,7 @@ def view(events: list[Event], width: int = 80, height: int = 24, at: float = 65)
 def test_the_view_of_a_search() -> None:
     assert view(SEARCH) == [
         "digits-lt · balanced_accuracy · runs/s",
-        "━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━────────── 3/4 trials · 65 s",
+        "━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━────────── 3/4 trials · 65 s in this stage",
         "finished 1 · stopped 1 · failed 1 · running 1 of 2",
         "about 2 min left (finals included: 4 runs)",
         "rungs",

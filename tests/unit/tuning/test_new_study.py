@@ -27,7 +27,7 @@ def session(tmp_path: Path) -> Session:
     request = SearchRequest(tiny_space(), 4, "new", storage=str(tmp_path))
     splits, resources = make_splits([9, 4]), Resources(1, 0, 1)
     store, reporter = Store(request.path), to_lines(list[str]().append)
-    return Session(request, store, splits, resources, reporter, time.monotonic())
+    return Session(request, store, splits, resources, reporter)
 
 
 def begin(session: Session, error: BaseException | None = None, has_trials: bool = False) -> None:
