@@ -56,17 +56,16 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         print_text(f"\n{failure}", console)
         fix = divergence_fix(request, False) if failure.has_diverged else retry_fix(request)
         console.print(f"  Remedy: {fix}", soft_wrap=True, markup=False, highlight=False)
-    left = ended < request.trials
-    if left or outcome.interrupted:
+    if ended < request.trials or outcome.interrupted:
         why = "Next" if outcome.interrupted else "The time budget is used up"
         console.print(f"\n{why}: to resume the search:")
         console.print(f"  {resume_command(outcome.path)}", soft_wrap=True)
     if outcome.interrupted or not outcome.winner:
         return
     if not outcome.evidence:
-        finals = min(FINALISTS, sum(r.state == COMPLETE for r in outcome.records))
         console.print("\nNext: confirm it, by training the best trials again with fresh seeds:")
-        console.print(f"  {resume_command(outcome.path, finals=finals)}", soft_wrap=True)
+        console.print(f"  {resume_command(outcome.path, finals=FINALISTS)}", soft_wrap=True)
+        return
     best = join(outcome.path, "best.yaml")
     out = default_out(best)
     words = [program(), "train", best, "--seeds", "5"]
@@ -157,7 +156,9 @@ def _table(outcome: SearchOutcome) -> Table:
         heading = f"mean{' ± std' * (seeds > 1)} of\n{_fresh(seeds)}"
         table.add_column(heading, justify="right", min_width=len(_mean_and_std(np.zeros(seeds))))
     others = [metric.name for metric in objectives[1:]] or ["worst_class"]
-    for heading in ("score,\none run", *(name.replace("_", "\n") for name in others)):
+    lower = ["\n(lower is\nbetter)" * (metric.sign < 0) for metric in objectives[1:]] or [""]
+    named = [f"{n.replace('_', chr(10))}{low}" for n, low in zip(others, lower, strict=True)]
+    for heading in ("score,\none run", *named):
         table.add_column(heading, justify="right", min_width=len("0.0000"))
     table.add_column("configuration", overflow="fold")
     shown = _shown(outcome)
@@ -226,8 +227,7 @@ def _how_to_read(outcome: SearchOutcome) -> str:
         return f"score: of one run, on the validation images.{exact}"
     several = outcome.evidence.seeds > 1
     honest = "mean of the fresh seeds" if several else "score with the fresh seed"
-    if outcome.evidence.images:
-        honest = "corrected mean and its interval"
+    honest = "corrected mean and its interval" if outcome.evidence.images else honest
     return (
         "score: of one run, by which the finalists were chosen, so it is partly luck. Of this "
         f"search, report the {honest}; best of all, the test set (the next command).{exact}"
@@ -271,7 +271,7 @@ def _comparison(outcome: SearchOutcome) -> str:
 
 def _searched_knobs(outcome: SearchOutcome, record: TrialRecord) -> str:
     """The values of the searched knobs of a trial; empty for a preset, whose values are its own."""
-    keys = [knob.key for knob in outcome.request.space.knobs if "." in knob.key]
+    keys = (knob.key for knob in outcome.request.space.knobs if "." in knob.key)
     values = {key: record.settings[key] for key in keys if key in record.settings}
     if record.preset:
         return ""
@@ -328,23 +328,23 @@ def _front(outcome: SearchOutcome) -> str:
     records = {record.number: record for record in outcome.records}
     objectives = outcome.request.space.objectives
     measure = "means of the fresh seeds" if outcome.finals else "one run"
-    names = list(map(str, objectives))
+    names = [m.words(False) + " (lower is better)" * (m.sign < 0) for m in objectives]
     lines = [
-        f"Pareto front, {measure}: none of these trials is worse than another one in every "
-        "objective.",
+        f"Pareto front, {measure}: no trial is at least as good as one of these in every objective "
+        "and better in one.",
         "  trial  " + "  ".join(names),
     ]
     for found in outcome.front:
         scores = "  ".join(
-            f"{score:>{len(name)}.4f}" for name, score in zip(names, found.scores, strict=True)
+            f"{m.sign * score:>{len(name)}.4f}"
+            for m, name, score in zip(objectives, names, found.scores, strict=True)
         )
         lines.append(f"  {found.trial:>5}  {scores}  {_describe(records[found.trial])}")
     another = shlex.quote(join(outcome.path, outcome.front[-1].file))
     others = f". To train another one: {program()} train {another}"
     last = others if len(outcome.front) > 1 else f", and by {' and '.join(names[1:])}, too."
-    return "\n" + "\n".join([*lines, f"The winner is the best by {names[0]}{last}"])
+    return "\n".join(["", *lines, f"The winner is the best by {names[0]}{last}"])
 
 
 def _describe(record: TrialRecord) -> str:
-    text = summary(record.settings)
-    return f"{record.preset} (preset)" if record.preset else text
+    return f"{record.preset} (preset)" if record.preset else summary(record.settings)

@@ -42,6 +42,7 @@ LEFT_OUT = {
     "full_passes",
     "preset_finals",
     "fresh_seeds",
+    "ranked_by",
 }  # what only the estimate of the time left and the names of the finals need
 # keys of every object besides the event's
 STATE = ("stage", "done", "total", "running", "seconds_left")

@@ -134,7 +134,8 @@ def _best(progress: SearchProgress) -> list[Line]:
         return []
     error = progress.stage.score_error
     note = f" (one score: standard error up to {error:.3f})" if error else ""
-    found = [Line(f"best so far{note}", "bold", 4), Line(_scored(best, ""), "green", 1)]
+    of = f" by {progress.stage.ranked_by}" if progress.stage.ranked_by else ""
+    found = [Line(f"best so far{of}{note}", "bold", 4), Line(_scored(best, ""), "green", 1)]
     if preset is not None:
         what = ", the best preset" if preset is not best else ", a preset: the best so far is one"
         if preset is best:

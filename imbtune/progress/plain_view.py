@@ -120,7 +120,8 @@ def _heartbeat(now: float, progress: SearchProgress) -> str:
         found[0] += f" ({words})"
     is_search = progress.stage is not None and progress.stage.stage == TRIALS
     if progress.best and progress.best.score is not None and is_search:
-        found.append(f"best {progress.best.score:.3f} (trial {progress.best.number})")
+        best = f"best {progress.stage.ranked_by}".rstrip() if progress.stage else "best"
+        found.append(f"{best} {progress.best.score:.3f} (trial {progress.best.number})")
     running = f"{len(progress.running)} running"
     if progress.running and progress.stage and progress.stage.stage == FINALS:
         shown = [run_shown(run, progress) for run in list(progress.running)[:NAMED]]

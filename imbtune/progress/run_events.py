@@ -112,6 +112,7 @@ class StageStarted:
         preset_finals: those of `finals` that are left out where the best preset is among the best
             trials, and so is a finalist anyway.
         fresh_seeds: of the finals, in the order in which a finalist is trained with them.
+        ranked_by: of several objectives, the first, which scores and cut-offs are of; else empty.
     """
 
     time: float
@@ -129,6 +130,7 @@ class StageStarted:
     earlier: tuple[RunEnded, ...] = ()
     preset_finals: int = 0
     fresh_seeds: tuple[int, ...] = ()
+    ranked_by: str = ""
 
 
 @dataclass(frozen=True)

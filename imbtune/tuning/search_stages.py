@@ -173,4 +173,5 @@ def _stage(
         resume_command(request.path),
         finals,
         tuple(earlier),
+        ranked_by=str(request.space.objective) if len(request.space.objectives) > 1 else "",
     )

@@ -18,7 +18,7 @@ from imbtune.cli.search_summary import print_outcome, stopping_line
 from imbtune.cli.settings import fill
 from imbtune.config.train_config import TrainConfig
 from imbtune.study.evidence import decide, evidence_of
-from imbtune.study.outcome import SearchOutcome
+from imbtune.study.outcome import FrontTrial, SearchOutcome
 from imbtune.study.records import Cutoff, FinalRecord, TrialRecord
 from imbtune.study.request import SearchRequest
 
@@ -84,6 +84,16 @@ def test_a_whole_search_says_what_to_do_with_its_winner() -> None:
     assert "mean ± std of" in text and "3 fresh seeds" in text
     assert "Winner: trial 1" in text and "+10.00 points over the best preset, 'erm'" in text
     assert "train runs/s/best.yaml --seeds 5" in text and RESUME not in text
+
+
+def test_a_front_has_the_values_of_its_metrics_and_its_definition() -> None:
+    space = tiny_space(objectives=["balanced_accuracy", "log_loss"])
+    rungs = [replace(r, rungs=[replace(r.rungs[0], metrics={"log_loss": 2.2614})]) for r in RECORDS]
+    found = outcome(rungs, [], front=[FrontTrial(1, (0.8, -2.2614))])
+    text = printed(replace(found, request=replace(REQUEST, space=space)), 200)
+    assert "no trial is at least as good as one of these in every objective and better" in text
+    assert "log loss (lower is better)\n" in text and "(lower is" in text
+    assert "2.2614" in text.partition("Pareto")[2] and "-2.2614" not in text
 
 
 def test_one_fresh_seed_is_one() -> None:
@@ -258,7 +268,8 @@ def test_a_winner_without_finals_is_not_confirmed(interrupted: bool) -> None:
         "Not confirmed: no trial was trained again with fresh seeds, and the highest of 3 scores "
         "is partly luck." in text
     )
-    assert ("resume runs/s --finals 3" in text) == (not interrupted)
+    assert ("resume runs/s --finals 5" in text) == (not interrupted)  # as in the report
+    assert "imbtune train" not in text
     confirmed = printed(outcome(RECORDS, finals(3, 0, 1)))
     assert "Not confirmed" not in confirmed and "--finals" not in confirmed
 

@@ -383,6 +383,16 @@ def test_a_heartbeat_at_every_twentieth_of_the_trials_or_after_ten_minutes() -> 
     assert not found.is_beat_due(START + 61)
 
 
+def test_the_best_of_several_objectives_is_named() -> None:
+    lines = list[str]()
+    reporter = Reporter(PlainView(lines.append), clock=lambda: START + 30)
+    reporter.tell(replace(STAGE, ranked_by="g_mean"))
+    for event in SEARCH[1:]:
+        reporter.tell(event)
+    reporter.tell(Heartbeat(START + 30))
+    assert "best g_mean 0.620 (trial 0)" in lines[-1]
+
+
 def test_no_heartbeat_before_the_first_and_after_the_last_run() -> None:
     done = [ended(number, STOPPED, 0.1, 3) for number in range(4)]
     for found in (after([]), after([STAGE, *done]), after([STAGE, WorkEnded(START, "")])):
