@@ -25,7 +25,8 @@ from imbtune.errors import DataError, some_of
 
 NAMED = 3  # files that a note names
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
-LISTS = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".ndjson", ".gz", ".txt", ".xml", ".yaml")
+# Of files that may list labels, and are not read
+LISTS = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".txt", ".xml", ".yaml", ".csv.gz", ".tsv.gz")
 # Words in the names of folders that are numbered parts of one set of images
 PART_WORDS = frozenset(
     ("part", "batch", "fold", "chunk", "shard", "folder", "images", "image", "imgs", "img", "data")
@@ -124,8 +125,8 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
 
 def _other_lists(root: Path) -> str:
     """Names files that may list the labels, and are not read."""
-    lists = [path for path in files_in(root) if path.suffix.lower() in LISTS]
-    return f" ({_named(lists)}: not read, save it as CSV)" if lists else ""
+    lists = [path for path in files_in(root) if path.name.lower().endswith(LISTS)]
+    return f" (not read: {_named(lists)}; if the labels are there, save them as CSV)" * bool(lists)
 
 
 def check_unpacked(root: Path, found: Set[str | None]) -> None:

@@ -146,8 +146,12 @@ def test_file_in_place_of_a_test_set_beside_a_table(tmp_path: Path) -> None:
 def test_a_list_of_labels_that_is_not_read_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "0.png").write_bytes(FILE)
     (tmp_path / name).write_text("x")
-    with raises_one_line("has no folders, and 1 image", tmp_path / name, "save it as CSV"):
+    with raises_one_line("has no folders, and 1 image", tmp_path / name, "save them as CSV"):
         read("folder", tmp_path)
+    (tmp_path / name).rename(tmp_path / "images.tar.gz")  # no list
+    with raises_one_line("or list their labels in a CSV file beside it") as caught:
+        read("folder", tmp_path)
+    assert "images.tar.gz" not in str(caught.value)
 
 
 def test_empty_test_folder_and_empty_table_are_told_as_empty(tmp_path: Path) -> None:
