@@ -147,7 +147,8 @@ def resume_search(
         if not has_trials_left(request, records) and not left_final_runs(
             request, splits, records, finals
         ):
-            reporter(f"All {request.trials} trials and the finals of {request.path} are complete.")
+            both = " and the finals" if request.finals else ""
+            reporter(f"All {request.trials} trials{both} of {request.path} are complete.")
             restore_tables(
                 store, knob_types(request.space), records, request, reporter, journal.local
             )
