@@ -122,7 +122,8 @@ def test_the_winner_finished_and_its_file_is_a_complete_configuration(
         if key != "seed":
             assert row[key] == value, key
     assert "Winner: trial" in output
-    assert "imbtune train runs/first/best.yaml --seeds 5\n" in output
+    assert "Not confirmed: no trial was trained again with fresh seeds" in output
+    assert output.endswith("imbtune resume runs/first --finals 5\n")
 
 
 def test_wandb_has_a_run_a_trial(searched: tuple[Path, str]) -> None:
