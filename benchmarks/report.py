@@ -170,8 +170,8 @@ def in_browser(path: Path) -> float | None:
         started = time.perf_counter()
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-ready=yes]")
-        page.locator("#scores [data-figure]").scroll_into_view_if_needed()
-        page.wait_for_selector("#scores [data-drawn=yes]")
+        page.locator("#figure-scores [data-figure]").scroll_into_view_if_needed()
+        page.wait_for_selector("#figure-scores [data-drawn=yes]")
         seconds = time.perf_counter() - started
         browser.close()
     return seconds
