@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from imbtune import api
-from imbtune.cli.search_summary import print_outcome
+from imbtune.cli.outcome.summary import print_outcome
 from imbtune.cli.settings import (
     make_console,
     parse_duration,

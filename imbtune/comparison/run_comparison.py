@@ -195,7 +195,7 @@ def _worker_settings(session: Session, comparison: Comparison) -> FinalWorkerSet
 
 
 def _chance(session: Session) -> float | None:
-    """The score of a model that predicts one class only; None where it is undefined."""
+    """The score of a model that predicts the same for every image; None where it is undefined."""
     splits = session.splits
     test_K = splits.held_out.counts(len(splits.classes))
     counts = class_counts(splits.classes, splits.counts(), test_K)

@@ -17,6 +17,9 @@ def none_finished(study: StudyData) -> str:
 def no_finals(study: StudyData) -> str:
     """Why no run of the finals has ended, of a study without one."""
     if finals_asked(study) == 0:
+        request = study.info.get("request")
+        if isinstance(request, dict) and request.get("finals") is None:
+            return "by default, a search of so few trials has no finals"
         return "the search was started without finals"
     if study.is_running:
         if study.planned is None or study.done < study.planned:
@@ -27,7 +30,7 @@ def no_finals(study: StudyData) -> str:
     if study.finished.empty:
         return none_finished(study)
     if best_at_chance(study) is not None:
-        return "no trial is better than a model that predicts one class only"
+        return "no trial is better than a model that predicts the same for every image"
     if finals_asked(study) is None:
         return "the study has no finals"
     return "no run of the finals was trained to its end"
@@ -42,7 +45,7 @@ def finals_asked(study: StudyData) -> int | None:
 
 
 def best_at_chance(study: StudyData) -> float | None:
-    """The score of a model that predicts one class only, if no finished trial is better than it.
+    """The score of a model that predicts the same for every image, if no trial has a better one.
 
     None where one is, where none has finished, and for a study that did not record its images.
     """

@@ -158,9 +158,10 @@ class ReportedStudy(ABC):
         Raises:
             StudyError: it is a calibration or a comparison.
         """
-        from imbtune.report.study_data import StudyData, front_files, recorded_rho
+        from imbtune.report.study_data import StudyData, recorded_rho, trials_with_file
         from imbtune.report.tested import read_tested
         from imbtune.study.lock import activity_of
+        from imbtune.study.records import ERRORS, FRONT_FILE, TRACEBACK_FILE
         from imbtune.study.working_journal import ended_in_journal
 
         store, info = Store(self.path), self.info
@@ -185,5 +186,6 @@ class ReportedStudy(ABC):
             activity=activity,
             rung_rho=recorded_rho(info),
             journal_ended=ended_in_journal(store) if may_be_killed else 0,
-            front_files=front_files(store),
+            front_files=trials_with_file(store, "", FRONT_FILE),
+            tracebacks=trials_with_file(store, ERRORS, TRACEBACK_FILE),
         )

@@ -105,7 +105,8 @@ SECTIONS = (
                 "What the winner confuses",
                 "Rows are true classes, largest first; colour is the share of a class's validation "
                 "images that were predicted as another class. The diagonal, the recall, is not on "
-                "the scale. Of more than 30 classes only the most confused pairs.",
+                "the scale. Of more than 30 classes only the most confused pairs: those whose "
+                "Wilson's 95 % interval begins highest.",
                 key="Share of a class's validation images; on a matrix's diagonal, the recall.",
             ),
             FigureText(
@@ -180,7 +181,7 @@ SECTIONS = (
                 "rungs",
                 "Scores at the rungs",
                 "What each trial scored at a rung, and what became of it. The dashed line is the "
-                "cut-off at the time. Dark triangles are the never-pruned sample: trials that "
+                "cut-off at the time. Triangles are the never-pruned sample: trials that "
                 "would have been stopped, and were trained to the end to measure what stopping "
                 "costs. A correlation over the trials that went on would say little, because the "
                 "others are missing from it; imbtune calibrate measures it without stopping any.",

@@ -87,8 +87,14 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     evidence, winner = study.evidence, study.winner
     assert evidence is not None and winner is not None
     score = number(evidence.mean)
-    if evidence.mean_corrected is not None:
-        score += f", corrected for the choice {number(evidence.mean_corrected)}"
+    corrected = evidence.mean_corrected
+    if corrected is not None:
+        is_same = number(corrected) == score
+        score += (
+            ", also when corrected for the choice"
+            if is_same
+            else (f", corrected for the choice {number(corrected)}")
+        )
     if evidence.low is not None and evidence.high is not None:
         score += f" (95 % interval {number(evidence.low)} to {number(evidence.high)})"
     headline = f"Trial {winner} has the best {study.objective}: {score}."
@@ -101,11 +107,11 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
         )
     verdict, badge, lead = _lead(study, evidence)
     doubt = f"Mean of {counted(evidence.seeds, 'fresh seed')} on the validation images. "
-    if evidence.mean_corrected is not None:
-        is_same = number(evidence.mean_corrected) == number(evidence.mean)
+    if corrected is not None:
+        likely = "could be" if number(corrected) == number(evidence.mean) else "is likely"
         doubt += (
             "The winner was chosen by these images, among all finished trials, so this mean "
-            f"{'could be' if is_same else 'is likely'} too high: hence the correction. "
+            f"{likely} too high: hence the correction. "
             f"{odd_corrections(evidence, 3)} Intervals and p count the seeds, the validation "
             "images and the choice of the winner. "
         ).replace("  ", " ")
@@ -202,10 +208,11 @@ def _no_winner(study: StudyData, best: pd.Series) -> tuple[str, str]:
     score = f"The best trial, {int(best['trial'])}, has {number(best['score'])} in one run"
     if (chance := best_at_chance(study)) is None:
         return "No winner.", (
-            f"{score}, but its runs with fresh seeds failed, or score no better than a model that "
-            "predicts one class only."
+            f"{score}, but no finalist's mean over the fresh seeds is better than that of a "
+            "model that predicts the same for every image. Search with other settings, more "
+            "epochs or more images."
         )
-    return "No winner: no trial is better than a model that predicts one class only.", (
+    return "No winner: no trial is better than a model that predicts the same for every image.", (
         f"{score}, and such a model {number(chance)}. Search with other settings, more epochs or "
         "more images."
     )

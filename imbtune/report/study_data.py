@@ -7,6 +7,7 @@ that need them say why they are left out.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +22,7 @@ from imbtune.report.tested import Tested
 from imbtune.storage import Store, join
 from imbtune.study.evidence import Evidence
 from imbtune.study.lock import Activity, time_of, wall_seconds
-from imbtune.study.records import COMPLETE, ENDED, FAIL, FRONT_FILE, INTERRUPTED
+from imbtune.study.records import COMPLETE, ENDED, FAIL, INTERRUPTED
 
 LOG, COMPLEMENT, LINEAR, CHOICES = "log", "complement", "linear", "choices"  # scales of a knob
 SCALE_ENDS = {", log in 1-x": COMPLEMENT, ", log": LOG}  # as study.yaml describes a range
@@ -73,6 +74,7 @@ class StudyData:
         rung_rho: Spearman's ρ of each rung with the finished model, by budget, from the
             calibration that the study followed; empty without one.
         front_files: numbers of the trials whose configuration is in a file `front-N.yaml`.
+        tracebacks: numbers of the failed trials whose traceback is in a file `errors/trial-N.txt`.
     """
 
     path: str
@@ -88,6 +90,7 @@ class StudyData:
     rung_rho: Mapping[int, float] = field(default_factory=dict)
     journal_ended: int = 0
     front_files: Sequence[int] = ()
+    tracebacks: Sequence[int] = ()
 
     @property
     def name(self) -> str:
@@ -163,6 +166,22 @@ class StudyData:
     def finished(self) -> pd.DataFrame:
         """The trials that were trained to the full budget."""
         return self.trials[self.trials["state"] == COMPLETE]
+
+    @cached_property
+    def compared(self) -> Mapping[str, int]:
+        """The trials that figures point out: `winner` and `best preset`, by the finals.
+
+        Without finals, the finished trial with the best score of one run, and the best preset of
+        these; empty where none has finished. One alone where they are the same.
+        """
+        winner, preset = self.winner, self.baseline
+        if winner is None:
+            ranked = self.finished.sort_values(["score", "trial"], ascending=[False, True])
+            presets = ranked[ranked["preset"].notna()]
+            winner = int(ranked["trial"].iloc[0]) if len(ranked) else None
+            preset = int(presets["trial"].iloc[0]) if len(presets) else None
+        found = {"winner": winner, "best preset": preset if preset != winner else None}
+        return {kind: trial for kind, trial in found.items() if trial is not None}
 
     def count(self, state: str) -> int:
         """How many trials ended in a state."""
@@ -258,10 +277,14 @@ def without_nulls(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return records(frame.astype(object).where(frame.notna(), None))
 
 
-def front_files(store: Store) -> Sequence[int]:
-    """The numbers of the trials with a file of the Pareto front; none where they are unknown."""
+def trials_with_file(store: Store, folder: str, name: re.Pattern[str]) -> Sequence[int]:
+    """The numbers of the trials that have a file in a folder; none where it cannot be listed.
+
+    Args:
+        name: of such a file; its first group is the trial's number.
+    """
     try:
-        return [int(found[1]) for name in store.names("") if (found := FRONT_FILE.fullmatch(name))]
+        return [int(found[1]) for file in store.names(folder) if (found := name.fullmatch(file))]
     except (OSError, ImbtuneError):
         return []
 

@@ -11,7 +11,10 @@ from imbtune.report.study_data import StudyData
 from imbtune.study.lock import Activity
 from imbtune.study.records import ENDS, FAILED, OUT_OF_TIME
 
-COMPARING = ("recall_by_size", "recall_change", "confusion", "margins")  # figures of the winner
+COMPARING = (  # figures that point out the winner
+    *("recall_by_size", "recall_change", "confusion", "margins", "parts", "knobs", "parallel"),
+    *("scores", "progress", "curves", "front"),
+)
 NO_WINNER = (
     "The study has no winner by finals: called so here is the finished trial with the best score "
     "of one run, and the best preset is that of the presets."
@@ -38,6 +41,12 @@ def points(difference: float, is_share: bool = True) -> str:
 def p_value(p: float) -> str:
     """`p = 0.21`, `p < 0.001`."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def shorter(name: str, letters: int = 22) -> str:
+    """A name with `…` in its middle if it has more letters."""
+    half = (letters - 1) // 2
+    return name if len(name) <= letters else f"{name[:half]}…{name[-half:]}"
 
 
 def duration(seconds: float) -> str:

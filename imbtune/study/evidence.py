@@ -157,8 +157,8 @@ def decide(
     Args:
         finished: the score of each finished trial, by trial number.
         presets: numbers of the trials that are presets.
-        chance: the score of a model that predicts one class only; a winner has a better one. None
-            where any score may win.
+        chance: the score of a model that predicts the same for every image; a winner has a better
+            one. None where any score may win.
 
     Returns:
         The trial numbers of the winner and of the best preset; None where there is none.

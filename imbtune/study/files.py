@@ -30,7 +30,7 @@ from imbtune.storage.damage import damage_explained
 from imbtune.storage.store import check_regular
 from imbtune.study.hints import resume_command
 from imbtune.study.outcome import SearchOutcome
-from imbtune.study.records import FINISHED, INTERRUPTED, OUT_OF_TIME, TrialRecord
+from imbtune.study.records import ERRORS, FINISHED, INTERRUPTED, OUT_OF_TIME, TrialRecord
 from imbtune.study.request import COMPARISON, SEARCH, SearchRequest, other_settings
 from imbtune.study.results.comparison_record import Comparison, recorded_comparison
 from imbtune.study.tables.find_studies import not_a_study
@@ -38,7 +38,6 @@ from imbtune.study.tables.schema import CLASSES
 
 FILE = "study.yaml"
 NAMED = 10  # settings that a message names
-ERRORS = "errors"  # the folder of tracebacks
 READ = {  # the keys that are read from it, besides the request and the space
     "data": {"train", "counts", "sha256"},
     "resources": {"cpus", "gpus", "concurrent"},
@@ -246,7 +245,7 @@ def how_it_ended(interrupted: bool, left: bool) -> str:
 
 
 def write_traceback(store: Store, name: str, text: str) -> None:
-    """Write a traceback to the folder `errors`. Tried once: the trials' table has its last line."""
+    """Write a traceback to the folder `errors`. Tried once: the trials' table has its error."""
     with contextlib.suppress(StudyError):
         store.with_patience(0).write(f"{ERRORS}/{name}.txt", text.encode())
 

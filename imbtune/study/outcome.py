@@ -75,7 +75,7 @@ class SearchOutcome:
         dropped: finalists that lack a seed, because one of their runs failed.
         interrupted: whether it ended before all trials and finals were trained, other than by its
             time budget.
-        chance: the score of a model that predicts one class only.
+        chance: the score of a model that predicts the same for every image.
     """
 
     request: SearchRequest

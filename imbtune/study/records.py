@@ -24,6 +24,8 @@ ENDS = {  # of a search, in study.yaml
     OUT_OF_TIME: "--time-budget was used up before all trials had started",
     FAILED: "trials failed for one reason, and no other trial scored above chance",
 }
+ERRORS = "errors"  # the folder of tracebacks
+TRACEBACK_FILE = re.compile(r"trial-(\d+)\.txt")  # in it, of a trial
 FRONT_FILE = re.compile(r"front-(\d+)\.yaml")  # of a trial of the Pareto front
 MARGINS = ("margin_train", "margin_val", "probability_margin_train", "probability_margin_val")
 DIVERGED_KIND = "diverged"  # of a failure

@@ -226,7 +226,7 @@ class Study(ReportedStudy):
 
         That is the winner; without finals it is the trial with the highest score of one run on the
         validation images, which another seed may not repeat. None where no trial has finished with
-        a better score than chance, that of a model which predicts one class only.
+        a better score than chance, that of a model which predicts the same for every image.
         """
         if winner := self.winner:
             return winner

@@ -125,7 +125,7 @@ def ending(outcome: SearchOutcome) -> str:
     ended, counts = counted(outcome.records)
     word = "search interrupted after" if outcome.interrupted else "search ended:"
     took = "" if outcome.seconds is None else f" in {duration(outcome.seconds)} of wall time"
-    line = f"{word} {ended} trials{took} ({counts})"
+    line = f"{word} {ended} trial{'s' * (ended != 1)}{took} ({counts})"
     if outcome.interrupted:
         return f"{line}; to go on: {resume_command(outcome.path)}"
     winner, evidence = outcome.winner, outcome.evidence

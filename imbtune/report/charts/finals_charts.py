@@ -36,6 +36,7 @@ from imbtune.report.charts.theme import (
     styled,
 )
 from imbtune.report.study_data import records
+from imbtune.report.wording import shorter
 
 PERCENT = "%"
 DIRECTIONS = ["better", "within the error", "worse"]  # the winner against the preset
@@ -287,17 +288,18 @@ def confusion_chart(frame: pd.DataFrame, matrix: bool) -> Chart:
     ]
     heat = alt.Scale(range=HEAT, domainMin=0, interpolate="rgb")
     if not matrix:
-        rows = frame.assign(pair=frame["class"] + " → " + frame["predicted"])
+        both = zip(frame["class"], frame["predicted"], strict=True)
+        rows = frame.assign(pair=[f"{shorter(one)} → {shorter(other)}" for one, other in both])
         bars = (
             drawn(rows)
             .mark_bar(color=BETTER, height=alt.RelativeBandSize(0.7))
             .encode(
                 y=alt.Y(
-                    "pair:N", sort=list(rows["pair"]), title=None, axis=alt.Axis(labelLimit=280)
+                    "pair:N", sort=list(rows["pair"]), title=None, axis=alt.Axis(labelLimit=320)
                 ),
                 x=alt.X(
                     "share:Q",
-                    title="share of the class's validation images",
+                    title="share of the class's images",
                     axis=alt.Axis(format=PERCENT),
                 ),
                 tooltip=tips,

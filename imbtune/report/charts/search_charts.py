@@ -33,8 +33,9 @@ from imbtune.report.charts.theme import (
     score_scale,
     styled,
 )
+from imbtune.report.wording import counted
 
-SHORT = 2  # hours; a shorter search is drawn in minutes
+SHORT = 2  # minutes or hours; a shorter search is drawn in the smaller unit
 STATE_SHAPES = ["circle", "triangle-down", "cross", "triangle-up"]
 
 
@@ -154,7 +155,8 @@ def rung_chart(
     known = f"; ρ with the full budget {rho:.2f} (calibration)" if rho is not None else ""
     count = int(((here["budget"] > budget) & (here["rescued"] != budget)).sum())
     title = alt.TitleParams(
-        f"After {budget} epochs", subtitle=f"{count} of {len(here)} trials went on{known}"
+        f"After {counted(int(budget), 'epoch')}",
+        subtitle=f"{count} of {counted(len(here), 'trial')} went on{known}",
     )
     return styled(alt.layer(*layers).properties(width=WIDTH, height=220, title=title))
 
@@ -163,9 +165,9 @@ def progress_chart(frame: pd.DataFrame, objective: str, width: int | str = WIDTH
     """The best score of one run so far against the image passes of all trials, and every finish."""
     x = alt.X(
         "images:Q",
-        title="image passes of all trials, in millions",
+        title="image passes of all trials",
         scale=alt.Scale(nice=False, padding=8),
-        axis=alt.Axis(tickCount=6),
+        axis=alt.Axis(tickCount=6, format="~s"),
     )
     scale = score_scale(frame["score"])
     y = alt.Y("score:Q", title=objective, scale=scale, axis=alt.Axis(tickCount=5))
@@ -184,7 +186,7 @@ def progress_chart(frame: pd.DataFrame, objective: str, width: int | str = WIDTH
                 "trial:Q",
                 "name:N",
                 alt.Tooltip("score:Q", format=".4f"),
-                alt.Tooltip("images:Q", title="million passes", format=".3~f"),
+                alt.Tooltip("images:Q", title="image passes", format=".3s"),
             ],
         )
         .add_params(PICKED)
@@ -252,8 +254,9 @@ def curve_chart(
 
 def timeline_chart(frame: pd.DataFrame, width: int | str = WIDTH) -> Chart:
     """A bar per run on its machine and GPU or CPU."""
-    short = frame["ended"].max() < SHORT
-    factor, unit = (60, "minutes") if short else (1, "hours")
+    units = ((3600, "seconds"), (60, "minutes"), (1, "hours"))
+    longest = frame["ended"].max()
+    factor, unit = next((u for u in units[1:] if longest * u[0] >= SHORT), units[0])
     frame = frame.assign(started=factor * frame["started"], ended=factor * frame["ended"])
     kinds = [*STATES, "final"]
     colours = alt.Scale(domain=kinds, range=[REST, FAINT, INK, "#d0a215", "#009e73"])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from imbtune.metrics.intervals import wilson
 from imbtune.report.frames.finals_frames import (
     class_frame,
     compared,
@@ -27,13 +28,14 @@ def confusion_frame(study: StudyData) -> pd.DataFrame:
     Classes are ordered by their training images, largest first (`row` and `column` number them).
     `share` is the share of the class's validation images, over all seeds; pairs that never occurred
     are left out. `wrong` is the share again, null on the diagonal. With more than `MOST_IN_MATRIX`
-    classes only the `PAIRS` most confused pairs.
+    classes only the `PAIRS` most confused pairs: those of which Wilson's interval of the share
+    begins highest, since all of one image say less than half of fifty.
 
     Raises:
         NothingToDrawError: the study does not record what its models predicted.
     """
     _, winner = compared(study)[0]
-    counts = _confusion(study, winner)
+    counts, runs = _confusion(study, winner)
     size = max(max(pair) for pair in counts) + 1
     classes = [*study.classes, *(str(k) for k in range(len(study.classes), size))]
     order = np.argsort(-np.asarray(study.counts or [0] * size), kind="stable").tolist()
@@ -57,11 +59,14 @@ def confusion_frame(study: StudyData) -> pd.DataFrame:
     if size <= MOST_IN_MATRIX:
         return frame
     wrong = frame[frame["wrong"].notna()]
-    return wrong.sort_values("share", ascending=False, kind="stable")[:PAIRS].reset_index(drop=True)
+    images = (wrong["count"] / wrong["share"]).round() / runs
+    low = [wilson(s * n, n)[0] or 0.0 for s, n in zip(wrong["share"], images, strict=True)]
+    ranked = wrong.assign(low=low).sort_values("low", ascending=False, kind="stable")
+    return ranked[:PAIRS].drop(columns="low").reset_index(drop=True)
 
 
-def _confusion(study: StudyData, number: int) -> Mapping[tuple[int, int], int]:
-    """How often a class was predicted as another, over the seeds of its finals."""
+def _confusion(study: StudyData, number: int) -> tuple[Mapping[tuple[int, int], int], int]:
+    """How often a class was predicted as another over the finals' seeds, and their number."""
     for table in (study.finals, study.trials):
         if "confusion" not in table:
             continue
@@ -71,7 +76,7 @@ def _confusion(study: StudyData, number: int) -> Mapping[tuple[int, int], int]:
             pair = int(cell["label"]), int(cell["predicted"])
             found[pair] = found.get(pair, 0) + int(cell["count"])
         if found:
-            return found
+            return found, len(lists)
     raise NothingToDrawError(
         "the study does not record what its models predicted; studies of this version do"
     )

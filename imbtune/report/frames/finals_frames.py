@@ -121,22 +121,14 @@ def class_frame(study: StudyData) -> pd.DataFrame:
 def compared(study: StudyData) -> Sequence[tuple[str, int]]:
     """The two models that the figures of classes compare: kind and trial number.
 
-    The winner and the best preset by the finals; without finals, the finished trial with the best
-    score of one run, and the best preset of these. One alone where they are the same.
+    As in :attr:`StudyData.compared`.
 
     Raises:
         NothingToDrawError: no trial has finished.
     """
-    winner, preset = study.winner, study.baseline
-    if winner is None:
-        ranked = study.finished.sort_values(["score", "trial"], ascending=[False, True])
-        presets = ranked[ranked["preset"].notna()]
-        winner = int(ranked["trial"].iloc[0]) if len(ranked) else None
-        preset = int(presets["trial"].iloc[0]) if len(presets) else None
-    if winner is None:
+    if not study.compared:
         raise NothingToDrawError(none_finished(study))
-    pairs = [("winner", winner), ("best preset", preset)]
-    return [(kind, n) for kind, n in pairs if n is not None and (n != winner or kind == "winner")]
+    return list(study.compared.items())
 
 
 def label_of(study: StudyData, number: int) -> str:

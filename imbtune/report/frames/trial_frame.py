@@ -16,7 +16,8 @@ from imbtune.report.study_data import (
     StudyData,
     records,
 )
-from imbtune.study.records import COMPLETE, ENDED, FAIL, NOT_METHOD, WORDS, summary
+from imbtune.storage import join
+from imbtune.study.records import COMPLETE, ENDED, ERRORS, FAIL, NOT_METHOD, WORDS, summary
 
 # The error of a trial that diverged, for which its settings are the reason: a repeat is no remedy
 DIVERGED = r"^(?![\w.]*(?:Error|Exception)\b).*\bnot finite\b"
@@ -103,11 +104,13 @@ def parts_of(row: Mapping[str, object]) -> str:
 
 
 def kind_of(study: StudyData, trial: int, preset: object) -> str:
-    """Whether a trial is the winner, the best preset, another preset, or none of these."""
-    if trial == study.winner:
-        return "winner"
-    if trial == study.baseline:
-        return "best preset"
+    """Whether a trial is the winner, the best preset, another preset, or none of these.
+
+    Without finals, the winner and the best preset are those by the score of one run.
+    """
+    for kind, number in study.compared.items():
+        if trial == number:
+            return kind
     return "preset" if isinstance(preset, str) else "trial"
 
 
@@ -139,15 +142,18 @@ def failure_frame(study: StudyData) -> pd.DataFrame:
     """A row per kind of failure, most frequent first: `error`, `trials`, `numbers`, `traceback`.
 
     Errors that differ in numbers only are one kind. `numbers` are the trials, `traceback` the file
-    of the first one's, or null. A trial that was repeated without failing is left out.
+    of the first one that has one, or null. A trial that was repeated without failing is left out.
     """
     failed = failed_for_good(study)
     if failed.empty:
         return pd.DataFrame(columns=["error", "trials", "numbers", "traceback"])
-    files = failed["traceback"] if "traceback" in failed else pd.Series(None, failed.index)
+    files = [
+        join(study.path, f"{ERRORS}/trial-{n}.txt") if n in study.tracebacks else None
+        for n in failed["trial"]
+    ]
     rows = failed.assign(
         kind=failed["error"].str.replace(r"0x[0-9a-f]+|\d+(\.\d+)?", "…", regex=True),
-        file=files.astype(object).where(files.notna(), None),
+        file=pd.Series(files, failed.index, dtype=object),
     )
     groups = rows.groupby("kind", sort=False).agg(
         error=("error", "first"),
@@ -161,14 +167,14 @@ def failure_frame(study: StudyData) -> pd.DataFrame:
 def progress_frame(study: StudyData) -> pd.DataFrame:
     """A row per finished trial in the order in which they ended: `images`, `score`, `best`.
 
-    `images` are the image passes, in millions, of all trials that had ended by then. Scores are of
+    `images` are the image passes of all trials that had ended by then. Scores are of
     one run at the full budget.
 
     Raises:
         NothingToDrawError: no trial has finished.
     """
     ordered = study.trials.sort_values(["ended", "trial"])
-    passes = ordered["images"].astype(float).cumsum() / 1e6
+    passes = ordered["images"].astype(float).cumsum()
     rows = ordered.assign(passes=passes)[ordered["state"] == COMPLETE]
     if rows.empty:
         raise NothingToDrawError(none_finished(study))
@@ -193,13 +199,16 @@ def timeline_frame(study: StudyData) -> pd.DataFrame:
     Times are in hours since the first run began.
 
     Raises:
-        NothingToDrawError: the study does not record when its trials began.
+        NothingToDrawError: no trial has trained an epoch, or the study does not record when its
+            trials began.
     """
     runs = [_runs(study.trials, study.trials["state"].map(WORDS)), _runs(study.finals, "final")]
     rows = pd.concat([part for part in runs if len(part)]) if any(map(len, runs)) else runs[0]
     if rows.empty:
         raise NothingToDrawError(
-            "the study does not record when its trials began; studies of this version do"
+            "no trial has trained an epoch"
+            if "started" in study.trials
+            else "the study does not record when its trials began; studies of this version do"
         )
     first = rows["started"].min()
     for column in ("started", "ended"):

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from imbtune.report.charts.theme import DARK, Chart
-from imbtune.report.frames.finals_frames import class_frame
+from imbtune.report.frames.finals_frames import class_frame, recall_interval
 from imbtune.report.frames.trial_frame import failure_frame, trial_frame
 from imbtune.report.next_steps import trainings
 from imbtune.report.packed import names_of, packed, packed_columns, without_tables
@@ -120,13 +120,19 @@ def _static_rows(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def _classes(study: StudyData) -> list[dict[str, Any]]:
-    """The classes with the lowest recall of the winner, lowest first."""
+    """The classes with the lowest recall of the winner, lowest first.
+
+    They are those whose Wilson's interval ends lowest: 0 of one image says less than 10 of 50.
+    """
     try:
         frame = class_frame(study)
     except NothingToDrawError:
         return []
-    worst = frame[frame["winner"].notna()].sort_values(["winner", "images"], kind="stable")[:WORST]
-    return without_nulls(worst)
+    known = frame[frame["winner"].notna()]
+    pairs = zip(known["winner"], known["validation"], strict=True)
+    known = known.assign(high=[recall_interval(recall, n)[1] or 1.0 for recall, n in pairs])
+    worst = known.sort_values("high", kind="stable")[:WORST]
+    return without_nulls(worst.sort_values(["winner", "images"], kind="stable"))
 
 
 def machine_line(study: StudyData) -> str:

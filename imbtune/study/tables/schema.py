@@ -102,7 +102,7 @@ def trial_schema(knobs: Mapping[str, type]) -> pa.Schema:
     - `ended`: when the trial ended (UTC).
     - `node`, `host`, `device`, `gpu`: where it was trained last: Ray's ID of the machine, the
       machine's name, `cpu` or the GPU's name, and the GPU's number on its machine (null on a CPU).
-    - `error`: the last line of the traceback of a failed trial; null for other trials.
+    - `error`: the exception's line of the traceback of a failed trial; null for other trials.
     - `confusion`: of a finished trial, how many validation images of class `label` it predicts as
       class `predicted`, for each pair that occurs; null for other trials.
     - a column for each setting, such as `mix.omega`: null where the setting does not act in the

@@ -33,15 +33,15 @@ class CommonFailure(Stopper, TrialCallback):
     - it is running and has scored above chance, which no trial that failed did.
 
     A trial that ended at chance is not healthy: settings with which the others diverge make it
-    predict one class only, and ASHA often stops it before it diverges, too.
+    predict the same for every image, and ASHA often stops it before it diverges, too.
 
     It also prints the traceback of an error that is a bug: once, not for each trial.
 
     Args:
         trials: the most that there will be; `ENOUGH` or fewer are all trained. The runs of a
             calibration or a comparison count as trials here.
-        chance: the score of a model that predicts one class only; None where any trial that ends
-            without failing is healthy.
+        chance: the score of a model that predicts the same for every image; None where any trial
+            that ends without failing is healthy.
         has_healthy: whether an earlier command has trained a healthy trial of the study.
     """
 
@@ -81,7 +81,7 @@ class CommonFailure(Stopper, TrialCallback):
         if others := self._ended_at_chance:
             failed = (
                 f"of the {self._failed + others} {trials} of {path} that ended, {others} scored no "
-                "better than a model that predicts one class only, and "
+                "better than a model that predicts the same for every image, and "
                 f"{self._failed} failed, for one reason"
             )
         raise CommonFailureError(f"{failed} ({self._first}): {fix}")

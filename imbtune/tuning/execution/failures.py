@@ -58,9 +58,19 @@ def failure_of(trial: Trial) -> Failure:
     """The failure of a trial that raised an exception."""
     text = Path(trial.error_file).read_text(encoding="utf-8")  # `get_error` has none yet
     text = COLOUR.sub("", text)
-    lines = text.strip().splitlines()
-    reason = lines[-1] if lines else "no error was recorded"
+    reason = exception_line(text)
     return Failure(reason, "" if reason.startswith(EXPECTED) else text)
+
+
+def exception_line(traceback: str) -> str:
+    """The line of a traceback that has the exception's type and the first line of its message.
+
+    A message may have several lines: those of CUDA errors end with the same advice.
+    """
+    lines = traceback.strip().splitlines()
+    frames = [i for i, line in enumerate(lines) if line.startswith('  File "')]
+    after = [line for line in lines[frames[-1] :] if not line.startswith(" ")] if frames else []
+    return (after or lines[-1:] or ["no error was recorded"])[0]
 
 
 def lost_worker(trial: Trial) -> str | None:

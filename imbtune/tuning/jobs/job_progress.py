@@ -24,7 +24,9 @@ TRIAL = re.compile(
     rf"{TIME} *(?P<ended>\d+)/(?P<total>\d+)  trial (?P<number>\d+) +"
     r"(?P<word>[a-z]+)\b(?P<rest>.*)$"
 )
-SCORE = re.compile(r"^ at (?P<budget>\d+) epochs?: (?P<score>-?\d+\.\d+)(?: \(.*?\))?  (?P<name>.*)$")
+SCORE = re.compile(
+    r"^ at (?P<budget>\d+) epochs?: (?P<score>-?\d+\.\d+)(?: \(.*?\))?  (?P<name>.*)$"
+)
 FINAL = re.compile(TIME + r"final +(?P<ended>\d+)/(?P<total>\d+)  trial")
 HEADLINE = re.compile(TIME + r"(?P<total>\d+) trials, \d+ at a time")
 # also of other studies

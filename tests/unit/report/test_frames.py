@@ -160,7 +160,7 @@ def test_progress_counts_the_passes_of_all_trials() -> None:
     frame: Any = progress_frame(
         make_data([trial(0, 0.5), trial(1, 0.9), trial(2, 0.4), trial(4, 0.6)])
     )
-    assert frame["images"].tolist() == [9, 21, 30]  # millions: 9, 9 + 3 + 9, …
+    assert frame["images"].tolist() == [9e6, 21e6, 30e6]  # 9, 9 + 3 + 9, … millions
     assert frame["best"].tolist() == [0.5, 0.5, 0.6]
 
 
@@ -191,6 +191,15 @@ def test_failures_of_one_kind_are_one_row() -> None:
     frame: Any = failure_frame(make_data([*rows, trial(4, None, error="other")]))
     assert frame["trials"].tolist() == [3, 1]
     assert frame["numbers"].iloc[0] == [0, 1, 2]
+    assert frame["traceback"].tolist() == [None, None]  # divergences have none, for example
+    files: Any = failure_frame(make_data([*rows, trial(4, None, error="other")], tracebacks=[1, 2]))
+    assert files["traceback"].tolist() == ["runs/made/errors/trial-1.txt", None]
+
+
+def test_runs_that_never_reported_have_no_timeline() -> None:
+    rows = [trial(0, None, error="ValueError: x") | {"started": pd.NaT, "ended": pd.Timestamp(0)}]
+    with pytest.raises(NothingToDrawError, match="no trial has trained an epoch"):
+        timeline_frame(make_data(rows))
 
 
 def test_runs_at_the_same_time_have_lanes_of_their_own() -> None:

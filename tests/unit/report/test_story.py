@@ -30,11 +30,12 @@ from imbtune.report.story import (
     UNCONFIRMED,
     story_of,
 )
-from imbtune.report.study_data import NothingToDrawError, StudyData, front_files
+from imbtune.report.study_data import NothingToDrawError, StudyData, trials_with_file
 from imbtune.report.tested import read_tested
 from imbtune.report.wording import NO_WINNER, bars_of, duration, points, texts_of
 from imbtune.storage import Store
 from imbtune.study.lock import Activity
+from imbtune.study.records import FRONT_FILE
 
 
 def test_a_winner_that_leads() -> None:
@@ -77,7 +78,7 @@ def test_a_corrected_mean_that_looks_the_same_is_not_said_to_be_another() -> Non
     same = replace(study.evidence, images=True, mean_corrected=study.evidence.mean - 1e-5)
     same = replace(same, lead_corrected=-1e-5)
     story = story_of(replace(study, evidence=same))
-    assert "corrected for the choice 0.615" in story.headline
+    assert "0.615, also when corrected for the choice (95" in story.headline
     assert "this mean could be too high: hence the correction. " in story.doubt
     assert "likely" not in story.doubt and "+0.0 points when corrected" in story.lead
 
@@ -92,7 +93,9 @@ def test_a_search_whose_trials_are_at_chance_has_no_winner(
     study = replace(study, finals=make_data([trial(0, 0.3), trial(1, 0.3)], finals).finals)
     story = story_of(study)
     assert (story.verdict, story.badge, story.steps) == (NOTHING, "No winner", [])
-    assert "no trial is better than a model that predicts one class only" in story.headline
+    assert (
+        "no trial is better than a model that predicts the same for every image" in story.headline
+    )
     assert "The best trial, 0, has 0.333 in one run, and such a model 0.333." in story.lead
     running = replace(study, info={**study.info, "end": None}, activity=Activity(locked=True))
     assert story_of(running).badge == "Not confirmed"
@@ -103,7 +106,7 @@ def test_finals_that_score_no_better_than_chance_are_told() -> None:
     study = replace(study, finals=make_data([trial(0, 0.3)], {0: (0.3, 0.3)}).finals)
     story = story_of(study)
     assert (story.badge, story.steps) == ("No winner", [])
-    assert "The best trial, 0, has 0.500 in one run, but its runs with fresh seeds" in story.lead
+    assert "The best trial, 0, has 0.500 in one run, but no finalist's mean over" in story.lead
 
 
 def test_a_search_with_several_objectives_points_to_its_front() -> None:
@@ -290,7 +293,12 @@ ASKED = {"finals": 2, "final_seeds": 3}
         (ASKED, {}, False, "the search has not come to its finals"),
         (ASKED, {"end": "interrupted"}, False, "the search has not come to its finals"),
         ({"finals": 0, "final_seeds": 3}, {}, True, "the search was started without finals"),
-        ({"finals": None, "final_seeds": 3}, {"trials": 9}, True, "started without finals"),
+        (
+            {"finals": None, "final_seeds": 3},
+            {"trials": 9},
+            True,
+            "a search of so few trials has no finals",
+        ),
         ({"finals": None}, {"trials": 10}, True, "the finals begin when"),
         (ASKED, {"end": "finished"}, False, "no run of the finals was trained to its end"),
         (None, {"end": "finished"}, False, "the study has no finals"),
@@ -309,7 +317,9 @@ def test_why_there_are_no_finals_is_one_sentence_everywhere(
 
 def test_a_search_whose_trials_are_at_chance_says_why_it_has_no_finals() -> None:
     study = make_data([trial(0, 0.3)], info={"end": "finished", "request": ASKED})
-    assert no_finals(study) == "no trial is better than a model that predicts one class only"
+    assert (
+        no_finals(study) == "no trial is better than a model that predicts the same for every image"
+    )
 
 
 @pytest.mark.parametrize(("end", "words"), [("finished", "was trained"), (None, "trained to the")])
@@ -329,7 +339,10 @@ def test_before_the_finals_are_complete_the_figures_say_who_is_called_the_winner
     assert "with fresh seeds, are not complete." in story_of(running).lead
     readings = {text.name: text.reading for text in texts_of(running, EVERY)}
     told = {name for name, reading in readings.items() if NO_WINNER in reading}
-    assert told == {"recall_by_size", "recall_change", "confusion", "margins"}
+    assert told == {
+        *("recall_by_size", "recall_change", "confusion", "margins", "parts", "knobs", "parallel"),
+        *("scores", "progress", "curves", "front"),
+    }
     assert study_page(running).count("has no winner by finals") >= 2
     assert NO_WINNER not in study_page(study)
 
@@ -485,7 +498,7 @@ def test_the_files_of_a_front_are_found(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for name in ("front-12.yaml", "front-3.yaml", "front-x.yaml", "best.yaml"):
         store.write(name, b"")
-    assert sorted(front_files(store)) == [3, 12]
+    assert sorted(trials_with_file(store, "", FRONT_FILE)) == [3, 12]
 
 
 def test_a_method_says_which_part_is_what() -> None:

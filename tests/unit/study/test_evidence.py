@@ -96,7 +96,7 @@ def evidence(records: list[TrialRecord], finals: list[FinalRecord]) -> Evidence 
 
 
 def test_a_winner_is_better_than_chance() -> None:
-    """Of models that predict one class only none wins; the best preset is still named."""
+    """Of models that predict the same for every image none wins; the best preset is still named."""
     tied = {0: 0.25, 1: 0.25, 2: 0.2}
     assert decide(tied, [0], [], chance=0.25) == (None, 0)
     assert decide(tied, [0], []) == (0, 0)

@@ -40,7 +40,7 @@ from imbtune.study.journal import (
 from imbtune.tuning.asha import RungScheduler
 from imbtune.tuning.execution.common_failure import CommonFailure
 from imbtune.tuning.execution.events import Ended, FailureLimits, TrialCallback, TrialEvents
-from imbtune.tuning.execution.failures import Failure, failure_of, lost_worker
+from imbtune.tuning.execution.failures import Failure, exception_line, failure_of, lost_worker
 from imbtune.tuning.execution.interrupts import Interrupts
 from imbtune.tuning.execution.spec_searcher import ListSearcher
 from imbtune.tuning.messages import TrialReport, TrialSpec
@@ -145,14 +145,37 @@ def test_what_ray_has_no_name_for_is_not(tmp_path: Path) -> None:
     assert lost_worker(trial) == "its machine is gone"
 
 
-def test_the_reason_of_a_failure_is_the_last_line(tmp_path: Path) -> None:
+def test_the_reason_of_a_failure_is_the_line_of_its_exception(tmp_path: Path) -> None:
     """An expected failure has no traceback; Ray's colours are for a terminal."""
-    text = "Traceback\n  File x\nValueError: bad"
+    text = 'Traceback\n  File "x", line 1, in f\n    f()\nValueError: bad'
     failure = failure_of(failed_trial(tmp_path, None, f"\x1b[36mray::x\x1b[39m\n{text}"))
     assert "\x1b" not in failure.traceback
     assert failure.reason == "ValueError: bad" and text in failure.traceback
     text = "Traceback\nimbtune.errors.ConfigError: out of memory"
     assert failure_of(failed_trial(tmp_path, None, text)) == Failure(text.splitlines()[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "no error was recorded"),
+        ("killed", "killed"),
+        (
+            'ray::train()\n  File "a", line 3, in step\n    raise x\n    ^^^^^^^\n'
+            "torch.AcceleratorError: CUDA error: out of range\nCompile with `X`.\n",
+            "torch.AcceleratorError: CUDA error: out of range",
+        ),
+        (
+            'Traceback (most recent call last):\n  File "a", line 1, in f\n    f()\nKeyError: 1\n\n'
+            "During handling of the above exception, another exception occurred:\n\n"
+            'Traceback (most recent call last):\n  File "b", line 2, in g\n    g()\n'
+            "ValueError: two\n  lines indented\nand one that is not\n",
+            "ValueError: two",
+        ),
+    ],
+)
+def test_a_message_of_several_lines_is_known_by_its_first_one(text: str, line: str) -> None:
+    assert exception_line(text) == line
 
 
 # ---- what becomes of the trial -----------------------------------------------------------------

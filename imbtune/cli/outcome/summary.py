@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 
-import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from imbtune.cli.outcome.trials_table import described, fresh_seeds, trials_table, value_shown
 from imbtune.cli.settings import NO_BREAK, print_text
 from imbtune.final_training.train_input import default_out
 from imbtune.metrics.metric import Metric
-from imbtune.registry import Value
 from imbtune.report.wording import duration
 from imbtune.storage import join
-from imbtune.study.evidence import FINALISTS, Evidence, is_above, scores_by_trial
+from imbtune.study.evidence import FINALISTS, Evidence, is_above
 from imbtune.study.hints import divergence_fix, free_folder, program, resume_command, retry_fix
 from imbtune.study.outcome import SearchOutcome
-from imbtune.study.records import COMPLETE, ENDED, FAIL, PRUNED, TrialRecord, counted, summary
+from imbtune.study.records import COMPLETE, ENDED, FAIL, PRUNED, TrialRecord, counted
 from imbtune.study.uncertainty.odd_corrections import odd_corrections
-
-SHOWN = 5  # trials in the table, if there are no more finalists
 
 
 def print_outcome(outcome: SearchOutcome, console: Console) -> None:
@@ -43,7 +37,7 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
             f"  To train the failed runs again: {resume_command(outcome.path)}", soft_wrap=True
         )
     if outcome.winner:
-        console.print(_table(outcome))
+        console.print(trials_table(outcome))
         print_text(_how_to_read(outcome), console)
         print_text(_comparison(outcome), console)
         if outcome.evidence and (odd := odd_corrections(outcome.evidence, 4)):
@@ -130,92 +124,17 @@ def _no_winner(outcome: SearchOutcome) -> str:
     if not finished:
         return f"No trial was trained to the full budget. {outcome.path} has the results so far."
     best = max(finished, key=lambda r: r.score or 0.0)
-    if best.score is not None and is_above(best.score, outcome.chance):
+    remedy = "Search with other settings, more epochs or more images."
+    constant = f"a model that predicts the same for every image ({outcome.chance:.4f})"
+    if best.score is None or not is_above(best.score, outcome.chance):
         return (
-            f"No winner: trial {best.number} has the best score, {best.score:.4f}, but its runs "
-            "with fresh seeds failed, or score no better than a model that predicts one class only "
-            f"({outcome.chance:.4f})."
+            f"No winner: the best trial, {best.number}, scores {best.score:.4f}, no better than "
+            f"{constant}. {remedy}"
         )
-    return (
-        f"No winner: the best trial, {best.number}, scores {best.score:.4f}, no better than a "
-        f"model that predicts one class only ({outcome.chance:.4f}). Search with other settings, "
-        "more epochs or more images."
-    )
-
-
-def _table(outcome: SearchOutcome) -> Table:
-    finals = scores_by_trial(outcome.finals)
-    objectives = outcome.request.space.objectives
-    table = Table(
-        title=f"best finished trials, by {objectives[0]} on validation images",
-        box=box.SIMPLE_HEAD,  # without vertical lines, the configurations fit into 80 columns
-    )
-    table.add_column("trial", justify="right")
-    if finals:
-        seeds = len(next(iter(finals.values())))
-        heading = f"mean{' ± std' * (seeds > 1)} of\n{_fresh(seeds)}"
-        table.add_column(heading, justify="right", min_width=len(_mean_and_std(np.zeros(seeds))))
-    others = [metric.name for metric in objectives[1:]] or ["worst_class"]
-    lower = ["\n(lower is\nbetter)" * (metric.sign < 0) for metric in objectives[1:]] or [""]
-    named = [f"{n.replace('_', chr(10))}{low}" for n, low in zip(others, lower, strict=True)]
-    for heading in ("score,\none run", *named):
-        table.add_column(heading, justify="right", min_width=len("0.0000"))
-    table.add_column("configuration", overflow="fold")
-    shown = _shown(outcome)
-    for record, configuration in zip(shown, _told_apart(shown), strict=True):
-        cells = [str(record.number)]
-        if finals:
-            scores = finals.get(record.number)
-            cells.append("" if scores is None else _mean_and_std(scores))
-        cells += [f"{value:.4f}" for value in (record.score, *map(record.metrics.get, others))]
-        table.add_row(*cells, configuration)
-    return table
-
-
-def _shown(outcome: SearchOutcome) -> list[TrialRecord]:
-    """The trials of the table: all finalists by their mean, then others by their score.
-
-    The trial with the highest score and the best preset are always among them.
-    """
-    finals = {trial: s.mean() for trial, s in scores_by_trial(outcome.finals).items()}
-    finished = [r for r in outcome.records if r.state == COMPLETE]
-    by_score = sorted(finished, key=lambda r: (-(r.score or 0), r.number))
-    finalists = sorted(
-        (r for r in finished if r.number in finals), key=lambda r: (-finals[r.number], r.number)
-    )
-    rows = finalists + [r for r in by_score if r.number not in finals]
-    needed = {*finals, by_score[0].number, *([outcome.baseline.number] if outcome.baseline else [])}
-    fill = max(0, SHOWN - len(needed))
-    for record in [r for r in rows if r.number not in needed][:fill]:
-        needed.add(record.number)
-    return [r for r in rows if r.number in needed]
-
-
-def _told_apart(records: Sequence[TrialRecord]) -> list[str]:
-    """Each trial in a few words, and the knobs in which it differs from those of the same words."""
-    texts = [_describe(record) for record in records]
-    found = []
-    for record, text in zip(records, texts, strict=True):
-        alike = [r for r, other in zip(records, texts, strict=True) if other == text]
-        keys = dict.fromkeys(key for r in alike for key in r.settings)
-        differ = [k for k in keys if len({r.settings.get(k) for r in alike}) > 1 and k != "seed"]
-        differ = differ or (["seed"] if len(alike) > 1 else [])
-        values = [
-            f"{key}={_value(record.settings[key], [r.settings.get(key) for r in alike])}"
-            for key in differ
-            if key in record.settings
-        ]
-        found.append(": ".join([text, " ".join(values)]) if values else text)
-    return found
-
-
-def _value(value: Value, others: Sequence[Value | None]) -> str:
-    """A number with three significant digits, or all if it would look like another one."""
-    if not isinstance(value, float):
-        return str(value)
-    short = {f"{other:.3g}" for other in {*others} if isinstance(other, float)}
-    distinct = len({other for other in others if isinstance(other, float)})
-    return f"{value:.3g}" if len(short) == distinct else str(value)
+    found = f"No winner: trial {best.number} has the best score of one run, {best.score:.4f}, but "
+    if not outcome.finals:
+        return f"{found}all runs with fresh seeds failed."
+    return f"{found}no finalist's mean over the fresh seeds is better than {constant}. {remedy}"
 
 
 def _how_to_read(outcome: SearchOutcome) -> str:
@@ -234,20 +153,11 @@ def _how_to_read(outcome: SearchOutcome) -> str:
     )
 
 
-def _fresh(seeds: int) -> str:
-    return f"{seeds} fresh seed{'s' * (seeds > 1)}"
-
-
-def _mean_and_std(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
-    spread = f" ± {scores.std(ddof=1):.4f}" if len(scores) > 1 else ""
-    return f"{scores.mean():.4f}{spread}"
-
-
 def _comparison(outcome: SearchOutcome) -> str:
     winner, baseline, evidence = outcome.winner, outcome.baseline, outcome.evidence
     objective = outcome.request.space.objective
     assert winner and winner.score is not None
-    lead = f"\nWinner: trial {winner.number}, {_describe(winner)}"
+    lead = f"\nWinner: trial {winner.number}, {described(winner)}"
     lead += f" ({knobs}): " if (knobs := _searched_knobs(outcome, winner)) else ": "
     lead += _interval(evidence) if evidence else f"{winner.score:.4f} in one run"
     after = "" if evidence else f"\n        {_not_confirmed(outcome)}"
@@ -275,15 +185,16 @@ def _searched_knobs(outcome: SearchOutcome, record: TrialRecord) -> str:
     values = {key: record.settings[key] for key in keys if key in record.settings}
     if record.preset:
         return ""
-    pairs = (f"{key}={_value(value, [value])}" for key, value in values.items())
+    pairs = (f"{key}={value_shown(value, [value])}" for key, value in values.items())
     return " ".join(pair.replace(" ", NO_BREAK) for pair in pairs)
 
 
 def _not_confirmed(outcome: SearchOutcome) -> str:
     """Why a winner without finals may not be the best."""
     finished = sum(record.state == COMPLETE for record in outcome.records)
-    text = "Not confirmed: no trial was trained again with fresh seeds, and the highest of "
-    text += f"{finished} scores is partly luck." if finished > 1 else "one score says little."
+    text = "Not confirmed: no trial was trained again with fresh seeds, and "
+    many = f"the highest of {finished} scores is partly luck."
+    text += many if finished > 1 else "one score says little."
     if outcome.interrupted and outcome.request.finalists:
         text += " The resumed search does it at its end."
     return text
@@ -294,10 +205,10 @@ def _interval(evidence: Evidence) -> str:
         return f"{evidence.mean:.4f} with a fresh seed"
     interval = f"95 % interval {evidence.low:.4f} to {evidence.high:.4f}"
     if evidence.mean_corrected is None:
-        return f"{evidence.mean:.4f}, the mean of {_fresh(evidence.seeds)} ({interval})"
+        return f"{evidence.mean:.4f}, the mean of {fresh_seeds(evidence.seeds)} ({interval})"
     return (
-        f"{evidence.mean:.4f}, the mean of {_fresh(evidence.seeds)}; corrected for the choice of "
-        f"the best {evidence.mean_corrected:.4f} ({interval})"
+        f"{evidence.mean:.4f}, the mean of {fresh_seeds(evidence.seeds)}; corrected for the "
+        f"choice of the best {evidence.mean_corrected:.4f} ({interval})"
     )
 
 
@@ -312,13 +223,14 @@ def _lead(evidence: Evidence, preset: str, objective: Metric) -> str:
     result = f"95 % interval {low.removesuffix(' points')} to {high}, p = {evidence.p:.2g}"
     if evidence.lead_corrected is None:
         return (
-            f"{text}\n        (paired t-test over {_fresh(evidence.seeds)} of {evidence.finalists} "
-            f"finalists, which counts the seeds alone and not the images: {result}){chance}."
+            f"{text}\n        (paired t-test over {fresh_seeds(evidence.seeds)} of "
+            f"{evidence.finalists} finalists, which counts the seeds alone and not the images: "
+            f"{result}){chance}."
         )
     corrected = objective.difference(evidence.lead_corrected)
     return (
         f"{text};\n        corrected for the choice {corrected} "
-        f"({result}; paired over {_fresh(evidence.seeds)} and the validation images)"
+        f"({result}; paired over {fresh_seeds(evidence.seeds)} and the validation images)"
         f"{chance}."
     )
 
@@ -339,12 +251,8 @@ def _front(outcome: SearchOutcome) -> str:
             f"{m.sign * score:>{len(name)}.4f}"
             for m, name, score in zip(objectives, names, found.scores, strict=True)
         )
-        lines.append(f"  {found.trial:>5}  {scores}  {_describe(records[found.trial])}")
+        lines.append(f"  {found.trial:>5}  {scores}  {described(records[found.trial])}")
     another = shlex.quote(join(outcome.path, outcome.front[-1].file))
     others = f". To train another one: {program()} train {another}"
     last = others if len(outcome.front) > 1 else f", and by {' and '.join(names[1:])}, too."
     return "\n".join(["", *lines, f"The winner is the best by {names[0]}{last}"])
-
-
-def _describe(record: TrialRecord) -> str:
-    return f"{record.preset} (preset)" if record.preset else summary(record.settings)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scripted import rung_record, tiny_space
 
-from imbtune.cli.search_summary import print_outcome, stopping_line
+from imbtune.cli.outcome.summary import print_outcome, stopping_line
 from imbtune.cli.settings import fill
 from imbtune.config.train_config import TrainConfig
 from imbtune.study.evidence import decide, evidence_of
@@ -306,7 +306,11 @@ def test_a_trial_at_chance_is_not_recommended() -> None:
 def test_a_trial_whose_fresh_seeds_are_at_chance_is_not_recommended() -> None:
     finals = [FinalRecord(1, 7, 0.1), FinalRecord(1, 8, 0.1)]
     text = printed(outcome(RECORDS, finals, chance=0.1))
-    assert "No winner: trial 1 has the best score, 0.8000, but its runs with fresh seeds" in text
+    assert "No winner: trial 1 has the best score of one run, 0.8000, but no finalist's" in text
+    assert "predicts the same for every image (0.1000). Search with other" in text
+    assert "but all runs with fresh seeds failed." in printed(
+        replace(outcome(RECORDS, []), winner=None)
+    )
     assert "imbtune train" not in text
 
 
