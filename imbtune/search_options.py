@@ -179,7 +179,7 @@ def given_objectives(given: object) -> tuple[Metric, ...]:
 
     Args:
         given: one metric or a list; each a name, a mapping as in a space file, or such a mapping
-            as a text.
+            as a text; a text may be a list of them, as in a space file.
 
     Raises:
         ConfigError: a metric that there is not, or one that is no objective; too many or none.
@@ -187,10 +187,16 @@ def given_objectives(given: object) -> tuple[Metric, ...]:
     from imbtune.config.yaml_files import parse_value
     from imbtune.metrics.metric import objectives_from
 
-    entries = list(given) if isinstance(given, list | tuple) else [given]
-    for i, entry in enumerate(entries):
-        if isinstance(entry, str) and entry.lstrip().startswith("{"):
-            entries[i] = parse_value(entry, "--objective")
+    entries: list[object] = []
+    for entry in given if isinstance(given, list | tuple) else [given]:
+        if isinstance(entry, str) and entry.lstrip().startswith(("{", "[")):
+            hint = "give a metric's name, or {name: …} with values for its knobs"
+            parsed = parse_value(entry, "--objective", hint)
+            entries += parsed if isinstance(parsed, list) else [parsed]
+        elif isinstance(entry, str) and "," in entry:
+            raise ConfigError(f"--objective {shown(entry)}: give --objective once for each metric")
+        else:
+            entries.append(entry)
     return objectives_from(entries, "--objective")
 
 

@@ -95,17 +95,18 @@ _Values.add_constructor(f"{_YAML}timestamp", _Values.construct_date)
 _Values.add_constructor(f"{_YAML}value", _Values.construct_merge)
 
 
-def parse_value(text: str, name: str = "the value") -> Any:
+def parse_value(text: str, name: str = "the value", hint: str = "give a number or a word") -> Any:
     """A value from the command line, parsed as YAML.
 
     Args:
         name: what the value is for, for messages.
+        hint: what to give instead of a text that is not YAML.
     """
     try:
         return _parse(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(
-            f"{name} {shown(text)}: {_reason(error, with_line=False)}; give a number or a word"
+            f"{name} {shown(text)}: {_reason(error, with_line=False)}; {hint}"
         ) from error
 
 

@@ -44,6 +44,7 @@ LFS_START = b"version https://git-lfs"
 LFS_POINTER = (
     "the pointer that Git LFS leaves in place of a file: run `git lfs pull` to get the file"
 )
+BITS_PER_SAMPLE = 258  # number of this tag in a TIFF
 SEVERAL = ("MPO", "PSD")  # files with previews or layers beside the picture
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -188,12 +189,15 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey to 8 bits; Pillow's conversion would clip the values.
 
     Raises:
-        ValueError: floating-point pixels, or values of more than 16 bits.
+        ValueError: floating-point pixels, 32-bit integers, of which no range is usual, or values
+            of more than 16 bits.
     """
     if not image.mode.startswith("I"):
         if image.mode == "F":
             raise ValueError("pixels are floating-point numbers")
         return image
+    if image.mode == "I" and getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE) == (32,):
+        raise ValueError("32-bit integers, of which nobody says what is white: save it as 8 bits")
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"grey values from {values.min()} to {values.max()}, more than 16 bits")

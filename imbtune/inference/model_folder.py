@@ -15,6 +15,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import safetensors.torch
@@ -159,14 +160,17 @@ def read_manifest(store: Store) -> Manifest:
         content = strict_json.loads(text)
         version, format_number = str(content["imbtune"]), int(content["format"])
         if format_number > FORMAT or _is_later(version):
+            newer = f"imbtune {version} or later" if _is_later(version) else "a later version"
             raise ConfigError(
                 f"{path}: imbtune {version} wrote this model (format {format_number}), and this is "
-                f"imbtune {__version__} (format {FORMAT}): install imbtune {version} or later"
+                f"imbtune {__version__} (format {FORMAT}): install {newer}"
             )
         files = {
             str(name): Entry(int(e["size"]), str(e["sha256"]), e.get("before"))
             for name, e in content["files"].items()
         }
+        if any(name != PurePosixPath(name).name for name in files):
+            raise ValueError("a name leads out of the folder")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DamagedFileError(f"{path} is not what imbtune wrote: {RESTORE}") from error
     return Manifest(version, files, content)

@@ -60,6 +60,7 @@ class ExportedModel:
         difference: the largest difference of a probability to the original's.
         metadata: what the file says of itself.
         outdated: other exports in the model's folder that have another threshold.
+        notes: messages for the user.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class ExportedModel:
     difference: float
     metadata: dict[str, str]
     outdated: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (

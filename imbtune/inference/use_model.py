@@ -22,6 +22,7 @@ from imbtune.inference.evaluating.evaluate_model import (
 from imbtune.inference.evaluating.images_at_hand import images_to_check
 from imbtune.inference.evaluating.labelled_data import SPLITS, TEST, labelled_images
 from imbtune.inference.loading import load_model
+from imbtune.inference.model_folder import THRESHOLD, is_model_folder, read_manifest
 from imbtune.inference.onnx_export import (
     FORMATS,
     ExportedModel,
@@ -36,11 +37,13 @@ from imbtune.inference.trained_model import TrainedModel
 from imbtune.limits import check_whole
 from imbtune.metrics.metric import Metric, metric_from
 from imbtune.paths import local_path
+from imbtune.storage import Store
 from imbtune.training.state import pick_device
 
 CHECKED_IMAGES = 256  # of a data set, that an export is compared on
 MOST_RESAMPLES = 10_000
 
+UNUSED_THRESHOLD = "the threshold in {} was chosen for the model of its first seed alone"
 Model = TrainedModel | str | Path
 
 
@@ -93,6 +96,7 @@ def predict(
         check_new_file(path)
     given = images_at(images)
     loaded = loaded_model(model, seed, ensemble, trust)
+    _check_threshold_is_its_own(model, loaded, threshold)
     chosen = decision(loaded, prior, threshold)
     return predict_images(
         loaded, given, path, top=top, chosen=chosen, resize=resize, progress=progress
@@ -148,6 +152,7 @@ def evaluate(
         check_new_file(path, SUFFIXES)
     measured = [metric_from(setting, "--metric") for setting in metrics]
     loaded = loaded_model(model, seed, ensemble, trust)
+    _check_threshold_is_its_own(model, loaded, threshold)
     chosen = decision(loaded, prior, threshold)
     images = labelled_images(
         loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
@@ -219,7 +224,32 @@ def export(
         images = None
     exported = export_onnx(loaded, path, images)
     others = tuple(found for found in outdated_exports(loaded) if found != path)
-    return replace(exported, outdated=others)
+    unused = (UNUSED_THRESHOLD.format(model),) if has_other_threshold(model, loaded) else ()
+    return replace(exported, outdated=others, notes=unused)
+
+
+def has_other_threshold(model: Model, loaded: TrainedModel) -> bool:
+    """Whether the model's folder has a threshold, and the seed or ensemble that was loaded none.
+
+    Args:
+        model: as the user gives it.
+        loaded: what was loaded of it.
+    """
+    if isinstance(model, TrainedModel) or loaded.threshold is not None:
+        return False
+    store = Store(str(model))
+    return is_model_folder(store) and THRESHOLD in read_manifest(store).files
+
+
+def _check_threshold_is_its_own(
+    model: Model, loaded: TrainedModel, threshold: float | None
+) -> None:
+    """ConfigError where the user may expect the folder's threshold, which is of another model."""
+    if threshold is None and has_other_threshold(model, loaded):
+        raise ConfigError(
+            f"{UNUSED_THRESHOLD.format(model)}: give --threshold, too (0.5 for the more probable "
+            "class)"
+        )
 
 
 def _check_new_export(model: Model, path: Path, seed: int | None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imbtune.errors import ConfigError
+from imbtune.errors import ConfigError, DataError
 from imbtune.inference.decisions.model_threshold import (
     choose_for_model,
     delete_threshold,
@@ -74,7 +74,8 @@ def choose_threshold(
         store: write `threshold.json` into the model's folder.
 
     Raises:
-        ImbtuneError: a model of more classes, a metric that no threshold changes, no such images.
+        ImbtuneError: a model of more classes, a metric that no threshold changes, no such images,
+            or some that it was trained on.
     """
     return change_threshold(
         model,
@@ -120,6 +121,12 @@ def change_threshold(
         images = labelled_images(
             loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
         )
+        if images.trained:
+            raise DataError(
+                f"--data {data}: {images.trained_words}, and a threshold needs images that it has "
+                "not seen: give others, or leave --data out for those that imbtune train "
+                "--calibrate kept"
+            )
     found = choose_for_model(loaded, metric, images)
     before, notes = stored_threshold(loaded), images.notes if images else ()
     if not (store and found.gains):

@@ -199,9 +199,8 @@ def metric_from(setting: object, key: str = "metric") -> Metric:
             if not declared:
                 raise ConfigError(f"{key} '{name}' has no knobs: leave out {shown(knob)}")
             raise unknown(f"knob of {name}", knob, declared)
-        checked[knob] = declared[knob].check(
-            f"{key}.{knob}", _as_text(knob, value, f"{key}.{knob}")
-        )
+        place = f"{key}: {knob}" if key.startswith("--") else f"{key}.{knob}"
+        checked[knob] = declared[knob].check(place, _as_text(knob, value, place))
     defaults = {knob: part.default for knob, part in declared.items()}
     return Metric(name, {**defaults, **checked}, checked)
 
@@ -315,8 +314,10 @@ def all_metrics(objectives: Sequence[Metric] = ()) -> list[Metric]:
 
 def _as_text(knob: str, value: object, key: str) -> object:
     """A class index, or a matrix of costs, as the string that the knob is."""
-    if knob == "of" and type(value) is int:
-        return str(value)
+    if knob == "of" and not isinstance(value, str):
+        if value is not None and type(value) is not int:
+            raise ConfigError(f"{key}={shown(value)}: give the name of a class, or its index")
+        return "" if value is None else str(value)
     if knob == "costs":
         return costs_text(value, key)
     return value

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imbtune.errors import DivergenceError, unknown
+from imbtune.errors import ConfigError, DivergenceError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +68,11 @@ class ClassCounts:
             return list(self.names).index(of)
         if of.isdecimal() and int(of) < len(self.names):
             return int(of)
+        if of.removeprefix("-").isdecimal():
+            raise ConfigError(
+                f"no class has the index {of}: give a name, or an index from 0 to "
+                f"{len(self.names) - 1}"
+            )
         raise unknown("class", of, self.names)
 
 

@@ -180,12 +180,8 @@ def _unconfirmed(study: StudyData) -> tuple[str, str, str, str, str]:
         f"Trial {int(best['trial'])} has the best {study.objective} of one run: "
         f"{number(best['score'])}."
     )
-    count = len(finished)
-    lead = (
-        f"The highest of {count} scores is partly luck: "
-        if count > 1
-        else "One score says little: "
-    )
+    several = f"The highest of {len(finished)} scores is partly luck: "
+    lead = several if len(finished) > 1 else "One score says little: "
     if study.finals.empty:
         lead += f"no trial has been trained again with fresh seeds ({no_finals(study)})."
     else:

@@ -208,6 +208,8 @@ def export_command(
             "the model; export it again after choosing another",
             console,
         )
+    for note in found.notes:
+        print_text(f"'label' is the more probable class: {note}", console)
     print_text(f"Resizing: {found.metadata['resize']}", console)
     for other in found.outdated:
         print_text(f"{other} is out of date, since it has another threshold: delete it", console)

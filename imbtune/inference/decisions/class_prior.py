@@ -178,7 +178,9 @@ def _read_csv(path: Path) -> dict[str, str]:
     text = _text(path)
     found: dict[str, str] = {}
     try:
-        rows = list(csv_rows(path, text, delimiter_of(text)))
+        first = text.partition("\n")[0]  # a number may have a decimal comma
+        delimiter = next((found for found in ("\t", ";") if found in first), delimiter_of(text))
+        rows = list(csv_rows(path, text, delimiter))
     except DataError as error:
         raise ConfigError(f"--prior {error}") from error
     for number, (line, row) in enumerate(rows):

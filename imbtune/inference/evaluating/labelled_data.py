@@ -6,7 +6,7 @@ Shapes: N images, C channels, H and W pixels, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from imbtune.data.readers.split_names import quoted
 from imbtune.data.readers.user import find_hugging_face, find_image_files, find_npz
 from imbtune.data.splits import final_splits
 from imbtune.errors import ConfigError, DataError, unknown
-from imbtune.inference.evaluating.trained_images import note_of_training
+from imbtune.inference.evaluating.trained_images import count_trained
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.paths import local_path
 from imbtune.registry import Value
@@ -55,6 +55,8 @@ class LabelledImages:
         kind: the split and the name of the data set, in words.
         place: the folder or file that they come from; None for others.
         notes: messages for the user.
+        channels: of the model.
+        trained: how many of them the model was trained on, as far as that is known.
     """
 
     images: Images
@@ -63,6 +65,18 @@ class LabelledImages:
     place: Path | None
     notes: tuple[str, ...]
     channels: int
+    trained: int = 0
+
+    @property
+    def trained_words(self) -> str:
+        """`the model was trained on 3 of these 40 images`; empty for none."""
+        if not self.trained:
+            return ""
+        count = len(self.images)
+        which = "these images"
+        if self.trained < count:
+            which = f"{self.trained:,} of these {count:,} images"
+        return f"the model was trained on {which}"
 
     @property
     def what(self) -> str:
@@ -126,14 +140,16 @@ def labelled_images(
     own = model.config.data
     is_published = own.part.is_builtin and name not in USER_DATA  # the same in every place
     at = None if is_published else place
-    trained = ""
+    trained = 0
     if at is not None or name == own.name:
-        trained = note_of_training(model, found.names_in(split), at)
-    if trained:
-        notes = (trained, *notes)
-    elif split == TRAIN:
+        trained = count_trained(model, found.names_in(split), at)
+    if split == TRAIN and not trained:
         notes = (UNKNOWN_TRAINING, *notes)
-    return LabelledImages(found, labels_N, kind, place, notes, model.preprocess.channels)
+    made = LabelledImages(found, labels_N, kind, place, notes, model.preprocess.channels, trained)
+    if trained:
+        note = f"{made.trained_words}: the metrics say nothing of other images"
+        made = replace(made, notes=(note, *notes))
+    return made
 
 
 def in_place(what: str, place: Path | None) -> str:

@@ -16,8 +16,8 @@ from imbtune.inference.trained_model import TrainedModel
 TRAIN = "train"  # the split of these images in margins.parquet
 
 
-def note_of_training(model: TrainedModel, names: Iterable[str], place: Path | None) -> str:
-    """How many images the model was trained on, in words; empty for none, or where it is not known.
+def count_trained(model: TrainedModel, names: Iterable[str], place: Path | None) -> int:
+    """How many of the images the model was trained on; 0 also where that is not known.
 
     Images are the same where the paths of their files are, or in a file the rows.
 
@@ -26,19 +26,14 @@ def note_of_training(model: TrainedModel, names: Iterable[str], place: Path | No
         place: the folder or file of the images; None for those of the model's own data set.
     """
     if model.path is None:
-        return ""
+        return 0
     try:
         table = pq.read_table(model.path / MARGINS, columns=["split", "image"])
     except (OSError, pa.ArrowException):  # of an older version
-        return ""
+        return 0
     own = table.filter(pc.equal(table["split"].cast(pa.string()), TRAIN))["image"].to_pylist()
     trained = set(_paths(own, None if place is None or not model.data else Path(model.data)))
-    given = _paths(names, place)
-    count = sum(path in trained for path in given)
-    if not count:
-        return ""
-    which = "these images" if count == len(given) else f"{count:,} of these {len(given):,} images"
-    return f"the model was trained on {which}: the metrics say nothing of other images"
+    return sum(path in trained for path in _paths(names, place))
 
 
 def _paths(names: Iterable[str], place: Path | None) -> list[str]:

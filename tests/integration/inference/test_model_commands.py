@@ -17,6 +17,7 @@ from PIL import Image
 import imbtune
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import load
+from imbtune.inference.decisions.model_threshold import store_threshold
 from imbtune.inference.model_folder import change_files
 from imbtune.storage import Store
 
@@ -220,10 +221,35 @@ def test_a_threshold_needs_images_that_training_did_not_see(two: Path, model: Pa
     )
     assert "40 images (all images of folder)" in said
     trained = ("--data", two / "data", "--split", "train")
-    said = succeed("threshold", model, "--metric", COST, *trained)
-    assert said.index("was trained on 80 of these 114") < said.index("Costs:")
+    told = refused("threshold", model, "--metric", COST, *trained)
+    assert "was trained on 80 of these 114 images, and a threshold needs images that" in told
     assert str(two) not in (model / "threshold.json").read_text()
     assert len(json.loads((model / "threshold.json").read_text())["counts"]) == 2
+
+
+def test_a_threshold_is_of_one_seed(two: Path, tmp_path: Path) -> None:
+    """An ensemble, and a seed without one, do not leave it out without a word."""
+    config = TrainConfig.from_settings(
+        {**SMALL, "epochs": 1, "data": "folder", "data.profile": "as_is"}
+    )
+    model, images = tmp_path / "model", two / "data/test"
+    options: dict[str, Any] = {"calibrate": 0.3, "progress": None, "ensemble": True}
+    imbtune.train(config, out=model, data=two / "data", seeds=2, **options)
+    ensemble = ("predict", model, images, "--ensemble", "--out")
+    succeed(*ensemble, tmp_path / "before.csv")
+    data = ("--data", images, "--split", "all")
+    folder = imbtune.load_model(model)
+    store_threshold(
+        folder, imbtune.choose_threshold(model, COST_OF, images, split="all", store=False)
+    )
+    for other in ("--ensemble", "--seed=1"):
+        for command in (("predict", model, images), ("evaluate", model, *data)):
+            told = refused(*command, other, "--out", tmp_path / "p.parquet")
+            assert "chosen for the model of its first seed alone: give --threshold, too" in told
+    succeed(*ensemble, tmp_path / "after.csv", "--threshold", 0.5)
+    assert (tmp_path / "after.csv").read_text() == (tmp_path / "before.csv").read_text()
+    said = succeed("export", model, "--data", images, "--ensemble", "--out", tmp_path / "m.onnx")
+    assert "'label' is the more probable class: the threshold in" in said
 
 
 def test_a_threshold_that_was_lost_or_changed_is_chosen_again(

@@ -178,6 +178,16 @@ def test_a_format_without_a_signature_needs_its_ending() -> None:
         Decoder(3, 4, 4)(buffer.getvalue())
 
 
+def test_integers_of_32_bits_have_no_white() -> None:
+    """Read as 16 bits, a picture of 0 to 255 would be black."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 200, np.int32)).save(buffer, "TIFF")
+    with pytest.raises(ValueError, match="32-bit integers"):
+        Decoder(1, 4, 4)(buffer.getvalue())
+    Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(buffer := io.BytesIO(), "TIFF")
+    assert Decoder(1, 4, 4)(buffer.getvalue()).tolist() == [[[255] * 4] * 4]
+
+
 def test_pixels_that_have_no_8_bits_are_named(tmp_path: Path) -> None:
     for k in "ab":
         for i in range(3):

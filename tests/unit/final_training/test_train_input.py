@@ -76,6 +76,14 @@ def test_objectives_that_are_given_replace_those_of_the_study() -> None:
     assert given_objectives(text) == given_objectives(setting)
     with pytest.raises(ConfigError, match=r"^unknown --objective 'f_bet': did you mean 'f_beta'"):
         given_objectives("f_bet")
+    listed = f"[{text}, mcc]"
+    assert given_objectives(listed) == given_objectives([text, "mcc"])
+    with pytest.raises(ConfigError, match="give --objective once for each metric"):
+        given_objectives("mcc,auroc")
+    with pytest.raises(ConfigError, match=r"give a metric's name, or \{name: …\} with values"):
+        given_objectives("{name: auroc")
+    with pytest.raises(ConfigError, match=r"^--objective: precision=1.5"):
+        given_objectives("{name: recall_at_precision, precision: 1.5}")
 
 
 def test_a_preset_whose_method_was_changed_is_told() -> None:

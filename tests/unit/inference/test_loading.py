@@ -152,11 +152,30 @@ def test_a_manifest_that_is_damaged(copied: Path, text: str) -> None:
         load_model(copied)
 
 
-@pytest.mark.parametrize("changed", [{"format": 2}, {"imbtune": "0.2.0"}, {"imbtune": "1.0.0rc1"}])
-def test_a_model_of_a_later_version_is_refused(copied: Path, changed: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("changed", "fix"),
+    [
+        ({"format": 2}, "install a later version"),
+        ({"imbtune": "0.2.0"}, "install imbtune 0.2.0 or later"),
+        ({"imbtune": "1.0.0rc1"}, "install imbtune 1.0.0rc1 or later"),
+    ],
+)
+def test_a_model_of_a_later_version_is_refused(
+    copied: Path, changed: dict[str, object], fix: str
+) -> None:
     file = copied / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changed))
-    with raises_one_line(file, "imbtune", "wrote this model", "install imbtune", kind=ConfigError):
+    with raises_one_line(file, "imbtune", "wrote this model", fix, kind=ConfigError):
+        load_model(copied)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/hostname", "seed1/labels.json"])
+def test_a_manifest_lists_files_of_its_own_folder(copied: Path, name: str) -> None:
+    file = copied / "manifest.json"
+    content = json.loads(file.read_text())
+    content["files"][name] = content["files"]["labels.json"]
+    file.write_text(json.dumps(content))
+    with raises_one_line("manifest.json is not what imbtune wrote", kind=DamagedFileError):
         load_model(copied)
 
 

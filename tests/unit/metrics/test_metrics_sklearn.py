@@ -279,7 +279,8 @@ def test_a_logit_that_is_not_finite_is_an_error(broken: float) -> None:
         ({"name": "top_k", "k": 0}, "out of range"),
         ({"name": "expected_cost", "costs": "a b; c d"}, "is not valid"),
         ({"name": "expected_cost", "costs": [[0, -1], [1, 0]]}, "is not valid"),
-        ({"name": "auroc", "of": True}, "is not a string"),
+        ({"name": "auroc", "of": True}, "of=True: give the name of a class, or its index"),
+        ({"name": "auroc", "of": 1.5}, "of=1.5: give the name of a class, or its index"),
     ],
 )
 def test_a_wrong_setting_is_one_line(setting: object, message: str) -> None:
@@ -289,9 +290,16 @@ def test_a_wrong_setting_is_one_line(setting: object, message: str) -> None:
 
 def test_a_class_that_is_not_there() -> None:
     found = make([[0, 1], [1, 0]], [0, 1])
-    for of in ("c7", "2", "-1", "²"):
+    for of in ("c7", "²"):
         with pytest.raises(ConfigError, match="unknown class"):
             metric_from({"name": "auroc", "of": of}).value(found)
+    for of in ("2", "-1"):
+        with pytest.raises(ConfigError, match=f"index {of}: give a name, or an index from 0 to 1"):
+            metric_from({"name": "auroc", "of": of}).value(found)
+
+
+def test_no_class_is_the_mean_of_all() -> None:
+    assert metric_from({"name": "auroc", "of": None}) == metric_from({"name": "auroc", "of": ""})
 
 
 @pytest.mark.parametrize(
