@@ -421,7 +421,7 @@ def train(
             raise
         runs = seeds * (1 + len(others))
         text = f"training ended: {runs} run{'s' * (runs > 1)}"
-        reporter.tell(WorkEnded(reporter.now(), text))
+        reporter.tell(WorkEnded(reporter.now(), text, path=str(result.path)))
     for one in (*found.values(), result):  # until here the same call goes on with all of them
         unfinished.end(one.path)
     return replace(result, baselines=found)

@@ -93,6 +93,8 @@ def as_json(event: Event, progress: SearchProgress) -> dict[str, object]:
         "running": len(progress.running),
         "seconds_left": None if seconds is None else round(seconds, 1),
     }
+    if isinstance(event, Message):
+        found["text"] = event.text.strip("\n")  # blank lines are for people
     if isinstance(event, Heartbeat) and progress.best:
         found |= {"best": progress.best.number, "best_score": progress.best.score}
     return found

@@ -21,22 +21,24 @@ def labels_of(studies: Sequence[StudyData]) -> list[str]:
 def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
     """A row per study.
 
-    Columns: `study`, `data` (training images and classes), `objective`, `trials`, `finished`,
-    `stopped`, `failed`, `seconds` (training time of all runs, finals included), `wall_seconds`
-    (from start to end; null where it is not recorded), `winner` (its trial), `method`, `mean`,
-    `mean_corrected` (for the choice of the winner; `low` and `high` are the interval of that one
-    where there is one), `low`, `high`, `seeds`, `preset`, `lead`, `lead_corrected`, `is_share`
-    (whether scores are shares, so that the lead is told in points), `p`. Without finals, `winner`
-    is the finished trial with the best score of one run, `mean` its score and `seeds` 0; null
-    where no trial has finished.
+    Columns: `study`, `data` (training images and classes), `objective`, `trials` (that have ended),
+    `planned` (with how many it was started), `finished`, `stopped`, `failed`, `seconds` (training
+    time of all runs, finals included), `wall_seconds` (from start to end; null where it is not
+    recorded), `winner` (its trial), `method`, `mean`, `mean_corrected` (for the choice of the
+    winner; `low` and `high` are the interval of that one where there is one), `low`, `high`,
+    `seeds`, `preset`, `lead`, `lead_corrected`, `is_share` (whether scores are shares, so that the
+    lead is told in points), `p`. Without finals, `winner` and `preset` are those by the score of
+    one run, `mean` is that score and `seeds` 0; null where no trial has finished.
     """
     rows = []
     for study, label in zip(studies, labels_of(studies), strict=True):
         evidence = study.evidence
-        best, mean = study.winner, evidence.mean if evidence else None
-        if best is None and len(study.finished):
-            ranked = study.finished.sort_values(["score", "trial"], ascending=[False, True])
-            best, mean = int(ranked["trial"].iloc[0]), float(ranked["score"].iloc[0])
+        best, mean = study.compared.get("winner"), evidence.mean if evidence else None
+        preset = study.baseline
+        if best is not None and evidence is None:
+            row = study.finished.set_index("trial").loc[best]
+            mean = float(row["score"])
+            preset = study.compared.get("best preset", best if row["preset"] else None)
         named = {r["trial"]: name_of(r) for r in records(study.trials)}
         rows.append(
             {
@@ -44,7 +46,8 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
                 "data": f"{sum(study.counts):,} images, {len(study.counts)} classes",
                 "objective": study.objective
                 + (f", first of {len(study.objectives)}" if len(study.objectives) > 1 else ""),
-                "trials": len(study.trials) + study.only_in_journal,
+                "trials": study.done,
+                "planned": study.planned,
                 "finished": study.count(COMPLETE),
                 "stopped": study.count(PRUNED),
                 "failed": study.count(FAIL),
@@ -57,7 +60,7 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
                 "low": evidence.low if evidence else None,
                 "high": evidence.high if evidence else None,
                 "seeds": evidence.seeds if evidence else 0,
-                "preset": named.get(study.baseline),
+                "preset": named.get(preset),
                 "lead": evidence.lead if evidence else None,
                 "lead_corrected": evidence.lead_corrected if evidence else None,
                 "is_share": study.is_share,

@@ -18,7 +18,15 @@ from imbtune.report.packed import names_of, packed, packed_columns, without_tabl
 from imbtune.report.pages.rendering import NARROW, WIDE, figure_images, rendered, sentence
 from imbtune.report.sections import FigureText
 from imbtune.report.study_data import NothingToDrawError, StudyData, records
-from imbtune.report.wording import duration, finals_count_images, number, p_value, points
+from imbtune.report.wording import (
+    badly_ended,
+    duration,
+    finals_count_images,
+    not_ended,
+    number,
+    p_value,
+    points,
+)
 
 OTHERS = (
     FigureText(
@@ -62,6 +70,18 @@ def finals_text(studies: Sequence[StudyData]) -> FigureText:
         reading += f", because {why}"
     reading += ": imbtune compare trains their winners with the same seeds and tests them."
     return FigureText("finals", "The finals of all studies", reading)
+
+
+def how_they_ended(studies: Sequence[StudyData]) -> list[str]:
+    """Of each search that is not complete, a sentence with its name, and the command to resume."""
+    found = []
+    for study, label in zip(studies, studies_frames.labels_of(studies), strict=True):
+        if not study.has_ended:
+            goes_on = "" if study.is_running else f" To resume it: {command('resume', study.path)}"
+            found.append(f"{label}: {not_ended(study)}{goes_on}")
+        else:
+            found += [f"{label}: {line}" for line in badly_ended(study)]
+    return found
 
 
 def studies_page(studies: Sequence[StudyData]) -> str:
@@ -129,7 +149,7 @@ def studies_page(studies: Sequence[StudyData]) -> str:
         "studies.html",
         title=f"{len(studies)} studies · imbtune",
         rows=records(studies_frames.studies_frame(studies)),
-        warnings=studies_frames.differences(studies),
+        warnings=[*studies_frames.differences(studies), *how_they_ended(studies)],
         finals_text=finals_text(studies),
         finals=finals(),
         metric=next(iter(objectives)) if len(objectives) == 1 else "value of its metric",

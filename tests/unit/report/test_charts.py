@@ -22,6 +22,7 @@ from imbtune.errors import ConfigError, StorageError, StudyError
 from imbtune.report.charts.dot_plots import in_lines, lanes
 from imbtune.report.charts.finals_charts import _apart, margin_chart
 from imbtune.report.figures import svg_of, with_key
+from imbtune.report.frames.studies_frames import studies_frame
 from imbtune.report.packed import packed, packed_columns, unpacked
 from imbtune.report.pages.calibration_page import FIGURES as OF_CALIBRATION
 from imbtune.report.pages.comparison_page import FIGURES as OF_COMPARISON
@@ -38,6 +39,7 @@ from imbtune.report.write import (
     write_figures,
     write_report,
 )
+from imbtune.study.lock import Activity
 from imbtune.study.view import Study
 
 MANY = 1000
@@ -139,8 +141,25 @@ def test_several_studies_are_compared() -> None:
     assert len(unpacked(data_of(page))["figures"]) == 2
     assert "(the finals of all have the same seeds): imbtune compare" in page
     assert "It counts the fresh seeds alone, not the validation images" in page
+    assert "To resume it" not in page
     with pytest.raises(StudyError, match="is given twice"):
         studies_page([usual(), usual()])
+
+
+def test_a_study_that_is_not_complete_is_told_beside_others() -> None:
+    killed = make_data(
+        [trial(0, 0.4, preset=None, host="a"), trial(1, 0.3, preset="smote", host="a")],
+        info={"name": "killed", "trials": 40, "end": None},
+        activity=Activity(locked=False),
+    )
+    failed = make_data([trial(0, 0.4)], info={"name": "failed", "trials": 8, "end": "failed"})
+    page = studies_page([usual(), killed, failed])
+    assert "killed: The search has not recorded its end" in page and "2 of 40 trials" in page
+    assert "To resume it: imbtune resume runs/made" in page and ">2 of 40<" in page
+    assert "failed: The search ended because trials failed for one reason" in page
+    assert studies_frame([killed]).iloc[0]["preset"] == "1 smote"
+    none = make_data([trial(0, 0.4, preset=None)], info={"name": "none"})
+    assert studies_frame([none]).iloc[0]["preset"] is None
 
 
 def test_a_study_on_disk(tmp_path: Path) -> None:
