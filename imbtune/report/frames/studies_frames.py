@@ -36,9 +36,11 @@ def studies_frame(studies: Sequence[StudyData]) -> pd.DataFrame:
         best, mean = study.compared.get("winner"), evidence.mean if evidence else None
         preset = study.baseline
         if best is not None and evidence is None:
-            row = study.finished.set_index("trial").loc[best]
+            row = records(study.finished[study.finished["trial"] == best])[0]
             mean = float(row["score"])
-            preset = study.compared.get("best preset", best if row["preset"] else None)
+            preset = study.compared.get(
+                "best preset", best if isinstance(row["preset"], str) else None
+            )
         named = {r["trial"]: name_of(r) for r in records(study.trials)}
         rows.append(
             {

@@ -148,7 +148,7 @@ def test_several_studies_are_compared() -> None:
 
 def test_a_study_that_is_not_complete_is_told_beside_others() -> None:
     killed = make_data(
-        [trial(0, 0.4, preset=None, host="a"), trial(1, 0.3, preset="smote", host="a")],
+        [trial(0, 0.4, preset=None, host="a"), trial(2, 0.3, preset="smote", host="a")],
         info={"name": "killed", "trials": 40, "end": None},
         activity=Activity(locked=False),
     )
@@ -157,7 +157,7 @@ def test_a_study_that_is_not_complete_is_told_beside_others() -> None:
     assert "killed: The search has not recorded its end" in page and "2 of 40 trials" in page
     assert "To resume it: imbtune resume runs/made" in page and ">2 of 40<" in page
     assert "failed: The search ended because trials failed for one reason" in page
-    assert studies_frame([killed]).iloc[0]["preset"] == "1 smote"
+    assert studies_frame([killed]).iloc[0]["preset"] == "smote"
     none = make_data([trial(0, 0.4, preset=None)], info={"name": "none"})
     assert studies_frame([none]).iloc[0]["preset"] is None
 
