@@ -49,6 +49,13 @@ def path_or_uri(what: str, value: object) -> str:
         raise ConfigError(f"{what} {given}: {error}{hint}") from error
 
 
+def folder_name(path: str) -> str:
+    """The last part of a folder's path or URI; that of the current folder for `.`."""
+    if is_uri(path):
+        return path.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return Path(path).name or Path(path).resolve().name
+
+
 def local_path(what: str, value: object) -> str:
     """As :func:`path_or_uri`, for a folder or file that must be on this machine.
 

@@ -168,13 +168,15 @@ def _running(progress: SearchProgress, now: float) -> list[Line]:
     """The running runs that began first, with what they have reached."""
     if not progress.running:
         return []
-    rows = [("running", "epoch", "last rung", "left")]
+    has_rungs = bool(progress.stage and progress.stage.budgets)
+    rows = [("running", "epoch", "last rung" if has_rungs else "", "left")]
     shown = sorted(progress.running.values(), key=lambda run: run.start.time)
     rows += [_run_row(progress, run, now) for run in shown[:RUNNING]]
     widths = [max(cell_len(row[i]) for row in rows) for i in range(4)]
     found = []
     for i, row in enumerate(rows):
-        cells = [set_cell_size(cell, size) for cell, size in zip(row, widths, strict=True)]
+        sized = zip(row, widths, strict=True)
+        cells = [set_cell_size(cell, size) for cell, size in sized if size]
         name = shown[i - 1].start.name if i else ""
         found.append(Line("  ".join([*cells, name]), "" if i else "bold", 2 if i else 4))
     if len(shown) > RUNNING:

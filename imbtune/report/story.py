@@ -28,6 +28,7 @@ from imbtune.report.study_data import (
 )
 from imbtune.report.wording import (
     badly_ended,
+    corrected_words,
     counted,
     duration,
     not_ended,
@@ -87,14 +88,8 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
     evidence, winner = study.evidence, study.winner
     assert evidence is not None and winner is not None
     score = number(evidence.mean)
+    score += corrected_words(evidence)
     corrected = evidence.mean_corrected
-    if corrected is not None:
-        is_same = number(corrected) == score
-        score += (
-            ", also when corrected for the choice"
-            if is_same
-            else (f", corrected for the choice {number(corrected)}")
-        )
     if evidence.low is not None and evidence.high is not None:
         score += f" (95 % interval {number(evidence.low)} to {number(evidence.high)})"
     headline = f"Trial {winner} has the best {study.objective}: {score}."

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from imbtune.paths import folder_name
 from imbtune.report.sections import FigureText
 from imbtune.report.study_data import StudyData
+from imbtune.study.evidence import Evidence
 from imbtune.study.lock import Activity
 from imbtune.study.records import ENDS, FAILED, OUT_OF_TIME
 
@@ -29,6 +31,22 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 def number(value: float, digits: int = 3) -> str:
     """A score with so many decimals and, where it is negative, a true minus sign."""
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def corrected_words(evidence: Evidence) -> str:
+    """What follows a winner's mean: `, corrected for the choice 0.781`; empty without it."""
+    if evidence.mean_corrected is None:
+        return ""
+    corrected = number(evidence.mean_corrected)
+    if corrected == number(evidence.mean):
+        return ", also when corrected for the choice"
+    return f", corrected for the choice {corrected}"
+
+
+def renamed(name: str, path: str) -> str:
+    """The name of a study's folder, if it is not the study's name any more; else empty."""
+    folder = folder_name(path)
+    return "" if folder == name else folder
 
 
 def points(difference: float, is_share: bool = True) -> str:

@@ -6,7 +6,6 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -14,8 +13,8 @@ import pyarrow.parquet as pq
 
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import ImbtuneError, StudyError, first_line
-from imbtune.paths import is_uri
-from imbtune.report.wording import counted, number
+from imbtune.paths import folder_name
+from imbtune.report.wording import corrected_words, counted, number
 from imbtune.storage import Store, join
 from imbtune.study.lock import activity_of
 from imbtune.study.records import COMPLETE, ENDED, FAIL, FINISHED
@@ -72,7 +71,7 @@ def find_studies(path: str) -> Mapping[str, str]:
     if store.local and not exists(path):
         return {}
     found = studies_in(path, may_be_empty=True)
-    return {_name_of(place): place for place in found}
+    return {folder_name(place): place for place in found}
 
 
 def exists(path: str) -> bool:
@@ -126,12 +125,6 @@ def state_of(path: str) -> tuple[str, dt.datetime | None]:
     lines += sorted(f"{info.path}\0{info.size}\0{info.mtime_ns}" for info in files)
     newest = max((info.mtime for info in files if info.mtime), default=None)
     return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()[:32], newest
-
-
-def _name_of(path: str) -> str:
-    return (
-        path.partition("?")[0].rstrip("/").rpartition("/")[2] if is_uri(path) else Path(path).name
-    )
 
 
 def listed(name: str, path: str, changed: dt.datetime | None) -> Listed:
@@ -193,8 +186,7 @@ def _best(study: Study) -> str:
         winner = study.winner
         assert winner is not None
         mean = f"{number(evidence.mean)}, mean of {counted(evidence.seeds, 'fresh seed')}"
-        if evidence.mean_corrected is not None:
-            mean += f", corrected for the choice {number(evidence.mean_corrected)}"
+        mean += corrected_words(evidence)
         return f"trial {winner.number}: {mean}"
     best = study.best
     if best is None or best.score is None:

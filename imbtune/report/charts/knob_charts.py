@@ -196,7 +196,7 @@ def parallel_chart(frame: pd.DataFrame) -> Chart:
         sort=axes,
         title=None,
         scale=alt.Scale(padding=0.4),
-        axis=alt.Axis(labelAngle=-35, labelLimit=120, grid=True, ticks=False, domain=False),
+        axis=alt.Axis(labelAngle=-35, labelLimit=170, grid=True, ticks=False, domain=False),
     )
     lane = "datum.value < -0.1 ? 'does not act' : datum.value == 0 ? 'low' : 'high'"
     y = alt.Y(

@@ -11,7 +11,7 @@ from imbtune.report.frames.calibration_frame import CalibrationData, rung_frame
 from imbtune.report.next_steps import command
 from imbtune.report.pages.rendering import figure_images, rendered
 from imbtune.report.sections import FigureText
-from imbtune.report.wording import counted, not_complete, provenance
+from imbtune.report.wording import counted, not_complete, provenance, renamed
 from imbtune.study.results.calibration_result import (
     HEADINGS,
     Calibration,
@@ -78,6 +78,7 @@ def calibration_page(data: CalibrationData, live: str | None = None) -> str:
     return rendered(
         "result.html",
         title=f"{data.name} · imbtune",
+        renamed=renamed(data.name, data.path),
         name=data.name,
         purpose=f"calibration · {data.done} of {runs}",
         badge=badge,

@@ -17,7 +17,7 @@ from imbtune.report.next_steps import command
 from imbtune.report.pages.rendering import figure_images, rendered
 from imbtune.report.sections import FigureText
 from imbtune.report.story import BETTER, CHANCE
-from imbtune.report.wording import counted, duration, not_complete, p_value, provenance
+from imbtune.report.wording import counted, duration, not_complete, p_value, provenance, renamed
 from imbtune.study.results.table import TableRow
 
 SEEDS = FigureText(
@@ -84,6 +84,7 @@ def comparison_page(data: ComparisonData, live: str | None = None) -> str:
     return rendered(
         "result.html",
         title=f"{data.name} · imbtune",
+        renamed=renamed(data.name, data.path),
         name=data.name,
         purpose=f"comparison · {done} of {counted(planned, 'run')}",
         badge=badge,

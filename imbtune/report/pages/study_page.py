@@ -23,7 +23,7 @@ from imbtune.report.study_data import (
     records,
     without_nulls,
 )
-from imbtune.report.wording import counted, number, provenance, texts_of, trials_done
+from imbtune.report.wording import counted, number, provenance, renamed, texts_of, trials_done
 
 WORST = 12  # classes in the table of the worst
 STATIC_ROWS = 10  # trials in the table without JavaScript
@@ -75,6 +75,7 @@ def study_page(study: StudyData, live: str | None = None) -> str:
     return rendered(
         "report.html",
         title=f"{study.name} · imbtune",
+        renamed=renamed(study.name, study.path),
         study=study,
         story=story_of(study),
         trials=trials_done(study),

@@ -146,6 +146,14 @@ def test_several_studies_are_compared() -> None:
         studies_page([usual(), usual()])
 
 
+def test_a_renamed_folder_stands_beside_the_name() -> None:
+    study = replace(usual(), info={**usual().info, "name": "made"})
+    assert "<h1>made <span>·" in study_page(study) and "· folder" not in study_page(study)
+    page = study_page(replace(study, path="runs/copy/"))
+    assert "<h1>made <span>· folder copy ·" in page
+    assert "folder copy ·" in study_page(replace(study, path="s3://bucket/copy?region=x"))
+
+
 def test_a_study_that_is_not_complete_is_told_beside_others() -> None:
     killed = make_data(
         [trial(0, 0.4, preset=None, host="a"), trial(2, 0.3, preset="smote", host="a")],
