@@ -155,7 +155,8 @@ class StudyPlots:
         rungs = [(f"r{i}", budget) for i, budget in enumerate(study.budgets[:-1])]
         rungs = [(column, budget) for column, budget in rungs if frame[column].notna().any()]
         if not rungs:
-            raise NothingToDrawError("no trial has reached a rung yet")
+            yet = "" if self._study.has_ended else " yet"
+            raise NothingToDrawError(f"no trial has reached a rung{yet}")
         return [
             (
                 f"{budget} epochs",

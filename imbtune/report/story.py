@@ -217,14 +217,16 @@ def _nothing(study: StudyData) -> tuple[str, str]:
     if trials.empty:
         return "No trial has ended yet.", "The report shows more once trials have ended."
     failures = failure_frame(study)
-    if len(failures) and study.count(FAIL) == len(trials):
+    interrupted = study.count(STOPPED)
+    if len(failures) and study.count(FAIL) == len(trials) - interrupted:
         most = failures.iloc[0]
         text = f"The most frequent error, in {counted(most['trials'], 'trial')}: {most['error']}"
-        return f"All {len(trials)} trials failed.", text
+        which = f"{study.count(FAIL)} trials{' that ended' * bool(interrupted)}"
+        return f"All {which} failed.", text
     scored = trials[trials["score"].notna()].sort_values(["budget", "score"], ascending=False)
     headline = f"{none_finished(study).capitalize()}."
     if scored.empty:
-        return headline, f"{counted(len(trials), 'trial')} ended without reaching a rung."
+        return headline, f"{counted(study.done, 'trial')} ended without reaching a rung."
     best = scored.iloc[0]
     return headline, (
         f"The best at {best['budget']} epochs is {_called(study, int(best['trial']))}: "

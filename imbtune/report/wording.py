@@ -17,10 +17,7 @@ COMPARING = (  # figures that point out the winner
     *("recall_by_size", "recall_change", "confusion", "margins", "parts", "knobs", "parallel"),
     *("scores", "progress", "curves", "front"),
 )
-NO_WINNER = (
-    "The study has no winner by finals: called so here is the finished trial with the best score "
-    "of one run, and the best preset is that of the presets."
-)
+NO_WINNER = "Without finals, the winner and the best preset are those by the score of one run."
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
@@ -61,7 +58,7 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def shorter(name: str, letters: int = 22) -> str:
+def shorter(name: str, letters: int = 18) -> str:
     """A name with `…` in its middle if it has more letters."""
     half = (letters - 1) // 2
     return name if len(name) <= letters else f"{name[:half]}…{name[-half:]}"

@@ -295,7 +295,7 @@ def confusion_chart(frame: pd.DataFrame, matrix: bool) -> Chart:
             .mark_bar(color=BETTER, height=alt.RelativeBandSize(0.7))
             .encode(
                 y=alt.Y(
-                    "pair:N", sort=list(rows["pair"]), title=None, axis=alt.Axis(labelLimit=320)
+                    "pair:N", sort=list(rows["pair"]), title=None, axis=alt.Axis(labelLimit=280)
                 ),
                 x=alt.X(
                     "share:Q",

@@ -121,9 +121,8 @@ def rung_chart(
     colour = alt.Color("fate:N", scale=alt.Scale(domain=fates, range=[REST, FAINT, INK]))
     shapes = alt.Scale(domain=fates, range=["circle", "triangle-down", "triangle-up"])
     x = alt.X("trial:Q", title="trial", axis=alt.Axis(format="d", tickMinStep=1, tickCount=6))
-    y = alt.Y(
-        f"{column}:Q", title=objective, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)
-    )
+    scale = score_scale(here[[column, "cutoff"]])
+    y = alt.Y(f"{column}:Q", title=objective, scale=scale, axis=alt.Axis(tickCount=5))
     base = drawn(frame).transform_filter(f"isValid(datum.{column})").transform_calculate(fate=fate)
     points = (
         base.mark_point(filled=True, size=42, strokeWidth=0)

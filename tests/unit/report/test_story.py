@@ -343,7 +343,7 @@ def test_before_the_finals_are_complete_the_figures_say_who_is_called_the_winner
         *("recall_by_size", "recall_change", "confusion", "margins", "parts", "knobs", "parallel"),
         *("scores", "progress", "curves", "front"),
     }
-    assert study_page(running).count("has no winner by finals") >= 2
+    assert study_page(running).count("Without finals, the winner and") >= 2
     assert NO_WINNER not in study_page(study)
 
 
