@@ -158,7 +158,13 @@ def strip_chart(
     scale = alt.Scale(**kind, nice=False, padding=8)
     values = frame.loc[acts, knob.column]
     digits = 2 if linear or values.max() > 2 * values.min() else 3  # as tell two ticks apart
-    ticks = alt.Axis(tickCount=4, format=f".{digits}~g", labelOverlap=True, labelSeparation=10)
+    ticks = alt.Axis(
+        tickCount=4,
+        format=f".{digits}~g",
+        labelOverlap=True,
+        labelSeparation=10,
+        labelFlush=12,  # pixels; else a label at the end of the axis is cut
+    )
     x = alt.X(f"{knob.column}:Q", title=knob.title, scale=scale, axis=ticks)
     y = alt.Y(
         "full:Q", title=objective, scale=score_scale(frame["full"]), axis=alt.Axis(tickCount=4)
