@@ -12,7 +12,13 @@ from dataclasses import dataclass, replace
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import CheckpointError, DivergenceError
-from imbtune.final_training.final_run import FinalRun, FinishedSeed, Progress, SeedRun
+from imbtune.final_training.final_run import (
+    FinalRun,
+    FinishedSeed,
+    Progress,
+    SeedRun,
+    reported_loss,
+)
 from imbtune.storage import Store
 from imbtune.study.checkpoints import checkpoint_epochs, load_checkpoint, save_checkpoint
 from imbtune.study.records import Machine
@@ -87,18 +93,22 @@ class FinalRunner:
         self._machine, self._began = machine, time.time()
         self._warnings: list[str] = []
         self._is_saved, self._trained = False, 0
+        self._loss: float | None = None  # of an epoch that a user reads of
         self._saved = time.monotonic()
         config = TrainConfig.from_settings(spec.settings[0])
         self._run = SeedRun(config, data, self._checkpoint(), worker.objectives, worker.ema)
         self._epochs = self._run.epochs()
 
     def step(self) -> FinalReport:
-        """Train for a few seconds, or an epoch where that is longer; at the end, test the model."""
+        """Train for a few seconds, or an epoch where that is longer; at the end, test the model.
+
+        A report comes earlier at every tenth of the run, with the loss.
+        """
         until = time.monotonic() + self._worker.report_seconds
         try:
             for progress in self._epochs:
                 self._after_epoch(progress)
-                if time.monotonic() >= until:
+                if time.monotonic() >= until or self._loss is not None:
                     return self._report(None, 0, {}, is_last=False)
             trained = self._run.finish()
         except DivergenceError as error:
@@ -111,6 +121,7 @@ class FinalRunner:
     ) -> FinalReport:
         warnings, self._warnings = self._warnings, []
         is_saved, self._is_saved = self._is_saved, False
+        loss, self._loss = self._loss, None
         objective = self._worker.objectives[0]
         return FinalReport(
             score=objective.score_of(run.metrics.get(objective.name)) if run else None,
@@ -124,6 +135,7 @@ class FinalRunner:
             warnings=warnings,
             is_saved=is_saved,
             trained=self._trained,
+            loss=loss,
             run=run,
             images=images,
             threads=self._worker.threads,
@@ -143,7 +155,7 @@ class FinalRunner:
 
     def _after_epoch(self, progress: Progress) -> None:
         """Write a checkpoint if the last one is old enough."""
-        self._trained = progress.trained
+        self._trained, self._loss = progress.trained, reported_loss(progress)
         study, due = self._worker.checkpoints, self._saved + self._worker.checkpoint_seconds
         if study and time.monotonic() >= due:
             try:

@@ -179,6 +179,7 @@ class TrialReport:
         is_saved: whether a checkpoint was written since the last report, other than at a rung.
         warnings: of something that went wrong and does not change the result, in one line each.
         trained: epochs trained so far, of a run that does not report them; else 0.
+        loss: mean training loss of the last of these epochs, about ten times in a run; else None.
     """
 
     epochs: Sequence[EpochReport]
@@ -191,6 +192,7 @@ class TrialReport:
     warnings: Sequence[str] = ()
     is_saved: bool = False
     trained: int = 0
+    loss: float | None = None
 
     @property
     def has_failed(self) -> bool:

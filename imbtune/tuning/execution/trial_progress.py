@@ -79,7 +79,7 @@ class TrialProgress(TrialCallback):
         elif report.trained:
             new = report.trained - self._trained.get(run, 0)
             self._trained[run] = report.trained
-            self._reporter.tell(EpochsTrained(now, run, new, report.trained))
+            self._reporter.tell(EpochsTrained(now, run, new, report.trained, report.loss))
         cutoff = None if report.rung_index is None else self._cutoff(report.rung_index)
         for rung in report.rung:
             reached = RungReached(now, run, rung.trial, rung.budget, rung.score, cutoff)

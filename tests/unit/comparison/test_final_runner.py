@@ -9,7 +9,7 @@ import pytest
 from diverging import FROM_THE_FIRST, bad_parts
 from short_runs import DATA, everything, preset_config, same
 
-from imbtune.comparison.final_runner import FinalRunner, FinalWorkerSettings
+from imbtune.comparison.final_runner import FinalReport, FinalRunner, FinalWorkerSettings
 from imbtune.final_training.final_run import FinalRun, Progress, train_seed
 from imbtune.metrics.metric import metric_from
 from imbtune.study.records import Machine
@@ -68,8 +68,18 @@ def runner(folder: Path | None, seconds: float = 0.0, number: int = 5) -> FinalR
     return FinalRunner(worker, DATA, Machine("here"), TrialSpec.single_run(number, settings, True))
 
 
-def test_a_worker_writes_checkpoints_and_reports_once(tmp_path: Path) -> None:
-    report = runner(tmp_path).step()
+def to_its_end(runner: FinalRunner) -> list[FinalReport]:
+    reports = [runner.step()]
+    while not reports[-1].is_last:
+        reports.append(runner.step())
+    return reports
+
+
+def test_a_worker_writes_checkpoints_and_reports_losses_and_a_result(tmp_path: Path) -> None:
+    """Of three epochs, each is a tenth of the run that a user reads of, but for the last."""
+    *trained, report = to_its_end(runner(tmp_path))
+    assert [r.trained for r in trained] == [1, 2] and all(r.loss for r in trained)
+    assert report.loss is None and report.trained == 3
     assert report.is_last and (report.machine.node, report.threads) == ("here", 2)
     assert report.run and report.run.seed == 1 and report.images > 0
     assert "score" not in report.to_tune(3)  # nothing that a scheduler could compare
@@ -77,9 +87,9 @@ def test_a_worker_writes_checkpoints_and_reports_once(tmp_path: Path) -> None:
 
 
 def test_no_checkpoint_is_written_before_its_time_or_without_a_folder(tmp_path: Path) -> None:
-    runner(tmp_path, seconds=3600).step()
-    runner(None).step()
-    runner(tmp_path / "not here").step()  # a machine that does not see the study
+    to_its_end(runner(tmp_path, seconds=3600))
+    to_its_end(runner(None))
+    to_its_end(runner(tmp_path / "not here"))  # a machine that does not see the study
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,7 +110,7 @@ class CutError(Exception):
 def test_a_worker_goes_on_from_the_newest_checkpoint_of_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = runner(None).step()
+    whole = to_its_end(runner(None))[-1]
     cut = runner(tmp_path)
     save = cut._after_epoch
 
@@ -111,15 +121,15 @@ def test_a_worker_goes_on_from_the_newest_checkpoint_of_its_run(
 
     monkeypatch.setattr(cut, "_after_epoch", save_and_end)
     with pytest.raises(CutError):
-        cut.step()
+        to_its_end(cut)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5-2.pt"]
     epochs: list[int] = []
     resumed = runner(tmp_path)
     monkeypatch.setattr(resumed, "_after_epoch", lambda progress: epochs.append(progress.trained))
-    again = resumed.step()
+    again = to_its_end(resumed)[-1]
     assert again.run and whole.run and figures(again.run) == figures(whole.run)
     assert epochs == [3]
     other = runner(tmp_path, number=6)  # the checkpoint is not its own
     monkeypatch.setattr(other, "_after_epoch", lambda progress: epochs.append(progress.trained))
-    other.step()
+    to_its_end(other)
     assert epochs == [3, 1, 2, 3]
