@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from imbtune.metrics.metric import Metric
 from imbtune.report.charts import finals_charts, result_charts
 from imbtune.report.charts.theme import WIDTH, Chart
+from imbtune.report.first_screen.story import BETTER, CHANCE
 from imbtune.report.frames.comparison_frames import (
     ComparisonData,
     group_frame,
@@ -16,7 +17,6 @@ from imbtune.report.frames.comparison_frames import (
 from imbtune.report.next_steps import command
 from imbtune.report.pages.rendering import figure_images, rendered
 from imbtune.report.sections import FigureText
-from imbtune.report.story import BETTER, CHANCE
 from imbtune.report.wording import counted, duration, not_complete, p_value, provenance, renamed
 from imbtune.study.results.table import TableRow
 

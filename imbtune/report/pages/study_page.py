@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from imbtune.report.charts.theme import DARK, Chart
+from imbtune.report.first_screen.story import story_of
 from imbtune.report.frames.finals_frames import class_frame, recall_interval
 from imbtune.report.frames.trial_frame import failure_frame, trial_frame
 from imbtune.report.next_steps import trainings
@@ -15,7 +16,6 @@ from imbtune.report.packed import names_of, packed, packed_columns, without_tabl
 from imbtune.report.pages.rendering import figure_images, rendered, sentence
 from imbtune.report.plots import StudyPlots
 from imbtune.report.sections import FIRST, FRONT, SECTIONS, FigureText
-from imbtune.report.story import story_of
 from imbtune.report.study_data import (
     COMPLEMENT,
     NothingToDrawError,

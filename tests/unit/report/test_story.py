@@ -14,14 +14,7 @@ import pandas as pd
 import pytest
 from report_study import HOSTILE, make_data, trial, usual
 
-from imbtune.report.frames.studies_frames import studies_frame
-from imbtune.report.frames.trial_frame import failure_frame
-from imbtune.report.missing import no_finals, none_finished
-from imbtune.report.next_steps import trainings
-from imbtune.report.pages.study_page import study_page
-from imbtune.report.plots import StudyPlots
-from imbtune.report.sections import EVERY, FIRST
-from imbtune.report.story import (
+from imbtune.report.first_screen.story import (
     BETTER,
     MAY_BE_CHANCE,
     NO_PRESET,
@@ -30,6 +23,13 @@ from imbtune.report.story import (
     UNCONFIRMED,
     story_of,
 )
+from imbtune.report.frames.studies_frames import studies_frame
+from imbtune.report.frames.trial_frame import failure_frame
+from imbtune.report.missing import no_finals, none_finished
+from imbtune.report.next_steps import trainings
+from imbtune.report.pages.study_page import study_page
+from imbtune.report.plots import StudyPlots
+from imbtune.report.sections import EVERY, FIRST
 from imbtune.report.study_data import NothingToDrawError, StudyData, trials_with_file
 from imbtune.report.tested import read_tested
 from imbtune.report.wording import NO_WINNER, bars_of, duration, points, texts_of
@@ -44,8 +44,11 @@ def test_a_winner_that_leads() -> None:
     assert story.headline.startswith("Trial 4 has the best balanced accuracy: 0.615 (95 % interval")
     assert "10.5 points ahead of the best preset, erm (trial 0)" in story.lead
     assert "unlikely to be chance" in story.lead
+    assert "The largest change of recall is +10.5 points, of class </scri" in story.lead
+    assert story.lead.endswith(" (20 training images).")
+    assert "largest change" not in story_of(make_data([trial(0)], {0: (0.5, 0.6)})).lead
     assert "best of 3 finalists by these same runs" in story.doubt
-    assert "has no test scores" in story.doubt
+    assert "Not tested yet" in story.doubt
     assert story.steps[0][0] == "imbtune train runs/made --seeds 5 --baselines"
 
 
@@ -194,7 +197,7 @@ def test_the_time_of_one_report_is_that_of_a_comparison() -> None:
     study = make_data([trial(0), trial(4)], {0: (0.5,), 4: (0.6,)}, info=times)
     study.finals["seconds"] = [30.0, None]
     told = dict(story_of(study).facts)
-    assert told["training time, finals included"] == "2.5 min"  # 60 + 60 + 30 seconds
+    assert told["training time of all runs, finals included"] == "2.5 min"  # 60 + 60 + 30 seconds
     assert told["wall time"] == "5.0 min"
     row = studies_frame([study]).iloc[0]
     assert (row["seconds"], row["wall_seconds"]) == (150, 300)
@@ -437,7 +440,7 @@ def test_a_winner_that_an_earlier_version_tested(tmp_path: Path) -> None:
 
 def test_a_tested_winner_beside_the_best_preset(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    assert "has no test scores" in told(store)[0]
+    assert "Not tested yet" in told(store)[0]
     store.write("best/metrics.json", result(0.8, trial=4))
     doubt, step = told(store)
     assert "(balanced accuracy, one seed): 0.800 for the winner; the best preset, erm, has" in doubt
@@ -452,7 +455,7 @@ def test_a_tested_winner_beside_the_best_preset(tmp_path: Path) -> None:
     store.write("best/erm/metrics.json", b"{")
     assert "erm, has not been tested" in told(store)[0]
     store.write("best/metrics.json", result(0.8, 0.9, trial=7))  # another trial has won since
-    assert "has no test scores" in told(store)[0]
+    assert "Not tested yet" in told(store)[0]
 
 
 MODEL = [

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
-from imbtune.report.frames.trial_frame import (
-    failed_for_good,
-    failure_frame,
-    name_of,
-    parts_of,
-    progress_frame,
-)
+from imbtune.report.first_screen.warnings import warnings_of
+from imbtune.report.frames.finals_frames import class_frame
+from imbtune.report.frames.trial_frame import failure_frame, name_of, parts_of
 from imbtune.report.missing import best_at_chance, no_finals, none_finished
 from imbtune.report.next_steps import baseline_preset, next_steps
-from imbtune.report.study_data import (
-    COMPLEMENT,
-    LINEAR,
-    LOG,
-    NothingToDrawError,
-    StudyData,
-    records,
-)
+from imbtune.report.study_data import NothingToDrawError, StudyData, records
 from imbtune.report.wording import (
-    badly_ended,
     corrected_words,
     counted,
     duration,
-    not_ended,
     not_shown,
     number,
     p_value,
     points,
     short,
+    shorter,
     trials_done,
 )
 from imbtune.study.evidence import Evidence
@@ -44,8 +30,6 @@ from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED
 from imbtune.study.uncertainty.odd_corrections import odd_corrections
 
 CHANCE = 0.05  # p from which a lead may be chance
-LATE = 0.8  # share of the finished trials; a best score that rises after it is a late one
-EDGE = 0.02  # share of a searched range that counts as its end
 BETTER, MAY_BE_CHANCE, PRESET_WINS, NO_PRESET = "better", "chance", "preset", "alone"
 UNCONFIRMED, NOTHING = "unconfirmed", "nothing"
 
@@ -117,7 +101,25 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
         )
         if evidence.p is not None:
             doubt += "Intervals and p count the seeds alone, not the images: they are too sure. "
-    return verdict, badge, headline, f"{method} {lead}", doubt + _tested(study)
+    lead = f"{method} {lead}{_largest_change(study)}"
+    return verdict, badge, headline, lead, doubt + _tested(study)
+
+
+def _largest_change(study: StudyData) -> str:
+    """The class whose recall differs most from that of the best preset, as a sentence."""
+    try:
+        frame = class_frame(study)
+    except NothingToDrawError:
+        return ""
+    rows = [row for row in records(frame) if pd.notna(row["change"])]
+    row = max(rows, key=lambda row: abs(row["change"]), default=None)
+    if row is None or not row["change"]:
+        return ""
+    images = counted(int(row["images"]), "training image")
+    return (
+        f" The largest change of recall is {points(float(row['change']))} points, of class "
+        f"{shorter(str(row['class']), 40)} ({images})."
+    )
 
 
 def _method(study: StudyData, trial: int) -> str:
@@ -237,7 +239,7 @@ def _nothing(study: StudyData) -> tuple[str, str]:
 def _tested(study: StudyData) -> str:
     metric = study.objective_column
     if study.tested is None or metric not in study.tested.winner:
-        return "The study's folder has no test scores: all of this is on validation images."
+        return "Not tested yet: all of this is on validation images."
     own = study.tested.winner[metric]
     how = "one seed" if own.seeds == 1 else f"mean ± standard deviation of {own.seeds} seeds"
     if study.tested.options:
@@ -263,11 +265,11 @@ def facts(study: StudyData) -> list[tuple[str, str]]:
         (word, str(study.count(state))) for state, word in words.items() if study.count(state)
     ]
     if len(study.finals):
-        runs = f"{study.finals['trial'].nunique()} × {study.finals['seed'].nunique()} seeds"
-        found.append(("finals", runs))
+        runs = f"{study.finals['trial'].nunique()} × {study.finals['seed'].nunique()}"
+        found.append(("finals: trials × seeds", runs))
     if seconds := study.training_seconds:
         also = ", finals included" if len(study.finals) else ""
-        found.append((f"training time{also}", duration(seconds)))
+        found.append((f"training time of all runs{also}", duration(seconds)))
     if (wall := study.wall_seconds) is not None:
         found.append(("wall time", duration(wall)))
     images = float(study.trials["images"].sum()) + float(study.finals["images"].sum())
@@ -275,70 +277,5 @@ def facts(study: StudyData) -> list[tuple[str, str]]:
         found.append(("image passes", short(images)))
     if study.counts:
         most, least = max(study.counts), min(study.counts)
-        found.append(("classes", f"{len(study.counts)}, {most:,} to {least:,} images"))
+        found.append((f"classes, {most:,} to {least:,} images", str(len(study.counts))))
     return found
-
-
-def warnings_of(study: StudyData) -> list[str]:
-    """What to look at before believing the result, as sentences."""
-    found = []
-    if not study.has_ended:
-        found.append(not_ended(study))
-    found += badly_ended(study)
-    if failed := len(failed_for_good(study)):
-        most = failure_frame(study)
-        cause = f": {most['error'].iloc[0]}" if len(most) else ""
-        found.append(
-            f"{counted(failed, 'trial')} failed{'' if failed == 1 else ', most of them'}{cause}"
-        )
-    found += _late(study) + _edges(study)
-    if 0 in study.validation_counts:
-        none = sum(count == 0 for count in study.validation_counts)
-        found.append(f"{counted(none, 'class', 'classes')} had no validation image.")
-    return found
-
-
-def _late(study: StudyData) -> list[str]:
-    try:
-        best = progress_frame(study)["best"]
-    except NothingToDrawError:
-        return []
-    at = int(len(best) * LATE)
-    if len(best) >= 20 and best.iloc[-1] > best.iloc[max(0, at - 1)]:
-        return [
-            "The best score of one run still rose in the last fifth of the finished trials: more "
-            "trials may find a better one."
-        ]
-    return []
-
-
-def _edges(study: StudyData) -> list[str]:
-    """The searched numbers of the winner that are at an end of their range."""
-    rows = study.trials[study.trials["trial"] == study.winner]
-    section = study.info.get("space")
-    described = section.get("knobs") if isinstance(section, dict) else None
-    if rows.empty or not isinstance(described, dict):
-        return []
-    if isinstance(rows["preset"].iloc[0], str):
-        return []  # a preset's values are not chosen by the search
-    found = []
-    for knob in study.knobs:
-        match = re.match(r"(\S+) to ([^\s,]+)", str(described.get(knob.name, "")))
-        value = rows[knob.name].iloc[0]
-        if not match or pd.isna(value) or knob.scale not in (LINEAR, LOG, COMPLEMENT):
-            continue
-        ends = [_scaled(float(end), knob.scale) for end in match.groups()]
-        at = _scaled(float(value), knob.scale)
-        near = min(abs(at - end) for end in ends) <= EDGE * abs(ends[1] - ends[0])
-        if near and ends[0] != ends[1]:
-            found.append(
-                f"The winner's {knob.name}, {value:.4g}, is at an end of its range "
-                f"({match[1]} to {match[2]}): a wider range may be better."
-            )
-    return found
-
-
-def _scaled(value: float, scale: str) -> float:
-    if scale == COMPLEMENT:
-        return float(-np.log(max(1 - value, 1e-300)))
-    return float(np.log(max(value, 1e-300))) if scale == LOG else value
