@@ -268,8 +268,7 @@ def facts(study: StudyData) -> list[tuple[str, str]]:
         runs = f"{study.finals['trial'].nunique()} × {study.finals['seed'].nunique()}"
         found.append(("finals: trials × seeds", runs))
     if seconds := study.training_seconds:
-        also = ", finals included" if len(study.finals) else ""
-        found.append((f"training time of all runs{also}", duration(seconds)))
+        found.append(("training time, all runs", duration(seconds)))
     if (wall := study.wall_seconds) is not None:
         found.append(("wall time", duration(wall)))
     images = float(study.trials["images"].sum()) + float(study.finals["images"].sum())

@@ -197,7 +197,7 @@ def test_the_time_of_one_report_is_that_of_a_comparison() -> None:
     study = make_data([trial(0), trial(4)], {0: (0.5,), 4: (0.6,)}, info=times)
     study.finals["seconds"] = [30.0, None]
     told = dict(story_of(study).facts)
-    assert told["training time of all runs, finals included"] == "2.5 min"  # 60 + 60 + 30 seconds
+    assert told["training time, all runs"] == "2.5 min"  # 60 + 60 + 30 seconds
     assert told["wall time"] == "5.0 min"
     row = studies_frame([study]).iloc[0]
     assert (row["seconds"], row["wall_seconds"]) == (150, 300)
