@@ -28,7 +28,7 @@ IN_THE_COOLDOWN: dict[str, Any] = {"weights": "bad_weights", "weights.schedule":
 
 @contextmanager
 def bad_parts() -> Iterator[None]:
-    """A loss that is inf, class weights of 0, and a post-hoc method without a finite bias."""
+    """A loss that is inf, one that raises, class weights of 0, and a bias that is not finite."""
 
     @losses.register("bad_loss", help="for this test")
     def bad_loss(
@@ -38,6 +38,10 @@ def bad_parts() -> Iterator[None]:
             return logits_BK.logsumexp(1) * value * 1e38  # overflows
 
         return loss
+
+    @losses.register("raising_loss", help="for this test")
+    def raising_loss(counts_K: Tensor) -> LossFunction:
+        raise RuntimeError("no loss")
 
     @weights.register("bad_weights", help="for this test")
     def bad_weights(counts_K: Tensor) -> Tensor:
@@ -51,5 +55,6 @@ def bad_parts() -> Iterator[None]:
         yield
     finally:
         losses.remove("bad_loss")
+        losses.remove("raising_loss")
         weights.remove("bad_weights")
         posthoc_methods.remove("bad_after")

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugins import register
@@ -26,7 +25,6 @@ from imbtune.study.checkpoints import load_checkpoint, save_checkpoint
 from imbtune.study.records import Machine
 from imbtune.study.request import EVERY
 from imbtune.training.device.device_data import DeviceData
-from imbtune.training.evaluation.margins import ClassMargins
 from imbtune.training.phases import Segment, calibration_segments, remaining_segments, rung_segments
 from imbtune.training.rungs import (
     Diverged,
@@ -44,6 +42,7 @@ from imbtune.tuning.messages import (
     TrialSpec,
 )
 from imbtune.tuning.worker.gpu_memory import limit_memory
+from imbtune.tuning.worker.rung_columns import margin_columns, occurring
 
 RungKey = tuple[int, str]  # index and kind
 MOST_LOGITS = 2**20  # that are reported: 4 MiB
@@ -132,6 +131,7 @@ class TrialRunner:
         self._branch_passes = [0] * len(variants)  # image passes of each trial's own cool-downs
         self._checkpoint_due: TrainState | None = None  # written if the scheduler goes on
         self._is_first = True  # the first epoch is reported at once
+        self._error: Exception | None = None  # raised at the next step
         self._seconds = list(spec.seconds)
         self._warnings: list[str] = []
         state = self._load_checkpoint(variants[0]) if spec.trained_epochs else None
@@ -173,10 +173,22 @@ class TrialRunner:
         return None
 
     def step(self) -> TrialReport:
-        """Train to the next report."""
+        """Train to the next report.
+
+        An error before the first report comes after one: so it is known on which machine the trial
+        failed.
+        """
+        if self._error:
+            raise self._error
         self.begin_report()
-        while (report := self.read(self.launch())) is None:
-            pass
+        try:
+            while (report := self.read(self.launch())) is None:
+                pass
+        except Exception as error:
+            if not self._is_first:
+                raise
+            self._is_first, self._error = False, error
+            return self._report([], None, is_last=False)
         return report
 
     def _report(
@@ -253,11 +265,11 @@ class TrialRunner:
             images=self._spec.images[variant] + passes,
             metrics=metrics,
             recall_K=recalls(confusion_KK).tolist(),
-            margins=_margin_columns(result.margins),
+            margins=margin_columns(result.margins),
             node=self._machine.node,
             seconds=self._seconds[variant],
             threads=self._worker.threads,
-            confusion=_occurring(confusion_KK) if result.margins else None,
+            confusion=occurring(confusion_KK) if result.margins else None,
             score_error=error,
             predictions=own,
         )
@@ -317,24 +329,3 @@ class TrialRunner:
                     "would train it from its start"
                 )
         self._checkpoint_due = None
-
-
-def _occurring(confusion_KK: NDArray[np.int64]) -> list[int]:
-    """Label, prediction and count of each pair of classes that occurs, one after the other."""
-    labels, predicted = np.nonzero(confusion_KK)
-    found: list[int] = (
-        np.stack([labels, predicted, confusion_KK[labels, predicted]], 1).ravel().tolist()
-    )
-    return found
-
-
-def _margin_columns(margins: ClassMargins | None) -> dict[str, list[float]]:
-    """Mean margins of each class by column of the trials' table; none below the full budget."""
-    if margins is None:
-        return {}
-    return {
-        "margin_train": margins.train_logit_K.tolist(),
-        "margin_val": margins.held_out_logit_K.tolist(),
-        "probability_margin_train": margins.train_probability_K.tolist(),
-        "probability_margin_val": margins.held_out_probability_K.tolist(),
-    }

@@ -180,6 +180,7 @@ def test_failed_trials_are_trained_again_when_asked(tmp_path: Path) -> None:
     rows = pd.read_parquet(tmp_path / "runs" / "mine" / "trials").sort_values("trial")
     assert list(rows["state"]) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
     assert list(rows["error"][:2]) == ["RuntimeError: not mended"] * 2
+    assert rows["host"].notna().all() and rows["started"].notna().all()
     assert list(rows["optimizer.lr"][:2]) == list(rows["optimizer.lr"][2:])
     resumed = run("resume", "runs/mine", "--retry-failed", cwd=tmp_path)
     assert "Failed trials to train again (not those that diverged): 0" in resumed.stdout

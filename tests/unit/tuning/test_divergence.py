@@ -81,6 +81,17 @@ def reports_of(spec: TrialSpec) -> list[TrialReport]:
     return reports
 
 
+def test_a_trial_that_fails_at_its_start_first_reports_where() -> None:
+    with bad_parts():
+        runner = new_runner(spec_of({"loss": "raising_loss"}))
+        report = runner.step()
+        assert report.machine.node == "here" and report.started > 0
+        assert not (report.epochs or report.rung or report.is_last)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="no loss"):
+                runner.step()
+
+
 def rungs_in(reports: list[TrialReport]) -> list[tuple[int, int, float]]:
     return [(rung.trial, rung.budget, rung.score) for r in reports for rung in r.rung]
 
