@@ -114,7 +114,7 @@ def data_size_lines(
     assert scale, "checked before: the objective is defined"
     lines = [
         f"Images per class: {_counts(train_K)} for training, {_counts(validation_K)} for "
-        f"validation; a model that predicts {_constant(objective)} scores {scale.chance:.3g}"
+        f"validation; a model that predicts the same for every image scores {scale.chance:.3g}"
     ]
     if costs := objective.given.get("costs"):
         lines[0] += f"\nCosts: {costs_in_words(str(costs), classes)}"
@@ -160,10 +160,6 @@ def recorded_chance(objective: object, data: Mapping[str, Any]) -> float:
     counts = class_counts(data["classes"], data["counts"], data["validation_counts"])
     scale = score_scale(objective_from(objective), counts)
     return scale.chance if scale else -math.inf
-
-
-def _constant(objective: Metric) -> str:
-    return "the same for all images" if objective.needs_logits else "one class only"
 
 
 def _counts(counts_K: Sequence[int] | Ints) -> str:

@@ -73,7 +73,9 @@ def studies_progress_chart(
     frame: pd.DataFrame, studies: Sequence[str], objective: str, width: int = WIDTH
 ) -> Chart:
     """The best score of one run so far against the image passes, a line per study."""
-    x = alt.X("images:Q", title="image passes of all trials", axis=alt.Axis(format="~s"))
+    x = alt.X(
+        "images:Q", title="image passes of all trials", axis=alt.Axis(tickCount=6, format="~s")
+    )
     title = f"{objective} of one run"
     y = alt.Y("best:Q", title=title, scale=score_scale(frame["score"]))
     tips = ["study:N", "trial:Q", "name:N", alt.Tooltip("score:Q", format=".4f")]

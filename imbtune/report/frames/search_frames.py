@@ -32,7 +32,8 @@ def curve_frame(study: StudyData) -> pd.DataFrame:
     """
     curves, metric = study.curves, study.objective_column
     if curves.empty:
-        raise NothingToDrawError("no epoch has been recorded yet")
+        yet = "" if study.has_ended else " yet"
+        raise NothingToDrawError(f"no epoch has been recorded{yet}")
     if metric not in curves:
         raise NothingToDrawError(f"{metric} is computed at rungs, not after each epoch")
     trials = study.trials
