@@ -87,8 +87,8 @@ def test_a_small_set_is_told_in_two_lines() -> None:
         metric_from("balanced_accuracy"), list("abcx"), [9, 6, 3, 2], [4, 3, 2, 1], 64
     )
     assert lines == [
-        "Images per class: 9 6 3 2 for training, 4 3 2 1 for validation; a model that predicts one "
-        "class only scores 0.25",
+        "Images per class: 9 6 3 2 for training, 4 3 2 1 for validation; a model that predicts the "
+        "same for every image scores 0.25",
         "Small data set: one validation image of class 'x' moves the score by 0.25, and one score "
         "has a standard error of up to 0.18: trials that differ by less cannot be told apart; an "
         "epoch has 1 step of 20 images: give more epochs or a smaller batch_size",
@@ -99,8 +99,8 @@ def test_a_large_set_takes_one_line() -> None:
     classes = [str(k) for k in range(100)]
     lines = data_size_lines(metric_from("accuracy"), classes, [500, *[5] * 99], [20] * 100, 64)
     assert lines == [
-        "Images per class: 5 to 500 for training, 20 for validation; a model that predicts one "
-        "class only scores 0.01"
+        "Images per class: 5 to 500 for training, 20 for validation; a model that predicts the "
+        "same for every image scores 0.01"
     ]
 
 
