@@ -197,7 +197,7 @@ def to_8_bits(image: Image.Image) -> Image.Image:
             raise ValueError("pixels are floating-point numbers")
         return image
     if image.mode == "I" and getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE) == (32,):
-        raise ValueError("32-bit integers, of which nobody says what is white: save it as 8 bits")
+        raise ValueError("32-bit integers, whose range is not known: save it with 8 or 16 bits")
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"grey values from {values.min()} to {values.max()}, more than 16 bits")

@@ -237,7 +237,7 @@ def has_other_threshold(model: Model, loaded: TrainedModel) -> bool:
     """
     if isinstance(model, TrainedModel) or loaded.threshold is not None:
         return False
-    store = Store(str(model))
+    store = Store(local_path("the model", model))
     return is_model_folder(store) and THRESHOLD in read_manifest(store).files
 
 

@@ -105,8 +105,8 @@ SECTIONS = (
                 "What the winner confuses",
                 "Rows are true classes, largest first; colour is the share of a class's validation "
                 "images that were predicted as another class. The diagonal, the recall, is not on "
-                "the scale. Of more than 30 classes only the most confused pairs: those whose "
-                "Wilson's 95 % interval begins highest.",
+                "the scale. Of more than 30 classes only the most confused pairs, by the lower "
+                "end of Wilson's 95 % interval.",
                 key="Share of a class's validation images; on a matrix's diagonal, the recall.",
             ),
             FigureText(

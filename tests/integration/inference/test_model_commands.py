@@ -243,7 +243,7 @@ def test_a_threshold_is_of_one_seed(two: Path, tmp_path: Path) -> None:
         folder, imbtune.choose_threshold(model, COST_OF, images, split="all", store=False)
     )
     for other in ("--ensemble", "--seed=1"):
-        for command in (("predict", model, images), ("evaluate", model, *data)):
+        for command in (("predict", f"file://{model}", images), ("evaluate", model, *data)):
             told = refused(*command, other, "--out", tmp_path / "p.parquet")
             assert "chosen for the model of its first seed alone: give --threshold, too" in told
     succeed(*ensemble, tmp_path / "after.csv", "--threshold", 0.5)
