@@ -22,16 +22,16 @@ endif
 search: $(VENV)/.installed
 	$(BIN)/imbtune search digits-lt $(if $(findstring --trials,$(ARGS)),,--trials 30) $(ARGS)
 
-# Files of tests in two processes, as Ray takes the CPUs as well; docs and integration tests, the
-# longest, come first. A single test: ARGS="-n 0 -k NAME"
+# Files of tests in two processes with a thread each, as Ray takes the CPUs as well; docs and
+# integration tests, the longest, come first. A single test: ARGS="-n 0 -k NAME"
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-unit: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 tests/unit $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/unit $(ARGS)
 
 test-all: check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "" $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

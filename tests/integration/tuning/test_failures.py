@@ -63,6 +63,7 @@ def searching(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.slow  # tests/unit/tuning/test_failures.py has what becomes of a lost worker
 def test_a_search_goes_on_where_its_workers_are_killed(
     searching: subprocess.Popen[str], tmp_path: Path, whole: Path
 ) -> None:
