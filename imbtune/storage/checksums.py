@@ -77,7 +77,7 @@ def unseal(content: bytes) -> bytes:
     Raises:
         DamagedError: it is damaged, or `seal` did not make it.
     """
-    line, _, sealed = content.partition(b"\n")
-    if line != SEALED + hashlib.sha256(sealed).hexdigest().encode():
+    line, newline, sealed = content.partition(b"\n")
+    if not newline or line != SEALED + hashlib.sha256(sealed).hexdigest().encode():
         raise DamagedError("its SHA-256 is not that of its content")
     return sealed

@@ -94,6 +94,12 @@ def test_the_message_names_the_file(tmp_path: Path) -> None:
     )
 
 
+def test_a_seal_that_is_cut_is_refused_also_of_nothing() -> None:
+    assert unseal(seal(b"")) == b""
+    with pytest.raises(DamagedError):
+        unseal(seal(b"")[:-1])
+
+
 @given(st.binary(max_size=80), st.data())
 @settings(max_examples=40)
 def test_sealed_content_is_whole_or_refused(content: bytes, data: st.DataObject) -> None:
