@@ -609,8 +609,9 @@ def threshold(
     split: Annotated[
         str | None,
         typer.Option(
-            help="With --data, which must be given then: all, test or train, as in evaluate. "
-            "Default: the images that imbtune train --calibrate kept from training."
+            help="With --data, which must be given then: all or test, as in evaluate; images that "
+            "the model was trained on are refused. Default: the images that imbtune train "
+            "--calibrate kept from training."
         ),
     ] = None,
     dataset: LayoutOption = None,
