@@ -30,8 +30,21 @@ def worst_class(hits: Floats, labels_M: Ints) -> Floats:
     return smallest
 
 
+def geometric_mean(hits: Floats, labels_M: Ints) -> Floats:
+    """Geometric mean of the recalls; 0 where one is 0."""
+    with np.errstate(divide="ignore"):  # the logarithm of 0
+        mean: Floats = np.exp(np.log(recalls(hits, labels_M)).mean(-1))
+    return mean
+
+
+def negative_log_loss(log_likelihood: Floats, labels_M: Ints) -> Floats:
+    """Mean log-likelihood of the true classes, each class with the same weight, in nats."""
+    mean: Floats = recalls(log_likelihood, labels_M).mean(-1)
+    return mean
+
+
 def recalls(hits: Floats, labels_M: Ints) -> Floats:
-    """Recall of each class (…, K)."""
+    """Recall of each class (…, K), or the mean of other values."""
     order = np.argsort(labels_M, kind="stable")
     _, first_K, count_K = np.unique(labels_M[order], return_index=True, return_counts=True)
     recall: Floats = np.add.reduceat(hits[..., order], first_K, axis=-1) / count_K
@@ -55,7 +68,7 @@ class Recorded:
         names: the configurations, presets first.
         presets: how many of them are presets.
         seeds: of each configuration.
-        score: the metric.
+        score: the metric: of hits, or `negative_log_loss`.
         per_class: validation images of each class.
         is_null: whether each configuration is made of runs of a single one, so that none is better.
         configs: how many there are then.
@@ -76,24 +89,34 @@ class Recorded:
         return labels_N
 
     @cached_property
-    def hits_CRN(self) -> Floats:
-        """Whether an image is predicted correctly, or its value for class 1."""
-        return np.stack(
+    def values_CRN(self) -> Floats:
+        """Whether an image is predicted correctly, or the log-likelihood of its class."""
+        of_image = self._log_likelihood if self.score is negative_log_loss else self._is_hit
+        return np.array(
             [
-                np.stack(
-                    [
-                        np.load(self.folder / f"{name}-{seed}.npy").argmax(1) == self.labels_N
-                        for seed in range(self.seeds)
-                    ]
-                )
+                [
+                    of_image(np.load(self.folder / f"{name}-{seed}.npy"))
+                    for seed in range(self.seeds)
+                ]
                 for name in self.names
-            ]
-        ).astype(np.float64)
+            ],
+            dtype=np.float64,
+        )
+
+    def _is_hit(self, logits_NK: Floats) -> Floats:
+        hit_N: Floats = logits_NK.argmax(1) == self.labels_N
+        return hit_N
+
+    def _log_likelihood(self, logits_NK: Floats) -> Floats:
+        from scipy import special
+
+        log_NK: Floats = special.log_softmax(logits_NK.astype(np.float64), axis=1)
+        return log_NK[np.arange(len(log_NK)), self.labels_N]
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """A validation set, the runs of a search on it, and the true scores."""
-        hits_CRN = self.hits_CRN
-        truth_C = self.score(hits_CRN, self.labels_N).mean(1)
+        values_CRN = self.values_CRN
+        truth_C = self.score(values_CRN, self.labels_N).mean(1)
         classes = np.unique(self.labels_N)
         index_M = np.concatenate(
             [
@@ -101,7 +124,7 @@ class Recorded:
                 for k in classes
             ]
         )
-        count = self.configs if self.is_null else len(hits_CRN)
+        count = self.configs if self.is_null else len(values_CRN)
         of_C = np.zeros(count, np.int64) if self.is_null else np.arange(count)
         trial_C = rng.integers(self.seeds, size=count)
 
@@ -109,11 +132,11 @@ class Recorded:
             drawn = rng.integers(self.seeds, size=(1, seeds))
             if self.is_null:  # other runs for each configuration, as they are all the same one
                 drawn = rng.integers(self.seeds, size=(len(configs), seeds))
-            return hits_CRN[of_C[configs][:, None], drawn][:, :, index_M]
+            return values_CRN[of_C[configs][:, None], drawn][:, :, index_M]
 
         return Drawn(
             self.labels_N[index_M],
-            hits_CRN[of_C, trial_C][:, index_M],
+            values_CRN[of_C, trial_C][:, index_M],
             runs,
             truth_C[of_C],
         )
@@ -168,12 +191,16 @@ class Simulated:
     own: float = 0.25
     _cache: dict[str, Floats] = field(default_factory=dict)
 
+    @property
+    def _is_ranked(self) -> bool:
+        return self.score is average_precision
+
     def draw(self, rng: np.random.Generator) -> Drawn:
+        """A validation set, the runs of a search on it, and the true scores."""
         labels_M = np.repeat(np.arange(len(self.counts)), self.counts)
         images = len(labels_M)
         quality_C = self.ease + self.spread * rng.standard_normal(self.configs)
-        is_ranked = self.score is average_precision
-        shift_M = labels_M.astype(float) if is_ranked else np.ones(images)
+        shift_M = labels_M.astype(float) if self._is_ranked else np.ones(images)
         common_M = np.sqrt(self.shared) * rng.standard_normal(images)
         own_CM = np.sqrt(self.own) * rng.standard_normal((self.configs, images))
         rest = np.sqrt(1 - self.shared - self.own)
@@ -183,7 +210,7 @@ class Simulated:
             run = self.seed_spread * rng.standard_normal((len(configs), seeds, 1))
             value = (quality_C[configs, None, None] + run) * shift_M + common_M
             value = value + own_CM[configs][:, None] + noise
-            scored: Floats = value if is_ranked else (value > 0).astype(float)
+            scored: Floats = value if self._is_ranked else (value > 0).astype(float)
             return scored
 
         everything = np.arange(self.configs)
@@ -195,7 +222,7 @@ class Simulated:
         """The expected score over runs of infinitely many images, by interpolation."""
         from scipy import stats
 
-        if self.score is not average_precision:
+        if not self._is_ranked:
             share_C: Floats = stats.norm.cdf(quality_C / np.sqrt(1 + self.seed_spread**2))
             return share_C
         if "grid" not in self._cache:

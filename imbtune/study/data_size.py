@@ -39,7 +39,6 @@ class ScoreScale:
         coarsest: index of the class with the fewest validation images.
         smallest_of: of how many recalls the score is the smallest; 1 for all other scores. The
             smallest of noisy recalls is too low by up to the largest of so many errors.
-        is_stepped: whether scores differ by `step` or not at all; False for areas under curves.
     """
 
     chance: float
@@ -47,7 +46,6 @@ class ScoreScale:
     error: float | None
     coarsest: int
     smallest_of: int = 1
-    is_stepped: bool = True
 
 
 def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
@@ -57,9 +55,9 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
     its variance is at most 1/(4n), that of a binomial share of one half. `balanced_accuracy` is
     the mean recall, `worst_class` the smallest and `accuracy` the mean weighted by n. Metrics that
     weigh the classes equally, such as `macro_f1`, have step and error of `balanced_accuracy`; the
-    means of recalls that one class decides those of `worst_class`; those of one class have its
-    recall's. The errors of costs, and of metrics of the probabilities, such as `average_precision`,
-    have no such bound.
+    means of recalls that one class decides, such as `g_mean`, its step and the error of
+    `worst_class`; those of one class have its recall's. The errors of costs, and of metrics of the
+    probabilities, such as `average_precision`, have no such bound.
 
     Args:
         objective: the metric.
@@ -75,22 +73,21 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
     n_K = counts_K[counts_K > 0]
     total, least = int(n_K.sum()), int(n_K.min())
     coarsest = int(np.flatnonzero(counts_K == least)[0])
-    spread = str(objective.part.traits["spread"])
+    spread, is_smallest = str(objective.part.traits["spread"]), objective.name == "worst_class"
     if spread == ONE:
         coarsest = counts.index(str(objective.knobs["of"]))
         least = int(counts_K[coarsest])
     step, error = {
         CLASSES: (1 / (len(n_K) * least), float(np.sqrt((0.25 / n_K).sum())) / len(n_K)),
         IMAGES: (1 / total, 0.5 / total**0.5),
-        WORST: (1 / least, 0.5 / least**0.5),
+        WORST: (1 / least / (1 if is_smallest else len(n_K)), 0.5 / least**0.5),
         ONE: (1 / least, 0.5 / least**0.5),
         UNKNOWN: (None, None),
     }[spread]
     if objective.needs_logits:
         error = None
-    smallest_of = len(n_K) if objective.name == "worst_class" else 1
-    is_stepped = not (objective.needs_logits and spread == CLASSES)
-    return ScoreScale(chance, step, error, coarsest, smallest_of, is_stepped)
+    smallest_of = len(n_K) if is_smallest else 1
+    return ScoreScale(chance, step, error, coarsest, smallest_of)
 
 
 def data_size_lines(

@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.study.records import FinalRecord
-from imbtune.study.uncertainty.choice import Choice
+from imbtune.study.uncertainty.arcsine import ArcsineScale
+from imbtune.study.uncertainty.choice import Choice, common_step
 from imbtune.study.uncertainty.noise import noise_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class Evidence:
             counted = "seeds, images and the choice of the winner" if self.images else "seeds alone"
             text += f"; intervals count {counted}"
         return text
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the winner is better than the best preset: its lead's interval is above 0."""
+        return self.lead_low is not None and self.lead_low > 0
 
     def to_dict(self) -> dict[str, object]:
         """The fields by name, as best.yaml holds them."""
@@ -223,33 +229,41 @@ def evidence_of(
         frozenset(presets),
         seeds,
         least,
-        least if scale and scale.is_stepped else 0.0,
+        common_step([*(finished or {}).values(), *scores_FS.ravel().tolist()]),
+        ArcsineScale(*bounds),
         scale.smallest_of if scale else 1,
     )
     own = choice.inference(winner, None)
-    low, high, middle = (
-        min(bounds[1], max(bounds[0], value)) for value in (own.low, own.high, own.median)
-    )
-    alone = Evidence(seeds, finalists, mean, low, high, images=True, mean_corrected=middle)
+    high = min(bounds[1], own.high)
+    alone = Evidence(seeds, finalists, mean, own.low, high, images=True, mean_corrected=own.median)
     if lead is None:
         return alone
     found = choice.inference(winner, baseline)
+    widest = bounds[1] - bounds[0]
+    low, high, middle = (
+        min(widest, max(-widest, value)) for value in (found.low, found.high, found.median)
+    )
     return replace(
         alone,
         preset_mean=preset,
         lead=lead,
-        lead_low=found.low,
-        lead_high=found.high,
+        lead_low=low,
+        lead_high=high,
         p=found.p,
-        lead_corrected=found.median,
+        lead_corrected=middle,
     )
 
 
-def mean_intervals(finals: Sequence[FinalRecord]) -> dict[int, tuple[float | None, float | None]]:
+def mean_intervals(
+    finals: Sequence[FinalRecord], bounds: tuple[float, float] = (0.0, 1.0)
+) -> dict[int, tuple[float | None, float | None]]:
     """The 95 % confidence interval of each finalist's mean, by trial number.
 
     It counts seeds and images, in older studies seeds alone, and no choice: it is that of a trial
     that was named beforehand. None with a single seed.
+
+    Args:
+        bounds: the lowest and the highest score that there can be; the intervals are within them.
     """
     scores = scores_by_trial(finals)
     if not scores:
@@ -260,10 +274,16 @@ def mean_intervals(finals: Sequence[FinalRecord]) -> dict[int, tuple[float | Non
     if without_FSG is not None and scores_FS.shape[1] > 1:
         noise = noise_of(scores_FS, without_FSG)
         errors = [noise.error(unit_F) for unit_F in np.eye(len(scores))]
-    return {
-        trial: student_interval(float(own_S.mean()), *error)
-        for (trial, own_S), error in zip(scores.items(), errors, strict=True)
-    }
+    scale = ArcsineScale(*bounds)
+    intervals = {}
+    for (trial, own_S), (error, freedom) in zip(scores.items(), errors, strict=True):
+        mean = scale.inside(float(own_S.mean()), step=0.0)
+        low, high = student_interval(scale.forward(mean), error * scale.slope(mean), freedom)
+        intervals[trial] = (
+            None if low is None else scale.back(low),
+            None if high is None else scale.back(high),
+        )
+    return intervals
 
 
 def _without_groups(finals: Sequence[FinalRecord], trials: Collection[int]) -> Floats | None:

@@ -218,7 +218,7 @@ def _lead(evidence: Evidence, preset: str, objective: Metric) -> str:
     text += f"'{preset}' at {evidence.preset_mean:.4f}"
     if evidence.lead_low is None or evidence.lead_high is None:
         return f"{text} (one fresh seed each, on the validation images)."
-    chance = "" if evidence.lead_low > 0 else "; the difference may be chance"
+    chance = "" if evidence.is_better else "; the difference may be chance"
     low, high = map(objective.difference, (evidence.lead_low, evidence.lead_high))
     result = f"95 % interval {low.removesuffix(' points')} to {high}, p = {evidence.p:.2g}"
     if evidence.lead_corrected is None:

@@ -161,7 +161,7 @@ def _lead(study: StudyData, evidence: Evidence) -> tuple[str, str, str]:
         f"{points(evidence.lead_high, share)}{unit}, "
         f"{p_value(evidence.p)})"
     )
-    if evidence.p < CHANCE:
+    if evidence.is_better:
         return BETTER, "Better than the best preset", f"{lead}. That is unlikely to be chance."
     return MAY_BE_CHANCE, "The lead may be chance", f"{lead}. That may be chance."
 

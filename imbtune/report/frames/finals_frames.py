@@ -32,7 +32,8 @@ def finals_frame(study: StudyData) -> pd.DataFrame:
     """
     if study.finals.empty:
         raise NothingToDrawError(no_finals(study))
-    intervals = mean_intervals([final_record(row) for row in records(study.finals)])
+    finals = [final_record(row) for row in records(study.finals)]
+    intervals = mean_intervals(finals, study.score_bounds)
     rows = []
     for number, runs in study.finals.groupby("trial"):
         trial = records(study.trials[study.trials["trial"] == number])
@@ -48,8 +49,8 @@ def finals_frame(study: StudyData) -> pd.DataFrame:
                     "seed": str(run["seed"]),
                     "score": float(run["score"]),
                     "mean": mean,
-                    "low": None if low is None else max(study.score_bounds[0], low),
-                    "high": None if high is None else min(study.score_bounds[1], high),
+                    "low": low,
+                    "high": high,
                     "search_score": trial[0]["score"] if trial else None,
                 }
             )

@@ -6,13 +6,17 @@ Shapes: F finalists.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from imbtune.study.uncertainty.after_selection import Selected, after_selection
+from imbtune.study.uncertainty.arcsine import ArcsineScale
 from imbtune.study.uncertainty.noise import Floats, Noise
+
+SAME = 1e-7  # scores that differ by less are the same one, computed in another order
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +30,9 @@ class Choice:
         presets: trial numbers.
         seeds: of each mean.
         least: the smallest standard error: by how much one image moves the score.
-        step: by how much scores of a run differ at least if they are not equal; 0 for any amount.
+        step: of which the differences between the scores of runs are multiples, as
+            :func:`common_step` finds it; 0 for any amount.
+        scale: on which a mean has its interval.
         smallest_of: of how many recalls a score is the smallest.
     """
 
@@ -37,6 +43,7 @@ class Choice:
     seeds: int
     least: float
     step: float
+    scale: ArcsineScale
     smallest_of: int = 1
 
     def inference(self, winner: int, baseline: int | None) -> Selected:
@@ -49,10 +56,33 @@ class Choice:
         limits = self._limits(winner, baseline, estimate, contrast_F)
         candidates = max(len(self.means), len(self.finished)) - (baseline is not None)
         error = max(error, self.least)
-        found = after_selection(estimate, error, freedom, limits, candidates)
         if baseline is not None:
-            return found
+            return after_selection(estimate, error, freedom, limits, candidates)
+        found = self._of_a_mean(estimate, error, freedom, limits, candidates)
         return replace(found, high=found.high + self._too_low() * error)
+
+    def _of_a_mean(
+        self,
+        estimate: float,
+        error: float,
+        freedom: float,
+        limits: tuple[float, float],
+        candidates: int,
+    ) -> Selected:
+        """As `after_selection`, on the scale of the mean."""
+        scale = self.scale
+        inside = scale.inside(estimate, self.least)
+        found = after_selection(
+            scale.forward(inside),
+            error * scale.slope(inside),
+            freedom,
+            (scale.forward(limits[0]), scale.forward(limits[1])),
+            candidates,
+        )
+        # next to a bound, the interval reaches it
+        low = scale.low if estimate < inside else scale.back(found.low)
+        high = scale.high if estimate > inside else scale.back(found.high)
+        return replace(found, median=scale.back(found.median), low=low, high=high)
 
     def _too_low(self) -> float:
         """By how many standard errors the smallest of noisy recalls is too low at most.
@@ -74,10 +104,9 @@ class Choice:
 
         A choice was made because a difference was above 0. Given all that is independent of the
         estimate, such a difference is linear in it, with a slope that is their covariance over the
-        estimate's variance. So each difference gives a limit. Scores move in steps: one that was
-        at least 0 was above minus half a step.
+        estimate's variance. So each difference gives a limit.
         """
-        total_F, own_F = (matrix @ contrast_F for matrix in self._covariances())
+        total_F = self.noise.total_FF @ contrast_F
         variance = float(contrast_F @ total_F)
         if variance <= 0:
             return -math.inf, math.inf
@@ -87,20 +116,18 @@ class Choice:
             rivals = [n for n in self.means if n in self.presets or n == baseline]
             chosen.append((baseline, {n: self.means[n] for n in rivals}))
         differences = []
-        others_F = np.array([n not in (winner, baseline) for n in self.means])
-        typical = float(own_F[others_F].mean()) if others_F.any() else 0.0
         for number, among in chosen:
             at = self._index(number)
             differences += [
                 (
-                    among[number] - mean + self.step / (2 * self.seeds),
+                    among[number] - mean + self._to_the_edge(number, other) / self.seeds,
                     total_F[at] - total_F[self._index(other)],
                 )
                 for other, mean in among.items()
                 if other != number
             ]
             if (gap := self._gap_in_the_search(number)) is not None:
-                differences.append((gap + self.step / 2, own_F[at] - typical))
+                differences.append((gap, self.noise.own_images * contrast_F[at]))
         for gap, covariance in differences:
             if covariance > 0:
                 low = max(low, estimate - gap * variance / covariance)
@@ -108,25 +135,31 @@ class Choice:
                 high = min(high, estimate - gap * variance / covariance)
         return low, high
 
-    def _covariances(self) -> tuple[Floats, Floats]:
-        return self.noise.total_FF, self.noise.own_images_FF
+    def _to_the_edge(self, number: int, other: int) -> float:
+        """The continuity correction of a difference by which `number` was chosen over `other`.
+
+        Scores move in steps, and the lower trial number wins a tie. So the difference of two runs
+        was above minus half a step, or above half a step, if it were not rounded.
+        """
+        return self.step / 2 if number < other else -self.step / 2
 
     def _gap_in_the_search(self, number: int) -> float | None:
-        """How far a finalist was ahead of the best trial that its score kept out of the finals.
+        """How far a finalist was ahead of the best trial that its score kept out of the finals,
+        with the continuity correction.
 
         A preset was chosen as the best of the presets. None where nothing was kept out.
         """
         own = self.finished.get(number)
         if own is None:
             return None
-        beaten = [
-            score
+        gaps = [
+            own - score + self._to_the_edge(number, other)
             for other, score in self.finished.items()
             if other not in self.means
-            and score <= own
+            and (-own, number) < (-score, other)
             and (number not in self.presets or other in self.presets)
         ]
-        return own - max(beaten) if beaten else None
+        return min(gaps, default=None)
 
     def _index(self, number: int) -> int:
         return list(self.means).index(number)
@@ -134,3 +167,19 @@ class Choice:
     def _unit(self, number: int) -> Floats:
         unit_F: Floats = np.eye(len(self.means))[self._index(number)]
         return unit_F
+
+
+def common_step(scores: Iterable[float]) -> float:
+    """The step of which all differences between scores are multiples; 0 where there is none.
+
+    With equally many images in each class, a balanced accuracy moves in steps of one image; with
+    other counts it may take nearly any value. It is found by Euclid's algorithm.
+    """
+    step, ordered = 0.0, sorted(scores)
+    for difference in (after - before for before, after in pairwise(ordered)):
+        rest = difference
+        while rest > SAME:
+            step, rest = rest, abs(math.remainder(step, rest))
+        if 0 < step < 10 * SAME:
+            return 0.0
+    return step

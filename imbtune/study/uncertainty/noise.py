@@ -17,20 +17,25 @@ Runs of one configuration disagree on some images. The mean over the seeds has t
 variance among the images already, so it is taken out of that among the seeds; adding both would
 count it twice (Owen 2007, arXiv 0711.4237).
 
-A few seeds estimate a variance poorly, so that among the seeds is pooled over the finalists. That
-of the images is each pair's own.
+A few seeds estimate a variance poorly, so that among the seeds is pooled over the finalists. One
+whose runs vary more than that (F test at 1 %), as of a configuration that sometimes diverges, has
+its own, and does not enter that of the others. Pooled, too, is the part of the images' variance
+that the runs of one configuration share and other configurations do not, by which the images of the
+search speak for a finalist in the finals. All else of the images is each pair's own.
 
 Shapes: F finalists, S seeds, G groups of images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+UNUSUAL = 0.01  # level of the F test of a finalist's variance among seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,19 +44,21 @@ class Noise:
 
     Attributes:
         images_FF: covariance of the means over the images.
-        own_images_FF: the part of it that another run of the same configurations shares.
+        own_images: the part of a mean's variance over the images that the runs of its
+            configuration share, and those of others do not.
         seeds_FF: covariance of the means over the seeds, without what is in `images_FF`.
         raw_seeds_FF: the same with it, as it is estimated.
         groups: G.
-        seed_freedom: degrees of freedom of the seeds' variance.
+        pools: finalists whose variance among seeds is estimated together, by their positions, and
+            its degrees of freedom.
     """
 
     images_FF: Floats
-    own_images_FF: Floats
+    own_images: float
     seeds_FF: Floats
     raw_seeds_FF: Floats
     groups: int
-    seed_freedom: int
+    pools: Sequence[tuple[Sequence[int], int]]
 
     @property
     def total_FF(self) -> Floats:
@@ -62,14 +69,22 @@ class Noise:
     def error(self, contrast_F: Floats) -> tuple[float, float]:
         """Standard error of a linear combination of the means, and its degrees of freedom.
 
-        The degrees are Satterthwaite's (1946) for the sum of the two variances.
+        The degrees are Satterthwaite's (1946) for a sum of variances; they are at least the fewest
+        of its parts.
         """
         images = float(contrast_F @ self.images_FF @ contrast_F)
         seeds = float(contrast_F @ self.seeds_FF @ contrast_F)
-        raw = float(contrast_F @ self.raw_seeds_FF @ contrast_F) if seeds > 0 else 0.0
-        doubt = images**2 / (self.groups - 1) + raw**2 / self.seed_freedom
-        variance = images + seeds
-        return variance**0.5, variance**2 / doubt if doubt > 0 else float(self.groups - 1)
+        parts = [(images, self.groups - 1)]
+        if seeds > 0:
+            for pool, freedom in self.pools:
+                own = contrast_F[pool]
+                raw_FF = self.raw_seeds_FF[np.ix_(pool, pool)]
+                parts.append((float(own @ raw_FF @ own), freedom))
+        variance, parts = images + seeds, [part for part in parts if part[0] > 0]
+        if not parts:
+            return 0.0, self.groups - 1
+        doubt = sum(part**2 / freedom for part, freedom in parts)
+        return variance**0.5, max(variance**2 / doubt, min(freedom for _, freedom in parts))
 
 
 def noise_of(scores_FS: Floats, without_FSG: Floats) -> Noise:
@@ -84,39 +99,72 @@ def noise_of(scores_FS: Floats, without_FSG: Floats) -> Noise:
     moved_FSG = without_FSG - without_FSG.mean(2, keepdims=True)
     mean_FG = moved_FSG.mean(1)
     images_FF = factor * mean_FG @ mean_FG.T
-    # what each run adds to the mean of its configuration, and without what a seed adds to all
-    own_FSG = moved_FSG - mean_FG[:, None]
-    alone_FSG = own_FSG - own_FSG.mean(0)
+    own_FSG = moved_FSG - mean_FG[:, None]  # what each run adds to the mean of its configuration
     seed_FS = scores_FS - scores_FS.mean(1, keepdims=True)
-    alone_FS = seed_FS - seed_FS.mean(0)
-    within, beside = finalists * (seeds - 1), (finalists - 1) * (seeds - 1)
-    raw = _shared((seed_FS**2).sum() / within, _over((alone_FS**2).sum(), beside))
-    by_images = _shared(
-        factor * (own_FSG**2).sum() / within, _over(factor * (alone_FSG**2).sum(), beside)
-    )
-    pure = (max(0.0, raw[0] - by_images[0]), max(0.0, raw[1] - by_images[1]))
+    raw_FF, by_images_FF, pure_FF = (np.zeros((finalists, finalists)) for _ in range(3))
+    pools = []
+    for pool in _pools(seed_FS, own_FSG):
+        raw, freedom = _pooled(seed_FS[pool][..., None])
+        by_images, _ = _pooled(own_FSG[pool] * factor**0.5)
+        pure = (max(0.0, raw[0] - by_images[0]), max(0.0, raw[1] - by_images[1]))
+        block = np.ix_(pool, pool)
+        for matrix_FF, parts in ((raw_FF, raw), (by_images_FF, by_images), (pure_FF, pure)):
+            matrix_FF[block] = parts[0] * np.eye(len(pool)) + parts[1]
+        pools.append((pool, freedom))
     return Noise(
         images_FF,
-        images_FF - _matrix(by_images, finalists) / seeds,
-        _matrix(pure, finalists) / seeds,
-        _matrix(raw, finalists) / seeds,
+        _beyond_the_others(images_FF - by_images_FF / seeds),
+        pure_FF / seeds,
+        raw_FF / seeds,
         groups,
-        beside or within,
+        pools,
     )
 
 
-def _over(total: float, freedom: int) -> float | None:
-    return float(total) / freedom if freedom else None
+def _pools(seed_FS: Floats, own_FSG: Floats) -> list[list[int]]:
+    """The finalists whose runs vary alike, and each of the others alone.
+
+    Runs that hardly vary by chance make none unusual: the variance that they are compared with is
+    at least what the runs disagree on among the images.
+    """
+    from scipy import stats  # inside: importing it takes a second, and delays no search
+
+    seeds = seed_FS.shape[1]
+    variance_F = (seed_FS**2).sum(1) / (seeds - 1)
+    least = float((own_FSG**2).sum()) / (len(seed_FS) * (seeds - 1))
+    alike, apart = list(range(len(seed_FS))), []
+    while len(alike) > 2:
+        largest = max(alike, key=lambda finalist: variance_F[finalist])
+        rest = [finalist for finalist in alike if finalist != largest]
+        ratio = stats.f.isf(UNUSUAL, seeds - 1, len(rest) * (seeds - 1))
+        if variance_F[largest] <= ratio * max(least, float(variance_F[rest].mean())):
+            break
+        alike = rest
+        apart.append([largest])
+    return [alike, *apart]
 
 
-def _shared(whole: float, alone: float | None) -> tuple[float, float]:
-    """A variance as the part of each finalist alone, and the part that all of them share."""
-    if alone is None:
-        return float(whole), 0.0
-    return alone, max(0.0, float(whole) - alone)
+def _pooled(effects_FSG: Floats) -> tuple[tuple[float, float], int]:
+    """The variance of a run's effects, as the part of each finalist alone and the part that all
+    share with the seed, and the degrees of freedom of the first.
+
+    Args:
+        effects_FSG: with mean 0 over the seeds; squares are summed over G.
+    """
+    finalists, seeds, _ = effects_FSG.shape
+    whole = float((effects_FSG**2).sum()) / (finalists * (seeds - 1))
+    if finalists == 1:
+        return (whole, 0.0), seeds - 1
+    freedom = (finalists - 1) * (seeds - 1)
+    alone = float(((effects_FSG - effects_FSG.mean(0)) ** 2).sum()) / freedom
+    return (alone, max(0.0, whole - alone)), freedom
 
 
-def _matrix(parts: tuple[float, float], finalists: int) -> Floats:
-    alone, shared = parts
-    matrix_FF: Floats = alone * np.eye(finalists) + shared
-    return matrix_FF
+def _beyond_the_others(covariance_FF: Floats) -> float:
+    """By how much variances exceed covariances, on average; 0 for one finalist."""
+    finalists = len(covariance_FF)
+    if finalists == 1:
+        return 0.0
+    variance = covariance_FF.trace() / finalists
+    beside = (covariance_FF.sum() - covariance_FF.trace()) / (finalists * (finalists - 1))
+    return max(0.0, float(variance - beside))

@@ -80,11 +80,14 @@ def test_the_front_is_that_of_the_means_over_the_fresh_seeds() -> None:
 def test_the_interval_of_a_finalist_is_students_with_pooled_variance() -> None:
     scores = np.array([[0.50, 0.52], [0.60, 0.63], [0.55, 0.56]])
     variance = ((scores - scores.mean(1, keepdims=True)) ** 2).sum() / 3  # 3 · (2 - 1) freedom
-    half = stats.t.ppf(0.975, 3) * math.sqrt(variance / 2)
+    # on the scale of arcsin √score
+    centre, slope = math.asin(math.sqrt(0.615)), 1 / (2 * math.sqrt(0.615 * 0.385))
+    half = stats.t.ppf(0.975, 3) * math.sqrt(variance / 2) * slope
+    ends = math.sin(centre - half) ** 2, math.sin(centre + half) ** 2
     frame: Any = finals_frame(usual())
     winner: Any = frame[frame["kind"] == "winner"].iloc[0]
     assert winner["mean"] == pytest.approx(0.615)
-    assert (winner["low"], winner["high"]) == pytest.approx((0.615 - half, 0.615 + half))
+    assert (winner["low"], winner["high"]) == pytest.approx(ends)
     assert frame["trial"].tolist() == [4, 4, 6, 6, 0, 0]  # best mean first
 
 

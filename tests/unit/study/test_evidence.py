@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -338,6 +338,31 @@ def test_models_that_agree_on_every_image_are_not_certain() -> None:
     assert found and found.low is not None and found.lead_low is not None
     assert found.low < 0.99 and found.high == 1 and found.lead_low < 0
     assert found.p is not None and found.p > 0.05
+
+
+def test_a_lead_that_the_choice_explains_is_not_better() -> None:
+    """p is small, but because the corrected lead is far below 0: the preset is the better one."""
+    finals = with_images(finals_of(t1=[0.8, 0.8, 0.8001], t0=[0.8, 0.8, 0.8]), 0.02)
+    found = evidence_of(finals, 1, 0, finished={0: 0.7, 1: 0.9}, presets=[0])
+    assert found and found.p is not None and found.lead_corrected is not None
+    assert found.lead and found.lead > 0 > found.lead_corrected
+    assert found.p < 0.05 and not found.is_better
+    clear = evidence_of(with_images(WON, 0.004), 1, 0, finished=THREE, presets=[0])
+    assert clear and clear.p is not None and clear.p < 0.05 and clear.is_better
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=9, max_size=9), st.floats(0, 0.3))
+def test_intervals_are_within_what_scores_can_be(scores: list[float], spread: float) -> None:
+    finals = with_images(finals_of(t0=scores[:3], t1=scores[3:6], t2=scores[6:]), spread)
+    winner, baseline = decide({}, [0], finals)
+    found = evidence_of(finals, winner, baseline, finished=THREE, presets=[0])
+    assert found and found.low is not None and found.high is not None
+    assert found.mean_corrected is not None
+    assert 0 <= found.low <= found.mean_corrected <= found.high <= 1
+    if found.lead_low is not None and found.lead_high is not None:
+        assert found.lead_corrected is not None
+        assert -1 <= found.lead_low <= found.lead_corrected <= found.lead_high <= 1
 
 
 @given(st.permutations(with_images(FINALS, 0.01)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from imbtune.metrics.score_error import jackknife_error
@@ -48,6 +48,7 @@ def test_the_parts_are_those_of_the_literal_formulas(seed: int, finalists: int, 
     """The seeds' variance without what the runs disagree on among the images."""
     scores_FS, without_FSG = scores(seed, finalists, seeds)
     noise = noise_of(scores_FS, without_FSG)
+    assume(len(noise.pools) == 1)  # finalists that vary unusually are tested below
     groups = without_FSG.shape[2]
     raw = disagreement = 0.0
     for f in range(finalists):
@@ -68,7 +69,8 @@ def test_the_parts_are_those_of_the_literal_formulas(seed: int, finalists: int, 
     assert error == pytest.approx(math.sqrt(images + 2 * alone))
     doubt = images**2 / (groups - 1)
     doubt += (2 * raw / freedom / seeds) ** 2 / freedom if alone else 0
-    assert degrees == pytest.approx((images + 2 * alone) ** 2 / doubt)
+    fewest = min(groups - 1, freedom) if alone else groups - 1
+    assert degrees == pytest.approx(max(fewest, (images + 2 * alone) ** 2 / doubt))
 
 
 def test_images_that_are_hard_for_all_cancel_in_a_lead() -> None:
@@ -90,3 +92,45 @@ def test_on_average_the_variance_is_right() -> None:
     expected = 2 * ((1 + 1 / 3) / 8 + 1 / 3)
     assert np.var(means) == pytest.approx(expected, rel=0.2)
     assert np.mean(found) == pytest.approx(expected, rel=0.1)
+
+
+def test_on_average_the_part_that_others_do_not_share_is_right() -> None:
+    """Of 8 groups, each with a finalist's own variance of 1 and a run's, which is not in it."""
+    found = []
+    for seed in range(200):
+        found.append(noise_of(*scores(seed, 5, 3)).own_images)
+    assert np.mean(found) == pytest.approx(1 / 8, rel=0.1)
+
+
+def test_runs_that_vary_unusually_do_not_widen_the_intervals_of_others() -> None:
+    """As those of a configuration that sometimes diverges; it has a long interval of its own."""
+    rng = np.random.default_rng(0)
+    scores_FS = 0.7 + 0.01 * rng.standard_normal((5, 3))
+    scores_FS[4] = [0.8, 0.2, 0.5]
+    noise = noise_of(scores_FS, scores_FS[..., None] + 1e-4 * rng.standard_normal((5, 3, 20)))
+    assert [pool for pool, _ in noise.pools] == [[0, 1, 2, 3], [4]]
+    lead, freedom = noise.error(np.array([1.0, -1.0, 0, 0, 0]))
+    assert lead < 0.02 and freedom >= 6
+    error, freedom = noise.error(np.array([0, 0, 0, 0, 1.0]))
+    assert error == pytest.approx(0.3 / 3**0.5, rel=1e-3) and 2 <= freedom < 2.1
+    both, freedom = noise.error(np.array([1.0, 0, 0, 0, -1.0]))
+    assert both > error and 2 <= freedom < 2.1
+
+
+def test_equal_runs_make_no_other_unusual() -> None:
+    """Two runs of each finalist that score the same by chance, but for one."""
+    scores_FS = np.array([[0.7, 0.7], [0.6, 0.6], [0.5, 0.5], [0.5, 0.51]])
+    rng = np.random.default_rng(0)
+    noise = noise_of(scores_FS, scores_FS[..., None] + 0.001 * rng.standard_normal((4, 2, 20)))
+    assert [pool for pool, _ in noise.pools] == [[0, 1, 2, 3]]
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 999), st.integers(2, 6), st.integers(2, 4), st.floats(1e-3, 1e3))
+def test_degrees_of_freedom_are_never_below_those_of_one_part(
+    seed: int, finalists: int, seeds: int, scale: float
+) -> None:
+    scores_FS, without_FSG = scores(seed, finalists, seeds)
+    noise = noise_of(scores_FS * scale, without_FSG)
+    for contrast in (np.eye(finalists)[0], np.eye(finalists)[0] - np.eye(finalists)[1]):
+        assert noise.error(contrast)[1] >= min(seeds - 1, noise.groups - 1)
