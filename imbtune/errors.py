@@ -3,6 +3,7 @@
     ImbtuneError
     ├── ConfigError     an unknown name, a value out of range, an impossible resource
     ├── DataError       a data set that is missing, broken or too small
+    │   └── NotTrainableError labelled images that are no data set to train on
     ├── StudyError      a study that exists already, or does not
     │   ├── StorageError    a disk or bucket that failed for longer than it is waited for
     │   ├── DamagedFileError a file of a study that is not what was written
@@ -56,6 +57,22 @@ class ConfigError(ImbtuneError):
 
 class DataError(ImbtuneError):
     """A data set that is missing, broken, or too small for its settings."""
+
+
+class NotTrainableError(DataError):
+    """Labelled images that can be read, and are no data set to train on.
+
+    There is no training set, or it has one class only, too few images of a class, or none of a
+    class of the test set. A trained model may be evaluated on such images.
+
+    Args:
+        what: what is wrong.
+        remedy: how to fix it, for a training.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+        self.what = what
 
 
 class StudyError(ImbtuneError):

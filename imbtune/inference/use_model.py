@@ -20,7 +20,8 @@ from imbtune.inference.evaluating.evaluate_model import (
     evaluate_model,
 )
 from imbtune.inference.evaluating.images_at_hand import images_to_check
-from imbtune.inference.evaluating.labelled_data import SPLITS, TEST, labelled_images
+from imbtune.inference.evaluating.labelled_data import labelled_images
+from imbtune.inference.evaluating.split_remedy import SPLITS, TEST
 from imbtune.inference.loading import load_model
 from imbtune.inference.model_folder import THRESHOLD, is_model_folder, read_manifest
 from imbtune.inference.onnx_export import (

@@ -20,7 +20,8 @@ from imbtune.inference.decisions.model_threshold import (
 )
 from imbtune.inference.decisions.threshold import Threshold, check_two_classes
 from imbtune.inference.decisions.threshold_choice import threshold_metric
-from imbtune.inference.evaluating.labelled_data import SPLITS, labelled_images
+from imbtune.inference.evaluating.labelled_data import labelled_images
+from imbtune.inference.evaluating.split_remedy import SPLITS
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.inference.use_model import Model, check_given, loaded_model
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from imbtune.data.images import Array, Ints, text_of
 from imbtune.data.readers.split_names import plural, quoted
-from imbtune.errors import DataError
+from imbtune.errors import DataError, NotTrainableError
 
 NEGATIVE = re.compile(r"[-\u2212]\s*0*[1-9]\d*(\.0*)?")  # a whole number below 0, as text
 WHOLE = r"[+-]?(0|[1-9][0-9]{0,17})(\.0*)?"
@@ -262,16 +262,20 @@ def spelling_key(name: str) -> str:
 
 
 def _relabel(part: Labels, positions: dict[str, int], train: Sequence[Labels]) -> Ints:
-    """The labels as positions in the classes; DataError for a class without training images."""
+    """The labels as positions in the classes.
+
+    Raises:
+        NotTrainableError: a class has no training images.
+    """
     place = np.array([positions.get(spelling_key(name), -1) for name in part.names], np.int64)
     labels = place[part.index] if len(part.index) else part.index
     if len(labels) and labels.min() < 0:
         name = part.names[int(part.index[labels.argmin()])]
         trained = sorted({name for other in train for name in other.used()})
-        raise DataError(
+        raise NotTrainableError(
             f"{part.describe(name)} is a class without training images: training images have the "
-            f"classes {quoted(trained)}, these have {quoted(part.used())}: rename the classes, "
-            f"move the images away, or add training images"
+            f"classes {quoted(trained)}, these have {quoted(part.used())}",
+            "rename the classes, move the images away, or add training images",
         )
     return labels
 

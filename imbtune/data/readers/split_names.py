@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import TypeVar
 
-from imbtune.errors import DataError, some_of
+from imbtune.errors import DataError, NotTrainableError, some_of
 
 TRAIN, TEST, VALIDATION = "training", "test", "validation"
 SPELLINGS = {
@@ -105,7 +105,8 @@ def choose_splits(
         describe: the split of a name, for messages; None: its path in `place`.
 
     Raises:
-        DataError: there is no training set, or two of one kind.
+        NotTrainableError: there is no training set.
+        DataError: there are two of one kind.
     """
     describe = describe or (lambda name: place / name)
     by_kind: dict[str, list[str]] = {TRAIN: [], TEST: [], VALIDATION: []}
@@ -117,8 +118,8 @@ def choose_splits(
                 f"{place} has several {kind} sets, {quoted(names)}: join them, or move one away"
             )
     if not by_kind[TRAIN]:
-        raise DataError(
-            f"{place} has {quoted(found)}, but no training set: name the training data 'train'"
+        raise NotTrainableError(
+            f"{place} has {quoted(found)}, but no training set", "name the training data 'train'"
         )
     train = found[by_kind[TRAIN][0]]
     if by_kind[TEST]:

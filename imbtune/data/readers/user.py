@@ -31,7 +31,7 @@ from imbtune.data.readers.npz import read_npz
 from imbtune.data.readers.source_data import SourceData, check_links
 from imbtune.data.readers.split_names import choose_splits, quoted
 from imbtune.data.splits import Dataset, Images, Preprocessing, share_counts, standard_pad
-from imbtune.errors import DataError
+from imbtune.errors import DataError, NotTrainableError
 from imbtune.limits import IMAGE_SIZE
 from imbtune.registry import Knob
 
@@ -210,11 +210,11 @@ def _dataset(
         subset_seed: of the choice of test images.
 
     Raises:
-        DataError: there is one class only, or a class has too few images.
+        NotTrainableError: there is one class only, or a class has too few images.
     """
     if len(classes) < 2:
-        raise DataError(
-            f"{place} has only one class, '{classes[0]}': a classifier needs two or more"
+        raise NotTrainableError(
+            f"{place} has only one class, '{classes[0]}'", "a classifier needs two or more"
         )
     has_test = len(images) > 1
     _check_counts(images[0], classes, place, has_test)
@@ -231,7 +231,7 @@ def _dataset(
 
 
 def _check_counts(train: Images, classes: tuple[str, ...], place: str, has_test: bool) -> None:
-    """DataError if a class has fewer images than training, validation and test need."""
+    """NotTrainableError if a class has fewer images than training, validation and test need."""
     needed = 2 if has_test else 3
     counts = train.counts(len(classes)).tolist()
     few = {name: n for name, n in zip(classes, counts, strict=True) if n < needed}
@@ -241,9 +241,10 @@ def _check_counts(train: Images, classes: tuple[str, ...], place: str, has_test:
     others = f", and so do {len(few) - 1:,} other classes" if len(few) > 1 else ""
     uses = "training and validation" if has_test else "training, validation and test"
     more = "add images" if has_test else "add images, add a test set"
-    raise DataError(
+    raise NotTrainableError(
         f"class '{name}' has {count} image{'s' * (count != 1)} in {place}, but needs {needed}, "
-        f"one each for {uses}{others}: {more}, or leave the class out"
+        f"one each for {uses}{others}",
+        f"{more}, or leave the class out",
     )
 
 

@@ -17,10 +17,10 @@ from imbtune.data.data_source import cache_folder
 from imbtune.data.load import reads_files
 from imbtune.errors import ConfigError, DataError, ImbtuneError
 from imbtune.inference.evaluating.labelled_data import (
-    USER_DATA,
     in_place,
     labelled_images,
 )
+from imbtune.inference.evaluating.split_remedy import USER_DATA
 from imbtune.inference.predicting.image_inputs import ImageInput, images_at
 from imbtune.inference.predicting.predict_images import decoded_blocks, decoder_of
 from imbtune.inference.trained_model import TrainedModel

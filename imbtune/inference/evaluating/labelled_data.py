@@ -27,6 +27,7 @@ from imbtune.data.readers.split_names import quoted
 from imbtune.data.readers.user import find_hugging_face, find_image_files, find_npz
 from imbtune.data.splits import final_splits
 from imbtune.errors import ConfigError, DataError, unknown
+from imbtune.inference.evaluating.split_remedy import ALL, TEST, TRAIN, USER_DATA, with_remedy
 from imbtune.inference.evaluating.trained_images import count_trained
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.paths import local_path
@@ -35,9 +36,6 @@ from imbtune.registry import Value
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
-USER_DATA = ("folder", "parquet", "npz")  # data sets of the user's own files
-TEST, TRAIN, ALL = "test", "train", "all"
-SPLITS = (TEST, TRAIN, ALL)
 BLOCK = 256
 UNKNOWN_TRAINING = (
     "the model may have been trained on these images: then the metrics say nothing of other images"
@@ -222,14 +220,15 @@ def _load(
     if name not in datasets.names():
         raise unknown("data set", name, datasets.names())
     size = model.image_shape[1] if model.image_shape and resize else 0
-    if name in USER_DATA:
+    if name in USER_DATA and split == ALL:
         root = source.required_root(name)
-        if split == ALL:
+        with with_remedy(root, name, split):
             return _every_image(name, root, model, source, size)
     knobs: dict[str, Value] = dict(model.config.data.knobs) if name == own else {}
     if name in USER_DATA:
         knobs["size"] = size or int(model.config.data.knobs.get("size", 0) or 0)
-    loaded = load(name, knobs, source)
+    with with_remedy(source.root, name, split):
+        loaded = load(name, knobs, source)
     if split == TEST:
         hint = ("--split all evaluates all images, if the training did not see them",)
         is_made = any("the data has no test set" in note for note in loaded.notes)

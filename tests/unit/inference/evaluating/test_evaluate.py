@@ -95,6 +95,55 @@ def test_without_a_test_set_it_is_that_of_the_training(tmp_path: Path) -> None:
     assert any("--split all evaluates all images" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("split", ["test", "train"])
+@pytest.mark.parametrize("counts", [{"cat": 5}, {"cat": 5, "dog": 1}])
+def test_images_that_are_too_few_to_train_on(
+    tmp_path: Path, counts: dict[str, int], split: str
+) -> None:
+    data, n = write(tmp_path / "data", counts), sum(counts.values())
+    for model in (small_model(), small_model(data="folder")):
+        with raises_one_line(f"--split {split} reads", f"--split all evaluates all {n} images"):
+            evaluate(model, data, split=split)
+        assert evaluate(model, data, split="all", resamples=0).count == n
+
+
+def test_one_class_in_two_splits(tmp_path: Path) -> None:
+    data = tmp_path / "data.npz"
+    x, y = RNG.integers(0, 256, (8, 8, 8), dtype=np.uint8), np.array(["cat"] * 8)
+    np.savez(data, x_train=x[:5], y_train=y[:5], x_test=x[5:], y_test=y[5:])
+    with raises_one_line("only one class, 'cat'", "all 8 images (5 for training, 3 for testing)"):
+        evaluate(small_model(), data)
+
+
+@pytest.mark.parametrize("split", ["test", "all"])
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_one_split_that_is_not_for_training(tmp_path: Path, name: str, split: str) -> None:
+    """What the message says is then done."""
+    data = tmp_path / "data"
+    write(data / name, {"cat": 3, "dog": 2})
+    with raises_one_line("no training set", f"give --data {data / name} with --split all"):
+        evaluate(small_model(), data, split=split)
+    assert evaluate(small_model(), data / name, split="all", resamples=0).count == 5
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    files = [path.read_bytes() for path in sorted(data.rglob("*.png"))]
+    labels = ["cat"] * 3 + ["dog"] * 2
+    pd.DataFrame({"image": files, "label": labels}).to_parquet(shards / f"{name}.parquet")
+    with raises_one_line("save them alone, under the name 'train', and give --split all"):
+        evaluate(small_model(), shards, split=split)
+    (shards / f"{name}.parquet").rename(shards / "train.parquet")
+    assert evaluate(small_model(), shards, split="all", resamples=0).count == 5
+
+
+def test_a_class_that_only_the_test_set_has(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write(data / "train", {"cat": 4})
+    write(data / "test", {"cat": 2, "dog": 2})
+    with raises_one_line("without training images", f"--data {data / 'test'} or --data"):
+        evaluate(small_model(), data, split="all")
+    assert evaluate(small_model(), data / "test", split="all", resamples=0).count == 4
+
+
 def test_npz_and_parquet(tmp_path: Path) -> None:
     pixels = RNG.integers(0, 256, (12, 8, 8), dtype=np.uint8)
     labels = np.repeat(["cat", "dog"], 6)
