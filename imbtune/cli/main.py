@@ -543,7 +543,7 @@ def predict(
         typer.Option(
             min=1,
             max=10**6,
-            help="How many of the most probable classes have columns of their own.",
+            help="How many of the most probable classes have columns of their own, at most all.",
         ),
     ] = 1,
     prior: PriorOption = None,

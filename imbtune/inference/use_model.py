@@ -72,7 +72,7 @@ def predict(
             per line; Parquet with encoded images; or a list of paths.
         out: a new file that ends in .parquet or .csv, which is written while predicting, so that
             any number of images is possible; None to keep the rows in memory.
-        top: how many of the most probable classes have columns of their own.
+        top: how many of the most probable classes have columns of their own, from 1 to all.
         prior: shares or counts of each class where the model is used, if they differ from those of
             the images to which its probabilities were fitted: a mapping, a text `cat=90,dog=10`,
             `balanced`, or a JSON, YAML or CSV file.
@@ -154,6 +154,7 @@ def evaluate(
     measured = [metric_from(setting, "--metric") for setting in metrics]
     loaded = loaded_model(model, seed, ensemble, trust)
     _check_threshold_is_its_own(model, loaded, threshold)
+    _check_telling(measured, len(loaded.classes))
     chosen = decision(loaded, prior, threshold)
     images = labelled_images(
         loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
@@ -164,6 +165,16 @@ def evaluate(
     if path is not None:
         result.write(path)
     return result
+
+
+def _check_telling(metrics: Sequence[Metric], classes: int) -> None:
+    """ConfigError for a metric that is the same for every model of so many classes."""
+    for metric in metrics:
+        if not metric.tells_of(classes):
+            raise ConfigError(
+                f"--metric {metric.text()}: it is 1 for every model of {classes} classes: give a k "
+                f"of at most {classes - 1}"
+            )
 
 
 def _other_knobs(model: TrainedModel, measured: Sequence[Metric]) -> str:

@@ -92,24 +92,27 @@ def predict_images(
         model: the model.
         given: the images.
         path: a new Parquet or CSV file; None to keep the rows in memory.
-        top: how many of the most probable classes have columns of their own; at most all classes.
+        top: how many of the most probable classes have columns of their own.
         chosen: how logits become probabilities and classes.
         resize: as in :func:`decoder_of`.
         progress: is called with the number of images predicted so far, and of all if it is known.
 
     Raises:
-        ConfigError: the model does not say its images' size; the file cannot be written.
+        ConfigError: the model has fewer classes than `top`, or does not say its images' size; the
+            file cannot be written.
         DataError: a Parquet file or a list cannot be read to its end.
         DivergenceError: the model's weights are not finite.
     """
-    decoder, shown = decoder_of(model, resize), min(top, len(model.classes))
+    if top > (most := len(model.classes)):
+        raise ConfigError(f"--top {top}: the model has {most} classes: give at most {most}")
+    decoder = decoder_of(model, resize)
     check_finite(model.network)
     count, failures, kept = 0, list[PredictionRow](), list[PredictionRow]()
     failed = 0
 
     def blocks() -> Iterator[list[PredictionRow]]:
         nonlocal count, failed
-        for rows in _predicted(model, given.items(), decoder, chosen, shown):
+        for rows in _predicted(model, given.items(), decoder, chosen, top):
             count += len(rows)
             broken = [row for row in rows if row.error is not None]
             failed += len(broken)
@@ -122,12 +125,12 @@ def predict_images(
         for rows in blocks():
             kept += rows
     else:
-        with prediction_writer(path, shown) as writer:
+        with prediction_writer(path, top) as writer:
             for rows in blocks():
                 writer.write(rows)
     named = tuple(f"{row.path} ({row.error})" for row in failures)
     notes = (*given.notes, *chosen.lines)
-    return PredictedImages(count, failed, named, path, notes, tuple(kept), shown)
+    return PredictedImages(count, failed, named, path, notes, tuple(kept), top)
 
 
 def decoder_of(model: TrainedModel, resize: bool = False) -> Decoder:

@@ -308,6 +308,15 @@ def test_files_are_never_passed_over_for_digits(tmp_path: Path) -> None:
     assert (result.count, result.what) == (6, f"all images of folder in {data}")
 
 
+@pytest.mark.parametrize("metric", ["top_k", {"name": "top_k", "k": 2}])
+def test_a_metric_that_says_nothing_of_so_few_classes(metric: Any) -> None:
+    with raises_one_line("1 for every model of 2 classes", "at most 1", kind=ConfigError):
+        evaluate(small_model(), metrics=[metric])
+    digits = small_model([str(k) for k in range(10)], data="digits")
+    found = evaluate(digits, metrics=[metric], resamples=0)
+    assert "top_k" in found.metrics.index
+
+
 def test_weights_that_are_nan(tmp_path: Path) -> None:
     data = write(tmp_path / "data", {"cat": 3, "dog": 3})
     model = small_model()

@@ -58,6 +58,22 @@ def test_without_a_file_the_rows_are_in_memory(tmp_path: Path) -> None:
     assert found.table.columns.tolist() == ["path", "label", "probability", "margin", "error"]
 
 
+@pytest.mark.parametrize(
+    ("top", "says"),
+    [
+        (3, "--top 3: the model has 2 classes: give at most 2"),
+        (0, "--top 0: give a whole number from 1 on"),
+        (-1, "--top -1: give a whole number from 1 on"),
+        (True, "--top True: give a whole number from 1 on"),
+    ],
+)
+def test_more_classes_than_there_are(tmp_path: Path, top: int, says: str) -> None:
+    write_images(tmp_path / "images", 1)
+    with raises_one_line(says, kind=ConfigError):
+        predict(small_model(), tmp_path / "images", tmp_path / "out.csv", top=top)
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_a_threshold_may_choose_the_less_probable_class(tmp_path: Path) -> None:
     write_images(tmp_path, 8)
     model = small_model(threshold=threshold_at(-30.0))
