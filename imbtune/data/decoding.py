@@ -8,7 +8,9 @@ used. The same file gives the same pixels in any thread or process.
 from __future__ import annotations
 
 import io
+import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -46,6 +48,7 @@ LFS_POINTER = (
 )
 BITS_PER_SAMPLE = 258  # number of this tag in a TIFF
 SEVERAL = ("MPO", "PSD")  # files with previews or layers beside the picture
+DEEP = re.compile(r"(LA|RGB[AXa]?|CMYK);16[BLNS]*")  # raw modes of 16 bits per channel
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -64,11 +67,14 @@ class Decoded:
         pixels: (C, H, W) uint8.
         transparent: whether pixels were transparent, fully or partly.
         animated: whether the file has several frames.
+        peak: the largest value of a file with 16 bits per channel, 0 to 65535, where transparent
+            pixels count as white; None for other files. In colour, the lower 8 bits are taken as 1.
     """
 
     pixels: Bytes
     transparent: bool
     animated: bool
+    peak: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,9 @@ class Decoder:
             animated = opened.format not in SEVERAL and getattr(opened, "is_animated", False)
             if self.crop:  # faster: a JPEG is decoded at 1/2, 1/4 or 1/8, if still twice as large
                 opened.draft(opened.mode, (2 * self.width, 2 * self.height))
+            is_deep = has_16_bits(opened)  # known until it is loaded
             image, transparent = on_white(upright(opened))
+            peak = _peak(image) if is_deep else None
             image = to_8_bits(image).convert("L" if self.channels == 1 else "RGB")
         if image.size != (self.width, self.height):
             if not self.crop:
@@ -115,7 +123,7 @@ class Decoder:
             image = crop_to(image, self.width, self.height)
         pixels = np.asarray(image)
         pixels = pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
-        return Decoded(pixels, transparent, animated)
+        return Decoded(pixels, transparent, animated, peak)
 
 
 def crop_to(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -202,6 +210,50 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"grey values from {values.min()} to {values.max()}, more than 16 bits")
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def has_16_bits(image: Image.Image) -> bool:
+    """Whether the file has 16 bits per channel, of an image that is opened and not loaded yet."""
+    raw_modes = (
+        tile[3] if isinstance(tile[3], str) else next(iter(tile[3] or ()), "")
+        for tile in getattr(image, "tile", ())
+    )
+    return image.mode.startswith("I") or any(
+        DEEP.fullmatch(str(raw_mode)) for raw_mode in raw_modes
+    )
+
+
+def _peak(image: Image.Image) -> int:
+    """The largest of 16-bit values; of colours, Pillow has kept the upper 8 bits."""
+    highest = int(np.asarray(image).max())
+    return highest if image.mode.startswith("I") else highest << 8 | 255
+
+
+def why_dark(peaks: Iterable[int]) -> tuple[str, str] | None:
+    """What is said of images of 16 bits that use 14 or fewer, as those of many cameras do.
+
+    Nothing is scaled by itself: an image must be read alike in training and prediction, whatever
+    else is there.
+
+    Args:
+        peaks: the largest value of each image with 16 bits per channel.
+
+    Returns:
+        How they are read, and what to do; None where there are none, or they use more bits.
+    """
+    peak = max(peaks, default=0)
+    if not 0 < peak < 2**14:
+        return None
+    return (
+        f"have 16 bits and no value above {peak:,} of 65,535, so they are read as 0 to "
+        f"{read_as(peak)} of 255",
+        f"multiply their values by {2 ** (16 - peak.bit_length())}",
+    )
+
+
+def read_as(value: int) -> int:
+    """The value of 8 bits that a value of 16 bits is read as."""
+    return (value * 255 + 32767) // 65535
 
 
 def why_unreadable(error: Exception) -> str:

@@ -17,7 +17,15 @@ import numpy as np
 import pyarrow as pa
 
 from imbtune.data.data_source import DataSource, memory_limit
-from imbtune.data.decoding import GREY, Decoder, WrongSizeError, open_image, upright, why_unreadable
+from imbtune.data.decoding import (
+    GREY,
+    Decoder,
+    WrongSizeError,
+    open_image,
+    upright,
+    why_dark,
+    why_unreadable,
+)
 from imbtune.data.images import BLOCK, Bytes, EncodedPixels, Images, Ints, Pixels, text_of
 from imbtune.errors import DataError, some_of
 
@@ -72,12 +80,14 @@ class _Findings:
         sizes: the sizes of images with a wrong size.
         transparent: images with transparent pixels.
         animated: images of which only the first frame is used.
+        peaks: the largest values of images with 16 bits per channel.
     """
 
     broken: dict[int, str] = field(default_factory=dict)
     sizes: dict[int, str] = field(default_factory=dict)
     transparent: set[int] = field(default_factory=set)
     animated: set[int] = field(default_factory=set)
+    peaks: dict[int, int] = field(default_factory=dict)
 
 
 def decode_images(
@@ -112,6 +122,10 @@ def decode_images(
         joined, findings.transparent, "have transparent pixels and are laid on white"
     )
     notes += _describe(joined, findings.animated, "have several frames, of which the first is used")
+    if dark := why_dark(findings.peaks.values()):
+        what, remedy = dark
+        what += f" (if that is too dark or too coarse, {remedy}, also before predicting)"
+        notes += _describe(joined, set(findings.peaks), what)
     images, start = [], 0
     for split in splits:
         rows = np.arange(start, start + len(split.labels))
@@ -210,6 +224,8 @@ def _decode_all(
                     findings.transparent.add(i)
                 if decoded.animated:
                     findings.animated.add(i)
+                if decoded.peak is not None:
+                    findings.peaks[i] = decoded.peak
                 if pixels is None:
                     content = hashlib.sha256(np.ascontiguousarray(decoded.pixels).data).digest()
                     digests[i] = np.frombuffer(content, np.uint8)

@@ -100,7 +100,7 @@ def _image_files(model: TrainedModel, given: ImageInput, count: int) -> ImagesTo
     found = [
         (item.path, one) for items, block in blocks for item, one in zip(items, block, strict=True)
     ]
-    pixels = [one for _, one in found if not isinstance(one, str)]
+    pixels = [one.pixels for _, one in found if not isinstance(one, str)]
     if not pixels:
         path, why = found[0]
         raise DataError(

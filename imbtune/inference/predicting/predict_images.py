@@ -10,17 +10,23 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
-from imbtune.data.decoding import Decoder, WrongSizeError, why_unreadable
-from imbtune.errors import ConfigError, printable
+from imbtune.data.decoding import (
+    Decoded,
+    Decoder,
+    WrongSizeError,
+    read_as,
+    why_dark,
+    why_unreadable,
+)
+from imbtune.errors import ConfigError, printable, some_of
 from imbtune.inference.decisions.decision import Decision, check_finite, is_finite
 from imbtune.inference.predicting.image_inputs import ImageInput, ImageItem
 from imbtune.inference.predicting.prediction_file import (
@@ -29,8 +35,6 @@ from imbtune.inference.predicting.prediction_file import (
     table_of,
 )
 from imbtune.inference.trained_model import TrainedModel
-
-Bytes = NDArray[np.uint8]
 
 BLOCK = 256  # images that are decoded and predicted at a time
 BLOCK_BYTES = (
@@ -108,11 +112,11 @@ def predict_images(
     decoder = decoder_of(model, resize)
     check_finite(model.network)
     count, failures, kept = 0, list[PredictionRow](), list[PredictionRow]()
-    failed = 0
+    failed, deep = 0, _DeepImages()
 
     def blocks() -> Iterator[list[PredictionRow]]:
         nonlocal count, failed
-        for rows in _predicted(model, given.items(), decoder, chosen, top):
+        for rows in _predicted(model, given.items(), decoder, chosen, top, deep):
             count += len(rows)
             broken = [row for row in rows if row.error is not None]
             failed += len(broken)
@@ -129,8 +133,42 @@ def predict_images(
             for rows in blocks():
                 writer.write(rows)
     named = tuple(f"{row.path} ({row.error})" for row in failures)
-    notes = (*given.notes, *chosen.lines)
+    notes = (*given.notes, *deep.notes(model), *chosen.lines)
     return PredictedImages(count, failed, named, path, notes, tuple(kept), top)
+
+
+@dataclass
+class _DeepImages:
+    """Images with 16 bits per channel, counted while they are predicted.
+
+    Attributes:
+        count: how many there are.
+        peak: the largest value in them.
+        first: the paths of the first of them.
+    """
+
+    count: int = 0
+    peak: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, path: str, peak: int | None) -> None:
+        """Count an image; with `peak` None it is no such image."""
+        if peak is not None:
+            self.count, self.peak = self.count + 1, max(self.peak, peak)
+            self.first += [path] * (len(self.first) < NAMED)
+
+    def notes(self, model: TrainedModel) -> tuple[str, ...]:
+        """A note where all are darker than the mean of the training images, so read otherwise."""
+        mean = 255 * sum(model.preprocess.mean) / model.preprocess.channels
+        if not (dark := why_dark([self.peak])) or read_as(self.peak) >= mean:
+            return ()
+        what, remedy = dark
+        which = f"{self.count:,} image{'s' * (self.count != 1)}"
+        named = some_of(self.first, NAMED, self.count)
+        return (
+            f"{which} {what}; the mean of the training images is {mean:.0f}, so unless those were "
+            f"as dark, {remedy}: {named}",
+        )
 
 
 def decoder_of(model: TrainedModel, resize: bool = False) -> Decoder:
@@ -157,34 +195,38 @@ def _predicted(
     decoder: Decoder,
     chosen: Decision,
     top: int,
+    deep: _DeepImages,
 ) -> Iterator[list[PredictionRow]]:
     """The rows of all images, in blocks. A block is decoded while the one before is predicted."""
-    for block, pixels in decoded_blocks(items, decoder):
-        yield _rows(model, block, pixels, chosen, top)
+    for block, images in decoded_blocks(items, decoder):
+        for item, image in zip(block, images, strict=True):
+            if isinstance(image, Decoded):
+                deep.add(item.path, image.peak)
+        yield _rows(model, block, images, chosen, top)
 
 
 def decoded_blocks(
     items: Iterator[ImageItem], decoder: Decoder
-) -> Iterator[tuple[list[ImageItem], list[Bytes | str]]]:
-    """Images and their pixels, or why they cannot be read, in blocks.
+) -> Iterator[tuple[list[ImageItem], list[Decoded | str]]]:
+    """Images decoded, or why they cannot be read, in blocks.
 
     The next block is decoded in threads while the caller works on this one.
     """
     threads = min(MOST_THREADS, os.cpu_count() or 1)
     size = max(1, min(BLOCK, BLOCK_BYTES // int(np.prod(decoder.shape))))
 
-    def decode(item: ImageItem) -> Bytes | str:
+    def decode(item: ImageItem) -> Decoded | str:
         if item.problem:
             return item.problem
         try:
-            return decoder(item.file)
+            return decoder.decode(item.file)
         except WrongSizeError as error:
             wanted = f"{decoder.width}×{decoder.height}"
             return f"it is {error} pixels, and the model's images are {wanted}: --resize scales it"
         except Exception as error:  # Pillow raises all kinds of exceptions for broken files
             return " ".join(printable(why_unreadable(error)).split())
 
-    waiting: list[tuple[list[ImageItem], list[Future[Bytes | str]]]] = []
+    waiting: list[tuple[list[ImageItem], list[Future[Decoded | str]]]] = []
     with decoding_warnings(), ThreadPoolExecutor(threads) as pool:
         try:
             for block in _blocks(items, size):
@@ -226,19 +268,19 @@ def _blocks(items: Iterator[ImageItem], size: int) -> Iterator[list[ImageItem]]:
 def _rows(
     model: TrainedModel,
     block: list[ImageItem],
-    pixels: list[Bytes | str],
+    images: list[Decoded | str],
     chosen: Decision,
     top: int,
 ) -> list[PredictionRow]:
     """The rows of a block."""
-    readable = [i for i, found in enumerate(pixels) if not isinstance(found, str)]
+    pixels = {i: image.pixels for i, image in enumerate(images) if isinstance(image, Decoded)}
     rows = [
         PredictionRow(item.path, error=found if isinstance(found, str) else None)
-        for item, found in zip(block, pixels, strict=True)
+        for item, found in zip(block, images, strict=True)
     ]
-    if not readable:
+    if not pixels:
         return rows
-    logits_NK = model.logits(np.stack([pixels[i] for i in readable]))
+    logits_NK = model.logits(np.stack(list(pixels.values())))
     finite_N = is_finite(logits_NK).tolist()
     decided_NK = chosen.logits(torch.nan_to_num(logits_NK))
     p_NK = decided_NK.softmax(1)
@@ -249,9 +291,7 @@ def _rows(
     ranked = p_NK.topk(top, dim=1)
     columns = (label_N, own_N, margin_N, ranked.indices, ranked.values)
     values = zip(*(column.tolist() for column in columns), strict=True)
-    for i, is_good, (label, p, margin, best, best_p) in zip(
-        readable, finite_N, values, strict=True
-    ):
+    for i, is_good, (label, p, margin, best, best_p) in zip(pixels, finite_N, values, strict=True):
         if not is_good:
             rows[i] = PredictionRow(block[i].path, error="the model's output is not finite")
             continue

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +75,65 @@ def test_transparent_pixels_of_a_gif(tmp_path: Path) -> None:
     assert decoded.pixels.tolist() == [[[0, 0, 255]]] * 3 and decoded.transparent
 
 
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
 def test_colours_16_bits_deep_with_a_transparent_one() -> None:
     """Pillow cannot write them: a header of 16 bits, rows of 65535, 257 and 0."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
-
     rows = zlib.compress(b"\0" + struct.pack(">6H", 256, 512, 768, 65535, 257, 0))
-    file = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
-    file += chunk(b"tRNS", struct.pack(">3H", 256, 512, 768)) + chunk(b"IDAT", rows)
-    decoded = Decoder(3, 1, 2).decode(file + chunk(b"IEND", b""))
+    file = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
+    file += png_chunk(b"tRNS", struct.pack(">3H", 256, 512, 768)) + png_chunk(b"IDAT", rows)
+    decoded = Decoder(3, 1, 2).decode(file + png_chunk(b"IEND", b""))
     assert decoded.pixels[:, 0].T.tolist() == [[255, 255, 255], [255, 1, 0]]
+
+
+def deep_png(values: Sequence[int], colour: bool) -> bytes:
+    """A row of pixels with 16 bits per channel; Pillow cannot write colours."""
+    rows = b"\0" + b"".join(struct.pack(">H", v) * (3 if colour else 1) for v in values)
+    header = struct.pack(">IIBBBBB", len(values), 1, 16, 2 if colour else 0, 0, 0, 0)
+    file = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+    return file + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize(
+    ("highest", "says"),
+    [
+        (255, ("no value above 255 of 65,535", "0 to 1 of 255", "by 256")),
+        (4095, ("no value above 4,095 of 65,535", "0 to 16 of 255", "by 16")),
+        (16383, ("no value above 16,383 of 65,535", "0 to 64 of 255", "by 4")),
+        (65535, ()),
+    ],
+)
+def test_images_of_16_bits_that_use_fewer(
+    tmp_path: Path, highest: int, says: tuple[str, ...], colour: bool
+) -> None:
+    """They are noted, and read as all others: nothing depends on the image's own range."""
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            values = [highest >> 8 if i else highest, highest, 0, 0]
+            (tmp_path / name / f"{i}.png").write_bytes(deep_png(values, colour))
+    dataset = read("folder", tmp_path)
+    notes = [note for note in dataset.notes if "16 bits" in note]
+    assert len(notes) == bool(says)
+    for part in says:
+        assert f"8 of 8 images have 16 bits and {says[0]}" in notes[0] and part in notes[0]
+    expected = highest >> 8 if colour else round(highest * 255 / 65535)
+    assert dataset.train.array().max() == expected
+
+
+def test_other_depths_are_not_noted(tmp_path: Path) -> None:
+    """Dark images of 8 bits, and a PGM, which says that its largest value is 4095."""
+    for name in ("ant", "bee"):
+        for i in range(3):
+            save(Image.new("L", (2, 2), i), tmp_path / name / f"{i}.png")
+        (tmp_path / name / "4.pgm").write_bytes(b"P5 2 2 4095\n" + struct.pack(">4H", *[4095] * 4))
+    dataset = read("folder", tmp_path)
+    assert not any("16 bits" in note for note in dataset.notes)
+    assert dataset.train.array().max() == 255
 
 
 def test_opaque_images_with_an_alpha_channel_are_as_they_are(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,28 @@ def test_colour_and_grey_files(tmp_path: Path) -> None:
         Image.new(mode, (8, 8)).save(tmp_path / f"{mode.replace(';', '')}.{ending}")
     for shape in ((1, 8, 8), (3, 8, 8)):
         assert predict(small_model(shape=shape), tmp_path).failed == 0
+
+
+def test_images_of_16_bits_that_use_12(tmp_path: Path) -> None:
+    """A note where they are darker than the training images; they are predicted all the same."""
+    for number in range(5):
+        pixels = np.full((8, 8), 4095 if number else 70, np.uint16)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    Image.new("L", (8, 8), 200).save(tmp_path / "8bits.png")
+    found = predict(small_model(), tmp_path)
+    assert (found.count, found.failed, len(found.notes)) == (6, 0, 1)
+    assert found.notes[0].startswith(
+        "5 images have 16 bits and no value above 4,095 of 65,535, so they are read as 0 to 16 of "
+        "255; the mean of the training images is 128"
+    )
+    assert "by 16" in found.notes[0] and found.notes[0].endswith("and 2 more")
+    pixels = np.stack([decoder_of(small_model())(str(tmp_path / f"{i}.png")) for i in range(5)])
+    assert pixels.max(axis=(1, 2, 3)).tolist() == [0, 16, 16, 16, 16]
+    as_dark = small_model()
+    as_dark.preprocess = replace(as_dark.preprocess, mean=(8 / 255,))
+    assert not predict(as_dark, tmp_path).notes
+    Image.fromarray(np.full((8, 8), 60_000, np.uint16)).save(tmp_path / "bright.png")
+    assert not predict(small_model(), tmp_path).notes
 
 
 def test_an_output_that_is_not_finite_is_a_row(tmp_path: Path) -> None:
