@@ -17,14 +17,19 @@ from imbtune.paths import folder_name
 from imbtune.report.wording import corrected_words, counted, number
 from imbtune.storage import Store, join
 from imbtune.study.lock import activity_of
-from imbtune.study.records import COMPLETE, ENDED, FAIL, FINISHED
+from imbtune.study.records import ENDED, FAIL, FINISHED, OUT_OF_TIME, WORDS
 from imbtune.study.tables.find_studies import studies_in
 from imbtune.study.view import Study
 from imbtune.study.working_journal import ended_in_journal
 
 FILE = "study.yaml"
-KILLED = "; killed, unless it runs on another machine"
-RUNNING = "; running"
+RUNNING = "running"
+# How a search stands, by whether a process has its lock, where study.yaml records no end
+WITHOUT_END = {
+    True: RUNNING,
+    False: "killed, unless it runs on another machine",
+    None: "no end recorded",
+}
 RUN_FOLDERS = {"calibration": "scores", "comparison": "runs"}  # with a file for each run
 # What a page shows is in these files, and in the files of these folders
 FILES = (FILE, "best.yaml", "calibration.yaml", "table.parquet")
@@ -140,33 +145,39 @@ def listed(name: str, path: str, changed: dt.datetime | None) -> Listed:
             store = Store(path, seconds=0)
             done = len(store.parts(RUN_FOLDERS[purpose]))
             planned = int(info.get("trials") or 0) * (2 if purpose == "calibration" else 1)
-            about = f"{done} of {planned} runs" + (RUNNING if activity_of(store).locked else "")
             best = _found(store, purpose)
+            state = FINISHED if best else "not finished"
+            state = RUNNING if activity_of(store).locked else state
+            about = f"{state}: {done} of {planned} runs ended"
         return Listed(name, purpose, about, str(info.get("started", "")), changed, best)
     except (ImbtuneError, KeyError, TypeError, ValueError, OSError) as error:
         return Listed(name, "", "", "", changed, "", first_line(error))
 
 
 def _progress(study: Study, info: Mapping[str, object]) -> str:
-    trials = study.trials
-    shown, end = int(trials["state"].isin([*ENDED, FAIL]).sum()), _end(study, info)
-    ended = shown
-    if not info.get("end") and end != RUNNING:  # killed: the journal may have more than the table
+    """How a search stands, as in `running: 4 of 12 trials ended (2 finished, 2 stopped)`."""
+    states = study.trials["state"]
+    counts = {state: int((states == state).sum()) for state in (*ENDED, FAIL)}
+    ended = shown = sum(counts.values())
+    how = _how(study, info)
+    if not info.get("end") and how != RUNNING:  # killed: the journal may have more than the table
         ended = max(shown, ended_in_journal(Store(study.path, seconds=0)))
-    finished, failed = (int((trials["state"] == state).sum()) for state in (COMPLETE, FAIL))
-    text = f"{ended} of {info.get('trials')} trials"
-    if ended == shown:  # else the table does not say how all of them ended
-        text += f", {finished} finished" + (f", {failed} failed" if failed else "")
-    if end == RUNNING and ended == info.get("trials"):
-        end = f"; the finals run, {len(study.finals)} have ended"
-    return text + end
+    if how == RUNNING and ended == info.get("trials"):
+        how = f"running the finals, of which {len(study.finals)} ended"
+    text = f"{how}: {ended} of {info.get('trials')} trials ended"
+    kinds = [f"{count} {WORDS[state]}" for state, count in counts.items() if count]
+    if ended != shown or not kinds:  # the table does not say how all of them ended
+        return text
+    if len(kinds) == 1 and ended > 1:
+        kinds = [f"all {kinds[0].split()[1]}"]
+    return f"{text} ({', '.join(kinds)})"
 
 
-def _end(study: Study, info: Mapping[str, object]) -> str:
+def _how(study: Study, info: Mapping[str, object]) -> str:
+    """Whether the search runs, or how it ended."""
     if end := info.get("end"):
-        return f"; {end}" if end != FINISHED else ""
-    locked = activity_of(Store(study.path, seconds=0)).locked
-    return {True: RUNNING, False: KILLED, None: "; no end recorded"}[locked]
+        return "time budget used up" if end == OUT_OF_TIME else str(end)
+    return WITHOUT_END[activity_of(Store(study.path, seconds=0)).locked]
 
 
 def _found(store: Store, purpose: str) -> str:

@@ -31,7 +31,10 @@ def client(tmp_path: Path) -> TestClient:
 
 def test_the_list_leads_to_the_report(client: TestClient, tmp_path: Path) -> None:
     index = client.get("/")
-    assert index.status_code == 200 and "6 of 6 trials, 4 finished, 1 failed" in index.text
+    assert (
+        index.status_code == 200
+        and "6 of 6 trials ended (4 finished, 1 stopped, 1 failed)" in index.text
+    )
     (link,) = re.findall(r'href="(study/[^"]*)"', index.text)
     page = client.get(f"/{link}")
     assert page.status_code == 200 and 'id="data"' in page.text
