@@ -16,6 +16,7 @@ from imbtune.errors import ConfigError, shown
 from imbtune.limits import CALIBRATION_TRIALS, check_whole
 from imbtune.paths import path_or_uri
 from imbtune.progress.choose_view import AUTO, Progress, check_progress, reporting
+from imbtune.progress.reporter import naming_restart
 from imbtune.registry import Registry, Value
 from imbtune.search_options import (
     Objective,
@@ -170,7 +171,7 @@ def search(
     from imbtune.study.view import Study
     from imbtune.tuning.run_search import run_search
 
-    with consent(trust), reporting(progress) as reporter:
+    with consent(trust), reporting(progress) as reporter, naming_restart(reporter):
         for line in request.space.left_out_lines():
             reporter(line)
         outcome = run_search(request, reporter)
@@ -416,9 +417,8 @@ def train(
             for i, (name, other) in enumerate(others.items(), 1):
                 reporter(f"Baseline {name}:")
                 found[name] = trained(other, reporter, seeds * (len(others) - i))
-        except KeyboardInterrupt:
-            reporter("interrupted: the same command goes on")
-            raise
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt("the same command goes on") from error
         runs = seeds * (1 + len(others))
         text = f"training ended: {runs} run{'s' * (runs > 1)}"
         reporter.tell(WorkEnded(reporter.now(), text, path=str(result.path)))
@@ -580,7 +580,7 @@ def compare(
 
     request = replace(request, name=name or request.space.name + COMPARISON_SUFFIX)
     every = range(seed, seed + seeds)
-    with consent(trust), reporting(progress) as reporter:
+    with consent(trust), reporting(progress) as reporter, naming_restart(reporter):
         return run_comparison(request, names, studies, every, reference, reporter)
 
 
@@ -659,7 +659,7 @@ def calibrate(
     from imbtune.tuning.calibration.run_calibration import run_calibration
 
     named = replace(request, name=name or request.space.name + CALIBRATION_SUFFIX)
-    with consent(trust), reporting(progress) as reporter:
+    with consent(trust), reporting(progress) as reporter, naming_restart(reporter):
         return run_calibration(named, reporter)
 
 

@@ -28,6 +28,12 @@ NUMBERS = {  # pydantic's kinds of errors
 }
 PRINTING = ("list", "logs", "plan", "query", "show", "status")  # commands whose result is printed
 
+# What is left of an interrupted command that writes one file, and does so at its end
+UNWRITTEN = dict.fromkeys(
+    ("predict", "evaluate", "export"),
+    ": nothing was written: give the same command again",
+)
+
 
 class ErrorBoundary(TyperGroup):
     """Prints expected errors as one line, with exit code 2; a bug keeps its traceback."""
@@ -55,7 +61,8 @@ class ErrorBoundary(TyperGroup):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(EXPECTED) from error
         except KeyboardInterrupt as error:  # while trials run, Ray Tune handles it
-            print("interrupted", file=sys.stderr)
+            left = f": {error}" if error.args else UNWRITTEN.get(str(ctx.invoked_subcommand), "")
+            print(f"interrupted{left}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from error
         except Exception as error:
             if not hasattr(error, "format_message"):  # typer's: a missing or unknown option

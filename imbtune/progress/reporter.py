@@ -115,3 +115,18 @@ def current_reporter() -> Reporter:
 def to_lines(write: Log) -> Reporter:
     """A reporter to a function that takes lines; they have no time of their own."""
     return Reporter(PlainView(write, has_time=False))
+
+
+@contextmanager
+def naming_restart(reporter: Reporter) -> Iterator[None]:
+    """Say in the message of Ctrl-C before the first trial or run that nothing is left of a study.
+
+    Args:
+        reporter: of the command that makes the study.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if error.args or reporter.progress.stage is not None:
+            raise
+        raise KeyboardInterrupt("no study was made: give the same command again") from error

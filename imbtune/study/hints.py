@@ -100,11 +100,13 @@ def retry_fix(request: SearchRequest) -> str:
 
 @contextmanager
 def naming_resume(path: str) -> Iterator[None]:
-    """Say in the message of a StorageError how to go on with the study at `path`."""
+    """Say in the message of a StorageError or of Ctrl-C how to go on with the study at `path`."""
     try:
         yield
     except StorageError as error:
         raise StorageError(f"{error}: when it works again, run {resume_command(path)}") from error
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"{resume_command(path)} goes on with the study") from error
 
 
 def free_folder(folder: Path) -> Path:

@@ -226,6 +226,22 @@ def test_ctrl_c_ends_a_search_with_all_it_has(tmp_path: Path) -> None:
     check_journal(study, trials)
 
 
+def test_ctrl_c_while_ray_starts_leaves_no_study(tmp_path: Path) -> None:
+    search = start("search", "digits-lt", cwd=tmp_path)
+    try:
+        assert search.stdout
+        for line in search.stdout:
+            if "Starting Ray" in line:
+                break
+        search.send_signal(signal.SIGINT)
+        output, _ = search.communicate(timeout=120)
+    finally:
+        search.kill()
+    assert output == "interrupted: no study was made: give the same command again\n"
+    assert search.returncode == 130
+    assert not (tmp_path / "runs/digits-lt").exists()
+
+
 def test_a_search_whose_trials_all_fail_says_why_and_exits_with_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

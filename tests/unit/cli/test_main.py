@@ -22,6 +22,7 @@ from imbtune.cli.main import Topic, app
 from imbtune.cli.settings import parse_duration, parse_settings
 from imbtune.config.slots import SLOTS, all_knobs
 from imbtune.errors import ConfigError
+from imbtune.inference import use_model
 from imbtune.metrics.metric import metric_from, metrics, objectives
 from imbtune.metrics.metric_registry import GROUPS
 from imbtune.spaces.presets import PRESETS
@@ -46,6 +47,23 @@ def test_the_commands_are_these() -> None:
         for command in app.registered_commands
         if command.callback and not command.hidden
     } == {*COMMANDS}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "interrupted: nothing was written: give the same command again\n"),
+        (KeyboardInterrupt("it goes on"), "interrupted: it goes on\n"),
+    ],
+)
+def test_ctrl_c_says_what_is_left(
+    error: KeyboardInterrupt, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(use_model, "predict", interrupted)
+    assert invoke("predict", "model", "images", "--out", "p.csv") == (130, "", said)
 
 
 def test_version() -> None:

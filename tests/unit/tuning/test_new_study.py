@@ -10,7 +10,7 @@ from scripted import tiny_space
 from small_data import make_splits
 
 from imbtune.errors import DataError, StorageError, StudyError
-from imbtune.progress.reporter import to_lines
+from imbtune.progress.reporter import naming_restart, to_lines
 from imbtune.progress.run_events import RUNS, StageStarted
 from imbtune.storage import Store
 from imbtune.study.files import write_study
@@ -72,4 +72,15 @@ def test_the_study_of_another_process_stays(session: Session) -> None:
     begin(session)
     with pytest.raises(StudyError, match="exists already"):
         begin(session)
+    assert Path(session.request.path, "study.yaml").exists()
+
+
+def test_an_interrupt_says_what_is_left(session: Session) -> None:
+    says = "no study was made: give the same command again"
+    with pytest.raises(KeyboardInterrupt, match=says), naming_restart(session.reporter):
+        begin(session, KeyboardInterrupt())
+    assert not Path(session.request.path).exists()
+    says = r" resume \S+/new goes on with the study"
+    with pytest.raises(KeyboardInterrupt, match=says), naming_restart(session.reporter):
+        begin(session, KeyboardInterrupt(), has_trials=True)
     assert Path(session.request.path, "study.yaml").exists()
