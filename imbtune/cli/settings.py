@@ -30,7 +30,7 @@ _UNITS = "%|points|fresh|seeds?|runs?|trials?|finalists?|epochs?|images?|class(?
 TOGETHER = (
     rf"(?<=\d) (?=(?:{_UNITS})(?!\w))|(?<=%) (?=interval)|(?<=fresh) (?=seed)"
     r"|(?<=\d) (?=to [-+−]?\d)|(?<=\d to) (?=[-+−]?\d)"
-    r"|(?<=\w) (?=[=<±] ?[-+\d])|(?<=[=<±]) (?=[-+\d])"
+    r"|(?<=\w) (?=[=<±] ?[-+−\d])|(?<=[=<±]) (?=[-+−\d])"
     r"|(?<=\btrial) (?=\d)|(?<=\bseed) (?=\d)|(?<=\bepoch) (?=\d)|(?<=\bclass) (?=\d)"
 )
 PIPE_WIDTH = 160  # columns of a table that is written to a file or a pipe

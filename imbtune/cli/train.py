@@ -20,6 +20,7 @@ from imbtune.cli.settings import (
 from imbtune.errors import ConfigError, printable
 from imbtune.final_training.retrain import TrainResult
 from imbtune.metrics.metric_registry import group_lines
+from imbtune.metrics.number_text import told
 from imbtune.progress import print_line
 from imbtune.report.next_steps import model_steps
 from imbtune.runtime import keep_freed_memory
@@ -171,4 +172,4 @@ def _worse_on_test(result: TrainResult) -> str:
 
 
 def _cell(mean: float, std: float) -> str:
-    return f"{mean:.4f}" if math.isnan(std) else f"{mean:.4f} ± {std:.4f}"
+    return told(mean) if math.isnan(std) else f"{told(mean)} ± {std:.4f}"

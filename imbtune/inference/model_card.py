@@ -24,6 +24,7 @@ from imbtune.inference.evaluating.metric_intervals import MetricInterval
 from imbtune.inference.preprocess import Preprocess
 from imbtune.metrics.intervals import wilson
 from imbtune.metrics.metric_registry import group_lines
+from imbtune.metrics.number_text import told
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MOST_CLASSES = 20  # that the card lists: the largest and the smallest
@@ -189,14 +190,14 @@ def _metric_rows(content: CardContent) -> str:
     heading += ["ensemble of the seeds"] if content.ensemble else []
     rows = [f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
     for found in content.intervals:
-        ends = "" if found.low is None else f"[{found.low:.4f}, {found.high:.4f}]"
-        cells = [_cell(found.title), f"{found.value:.4f}", ends]
+        ends = "" if found.low is None else f"[{told(found.low)}, {told(found.high)}]"
+        cells = [_cell(found.title), told(found.value), ends]
         if several:
             mean, std = content.spread.get(found.name, (math.nan, math.nan))
-            cells.append(f"{mean:.4f} ± {std:.4f}")
+            cells.append(f"{told(mean)} ± {std:.4f}")
         if content.ensemble:
             value = content.ensemble.get(found.name)
-            cells.append("" if value is None else f"{value:.4f}")
+            cells.append("" if value is None else told(value))
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imbtune.errors import ImbtuneError
+from imbtune.metrics.number_text import told
 from imbtune.storage import Store
 
 FOLDER = "best"  # of the winner's models in the study's folder
@@ -31,8 +32,9 @@ class TestScore:
     seeds: int
 
     def __str__(self) -> str:
-        mean = f"{self.mean:.3f}".replace("-", "−")
-        return mean + ("" if self.deviation is None else f" ± {self.deviation:.3f}")
+        return told(self.mean, ".3f") + (
+            "" if self.deviation is None else f" ± {self.deviation:.3f}"
+        )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import Metric, objective_from
 from imbtune.metrics.metric_registry import CLASSES, IMAGES, ONE, UNKNOWN, WORST
+from imbtune.metrics.number_text import told
 from imbtune.metrics.predictions import ClassCounts
 from imbtune.training.phases import steps_per_epoch
 
@@ -111,7 +112,8 @@ def data_size_lines(
     assert scale, "checked before: the objective is defined"
     lines = [
         f"Images per class: {_counts(train_K)} for training, {_counts(validation_K)} for "
-        f"validation; a model that predicts the same for every image scores {scale.chance:.3g}"
+        f"validation; a model that predicts the same for every image scores "
+        f"{told(scale.chance, '.3g')}"
     ]
     if costs := objective.given.get("costs"):
         lines[0] += f"\nCosts: {costs_in_words(str(costs), classes)}"

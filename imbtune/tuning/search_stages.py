@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from imbtune.data.splits import Splits
+from imbtune.metrics.number_text import told
 from imbtune.progress.run_events import FINALS, RUNS, TRIALS, RunEnded, StageStarted, WorkEnded
 from imbtune.progress.words import starting
 from imbtune.report.wording import duration
@@ -131,9 +132,11 @@ def ending(outcome: SearchOutcome) -> str:
     winner, evidence = outcome.winner, outcome.evidence
     if winner is None:
         return f"{line}; no winner"
-    score = f"{winner.score or 0.0:.4f} in one run"
+    score = f"{told(winner.score or 0.0)} in one run"
     if evidence:
-        score = f"{evidence.mean:.4f} over {evidence.seeds} fresh seed{'s' * (evidence.seeds > 1)}"
+        score = (
+            f"{told(evidence.mean)} over {evidence.seeds} fresh seed{'s' * (evidence.seeds > 1)}"
+        )
     return f"{line}; winner: trial {winner.number}, {score}"
 
 

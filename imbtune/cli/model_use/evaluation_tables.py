@@ -11,6 +11,7 @@ from imbtune.errors import printable
 from imbtune.inference.evaluating.evaluate_model import METHOD, EvaluationResult
 from imbtune.inference.evaluating.metric_intervals import ClassRow
 from imbtune.metrics.metric_registry import group_lines
+from imbtune.metrics.number_text import told
 
 MOST_CLASSES = 100  # rows of the printed table
 
@@ -25,8 +26,8 @@ def print_evaluation(result: EvaluationResult) -> None:
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
     for found in result.intervals:
-        ends = "" if found.low is None else f"[{found.low:.4f}, {found.high:.4f}]"
-        table.add_row(printable(found.title), f"{found.value:.4f}", ends)
+        ends = "" if found.low is None else f"[{told(found.low)}, {told(found.high)}]"
+        table.add_row(printable(found.title), told(found.value), ends)
     console.print(table)
     if groups := group_lines(found.name for found in result.intervals):
         print_text("\n".join(groups), console)

@@ -23,6 +23,7 @@ from imbtune.inference.decisions.threshold_choice import threshold_metric
 from imbtune.inference.predicting.predict_images import NAMED
 from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import metric_from
+from imbtune.metrics.number_text import told
 from imbtune.paths import local_path
 from imbtune.study.hints import program
 
@@ -104,14 +105,14 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     )
     default = "does not reach it"
     if found.argmax_value is not None:
-        default = f"has {found.argmax_value:.4f}"
+        default = f"has {told(found.argmax_value)}"
     if found.constant is not None:
         name_of, value = found.constant
-        default += f", and predicting '{printable(name_of)}' for every image {value:.4f}"
+        default += f", and predicting '{printable(name_of)}' for every image {told(value)}"
     print_text(
-        f"{printable(name)} expected on other images: {found.corrected:.4f} "
-        f"[{found.interval[0]:.4f}, {found.interval[1]:.4f}]; on the images that it was chosen on "
-        f"{found.value:.4f}, where predicting the more probable class {default}",
+        f"{printable(name)} expected on other images: {told(found.corrected)} "
+        f"[{told(found.interval[0])}, {told(found.interval[1])}]; on the images that it was chosen "
+        f"on {told(found.value)}, where predicting the more probable class {default}",
         console,
     )
     counts = ", ".join(f"{count:,} of '{name}'" for name, count in found.counts.items())

@@ -10,6 +10,7 @@ from imbtune.cli.outcome.trials_table import described, fresh_seeds, trials_tabl
 from imbtune.cli.settings import NO_BREAK, print_text
 from imbtune.final_training.train_input import default_out
 from imbtune.metrics.metric import Metric
+from imbtune.metrics.number_text import told
 from imbtune.report.wording import duration
 from imbtune.storage import join
 from imbtune.study.evidence import FINALISTS, Evidence, is_above
@@ -114,7 +115,7 @@ def stopping_line(outcome: SearchOutcome) -> str:
     verdict = "it would have lost the best trial" if gain > 0 else "it lost no better trial"
     return (
         f"{text}  To see whether it loses good trials, {exempted}: {verdict}. Of one run each, "
-        f"{which} scored {best.score:.4f}, {outcome.request.space.objective.difference(gain)} "
+        f"{which} scored {told(best.score)}, {outcome.request.space.objective.difference(gain)} "
         "compared with the best of the trials that it let finish."
     )
 
@@ -125,13 +126,15 @@ def _no_winner(outcome: SearchOutcome) -> str:
         return f"No trial was trained to the full budget. {outcome.path} has the results so far."
     best = max(finished, key=lambda r: r.score or 0.0)
     remedy = "Search with other settings, more epochs or more images."
-    constant = f"a model that predicts the same for every image ({outcome.chance:.4f})"
+    constant = f"a model that predicts the same for every image ({told(outcome.chance)})"
     if best.score is None or not is_above(best.score, outcome.chance):
         return (
-            f"No winner: the best trial, {best.number}, scores {best.score:.4f}, no better than "
+            f"No winner: the best trial, {best.number}, scores {told(best.score)}, no better than "
             f"{constant}. {remedy}"
         )
-    found = f"No winner: trial {best.number} has the best score of one run, {best.score:.4f}, but "
+    found = (
+        f"No winner: trial {best.number} has the best score of one run, {told(best.score)}, but "
+    )
     if not outcome.finals:
         return f"{found}all runs with fresh seeds failed."
     return f"{found}no finalist's mean over the fresh seeds is better than {constant}. {remedy}"
@@ -159,7 +162,7 @@ def _comparison(outcome: SearchOutcome) -> str:
     assert winner and winner.score is not None
     lead = f"\nWinner: trial {winner.number}, {described(winner)}"
     lead += f" ({knobs}): " if (knobs := _searched_knobs(outcome, winner)) else ": "
-    lead += _interval(evidence) if evidence else f"{winner.score:.4f} in one run"
+    lead += _interval(evidence) if evidence else f"{told(winner.score)} in one run"
     after = "" if evidence else f"\n        {_not_confirmed(outcome)}"
     if not baseline or baseline.score is None:
         why = "no preset lies inside the space"
@@ -174,7 +177,7 @@ def _comparison(outcome: SearchOutcome) -> str:
     gain = objective.difference(winner.score - baseline.score)
     return (
         f"{lead},\n        {gain} over the best preset, "
-        f"'{baseline.preset}' at {baseline.score:.4f} (one run each, on the validation images)."
+        f"'{baseline.preset}' at {told(baseline.score)} (one run each, on the validation images)."
         f"{after}"
     )
 
@@ -202,20 +205,20 @@ def _not_confirmed(outcome: SearchOutcome) -> str:
 
 def _interval(evidence: Evidence) -> str:
     if evidence.low is None:
-        return f"{evidence.mean:.4f} with a fresh seed"
-    interval = f"95 % interval {evidence.low:.4f} to {evidence.high:.4f}"
+        return f"{told(evidence.mean)} with a fresh seed"
+    interval = f"95 % interval {told(evidence.low)} to {told(evidence.high)}"
     if evidence.mean_corrected is None:
-        return f"{evidence.mean:.4f}, the mean of {fresh_seeds(evidence.seeds)} ({interval})"
+        return f"{told(evidence.mean)}, the mean of {fresh_seeds(evidence.seeds)} ({interval})"
     return (
-        f"{evidence.mean:.4f}, the mean of {fresh_seeds(evidence.seeds)}; corrected for the "
-        f"choice of the best {evidence.mean_corrected:.4f} ({interval})"
+        f"{told(evidence.mean)}, the mean of {fresh_seeds(evidence.seeds)}; corrected for the "
+        f"choice of the best {told(evidence.mean_corrected)} ({interval})"
     )
 
 
 def _lead(evidence: Evidence, preset: str, objective: Metric) -> str:
     assert evidence.lead is not None and evidence.preset_mean is not None
     text = f"{objective.difference(evidence.lead)} over the best preset, "
-    text += f"'{preset}' at {evidence.preset_mean:.4f}"
+    text += f"'{preset}' at {told(evidence.preset_mean)}"
     if evidence.lead_low is None or evidence.lead_high is None:
         return f"{text} (one fresh seed each, on the validation images)."
     chance = "" if evidence.is_better else "; the difference may be chance"

@@ -8,6 +8,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from imbtune.metrics.number_text import told
 from imbtune.registry import Value
 from imbtune.study.evidence import scores_by_trial
 from imbtune.study.outcome import SearchOutcome
@@ -44,7 +45,7 @@ def trials_table(outcome: SearchOutcome) -> Table:
         if finals:
             scores = finals.get(record.number)
             cells.append("" if scores is None else _mean_and_std(scores))
-        cells += [f"{value:.4f}" for value in (record.score, *map(record.metrics.get, others))]
+        cells += [told(value) for value in (record.score, *map(record.metrics.get, others))]
         table.add_row(*cells, configuration)
     return table
 
@@ -102,7 +103,7 @@ def fresh_seeds(seeds: int) -> str:
 
 def _mean_and_std(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
     spread = f" ± {scores.std(ddof=1):.4f}" if len(scores) > 1 else ""
-    return f"{scores.mean():.4f}{spread}"
+    return f"{told(scores.mean())}{spread}"
 
 
 def described(record: TrialRecord) -> str:

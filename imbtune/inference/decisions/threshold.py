@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from imbtune.errors import ConfigError
 from imbtune.metrics.metric import metric_from
+from imbtune.metrics.number_text import told
 from imbtune.metrics.predictions import ClassCounts
 from imbtune.registry import Value
 
@@ -63,7 +64,7 @@ class Threshold:
         useless = "" if self.gains else "; it gains nothing, so it is not stored"
         return (
             f"Threshold('{self.positive}' from {self.probability:.4g} on): {metric.name} "
-            f"{self.corrected:.4f} [{low:.4f}, {high:.4f}] expected on other images{useless}"
+            f"{told(self.corrected)} [{told(low)}, {told(high)}] expected on other images{useless}"
         )
 
     @property

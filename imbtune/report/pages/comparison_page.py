@@ -123,12 +123,12 @@ def _verdict(data: ComparisonData) -> tuple[str, str, str]:
         return "nothing to test against", headline, ""
     sign = -1 if line is other else 1
     against = line.row.name if line is other else str(table.reference)
-    words = table.objective.difference(sign * line.test.lead).replace("-", "−")
+    words = table.objective.difference(sign * line.test.lead)
     low, high, p = line.test.low, line.test.high, line.test.p_holm
     if low is None or high is None or p is None:
         return "one seed: not tested", headline, f"It is {words} over {against}."
     ends = sorted((sign * low, sign * high))
-    between = " to ".join(table.objective.difference(e).split()[0].replace("-", "−") for e in ends)
+    between = " to ".join(table.objective.difference(e).split()[0] for e in ends)
     tests = f"Holm-corrected for {counted(len(tested), 'test')}"
     chance = p >= CHANCE
     said = (

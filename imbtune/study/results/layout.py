@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imbtune.metrics.metric import Metric, metric_from
+from imbtune.metrics.number_text import told
 from imbtune.registry import Value
 from imbtune.study.results.paired_tests import DECIMALS
 from imbtune.study.results.table import METRICS, ComparisonTable, TableRow
@@ -27,6 +28,7 @@ LATEX = {
     "<": r"$<$",
     ">": r"$>$",
     "–": "--",
+    "−": "$-$",
 }
 
 
@@ -185,7 +187,7 @@ def _bold_markdown(cell: Cell) -> str:
 
 
 def _bold_latex(cell: Cell) -> str:
-    text = re.sub(r"^-(?=\d)", "$-$", escape_latex(cell.text))  # a minus, not a hyphen
+    text = escape_latex(cell.text)
     return rf"\textbf{{{text}}}" if cell.bold else text
 
 
@@ -205,7 +207,7 @@ def _mean(line: TableRow, metric: str) -> str:
     if mean is None:
         return DASH
     if not metric_from(metric).is_share:
-        return f"{mean:.4f}" + ("" if std is None else f" ± {std:.4f}")
+        return told(mean) + ("" if std is None else f" ± {std:.4f}")
     return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from imbtune import strict_json
 from imbtune.errors import ImbtuneError
+from imbtune.metrics.number_text import MINUS, told
 from imbtune.paths import is_uri
 from imbtune.progress.run_events import FINALS, TRIALS
 from imbtune.progress.words import epochs
@@ -25,7 +26,7 @@ TRIAL = re.compile(
     r"(?P<word>[a-z]+)\b(?P<rest>.*)$"
 )
 SCORE = re.compile(
-    r"^ at (?P<budget>\d+) epochs?: (?P<score>-?\d+\.\d+)(?: \(.*?\))?  (?P<name>.*)$"
+    r"^ at (?P<budget>\d+) epochs?: (?P<score>[-−]?\d+\.\d+)(?: \(.*?\))?  (?P<name>.*)$"
 )
 FINAL = re.compile(TIME + r"final +(?P<ended>\d+)/(?P<total>\d+)  trial")
 HEADLINE = re.compile(TIME + r"(?P<total>\d+) trials, \d+ at a time")
@@ -130,7 +131,8 @@ def from_log(log: Tail) -> Progress:
             scores.pop(number, None)
             if states[number] == COMPLETE and (end := SCORE.match(match["rest"])):
                 text = f"trial {number}: {end['name']}, {end['score']} in one run of "
-                scores[number] = float(end["score"]), f"{text}{epochs(int(end['budget']))}"
+                value = float(end["score"].replace(MINUS, "-"))
+                scores[number] = value, f"{text}{epochs(int(end['budget']))}"
         elif event := _run_ended(line):
             if event["stage"] == FINALS:
                 finals = event["done"]
@@ -139,7 +141,8 @@ def from_log(log: Tail) -> Progress:
                 states[number] = by_word[event["state"]]
                 scores.pop(number, None)
                 if states[number] == COMPLETE and event["score"] is not None:
-                    text = f"trial {number}: {event['name']}, {event['score']:.3f} in one run of "
+                    score = told(event["score"], ".3f")
+                    text = f"trial {number}: {event['name']}, {score} in one run of "
                     scores[number] = event["score"], f"{text}{epochs(event['budget'])}"
     if not log.is_whole:
         return Progress(total, ended, finals=finals, source="the end of the job's log, a long one")

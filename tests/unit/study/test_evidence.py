@@ -46,12 +46,12 @@ def test_evidence_in_words() -> None:
     ahead = replace(alone, lead=0.02, lead_low=-0.01, lead_high=0.05, p=0.123)
     assert str(ahead) == (
         "0.5000, mean of 3 fresh seeds [0.4000, 0.6000]; +0.0200 over the best preset "
-        "(-0.0100 to +0.0500, p = 0.12); intervals count seeds alone"
+        "(−0.0100 to +0.0500, p = 0.12); intervals count seeds alone"
     )
     corrected = replace(ahead, mean_corrected=0.48, lead_corrected=-0.01)
     assert str(corrected).startswith(
         "0.5000, mean of 3 fresh seeds, corrected for the choice 0.4800 [0.4000, 0.6000]; "
-        "+0.0200 over the best preset, corrected -0.0100 (-0.0100 to +0.0500, p = 0.12)"
+        "+0.0200 over the best preset, corrected −0.0100 (−0.0100 to +0.0500, p = 0.12)"
     )
 
 

@@ -93,7 +93,7 @@ def test_a_front_has_the_values_of_its_metrics_and_its_definition() -> None:
     text = printed(replace(found, request=replace(REQUEST, space=space)), 200)
     assert "no trial is at least as good as one of these in every objective and better" in text
     assert "log loss (lower is better)\n" in text and "(lower is" in text
-    assert "2.2614" in text.partition("Pareto")[2] and "-2.2614" not in text
+    assert "2.2614" in text.partition("Pareto")[2] and "−2.2614" not in text
 
 
 def test_one_fresh_seed_is_one() -> None:
@@ -128,7 +128,7 @@ def test_early_stopping_says_what_it_saved_and_whether_it_lost_a_good_trial() ->
     assert stopping_line(outcome(RECORDS, [])) == (
         "Early stopping saved 20% of the image passes that training every trial to the end takes.\n"
         "  To see whether it loses good trials, 1 trial that it would have stopped ran to "
-        "the end: it lost no better trial. Of one run each, trial 2 scored 0.7000, -10.00 points "
+        "the end: it lost no better trial. Of one run each, trial 2 scored 0.7000, −10.00 points "
         "compared with the best of the trials that it let finish."
     )
     best = [
@@ -373,13 +373,13 @@ def test_no_line_ends_inside_a_number_with_its_unit_or_a_setting(width: int) -> 
     text = (
         "Winner: trial 9, mixup (schedule.milestones=0\u00a00.5 mix.alpha=0.181): 0.7844 ± 0.01, "
         "the mean of 3 fresh seeds; now 0.7469 (95 % interval 0.6906 to 0.8366), +2.56 points "
-        "over 'smote' (95 % interval -8.08 to +8.64 points, p = 0.83; paired over 12 images); "
+        "over 'smote' (95 % interval −8.08 to +8.64 points, p = 0.83; paired over 12 images); "
         "after 9 epochs, class 3"
     )
     lines = fill(text, Console(width=width)).split("\n")
     assert max(map(len, lines)) <= width
     assert " ".join(line.strip() for line in lines) == text.replace("\u00a0", " ")
     whole = ["schedule.milestones=0 0.5", "0.7844 ± 0.01", "3 fresh seeds", "95 % interval"]
-    whole += ["0.6906 to 0.8366", "+2.56 points", "-8.08 to +8.64 points", "p = 0.83", "trial 9"]
+    whole += ["0.6906 to 0.8366", "+2.56 points", "−8.08 to +8.64 points", "p = 0.83", "trial 9"]
     whole += ["12 images", "9 epochs", "class 3"]
     assert [words for words in whole if not any(words in line for line in lines)] == []

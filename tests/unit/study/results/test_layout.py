@@ -82,7 +82,7 @@ def test_a_loss_is_ranked_from_its_lowest_value_and_not_in_percent() -> None:
     layout = lay_out(table, SPACE)
     assert column(layout, "log loss") == ["0.1900 ± 0.0173", "0.2900 ± 0.0100", "0.3900 ± 0.0100"]
     assert column(layout, "mcc") == ["0.8100 ± 0.0173", "0.7100 ± 0.0100", "0.6100 ± 0.0100"]
-    assert column(layout, "score over mixup_drw") == ["–", "-0.1000", "-0.2000"]
+    assert column(layout, "score over mixup_drw") == ["–", "−0.1000", "−0.2000"]
     assert layout.lines[0][layout.headings.index("log loss")].bold
     assert "in percent, but for log loss, mcc" in layout.notes[0]
     assert {"log_loss", "log_loss_std", "mcc"} <= set(table.arrow().column_names)
@@ -143,7 +143,7 @@ def test_cells_are_percent_with_the_best_in_bold() -> None:
     assert column(layout, "method") == ["mixup_drw", "erm", "cb"]
     assert column(layout, "balanced accuracy") == ["81.00 ± 1.73", "71.00 ± 1.00", "61.00 ± 1.00"]
     assert column(layout, "accuracy")[0] == "40.50 ± 0.87"
-    assert column(layout, "points over mixup_drw") == ["–", "-10.00", "-20.00"]
+    assert column(layout, "points over mixup_drw") == ["–", "−10.00", "−20.00"]
     assert column(layout, "mean rank") == ["1.0", "2.0", "3.0"]
     assert column(layout, "published") == ["82.11 [1]", "71.23 [1], 70.36 [2]", "70.48 [2]"]
     assert "few" not in layout.headings and "macro f1" not in layout.headings
@@ -177,7 +177,7 @@ def test_rows_that_train_differently_are_named() -> None:
 
 def test_columns_without_a_value_are_not_printed() -> None:
     one_seed = lay_out(table_of(RUNS[RUNS["seed"] == 0], seeds=[0]), SPACE)
-    assert column(one_seed, "points over mixup_drw") == ["–", "-10.00", "-20.00"]
+    assert column(one_seed, "points over mixup_drw") == ["–", "−10.00", "−20.00"]
     assert "p" not in one_seed.headings and one_seed.title.endswith("one seed, 200 epochs")
     assert not any(note.startswith("p: ") for note in one_seed.notes)
     alone = lay_out(table_of(RUNS.iloc[:3], presets=["erm"]), SPACE)

@@ -78,9 +78,9 @@ def test_every_state_is_counted() -> None:
 def test_the_best_of_negative_and_of_large_scores_is_known() -> None:
     """An objective of which lower is better has negative scores; costs may be above 10."""
     found = whole(line(1, 0, COMPLETE, -12.5), line(2, 1, COMPLETE, -0.25))
-    assert found.best == "trial 1: mamix_drw, -0.250 in one run of 81 epochs"
+    assert found.best == "trial 1: mamix_drw, −0.250 in one run of 81 epochs"
     costly = whole(line(1, 0, COMPLETE, -12.5), line(2, 1, COMPLETE, -13.0))
-    assert costly.best == "trial 0: mamix_drw, -12.500 in one run of 81 epochs"
+    assert costly.best == "trial 0: mamix_drw, −12.500 in one run of 81 epochs"
 
 
 def test_a_resumed_trial_counts_once() -> None:
