@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from made_results import made_calibration, made_comparison
 from playwright.sync_api import Browser, Page
 from report_study import HOSTILE, full, make_data, trial, usual
 
 from imbtune.report.pages.studies_page import studies_page
 from imbtune.report.pages.study_page import study_page
+from imbtune.report.write import page_of
+from imbtune.study.view import Study
 
 LAPTOP: Any = {"width": 1280, "height": 860}
 PHONE: Any = {"width": 390, "height": 844}
@@ -271,6 +274,20 @@ def test_the_first_minute_needs_no_javascript(browser: Browser, report: Path) ->
     assert page.locator("noscript").first.is_visible()
     assert not page.locator(".filters").is_visible()  # they would do nothing
     context.close()
+
+
+@pytest.mark.parametrize("make", [made_calibration, made_comparison])
+def test_a_table_without_javascript_says_that_it_scrolls(
+    browser: Browser, tmp_path: Path, make: Callable[[str], str]
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page_of(Study(make(str(tmp_path / "c")))._reported()), encoding="utf-8")
+    hint = "getComputedStyle(document.querySelector('.scroll'), '::before').content"
+    for width, content in ((360, '"Scroll sideways for the rest →"'), (1280, '""')):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto(path.as_uri())
+        assert page.evaluate(hint) == content
+        page.close()
 
 
 @pytest.mark.parametrize("which", ["nothing", "failures", "studies"])
