@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imbtune.data.csv_rows import check_one_line, csv_rows, delimiter_of
+from imbtune.data.csv_rows import check_one_line, csv_rows, delimiter_of, spelling_notes
 from imbtune.data.file_walk import files_in, folders_in
 from imbtune.data.readers.folders import are_parts, check_unpacked
 from imbtune.data.readers.image_index import ImageIndex, identity, is_image
@@ -66,7 +66,8 @@ class Row:
 class Table:
     """A CSV file, or its rows of one split. `rows` is None if its columns are not those of labels.
 
-    `has_splits` tells whether it has a column of splits; `notes` say what its columns mean.
+    `has_splits` tells whether it has a column of splits; `notes` say what its columns mean;
+    `labels` are the different ones, with spaces around them.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class Table:
     rows: list[Row] | None
     has_splits: bool = False
     notes: tuple[str, ...] = ()
+    labels: frozenset[str] = frozenset()
 
 
 def find_label_tables(root: Path) -> SourceData | None:
@@ -109,6 +111,7 @@ def find_label_tables(root: Path) -> SourceData | None:
         splits.append(_images(part, kind, index, seen))
     files = ", ".join(dict.fromkeys(str(part.path) for part in chosen))
     about = [note for table in tables.values() for note in table.notes]
+    about += spelling_notes({table.path: table.labels for table in tables.values()})
     notes = (f"labels come from {files}", *about, *notes)
     listed = {
         index.find(row.name, table.path.parent, split_of(row.split or name))
@@ -318,7 +321,8 @@ def _read_table(path: Path, guess: bool) -> Table:
             f"not used: {quoted(folds)} in {path} (to test on a fold, give a column 'split' with "
             "train and test)"
         )
-    return Table(path, tuple(header), rows, split is not None or bool(flags), tuple(notes))
+    labels = frozenset(cells[label] for _, cells in lines)
+    return Table(path, tuple(header), rows, split is not None or bool(flags), tuple(notes), labels)
 
 
 def _columns(

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imbtune.data.csv_rows import WHOLE
 from imbtune.data.images import Array, Ints, text_of
 from imbtune.data.readers.split_names import plural, quoted
 from imbtune.errors import DataError, NotTrainableError
 
 NEGATIVE = re.compile(r"[-\u2212]\s*0*[1-9]\d*(\.0*)?")  # a whole number below 0, as text
-WHOLE = r"[+-]?(0|[1-9][0-9]{0,17})(\.0*)?"
 PANDAS_MISSING = ("nan", "NaN", "<NA>")
 
 

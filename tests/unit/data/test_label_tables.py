@@ -95,6 +95,41 @@ def test_numbers_are_in_their_order_and_match_in_all_files(tmp_path: Path) -> No
     assert dataset.test.labels.tolist() == [1, 2, 0]
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "says"),
+    [
+        (["a", "b"], ["a", "b"], ""),
+        ([" a", " b"], [" a", " b "], "' b ' in {test} and ' b' in {train} are taken for one"),
+        ([" a", "a", "b"], ["a", "b"], "'a' in {test} and ' a' in {train} are taken for one"),
+        (["a", "b"], ["a ", " b"], "one class; 1 more class is spelled in several ways, too"),
+        (["1.0", "0"], ["1", "0"], "'1' in {test} and '1.0' in {train} are taken for one class"),
+        (["1.0", "x"], ["1.0", "x"], ""),
+        (["01", "1"], ["01", "1"], ""),
+    ],
+)
+def test_two_spellings_of_a_class_are_noted(
+    tmp_path: Path, train: list[str], test: list[str], says: str
+) -> None:
+    write_images(tmp_path)
+    paths = {name: tmp_path / f"{name}.csv" for name in ("train", "test")}
+    for name, words in {"train": train, "test": test}.items():
+        numbers = range(8) if name == "train" else range(8, 12)
+        rows = [f"{i}.png,{words[i % len(words)]}" for i in numbers]
+        paths[name].write_text("\n".join(["filename,label", *rows]) + "\n")
+    dataset = read("folder", tmp_path)
+    assert len(dataset.classes) == 2
+    notes = [note for note in dataset.notes if "taken for" in note]
+    assert len(notes) == bool(says)
+    assert says.format(**paths) in "".join(notes)
+
+
+def test_two_spellings_in_one_file(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    write_csv(tmp_path / "labels.csv", "filename,label", "{i}.png,{word}", [" a", "a", "b"] * 4)
+    notes, path = read("folder", tmp_path).notes, tmp_path / "labels.csv"
+    assert f"' a' in {path} and 'a' in {path} are taken for one class" in notes
+
+
 def test_a_file_for_each_split(tmp_path: Path) -> None:
     """Files of the same name in both folders: each CSV file means its own."""
     for split, first in (("Train", 0), ("Test", 6)):
