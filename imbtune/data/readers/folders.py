@@ -16,6 +16,7 @@ from imbtune.data.readers.split_names import (
     TEST,
     VALIDATION,
     choose_splits,
+    is_container,
     plural,
     quoted,
     split_of,
@@ -26,7 +27,11 @@ from imbtune.errors import DataError, some_of
 NAMED = 3  # files that a note names
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 # Of files that may list labels, and are not read
-LISTS = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".txt", ".xml", ".yaml", ".csv.gz", ".tsv.gz")
+LISTS = (
+    *(".xlsx", ".xls", ".ods", ".json", ".jsonl", ".ndjson", ".txt", ".xml", ".yaml", ".yml"),
+    *(".parquet", ".feather", ".arrow", ".npy", ".npz", ".mat", ".pkl", ".db", ".sqlite", ".sql"),
+    *(f".{kind}.{packed}" for kind in ("csv", "tsv") for packed in ("gz", "bz2", "xz", "zip")),
+)
 # Words in the names of folders that are numbered parts of one set of images
 PART_WORDS = frozenset(
     ("part", "batch", "fold", "chunk", "shard", "folder", "images", "image", "imgs", "img", "data")
@@ -62,11 +67,11 @@ def find_class_folders(root: Path) -> SourceData:
             raise DataError(f"{test} is empty: add a folder for each class, or remove it")
         raise DataError(
             f"{test} has {plural(_images_in(test))}, but no folders: sort the images into a folder "
-            f"for each class, or move it away to test on other images"
+            f"for each class, or move it away to test on other images{_other_lists(root, test)}"
         )
     _check_no_folder_between(train, test)
     notes += _notes_about_parts(folders_in(train))
-    parts = [read_class_folders(folder) for folder in (train, test) if folder]
+    parts = [read_class_folders(folder, root) for folder in (train, test) if folder]
     _check_not_empty(*parts[0])
     passed_over = [path for _, paths in parts for path in paths]
     loose = [path for folder in (root, train, test) if folder for path in _images_in(folder)]
@@ -76,8 +81,12 @@ def find_class_folders(root: Path) -> SourceData:
     return SourceData(found[0], found[1] if test else None, notes + _notes(passed_over, loose))
 
 
-def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
+def read_class_folders(root: Path, data_root: Path | None = None) -> tuple[SourceSplit, list[Path]]:
     """The image files below root/CLASS/ for each class, sorted by path.
+
+    Args:
+        root: the folder of a split.
+        data_root: that of the data set, for messages; None where it is the same.
 
     Returns:
         The images, and the files that were passed over: those with other endings, and special
@@ -89,10 +98,7 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     check_links(root)
     folders = folders_in(root)
     if not folders:
-        raise DataError(
-            f"{root} has no folders, and {plural(_images_in(root))}: sort the images into a folder "
-            f"for each class, or list their labels in a CSV file beside it{_other_lists(root)}"
-        )
+        raise _unsorted(root, data_root or root, "has no folders, and")
     paths: list[Path] = []
     index: list[int] = []
     seen: dict[Hashable, tuple[Path, int]] = {}
@@ -123,10 +129,26 @@ def read_class_folders(root: Path) -> tuple[SourceSplit, list[Path]]:
     return files_on_disk(paths, labels), passed_over
 
 
-def _other_lists(root: Path) -> str:
+def _unsorted(folder: Path, root: Path, has: str) -> DataError:
+    """The error for images whose labels are not known.
+
+    Args:
+        folder: has the images.
+        root: the folder of the data set, in which their labels may be.
+        has: begins what is said of it.
+    """
+    return DataError(
+        f"{folder} {has} {plural(_images_in(folder))}: sort the images into a folder for each "
+        f"class, or list their labels in a CSV file beside it{_other_lists(root, folder)}"
+    )
+
+
+def _other_lists(*folders: Path) -> str:
     """Names files that may list the labels, and are not read."""
-    lists = [path for path in files_in(root) if path.name.lower().endswith(LISTS)]
-    return f" (not read: {_named(lists)}; if the labels are there, save them as CSV)" * bool(lists)
+    files = [path for folder in dict.fromkeys(folders) for path in files_in(folder)]
+    lists = [path for path in files if path.name.lower().endswith(LISTS)]
+    what = f" (not read: {_named(lists)}; if the labels are there, save them as CSV)"
+    return what * bool(lists)
 
 
 def check_unpacked(root: Path, found: Set[str | None]) -> None:
@@ -169,6 +191,8 @@ def _check_classes(root: Path, folders: list[Path]) -> None:
                 f"{root} has only one folder, '{folder.name}', with the CSV file "
                 f"'{tables[0].name}': set --data to {folder}"
             )
+        if len(folders) == 1 and not inner and is_container(folder.name):
+            raise _unsorted(folder, root, "is the only folder, and has")
         if len(kinds) > 1:
             raise DataError(
                 f"{folder} has the folders {quoted(path.name for path in inner)}: put the folders "

@@ -142,7 +142,9 @@ def test_file_in_place_of_a_test_set_beside_a_table(tmp_path: Path) -> None:
         read("folder", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["labels.xlsx", "labels.csv.gz", "metadata.jsonl", "labels.json"])
+@pytest.mark.parametrize(
+    "name", ["labels.xlsx", "labels.csv.gz", "metadata.jsonl", "labels.json", "y.npy", "y.parquet"]
+)
 def test_a_list_of_labels_that_is_not_read_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "0.png").write_bytes(FILE)
     (tmp_path / name).write_text("x")
@@ -152,6 +154,28 @@ def test_a_list_of_labels_that_is_not_read_is_named(tmp_path: Path, name: str) -
     with raises_one_line("or list their labels in a CSV file beside it") as caught:
         read("folder", tmp_path)
     assert "images.tar.gz" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "name", "says"),
+    [
+        ("images", "labels.xlsx", "images is the only folder, and has 1 image: sort"),
+        ("images", "images/metadata.jsonl", "images is the only folder, and has 1 image: sort"),
+        ("train", "labels.csv.gz", "train has no folders, and 1 image: sort"),
+        ("train", "train/metadata.jsonl", "train has no folders, and 1 image: sort"),
+        ("test", "test.json", "test has 1 image, but no folders"),
+    ],
+)
+def test_such_a_list_may_be_beside_the_folder_of_the_images(
+    tmp_path: Path, images: str, name: str, says: str
+) -> None:
+    if images == "test":
+        classes(tmp_path / "train", "a", "b")
+    (tmp_path / images).mkdir()
+    (tmp_path / images / "0.png").write_bytes(FILE)
+    (tmp_path / name).write_text("x")
+    with raises_one_line(says, f"(not read: {tmp_path / name}; ", "save them as CSV"):
+        read("folder", tmp_path)
 
 
 def test_empty_test_folder_and_empty_table_are_told_as_empty(tmp_path: Path) -> None:
