@@ -348,7 +348,7 @@ def train(
             first: they can do whatever this user can.
         workers: processes that train each seed together, each on its part of every batch, with a
             GPU or an even share of the CPUs; the result is that of one process but for rounding.
-            None to train in this process, without Ray.
+            For large networks; small ones get slower. None to train in this process, without Ray.
         address: with `workers`: of a running Ray cluster, "auto" or "HEAD:6379"; None for this
             machine.
         progress: how progress is shown: auto, live, plain or json (docs/progress.md); or a function

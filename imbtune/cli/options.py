@@ -269,7 +269,7 @@ WorkersOption = Annotated[
         max=PROCESSORS,
         help="Train each seed on so many workers at once, each with a GPU, or without GPUs an even "
         "share of the CPUs. They share every batch, so the result stays the same but for rounding. "
-        "Default: this process alone, without Ray.",
+        "For large networks; small ones get slower. Default: this process alone, without Ray.",
     ),
 ]
 EmaOption = Annotated[
