@@ -131,6 +131,8 @@ def print_result(result: TrainResult, console: Console) -> None:
             *(_cell(*metrics[metric]) for metrics in columns.values()),
         )
     console.print(table)
+    for line in result.undefined:
+        print_text(printable(line), console)
     if groups := group_lines(result.metrics):
         print_text("\n".join(groups), console)
     if warning := _worse_on_test(result):

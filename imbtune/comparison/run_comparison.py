@@ -18,6 +18,8 @@ from imbtune.config.plugins import copy_sources, plugin_parts, register
 from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
 from imbtune.final_training.final_run import load_final_splits
+from imbtune.metrics.defined import check_defined
+from imbtune.metrics.predictions import ClassCounts
 from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkEnded, WorkerLost
 from imbtune.storage import Store
@@ -127,7 +129,14 @@ def _check(request: SearchRequest, comparison: Comparison) -> Splits:
         config = row.config(comparison.seeds[0])
         check_plugins(plugin_parts(config.flat().values()), splits)
         check_model_fits(config, splits)
+    check_defined(request.space.objectives, _test_counts(splits), "test images")
     return splits
+
+
+def _test_counts(splits: Splits) -> ClassCounts:
+    """The training and test images of each class."""
+    test_K = splits.held_out.counts(len(splits.classes))
+    return class_counts(splits.classes, splits.counts(), test_K)
 
 
 def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
@@ -161,8 +170,9 @@ def _train_and_test(session: Session, comparison: Comparison) -> ComparisonResul
     begin(session, runs_stage(session, len(comparison.runs), earlier))
     searcher = ListSearcher(left)
     settings = _worker_settings(session, comparison)
-    chance, before = _chance(session), _scores(result)
-    is_healthy = any(chance is None or is_above(score, chance) for score in before)
+    chance = result.space.objective.chance(_test_counts(session.splits))
+    assert chance is not None, "_check has checked that the objective is defined"
+    is_healthy = any(is_above(score, chance) for score in _scores(result))
     common_failure = CommonFailure(len(left), chance, is_healthy)
     run_trials(
         session.splits,
@@ -194,19 +204,10 @@ def _worker_settings(session: Session, comparison: Comparison) -> FinalWorkerSet
     return FinalWorkerSettings(**{**vars(of_search), **changes})
 
 
-def _chance(session: Session) -> float | None:
-    """The score of a model that predicts the same for every image; None where it is undefined."""
-    splits = session.splits
-    test_K = splits.held_out.counts(len(splits.classes))
-    counts = class_counts(splits.classes, splits.counts(), test_K)
-    return session.request.space.objective.chance(counts)
-
-
 def _scores(result: ComparisonResult) -> list[float]:
-    """The score of each run that has finished, where it is defined."""
+    """The score of each run that has finished."""
     objective = result.space.objective
-    scores = map(objective.score_of, result.runs[objective.name].dropna().astype(float))
-    return [score for score in scores if score is not None]
+    return [objective.sign * value for value in result.runs[objective.name].tolist()]
 
 
 def _headline(session: Session, comparison: Comparison) -> str:

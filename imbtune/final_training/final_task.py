@@ -14,6 +14,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError, shown
 from imbtune.limits import flag
+from imbtune.metrics.defined import check_telling, undefined_lines
 from imbtune.metrics.metric import Metric, all_metrics, objectives_of
 from imbtune.metrics.predictions import ClassCounts
 from imbtune.training.phases import steps_per_epoch
@@ -109,12 +110,24 @@ class FinalTask:
     @property
     def titles(self) -> dict[str, str]:
         """Each metric by its name, with its knobs in words."""
-        return {metric.name: metric.title(self.counts) for metric in all_metrics(self.objectives)}
+        return {metric.name: metric.title(self.counts) for metric in self.measured}
 
     def check_objectives(self) -> None:
-        """ConfigError where an objective names a class that the data do not have."""
+        """ConfigError where an objective names a class that the data do not have, or is 1 for every
+        model of them."""
         for metric in self.objectives:
             metric.chance(self.counts)
+            check_telling(metric, len(self.counts.names), "--objective")
+
+    def undefined(self) -> list[str]:
+        """Which metrics are undefined on the test images, and why."""
+        return undefined_lines(self.measured, self.counts, "test images")
+
+    @property
+    def measured(self) -> list[Metric]:
+        """The metrics of the test images: all that can tell models of these classes apart."""
+        classes = len(self.counts.names)
+        return [metric for metric in all_metrics(self.objectives) if metric.tells_of(classes)]
 
     @property
     def configs(self) -> list[TrainConfig]:

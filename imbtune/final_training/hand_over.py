@@ -273,6 +273,7 @@ class HandOver:
                 confusion_KK=np.array(run.confusion_KK, dtype=np.int64),
                 origin=origin_in_words(task.provenance, task.counts),
                 intervals=result.intervals,
+                undefined=task.undefined(),
                 spread=_spread(runs) if len(runs) > 1 else {},
                 ensemble=ensemble.metrics if ensemble else {},
                 seeds=[one.seed for one in runs],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class TrainResult:
             trained too.
         ensemble: metrics of the mean of the seeds' probabilities; empty if it was not tested.
         titles: each metric by its name, with its knobs in words.
+        undefined: which metrics have no value on the test images, and why; a line each.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class TrainResult:
     baselines: Mapping[str, TrainResult] = field(default_factory=dict)
     ensemble: Values = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    undefined: Sequence[str] = ()
 
     @property
     def metrics(self) -> dict[str, tuple[float, float]]:
@@ -179,7 +181,14 @@ def _train(
         hand_over.write_summary(results, ensemble)
     metrics = ensemble.metrics if ensemble else {}
     runs = [result.run for result in results]
-    return TrainResult(task.out, config, runs, ensemble=metrics, titles=task.titles)
+    return TrainResult(
+        task.out,
+        config,
+        runs,
+        ensemble=metrics,
+        titles=task.titles,
+        undefined=task.undefined(),
+    )
 
 
 def _write_summary(hand_over: HandOver, done: Mapping[int, SeedResult]) -> None:

@@ -44,6 +44,7 @@ class CardContent:
         confusion_KK: of the test images.
         origin: where the configuration comes from, in a sentence.
         intervals: every metric of this model on the test images, as `imbtune evaluate` gives it.
+        undefined: metrics without a value on the test images, and why; a line for each reason.
         spread: mean and standard deviation of each metric over the seeds; empty for one seed.
         ensemble: metrics of the mean of the seeds' probabilities; empty if it was not tested.
         seeds: all that were trained, in order; the first one is this model's.
@@ -62,6 +63,7 @@ class CardContent:
     confusion_KK: Ints
     origin: str
     intervals: Sequence[MetricInterval]
+    undefined: Sequence[str]
     spread: Mapping[str, tuple[float, float]]
     ensemble: Mapping[str, float | None]
     seeds: Sequence[int]
@@ -291,6 +293,7 @@ def _limits(content: CardContent) -> list[str]:
     test_K, lines = content.confusion_KK.sum(1), []
     if without := int((test_K == 0).sum()):
         lines.append(f"{_classes(without)} no test image: nothing is known of the recall.")
+    lines += [f"Metrics that are {_cell(line)}." for line in content.undefined]
     if few := int((content.train_K < 20).sum()):
         lines.append(f"{_classes(few)} fewer than 20 training images.")
     return lines

@@ -36,6 +36,7 @@ from imbtune.inference.predicting.predict_images import PredictedImages, predict
 from imbtune.inference.predicting.prediction_file import check_new_file
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.limits import check_whole
+from imbtune.metrics.defined import check_telling
 from imbtune.metrics.metric import Metric, metric_from
 from imbtune.paths import local_path
 from imbtune.storage import Store
@@ -154,7 +155,8 @@ def evaluate(
     measured = [metric_from(setting, "--metric") for setting in metrics]
     loaded = loaded_model(model, seed, ensemble, trust)
     _check_threshold_is_its_own(model, loaded, threshold)
-    _check_telling(measured, len(loaded.classes))
+    for metric in measured:
+        check_telling(metric, len(loaded.classes), "--metric")
     chosen = decision(loaded, prior, threshold)
     images = labelled_images(
         loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
@@ -165,16 +167,6 @@ def evaluate(
     if path is not None:
         result.write(path)
     return result
-
-
-def _check_telling(metrics: Sequence[Metric], classes: int) -> None:
-    """ConfigError for a metric that is the same for every model of so many classes."""
-    for metric in metrics:
-        if not metric.tells_of(classes):
-            raise ConfigError(
-                f"--metric {metric.text()}: it is 1 for every model of {classes} classes: give a k "
-                f"of at most {classes - 1}"
-            )
 
 
 def _other_knobs(model: TrainedModel, measured: Sequence[Metric]) -> str:

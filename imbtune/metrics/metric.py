@@ -127,6 +127,15 @@ class Metric:
         """Whether models of so many classes can differ in it: in `top_k` only with fewer k."""
         return int(self.knobs.get("k", 0)) < classes
 
+    def of_class(self, counts: ClassCounts) -> int | None:
+        """The index of the class that it is of; None for a metric of all classes."""
+        if "of" not in self.knobs:
+            return None
+        of = str(self.knobs["of"])
+        is_of_one = bool(of) or self.part.traits["spread"] == ONE
+        is_of_one |= self.needs_logits and len(counts.names) == 2
+        return counts.index(of) if is_of_one else None
+
     def title(self, counts: ClassCounts) -> str:
         """The name with all knobs in words: `recall_at_precision (precision ≥ 0.9, of 'fraud')`.
 
@@ -136,9 +145,8 @@ class Metric:
         inside = []
         for name, value in self.knobs.items():
             if name == "of":
-                one = bool(value) or self.part.traits["spread"] == ONE
-                one |= self.needs_logits and len(counts.names) == 2
-                inside += [f"of '{counts.names[counts.index(str(value))]}'"] * one
+                index = self.of_class(counts)
+                inside += [] if index is None else [f"of '{counts.names[index]}'"]
             elif name == "costs":
                 inside.append(costs_in_brief(str(value), counts.names) if value else "1 an error")
             else:
@@ -264,27 +272,6 @@ def objectives_of(content: Mapping[str, object]) -> tuple[Metric, ...]:
 def objectives() -> list[str]:
     """The names of the metrics that can be an objective."""
     return [name for name in metrics.names() if name not in GROUPS]
-
-
-def check_defined(objective: Metric, counts: ClassCounts) -> None:
-    """Check, before anything is trained, that the data have the objective.
-
-    Raises:
-        ConfigError: it is undefined on these images, or the same for all models; or it names a
-            class that there is not.
-    """
-    chance = objective.chance(counts)
-    if chance is not None and chance >= objective.bounds[1]:
-        raise ConfigError(
-            f"the objective {objective} tells nothing on these images: a constant prediction has "
-            "its best value: give another objective, or other knobs"
-        )
-    if chance is None:
-        images = " ".join(map(str, counts.held_out_K[:20]))
-        raise ConfigError(
-            f"the objective {objective} is undefined on these images, of which the classes have "
-            f"{images}: give another objective, or data with images of more classes"
-        )
 
 
 def compute(

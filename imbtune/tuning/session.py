@@ -12,7 +12,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.load import DataSource, load
 from imbtune.data.splits import Splits, search_splits
 from imbtune.errors import StudyError
-from imbtune.metrics.metric import check_defined
+from imbtune.metrics.defined import check_defined
 from imbtune.progress import Log
 from imbtune.progress.reporter import Reporter
 from imbtune.registry import Part
@@ -102,8 +102,7 @@ def check_objectives(request: SearchRequest, splits: Splits) -> None:
     """ConfigError for an objective that says nothing of a model on the validation images."""
     validation_K = splits.held_out.counts(len(splits.classes))
     counts = class_counts(splits.classes, splits.counts(), validation_K)
-    for objective in request.space.objectives:
-        check_defined(objective, counts)
+    check_defined(request.space.objectives, counts, "validation images")
 
 
 def check_machines(request: SearchRequest) -> None:

@@ -31,7 +31,8 @@ from imbtune.inference.evaluating.metric_intervals import (
 )
 from imbtune.inference.predicting.prediction_file import new_file
 from imbtune.inference.trained_model import TrainedModel
-from imbtune.metrics.metric import Metric
+from imbtune.metrics.defined import undefined_lines
+from imbtune.metrics.metric import Metric, all_metrics
 from imbtune.metrics.metric_registry import GROUPS
 from imbtune.metrics.predictions import Predictions
 from imbtune.storage.checksums import parquet_bytes
@@ -175,7 +176,10 @@ def evaluate_model(
     matrix_KK = confusion(labels_N, predicted_N, len(model.classes))
     predictions = Predictions(logits_NK, labels_N, model.classes, known_K, matrix_KK)
     drawn = default_resamples(logits_NK) if resamples is None else resamples
-    found = metric_intervals(predictions, drawn, [*model.objectives, *objectives])
+    measured = [*model.objectives, *objectives]
+    found = metric_intervals(predictions, drawn, measured)
+    telling = [m for m in all_metrics(measured) if m.tells_of(len(model.classes))]
+    undefined = undefined_lines(telling, predictions.counts, "images")
     if train_K is None:  # an older version, which does not say how large the classes are
         found = [interval for interval in found if interval.name not in GROUPS]
     return EvaluationResult(
@@ -186,7 +190,7 @@ def evaluate_model(
         matrix_KK,
         list(model.classes),
         drawn,
-        (*images.notes, *chosen.lines),
+        (*images.notes, *chosen.lines, *undefined),
     )
 
 

@@ -18,7 +18,8 @@ from sklearn import metrics as sk
 from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError, DivergenceError
 from imbtune.metrics import predictions as module
-from imbtune.metrics.metric import Metric, check_defined, compute, metric_from
+from imbtune.metrics.defined import check_defined
+from imbtune.metrics.metric import Metric, compute, metric_from
 from imbtune.metrics.metric_registry import LOGITS, LOWER, metrics
 from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
 
@@ -305,10 +306,11 @@ def test_no_class_is_the_mean_of_all() -> None:
 @pytest.mark.parametrize(
     ("setting", "held_out", "message"),
     [
-        ("auroc", [4, 0], "the objective auroc is undefined on these images"),
-        ({"name": "auroc", "of": "c1"}, [4, 0], "classes have 4 0: give another objective"),
+        ("auroc", [4, 0], r"auroc \(of 'c1'\) is undefined, as class 'c1' has no test images"),
+        ("auroc", [0, 4], r"auroc \(of 'c1'\) is undefined, as all test images are of one class"),
+        ({"name": "auroc", "of": "c1"}, [4, 0], "no test images: give another objective"),
         ({"name": "precision_at_recall", "of": 1}, [4, 0], "is undefined"),
-        ("top_k", [4, 4], "the objective top_k tells nothing on these images"),
+        ("top_k", [4, 4], r"objective top_k \(k 5\) tells nothing on the test images"),
         ({"name": "recall_at_precision", "precision": 0.4}, [4, 4], "tells nothing"),
         ({"name": "f_beta", "of": "c9"}, [4, 4], "unknown class 'c9'"),
         ({"name": "expected_cost", "costs": [[0, 1, 1]] * 3}, [4, 4], "each of the 2 classes"),
@@ -320,9 +322,10 @@ def test_an_objective_that_the_data_do_not_have(
 ) -> None:
     counts = ClassCounts(["c0", "c1"], np.array([9, 3]), np.array(held_out))
     with pytest.raises(ConfigError, match=message):
-        check_defined(metric_from(setting), counts)
-    for name in ("ece", "log_loss", "balanced_accuracy", "mcc", "average_precision"):
-        check_defined(metric_from(name), ClassCounts(["c0", "c1"], *np.array([[9, 3], [4, 2]])))
+        check_defined([metric_from("ece"), metric_from(setting)], counts, "test images")
+    names = ("ece", "log_loss", "balanced_accuracy", "mcc", "average_precision")
+    both = ClassCounts(["c0", "c1"], np.array([9, 3]), np.array([4, 2]))
+    check_defined([metric_from(name) for name in names], both, "test images")
 
 
 def test_a_setting_is_written_as_it_was_given() -> None:

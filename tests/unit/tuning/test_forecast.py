@@ -393,7 +393,7 @@ WRONG = [
     ("fashion_mnist-lt --data nowhere", "no data folder nowhere"),
     (
         'digits-lt --objective {"name":"top_k","k":10}',
-        "the objective top_k (k 10) tells nothing on these images",
+        "the objective top_k (k 10) tells nothing on the validation images",
     ),
     ("digit-lt", "unknown space 'digit-lt': did you mean 'digits-lt'?"),
 ]
