@@ -37,7 +37,7 @@ from imbtune.inference.predicting.prediction_file import check_new_file
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.limits import check_whole
 from imbtune.metrics.defined import check_telling
-from imbtune.metrics.metric import Metric, metric_from
+from imbtune.metrics.metric import Metric, check_given_once, metric_from
 from imbtune.paths import local_path
 from imbtune.storage import Store
 from imbtune.training.state import pick_device
@@ -135,7 +135,7 @@ def evaluate(
         dataset: the data set whose layout `data` has, such as `folder`, `parquet` or `npz`; None
             for the model's own, or the layout that is found.
         metrics: metrics with other knobs than those of the search that found the model, or than
-            the defaults: `[{"name": "recall_at_precision", "precision": 0.95}]`.
+            the defaults: `[{"name": "recall_at_precision", "precision": 0.95}]`; each metric once.
         resamples: for the standard errors; None for 200, and fewer for many images; 0 for no
             intervals.
         out: a new file for the result, which ends in .json or .parquet.
@@ -153,6 +153,7 @@ def evaluate(
     if path is not None:
         check_new_file(path, SUFFIXES)
     measured = [metric_from(setting, "--metric") for setting in metrics]
+    check_given_once(measured, "--metric")
     loaded = loaded_model(model, seed, ensemble, trust)
     _check_threshold_is_its_own(model, loaded, threshold)
     for metric in measured:

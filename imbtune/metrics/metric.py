@@ -244,16 +244,29 @@ def objectives_from(setting: object, key: str = "objectives") -> tuple[Metric, .
         ConfigError: as in :func:`objective_from`; or another number of metrics, or one of them
             twice: the tables have one column for each.
     """
-    if not isinstance(setting, list | tuple) or not 0 < len(setting) <= MOST_OBJECTIVES:
+    if not isinstance(setting, list | tuple) or not setting:
         raise ConfigError(
             f"{key}: {shown(setting)}: give a list of up to {MOST_OBJECTIVES} metrics, such as "
             "[balanced_accuracy, worst_class]"
         )
+    if len(setting) > MOST_OBJECTIVES:
+        raise ConfigError(
+            f"{key}: these are {len(setting)}: give at most {MOST_OBJECTIVES} metrics"
+        )
     found = tuple(objective_from(entry, key) for entry in setting)
-    names = [metric.name for metric in found]
+    check_given_once(found, key)
+    return found
+
+
+def check_given_once(given: Sequence[Metric], key: str) -> None:
+    """ConfigError where a metric is given twice: tables have one row or column for each name.
+
+    Args:
+        key: what sets them, for the message.
+    """
+    names = [metric.name for metric in given]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"{key}: '{twice[0]}' is given twice: give each metric once")
-    return found
 
 
 def objectives_of(content: Mapping[str, object]) -> tuple[Metric, ...]:

@@ -32,7 +32,8 @@ OwnMetricOption = Annotated[
     typer.Option(
         callback=lambda given: given or None,
         help="Other knobs of a metric, e.g. '{name: recall_at_precision, precision: 0.95, of: "
-        "fraud}'. May be repeated. Default: those that the search maximised, else the defaults.",
+        "fraud}'. May be repeated, for other metrics. Default: those that the search maximised, "
+        "else the defaults.",
     ),
 ]
 OwnThresholdOption = Annotated[

@@ -82,6 +82,12 @@ def no_path_in(export: Path, folder: Path) -> dict[str, str]:
     return metadata
 
 
+def test_a_metric_is_evaluated_once(digits: Path) -> None:
+    both = ("--metric", "{name: auroc, of: 0}", "--metric", "{name: auroc, of: 1}")
+    said = refused("evaluate", digits / "model", *both)
+    assert said == "error: --metric: 'auroc' is given twice: give each metric once\n"
+
+
 def test_predictions_of_files_are_those_of_the_test(digits: Path, tmp_path: Path) -> None:
     """The same images as files: the same class and probabilities as predictions.parquet."""
     out = tmp_path / "p.parquet"
