@@ -11,6 +11,8 @@ import pyarrow as pa
 from imbtune.final_training.final_run import FinalRun
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.storage import Store
+from imbtune.study.data_size import named
+from imbtune.study.files import read_content
 from imbtune.study.results.comparison_record import (
     RUN_SCHEMA,
     RUNS,
@@ -120,4 +122,5 @@ class ComparisonResult:
         store.write("table.tex", self.latex.encode())
 
     def _table(self) -> ComparisonTable:
-        return make_table(self.comparison, self.runs, self.space.objectives)
+        data = read_content(self.path)["data"]
+        return make_table(self.comparison, self.runs, named(self.space.objectives, data))

@@ -19,6 +19,7 @@ from imbtune.data.splits import Splits
 from imbtune.errors import StudyError
 from imbtune.final_training.final_run import load_final_splits
 from imbtune.metrics.defined import check_defined
+from imbtune.metrics.metric import Metric
 from imbtune.metrics.predictions import ClassCounts
 from imbtune.progress.reporter import Reporter
 from imbtune.progress.run_events import FAILED, FINISHED, RunEnded, WorkEnded, WorkerLost
@@ -152,7 +153,7 @@ def _compare(session: Session, comparison: Comparison) -> ComparisonResult:
 def _train_and_test(session: Session, comparison: Comparison) -> ComparisonResult:
     request, store = session.request, session.store
     result = ComparisonResult(store.path, comparison, request.space)
-    writer = RunWriter(store, comparison, session.reporter)
+    writer = RunWriter(store, comparison, request.space.objective, session.reporter)
     done = set(store.parts(RUNS))
     left = [
         TrialSpec.single_run(number, row.config(seed).flat(), True, row.preset)
@@ -232,8 +233,11 @@ class RunWriter(TrialCallback):
         failures: the errors of failed runs.
     """
 
-    def __init__(self, store: Store, comparison: Comparison, reporter: Reporter) -> None:
+    def __init__(
+        self, store: Store, comparison: Comparison, objective: Metric, reporter: Reporter
+    ) -> None:
         self._store, self._comparison, self._reporter = store, comparison, reporter
+        self._objective = objective
         self.failures: dict[RunKey, str] = {}
 
     def reported(self, spec: TrialSpec, report: TrialReport) -> None:
@@ -250,7 +254,7 @@ class RunWriter(TrialCallback):
         columns = run_row(row, report.run, report.images, report.threads, report.machine.node)
         self._store.write_table(f"{RUNS}/{run_file(row.name, seed)}", columns)
         delete_checkpoints(self._store, spec.number)
-        score, seconds = report.run.metrics["balanced_accuracy"], report.run.seconds
+        score, seconds = report.run.metrics[self._objective.name], report.run.seconds
         self._reporter.tell(self.ended(spec.number, FINISHED, score, seconds))
 
     def failed(self, spec: TrialSpec, failure: Failure) -> None:
@@ -285,7 +289,7 @@ class RunWriter(TrialCallback):
             state,
             score,
             row.config(0).epochs if score is not None else 0,
-            "test balanced accuracy" if score is not None else "",
+            f"test {self._objective.name.replace('_', ' ')}" if score is not None else "",
             is_preset=row.preset is not None,
             error=error,
             seconds=seconds,

@@ -91,24 +91,29 @@ def costs_in_words(costs: str, names: Sequence[str]) -> str:
     if not unlike:
         return "every error costs 1"
     told = [
-        f"an image of '{label}' that is predicted as '{predicted}' costs {cost:g}"
+        f"an image of '{label}' that is predicted "
+        + ("rightly" if predicted == label else f"as '{predicted}'")
+        + f" costs {cost:g}"
         for label, predicted, cost in unlike[:MOST]
     ]
     if left := len(unlike) - len(told):
         told.append(f"{left} more have other costs")
     errors = sum(label != predicted for label, predicted, _ in unlike)
     if errors < len(names) * (len(names) - 1):
-        told.append("every other error costs 1")
+        told.append(f"every {'other ' if errors else ''}error costs 1")
     return "; ".join(told)
 
 
-def costs_in_brief(costs: str, names: Sequence[str]) -> str:
-    """The same for a table, the two largest of many: `costs 'fraud' as 'normal' 20`."""
-    return _brief(_unusual(costs, names))
+def costs_by_name(costs: str, names: Sequence[str]) -> str:
+    """The same costs as JSON by the names of the classes, without those that are 1 for an error."""
+    rows: dict[str, dict[str, float]] = {}
+    for label, predicted, cost in _unusual(costs, names):
+        rows.setdefault(label, {})[predicted] = cost
+    return json.dumps(rows, ensure_ascii=False, allow_nan=False) if rows else ""
 
 
 def given_costs(costs: str) -> str:
-    """The same where the classes are not known: the two largest of the costs that are given."""
+    """The same for a table, the two largest of many: `costs 'fraud' as 'normal' 20`."""
     if not costs:
         return "1 an error"
     if not costs.startswith("{"):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imbtune.errors import ConfigError, shown, unknown
-from imbtune.metrics.costs import costs_in_brief, costs_text, given_costs
+from imbtune.metrics.costs import costs_by_name, costs_text, given_costs
 from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER, ONE
 from imbtune.metrics.metric_registry import metrics as metrics
 from imbtune.metrics.number_text import told
@@ -136,27 +136,27 @@ class Metric:
         is_of_one |= self.needs_logits and len(counts.names) == 2
         return counts.index(of) if is_of_one else None
 
-    def title(self, counts: ClassCounts) -> str:
-        """The name with all knobs in words: `recall_at_precision (precision ≥ 0.9, of 'fraud')`.
+    def named(self, counts: ClassCounts) -> Metric:
+        """The same metric that says its class and the classes of its costs by name.
 
         Args:
-            counts: names the class that a metric of one class is of.
+            counts: names the classes; a metric may give them by index, or leave the class out.
         """
-        inside = []
-        for name, value in self.knobs.items():
-            if name == "of":
-                index = self.of_class(counts)
-                inside += [] if index is None else [f"of '{counts.names[index]}'"]
-            elif name == "costs":
-                inside.append(costs_in_brief(str(value), counts.names) if value else "1 an error")
-            else:
-                at_least = "≥ " if name in ("precision", "recall") else ""
-                inside.append(f"{name} {at_least}{value:g}")
-        return f"{self.name} ({', '.join(inside)})" if inside else self.name
+        own: dict[str, Value] = {}
+        if (index := self.of_class(counts)) is not None:
+            own["of"] = str(counts.names[index])
+        if costs := self.knobs.get("costs"):
+            own["costs"] = costs_by_name(str(costs), counts.names)
+        return replace(self, knobs={**self.knobs, **own})
+
+    def title(self, counts: ClassCounts) -> str:
+        """The name with all knobs in words: `recall_at_precision (precision ≥ 0.9, of 'fraud')`."""
+        named = self.named(counts)
+        return f"{self.name}{named._knobs_in_words()}"
 
     def __str__(self) -> str:
-        """What a score is: `recall_at_precision (precision 0.9, of fraud)`, `negative log_loss`."""
-        return f"{'negative ' if self.sign < 0 else ''}{self.name}{self._given_in_words()}"
+        """What a score is: `recall_at_precision (precision ≥ 0.9)`, `negative log_loss`."""
+        return f"{'negative ' if self.sign < 0 else ''}{self.name}{self._knobs_in_words()}"
 
     def words(self, of_a_score: bool = True) -> str:
         """The same without underscores in the metric's name, for sentences and axes.
@@ -166,7 +166,7 @@ class Metric:
                 else what a value in the metric's own range is.
         """
         negative = "negative " if of_a_score and self.sign < 0 else ""
-        return f"{negative}{self.name.replace('_', ' ')}{self._given_in_words()}"
+        return f"{negative}{self.name.replace('_', ' ')}{self._knobs_in_words()}"
 
     def identity(self) -> str:
         """What tells it from other metrics, as calibrations have recorded it."""
@@ -174,12 +174,21 @@ class Metric:
         negative = "negative " if self.sign < 0 else ""
         return f"{negative}{self.name} ({inside})" if inside else f"{negative}{self.name}"
 
-    def _given_in_words(self) -> str:
-        inside = [
-            given_costs(str(value)) if name == "costs" else f"{name} {value}"
-            for name, value in self.given.items()
-        ]
-        return f" ({', '.join(inside)})" if inside else ""
+    def knobs_in_words(self) -> str:
+        """All knobs: `precision ≥ 0.9, of 'fraud'`; empty for a metric without knobs."""
+        inside = []
+        for name, value in self.knobs.items():
+            if name == "of":
+                inside += [f"of '{value}'"] * bool(value)
+            elif name == "costs":
+                inside.append(given_costs(str(value)))
+            else:
+                at_least = "≥ " if name in ("precision", "recall") else ""
+                inside.append(f"{name} {at_least}{value:g}")
+        return ", ".join(inside)
+
+    def _knobs_in_words(self) -> str:
+        return f" ({inside})" if (inside := self.knobs_in_words()) else ""
 
 
 def metric_from(setting: object, key: str = "metric") -> Metric:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from imbtune import strict_json
 from imbtune.progress.log_lines import Log
 from imbtune.progress.run_events import (
+    TRIALS,
     Downloaded,
     EpochsTrained,
     Event,
@@ -95,6 +96,7 @@ def as_json(event: Event, progress: SearchProgress) -> dict[str, object]:
     }
     if isinstance(event, Message):
         found["text"] = event.text.strip("\n")  # blank lines are for people
-    if isinstance(event, Heartbeat) and progress.best:
+    is_search = progress.stage is not None and progress.stage.stage == TRIALS
+    if isinstance(event, Heartbeat) and progress.best and is_search:
         found |= {"best": progress.best.number, "best_score": progress.best.score}
     return found

@@ -20,6 +20,7 @@ from imbtune.errors import ImbtuneError, StudyError
 from imbtune.metrics.metric import Metric, metric_from
 from imbtune.report.tested import Tested
 from imbtune.storage import Store, join
+from imbtune.study.data_size import named
 from imbtune.study.evidence import Evidence
 from imbtune.study.lock import Activity, time_of, wall_seconds
 from imbtune.study.records import COMPLETE, ENDED, FAIL, INTERRUPTED
@@ -100,15 +101,14 @@ class StudyData:
     @property
     def objective(self) -> str:
         """What a score is, in words: the metric that was maximised."""
-        setting = self._section("space").get("objective")
-        return metric_from(setting).words() if setting else "score"
+        return self.objectives[0].words() if self.objectives else "score"
 
     @property
     def objectives(self) -> Sequence[Metric]:
         """The metrics that were maximised, of a search with several; else at most one."""
         space = self._section("space")
         settings = space.get("objectives") or [space["objective"]] if space.get("objective") else []
-        return [metric_from(setting) for setting in settings]
+        return named(map(metric_from, settings), self._section("data"))
 
     @property
     def is_share(self) -> bool:

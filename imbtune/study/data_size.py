@@ -6,13 +6,14 @@ Shapes: K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imbtune.errors import ConfigError
 from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import Metric, objective_from
 from imbtune.metrics.metric_registry import CLASSES, IMAGES, ONE, UNKNOWN, WORST
@@ -159,6 +160,22 @@ def recorded_chance(objective: object, data: Mapping[str, Any]) -> float:
     counts = class_counts(data["classes"], data["counts"], data["validation_counts"])
     scale = score_scale(objective_from(objective), counts)
     return scale.chance if scale else -math.inf
+
+
+def named(objectives: Iterable[Metric], data: Mapping[str, Any]) -> list[Metric]:
+    """Metrics that say their classes by name, as far as a study's file has the classes.
+
+    Args:
+        data: what the file says of the images.
+    """
+    if not data.get("classes") or not data.get("counts"):
+        return list(objectives)
+    counts = class_counts(data["classes"], data["counts"], data["counts"])
+    found = list(objectives)
+    try:
+        return [metric.named(counts) for metric in found]
+    except ConfigError:  # a file that was edited; its words stay as they are
+        return found
 
 
 def _counts(counts_K: Sequence[int] | Ints) -> str:

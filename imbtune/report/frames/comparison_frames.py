@@ -12,6 +12,7 @@ from imbtune.metrics.metric import objectives_from
 from imbtune.registry import Value
 from imbtune.report.study_data import NothingToDrawError
 from imbtune.storage import Store
+from imbtune.study.data_size import named
 from imbtune.study.lock import Activity, activity_of
 from imbtune.study.results.comparison_record import (
     Comparison,
@@ -80,7 +81,8 @@ def read_comparison_data(path: str, info: Mapping[str, Any]) -> ComparisonData:
     store, space = Store(path), info["space"]
     comparison, _ = recorded_comparison(store)
     runs = recorded_runs(store)
-    objectives = objectives_from(space.get("objectives") or [space["objective"]])
+    given = objectives_from(space.get("objectives") or [space["objective"]])
+    objectives = named(given, info.get("data") or {})
     table = make_table(comparison, runs, objectives)
     recorded = RecordedSpace(str(space.get("name", "")), space.get("set") or {})
     layout = lay_out(table, recorded)

@@ -63,7 +63,8 @@ class ComparisonPlots:
 
     def lead(self, width: int = WIDTH) -> Chart:
         """The difference of each configuration to the reference, with its 95 % interval."""
-        unit = "points" if self._data.table.objective.is_share else "score"
+        objective = self._data.table.objective
+        unit = "points" if objective.is_share else objective.words()
         title = f"{unit} over {self._data.table.reference}"
         return result_charts.lead_chart(lead_frame(self._data), title, width)
 
@@ -121,7 +122,7 @@ def _verdict(data: ComparisonData) -> tuple[str, str, str]:
     line = compared or other
     if line is None or line.test is None:
         return "nothing to test against", headline, ""
-    sign = -1 if line is other else 1
+    sign = table.objective.sign * (-1 if line is other else 1)
     against = line.row.name if line is other else str(table.reference)
     words = table.objective.difference(sign * line.test.lead)
     low, high, p = line.test.low, line.test.high, line.test.p_holm

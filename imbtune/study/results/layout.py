@@ -14,6 +14,7 @@ from imbtune.study.results.paired_tests import DECIMALS
 from imbtune.study.results.table import METRICS, ComparisonTable, TableRow
 
 DASH = "–"  # a cell without a value
+LOWER = "↓"  # in a heading: lower is better
 SMALLEST_P = 0.001  # smaller p-values are not printed in full
 
 # what Markdown or LaTeX would not print as it is
@@ -29,6 +30,8 @@ LATEX = {
     ">": r"$>$",
     "–": "--",
     "−": "$-$",
+    "≥": r"$\geq$",
+    "↓": r"$\downarrow$",
 }
 
 
@@ -77,11 +80,10 @@ def lay_out(table: ComparisonTable, space: ComparedIn) -> Layout:
     """
     metrics = [m for m in _metrics(table) if _is_printed(table, m)]
     origins = list(dict.fromkeys(f.origin for line in table.rows for f in line.published))
-    headings = ["method", *(m.replace("_", " ") for m in metrics), "rank", "mean rank"]
+    headings = ["method", *map(_heading, metrics), "rank", "mean rank"]
     tests = [line.test for line in table.rows if line.test]
     has_p = any(test.p is not None for test in tests)  # not with one seed
-    unit = "points" if table.objective.is_share else "score"
-    headings += [f"{unit} over {table.reference}"] if tests else []
+    headings += [_lead_heading(table)] if tests else []
     headings += ["p"] if has_p else []
     headings += ["published"] if origins else []
     best = {
@@ -216,8 +218,22 @@ def _metrics(table: ComparisonTable) -> list[str]:
     return list(dict.fromkeys((*METRICS, *(metric.name for metric in table.objectives))))
 
 
+def _heading(metric: str) -> str:
+    """The heading of a metric's column."""
+    return metric.replace("_", " ") + f" {LOWER}" * (metric_from(metric).sign < 0)
+
+
+def _lead_heading(table: ComparisonTable) -> str:
+    """The heading of the differences, which are in the metric's own sign and unit."""
+    if table.objective.sign > 0 and table.objective.is_share:
+        return f"points over {table.reference}"
+    return f"{table.objective.name.replace('_', ' ')} − {table.reference}"
+
+
 def _lead(line: TableRow, objective: Metric) -> str:
-    return DASH if line.test is None else objective.difference(line.test.lead).partition(" ")[0]
+    if line.test is None:
+        return DASH
+    return objective.difference(objective.sign * line.test.lead).partition(" ")[0]
 
 
 def _p(line: TableRow) -> str:
@@ -229,7 +245,8 @@ def _p(line: TableRow) -> str:
 
 def _notes(table: ComparisonTable) -> list[str]:
     """What the numbers are."""
-    objective, reference = table.objective.words(), table.reference
+    objective, reference = table.objective.name.replace("_", " "), table.reference
+    lower = ", the lowest first" if table.objective.sign < 0 else ""
     spread = ": mean ± sample standard deviation" if table.seeds > 1 else ""
     seeds = counted(table.seeds, "seed")
     raw = [m.replace("_", " ") for m in _metrics(table) if not metric_from(m).is_share]
@@ -237,9 +254,18 @@ def _notes(table: ComparisonTable) -> list[str]:
     notes = [
         f"Test images, model of the last epoch, {unit}{spread} over {seeds}. "
         "many, medium, few: mean recall of the classes with over 100, 20 to 100 and under 20 "
-        f"training images. rank: by the mean {objective}; mean rank: by each seed's, averaged."
+        f"training images. rank: by the mean {objective}{lower}; mean rank: by each seed's, "
+        "averaged.",
+        *_about_columns(table),
     ]
     tested = [line.test for line in table.rows if line.test]
+    if tested and _lead_heading(table).startswith(objective):
+        points = ", in points" if table.objective.is_share else ""
+        better = "below" if table.objective.sign < 0 else "above"
+        notes.append(
+            f"{objective} − {reference}: the mean {objective} minus that of {reference}{points}; "
+            f"{better} 0 is better."
+        )
     if reference and tested and table.seeds > 1:
         others = counted(len(tested), "test")
         notes.append(
@@ -254,7 +280,32 @@ def _notes(table: ComparisonTable) -> list[str]:
         for line in table.rows
         if line.seeds < table.seeds
     ]
-    return notes + _differences(table)
+    return notes + _same(table) + _differences(table)
+
+
+def _about_columns(table: ComparisonTable) -> list[str]:
+    """What the knobs of the objectives are, and which columns are better where they are lower."""
+    given = [metric for metric in table.objectives if _is_printed(table, metric.name)]
+    notes = [
+        f"{metric.name.replace('_', ' ')}: {knobs}."
+        for metric in given
+        if (knobs := metric.knobs_in_words())
+    ]
+    return notes + [f"{LOWER}: lower is better."] * any(metric.sign < 0 for metric in given)
+
+
+def _same(table: ComparisonTable) -> list[str]:
+    """A note for rows that are one configuration, such as a winner that is a preset."""
+    names: dict[str, list[str]] = {}
+    for line in table.rows:
+        own = {key: value for key, value in line.row.settings.items() if key != "seed"}
+        names.setdefault(repr(sorted(own.items())), []).append(line.row.name)
+    return [
+        f"{' and '.join(same)} are one configuration, with the same runs; each of them is a row, "
+        "and counts as a test of its own."
+        for same in names.values()
+        if len(same) > 1
+    ]
 
 
 def _differences(table: ComparisonTable) -> list[str]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbtune.errors import ConfigError
-from imbtune.metrics.costs import cost_matrix, costs_in_brief, costs_in_words
+from imbtune.metrics.costs import cost_matrix, costs_in_words
 from imbtune.metrics.metric import metric_from, objective_from, objectives
 from imbtune.metrics.predictions import ClassCounts, Confusion
 
@@ -43,7 +43,8 @@ def test_errors_that_are_not_named_cost_1() -> None:
     assert "an image of 'fraud' that is predicted as 'nor: mal' costs 20;" in costs_in_words(
         text, NAMES
     )
-    assert costs_in_brief(text, NAMES) == "costs 'fraud' as 'nor: mal' 20"
+    rows = metric_from({"name": "expected_cost", "costs": [[0, 20, 1], [1, 0, 1], [1, 1, 0]]})
+    assert str(rows.named(COUNTS)) == "negative expected_cost (costs 'fraud' as 'nor: mal' 20)"
     assert metric.title(COUNTS) == "expected_cost (costs 'fraud' as 'nor: mal' 20)"
     assert metric.range_on(COUNTS)[1] == pytest.approx((5 * 20 + 50 + 20) / 75)
 
@@ -55,7 +56,7 @@ def test_a_right_prediction_that_costs_something_is_told() -> None:
     assert metric.value(Confusion.of(matrix_KK, COUNTS.train_K, NAMES)) == 2
     assert metric.title(COUNTS) == "expected_cost (costs 'fraud' as 'fraud' 2)"
     assert costs_in_words(str(metric.knobs["costs"]), NAMES) == (
-        "an image of 'fraud' that is predicted as 'fraud' costs 2; every other error costs 1"
+        "an image of 'fraud' that is predicted rightly costs 2; every error costs 1"
     )
     every: dict[str, Any] = {"name": "expected_cost", "costs": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]}
     assert metric_from(every).title(COUNTS) == "expected_cost (1 an error)"
@@ -124,11 +125,11 @@ NAMED = '{"my_cat": {"dog": 5, "b{r}d": 0.5}, "dog": {"my_cat": 20}}'
             "negative expected cost (costs of 2 × 2 classes)",
             "expected cost (costs of 2 × 2 classes)",
         ),
-        ("expected_cost", "negative expected cost", "expected cost"),
+        ("expected_cost", "negative expected cost (1 an error)", "expected cost (1 an error)"),
         (
             {"name": "recall_at_precision", "precision": 0.8, "of": "a_b"},
-            "recall at precision (precision 0.8, of a_b)",
-            "recall at precision (precision 0.8, of a_b)",
+            "recall at precision (precision ≥ 0.8, of 'a_b')",
+            "recall at precision (precision ≥ 0.8, of 'a_b')",
         ),
         ({"name": "f_beta", "beta": 0.5}, "f beta (beta 0.5)", "f beta (beta 0.5)"),
     ],

@@ -332,7 +332,7 @@ def test_a_setting_is_written_as_it_was_given() -> None:
     given = {"name": "recall_at_precision", "precision": 0.8, "of": "fraud"}
     metric = metric_from(given)
     assert metric.setting() == given and metric_from("auroc").setting() == "auroc"
-    assert str(metric) == "recall_at_precision (precision 0.8, of fraud)"
+    assert str(metric) == "recall_at_precision (precision ≥ 0.8, of 'fraud')"
     assert isinstance(metric, Metric) and metric.sign == 1
     lower = {part.name for part in metrics if part.traits.get("better") == LOWER}
     assert lower == {"log_loss", "brier", "ece", "expected_cost"}

@@ -56,7 +56,7 @@ def test_a_comparison_says_which_is_best_and_whether_that_is_chance(tmp_path: Pa
         ),
         (
             {"scores": {"a": (1.5, 1.6), "b": (2.5, 2.4)}, "objective": "log_loss", "seeds": 2},
-            ["a has the best log loss on the test images: 1.5500", "score over a", "−0.9000"],
+            ["a has the best log loss on the test images: 1.5500", "log loss − a", "+0.9000"],
         ),
         ({"reference": "erm"}, ["+11.00 points over erm", "against erm over the seeds"]),
         ({"scores": {"<b>&": (0.5, 0.6), "</script>": (0.6, 0.6)}, "seeds": 2}, ["<b>& 55.00"]),

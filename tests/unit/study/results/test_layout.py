@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from markdown_it import MarkdownIt
 
 from imbtune.comparison.rows import make_comparison
 from imbtune.metrics.metric import metric_from
+from imbtune.metrics.predictions import ClassCounts
 from imbtune.spaces.search_space import SearchSpace
 from imbtune.spaces.space_file import load_space
 from imbtune.study.results.comparison_record import Comparison
@@ -80,12 +83,51 @@ def test_a_loss_is_ranked_from_its_lowest_value_and_not_in_percent() -> None:
     assert [line.row.name for line in table.rows] == ["mixup_drw", "erm", "cb"]
     assert [line.rank for line in table.rows] == [1, 2, 3]
     layout = lay_out(table, SPACE)
-    assert column(layout, "log loss") == ["0.1900 ± 0.0173", "0.2900 ± 0.0100", "0.3900 ± 0.0100"]
+    losses = ["0.1900 ± 0.0173", "0.2900 ± 0.0100", "0.3900 ± 0.0100"]
+    assert column(layout, "log loss ↓") == losses
     assert column(layout, "mcc") == ["0.8100 ± 0.0173", "0.7100 ± 0.0100", "0.6100 ± 0.0100"]
-    assert column(layout, "score over mixup_drw") == ["–", "−0.1000", "−0.2000"]
-    assert layout.lines[0][layout.headings.index("log loss")].bold
+    assert column(layout, "log loss − mixup_drw") == ["–", "+0.1000", "+0.2000"]
+    assert layout.lines[0][layout.headings.index("log loss ↓")].bold
     assert "in percent, but for log loss, mcc" in layout.notes[0]
+    assert "rank: by the mean log loss, the lowest first;" in layout.notes[0]
+    assert layout.notes[1] == "↓: lower is better."
+    assert layout.notes[2] == (
+        "log loss − mixup_drw: the mean log loss minus that of mixup_drw; below 0 is better."
+    )
+    assert "of the log loss against mixup_drw" in layout.notes[3]
+    assert r"log loss $\downarrow$ & mcc &" in latex(layout, "table")
     assert {"log_loss", "log_loss_std", "mcc"} <= set(table.arrow().column_names)
+
+
+def test_knobs_of_the_metrics_are_told_with_their_classes() -> None:
+    """As for data of the classes 'Krebs, Übergang' and 'ok', the first with fewer images."""
+    counts = ClassCounts(["Krebs, Übergang", "ok"], np.array([3, 9]), np.array([2, 5]))
+    given = (
+        {"name": "recall_at_precision", "precision": 0.7},
+        {"name": "expected_cost", "costs": [[0, 20], [1, 0]]},
+    )
+    columns = dict.fromkeys(("recall_at_precision", "expected_cost"), RUNS["balanced_accuracy"])
+    objectives = [metric_from(setting).named(counts) for setting in given]
+    notes = lay_out(make_table(comparison_of(), RUNS.assign(**columns), objectives), SPACE).notes
+    assert notes[1:4] == [
+        "recall at precision: precision ≥ 0.7, of 'Krebs, Übergang'.",
+        "expected cost: costs 'Krebs, Übergang' as 'ok' 20.",
+        "↓: lower is better.",
+    ]
+
+
+def test_rows_of_one_configuration_are_named() -> None:
+    comparison = comparison_of()
+    (row,) = [row for row in comparison.rows if row.name == "cb"]
+    twin = replace(row, name="mine-winner", preset=None, settings={**row.settings, "seed": 7})
+    twice = replace(comparison, rows=(*comparison.rows, twin))
+    runs = pd.concat([RUNS, RUNS[RUNS["row"] == "cb"].assign(row="mine-winner")])
+    layout = lay_out(make_table(twice, runs, [metric_from("balanced_accuracy")]), SPACE)
+    assert any(
+        note.startswith("cb and mine-winner are one configuration, with the same runs")
+        for note in layout.notes
+    )
+    assert not any("one configuration" in note for note in lay_out(table_of(), SPACE).notes)
 
 
 def test_equal_rows_are_all_the_best_in_the_given_order() -> None:
