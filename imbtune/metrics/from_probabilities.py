@@ -194,6 +194,7 @@ def brier(predictions: Predictions) -> float:
     needs=LOGITS,
     better=LOWER,
     chance=lambda _, **__: 1.0,  # the worst: a constant prediction is calibrated, so any may win
+    has_chance_level=False,
     spread=UNKNOWN,
 )
 def ece(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from imbtune.errors import ConfigError, shown, unknown
 from imbtune.metrics.costs import costs_by_name, costs_text, given_costs
@@ -109,18 +110,23 @@ class Metric:
         found: float | None = make(counts, **self.knobs)
         return self.score_of(found)
 
-    def setting(self) -> str | dict[str, Value]:
+    @property
+    def has_chance_level(self) -> bool:
+        """Whether a constant prediction has not the best value of all, as it has of `ece`."""
+        return bool(self.part.traits.get("has_chance_level", True))
+
+    def setting(self) -> str | dict[str, Any]:
         """As a space file has it: the name, or a mapping of the name and the given knobs."""
-        return {"name": self.name, **self.given} if self.given else self.name
+        given: dict[str, Any] = dict(self.given)
+        if str(given.get("costs", "")).startswith("{"):  # JSON by the names of classes
+            given["costs"] = json.loads(given["costs"])
+        return {"name": self.name, **given} if given else self.name
 
     def text(self) -> str:
         """The setting as a text that `--objective` and YAML read back."""
         setting = self.setting()
         if isinstance(setting, str):
             return setting
-        costs = str(setting.get("costs", ""))
-        if costs.startswith("{"):  # JSON by the names of classes, which is no text in JSON here
-            setting = {**setting, "costs": json.loads(costs)}
         return json.dumps(setting, ensure_ascii=False, allow_nan=False)
 
     def tells_of(self, classes: int) -> bool:

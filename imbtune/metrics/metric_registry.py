@@ -12,8 +12,9 @@ What each registration declares:
 - `needs`: `confusion`, or `logits`. A metric of the confusion matrix is computed after every epoch.
 - `chance`: a function from :class:`ClassCounts` and the knobs to the best value of a constant
   prediction: the same class, or the same probabilities, for every image. None where the metric is
-  undefined, which thus depends on the labels alone, and not on what a model predicts. (`ece`, which
-  a constant prediction has best, declares its worst value, so that any model may win.)
+  undefined, which thus depends on the labels alone, and not on what a model predicts.
+- `has_chance_level`: False for `ece`, which a constant prediction has best; its `chance` is the
+  worst value, so that any model may win. Default: True.
 - `better`: `higher`, the default, or `lower`.
 - `low`, `high`: the range of its values; `range_on`: a function from :class:`ClassCounts` and the
   knobs to a narrower range, where the labels or knobs give one.

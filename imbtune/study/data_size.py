@@ -113,8 +113,7 @@ def data_size_lines(
     assert scale, "checked before: the objective is defined"
     lines = [
         f"Images per class: {_counts(train_K)} for training, {_counts(validation_K)} for "
-        f"validation; a model that predicts the same for every image scores "
-        f"{told(scale.chance, '.3g')}"
+        f"validation{_about_chance(objective, scale.chance)}"
     ]
     if costs := objective.given.get("costs"):
         lines[0] += f"\nCosts: {costs_in_words(str(costs), classes)}"
@@ -139,6 +138,17 @@ def data_size_lines(
             "a smaller batch_size"
         )
     return lines + ([f"Small data set: {'; '.join(warnings)}"] if warnings else [])
+
+
+def _about_chance(objective: Metric, chance: float) -> str:
+    """What a constant prediction has, in the metric's own sign; empty where that says nothing."""
+    if not objective.has_chance_level:
+        return ""
+    constant = "; a model that predicts the same for every image"
+    if objective.sign > 0:
+        return f"{constant} scores {told(chance, '.3g')}"
+    name = objective.name.replace("_", " ")
+    return f"{constant} has a {name} of {told(-chance, '.3g')} at best"
 
 
 def class_counts(

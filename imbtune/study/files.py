@@ -296,7 +296,7 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
     }
     measure = "mean score over fresh seeds" if evidence else "validation score of one run"
     if outcome.front:
-        measure = f"{request.space.objective} ({measure})"
+        measure = f"{outcome.objectives[0]}, {measure}"
     doubt = (
         "" if evidence else "# To confirm it with fresh seeds: imbtune resume STUDY --finals 5\n"
     )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from imbtune.metrics.metric import Metric
 from imbtune.study.evidence import Evidence
 from imbtune.study.records import FinalRecord, TrialRecord, failed_for_good, front_name, kind_of
 from imbtune.study.request import SearchRequest
@@ -76,6 +77,7 @@ class SearchOutcome:
         interrupted: whether it ended before all trials and finals were trained, other than by its
             time budget.
         chance: the score of a model that predicts the same for every image.
+        objectives: those of the request, which say their classes by name.
     """
 
     request: SearchRequest
@@ -91,6 +93,7 @@ class SearchOutcome:
     dropped: Sequence[int] = ()
     interrupted: bool = False
     chance: float = 0.0
+    objectives: Sequence[Metric] = ()
 
     def common_failure(self) -> CommonReason | None:
         """The most common reason of the failed trials; None where none failed.

@@ -70,6 +70,7 @@ from imbtune.tuning.search_stages import (
     finals_stage,
     has_trials_left,
     left_final_runs,
+    named_objectives,
     scale_of,
     trial_progress,
     trials_stage,
@@ -227,6 +228,7 @@ def _outcome(
         dropped=dropped,
         interrupted=interrupted,
         chance=scale.chance,
+        objectives=named_objectives(request, splits),
     )
     if outcome.winner:
         store.write("best.yaml", best_yaml(request, outcome).encode())

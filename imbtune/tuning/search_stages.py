@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from imbtune.data.splits import Splits
+from imbtune.metrics.metric import Metric
 from imbtune.metrics.number_text import told
+from imbtune.metrics.predictions import ClassCounts
 from imbtune.progress.run_events import FINALS, RUNS, TRIALS, RunEnded, StageStarted, WorkEnded
 from imbtune.progress.words import starting
 from imbtune.report.wording import duration
@@ -94,11 +96,20 @@ def left_final_runs(
 
 def scale_of(request: SearchRequest, splits: Splits) -> ScoreScale:
     """How a score on the validation images is to be read."""
-    validation_K = splits.held_out.counts(len(splits.classes))
-    counts = class_counts(splits.classes, splits.counts(), validation_K)
-    scale = score_scale(request.space.objective, counts)
+    scale = score_scale(request.space.objective, _counts(splits))
     assert scale, "check_request has checked that the objective is defined"
     return scale
+
+
+def named_objectives(request: SearchRequest, splits: Splits) -> list[Metric]:
+    """The metrics of a search, which say their classes by name."""
+    return [metric.named(_counts(splits)) for metric in request.space.objectives]
+
+
+def _counts(splits: Splits) -> ClassCounts:
+    """The training and validation images of each class."""
+    validation_K = splits.held_out.counts(len(splits.classes))
+    return class_counts(splits.classes, splits.counts(), validation_K)
 
 
 def trial_progress(
@@ -162,6 +173,7 @@ def _stage(
     finals: int = 0,
 ) -> StageStarted:
     request, splits = session.request, session.splits
+    objectives = named_objectives(request, splits)
     return StageStarted(
         session.reporter.now(),
         stage,
@@ -171,10 +183,10 @@ def _stage(
         session.resources.concurrent,
         budgets,
         eta,
-        ", ".join(map(str, request.space.objectives)),
+        ", ".join(map(str, objectives)),
         scale_of(request, splits).error,
         resume_command(request.path),
         finals,
         tuple(earlier),
-        ranked_by=str(request.space.objective) if len(request.space.objectives) > 1 else "",
+        ranked_by=str(objectives[0]) if len(objectives) > 1 else "",
     )

@@ -128,7 +128,14 @@ def outcome_of(
     assert winner is not None and baseline is not None
     evidence = evidence_of(finals, winner, baseline)
     return SearchOutcome(
-        request, request.path, list(records), finished[winner], finished[baseline], 1.0, evidence
+        request,
+        request.path,
+        list(records),
+        finished[winner],
+        finished[baseline],
+        1.0,
+        evidence,
+        objectives=request.space.objectives,
     )
 
 

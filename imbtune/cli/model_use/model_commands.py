@@ -92,10 +92,11 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     console = make_console()
     for note in changed.notes:
         print_text(printable(note), console)
-    name = threshold_metric(setting).title(found.class_counts)
-    if not isinstance(found.metric, str) and "costs" in found.metric:
-        costs = costs_in_words(str(found.metric["costs"]), list(found.counts))
-        print_text(printable(f"Costs: {costs}"), console)
+    wanted = threshold_metric(setting)
+    name = wanted.title(found.class_counts)
+    if costs := wanted.given.get("costs"):
+        words = costs_in_words(str(costs), list(found.counts))
+        print_text(printable(f"Costs: {words}"), console)
     positive = printable(found.positive)
     print_text(
         f"Threshold: an image is predicted as '{positive}' if its probability is at least "

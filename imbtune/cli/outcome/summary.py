@@ -241,7 +241,7 @@ def _lead(evidence: Evidence, preset: str, objective: Metric) -> str:
 def _front(outcome: SearchOutcome) -> str:
     """The Pareto front, a line per trial, and how to train one of them."""
     records = {record.number: record for record in outcome.records}
-    objectives = outcome.request.space.objectives
+    objectives = outcome.objectives
     measure = "means of the fresh seeds" if outcome.finals else "one run"
     names = [m.words(False) + " (lower is better)" * (m.sign < 0) for m in objectives]
     lines = [

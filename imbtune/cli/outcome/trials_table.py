@@ -20,7 +20,7 @@ SHOWN = 5  # trials in the table, if there are no more finalists
 def trials_table(outcome: SearchOutcome) -> Table:
     """The best trials, a row each: their means over the finals, and their scores of one run."""
     finals = scores_by_trial(outcome.finals)
-    objectives = outcome.request.space.objectives
+    objectives = outcome.objectives
     table = Table(
         title=f"best finished trials, by {objectives[0]} on validation images",
         box=box.SIMPLE_HEAD,  # without vertical lines, the configurations fit into 80 columns

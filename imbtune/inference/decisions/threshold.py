@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from imbtune.errors import ConfigError
 from imbtune.metrics.metric import metric_from
 from imbtune.metrics.number_text import told
 from imbtune.metrics.predictions import ClassCounts
-from imbtune.registry import Value
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ class Threshold:
     positive: str
     log_odds: float
     log_odds_interval: tuple[float, float]
-    metric: str | dict[str, Value]
+    metric: str | dict[str, Any]
     value: float
     corrected: float
     interval: tuple[float, float]

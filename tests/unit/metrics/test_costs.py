@@ -40,6 +40,12 @@ def test_errors_that_are_not_named_cost_1() -> None:
     text = str(metric.knobs["costs"])
     assert cost_matrix(text, NAMES).tolist() == [[0, 20, 1], [1, 0, 1], [1, 1, 0]]
     assert metric_from(metric.setting()) == metric
+    assert metric.setting() == {
+        "name": "expected_cost",
+        "costs": {"fraud": {"nor: mal": 20}, "9": {}},
+    }
+    older = {"name": "expected_cost", "costs": '{"fraud": {"nor: mal": 20}, "9": {}}'}
+    assert metric_from(older) == metric
     assert "an image of 'fraud' that is predicted as 'nor: mal' costs 20;" in costs_in_words(
         text, NAMES
     )

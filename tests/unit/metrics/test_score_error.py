@@ -75,8 +75,22 @@ def test_every_objective_has_an_error(name: str, counts: list[int], signal: floa
         pytest.skip("the metric is undefined on these images")
     error = score_error(objective, found)
     assert math.isfinite(error) and error >= 0
+    low, high = objective.range_on(found.counts)
+    assert error <= (high - low) / 2
     if str(objective.part.traits["spread"]) != "unknown":
         assert error > 0
+
+
+def test_a_recall_that_one_of_two_images_decides_has_an_error_of_at_most_half() -> None:
+    """Without one of its two images the recall at precision 1 is 0 or 1."""
+    logits_N2 = torch.tensor([[0.0, 5.0], [0.0, 1.0], [0.0, 2.0], *[[3.0, 0.0]] * 17])
+    labels_N = torch.tensor([1, 1, *[0] * 18])
+    found = Predictions(logits_N2, labels_N, ["a", "b"], np.array([18, 2]))
+    objective = metric_from({"name": "recall_at_precision", "precision": 0.6})
+    assert objective.score(found) == 1
+    scores = scores_without_groups(objective, found)
+    assert jackknife_error(np.array(scores)) > 0.5
+    assert score_error(objective, found) == 0.5
 
 
 def literal(objective: Any, found: Predictions) -> list[float | None]:

@@ -145,7 +145,9 @@ def test_errors_of_probabilities_have_no_bound() -> None:
     assert (scale.step, scale.error) == (None, None)
     assert scale.chance == pytest.approx(-np.log(2))
     lines = data_size_lines(metric_from("log_loss"), ["a", "b"], [400, 9], [4, 2], 64)
-    assert "predicts the same for every image scores −0.637" in lines[0]
+    assert "predicts the same for every image has a log loss of 0.637 at best" in lines[0]
+    ece = data_size_lines(metric_from("ece"), ["a", "b"], [400, 9], [4, 2], 64)[0]
+    assert ece.endswith("4 2 for validation")  # a constant prediction has the best value
     assert lines[1].startswith("Small data set: class 'b' has 2 validation images, so scores of l")
     assert len(data_size_lines(metric_from("log_loss"), ["a", "b"], [400, 99], [30, 30], 64)) == 1
 

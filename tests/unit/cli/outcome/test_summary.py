@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ from scripted import rung_record, tiny_space
 from imbtune.cli.outcome.summary import print_outcome, stopping_line
 from imbtune.cli.settings import fill
 from imbtune.config.train_config import TrainConfig
+from imbtune.metrics.metric import metric_from
+from imbtune.metrics.predictions import ClassCounts
 from imbtune.study.evidence import decide, evidence_of
 from imbtune.study.outcome import FrontTrial, SearchOutcome
 from imbtune.study.records import Cutoff, FinalRecord, TrialRecord
@@ -60,6 +63,7 @@ def outcome(
         full_images=400,
         finals=finals,
         chance=chance,
+        objectives=REQUEST.space.objectives,
         **more,
     )
 
@@ -86,11 +90,21 @@ def test_a_whole_search_says_what_to_do_with_its_winner() -> None:
     assert "train runs/s/best.yaml --seeds 5" in text and RESUME not in text
 
 
+def test_the_metric_of_one_class_is_titled_with_its_class() -> None:
+    counts = ClassCounts(["ok", "Krebs, Übergang"], np.array([9, 3]), np.array([4, 2]))
+    setting = {"name": "recall_at_precision", "precision": 0.8}
+    for of in ({}, {"of": 1}, {"of": "Krebs, Übergang"}):
+        objective = metric_from({**setting, **of}).named(counts)
+        text = printed(replace(outcome(RECORDS, []), objectives=[objective]))
+        title = "by recall_at_precision (precision ≥ 0.8, of 'Krebs, Übergang') on validation"
+        assert title in " ".join(text.split())
+
+
 def test_a_front_has_the_values_of_its_metrics_and_its_definition() -> None:
     space = tiny_space(objectives=["balanced_accuracy", "log_loss"])
     rungs = [replace(r, rungs=[replace(r.rungs[0], metrics={"log_loss": 2.2614})]) for r in RECORDS]
     found = outcome(rungs, [], front=[FrontTrial(1, (0.8, -2.2614))])
-    text = printed(replace(found, request=replace(REQUEST, space=space)), 200)
+    text = printed(replace(found, objectives=space.objectives), 200)
     assert "no trial is at least as good as one of these in every objective and better" in text
     assert "log loss (lower is better)\n" in text and "(lower is" in text
     assert "2.2614" in text.partition("Pareto")[2] and "−2.2614" not in text
