@@ -297,9 +297,15 @@ def _group(name: str, help: str, is_member: Callable[[Ints], NDArray[np.bool_]])
         members_K = members(confusion.counts)
         return float(recalls(confusion.matrix_KK)[members_K].mean()) if members_K.any() else None
 
-    metrics.register(name, help=help, source=LIU, needs=CONFUSION, chance=chance, spread=CLASSES)(
-        mean_recall
-    )
+    metrics.register(
+        name,
+        help=help,
+        source=LIU,
+        needs=CONFUSION,
+        chance=chance,
+        spread=CLASSES,
+        members=members,
+    )(mean_recall)
 
 
 _group(

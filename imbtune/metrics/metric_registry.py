@@ -20,6 +20,8 @@ What each registration declares:
   knobs to a narrower range, where the labels or knobs give one.
 - `spread`: what its standard error is like before anything is predicted
   (:mod:`imbtune.study.data_size`).
+- `members`: a function from :class:`ClassCounts` to the classes whose recalls it is a mean of, (K,)
+  booleans; only where these are not all classes with images.
 - `error`: a function from :class:`Confusion` to the standard error of the metric; only where it has
   a closed form, others are jackknifed (:mod:`imbtune.metrics.score_error`).
 

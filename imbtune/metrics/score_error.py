@@ -24,6 +24,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imbtune.metrics.from_confusion import recall_variance
 from imbtune.metrics.metric import Metric
@@ -96,7 +97,7 @@ def least_error(objective: Metric, counts: ClassCounts) -> float:
 
     It is that of recalls of 1, by what the metric's error is like; 0 where that is unknown.
     """
-    n_K = counts.held_out_K[counts.defined_K]
+    n_K = counts.held_out_K[members(objective, counts)]
     spread = str(objective.part.traits["spread"])
     if spread == UNKNOWN:
         return 0.0
@@ -107,6 +108,17 @@ def least_error(objective: Metric, counts: ClassCounts) -> float:
     else:
         n = int(n_K.sum() if spread == IMAGES else n_K.min())
     return math.sqrt(float(recall_variance(np.array(n), np.array(n))))
+
+
+def members(metric: Metric, counts: ClassCounts) -> NDArray[np.bool_]:
+    """The classes that count in a mean over classes, (K,): those with images, or some of them.
+
+    Args:
+        counts: of the images.
+    """
+    chosen = metric.part.traits.get("members")
+    found: NDArray[np.bool_] = chosen(counts) if callable(chosen) else counts.defined_K
+    return found
 
 
 def _confusions(predictions: Predictions, groups_N: Ints, count: int) -> Iterator[Confusion]:

@@ -4,7 +4,9 @@ The intervals are those of other images, as many of each class as the data. What
 counts would add is not in them, nor is the chance in training (other seeds). Each comes from the
 metric's standard error and stays within its bounds (:mod:`imbtune.metrics.metric_interval`):
 
-- Metrics of the predicted classes: confusion matrices are drawn that other images would give.
+- Metrics of the predicted classes: the recall of a single class, such as `few` with one class, has
+  Wilson's interval, as the row of the class; for others, confusion matrices are drawn that other
+  images would give.
 - Metrics of the probabilities: a bootstrap over the images, stratified by class. Of n images of a
   class n - 1 are drawn, which gives the variance of a mean without bias (Rao & Wu 1988, doi
   10.1080/01621459.1988.10478591). The error is at least that without any error of ranking.
@@ -32,7 +34,9 @@ from imbtune.metrics.class_scores import class_scores
 from imbtune.metrics.intervals import wilson
 from imbtune.metrics.metric import Metric, all_metrics
 from imbtune.metrics.metric_interval import interval_of, other_images, spread_of
+from imbtune.metrics.metric_registry import GROUPS
 from imbtune.metrics.predictions import Confusion, Floats, Ints, Predictions
+from imbtune.metrics.score_error import members
 
 # Resamples, by the number of values of all logits: the more images, the slower is one
 RESAMPLES = ((10**5, 200), (10**6, 100), (10**7, 40))
@@ -156,6 +160,11 @@ def _ends(
 ) -> tuple[float, float]:
     """The ends of the interval of one metric."""
     counts = predictions.counts
+    if metric.name in GROUPS and (members_K := members(metric, counts)).sum() == 1:
+        images = int(counts.held_out_K[members_K][0])  # the recall of one class, as in its row
+        low, high = wilson(value * images, images)
+        assert low is not None and high is not None, "it has images"
+        return low, high
     if metric.name == "ece":
         by_chance = _of_calibrated(metric, predictions)
         value = math.sqrt(max(value**2 - by_chance**2, 0.0))

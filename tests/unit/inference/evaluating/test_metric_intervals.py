@@ -56,6 +56,19 @@ def test_the_values_are_those_of_all_metrics() -> None:
     assert {interval.low for interval in metric_intervals(given, 0)} == {None}
 
 
+@pytest.mark.parametrize("images", [1, 30])
+def test_a_group_counts_the_images_of_its_own_classes(images: int) -> None:
+    """`few` is class c alone, `medium` a and b, whose interval c does not change."""
+    given = predictions(*drawn([19, 40, images], 0))
+    found, rows = by_name(metric_intervals(given, 200)), class_rows(given)
+    few, medium = found["few"], found["medium"]
+    assert (few.value, few.low, few.high) == pytest.approx(
+        (rows[2].recall, rows[2].recall_low, rows[2].recall_high)
+    )
+    assert medium.low is not None and medium.high is not None
+    assert 0.2 < medium.high - medium.low < 0.3  # the standard error is 0.064
+
+
 def test_objectives_have_their_own_knobs() -> None:
     given = predictions(*drawn([12, 9, 7], 0))
     chosen = [
