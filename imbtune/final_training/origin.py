@@ -20,7 +20,11 @@ def origin_in_words(provenance: Mapping[str, Any], counts: ClassCounts) -> str:
         counts: names the classes in the titles of metrics.
     """
     changed = ", ".join(f"`{_code(change)}`" for change in provenance.get("changed", ()))
-    if "winner" in provenance or "scores" in provenance:
+    if "scores" in provenance:  # a file of a front, of which the user chose this one
+        of_front = f"It is a trial of the Pareto front of a search {_chosen(provenance, counts)}"
+        changes = f", changed by {changed}" if changed else ""
+        return f"{of_front}{changes}; the search did not choose it."
+    if "winner" in provenance:
         chosen = _chosen(provenance, counts)
         if not changed:
             return f"It was chosen {chosen}."
@@ -47,13 +51,14 @@ def _chosen(provenance: Mapping[str, Any], counts: ClassCounts) -> str:
     found: Sequence[Metric] = objectives_of(searched)
     if not found:
         return "by a search"
-    if "scores" in provenance:  # a file of the front
-        found_titles = " and ".join(_code(metric.title(counts)) for metric in found)
-        chosen = f"from a search's Pareto front of {found_titles}"
+    titles = [_code(metric.title(counts)) for metric in found]
+    if "scores" in provenance:
+        chosen = f"for the objectives {' and '.join(titles)}"
     else:
-        chosen = "for the objective " + ", then ".join(_code(m.title(counts)) for m in found)
+        chosen = f"for the objective {', then '.join(titles)}"
     less = [metric.name for metric in found if metric.sign < 0]
-    return f"{chosen} (of {' and '.join(less)} the negative)" if less else chosen
+    of = f" in {' and '.join(less)}" if len(found) > 1 else ""
+    return f"{chosen}, where lower is better{of}" if less else chosen
 
 
 def _code(text: object) -> str:

@@ -243,7 +243,7 @@ F_BETA = {"name": "f_beta", "beta": 3.0, "of": "dog"}
         ),
         (
             {"winner": {"trial": 3}, "objectives": ["log_loss"]},
-            "It was chosen for the objective log_loss (of log_loss the negative).",
+            "It was chosen for the objective log_loss, where lower is better.",
         ),
         (
             {"winner": {"trial": 3}, "objectives": [F_BETA], "changed": ["epochs=9"]},
@@ -252,7 +252,13 @@ F_BETA = {"name": "f_beta", "beta": 3.0, "of": "dog"}
         ),
         (
             {"scores": {"a": 1}, "objectives": ["macro_f1", "g_mean"]},
-            "It was chosen from a search's Pareto front of macro_f1 and g_mean.",
+            "It is a trial of the Pareto front of a search for the objectives macro_f1 and g_mean; "
+            "the search did not choose it.",
+        ),
+        (
+            {"scores": {"a": 1}, "objectives": ["macro_f1", "brier"], "changed": ["epochs=9"]},
+            "It is a trial of the Pareto front of a search for the objectives macro_f1 and brier, "
+            "where lower is better in brier, changed by `epochs=9`; the search did not choose it.",
         ),
         (
             {"winner": {}, "objectives": ["accuracy"], "searched": ["macro_f1"]},
