@@ -43,6 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def warn_always() -> Iterator[None]:
+    """torch gives each of its warnings every time, and not only once per process."""
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(False)
+
+
+@pytest.fixture
 def real_cifar10() -> Path:
     """The folder with real CIFAR-10."""
     if not REAL_CIFAR10.is_dir():

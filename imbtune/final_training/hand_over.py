@@ -63,7 +63,7 @@ from imbtune.metrics.metric import compute
 from imbtune.metrics.predictions import Predictions
 from imbtune.storage import Store
 from imbtune.storage.checksums import parquet_bytes
-from imbtune.training.device.device_data import BLOCK
+from imbtune.training.device.device_data import BLOCK, shared_tensor
 from imbtune.training.state import pick_device
 
 
@@ -208,7 +208,7 @@ class HandOver:
         rows = [np.arange(at, min(at + BLOCK, len(images))) for at in range(0, len(images), BLOCK)]
         logits_NK = torch.cat([model.logits(images.pixels[block]) for block in rows])
         splits = self.task.splits
-        labels_N = torch.from_numpy(images.labels)
+        labels_N = shared_tensor(images.labels)
         return Predictions(logits_NK, labels_N, splits.classes, splits.counts())
 
     def _predictions(self, finished: FinishedSeed) -> Predictions:
@@ -218,7 +218,7 @@ class HandOver:
         matrix_KK = np.array(finished.run.confusion_KK, dtype=np.int64)
         return Predictions(
             finished.logits_MK.double() / temperature,
-            torch.from_numpy(splits.held_out.labels),
+            shared_tensor(splits.held_out.labels),
             splits.classes,
             splits.counts(),
             matrix_KK,

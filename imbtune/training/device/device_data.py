@@ -209,13 +209,20 @@ class DeviceData:
         return torch.cat(small).flatten(1)
 
 
+def shared_tensor(array: NDArray[np.generic]) -> Tensor:
+    """The array as a tensor without a copy, also if it is read-only: nothing may write to it.
+
+    Arrays are read-only where they are memory that processes share: Ray's object store, or the
+    mapped file of decoded images. torch warns of such arrays, once per process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
 def _to_device(images: Images, device: torch.device) -> tuple[Resident | Streamed, Tensor]:
     """The images, resident or streamed, and their labels on the device."""
-    with warnings.catch_warnings():
-        # Arrays from Ray's object store are read-only memory shared by all trials of a node.
-        # Nothing here writes to them, so they are used without a copy.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        labels = torch.from_numpy(images.labels).to(device)
-        if isinstance(images.pixels, np.ndarray):
-            return Resident(torch.from_numpy(images.pixels).to(device)), labels
+    labels = shared_tensor(images.labels).to(device)
+    if isinstance(images.pixels, np.ndarray):
+        return Resident(shared_tensor(images.pixels).to(device)), labels
     return Streamed(images.pixels, device), labels

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from imbtune import strict_json
 from imbtune.config.train_config import TrainConfig
+from imbtune.data.data_source import DataSource
+from imbtune.data.load import load
 from imbtune.errors import ClusterError, ConfigError, DivergenceError
 from imbtune.final_training.final_run import FinalRun
-from imbtune.final_training.final_task import FinalTask
+from imbtune.final_training.final_task import FinalTask, TrainOptions
 from imbtune.final_training.retrain import train_final
 from imbtune.inference.loading import load_model
 from imbtune.methods.losses import LossFunction, losses
@@ -136,3 +138,18 @@ def test_the_objective_of_the_search_is_tested_with_its_knobs(tmp_path: Path) ->
     with pytest.raises(ConfigError, match="unknown class 'ten'"):
         train_final(config, 1, tmp_path / "other", None, named, Reporter())
     assert not (tmp_path / "other").exists()
+
+
+def test_images_from_the_cache_are_trained_and_tested_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warn_always: None
+) -> None:
+    """They are in the memory of a mapped file, to which nobody may write."""
+    monkeypatch.setenv("IMBTUNE_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "own.npz", images=pixels, labels=labels)
+    settings = {"data": "npz", "model.width": 2, "epochs": 1, "batch_size": 32}
+    config, data = TrainConfig.from_settings(settings), tmp_path / "own.npz"
+    options = TrainOptions(calibrate=0.2, ensemble=True)
+    train_final(config, 2, tmp_path / "out", data, {}, Reporter(), options=options)
+    assert not load("npz", {}, DataSource(data)).test.labels.flags.writeable

@@ -233,7 +233,7 @@ def test_seeding_leaves_nothing_behind_without_a_gpu() -> None:
     assert len(torch.cuda._queued_calls) == waiting
 
 
-def test_read_only_images_are_used_in_place_without_a_warning() -> None:
+def test_read_only_images_are_used_in_place_without_a_warning(warn_always: None) -> None:
     """Ray's object store hands out memory that nobody may write to."""
     splits = make_splits([4, 4])
     for part in (splits.train, splits.held_out):
