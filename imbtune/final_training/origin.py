@@ -11,6 +11,9 @@ from imbtune.metrics.predictions import ClassCounts
 
 SEARCHED = "searched"  # objectives of the search, where the training was given others
 
+# Of a file that an earlier version wrote, or whose record was edited
+LOST = "the file does not record the chosen settings, so whether these are those is not known"
+
 
 def origin_in_words(provenance: Mapping[str, Any], counts: ClassCounts) -> str:
     """What a configuration is: a search's choice, one of its trials, a preset, a file or changed.
@@ -20,12 +23,13 @@ def origin_in_words(provenance: Mapping[str, Any], counts: ClassCounts) -> str:
         counts: names the classes in the titles of metrics.
     """
     changed = ", ".join(f"`{_code(change)}`" for change in provenance.get("changed", ()))
-    if "scores" in provenance:  # a file of a front, of which the user chose this one
-        of_front = f"It is a trial of the Pareto front of a search {_chosen(provenance, counts)}"
-        changes = f", changed by {changed}" if changed else ""
-        return f"{of_front}{changes}; the search did not choose it."
+    if "scores" in provenance:
+        return _of_front(provenance, changed, counts)
     if "winner" in provenance:
         chosen = _chosen(provenance, counts)
+        if provenance.get("unrecorded"):
+            by = f", changed by {changed}" if changed else ""
+            return f"It is from the file of a search's choice {chosen}{by}; {LOST}."
         if not changed:
             return f"It was chosen {chosen}."
         return (
@@ -46,19 +50,35 @@ def origin_in_words(provenance: Mapping[str, Any], counts: ClassCounts) -> str:
     return f"It is {what}{changes}{no_choice}."
 
 
+def _of_front(provenance: Mapping[str, Any], changed: str, counts: ClassCounts) -> str:
+    """A search finds the front, and its user chooses among the trials of it."""
+    trial = provenance.get("trial")
+    number = trial.get("trial") if isinstance(trial, dict) else None
+    name = "a trial" if number is None else f"trial {_code(number)}"
+    titles, lower = _objectives(provenance, counts)
+    of_titles = f" of {' and '.join(titles)}{lower}" if titles else ""
+    what = f"{name} of a search's Pareto front{of_titles}"
+    if provenance.get("unrecorded"):
+        by = f", changed by {changed}" if changed else ""
+        return f"It is from the file of {what}{by}; {LOST}."
+    if changed:
+        return f"It is {what}, changed by {changed}; no search has found it."
+    return f"It is {what}; the search chose none of the front."
+
+
 def _chosen(provenance: Mapping[str, Any], counts: ClassCounts) -> str:
+    titles, lower = _objectives(provenance, counts)
+    return f"for the objective {', then '.join(titles)}{lower}" if titles else "by its scores"
+
+
+def _objectives(provenance: Mapping[str, Any], counts: ClassCounts) -> tuple[list[str], str]:
+    """Titles of the objectives, and in which of them lower is better."""
     searched = {"objectives": provenance[SEARCHED]} if SEARCHED in provenance else provenance
     found: Sequence[Metric] = objectives_of(searched)
-    if not found:
-        return "by a search"
-    titles = [_code(metric.title(counts)) for metric in found]
-    if "scores" in provenance:
-        chosen = f"for the objectives {' and '.join(titles)}"
-    else:
-        chosen = f"for the objective {', then '.join(titles)}"
     less = [metric.name for metric in found if metric.sign < 0]
     of = f" in {' and '.join(less)}" if len(found) > 1 else ""
-    return f"{chosen}, where lower is better{of}" if less else chosen
+    lower = f", where lower is better{of}" if less else ""
+    return [_code(metric.title(counts)) for metric in found], lower
 
 
 def _code(text: object) -> str:

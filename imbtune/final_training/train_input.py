@@ -10,6 +10,7 @@ from typing import Any
 
 from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugins import load_plugins, loaded_plugins, plugin_parts
+from imbtune.config.settings_record import recorded_settings
 from imbtune.config.slots import check_knob
 from imbtune.config.train_config import TrainConfig, active, check_given_once, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
@@ -29,6 +30,7 @@ from imbtune.study.view import Study, Trial
 Settings = Mapping[str, Any]
 
 ERM = "erm"  # the preset of plain cross-entropy
+CHOICES = {"winner", "scores"}  # in the provenance of best.yaml, and of a file of the front
 OF_SPACES = {"like", "train", "presets", "knobs"}  # keys of a search space alone
 OWN = {*METHOD_SLOTS, "optimizer", "schedule"}  # slots in which a baseline keeps its own settings
 SAME = ("data", "epochs", "seed")  # of a baseline as of the winner
@@ -150,7 +152,11 @@ def from_file(path: str, settings: Settings) -> TrainInput:
         study = folder.path
     if study is not None:  # refused with a key in it, as earlier versions recorded it
         provenance["study"] = study = path_or_uri(f"{path}: provenance: study", study)
-    origin = {"file": path, "set": dict(settings), **provenance, **_changes(own, config, settings)}
+    origin = {"file": path, "set": dict(settings), **provenance}
+    if CHOICES & provenance.keys():
+        origin |= _since_choice(own, config, settings, provenance)
+    else:
+        origin |= _changes(own, config, settings)
     return TrainInput(config, imports, origin, default_out(path), study)
 
 
@@ -161,15 +167,17 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
         settings: replace those of the trial.
     """
     folder = Store(trial.study)
-    best = Study(trial.study).best_provenance()
-    if best and best["winner"]["trial"] == trial.number:  # as training its file
-        return from_file(join(trial.study, "best.yaml"), settings)
     space = parse_yaml("space.yaml", folder.read("space.yaml"))
     imports = load_plugins(space.get("imports"), folder)
     config = _with_settings({**trial.settings, "seed": 0}, settings)
-    provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings)}
+    changes = _changes(trial.settings, config, settings)
+    best = Study(trial.study).best_provenance()
+    if best and best["winner"]["trial"] == trial.number:
+        file = join(trial.study, "best.yaml")  # not read: it may have been edited
+        provenance = {"set": dict(settings), **best, "study": trial.study, **changes}
+        return TrainInput(config, imports, provenance, default_out(file), trial.study)
+    provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings), **changes}
     provenance |= {key: space[key] for key in OBJECTIVE if key in space}
-    provenance |= _changes(trial.settings, config, settings)
     out = _study_folder(trial.study) / f"trial-{trial.number}"
     return TrainInput(config, imports, provenance, out, trial.study)
 
@@ -270,6 +278,22 @@ def _changes(own: Settings, config: TrainConfig, settings: Settings) -> dict[str
     before, now = TrainConfig.from_settings(active(own)).flat(), config.flat()
     changed = [k for k in settings if k != "seed" and now.get(k) != before.get(k)]
     return {"changed": [f"{key}={settings[key]}" for key in changed]} if changed else {}
+
+
+def _since_choice(
+    own: Settings, config: TrainConfig, given: Settings, origin: Settings
+) -> Settings:
+    """What is not as the search chose it, but for the seed: edited in its file, or `given`.
+
+    Knobs of a part that has replaced another one are listed where the file or the user has them.
+    """
+    recorded = recorded_settings(origin)
+    if recorded is None:
+        return {"unrecorded": True, **_changes(own, config, given)}
+    written = {*own, *recorded, *given} - {"seed"}
+    now = config.flat()
+    changed = [f"{k}={v}" for k, v in now.items() if k in written and v != recorded.get(k)]
+    return {"changed": changed} if changed else {}
 
 
 def _with_settings(own: Settings, settings: Settings) -> TrainConfig:

@@ -19,6 +19,7 @@ from imbtune import __version__
 from imbtune.config.plugin_module import PluginModule
 from imbtune.config.plugin_record import describe
 from imbtune.config.plugins import copy_sources, with_imports
+from imbtune.config.settings_record import settings_record
 from imbtune.config.train_config import TrainConfig
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.credentials import without_credentials
@@ -289,6 +290,7 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
         "objectives": [metric.setting() for metric in request.space.objectives],
         **({"front": [found.trial for found in outcome.front]} if outcome.front else {}),
         "winner": trial_entry(outcome.winner),
+        **settings_record(config),
         "best_preset": trial_entry(outcome.baseline) if outcome.baseline else None,
         "trials": len(outcome.records),
         "finals": evidence.to_dict() if evidence else None,
@@ -297,12 +299,10 @@ def best_yaml(request: SearchRequest, outcome: SearchOutcome) -> str:
     measure = "mean score over fresh seeds" if evidence else "validation score of one run"
     if outcome.front:
         measure = f"{outcome.objectives[0]}, {measure}"
-    doubt = (
-        "" if evidence else "# To confirm it with fresh seeds: imbtune resume STUDY --finals 5\n"
-    )
+    confirm = "# To confirm it with fresh seeds: imbtune resume STUDY --finals 5\n"
     return (
         f"# The best finished trial of {outcome.path}, by its {measure}.\n"
-        f"{doubt}"
+        f"{'' if evidence else confirm}"
         "# To train it on all training data and test it: imbtune train THIS_FILE --seeds 5\n"
         + as_yaml(with_imports(config.nested(), request.space.imports) | {"provenance": provenance})
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from imbtune.config.plugins import with_imports
+from imbtune.config.settings_record import settings_record
 from imbtune.config.train_config import TrainConfig
 from imbtune.metrics.pareto import front_ranks
 from imbtune.storage import Store
@@ -73,6 +74,7 @@ def write_front(store: Store, request: SearchRequest, outcome: SearchOutcome) ->
             "study": outcome.path,
             "objectives": [metric.setting() for metric in request.space.objectives],
             "trial": trial_entry(record),
+            **settings_record(config),
             "scores": dict(zip(names, found.scores, strict=True)),
             "versions": versions(),
         }

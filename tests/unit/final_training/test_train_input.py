@@ -7,17 +7,21 @@ from pathlib import Path
 
 import pytest
 import yaml
+from made_study import make_study
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
 from imbtune.final_training.train_input import (
     TrainInput,
     data_of_study,
+    from_path,
     from_preset,
+    from_trial,
     with_objectives,
 )
 from imbtune.metrics.metric import objectives_of
 from imbtune.search_options import given_objectives
+from imbtune.study.view import Study
 
 
 @pytest.fixture
@@ -96,3 +100,39 @@ def test_a_preset_whose_method_was_changed_is_told() -> None:
     assert changed(mix__omega=0.5) == ["mix.omega=0.5"]
     assert changed(mix="mixup", epochs=3) == ["mix=mixup"]
     assert changed(mix="mamix") is None  # as it is
+
+
+def test_an_edited_choice_is_no_choice_any_more(tmp_path: Path) -> None:
+    study, best = str(tmp_path / "study"), tmp_path / "study/best.yaml"
+    make_study(study)
+    text = best.read_text()
+    own = from_path(study, {})
+
+    def found(edited: str, **settings: object) -> tuple[object, object]:
+        best.write_text(edited)
+        given = from_path(study, {key.replace("__", "."): v for key, v in settings.items()})
+        return given.provenance.get("changed"), given.provenance.get("unrecorded")
+
+    content = yaml.safe_load(text)
+    lr = f"  lr: {content['optimizer']['lr']}\n"
+    assert found(text) == (None, None)
+    assert found(yaml.safe_dump(content | {"seed": 5})) == (None, None)
+    assert found(text, epochs=3) == (["epochs=3"], None)
+    assert found(text.replace(lr, "  lr: 0.04\n", 1)) == (["optimizer.lr=0.04"], None)
+    fewer = yaml.safe_dump(content | {"epochs": 4, "loss": {"name": "ldam", "scale": 20.0}})
+    assert found(fewer) == (["loss=ldam", "loss.scale=20.0", "epochs=4"], None)
+    both = ["loss=ldam", "loss.scale=20.0", "epochs=2"]
+    assert found(fewer, epochs=2) == (both, None)  # not the 4 of the file, too
+    assert found(fewer, epochs=content["epochs"]) == (both[:2], None)
+    assert found(text.replace(lr.strip(), "lr: 0.04")) == (None, True)  # the record, too
+    del content["provenance"]["settings"]  # as earlier versions wrote it
+    assert found(yaml.safe_dump(content)) == (None, True)
+
+    best.write_text(fewer)  # the trial itself is in the journal
+    winner = yaml.safe_load(text)["provenance"]["winner"]["trial"]
+    again = from_trial(Study(study).trial(winner), {})
+    assert (again.config, again.out) == (own.config, own.out)
+    assert "winner" in again.provenance and "changed" not in again.provenance
+    assert from_trial(Study(study).trial(winner), {"epochs": 2}).provenance["changed"] == [
+        "epochs=2"
+    ]

@@ -251,14 +251,24 @@ F_BETA = {"name": "f_beta", "beta": 3.0, "of": "dog"}
             "that one changed by `epochs=9`, which no search has chosen.",
         ),
         (
-            {"scores": {"a": 1}, "objectives": ["macro_f1", "g_mean"]},
-            "It is a trial of the Pareto front of a search for the objectives macro_f1 and g_mean; "
-            "the search did not choose it.",
+            {"winner": {"trial": 3}, "objectives": ["macro_f1"], "unrecorded": True},
+            "It is from the file of a search's choice for the objective macro_f1; the file does "
+            "not record the chosen settings, so whether these are those is not known.",
         ),
         (
-            {"scores": {"a": 1}, "objectives": ["macro_f1", "brier"], "changed": ["epochs=9"]},
-            "It is a trial of the Pareto front of a search for the objectives macro_f1 and brier, "
-            "where lower is better in brier, changed by `epochs=9`; the search did not choose it.",
+            {"trial": {"trial": 7}, "scores": {"a": 1}, "objectives": ["macro_f1", "g_mean"]},
+            "It is trial 7 of a search's Pareto front of macro_f1 and g_mean; the search chose "
+            "none of the front.",
+        ),
+        (
+            {"scores": {}, "objectives": ["macro_f1", "log_loss"], "changed": ["loss=ldam"]},
+            "It is a trial of a search's Pareto front of macro_f1 and log_loss, where "
+            "lower is better in log_loss, changed by `loss=ldam`; no search has found it.",
+        ),
+        (
+            {"scores": {}, "objectives": ["macro_f1", "g_mean"], "unrecorded": True},
+            "It is from the file of a trial of a search's Pareto front of macro_f1 and g_mean; the "
+            "file does not record the chosen settings, so whether these are those is not known.",
         ),
         (
             {"winner": {}, "objectives": ["accuracy"], "searched": ["macro_f1"]},

@@ -1,0 +1,37 @@
+"""The settings that a search chose, recorded beside them in its files `best.yaml`, `front-N.yaml`.
+
+So a training of such a file knows whether its settings are still those, or were edited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from imbtune.config.train_config import TrainConfig
+
+SETTINGS, DIGEST = "settings", "settings_sha256"  # keys of the provenance
+
+
+def settings_record(config: TrainConfig) -> dict[str, Any]:
+    """Entries of a provenance: all settings, and their SHA-256.
+
+    The digest is there because replacing a text in the whole file changes the record, too.
+    """
+    settings = config.flat()
+    return {SETTINGS: settings, DIGEST: _digest(settings)}
+
+
+def recorded_settings(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The settings of a record; None without one, or where it was edited."""
+    settings = provenance.get(SETTINGS)
+    if not isinstance(settings, dict) or provenance.get(DIGEST) != _digest(settings):
+        return None
+    return settings
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    text = json.dumps(settings, sort_keys=True, default=str)  # YAML may have dates
+    return hashlib.sha256(text.encode()).hexdigest()
