@@ -347,8 +347,9 @@ def train(
         trust: run modules beside the configuration that this user has not run before. Read them
             first: they can do whatever this user can.
         workers: processes that train each seed together, each on its part of every batch, with a
-            GPU or an even share of the CPUs; the result is that of one process but for rounding.
-            For large networks; small ones get slower. None to train in this process, without Ray.
+            GPU or an even share of the CPUs; each step is that of one process but for rounding,
+            which grows: the finished model differs as from another run. For large networks; small
+            ones get slower. None to train in this process, without Ray.
         address: with `workers`: of a running Ray cluster, "auto" or "HEAD:6379"; None for this
             machine.
         progress: how progress is shown: auto, live, plain or json (docs/progress.md); or a function

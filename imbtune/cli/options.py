@@ -268,8 +268,9 @@ WorkersOption = Annotated[
         min=1,
         max=PROCESSORS,
         help="Train each seed on so many workers at once, each with a GPU, or without GPUs an even "
-        "share of the CPUs. They share every batch, so the result stays the same but for rounding. "
-        "For large networks; small ones get slower. Default: this process alone, without Ray.",
+        "share of the CPUs. They share every batch. Each step is that of one process but for "
+        "rounding, which grows: the finished model differs as from another run. For large "
+        "networks; small ones get slower. Default: this process alone, without Ray.",
     ),
 ]
 EmaOption = Annotated[
