@@ -4,6 +4,7 @@
     ├── ConfigError     an unknown name, a value out of range, an impossible resource
     ├── DataError       a data set that is missing, broken or too small
     │   └── NotTrainableError labelled images that are no data set to train on
+    │       └── NoTrainingSetError a test set alone
     ├── StudyError      a study that exists already, or does not
     │   ├── StorageError    a disk or bucket that failed for longer than it is waited for
     │   ├── DamagedFileError a file of a study that is not what was written
@@ -73,6 +74,10 @@ class NotTrainableError(DataError):
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(f"{what}: {remedy}" if remedy else what)
         self.what = what
+
+
+class NoTrainingSetError(NotTrainableError):
+    """Data that have a test set, and no training set."""
 
 
 class StudyError(ImbtuneError):

@@ -7,11 +7,13 @@ Names are compared in lower case, and words such as "set" or "images" do not mat
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
-from imbtune.errors import DataError, NotTrainableError, some_of
+from imbtune.errors import DataError, NoTrainingSetError, some_of
 
 TRAIN, TEST, VALIDATION = "training", "test", "validation"
 SPELLINGS = {
@@ -30,6 +32,8 @@ YES = ("1", "1.0", "true", "t", "yes", "y")
 NO = ("0", "0.0", "false", "f", "no", "n")
 
 ItemT = TypeVar("ItemT")
+
+_alone = ContextVar("_alone", default=False)  # within test_set_alone
 
 
 def split_of(name: str) -> str | None:
@@ -91,6 +95,20 @@ def _words(name: str) -> list[str]:
     return [part for word in words if (part := re.sub(f"({OTHER_WORDS})$", "", word))]
 
 
+@contextmanager
+def test_set_alone() -> Iterator[None]:
+    """Within the block, data without a training set are read: their test set is in its place.
+
+    A trained model is evaluated on such data. All readers take their splits from
+    :func:`choose_splits`, so they need not know of it.
+    """
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
 def choose_splits(
     found: Mapping[str, ItemT], place: Path, describe: Callable[[str], object] | None = None
 ) -> tuple[ItemT, ItemT | None, tuple[str, ...]]:
@@ -105,7 +123,7 @@ def choose_splits(
         describe: the split of a name, for messages; None: its path in `place`.
 
     Raises:
-        NotTrainableError: there is no training set.
+        NoTrainingSetError: there is no training set, outside of :func:`test_set_alone`.
         DataError: there are two of one kind.
     """
     describe = describe or (lambda name: place / name)
@@ -117,8 +135,12 @@ def choose_splits(
             raise DataError(
                 f"{place} has several {kind} sets, {quoted(names)}: join them, or move one away"
             )
+    if not by_kind[TRAIN] and _alone.get():
+        (name, *_), others = by_kind[TEST] or by_kind[VALIDATION], by_kind[VALIDATION]
+        unused = [other for other in others if other != name]
+        return found[name], None, tuple(f"{describe(one)} is not used" for one in unused)
     if not by_kind[TRAIN]:
-        raise NotTrainableError(
+        raise NoTrainingSetError(
             f"{place} has {quoted(found)}, but no training set", "name the training data 'train'"
         )
     train = found[by_kind[TRAIN][0]]

@@ -23,10 +23,10 @@ from imbtune.data.load import load, reads_files
 from imbtune.data.readers.hf_arrow import is_saved_dataset
 from imbtune.data.readers.hf_parquet import find_shards
 from imbtune.data.readers.npz import read_npz
-from imbtune.data.readers.split_names import quoted
+from imbtune.data.readers.split_names import quoted, test_set_alone
 from imbtune.data.readers.user import find_hugging_face, find_image_files, find_npz
 from imbtune.data.splits import final_splits
-from imbtune.errors import ConfigError, DataError, unknown
+from imbtune.errors import ConfigError, DataError, NoTrainingSetError, unknown
 from imbtune.inference.evaluating.split_remedy import ALL, TEST, TRAIN, USER_DATA, with_remedy
 from imbtune.inference.evaluating.trained_images import count_trained
 from imbtune.inference.trained_model import TrainedModel
@@ -227,8 +227,13 @@ def _load(
     knobs: dict[str, Value] = dict(model.config.data.knobs) if name == own else {}
     if name in USER_DATA:
         knobs["size"] = size or int(model.config.data.knobs.get("size", 0) or 0)
-    with with_remedy(source.root, name, split):
-        loaded = load(name, knobs, source)
+    try:
+        with with_remedy(source.root, name, split):
+            loaded = load(name, knobs, source)
+    except NoTrainingSetError:
+        if name not in USER_DATA:
+            raise
+        return _every_image(name, source.required_root(name), model, source, size)
     if split == TEST:
         hint = ("--split all evaluates all images, if the training did not see them",)
         is_made = any("the data has no test set" in note for note in loaded.notes)
@@ -263,18 +268,34 @@ def _has_folders(root: Path) -> bool:
 def _every_image(
     name: str, root: Path, model: TrainedModel, source: DataSource, size: int
 ) -> tuple[Images, Sequence[str], tuple[str, ...]]:
-    """All images of the user's files, and their classes."""
+    """All images of the user's files, and their classes; also those of a test set alone."""
+    try:
+        return _images_of(name, root, model, source, size, (TRAIN, TEST))
+    except NoTrainingSetError:
+        with test_set_alone():
+            return _images_of(name, root, model, source, size, (TEST,))
+
+
+def _images_of(
+    name: str,
+    root: Path,
+    model: TrainedModel,
+    source: DataSource,
+    size: int,
+    splits: Sequence[str],
+) -> tuple[Images, Sequence[str], tuple[str, ...]]:
+    """All images of the user's files, which have these splits, and their classes."""
     crop = size or int(model.config.data.knobs.get("size", 0) or 0)
     if name == "npz":
         images, classes, notes = read_npz(find_npz(root), crop)
-        named = [part.named(part_of) for part, part_of in zip(images, (TRAIN, TEST), strict=False)]
+        named = [part.named(part_of) for part, part_of in zip(images, splits, strict=False)]
         return _joined(named), classes, notes
     source_data = find_hugging_face(root) if name == "parquet" else find_image_files(root)
-    splits, classes, notes = source_data.matched()
+    parts, classes, notes = source_data.matched()
     shape = TargetShape(model.preprocess.channels, crop=crop)
     if not crop and model.image_shape:
         shape = TargetShape(model.preprocess.channels, size=model.image_shape[1:])
-    images, more = decode_images(splits, shape, source)
+    images, more = decode_images(parts, shape, source)
     return _joined(images), classes, notes + more
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from imbtune.data.file_walk import folders_in
 from imbtune.data.readers.npz import read_npz
-from imbtune.data.readers.split_names import plural, split_of
+from imbtune.data.readers.split_names import plural, split_of, test_set_alone
 from imbtune.data.readers.user import find_hugging_face, find_image_files, find_npz
-from imbtune.errors import DataError, NotTrainableError
+from imbtune.errors import DataError, NoTrainingSetError, NotTrainableError
 
 USER_DATA = ("folder", "parquet", "npz")  # data sets of the user's own files
 TEST, TRAIN, ALL = "test", "train", "all"
@@ -24,6 +24,8 @@ def with_remedy(root: Path | None, name: str, split: str) -> Iterator[None]:
     The data are read as for a training, which has needs that an evaluation of all images does not
     have, and the remedy for a training is not that for an evaluation.
 
+    A test set alone stays a NoTrainingSetError where it is the test set that is evaluated.
+
     Args:
         root: the folder or file of the data.
         name: the data set, whose layout they have.
@@ -34,6 +36,8 @@ def with_remedy(root: Path | None, name: str, split: str) -> Iterator[None]:
     except NotTrainableError as error:
         if root is None or name not in USER_DATA:
             raise
+        if split == TEST and isinstance(error, NoTrainingSetError):
+            raise
         remedy = _all_images(root, name, split) or _one_split(root)
         raise DataError(f"{error.what}{remedy}") from error
 
@@ -43,7 +47,8 @@ def _all_images(root: Path, name: str, split: str) -> str:
     if split == ALL:
         return ""
     try:
-        counts = _counts(root, name)
+        with test_set_alone():
+            counts = _counts(root, name)
     except NotTrainableError:
         return ""
     parts = f" ({counts[0]:,} for training, {counts[1]:,} for testing)" if len(counts) > 1 else ""

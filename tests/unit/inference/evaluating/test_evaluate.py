@@ -117,22 +117,28 @@ def test_one_class_in_two_splits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["test", "all"])
 @pytest.mark.parametrize("name", ["test", "val"])
-def test_one_split_that_is_not_for_training(tmp_path: Path, name: str, split: str) -> None:
-    """What the message says is then done."""
-    data = tmp_path / "data"
+def test_a_labelled_test_set_alone(tmp_path: Path, name: str, split: str) -> None:
+    data, shards, arrays = tmp_path / "data", tmp_path / "shards", tmp_path / "data.npz"
     write(data / name, {"cat": 3, "dog": 2})
-    with raises_one_line("no training set", f"give --data {data / name} with --split all"):
-        evaluate(small_model(), data, split=split)
-    assert evaluate(small_model(), data / name, split="all", resamples=0).count == 5
-    shards = tmp_path / "shards"
     shards.mkdir()
     files = [path.read_bytes() for path in sorted(data.rglob("*.png"))]
     labels = ["cat"] * 3 + ["dog"] * 2
     pd.DataFrame({"image": files, "label": labels}).to_parquet(shards / f"{name}.parquet")
-    with raises_one_line("save them alone, under the name 'train', and give --split all"):
-        evaluate(small_model(), shards, split=split)
-    (shards / f"{name}.parquet").rename(shards / "train.parquet")
-    assert evaluate(small_model(), shards, split="all", resamples=0).count == 5
+    x = RNG.integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    columns: dict[str, Any] = {f"x_{name}": x, f"y_{name}": labels}
+    np.savez(arrays, **columns)
+    listed = write(tmp_path / "listed", {"images": 5})
+    rows = [f"images/{k}.png,{label},{name}" for k, label in enumerate(labels)]
+    (listed / "labels.csv").write_text("\n".join(["file,label,split", *rows]))
+    for model in (small_model(), small_model(data="folder")):
+        for place in (data, shards, arrays, listed):
+            dataset = {shards: "parquet", arrays: "npz"}.get(place, "folder")
+            result = evaluate(model, place, split=split, dataset=dataset, resamples=0)
+            assert (result.count, result.table["images"].tolist()) == (5, [3, 2])
+    with raises_one_line("no training set", "--split all evaluates all 5 images"):
+        evaluate(small_model(), data, split="train")
+    found = labelled_images(small_model(), arrays, split=split).images
+    assert found.names_in("x")[0] == "test 0"  # not an image that a training may have had
 
 
 def test_a_class_that_only_the_test_set_has(tmp_path: Path) -> None:
