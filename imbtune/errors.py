@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -167,10 +168,25 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> ConfigError:
     """
     known, text = sorted(choices), name if isinstance(name, str) else shown(name)
     if near := difflib.get_close_matches(text[:LONGEST_WORD], known, n=1):
-        return ConfigError(f"unknown {kind} '{text}': did you mean '{near[0]}'?")
+        differ = difference(text, near[0])
+        return ConfigError(f"unknown {kind} '{text}': did you mean '{near[0]}'{differ}?")
     is_long = sum(map(len, known)) + 2 * len(known) > LONGEST_LIST
     listed = some_of(known, 20 if is_long else len(known))
     return ConfigError(f"unknown {kind} '{_shorten(text)}': choose one of {listed}")
+
+
+def difference(name: str, other: str) -> str:
+    """In which characters two names differ, for a message; empty where that can be seen.
+
+    Names that look the same may differ in a kind of space, or in letters of two alphabets.
+    """
+    pairs = enumerate(zip(name, other, strict=False))
+    start = next((i for i, (a, b) in pairs if a != b), min(len(name), len(other)))
+    ends = [text[start : start + 1] for text in (other, name)]
+    if "".join(ends).isascii():
+        return ""
+    told = [f"U+{ord(c):04X} {unicodedata.name(c, '')}".strip() if c else "its end" for c in ends]
+    return f" (which has {told[0]}, where the other one has {told[1]})"
 
 
 def some_of(names: Iterable[str], most: int, count: int | None = None) -> str:

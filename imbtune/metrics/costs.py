@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from imbtune.errors import ConfigError, shown, unknown
+from imbtune.metrics.class_names import find_class
 from imbtune.metrics.predictions import Floats
 
 _NUMBER = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
@@ -30,13 +31,9 @@ def cost_matrix(costs: str, names: Sequence[str]) -> Floats:
     classes = len(names)
     costs_KK = 1 - np.eye(classes)
     if costs.startswith("{"):
-        index = {name: k for k, name in enumerate(names)}
         for name, row in json.loads(costs).items():
             for predicted, cost in row.items():
-                for label in (name, predicted):
-                    if label not in index:
-                        raise unknown("class in costs", label, names)
-                costs_KK[index[name], index[predicted]] = cost
+                costs_KK[_index(name, names), _index(predicted, names)] = cost
         return costs_KK
     if not costs:
         return costs_KK
@@ -49,6 +46,13 @@ def cost_matrix(costs: str, names: Sequence[str]) -> Floats:
             "with the cost of each predicted class"
         )
     return np.array(rows)
+
+
+def _index(label: str, names: Sequence[str]) -> int:
+    found = find_class(label, names)
+    if found is None:
+        raise unknown("class in costs", label, names)
+    return found
 
 
 def costs_text(costs: object, key: str) -> str:

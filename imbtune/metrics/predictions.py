@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.errors import ConfigError, DivergenceError, unknown
+from imbtune.metrics.class_names import find_class
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,16 +57,16 @@ class ClassCounts:
         """The index of a class.
 
         Args:
-            of: its name, or else its index; empty for the class with the fewest training images
-                (of several, the last: of two equal classes, the one with label 1).
+            of: its name in any spelling, or else its index; empty for the class with the fewest
+                training images (of several, the last: of two equal classes, the one with label 1).
 
         Raises:
             ConfigError: there is no such class.
         """
         if not of:
             return int(np.flatnonzero(self.train_K == self.train_K.min())[-1])
-        if of in self.names:
-            return list(self.names).index(of)
+        if (found := find_class(of, self.names)) is not None:
+            return found
         if of.isdecimal() and int(of) < len(self.names):
             return int(of)
         if of.removeprefix("-").isdecimal():

@@ -8,7 +8,6 @@ and :func:`match_labels` joins them by name.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from imbtune.data.csv_rows import WHOLE
 from imbtune.data.images import Array, Ints, text_of
 from imbtune.data.readers.split_names import plural, quoted
 from imbtune.errors import DataError, NotTrainableError
+from imbtune.metrics.class_names import spelling_key
 
 NEGATIVE = re.compile(r"[-\u2212]\s*0*[1-9]\d*(\.0*)?")  # a whole number below 0, as text
 PANDAS_MISSING = ("nan", "NaN", "<NA>")
@@ -250,15 +250,6 @@ def _positions(names: list[str], part: Labels) -> dict[str, int]:
                 f"in case, spaces or Unicode form: join them, or rename one"
             )
     return positions
-
-
-def spelling_key(name: str) -> str:
-    """What two spellings of one class name have in common.
-
-    The case of a single character counts: letters to be recognised are such classes.
-    """
-    name = unicodedata.normalize("NFC", name.strip())
-    return name.casefold() if len(name) > 1 else name
 
 
 def _relabel(part: Labels, positions: dict[str, int], train: Sequence[Labels]) -> Ints:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from imbtune.config.yaml_files import MOST_BYTES, parse_value, read_yaml
 from imbtune.data.csv_rows import csv_rows, delimiter_of
 from imbtune.errors import ConfigError, DataError, shown, some_of, unknown
+from imbtune.metrics.class_names import find_class
 from imbtune.paths import local_path
 from imbtune.storage.store import check_regular
 from imbtune.text_encoding import decoded
@@ -54,10 +55,15 @@ def prior_from(given: str | Path | Mapping[str, float], classes: Sequence[str]) 
     name, values = _values(given, classes)
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name}: {shown(values)}: {HOW}")
-    by_name = {_label_of(key, classes): value for key, value in values.items()}
-    for key in by_name:
-        if key not in classes:
-            raise unknown(f"class in {name}", key, classes)
+    by_name: dict[str, object] = {}
+    for key, value in values.items():
+        label = _label_of(key, classes)
+        found = find_class(label, classes)
+        if found is None:
+            raise unknown(f"class in {name}", label, classes)
+        if classes[found] in by_name:
+            raise ConfigError(f"{name}: class '{label}' is given twice: give it once")
+        by_name[classes[found]] = value
     if missing := [label for label in classes if label not in by_name]:
         named = some_of([f"'{label}'" for label in missing], NAMED)
         raise ConfigError(f"{name}: no number for {named}: give one for each class, also 0")
@@ -108,7 +114,7 @@ def _values(given: str | Path | Mapping[str, float], classes: Sequence[str]) -> 
         return f"--prior {path}", _read_csv(path) if suffix == ".csv" else read_yaml(path)
     if text.lstrip().startswith("{"):
         return "--prior", parse_value(text, "--prior")
-    return "--prior", _pairs(text)
+    return "--prior", _pairs(text, classes)
 
 
 def _label_of(key: object, classes: Sequence[str]) -> str:
@@ -128,16 +134,27 @@ def _as_yaml(label: str) -> tuple[type, object] | None:
     return type(value), value
 
 
-def _pairs(text: str) -> dict[str, str]:
-    """`cat=90,dog=10` as a mapping. A name may have `=` in it; the number is after the last one."""
+def _pairs(text: str, classes: Sequence[str]) -> dict[str, str]:
+    """`cat=90,dog=10` as a mapping. A name may have `=` in it; the number is after the last one.
+
+    A name may have commas, too, if a class has: then what has no `=` belongs to the name after it.
+    """
     found: dict[str, str] = {}
-    for pair in text.split(","):
+    begun, may_have_commas = "", any("," in name for name in classes)
+    for part in text.split(","):
+        pair = begun + part
         label, equals, value = pair.rpartition("=")
+        if may_have_commas and not equals:
+            begun = f"{pair},"
+            continue
+        begun = ""
         if not equals or not label.strip() or not value.strip():
             raise ConfigError(f"--prior {shown(text)}: {HOW}")
         if label.strip() in found:
             raise ConfigError(f"--prior: class '{label.strip()}' is given twice: give it once")
         found[label.strip()] = value.strip()
+    if begun:
+        raise ConfigError(f"--prior {shown(text)}: {HOW}")
     return found
 
 

@@ -5,6 +5,7 @@ Shapes: N images, C channels, H and W pixels, K classes.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,10 +27,11 @@ from imbtune.data.readers.npz import read_npz
 from imbtune.data.readers.split_names import quoted, test_set_alone
 from imbtune.data.readers.user import find_hugging_face, find_image_files, find_npz
 from imbtune.data.splits import final_splits
-from imbtune.errors import ConfigError, DataError, NoTrainingSetError, unknown
+from imbtune.errors import ConfigError, DataError, NoTrainingSetError, difference, unknown
 from imbtune.inference.evaluating.split_remedy import ALL, TEST, TRAIN, USER_DATA, with_remedy
 from imbtune.inference.evaluating.trained_images import count_trained
 from imbtune.inference.trained_model import TrainedModel
+from imbtune.metrics.class_names import find_class
 from imbtune.paths import local_path
 from imbtune.registry import Value
 
@@ -319,20 +321,28 @@ def _matched(
     """
     if not len(images):
         raise DataError(f"there are no {what}: give others")
-    index = {name: k for k, name in enumerate(wanted)}
-    counts = images.counts(len(classes))
-    used = [name for name, count in zip(classes, counts, strict=True) if count]
-    if others := [name for name in used if name not in index]:
+    places = [find_class(name, wanted) for name in classes]
+    counts = images.counts(len(classes)).tolist()
+    used = [(name, k) for name, k, count in zip(classes, places, counts, strict=True) if count]
+    if others := [name for name, k in used if k is None]:
+        count = sum(n for n, k in zip(counts, places, strict=True) if k is None)
+        near = difflib.get_close_matches(others[0], wanted, n=1)
+        alike = f"; '{near[0]}'{said}" if near and (said := difference(others[0], near[0])) else ""
         raise DataError(
-            f"{what} have classes that the model does not have, {quoted(others, NAMED)}: the data "
-            f"have {quoted(used, NAMED)}, the model has {quoted(wanted, NAMED)}: rename them, or "
-            "leave these images out"
+            f"{what}: {count:,} of {len(images):,} have classes that the model does not have, "
+            f"{quoted(others, NAMED)}: its classes are {quoted(wanted, NAMED)}{alike}: rename "
+            "them, or leave these images out"
         )
-    places_K = np.array([index.get(name, -1) for name in classes], dtype=np.int64)
-    labels_N: Ints = places_K[images.labels]
-    if missing := [name for name in wanted if name not in used]:
-        return labels_N, (
+    labels_N: Ints = np.array([-1 if k is None else k for k in places], np.int64)[images.labels]
+    notes = tuple(
+        f"the class '{name}' is taken for the model's class '{wanted[k]}', which is spelled "
+        f"differently{difference(name, wanted[k])}"
+        for name, k in used
+        if k is not None and name != wanted[k]
+    )
+    if missing := [name for k, name in enumerate(wanted) if k not in {at for _, at in used}]:
+        notes += (
             f"no image of {len(missing)} of the model's {len(wanted)} classes "
             f"({quoted(missing, 5)}): means over classes leave them out",
         )
-    return labels_N, ()
+    return labels_N, notes

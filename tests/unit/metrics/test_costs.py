@@ -107,6 +107,12 @@ def test_a_class_that_there_is_not() -> None:
         metric.chance(COUNTS)
 
 
+def test_another_spelling_of_a_class() -> None:
+    assert cost_matrix('{"FRAUD": {"Nor: mal ": 20}}', NAMES)[0].tolist() == [0, 20, 1]
+    assert COUNTS.index("Fraud ") == 0
+    assert ClassCounts(["a", "A"], np.array([1, 2]), np.array([1, 1])).index("A") == 1
+
+
 def test_an_unknown_objective_lists_all_that_there_are() -> None:
     """And no metric that can be none, such as `few`."""
     with raises_one_line(*objectives(), kind=ConfigError) as raised:

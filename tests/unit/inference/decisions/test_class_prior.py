@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,28 @@ def test_names_that_yaml_takes_for_something_else() -> None:
     assert prior_from("{yes: 1, no: 3}", ["no", "yes"]).tolist() == [0.75, 0.25]
     assert prior_from("{0: 1, 1: 3}", ["0", "1"]).tolist() == [0.25, 0.75]
     assert prior_from("a=b=1,c=3", ["a=b", "c"]).tolist() == [0.25, 0.75]
+
+
+def test_class_names_with_commas() -> None:
+    classes = ["Krebs, Übergang", "gesund", "a, b, c"]
+    for text in ("Krebs, Übergang=1,gesund=2,a, b, c=1", "a, b, c=1, gesund=2,  Krebs, Übergang=1"):
+        assert prior_from(text, classes).tolist() == [0.25, 0.5, 0.25]
+    for text in ("gesund=2,a, b", "Krebs, Übergang", "gesund=2,"):
+        with raises_one_line("give a share or count", kind=ConfigError):
+            prior_from(text, classes)
+    with raises_one_line("unknown class in --prior 'Krebs, gesund'", kind=ConfigError):
+        prior_from("Krebs, gesund=2, a, b, c=1", classes)
+
+
+def test_another_spelling_of_a_class() -> None:
+    classes = ["Übergang", "cat"]
+    spelled = unicodedata.normalize("NFD", "Übergang")
+    assert prior_from({spelled: 3, "Cat ": 1}, classes).tolist() == [0.75, 0.25]
+    with raises_one_line("class 'CAT' is given twice", kind=ConfigError):
+        prior_from({"Übergang": 3, "cat": 1, "CAT": 1}, classes)
+    assert prior_from("a=1,A=3", ["a", "A"]).tolist() == [0.25, 0.75]  # letters
+    with raises_one_line("unknown class in --prior 'B'", kind=ConfigError):
+        prior_from("a=1,B=3", ["a", "b"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,23 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
 
 def test_classes_that_the_model_does_not_have(tmp_path: Path) -> None:
     data = write(tmp_path / "data", {"dog": 3, "emu": 4})
-    says = ("does not have, 'emu'", "the data have 'dog', 'emu'", "the model has 'cat', 'dog'")
+    says = ("4 of 7 have classes", "does not have, 'emu'", "its classes are 'cat', 'dog'")
     with raises_one_line(*says):
         evaluate(small_model(), data, split="all")
+
+
+def test_classes_in_another_spelling(tmp_path: Path) -> None:
+    """As macOS writes the names of folders, in two characters for é; and in another case."""
+    nfc, nfd = (unicodedata.normalize(form, "Übergang") for form in ("NFC", "NFD"))
+    model = small_model([nfc, "cat"])
+    images = labelled_images(model, write(tmp_path / "a", {nfd: 3, "CAT": 4}), split="all")
+    assert sorted(images.labels_N.tolist()) == [0, 0, 0, 1, 1, 1, 1]
+    assert "the class 'CAT' is taken for the model's class 'cat'" in images.notes[0]
+    assert "where the other one has U+0055 LATIN CAPITAL LETTER U)" in images.notes[1]
+    other = write(tmp_path / "b", {nfc: 3, "c\u0430t": 4})  # a letter of the Cyrillic alphabet
+    says = "'cat' (which has U+0061 LATIN SMALL LETTER A, where the other one has U+0430 CYRILLIC"
+    with raises_one_line("4 of 7 have classes", says):
+        evaluate(model, other, split="all")
 
 
 def test_the_test_set_is_the_default(tmp_path: Path) -> None:
