@@ -15,8 +15,9 @@ from imbtune.config.slots import check_knob
 from imbtune.config.train_config import TrainConfig, active, check_given_once, flatten
 from imbtune.config.yaml_files import parse_yaml, read_yaml
 from imbtune.data.load import reads_files
-from imbtune.errors import ConfigError
+from imbtune.errors import ConfigError, DataError
 from imbtune.final_training.origin import SEARCHED
+from imbtune.inference.evaluating.split_remedy import USER_DATA
 from imbtune.inference.model_folder import CONFIG, is_model_folder
 from imbtune.metrics.metric import Metric, objectives_of
 from imbtune.paths import path_or_uri
@@ -86,9 +87,11 @@ def data_of_study(given: TrainInput) -> tuple[Path | None, bool]:
     """The data folder or file with which the study of a configuration was searched, and whether it
     left corrupt images out.
 
-    None where $IMBTUNE_DATA names another one, where there is no such study any more, it has other
-    data than the configuration, it recorded none, what it recorded is not there, or the data set
-    reads no files.
+    None where $IMBTUNE_DATA names another one, the study is gone, has other data or recorded none,
+    the data set reads no files, or it can be downloaded and what was recorded is not there.
+
+    Raises:
+        DataError: what it recorded is not there.
     """
     if os.environ.get("IMBTUNE_DATA"):
         return None, False
@@ -100,8 +103,15 @@ def data_of_study(given: TrainInput) -> tuple[Path | None, bool]:
     searched = info.get("space", {}).get("fixed", {}).get("data", {}).get("name")
     request = info.get("request", {})
     folder = request.get("data")
-    if searched != given.config.data.name or not folder or not Path(folder).exists():
+    if searched != given.config.data.name or not folder:
         return None, False
+    if not Path(folder).exists():
+        if given.config.data.part.is_builtin and searched not in USER_DATA:
+            return None, False
+        raise DataError(
+            f"the search of {given.study} found its images in {folder}, which is not there now: "
+            "give --data with the place where they are"
+        )
     return Path(folder), request.get("skip_corrupt") is True
 
 

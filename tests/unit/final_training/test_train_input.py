@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from data_files import raises_one_line
 from made_study import make_study
 
 from imbtune.config.train_config import TrainConfig
@@ -56,7 +57,11 @@ def test_a_training_has_the_data_of_its_study(
     assert data_of_study(given(study)) == nothing
     monkeypatch.delenv("IMBTUNE_DATA")
     photos.rmdir()
-    assert data_of_study(given(study)) == nothing
+    with raises_one_line(f"found its images in {photos}, which is not there now: give --data"):
+        data_of_study(given(study))
+    file = study / "study.yaml"
+    file.write_text(file.read_text().replace("name: folder", "name: cifar10"))
+    assert data_of_study(given(study, "cifar10")) == nothing  # it is downloaded
 
 
 def test_a_data_set_that_reads_no_files_has_no_folder(
