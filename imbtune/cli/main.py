@@ -13,6 +13,8 @@ import typer
 from imbtune import __version__, runtime
 from imbtune.cli.error_boundary import Commands, ErrorBoundary
 from imbtune.cli.model_use.model_options import (
+    ComparedDataOption,
+    KeptDataOption,
     LabelledDataOption,
     LayoutOption,
     ModelArgument,
@@ -605,7 +607,7 @@ def threshold(
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove the model's threshold instead.")
     ] = False,
-    data: DataOption = None,
+    data: KeptDataOption = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -641,7 +643,7 @@ def export(
             metavar="FILE", help="New .onnx file. Default: model.onnx in the model's folder."
         ),
     ] = None,
-    data: DataOption = None,
+    data: ComparedDataOption = None,
     unchecked: Annotated[
         bool,
         typer.Option(

@@ -127,7 +127,7 @@ class Decoder:
 
 
 def crop_to(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The largest centred crop of that shape, scaled with antialiased bilinear filtering."""
+    """The largest centred crop of that aspect ratio, scaled with antialiased bilinear filtering."""
     return ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
 
 

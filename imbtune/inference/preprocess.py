@@ -78,7 +78,7 @@ class Preprocess:
                 "several_frames": "the first one",
             },
             "resize": {
-                "how": "the largest centred crop of this shape, scaled (PIL.ImageOps.fit)",
+                "how": "the largest centred crop of this aspect ratio, scaled (PIL.ImageOps.fit)",
                 "interpolation": "bilinear",
                 "antialias": True,
             }

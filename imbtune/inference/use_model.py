@@ -206,8 +206,9 @@ def export(
     Args:
         out: a new file that ends in .onnx.
         to: the format: `onnx`. It needs the extra: `pip install 'imbtune[onnx]'`.
-        data: images for the comparison: the data set of the model, whose test images are taken, or
-            a folder of images; None for $IMBTUNE_DATA, or where the training had them.
+        data: images for the comparison, with labels or without; of a published data set the test
+            images are taken. None for the test images in $IMBTUNE_DATA, or where the training had
+            them.
         unchecked: where no images are at hand, compare it on random pixels.
 
     Raises:

@@ -63,6 +63,26 @@ LabelledDataOption = Annotated[
         show_default=False,
     ),
 ]
+KeptDataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Folder or .npz file of labelled images, in any layout that a search takes. Default: "
+        "the images that imbtune train --calibrate kept.",
+        show_default=False,
+    ),
+]
+ComparedDataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="IMAGES",
+        help="Images for the comparison, with or without labels: a folder, a .npz file, Parquet or "
+        "an image. Default: the test images in $IMBTUNE_DATA, else where the training found them.",
+        show_default=False,
+    ),
+]
 LayoutOption = Annotated[
     str | None,
     typer.Option(

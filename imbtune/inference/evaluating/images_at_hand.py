@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.data.data_source import cache_folder
+from imbtune.data.file_walk import files_in
 from imbtune.data.load import reads_files
 from imbtune.errors import ConfigError, DataError, ImbtuneError
 from imbtune.inference.evaluating.labelled_data import (
     in_place,
     labelled_images,
 )
-from imbtune.inference.evaluating.split_remedy import USER_DATA
+from imbtune.inference.evaluating.split_remedy import ALL, TEST, USER_DATA
 from imbtune.inference.predicting.image_inputs import ImageInput, images_at
 from imbtune.inference.predicting.predict_images import decoded_blocks, decoder_of
 from imbtune.inference.trained_model import TrainedModel
@@ -52,23 +53,25 @@ def images_to_check(model: TrainedModel, data: str | Path | None, count: int) ->
     """Real images of a model's data.
 
     Args:
-        data: a data set in the model's classes, whose test images are taken, or a folder of images,
-            an image, a list or Parquet; None for the test images where the training found them:
-            installed with imbtune, in $IMBTUNE_DATA, at the place that the model's folder records,
-            or downloaded.
+        data: images with labels, in any layout, or without: a folder of images, an image, a list or
+            Parquet. Of a published data set the test images are taken. None for the test images
+            where the training found them: installed with imbtune, in $IMBTUNE_DATA, at the place
+            that the model's folder records, or downloaded.
         count: how many at most.
 
     Raises:
         ImbtuneError: there are none; or none is at hand without `data`.
     """
     if data is not None:
+        dataset = model.config.data.name
+        has_any_layout = dataset in USER_DATA or not reads_files(dataset)
         try:
-            return _test_images(model, data, count)
+            return _labelled(model, data, ALL if has_any_layout else TEST, count)
         except (ConfigError, DataError) as error:
             try:
                 given = images_at(data)
-            except DataError:
-                raise error from None
+            except DataError as without_labels:
+                raise (error if _has_arrays(Path(data)) else without_labels) from None
             return _image_files(model, given, count)
     name = model.config.data.name
     places: list[str | Path | None] = [] if reads_files(name) else [None]
@@ -77,7 +80,7 @@ def images_to_check(model: TrainedModel, data: str | Path | None, count: int) ->
     places += [place for place in (*recorded, cache_folder(name)) if place.exists()]
     for place in places:
         try:
-            return _test_images(model, place, count)
+            return _labelled(model, place, TEST, count)
         except ImbtuneError:
             continue
     gone = f", and {model.data} cannot be read" if model.data is not None else ""
@@ -88,10 +91,20 @@ def images_to_check(model: TrainedModel, data: str | Path | None, count: int) ->
     )
 
 
-def _test_images(model: TrainedModel, data: str | Path | None, count: int) -> ImagesToCheck:
-    images = labelled_images(model, data)
+def _labelled(
+    model: TrainedModel, data: str | Path | None, split: str, count: int
+) -> ImagesToCheck:
+    images = labelled_images(model, data, split=split)
     block = images.first(count)
-    return ImagesToCheck(block, f"{len(block)} of the {images.kind}", images.place)
+    which = "all" if len(block) == len(images.images) else f"{len(block)} of the"
+    kind = images.kind.removeprefix("all ")
+    return ImagesToCheck(block, f"{which} {len(images.images)} {kind}", images.place)
+
+
+def _has_arrays(path: Path) -> bool:
+    """Whether a file or folder has images in arrays, which only count with labels."""
+    files = files_in(path) if path.is_dir() else [path]
+    return any(file.suffix.lower() == ".npz" for file in files)
 
 
 def _image_files(model: TrainedModel, given: ImageInput, count: int) -> ImagesToCheck:

@@ -154,7 +154,7 @@ def test_metrics_of_the_test_set_are_those_of_the_training(digits: Path, tmp_pat
 
 def test_onnxruntime_alone_gives_the_same_classes(digits: Path, tmp_path: Path) -> None:
     said = succeed("export", digits / "model", "--to", "onnx", "--out", tmp_path / "m.onnx")
-    assert "256 of the test images of digits" in said
+    assert "256 of the 400 test images of digits" in said
     assert "Resizing: not in the graph" in said
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     names = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
@@ -327,8 +327,8 @@ def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: 
     """Those of the training, if they are where it found them; else others must be given."""
     out = tmp_path / "m.onnx"
     said = succeed("export", model, "--out", out)
-    assert f"40 of the test images of folder in {two / 'data'}" in said
-    assert no_path_in(out, two)["checked_on"] == "40 of the test images of folder"
+    assert f"all 40 test images of folder in {two / 'data'}" in said
+    assert no_path_in(out, two)["checked_on"] == "all 40 test images of folder"
     assert str(two) not in (model / "README.md").read_text()
     content = json.loads((model / "metrics.json").read_text())
     content["data"] = str(tmp_path / "gone")

@@ -13,13 +13,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from data_files import raises_one_line
+from data_files import encode, raises_one_line
 from numpy.typing import NDArray
 from small_model import small_model, threshold_at
 from torch import Tensor, nn
 
-from imbtune.errors import ConfigError, DivergenceError
+from imbtune.errors import ConfigError, DataError, DivergenceError
 from imbtune.inference import onnx_export
+from imbtune.inference.evaluating.images_at_hand import images_to_check
+from imbtune.inference.onnx_export import _resize
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.inference.use_model import export
 from imbtune.models.networks import Backbone, models
@@ -166,3 +168,35 @@ def test_networks_of_torchvision(name: str, tmp_path: Path) -> None:
     model = small_model(["a", "b", "c"], (1, size, size), model=name)
     export(model, tmp_path / "model.onnx", unchecked=True)
     assert largest_difference(model, tmp_path / "model.onnx") < 1e-4
+
+
+def test_the_images_of_a_comparison(tmp_path: Path) -> None:
+    """All that are given, with labels or without; and not a test set drawn from them."""
+    labels = np.array(["cat", "dog"] * 6)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=labels)
+    photos, empty = tmp_path / "photos", tmp_path / "empty"
+    photos.mkdir()
+    empty.mkdir()
+    for k in range(3):
+        (photos / f"{k}.png").write_bytes(encode(pixels[k][None]))
+    for model in (small_model(), small_model(data="npz")):
+        found = images_to_check(model, tmp_path / "a.npz", 256)
+        assert found.kind == "all 12 images of npz"
+        assert sorted(map(bytes, found.pixels)) == sorted(map(bytes, pixels))
+        assert images_to_check(model, tmp_path / "a.npz", 4).kind == "4 of the 12 images of npz"
+        assert images_to_check(model, photos, 256).kind == "3 images"
+        with pytest.raises(DataError) as raised:
+            images_to_check(model, empty, 256)
+        assert "label" not in str(raised.value) and "no image" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "ratio"), [((1, 16, 16), "1:1"), ((3, 6, 8), "4:3"), ((1, 9, 8), "8:9")]
+)
+def test_what_is_to_be_done_to_images_of_other_sizes(
+    shape: tuple[int, int, int], ratio: str
+) -> None:
+    said = _resize(small_model(shape=shape, crop=True))
+    size = f"{shape[2]}×{shape[1]}"
+    assert f"crop with the aspect ratio {ratio} and scale it to {size} pixels" in said
