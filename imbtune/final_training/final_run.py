@@ -311,7 +311,7 @@ class SeedRun:
         if data.calibration is None:
             return None
         logits_NK = image_logits(self._state, data, data.calibration)
-        return calibrate(logits_NK, data.calibration_labels_N, KEPT, data.classes)
+        return calibrate(logits_NK, data.calibration_labels_N, KEPT, data.classes, data.counts_K)
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started

@@ -198,7 +198,9 @@ class HandOver:
         metrics = compute(predictions, self.task.objectives)
         if splits.calibration is not None:
             kept = self._ensemble_predictions(model, splits.calibration)
-            calibration = calibrate(kept.logits_NK, kept.labels_N, KEPT, splits.classes)
+            calibration = calibrate(
+                kept.logits_NK, kept.labels_N, KEPT, splits.classes, splits.counts()
+            )
             without = metrics
             scaled = with_temperature(predictions, calibration.temperature)
             metrics = compute(scaled, self.task.objectives)

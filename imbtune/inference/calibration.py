@@ -3,7 +3,9 @@
     p = softmax(z / T)
 
 T is the temperature with the least log-loss on images that trained nothing (Guo et al. 2017,
-arXiv 1706.04599). It changes no order: the predicted class is the same.
+arXiv 1706.04599). It changes no order: the predicted class is the same. It cannot move the class
+mix that the probabilities imply either; what another mix starts from is fitted on the same images
+(:mod:`imbtune.inference.decisions.label_shift`).
 
 Shapes: N images, K classes.
 """
@@ -20,10 +22,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from torch import Tensor
 
+from imbtune.inference.decisions.label_shift import LabelShift, fit_label_shift
 from imbtune.metrics.from_probabilities import ece, log_loss
 from imbtune.metrics.predictions import Predictions
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 METHOD = "temperature scaling (Guo et al. 2017, arXiv 1706.04599)"
 LOW, HIGH = 0.01, 100.0  # the bounds of T
@@ -46,7 +50,8 @@ class Calibration:
         source: which images these are.
         log_loss: on them, with T = 1 and with T; in nats.
         ece: their expected calibration error in 15 bins, with T = 1 and with T.
-        prior_K: share of each class among them.
+        label_shift: what the probabilities for a given class mix are computed from; None in a
+            folder that an older version wrote.
         note: what limits it, in words; empty if nothing does.
     """
 
@@ -55,7 +60,7 @@ class Calibration:
     source: str
     log_loss: tuple[float, float]
     ece: tuple[float, float]
-    prior_K: tuple[float, ...]
+    label_shift: LabelShift | None
     note: str = ""
 
     @property
@@ -72,7 +77,7 @@ class Calibration:
             "source": self.source,
             "log_loss": dict(zip(("before", "after"), self.log_loss, strict=True)),
             "ece": dict(zip(("before", "after"), self.ece, strict=True)),
-            "prior": list(self.prior_K),
+            "label_shift": None if self.label_shift is None else self.label_shift.to_json(),
             "note": self.note,
         }
 
@@ -89,13 +94,14 @@ class Calibration:
         if not LOW <= temperature <= HIGH:
             raise ValueError(f"temperature {temperature} is not between {LOW} and {HIGH}")
         losses, errors = content["log_loss"], content["ece"]
+        shift = content.get("label_shift")  # older files have none
         return cls(
             temperature,
             int(content["images"]),
             str(content["source"]),
             (float(losses["before"]), float(losses["after"])),
             (float(errors["before"]), float(errors["after"])),
-            tuple(float(share) for share in content["prior"]),
+            LabelShift.from_json(shift) if shift is not None else None,
             str(content["note"]),
         )
 
@@ -106,22 +112,23 @@ def not_calibrated(reason: str = KEEP_A_SHARE) -> dict[str, object]:
 
 
 def calibrate(
-    logits_NK: Tensor, labels_N: Tensor, source: str, names: Sequence[str]
+    logits_NK: Tensor, labels_N: Tensor, source: str, names: Sequence[str], train_K: Ints
 ) -> Calibration:
-    """Fit the temperature of a model.
+    """Fit the temperature of a model, and what its use for another class mix starts from.
 
     Args:
         logits_NK: of images that trained nothing, times the loss's scale.
         labels_N: their classes.
         source: which images these are, in words.
         names: of the classes.
+        train_K: training images of each class, at least one.
 
     Raises:
         DivergenceError: a logit is not finite.
     """
-    train_K = np.zeros(len(names), dtype=np.int64)  # no metric here reads it
     before = Predictions(logits_NK.double(), labels_N, names, train_K)
-    temperature, note = fit_temperature(logits_NK.double().cpu().numpy(), labels_N.cpu().numpy())
+    z_NK, y_N = logits_NK.double().cpu().numpy(), labels_N.cpu().numpy()
+    temperature, note = fit_temperature(z_NK, y_N)
     after = Predictions(logits_NK.double() / temperature, labels_N, names, train_K)
     return Calibration(
         temperature,
@@ -129,7 +136,7 @@ def calibrate(
         source,
         (log_loss(before), log_loss(after)),
         (ece(before), ece(after)),
-        tuple(before.counts.prior_K.tolist()),
+        fit_label_shift(z_NK, y_N, train_K),
         note,
     )
 

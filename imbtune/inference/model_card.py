@@ -240,8 +240,10 @@ def _about_probabilities(
     if calibration is None:
         return f"They are the softmax that the loss trained, and not calibrated: {KEEP_A_SHARE}."
     shares = (
-        "The probabilities hold for the class shares of these images, `prior` in "
-        "`calibration.json`."
+        "The probabilities are those that the loss trained, with the temperature alone: where the "
+        "loss, weights or sampler balance the classes, they are for no class mix that was met. "
+        "`imbtune predict --prior` gives them for a given one, from what the same images say that "
+        "they imply (`label_shift` in `calibration.json`)."
     )
     if not calibration.is_fitted:
         return (

@@ -143,7 +143,7 @@ def metadata_of(model: TrainedModel) -> dict[str, str]:
         "width": width,
         "channels": _colour(channels),
         "temperature": model.temperature,
-        "fitted_prior": None if model.prior_K is None else [float(p) for p in model.prior_K],
+        "label_shift": None if (shift := model.label_shift) is None else shift.to_json(),
         "training_images": None if model.train_K is None else [int(n) for n in model.train_K],
         "threshold": None if model.threshold is None else model.threshold.to_dict(),
         "seed": None if isinstance(model.network, EnsembleNetwork) else model.config.seed,

@@ -20,6 +20,7 @@ from imbtune.data.augment import normalise
 from imbtune.errors import ConfigError, StudyError
 from imbtune.inference.calibration import Calibration
 from imbtune.inference.decisions.decision import Prior, decision, prior_shift
+from imbtune.inference.decisions.label_shift import LabelShift
 from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.model_folder import PREDICTIONS
 from imbtune.inference.preprocess import Preprocess
@@ -90,9 +91,9 @@ class TrainedModel:
         return self.calibration.temperature if self.calibration else 1.0
 
     @property
-    def prior_K(self) -> NDArray[np.float64] | None:
-        """The share of each class among the images of the calibration, (K,); None without one."""
-        return np.array(self.calibration.prior_K) if self.calibration else None
+    def label_shift(self) -> LabelShift | None:
+        """What the probabilities for a given class mix start from; None without a calibration."""
+        return self.calibration.label_shift if self.calibration else None
 
     @property
     def example_names(self) -> list[str]:
@@ -125,20 +126,24 @@ class TrainedModel:
     def predict_proba(self, images: ArrayLike, prior: Prior | None = None) -> NDArray[np.float32]:
         """The probability of each class, (N, K), in the order of `classes`; rows sum to 1.
 
-        They are the softmax of :meth:`logits`, divided by the temperature.
+        They are the softmax of :meth:`logits`, divided by the temperature: those that the loss
+        trained, for no class mix that is given. With `prior` they are for that one.
 
         Args:
             images: uint8 pixels, channels first (N, C, H, W) or last (N, H, W, C), or without
                 channels (N, H, W) for grey images; of the size that the model was trained on.
             prior: counts or shares of the classes where the images come from, as
-                `{"cat": 90, "dog": 10}`, if they differ from those of the calibration's images.
+                `{"cat": 90, "dog": 10}`.
 
         Raises:
             ConfigError: another type or shape; a prior that cannot be used.
         """
-        logits_NK = self.logits(images) / self.temperature
-        if prior is not None:
-            logits_NK = logits_NK.double() + prior_shift(self, prior)[0]
+        logits_NK = self.logits(images)
+        if prior is None:
+            logits_NK = logits_NK / self.temperature
+        else:
+            temperature, shift_K, _ = prior_shift(self, prior)
+            logits_NK = logits_NK.double() / temperature + shift_K
         probabilities: NDArray[np.float32] = logits_NK.softmax(1).float().numpy()
         return probabilities
 

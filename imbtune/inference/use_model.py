@@ -74,9 +74,9 @@ def predict(
         out: a new file that ends in .parquet or .csv, which is written while predicting, so that
             any number of images is possible; None to keep the rows in memory.
         top: how many of the most probable classes have columns of their own, from 1 to all.
-        prior: shares or counts of each class where the model is used, if they differ from those of
-            the images to which its probabilities were fitted: a mapping, a text `cat=90,dog=10`,
-            `balanced`, or a JSON, YAML or CSV file.
+        prior: shares or counts of each class where the model is used: a mapping, a text
+            `cat=90,dog=10`, `balanced`, or a JSON, YAML or CSV file; None for the probabilities
+            as the loss trained them, which are for no given mix.
         threshold: of two classes: the probability from which an image is of the positive one; None
             for the model's own, if it has one.
         resize: scale and centre-crop images of another size, also where the training did not.

@@ -12,6 +12,7 @@ from PIL import Image
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.inference.calibration import Calibration
+from imbtune.inference.decisions.label_shift import LabelShift
 from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.preprocess import Preprocess
 from imbtune.inference.trained_model import TrainedModel
@@ -33,7 +34,8 @@ def small_model(
     """A model with random weights, always the same.
 
     Args:
-        temperature: of a calibration; with it `prior_K`, equal shares unless given.
+        temperature: of a calibration; with it `prior_K`, the class mix that the probabilities
+            imply, equal shares unless given.
         train_K: training images; 30, 29, … unless given.
         settings: of the configuration, such as `model`; a small_cnn unless given.
     """
@@ -45,8 +47,8 @@ def small_model(
     preprocess = Preprocess((0.5,) * shape[0], (0.25,) * shape[0], shape, crop)
     calibration = None
     if temperature is not None:
-        shares = tuple(prior_K or [1 / len(classes)] * len(classes))
-        calibration = Calibration(temperature, 9, "some", (1.0, 1.0), (0.0, 0.0), shares)
+        shift = LabelShift(temperature, tuple(prior_K or [1 / len(classes)] * len(classes)))
+        calibration = Calibration(temperature, 9, "some", (1.0, 1.0), (0.0, 0.0), shift)
     counts = train_K or list(range(30, 30 - len(classes), -1))
     return TrainedModel(
         network,

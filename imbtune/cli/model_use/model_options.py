@@ -24,7 +24,8 @@ PriorOption = Annotated[
     typer.Option(
         metavar="SHARES",
         help="Class mix where the model is used: cat=90,dog=10 (shares or counts), balanced, or a "
-        "JSON, YAML or CSV file. Default: that of the images on which the model was calibrated.",
+        "JSON, YAML or CSV file. Default: the probabilities as the loss trained them, for no "
+        "given mix.",
     ),
 ]
 OwnMetricOption = Annotated[

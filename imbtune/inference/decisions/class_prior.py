@@ -1,4 +1,4 @@
-"""Another class mix than that of the images to which a model's probabilities were fitted.
+"""Another class mix than that which a model's probabilities imply.
 
 Where the images of each class look the same in both places and only their shares differ (label
 shift), Bayes' rule gives the new probabilities:
@@ -80,7 +80,7 @@ def log_shift(prior_K: Floats, fitted_K: Floats, classes: Sequence[str]) -> Floa
 
     Args:
         prior_K: the new share of each class.
-        fitted_K: those of the images to which the probabilities were fitted.
+        fitted_K: those that the probabilities imply.
 
     Raises:
         ConfigError: a class is to occur of which there was no image, so that nothing is known.
@@ -88,8 +88,8 @@ def log_shift(prior_K: Floats, fitted_K: Floats, classes: Sequence[str]) -> Floa
     unseen = np.flatnonzero((fitted_K <= 0) & (prior_K > 0))
     if len(unseen):
         raise ConfigError(
-            f"--prior: the model's probabilities were fitted to images without class "
-            f"'{classes[unseen[0]]}': give it the share 0"
+            f"--prior: the model was trained without class '{classes[unseen[0]]}': give it the "
+            "share 0"
         )
     with np.errstate(divide="ignore"):
         shift_K: Floats = np.log(prior_K) - np.log(np.where(fitted_K > 0, fitted_K, 1))

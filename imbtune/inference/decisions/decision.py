@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from imbtune.errors import ConfigError, DivergenceError, shown, some_of
 from imbtune.inference.decisions.class_prior import NAMED, log_shift, prior_from
+from imbtune.inference.decisions.label_shift import LabelShift
 from imbtune.inference.decisions.threshold import Threshold, check_two_classes, log_odds_of
 from imbtune.metrics.metric import metric_from
 
@@ -36,8 +37,8 @@ class Classifier(Protocol):
         """What the logits are divided by."""
 
     @property
-    def prior_K(self) -> NDArray[np.float64] | None:
-        """The share of each class among the images of the calibration; None without one."""
+    def label_shift(self) -> LabelShift | None:
+        """What the probabilities for a given class mix start from; None without a calibration."""
 
     @property
     def train_K(self) -> NDArray[np.int64] | None:
@@ -54,7 +55,7 @@ class Decision:
 
     Attributes:
         temperature: by which the logits are divided.
-        shift_K: what is added then, for another class prior; None for nothing.
+        shift_K: what is added then, for a given class prior; None for nothing.
         positive: index of the class that a threshold decides on; None for the most probable class.
         log_odds: the threshold, as log-odds of that class.
         lines: what of this differs from the most probable class of the model, for the user.
@@ -87,7 +88,7 @@ def decision(
 
     Args:
         prior: shares of the classes where the model is used, as in :func:`prior_from`; None for
-            those of the images to which its probabilities were fitted.
+            the probabilities as the loss trained them.
         threshold: probability from which an image is of the positive class, for two classes; None
             for the model's own, if it has one.
 
@@ -95,9 +96,9 @@ def decision(
         ConfigError: a prior or a threshold that cannot be used, or both where they exclude each
             other.
     """
-    lines, shift_K = list[str](), None
+    lines, shift_K, temperature = list[str](), None, model.temperature
     if prior is not None:
-        shift_K, line = prior_shift(model, prior)
+        temperature, shift_K, line = prior_shift(model, prior)
         lines.append(line)
     own = model.threshold
     if threshold is None and own is not None and prior is not None:
@@ -106,7 +107,7 @@ def decision(
             "chosen for another class mix: give --threshold, too (0.5 for the more probable class)"
         )
     if threshold is None and own is None:
-        return Decision(model.temperature, shift_K, lines=tuple(lines))
+        return Decision(temperature, shift_K, lines=tuple(lines))
     positive, log_odds = positive_class(model), 0.0
     if threshold is not None:
         check_two_classes(model.classes)
@@ -121,7 +122,7 @@ def decision(
             f"threshold: class '{own.positive}' from a probability of {own.probability:.4g} on, "
             f"chosen for {metric_from(own.metric).title(own.class_counts)} on {own.chosen_on}"
         )
-    return Decision(model.temperature, shift_K, positive, log_odds, tuple(lines))
+    return Decision(temperature, shift_K, positive, log_odds, tuple(lines))
 
 
 def positive_class(model: Classifier) -> int:
@@ -142,36 +143,45 @@ def check_finite(network: nn.Module) -> None:
             )
 
 
-def prior_shift(model: Classifier, prior: Prior) -> tuple[Tensor, str]:
-    """What another class prior adds to the logits, (K,), and a line about it.
+def prior_shift(model: Classifier, prior: Prior) -> tuple[float, Tensor, str]:
+    """How the logits become those of a given class prior.
 
     Args:
         prior: as in :func:`prior_from`.
+
+    Returns:
+        The temperature that divides them, what is added then (K,), and a line about it.
 
     Raises:
         ConfigError: a prior that cannot be used, or a model that does not say its own.
     """
     wanted_K = prior_from(prior, model.classes)
-    fitted_K, source = model.prior_K, "the calibration images"
-    if fitted_K is None:
+    if (shift := model.label_shift) is not None:
+        temperature, fitted_K = shift.temperature, np.array(shift.prior_K)
+        source = "the one that the probabilities imply, as fitted on the calibration's images,"
+    else:
         if model.train_K is None:
             raise ConfigError(
                 "--prior: the model does not say for which class mix its probabilities are, as an "
                 "older version wrote it: train it again"
             )
-        fitted_K = model.train_K / model.train_K.sum()
+        temperature, fitted_K = model.temperature, model.train_K / model.train_K.sum()
         source = (
-            "the training images (the model has no calibration; if its loss, weights or sampler "
-            "balance the classes, that is not where it starts from)"
+            "that of the training images (the model has no calibration that tells it; if its loss, "
+            "weights or sampler balance the classes, that is not where it starts from)"
         )
     shift_K = log_shift(wanted_K, np.asarray(fitted_K, np.float64), model.classes)
     found = torch.from_numpy(shift_K).clamp(min=LOWEST)
     top = int(np.argmax(np.abs(np.log(np.maximum(wanted_K, 1e-300) / fitted_K))))
     never = [f"'{model.classes[k]}'" for k in np.flatnonzero(wanted_K == 0)]
     none = f"; never predicted, since their share is 0: {some_of(never, NAMED)}" if never else ""
-    return found, (
-        f"class mix: from that of {source} to the given one; the largest change is class "
-        f"'{model.classes[top]}', {fitted_K[top]:.3g} to {wanted_K[top]:.3g}{none}"
+    return (
+        temperature,
+        found,
+        (
+            f"class mix: from {source} to the given one; the largest change is class "
+            f"'{model.classes[top]}', {fitted_K[top]:.3g} to {wanted_K[top]:.3g}{none}"
+        ),
     )
 
 

@@ -25,6 +25,7 @@ from imbtune.inference.calibration import (
     fit_temperature,
     not_calibrated,
 )
+from imbtune.inference.decisions.label_shift import fit_label_shift
 
 
 def drawn(seed: int, images: int, classes: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
@@ -98,17 +99,18 @@ def test_it_is_that_of_scikit_learn(sharpness: float) -> None:
 
 
 def test_what_is_reported() -> None:
-    """On the images of the fit, and with their prior."""
+    """On the images of the fit, with what another class mix starts from."""
     logits_NK, labels_N = drawn(2, 200, 3, 4.0)
+    train_K = np.array([50, 30, 20])
     found = calibrate(
-        torch.from_numpy(logits_NK), torch.from_numpy(labels_N), "images", ["a", "b", "c"]
+        torch.from_numpy(logits_NK), torch.from_numpy(labels_N), "images", ["a", "b", "c"], train_K
     )
     assert found.images == 200
     for temperature, value in zip((1, found.temperature), found.log_loss, strict=True):
         p_NK = torch.from_numpy(logits_NK / temperature).softmax(1).numpy()
         assert value == pytest.approx(log_loss(labels_N, p_NK))
     assert found.log_loss[1] < found.log_loss[0] and found.ece[1] < found.ece[0]
-    np.testing.assert_allclose(found.prior_K, np.bincount(labels_N) / 200)
+    assert found.label_shift == fit_label_shift(logits_NK, labels_N, train_K)
     assert Calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
@@ -144,6 +146,13 @@ def test_a_model_without_a_temperature_says_why() -> None:
 
 @pytest.mark.parametrize("temperature", [0, -1.0, 1e9, math.inf])
 def test_a_temperature_that_cannot_be_is_refused(temperature: float) -> None:
-    found = Calibration(1.0, 9, "images", (1.0, 1.0), (0.0, 0.0), (1.0,)).to_json()
+    found = Calibration(1.0, 9, "images", (1.0, 1.0), (0.0, 0.0), None).to_json()
     with pytest.raises(ValueError, match="is not between"):
         Calibration.from_json(found | {"temperature": temperature})
+
+
+def test_an_older_calibration_starts_no_other_class_mix() -> None:
+    found = Calibration(2.0, 9, "images", (1.0, 1.0), (0.0, 0.0), None)
+    content = found.to_json()
+    del content["label_shift"]
+    assert Calibration.from_json(content) == found

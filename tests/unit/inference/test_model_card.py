@@ -222,11 +222,11 @@ def test_a_temperature_is_fitted_or_it_is_not(wrong: int, says: str, never: str)
     labels_N = torch.tensor([0, 1, 0, 1, 0, 1])
     logits_N2 = 3.0 * torch.nn.functional.one_hot(labels_N, 2)
     logits_N2[:wrong] = logits_N2[:wrong].flip(1)
-    calibration = calibrate(logits_N2, labels_N, "kept ones", ["cat", "dog"])
+    calibration = calibrate(logits_N2, labels_N, "kept ones", ["cat", "dog"], np.array([9, 3]))
     said = _about_probabilities(calibration, {})
     assert says in said
     assert never not in said
-    assert said.count("`prior` in `calibration.json`") == 1
+    assert said.count("`label_shift` in `calibration.json`") == 1
     assert "fitted" not in " ".join(TrainOptions(calibrate=0.2).lines())
 
 

@@ -62,7 +62,8 @@ def test_one_file_that_needs_nothing_else(tmp_path: Path) -> None:
     assert json.loads(said["classes"]) == ["cat", "dog"]
     assert json.loads(said["threshold"])["log_odds"] == threshold.log_odds
     assert json.loads(said["temperature"]) == 1.7
-    assert json.loads(said["fitted_prior"]) == [0.5, 0.5]
+    shift = json.loads(said["label_shift"])
+    assert (shift["temperature"], shift["prior"]) == (1.7, [0.5, 0.5])
     assert (said["height"], said["width"], said["channels"]) == ("8", "8", "RGB")
     assert "not in the graph" in said["resize"]
     assert said["checked_on"] == "16 images of random pixels"

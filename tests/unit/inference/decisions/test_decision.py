@@ -44,7 +44,7 @@ def test_thresholds_0_and_1() -> None:
     assert nothing.classes(nothing.logits(LOGITS)).tolist() == [0, 0, 0, 0]
 
 
-def test_a_prior_starts_from_that_of_the_calibration() -> None:
+def test_a_prior_starts_from_the_implied_one() -> None:
     fitted = small_model(temperature=2.0, prior_K=[0.8, 0.2])
     chosen = decision(fitted, prior={"cat": 1, "dog": 1})
     expected = LOGITS.double() / 2 + torch.tensor([0.5 / 0.8, 0.5 / 0.2]).double().log()
