@@ -6,6 +6,7 @@ The folder of a training is the model of its first seed; `seedN` in it are the m
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from imbtune import strict_json
 from imbtune.config.plugin_record import describe
@@ -36,7 +38,12 @@ from imbtune.inference.evaluating.metric_intervals import (
     default_resamples,
     metric_intervals,
 )
-from imbtune.inference.example_tables import class_table, margin_table, prediction_table
+from imbtune.inference.example_tables import (
+    class_table,
+    margin_table,
+    pixel_hashes,
+    prediction_table,
+)
 from imbtune.inference.loading import load_model, loss_scale
 from imbtune.inference.model_card import CardContent, model_card
 from imbtune.inference.model_folder import (
@@ -123,14 +130,11 @@ class HandOver:
         config = task.config.replace(seed=run.seed)
         store = Store(str(task.folder(run.seed)))
         copy_sources(task.imports, store)
-        splits = task.splits
-        images = {"train": splits.train, "test": splits.held_out}
-        if splits.calibration is not None:
-            images["calibration"] = splits.calibration
+        splits, images = task.splits, self._images
         predictions = self._predictions(finished)
         test = finished.margins["test"]
         margins = [
-            margin_table(split, images[split].names_in(split), *of_split)
+            margin_table(split, images[split].names_in(split), *of_split, self._hashes[split])
             for split, of_split in finished.margins.items()
         ]
         calibration = finished.calibration
@@ -206,9 +210,25 @@ class HandOver:
             metrics = compute(scaled, self.task.objectives)
         return EnsembleResult(metrics, calibration, without)
 
+    @property
+    def _images(self) -> dict[str, Images]:
+        """The images of each split in `margins.parquet`."""
+        splits = self.task.splits
+        kept = {} if splits.calibration is None else {"calibration": splits.calibration}
+        return {"train": splits.train, "test": splits.held_out, **kept}
+
+    @functools.cached_property
+    def _hashes(self) -> dict[str, list[str]]:
+        """Of the pixels of each split's images, which are the same for all seeds."""
+        return {
+            split: [
+                found for rows in _blocks(images) for found in pixel_hashes(images.pixels[rows])
+            ]
+            for split, images in self._images.items()
+        }
+
     def _ensemble_predictions(self, model: TrainedModel, images: Images) -> Predictions:
-        rows = [np.arange(at, min(at + BLOCK, len(images))) for at in range(0, len(images), BLOCK)]
-        logits_NK = torch.cat([model.logits(images.pixels[block]) for block in rows])
+        logits_NK = torch.cat([model.logits(images.pixels[rows]) for rows in _blocks(images)])
         splits = self.task.splits
         labels_N = shared_tensor(images.labels)
         return Predictions(logits_NK, labels_N, splits.classes, splits.counts())
@@ -287,6 +307,11 @@ class HandOver:
                 place=task.folder(run.seed).absolute().name,
             )
         )
+
+
+def _blocks(images: Images) -> list[NDArray[np.int64]]:
+    """The rows of the images in blocks."""
+    return [np.arange(at, min(at + BLOCK, len(images))) for at in range(0, len(images), BLOCK)]
 
 
 def _with_and_without(run: FinalRun) -> dict[str, tuple[float, float]]:

@@ -5,6 +5,7 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from imbtune.metrics.predictions import Predictions
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Bytes = NDArray[np.uint8]
 
 
 def margin_table(
@@ -25,13 +27,14 @@ def margin_table(
     predicted: Ints,
     logit: Floats,
     probability: Floats,
+    hashes: Sequence[str],
 ) -> pa.Table:
     """The margins of every example of a split, a row per example: for `margins.parquet`.
 
     Columns: `split`, `example` (its index in the split, from 0), `image` (its file below the data
     folder, or else its place in the data set, such as `train 17`), `label` and `predicted` (class
-    indices), `margin` (in logits), `probability_margin` (of softmax probabilities, in [-1, 1]). No
-    column has nulls.
+    indices), `margin` (in logits), `probability_margin` (of softmax probabilities, in [-1, 1]),
+    `pixel_hash` (by which the image is known elsewhere). No column has nulls.
 
     Args:
         split: `train`, `test` or `calibration`.
@@ -40,6 +43,7 @@ def margin_table(
         predicted: predicted class indices (N,).
         logit: margins in logits (N,), as in :mod:`imbtune.training.evaluation.margins`.
         probability: margins of the softmax probabilities (N,).
+        hashes: of the pixels (N,), as :func:`pixel_hashes` gives them.
     """
     return pa.table(
         {
@@ -50,8 +54,18 @@ def margin_table(
             "predicted": pa.array(predicted, pa.int32()),
             "margin": pa.array(logit, pa.float64()),
             "probability_margin": pa.array(probability, pa.float64()),
+            "pixel_hash": pa.array(hashes, pa.string()),
         }
     )
+
+
+def pixel_hashes(pixels_NCHW: Bytes) -> list[str]:
+    """16 hexadecimal digits for each image, which are equal where all pixels are.
+
+    Of a million other images, one has those of some image among a million with a probability of
+    5 in 100 million.
+    """
+    return [hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest() for pixels in pixels_NCHW]
 
 
 def prediction_table(

@@ -140,13 +140,13 @@ def labelled_images(
     own = model.config.data
     is_published = own.part.is_builtin and name not in USER_DATA  # the same in every place
     at = None if is_published else place
-    trained = 0
-    if at is not None or name == own.name:
-        trained = count_trained(model, found.names_in(split), at)
+    made = LabelledImages(found, labels_N, kind, place, notes, model.preprocess.channels)
+    names = found.names_in(split) if at is not None or name == own.name else [""] * len(found)
+    trained = count_trained(model, names, at, made.blocks())
     if split == TRAIN and not trained:
-        notes = (UNKNOWN_TRAINING, *notes)
-    made = LabelledImages(found, labels_N, kind, place, notes, model.preprocess.channels, trained)
+        made = replace(made, notes=(UNKNOWN_TRAINING, *notes))
     if trained:
+        made = replace(made, trained=trained)
         note = f"{made.trained_words}: the metrics say nothing of other images"
         made = replace(made, notes=(note, *notes))
     return made
