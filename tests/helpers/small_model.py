@@ -67,7 +67,7 @@ def threshold_at(log_odds: float, positive: str = "dog") -> Threshold:
     """A threshold that somebody chose."""
     return Threshold(
         positive, log_odds, (log_odds - 1, log_odds + 1), "f_beta", 0.9, 0.8, (0.7, 0.9), 0.5,
-        ("dog", 0.6), "9 images", {"cat": 5, "dog": 4},
+        ("dog", 0.6), None, "9 images", {"cat": 5, "dog": 4},
     )  # fmt: skip
 
 

@@ -94,6 +94,14 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
         print_text(printable(note), console)
     wanted = threshold_metric(setting)
     name = wanted.title(found.class_counts)
+    expected = f"{printable(name)} expected on other images: "
+    also, here = "", told(found.value)
+    if (asked := found.condition) is not None:
+        ends = f"[{told(asked.interval[0])}, {told(asked.interval[1])}]"
+        expected = f"{printable(name)}. Expected on other images: {found.quantity} "
+        also = f", {asked.name} {told(asked.expected)} {ends}, at least {asked.wanted:g} in "
+        also += f"{asked.reached:.0%} of the resamples"
+        here = f"{found.quantity} {here} and {asked.name} {told(asked.value)}"
     if costs := wanted.given.get("costs"):
         words = costs_in_words(str(costs), list(found.counts))
         print_text(printable(f"Costs: {words}"), console)
@@ -111,11 +119,14 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
         name_of, value = found.constant
         default += f", and predicting '{printable(name_of)}' for every image {told(value)}"
     print_text(
-        f"{printable(name)} expected on other images: {told(found.corrected)} "
-        f"[{told(found.interval[0])}, {told(found.interval[1])}]; on the images that it was chosen "
-        f"on {told(found.value)}, where predicting the more probable class {default}",
+        f"{expected}{told(found.corrected)} "
+        f"[{told(found.interval[0])}, {told(found.interval[1])}]{also}; on the images that it was "
+        f"chosen on {here}, where predicting the more probable class "
+        f"{default}",
         console,
     )
+    for warning in asked.warnings if asked is not None else []:
+        print_text(f"Warning: {warning}", console)
     counts = ", ".join(f"{count:,} of '{name}'" for name, count in found.counts.items())
     print_text(printable(f"Chosen on {found.chosen_on}: {counts}"), console)
     if changed.is_stored:

@@ -26,6 +26,67 @@ from imbtune.metrics.predictions import ClassCounts
 Floats = NDArray[np.float64]
 
 
+FEW = 10  # images that say hardly anything of a precision or recall
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The precision or recall that a metric asks for, and what becomes of it.
+
+    Attributes:
+        name: `precision` or `recall`.
+        wanted: how much the metric asks for.
+        value: on the images on which the threshold was chosen.
+        expected: on other images, at the thresholds of the resamples, like `Threshold.corrected`.
+        interval: 95 % interval of `expected`.
+        reached: share of the resamples in which the left-out images have as much as is wanted.
+        images: how many images `value` is a share of.
+    """
+
+    name: str
+    wanted: float
+    value: float
+    expected: float
+    interval: tuple[float, float]
+    reached: float
+    images: int
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful about it, in words."""
+        found = []
+        if self.reached < 0.5:
+            found.append(
+                f"other images have a {self.name} of {self.wanted:g} in only {self.reached:.0%} of "
+                "the resamples; in others it is lower, or no image is predicted as positive: ask "
+                "for a higher one where it must hold, or give more images"
+            )
+        if self.images < FEW:
+            found.append(
+                f"there is hardly any evidence: the {self.name} is that of {self.images} "
+                f"image{'s' * (self.images != 1)}"
+            )
+        return found
+
+    def to_dict(self) -> dict[str, object]:
+        """The part `condition` of `threshold.json`."""
+        return {**vars(self), "interval": list(self.interval)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, object]) -> Condition:
+        """The inverse of :meth:`to_dict`; KeyError, TypeError, ValueError or AssertionError."""
+        low, high = map(_finite, _list(content["interval"]))
+        return cls(
+            str(content["name"]),
+            _finite(content["wanted"]),
+            _finite(content["value"]),
+            _finite(content["expected"]),
+            (low, high),
+            _finite(content["reached"]),
+            int(_finite(content["images"])),
+        )
+
+
 @dataclass(frozen=True)
 class Threshold:
     """A chosen operating point, as `threshold.json` has it.
@@ -36,12 +97,15 @@ class Threshold:
         log_odds_interval: its 95 % interval, whose ends may be infinite.
         metric: setting of the metric that it is best for.
         value: the metric on the images on which the threshold was chosen, which is optimistic.
-        corrected: the value without that optimism, as resampling estimates it.
+        corrected: the value without that optimism, as resampling estimates it: at the thresholds
+            of the resamples, whose precision or recall may be another than the metric asks for
+            (`condition`).
         interval: 95 % interval of `corrected`.
         argmax_value: the metric of the more probable class, on the same images; None where it does
             not reach the precision or recall that the metric asks for.
         constant: the class that is best predicted for every image, whatever the model says, and
             the metric of that on the same images; None where it does not reach what is asked for.
+        condition: where the metric asks for a precision or recall, what that is.
         chosen_on: which images these were.
         counts: how many there were of each class.
     """
@@ -55,16 +119,20 @@ class Threshold:
     interval: tuple[float, float]
     argmax_value: float | None
     constant: tuple[str, float] | None
+    condition: Condition | None
     chosen_on: str
     counts: dict[str, int]
 
     def __repr__(self) -> str:
-        metric = metric_from(self.metric)
         low, high = self.interval
+        also = ""
+        if (asked := self.condition) is not None:
+            also = f", {asked.name} {told(asked.expected)}"
         useless = "" if self.gains else "; it gains nothing, so it is not stored"
         return (
-            f"Threshold('{self.positive}' from {self.probability:.4g} on): {metric.name} "
-            f"{told(self.corrected)} [{told(low)}, {told(high)}] expected on other images{useless}"
+            f"Threshold('{self.positive}' from {self.probability:.4g} on): {self.quantity} "
+            f"{told(self.corrected)} [{told(low)}, {told(high)}]{also} expected on other images"
+            f"{useless}"
         )
 
     @property
@@ -73,6 +141,12 @@ class Threshold:
         counts_K = np.array(list(self.counts.values()), dtype=np.int64)
         train_K = np.array([int(name != self.positive) for name in self.counts])  # only its order
         return ClassCounts(list(self.counts), train_K, counts_K)
+
+    @property
+    def quantity(self) -> str:
+        """What `value` and `corrected` are: `recall` for `recall_at_precision`."""
+        name = metric_from(self.metric).name
+        return name if self.condition is None else name.partition("_at_")[0]
 
     @property
     def gains(self) -> bool:
@@ -118,6 +192,7 @@ class Threshold:
             "constant": None
             if self.constant is None
             else {"class": self.constant[0], "value": self.constant[1]},
+            "condition": None if self.condition is None else self.condition.to_dict(),
             "chosen_on": self.chosen_on,
             "counts": self.counts,
         }
@@ -140,7 +215,9 @@ class Threshold:
             metric, counts = content["metric"], content["counts"]
             assert isinstance(metric, str | dict) and isinstance(counts, dict)
             constant = content.get("constant")  # older files have none
+            condition = content.get("condition")
             assert constant is None or isinstance(constant, dict)
+            assert condition is None or isinstance(condition, dict)
             found = cls(
                 str(content["positive"]),
                 _finite(content["log_odds"]),
@@ -151,6 +228,7 @@ class Threshold:
                 (worst, best),
                 None if content["argmax_value"] is None else _finite(content["argmax_value"]),
                 (str(constant["class"]), _finite(constant["value"])) if constant else None,
+                Condition.from_dict(condition) if condition else None,
                 str(content["chosen_on"]),
                 {str(name): int(count) for name, count in counts.items()},
             )

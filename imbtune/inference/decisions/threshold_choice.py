@@ -6,20 +6,19 @@ Shapes: N images, two classes, G thresholds, R resamples.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.errors import ConfigError
-from imbtune.inference.decisions.threshold import Threshold
+from imbtune.inference.decisions.threshold import Condition, Threshold
+from imbtune.inference.decisions.threshold_cuts import Bools, Cuts, Floats, Ordered
 from imbtune.metrics.intervals import NORMAL, wilson
 from imbtune.metrics.metric import Metric, objective_from
 from imbtune.metrics.metric_interval import metric_interval
 from imbtune.metrics.predictions import ClassCounts, Confusion, Ints
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 RESAMPLES = 500
 MOST_CANDIDATES, RESAMPLED_CANDIDATES = 2000, 100
@@ -57,8 +56,9 @@ def choose_threshold(
     `corrected` is what the metric is expected to be on other images. In each of 500 resamples of
     the images of each class a threshold is chosen, and used for the images that the resample leaves
     out (the leave-one-out bootstrap: Efron & Tibshirani 1997, doi 10.1080/01621459.1997.10474007).
-    `corrected` is the metric of the mean shares of positive predictions among them. Its interval
-    comes from its standard error with as many images as these
+    `corrected` is the metric of the mean shares of positive predictions among them; where the
+    metric asks for a precision or recall, `condition` has what that is at the same thresholds. Its
+    interval comes from its standard error with as many images as these
     (:func:`imbtune.metrics.metric_interval.metric_interval`), so a sample without an error does not
     make it short. For the cost of a few images it is conservative.
 
@@ -86,7 +86,7 @@ def choose_threshold(
             f"no image of class '{missing}' in {chosen_on}: a threshold needs images of both"
         )
     scoring = _Scoring(metric, counts, positive, totals)
-    ordered = _Ordered.of(log_odds_N, is_positive_N)
+    ordered = Ordered.of(log_odds_N, is_positive_N)
     cuts = ordered.cuts(MOST_CANDIDATES)
     best, score = scoring.best(cuts)
     if score == -math.inf:
@@ -105,70 +105,10 @@ def choose_threshold(
         if scoring.score(*at_zero)[0] == -math.inf
         else scoring.of_score(scoring.value(*at_zero)),
         scoring.constant(),
+        scoring.condition(cuts, best, resampled),
         chosen_on,
         {str(name): int((labels_N == index).sum()) for index, name in enumerate(counts.names)},
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Cuts:
-    """Thresholds in descending order, and what is at or above each; all of one length.
-
-    Attributes:
-        log_odds: the thresholds.
-        hits: positive images.
-        alarms: other images.
-        above: images of both kinds, which are the first ones in the order of the images.
-    """
-
-    log_odds: Floats
-    hits: Ints
-    alarms: Ints
-    above: Ints
-
-
-@dataclass(frozen=True, eq=False)
-class _Ordered:
-    """The images by descending log-odds."""
-
-    log_odds_N: Floats
-    is_positive_N: Bools
-
-    @classmethod
-    def of(cls, log_odds_N: Floats, is_positive_N: Bools) -> _Ordered:
-        order = np.argsort(-log_odds_N, kind="stable")
-        return cls(log_odds_N[order], is_positive_N[order])
-
-    def counts_at(self, log_odds: float) -> tuple[int, int]:
-        """The positive and the other images at or above a threshold."""
-        above_N = self.log_odds_N >= log_odds
-        return int((above_N & self.is_positive_N).sum()), int((above_N & ~self.is_positive_N).sum())
-
-    def cuts(self, most: int, also: float | None = None) -> _Cuts:
-        """The thresholds that can be best: all, none, and those below a positive image.
-
-        Between two images that are next to each other the threshold is in the middle. At the same
-        number of hits fewer alarms are better, so a threshold below a negative image is not best.
-
-        Args:
-            most: of the thresholds; evenly chosen where there are more.
-            also: one that stays.
-        """
-        z_N, hit_N = self.log_odds_N, self.is_positive_N
-        last_N = np.append(z_N[1:] != z_N[:-1], True)  # of images with equal log-odds
-        z_G = z_N[last_N]
-        above_G = np.flatnonzero(last_N) + 1
-        hits_G = np.cumsum(hit_N)[last_N]
-        below_G = np.append((z_G[:-1] + z_G[1:]) / 2, z_G[-1] - 1)
-        has_hit_G = np.diff(hits_G, prepend=0) > 0
-        has_hit_G[-1] = True
-        chosen = np.flatnonzero(has_hit_G)
-        if len(chosen) > most:
-            kept = chosen[np.linspace(0, len(chosen) - 1, most).round().astype(np.int64)]
-            chosen = np.unique(np.append(kept, chosen[below_G[chosen] == also]))
-        above = np.concatenate([[0], above_G[chosen]])
-        hits = np.concatenate([[0], hits_G[chosen]])
-        return _Cuts(np.concatenate([[z_G[0] + 1], below_G[chosen]]), hits, above - hits, above)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,13 +119,16 @@ class _Resampled:
         scores_RG: of each threshold in each resample; −inf where it is not valid.
         left_out_rates: share of the left-out images that are predicted as positive, at the best
             threshold of each resample: the mean over the resamples of positive and other images.
+        reached: share of the resamples in which the left-out images have the precision or recall
+            that the metric asks for, at the threshold of the resample.
     """
 
     scores_RG: Floats
     left_out_rates: Floats
+    reached: float
 
 
-def _resample(ordered: _Ordered, cuts: _Cuts, scoring: _Scoring) -> _Resampled:
+def _resample(ordered: Ordered, cuts: Cuts, scoring: _Scoring) -> _Resampled:
     """Resample the images of each class, and choose a threshold in each resample."""
     rng = np.random.default_rng(0)
     kinds = (ordered.is_positive_N, ~ordered.is_positive_N)
@@ -200,15 +143,19 @@ def _resample(ordered: _Ordered, cuts: _Cuts, scoring: _Scoring) -> _Resampled:
     rows = np.arange(RESAMPLES)
     # Where no threshold reaches what the metric asks for, none of the images is predicted positive
     best_R[scores_RG[rows, best_R] == -math.inf] = 0
-    rates = []
+    rates, left_out = [], []
     for is_kind_N, whole_G in zip(kinds, (cuts.hits, cuts.alarms), strict=True):
         left_RN = (drawn_RN == 0) & is_kind_N
         total_R = left_RN.sum(1)
         positive_R = _sums(left_RN, cuts.above)[rows, best_R]
+        left_out.append((positive_R, total_R))
         # A class of one image is never left out: its share on all images counts
         apparent_R = whole_G[best_R] / whole_G[-1]
         rates.append(np.where(total_R > 0, positive_R / np.maximum(total_R, 1), apparent_R).mean())
-    return _Resampled(scores_RG, np.array(rates))
+    (hits_R, own_R), (alarms_R, _) = left_out
+    wanted_R = hits_R + alarms_R if scoring.condition_name == "precision" else own_R
+    reached_R = (hits_R > 0) & (hits_R >= scoring.wanted * wanted_R)
+    return _Resampled(scores_RG, np.array(rates), float(reached_R.mean()))
 
 
 def _sums(values_RN: NDArray[np.int64] | Bools, above_G: Ints) -> Ints:
@@ -229,11 +176,11 @@ def _middle_of_best(scores_RG: Floats, ties_RG: Floats) -> Ints:
 
 
 def _threshold_interval(
-    cuts: _Cuts, resampled: _Resampled, scoring: _Scoring, chosen: float
+    cuts: Cuts, resampled: _Resampled, scoring: _Scoring, chosen: float
 ) -> tuple[float, float]:
     """The thresholds that are not worse than the chosen one beyond chance: lowest and highest."""
-    if knob := AT_A_THRESHOLD.get(scoring.metric.name):
-        wanted = float(scoring.metric.knobs[knob])
+    if knob := scoring.condition_name:
+        wanted = scoring.wanted
         of_G = cuts.above if knob == "precision" else np.full(len(cuts.above), scoring.totals[0])
         kept_G = np.zeros(len(of_G), dtype=bool)
         for index, (hits, images) in enumerate(zip(cuts.hits.tolist(), of_G.tolist(), strict=True)):
@@ -263,7 +210,17 @@ class _Scoring:
     totals: tuple[int, int]
     known: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
 
-    def best(self, cuts: _Cuts) -> tuple[int, float]:
+    @property
+    def condition_name(self) -> str:
+        """What the metric asks for, `precision` or `recall`; empty for nothing."""
+        return AT_A_THRESHOLD.get(self.metric.name, "")
+
+    @property
+    def wanted(self) -> float:
+        """How much of it; 0 for nothing."""
+        return float(self.metric.knobs[self.condition_name]) if self.condition_name else 0.0
+
+    def best(self, cuts: Cuts) -> tuple[int, float]:
         """The index of the middle one of the best thresholds, and its score; −inf if not valid."""
         scores_G, ties_G = self.scores(cuts.hits, cuts.alarms)
         index = int(_middle_of_best(scores_G[None], ties_G[None])[0])
@@ -288,12 +245,10 @@ class _Scoring:
     def _score(self, hits: int, alarms: int) -> tuple[float, float]:
         value = self.value(hits, alarms)
         recall, precision = self._rates(hits, alarms)
-        if self.metric.name == "recall_at_precision":
-            enough = hits > 0 and precision >= float(self.metric.knobs["precision"])
-            return (value if enough else -math.inf), precision
-        if self.metric.name == "precision_at_recall":
-            enough = recall >= float(self.metric.knobs["recall"])
-            return (value if enough else -math.inf), recall
+        if self.condition_name == "precision":
+            return (value if hits > 0 and precision >= self.wanted else -math.inf), precision
+        if self.condition_name == "recall":
+            return (value if recall >= self.wanted else -math.inf), recall
         return value, 0.0
 
     def value(self, hits: float, alarms: float) -> float:
@@ -322,14 +277,35 @@ class _Scoring:
 
     def expected(self, rates: Floats) -> tuple[float, tuple[float, float]]:
         """The metric at two rates, of hits and of alarms, with its interval."""
+        return self._expected(rates, lambda hits, alarms: self.of_score(self.value(hits, alarms)))
+
+    def condition(self, cuts: Cuts, best: int, resampled: _Resampled) -> Condition | None:
+        """What becomes of the precision or recall that the metric asks for."""
+        if not (name := self.condition_name):
+            return None
+        index = {"recall": 0, "precision": 1}[name]
+        hits, alarms = int(cuts.hits[best]), int(cuts.alarms[best])
+        return Condition(
+            name,
+            self.wanted,
+            self._rates(hits, alarms)[index],
+            *self._expected(resampled.left_out_rates, lambda *at: self._rates(*at)[index]),
+            resampled.reached,
+            hits + alarms if name == "precision" else self.totals[0],
+        )
+
+    def _expected(
+        self, rates: Floats, value: Callable[[float, float], float]
+    ) -> tuple[float, tuple[float, float]]:
+        """A value of hits and alarms at their two rates, with its interval."""
         confusion = self._confusion(*(rates * self.totals))
 
-        def value(drawn: Confusion) -> float:
+        def of_matrix(drawn: Confusion) -> float:
             own, other = self.positive, 1 - self.positive
             hits, alarms = drawn.matrix_KK[[own, other], own].tolist()
-            return self.of_score(self.value(hits, alarms))
+            return value(hits, alarms)
 
-        return value(confusion), metric_interval(self.metric, confusion, value, RESAMPLES)
+        return of_matrix(confusion), metric_interval(self.metric, confusion, of_matrix, RESAMPLES)
 
     def _rates(self, hits: float, alarms: float) -> tuple[float, float]:
         return hits / self.totals[0], hits / (hits + alarms) if hits + alarms else 1.0

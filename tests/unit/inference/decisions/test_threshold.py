@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -286,10 +286,65 @@ def test_what_gains_nothing_says_so(
 ) -> None:
     constant = None if of_constant is None else ("dog", of_constant)
     found = Threshold(
-        "dog", 0.0, (-1.0, 1.0), metric, 0.9, expected, (0.4, 0.9), of_argmax, constant, "9 images",
-        {},
+        "dog", 0.0, (-1.0, 1.0), metric, 0.9, expected, (0.4, 0.9), of_argmax, constant, None,
+        "9 images", {},
     )  # fmt: skip
     assert found.as_good == as_good
     gains = not as_good
     assert found.gains == gains
     assert ("it gains nothing, so it is not stored" in repr(found)) == (not gains)
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "wanted"),
+    [
+        ({"name": "recall_at_precision", "precision": 0.8}, "precision", 0.8),
+        ({"name": "precision_at_recall", "recall": 0.7}, "recall", 0.7),
+    ],
+)
+def test_what_is_asked_for_is_told_as_it_is_on_other_images(
+    setting: dict[str, object], name: str, wanted: float
+) -> None:
+    """Against a literal resampling; where the model is weak, it holds on these images alone."""
+    rng = np.random.default_rng(0)
+    labels_N = np.repeat([0, 1], [90, 20])
+    z_N = rng.normal(0.6 * labels_N)
+    found = choose_threshold(z_N, labels_N, COUNTS, threshold_metric(setting), 1, "these")
+    asked = found.condition
+    assert asked is not None and (asked.name, asked.wanted) == (name, wanted)
+    (_, alarms), (missed, hits) = matrix_at(found.log_odds, z_N, labels_N).tolist()
+    shares = {"precision": hits / (hits + alarms), "recall": hits / (hits + missed)}
+    assert asked.value == pytest.approx(shares[name]) and asked.value >= wanted
+    assert asked.interval[0] <= asked.expected <= asked.interval[1]
+    assert asked.images == (hits + alarms if name == "precision" else 20)
+    reached, rates, metric = list[bool](), list[NDArray[np.float64]](), threshold_metric(setting)
+    for _ in range(150):
+        rows = np.concatenate([rng.choice(90, 90), 90 + rng.choice(20, 20)])
+        left = np.setdiff1d(np.arange(110), rows)
+        at = np.inf
+        with few_resamples(2), suppress(ConfigError):
+            at = choose_threshold(z_N[rows], labels_N[rows], COUNTS, metric, 1, "x").log_odds
+        (other, alarm), (miss, hit) = matrix_at(at, z_N[left], labels_N[left]).tolist()
+        of = hit + alarm if name == "precision" else hit + miss
+        reached.append(hit > 0 and hit >= wanted * of)
+        rates.append(np.array([hit / (hit + miss), alarm / (alarm + other)]))
+    assert asked.reached == pytest.approx(np.mean(reached), abs=0.12)
+    recall, alarm_rate = np.mean(rates, axis=0)
+    expected = recall if name == "recall" else 20 * recall / (20 * recall + 90 * alarm_rate)
+    assert asked.expected == pytest.approx(expected, abs=0.06)
+
+
+def test_hardly_any_evidence_is_said() -> None:
+    """One of 8 positive images is above all others."""
+    z_N, labels_N = np.linspace(-2, 2, 48), np.zeros(48, dtype=np.int64)
+    labels_N[[3, 9, 14, 20, 26, 31, 40, 47]] = 1
+    metric = threshold_metric({"name": "recall_at_precision", "precision": 0.9})
+    found = choose_threshold(z_N, labels_N, COUNTS, metric, 1, "these")
+    assert found.condition is not None
+    few, none = found.condition.warnings
+    assert few.startswith("other images have a precision of 0.9 in only")
+    assert none == "there is hardly any evidence: the precision is that of 1 image"
+    assert repr(found).count("recall 0.") == 1 and ", precision " in repr(found)
+    assert Threshold.from_dict(json.loads(json.dumps(found.to_dict())), ["cat", "dog"]) == found
+    plain = choose_threshold(z_N, labels_N, COUNTS, threshold_metric("f_beta"), 1, "these")
+    assert plain.condition is None
