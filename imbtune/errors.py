@@ -167,9 +167,16 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> ConfigError:
         choices: the valid names. All are listed, unless they are very many.
     """
     known, text = sorted(choices), name if isinstance(name, str) else shown(name)
-    if near := difflib.get_close_matches(text[:LONGEST_WORD], known, n=1):
+    near = difflib.get_close_matches(text[:LONGEST_WORD], known, n=1)
+    if not near:  # ERM for erm
+        lower = {choice.casefold(): choice for choice in known}
+        found = difflib.get_close_matches(text[:LONGEST_WORD].casefold(), lower, n=1)
+        near = [lower[choice] for choice in found]
+    if near:
         differ = difference(text, near[0])
         return ConfigError(f"unknown {kind} '{text}': did you mean '{near[0]}'{differ}?")
+    if any("," in choice for choice in known):  # so that one sees where a name ends
+        known = [f"'{choice}'" for choice in known]
     is_long = sum(map(len, known)) + 2 * len(known) > LONGEST_LIST
     listed = some_of(known, 20 if is_long else len(known))
     return ConfigError(f"unknown {kind} '{_shorten(text)}': choose one of {listed}")

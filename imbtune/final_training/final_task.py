@@ -13,6 +13,7 @@ from imbtune.config.plugin_module import PluginModule
 from imbtune.config.train_config import TrainConfig
 from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError, shown
+from imbtune.final_training.origin import SEARCHED
 from imbtune.limits import flag
 from imbtune.metrics.defined import check_telling, undefined_lines
 from imbtune.metrics.metric import Metric, all_metrics, objectives_of
@@ -116,7 +117,16 @@ class FinalTask:
         """ConfigError where an objective names a class that the data do not have, or is 1 for every
         model of them."""
         for metric in self.objectives:
-            metric.chance(self.counts)
+            try:
+                metric.chance(self.counts)
+            except ConfigError as error:
+                origin = self.provenance.get("file") or self.provenance.get("study")
+                if SEARCHED in self.provenance or origin is None:
+                    raise  # it was given for this training
+                raise ConfigError(
+                    f"{origin}: the objective {metric} does not fit these images, which may not be "
+                    f"those of its search: {error}"
+                ) from error
             check_telling(metric, len(self.counts.names), "--objective")
 
     def undefined(self) -> list[str]:

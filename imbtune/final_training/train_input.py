@@ -154,6 +154,7 @@ def from_file(path: str, settings: Settings) -> TrainInput:
         TrainConfig.from_settings(own)
         if not isinstance(provenance, dict):
             raise ConfigError(f"provenance: {provenance!r} is not a mapping: remove it")
+        objectives_of(provenance)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     config = _with_settings(own, settings)
@@ -277,8 +278,7 @@ def with_out(given: TrainInput, out: str | Path | None) -> TrainInput:
 def with_objectives(given: TrainInput, objectives: Sequence[Metric]) -> TrainInput:
     """The same input with other objectives than those of its study or space."""
     others = {key: value for key, value in given.provenance.items() if key not in OBJECTIVE}
-    if own := objectives_of(given.provenance):
-        others[SEARCHED] = [metric.setting() for metric in own]
+    others[SEARCHED] = [metric.setting() for metric in objectives_of(given.provenance)]
     settings = [metric.setting() for metric in objectives]
     return replace(given, provenance={**others, "objectives": settings})
 

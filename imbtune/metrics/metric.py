@@ -215,7 +215,7 @@ def metric_from(setting: object, key: str = "metric") -> Metric:
             "{name: recall_at_precision, precision: 0.9}"
         )
     if not isinstance(name, str) or name not in metrics.names():
-        raise unknown(key, name, objectives())
+        raise unknown(key.replace("objectives", "objective"), name, objectives())
     declared = metrics[name].knobs
     checked = {}
     for knob, value in given.items():

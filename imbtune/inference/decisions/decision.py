@@ -111,7 +111,8 @@ def decision(
     positive, log_odds = positive_class(model), 0.0
     if threshold is not None:
         check_two_classes(model.classes)
-        if isinstance(threshold, bool) or not 0 <= threshold <= 1:
+        is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if not is_number or not 0 <= threshold <= 1:
             raise ConfigError(f"--threshold {shown(threshold)}: give a probability from 0 to 1")
         log_odds = log_odds_of(threshold)
         name = model.classes[positive]

@@ -70,8 +70,9 @@ class EvaluationResult:
 
     def __repr__(self) -> str:
         values = {found.name: found.value for found in self.intervals}
+        images = f"{self.count:,} image{'s' * (self.count != 1)}"
         return (
-            f"EvaluationResult({self.what}): {self.count:,} images, {len(self.classes)} classes, "
+            f"EvaluationResult({self.what}): {images}, {len(self.classes)} classes, "
             f"balanced accuracy {values['balanced_accuracy']:.4f}; .metrics and .table have all"
         )
 

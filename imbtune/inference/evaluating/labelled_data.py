@@ -42,7 +42,7 @@ BLOCK = 256
 UNKNOWN_TRAINING = (
     "the model may have been trained on these images: then the metrics say nothing of other images"
 )
-NAMED = 20  # classes that a message lists
+NAMED = 5  # classes that a message lists
 
 
 @dataclass(frozen=True, eq=False)

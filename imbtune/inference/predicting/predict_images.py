@@ -67,7 +67,8 @@ class PredictedImages:
     def __repr__(self) -> str:
         place = "" if self.path is None else f" in {self.path}"
         unread = f", of which {self.failed:,} could not be read" if self.failed else ""
-        return f"PredictedImages({self.count:,} images{unread}{place}); .table has a row for each"
+        images = f"{self.count:,} image{'s' * (self.count != 1)}"
+        return f"PredictedImages({images}{unread}{place}); .table has a row for each"
 
     @property
     def table(self) -> pd.DataFrame:

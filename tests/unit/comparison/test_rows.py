@@ -58,6 +58,7 @@ def test_every_row_has_the_first_seed_before_any_has_the_second() -> None:
     ("options", "message"),
     [
         ({"presets": ["mixup_drv"]}, "unknown preset 'mixup_drv': did you mean 'mixup_drw'?"),
+        ({"presets": ["ERM"]}, "unknown preset 'ERM': did you mean 'erm'?"),
         ({"presets": ["al"]}, "unknown preset 'al': did you mean 'all'?"),
         ({"presets": ["erm", "all"]}, "--presets erm,all: give 'all' alone"),
         ({"presets": ["erm", "vs", "erm"]}, "'erm' is compared twice: give it once"),

@@ -9,12 +9,15 @@ import pytest
 import yaml
 from data_files import raises_one_line
 from made_study import make_study
+from small_data import make_splits
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError
+from imbtune.final_training.final_task import FinalTask
 from imbtune.final_training.train_input import (
     TrainInput,
     data_of_study,
+    from_file,
     from_path,
     from_preset,
     from_trial,
@@ -81,6 +84,10 @@ def test_objectives_that_are_given_replace_those_of_the_study() -> None:
     found = with_objectives(own, given_objectives([setting, "mcc"]))
     assert objectives_of(found.provenance) == given_objectives([setting, "mcc"])
     assert found.provenance["file"] == "f" and "objective" not in found.provenance
+    assert found.provenance["searched"] == ["auroc"]
+    four = ["auroc", "mcc", "ece", "brier"]
+    with pytest.raises(ConfigError, match=r"^--objective: these are 4: give at most 3 metrics$"):
+        given_objectives(four)
     text = "{name: f_beta, beta: 2.0, of: '9'}"
     assert given_objectives(text) == given_objectives(setting)
     with pytest.raises(ConfigError, match=r"^unknown --objective 'f_bet': did you mean 'f_beta'"):
@@ -141,3 +148,27 @@ def test_an_edited_choice_is_no_choice_any_more(tmp_path: Path) -> None:
     assert from_trial(Study(study).trial(winner), {"epochs": 2}).provenance["changed"] == [
         "epochs=2"
     ]
+
+
+def test_an_error_in_the_provenance_of_a_file_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text("data: digits\nprovenance: {objectives: [avg]}\n")
+    with pytest.raises(ConfigError, match=rf"^{file}: unknown objective 'avg': choose one of"):
+        from_file(str(file), {})
+
+
+def test_an_objective_of_other_images_names_its_file(tmp_path: Path) -> None:
+    """The names of the classes have commas, so they are quoted."""
+    splits = replace(make_splits([9, 4]), classes=("a, b", "c"))
+    provenance = {"file": "runs/two/best.yaml", "objectives": [{"name": "f_beta", "of": "Nichts"}]}
+    task = FinalTask(tmp_path, TrainConfig.from_settings({}), 1, splits, provenance=provenance)
+    says = (
+        r"^runs/two/best.yaml: the objective f_beta \(beta 2, of 'Nichts'\) does not fit these "
+        r"images, which may not be those of its search: unknown class 'Nichts': choose one of "
+        r"'a, b', 'c'$"
+    )
+    with pytest.raises(ConfigError, match=says):
+        task.check_objectives()
+    here = with_objectives(given(None), objectives_of(provenance)).provenance
+    with pytest.raises(ConfigError, match=r"^unknown class 'Nichts'"):
+        replace(task, provenance=here).check_objectives()

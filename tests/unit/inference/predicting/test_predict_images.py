@@ -50,6 +50,14 @@ def test_the_rows_are_those_of_the_model(ending: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [out.name]
 
 
+def test_one_image_and_a_threshold_that_is_none(tmp_path: Path) -> None:
+    write_images(tmp_path, 1)
+    assert repr(predict(small_model(), tmp_path)).startswith("PredictedImages(1 image)")
+    for threshold in ("a", True, float("nan")):
+        with raises_one_line("give a probability from 0 to 1", kind=ConfigError):
+            predict(small_model(), tmp_path, threshold=threshold)  # type: ignore[arg-type]
+
+
 def test_without_a_file_the_rows_are_in_memory(tmp_path: Path) -> None:
     write_images(tmp_path, 3)
     model = small_model()
