@@ -68,6 +68,11 @@ def pixel_hashes(pixels_NCHW: Bytes) -> list[str]:
     return [hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest() for pixels in pixels_NCHW]
 
 
+def set_hash(hashes: Sequence[str]) -> str:
+    """16 hexadecimal digits of a set of images, in any order."""
+    return hashlib.blake2b("".join(sorted(hashes)).encode(), digest_size=8).hexdigest()
+
+
 def prediction_table(
     predictions: Predictions, names: Sequence[str], logit: Floats, probability: Floats
 ) -> pa.Table:

@@ -30,6 +30,13 @@ TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MOST_CLASSES = 20  # that the card lists: the largest and the smallest
 METHOD_SLOTS = ("mix", "generate", "loss", "weights", "sampler", "after")
 
+# The threshold is chosen after the card was written, so the second is added then
+USED_ONCE = "The test images were used once, when the training had ended."
+THRESHOLD_ON_TEST = (
+    "Then a threshold was chosen on them (`threshold.json`): the table below is without it, and "
+    "what `imbtune evaluate` says with it of these images is optimistic."
+)
+
 Ints = NDArray[np.int64]
 
 
@@ -131,6 +138,7 @@ def model_card(content: CardContent) -> str:
         network=config.model.name,
         sources=_sources(config),
         options=content.options,
+        used_once=USED_ONCE,
         metric_rows=_metric_rows(content),
         about_metrics=_about_metrics(several),
         groups=group_lines(found.name for found in content.intervals),

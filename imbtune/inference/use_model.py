@@ -20,8 +20,9 @@ from imbtune.inference.evaluating.evaluate_model import (
     evaluate_model,
 )
 from imbtune.inference.evaluating.images_at_hand import images_to_check
-from imbtune.inference.evaluating.labelled_data import labelled_images
+from imbtune.inference.evaluating.labelled_data import LabelledImages, labelled_images
 from imbtune.inference.evaluating.split_remedy import SPLITS, TEST
+from imbtune.inference.example_tables import set_hash
 from imbtune.inference.loading import load_model
 from imbtune.inference.model_folder import THRESHOLD, is_model_folder, read_manifest
 from imbtune.inference.onnx_export import (
@@ -38,6 +39,7 @@ from imbtune.inference.trained_model import TrainedModel
 from imbtune.limits import check_whole
 from imbtune.metrics.defined import check_telling
 from imbtune.metrics.metric import Metric, check_given_once, metric_from
+from imbtune.metrics.number_text import told
 from imbtune.paths import local_path
 from imbtune.storage import Store
 from imbtune.training.state import pick_device
@@ -164,10 +166,24 @@ def evaluate(
     )
     if threshold is None and (note := _other_knobs(loaded, measured)):
         images = replace(images, notes=(*images.notes, note))
+    if threshold is None and (note := _was_chosen_here(loaded, images)):
+        images = replace(images, notes=(*images.notes, note))
     result = evaluate_model(loaded, images, chosen, resamples, measured)
     if path is not None:
         result.write(path)
     return result
+
+
+def _was_chosen_here(model: TrainedModel, images: LabelledImages) -> str:
+    """A note where the model's threshold was chosen on the images; else empty."""
+    own = model.threshold
+    if own is None or own.images_hash != set_hash(images.hashes):
+        return ""
+    return (
+        "the model's threshold was chosen on these images, so the metrics of the predicted classes "
+        f"are optimistic: of other images, {own.quantity} is expected to be "
+        f"{told(own.corrected)}"
+    )
 
 
 def _other_knobs(model: TrainedModel, measured: Sequence[Metric]) -> str:

@@ -109,7 +109,7 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     print_text(
         f"Threshold: an image is predicted as '{positive}' if its probability is at least "
         f"{found.probability:.4g} (95 % interval {low:.4g} to {high:.4g}). Until now: "
-        f"{_of(changed.before)}",
+        f"{_of(changed.before, found.positive)}",
         console,
     )
     default = "does not reach it"
@@ -136,7 +136,7 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     kept = ""
     if changed.before is not None:
         words = shlex.join([program(), "threshold", str(model), "--remove"])
-        kept = f"; the threshold from {_of(changed.before)} stays: {words} removes it"
+        kept = f"; the threshold {_of(changed.before, found.positive)} stays: {words} removes it"
     print_text(
         f"Not stored, since it gains nothing: {printable(found.as_good)} is expected to be as good "
         f"on other images, or better{kept}",
@@ -160,12 +160,18 @@ def _remove_threshold(trust: bool, metric: str | None, **options: Any) -> None:
     _print_outdated(outdated, model, console)
 
 
-def _of(threshold: Threshold | None) -> str:
-    """A threshold in a few words."""
+def _of(threshold: Threshold | None, positive: str) -> str:
+    """A threshold in a few words, as a probability of a class."""
     if threshold is None:
         return "0.5 (the more probable class)"
     name = metric_from(threshold.metric).name
-    return f"{threshold.probability:.4g} (chosen for {name})"
+    if threshold.positive == positive:
+        return f"{threshold.probability:.4g} (chosen for {name})"
+    other = printable(threshold.positive)
+    return (
+        f"{1 - threshold.probability:.4g}, that is '{other}' from {threshold.probability:.4g} on "
+        f"(chosen for {name} of '{other}')"
+    )
 
 
 def _print_outdated(outdated: Sequence[Path], model: str, console: Console) -> None:

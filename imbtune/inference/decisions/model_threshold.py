@@ -5,10 +5,12 @@ Shapes: N images.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -19,7 +21,10 @@ from imbtune.inference.decisions.threshold import Threshold, check_two_classes
 from imbtune.inference.decisions.threshold_choice import choose_threshold, threshold_metric
 from imbtune.inference.evaluating.evaluate_model import logits_of
 from imbtune.inference.evaluating.labelled_data import LabelledImages
+from imbtune.inference.example_tables import set_hash
+from imbtune.inference.model_card import THRESHOLD_ON_TEST, USED_ONCE
 from imbtune.inference.model_folder import (
+    CARD,
     MARGINS,
     THRESHOLD,
     change_files,
@@ -28,7 +33,7 @@ from imbtune.inference.model_folder import (
     remove_file,
 )
 from imbtune.inference.onnx_metadata import SUFFIX, read_metadata
-from imbtune.inference.trained_model import TrainedModel
+from imbtune.inference.trained_model import EnsembleNetwork, TrainedModel
 from imbtune.metrics.predictions import ClassCounts, Ints
 from imbtune.storage import Store
 
@@ -69,7 +74,8 @@ def choose_for_model(
     if len(np.unique(labels_N)) < 2:
         raise DataError(f"{what} have one class only: a threshold needs images of both")
     counts = ClassCounts(model.classes, train_K, np.bincount(labels_N, minlength=2))
-    return choose_threshold(log_odds_N, labels_N, counts, chosen, positive, what)
+    found = choose_threshold(log_odds_N, labels_N, counts, chosen, positive, what)
+    return replace(found, images_hash="" if images is None else set_hash(images.hashes))
 
 
 def stored_threshold(model: TrainedModel) -> Threshold | None:
@@ -95,7 +101,9 @@ def store_threshold(model: TrainedModel, threshold: Threshold) -> None:
         StudyError: the folder cannot be written.
     """
     content = strict_json.dumps(threshold.to_dict(), indent=1).encode()
-    change_files(_folder_of(model), {THRESHOLD: content})
+    store = _folder_of(model)
+    change_files(store, {THRESHOLD: content})
+    _tell_in_card(store, threshold.images_hash == _test_hash(model))
     model.threshold = threshold
 
 
@@ -110,13 +118,14 @@ def delete_threshold(model: TrainedModel) -> None:
     if THRESHOLD not in read_manifest(store).files:
         raise ConfigError(f"{model.path} has no threshold: it predicts the more probable class")
     remove_file(store, THRESHOLD)
+    _tell_in_card(store, False)
     model.threshold = None
 
 
 def outdated_exports(model: TrainedModel) -> list[Path]:
     """The ONNX files of one seed in the model's folder whose threshold is not that of the model."""
-    if model.path is None:
-        return []
+    if model.path is None or isinstance(model.network, EnsembleNetwork):
+        return []  # an ensemble has no threshold, now or ever
     own = None if model.threshold is None else model.threshold.to_dict()
     return [
         path
@@ -134,6 +143,31 @@ def _folder_of(model: TrainedModel) -> Store:
             "again"
         )
     return Store(str(model.path))
+
+
+def _tell_in_card(store: Store, is_on_test: bool) -> None:
+    """Say in the model card whether the threshold was chosen on the test images."""
+    if not store.exists(CARD):
+        return
+    card = store.read(CARD).decode()
+    told = card.replace(f" {THRESHOLD_ON_TEST}", "")
+    if is_on_test:
+        told = told.replace(USED_ONCE, f"{USED_ONCE} {THRESHOLD_ON_TEST}")
+    if told != card:
+        store.write(CARD, told.encode())
+
+
+def _test_hash(model: TrainedModel) -> str | None:
+    """Of the test images of the training; None where that is not known."""
+    assert model.path
+    try:
+        table = pq.read_table(model.path / MARGINS)
+    except (OSError, pa.ArrowException):
+        return None
+    if "pixel_hash" not in table.column_names:  # of an older version
+        return None
+    is_test = pc.equal(table["split"].cast(pa.string()), "test")
+    return set_hash(table.filter(is_test)["pixel_hash"].to_pylist())
 
 
 def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:

@@ -108,6 +108,8 @@ class Threshold:
         condition: where the metric asks for a precision or recall, what that is.
         chosen_on: which images these were.
         counts: how many there were of each class.
+        images_hash: by which the images are known again (`set_hash` of their pixels); empty for
+            those of the calibration.
     """
 
     positive: str
@@ -122,6 +124,7 @@ class Threshold:
     condition: Condition | None
     chosen_on: str
     counts: dict[str, int]
+    images_hash: str = ""
 
     def __repr__(self) -> str:
         low, high = self.interval
@@ -195,6 +198,7 @@ class Threshold:
             "condition": None if self.condition is None else self.condition.to_dict(),
             "chosen_on": self.chosen_on,
             "counts": self.counts,
+            "images_hash": self.images_hash,
         }
 
     @classmethod
@@ -231,6 +235,7 @@ class Threshold:
                 Condition.from_dict(condition) if condition else None,
                 str(content["chosen_on"]),
                 {str(name): int(count) for name, count in counts.items()},
+                str(content.get("images_hash", "")),
             )
         except (KeyError, TypeError, ValueError, AssertionError) as error:
             raise ConfigError(

@@ -30,6 +30,7 @@ from imbtune.data.splits import final_splits
 from imbtune.errors import ConfigError, DataError, NoTrainingSetError, difference, unknown
 from imbtune.inference.evaluating.split_remedy import ALL, TEST, TRAIN, USER_DATA, with_remedy
 from imbtune.inference.evaluating.trained_images import count_trained
+from imbtune.inference.example_tables import pixel_hashes
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.metrics.class_names import find_class
 from imbtune.paths import local_path
@@ -57,6 +58,7 @@ class LabelledImages:
         notes: messages for the user.
         channels: of the model.
         trained: how many of them the model was trained on, as far as that is known.
+        hashes: of the pixels of each, as `margins.parquet` has them.
     """
 
     images: Images
@@ -66,6 +68,7 @@ class LabelledImages:
     notes: tuple[str, ...]
     channels: int
     trained: int = 0
+    hashes: Sequence[str] = ()
 
     @property
     def trained_words(self) -> str:
@@ -142,11 +145,12 @@ def labelled_images(
     at = None if is_published else place
     made = LabelledImages(found, labels_N, kind, place, notes, model.preprocess.channels)
     names = found.names_in(split) if at is not None or name == own.name else [""] * len(found)
-    trained = count_trained(model, names, at, made.blocks())
+    hashes = [found for block in made.blocks() for found in pixel_hashes(block)]
+    trained = count_trained(model, names, at, hashes)
+    made = replace(made, hashes=hashes, trained=trained)
     if split == TRAIN and not trained:
         made = replace(made, notes=(UNKNOWN_TRAINING, *notes))
     if trained:
-        made = replace(made, trained=trained)
         note = f"{made.trained_words}: the metrics say nothing of other images"
         made = replace(made, notes=(note, *notes))
     return made

@@ -11,30 +11,25 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from imbtune.inference.example_tables import pixel_hashes
 from imbtune.inference.model_folder import MARGINS
 from imbtune.inference.trained_model import TrainedModel
-
-Bytes = NDArray[np.uint8]
 
 TRAIN = "train"  # the split of these images in margins.parquet
 
 
 def count_trained(
-    model: TrainedModel, names: Iterable[str], place: Path | None, blocks: Iterable[Bytes]
+    model: TrainedModel, names: Iterable[str], place: Path | None, hashes: Iterable[str]
 ) -> int:
     """How many of the images the model was trained on; 0 also where that is not known.
 
     Args:
         names: of the images, below `place`.
         place: the folder or file of the images; None for those of the model's own data set.
-        blocks: their pixels (B, C, H, W), in the same order, with the model's channels.
+        hashes: of their pixels with the model's channels, in the same order.
     """
     if model.path is None:
         return 0
@@ -47,7 +42,6 @@ def count_trained(
     trained, trained_pixels = set(files), set[str]()
     if "pixel_hash" in own.column_names:  # older versions have none
         trained_pixels = set(own["pixel_hash"].to_pylist())
-    hashes = (one for block in blocks for one in pixel_hashes(block))
     return sum(
         path in trained or found in trained_pixels
         for path, found in zip(_paths(names, place), hashes, strict=True)

@@ -233,6 +233,37 @@ def test_a_threshold_needs_images_that_training_did_not_see(two: Path, model: Pa
     assert len(json.loads((model / "threshold.json").read_text())["counts"]) == 2
 
 
+def test_a_threshold_of_the_test_images_is_told_where_they_are_evaluated(
+    two: Path, model: Path, tmp_path: Path
+) -> None:
+    """By `evaluate`, also of a copy, and in the card; not where it was chosen on others."""
+    words, card = "threshold was chosen on these images", model / "README.md"
+    before = card.read_text()
+    succeed("threshold", model, "--metric", COST)
+    assert words not in succeed("evaluate", model)
+    assert card.read_text() == before
+    copied = shutil.copytree(two / "data/test", tmp_path / "copied")
+    on_test = ("--data", copied, "--split", "all")
+    assert "Stored" in succeed("threshold", model, "--metric", COST, *on_test)
+    for data in (("--data", two / "data"), on_test):
+        assert words in succeed("evaluate", model, *data)
+        assert words not in succeed("evaluate", model, *data, "--threshold", 0.5)
+    told = "used once, when the training had ended. Then a threshold was chosen on them"
+    assert told in card.read_text()
+    succeed("threshold", model, "--remove")
+    assert card.read_text() == before
+
+
+def test_the_threshold_of_the_other_class_is_told_in_the_same_unit(model: Path) -> None:
+    succeed("threshold", model, "--metric", COST)
+    stored = imbtune.load_model(model).threshold
+    assert stored is not None and stored.positive == "fault"
+    metric = "{name: precision_at_recall, recall: 0.5, of: ok}"
+    said = succeed("threshold", model, "--metric", metric)
+    old = stored.probability
+    assert f"Until now: {1 - old:.4g}, that is 'fault' from {old:.4g} on (chosen for" in said
+
+
 def test_a_threshold_is_of_one_seed(two: Path, tmp_path: Path) -> None:
     """An ensemble, and a seed without one, do not leave it out without a word."""
     config = TrainConfig.from_settings(
@@ -256,6 +287,9 @@ def test_a_threshold_is_of_one_seed(two: Path, tmp_path: Path) -> None:
     assert (tmp_path / "after.csv").read_text() == (tmp_path / "before.csv").read_text()
     said = succeed("export", model, "--data", images, "--ensemble", "--out", tmp_path / "m.onnx")
     assert "'label' is the more probable class: the threshold in" in said
+    succeed("export", model, "--data", images)  # with the threshold
+    said = succeed("export", model, "--data", images, "--ensemble")
+    assert "ensemble.onnx" in said and "out of date" not in said
 
 
 def test_a_threshold_that_was_lost_or_changed_is_chosen_again(
