@@ -141,8 +141,13 @@ def _wanted(error: object) -> str:
     if not hasattr(error, "errors"):
         return ""
     found = error.errors()[0]
-    bound = {key: f"{value:,}" for key, value in found.get("ctx", {}).items() if key in BOUNDS}
-    wanted = NUMBERS.get(found["type"], "")
+    bound = {
+        key: f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        for key, value in found.get("ctx", {}).items()
+        if key in BOUNDS
+    }
+    is_nan = str(found["input"]).strip().lower() in ("nan", "+nan", "-nan")
+    wanted = NUMBERS.get("finite_number" if is_nan else found["type"], "")
     return wanted.format(**bound) if bound or "{" not in wanted else ""
 
 

@@ -114,6 +114,7 @@ def decision(
         is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
         if not is_number or not 0 <= threshold <= 1:
             raise ConfigError(f"--threshold {shown(threshold)}: give a probability from 0 to 1")
+        threshold += 0.0  # never -0.0
         log_odds = log_odds_of(threshold)
         name = model.classes[positive]
         lines.append(f"threshold: class '{name}' from a probability of {threshold:.4g} on")

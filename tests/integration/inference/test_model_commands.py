@@ -378,7 +378,8 @@ def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: 
     assert f"20 images in {images}" in said
     assert no_path_in(tmp_path / "o.onnx", two)["checked_on"] == "20 images"
     (tmp_path / "empty").mkdir()
-    refused("export", model, "--data", tmp_path / "empty", "--out", tmp_path / "p.onnx")
+    told = refused("export", model, "--data", tmp_path / "empty", "--out", tmp_path / "p.onnx")
+    assert "has no images: give a folder of images, one image" in told
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/a.png").write_bytes(b"x")
     told = refused("export", model, "--data", tmp_path / "broken", "--out", tmp_path / "p.onnx")

@@ -132,3 +132,12 @@ def test_any_width_of_the_terminal(columns: str) -> None:
         patch.setenv("COLUMNS", columns)
         code, out, _ = invoke("show", "objectives")
     assert code == 0 and "balanced_accuracy" in out.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("nan", "a finite number"), ("2", "a number of at most 1"), ("x", "a number")],
+)
+def test_what_a_probability_must_be(value: str, wanted: str) -> None:
+    code, _, error = invoke("predict", "model", "images", "--out", "p.csv", "--threshold", value)
+    assert (code, error) == (2, f"error: --threshold {value}: give {wanted}\n")

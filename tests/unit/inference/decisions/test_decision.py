@@ -39,6 +39,7 @@ def test_a_given_threshold_is_of_the_rarer_class_in_training() -> None:
 
 
 def test_thresholds_0_and_1() -> None:
+    assert "probability of 0 on" in decision(small_model(), threshold=-0.0).lines[0]
     everything, nothing = (decision(small_model(), threshold=t) for t in (0.0, 1.0))
     assert everything.classes(everything.logits(LOGITS)).tolist() == [1, 1, 1, 1]
     assert nothing.classes(nothing.logits(LOGITS)).tolist() == [0, 0, 0, 0]
