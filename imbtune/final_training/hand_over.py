@@ -95,8 +95,9 @@ class EnsembleResult:
 
     Attributes:
         metrics: on the test images.
-        calibration: its temperature; None without one.
-        without: its metrics without the temperature; None where there is none.
+        calibration: its own temperature, of the mean; None without one.
+        without: its metrics without its own temperature, and with those of the seeds, which
+            always are in the mean; None where there is none.
     """
 
     metrics: Values
@@ -279,7 +280,7 @@ class HandOver:
             content["ensemble"] = {
                 "seeds": seeds,
                 "metrics": ensemble.metrics,
-                "without": {"temperature": plain} if (plain := ensemble.without) else {},
+                "without": {"own_temperature": plain} if (plain := ensemble.without) else {},
             }
         return content
 

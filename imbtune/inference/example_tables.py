@@ -33,7 +33,7 @@ def margin_table(
 
     Columns: `split`, `example` (its index in the split, from 0), `image` (its file below the data
     folder, or else its place in the data set, such as `train 17`), `label` and `predicted` (class
-    indices), `margin` (in logits), `probability_margin` (of softmax probabilities, in [-1, 1]),
+    indices), `logit_margin`, `probability_margin` (of softmax probabilities, in [-1, 1]),
     `pixel_hash` (by which the image is known elsewhere). No column has nulls.
 
     Args:
@@ -52,7 +52,7 @@ def margin_table(
             "image": pa.array(names, pa.string()),
             "label": pa.array(labels, pa.int32()),
             "predicted": pa.array(predicted, pa.int32()),
-            "margin": pa.array(logit, pa.float64()),
+            "logit_margin": pa.array(logit, pa.float64()),
             "probability_margin": pa.array(probability, pa.float64()),
             "pixel_hash": pa.array(hashes, pa.string()),
         }
@@ -80,7 +80,7 @@ def prediction_table(
 
     Columns: `image` (its file below the data folder, or else its place in the data set), `label`
     and `predicted` (names of classes), `probability` (of the predicted class), `probabilities` (of
-    each class, in the order of `labels.json`), `margin` and `probability_margin` as in
+    each class, in the order of `labels.json`), `logit_margin` and `probability_margin` as in
     `margins.parquet`. No column has nulls.
 
     Args:
@@ -103,7 +103,7 @@ def prediction_table(
             "predicted": _named(predicted_N, predictions.names),
             "probability": pa.array(p_NK[np.arange(rows), predicted_N], pa.float64()),
             "probabilities": each.cast(pa.list_(pa.float64())),
-            "margin": pa.array(logit, pa.float64()),
+            "logit_margin": pa.array(logit, pa.float64()),
             "probability_margin": pa.array(probability, pa.float64()),
         }
     )

@@ -183,7 +183,7 @@ def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:
         raise ConfigError(f"the model has no images that were kept from training: {hint}")
     path = model.path / MARGINS
     try:
-        table = pq.read_table(path, columns=["split", "label", "margin"])
+        table = pq.read_table(path, columns=["split", "label", "logit_margin"])
     except (OSError, pa.ArrowException) as error:
         raise DamagedFileError(
             f"{path} cannot be read ({error}): restore it from a copy"
@@ -192,5 +192,5 @@ def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:
     if not kept.any():
         raise ConfigError(f"{path} has no images that were kept from training: {hint}")
     labels_N = table["label"].to_numpy()[kept].astype(np.int64)
-    margin_N = table["margin"].to_numpy()[kept] / model.temperature
+    margin_N = table["logit_margin"].to_numpy()[kept] / model.temperature
     return np.where(labels_N == positive, margin_N, -margin_N), labels_N

@@ -230,6 +230,8 @@ def test_an_ensemble_is_tested(tmp_path: Path) -> None:
     content = json.loads((result.path / "metrics.json").read_text())
     assert content["ensemble"]["metrics"] == result.ensemble
     assert content["ensemble"]["seeds"] == [0, 1, 2]
-    assert content["ensemble"]["without"]["temperature"]["accuracy"] == result.ensemble["accuracy"]
+    assert (
+        content["ensemble"]["without"]["own_temperature"]["accuracy"] == result.ensemble["accuracy"]
+    )
     assert model.calibration and model.calibration.images == len(data.calibration_labels_N)
     assert "ensemble of the seeds" in (result.path / "README.md").read_text()

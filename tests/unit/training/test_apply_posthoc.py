@@ -287,12 +287,14 @@ def test_a_final_model_is_finished_saved_and_measured(
         for n, row in enumerate(rows):
             y, z, p = row["label"], z_NK[n].tolist(), p_NK[n].tolist()
             rivals = [k for k in range(10) if k != y]
-            assert row["margin"] == pytest.approx(z[y] - max(z[k] for k in rivals), abs=1e-3)
+            assert row["logit_margin"] == pytest.approx(z[y] - max(z[k] for k in rivals), abs=1e-3)
             margin = p[y] - max(p[k] for k in rivals)
             assert row["probability_margin"] == pytest.approx(margin, abs=1e-3)
-            assert abs(row["margin"]) < 1e-3 or (row["predicted"] == y) == (row["margin"] > 0)
-        for kind in ("margin", "probability_margin"):
-            means = [np.mean([r[kind] for r in rows if r["label"] == k]) for k in range(10)]
+            assert abs(row["logit_margin"]) < 1e-3 or (row["predicted"] == y) == (
+                row["logit_margin"] > 0
+            )
+        for kind, column in (("margin", "logit_margin"), ("probability_margin",) * 2):
+            means = [np.mean([r[column] for r in rows if r["label"] == k]) for k in range(10)]
             assert results["runs"][0]["margins"][f"{kind}_{split}"] == pytest.approx(means)
             assert run.margins[f"{kind}_{split}"] == pytest.approx(means)
     hits = [row["predicted"] == row["label"] for row in table if row["split"] == "test"]
