@@ -183,11 +183,13 @@ def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:
         raise ConfigError(f"the model has no images that were kept from training: {hint}")
     path = model.path / MARGINS
     try:
-        table = pq.read_table(path, columns=["split", "label", "logit_margin"])
+        table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DamagedFileError(
             f"{path} cannot be read ({error}): restore it from a copy"
         ) from error
+    if "logit_margin" not in table.column_names:
+        raise ConfigError(f"{path} is of an older version: {hint}")
     kept = np.array([split == CALIBRATION for split in table["split"].to_pylist()], dtype=bool)
     if not kept.any():
         raise ConfigError(f"{path} has no images that were kept from training: {hint}")
