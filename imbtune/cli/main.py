@@ -611,9 +611,8 @@ def threshold(
     split: Annotated[
         str | None,
         typer.Option(
-            help="With --data, which must be given then: all or test, as in evaluate; images that "
-            "the model was trained on are refused. Default: the images that imbtune train "
-            "--calibrate kept from training."
+            help="Of --data that have a training and a test set: all or test, as in evaluate. "
+            "Images that the model was trained on are refused. Default: all of the only set."
         ),
     ] = None,
     dataset: LayoutOption = None,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imbtune.errors import ConfigError, DataError
+from imbtune.data.data_source import data_root
+from imbtune.errors import ConfigError, DataError, NotTrainableError
 from imbtune.inference.decisions.model_threshold import (
     choose_for_model,
     delete_threshold,
@@ -20,10 +21,11 @@ from imbtune.inference.decisions.model_threshold import (
 )
 from imbtune.inference.decisions.threshold import Threshold, check_two_classes
 from imbtune.inference.decisions.threshold_choice import threshold_metric
-from imbtune.inference.evaluating.labelled_data import labelled_images
-from imbtune.inference.evaluating.split_remedy import SPLITS
+from imbtune.inference.evaluating.labelled_data import dataset_name, labelled_images
+from imbtune.inference.evaluating.split_remedy import ALL, USER_DATA, set_sizes
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.inference.use_model import Model, check_given, loaded_model
+from imbtune.paths import local_path
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def choose_threshold(
             named costs 1) or `{"name": "recall_at_precision", "precision": 0.9}`.
         data: labelled images that the training did not see; None for those of the calibration,
             which the training kept.
-        split: of `data`; it must be given then, since a threshold that is chosen on the test set
-            makes the metrics there optimistic.
+        split: of `data`; it must be given where they have a training and a test set, since a
+            threshold that is chosen on the test set makes the metrics there optimistic.
         store: write `threshold.json` into the model's folder.
 
     Raises:
@@ -110,17 +112,13 @@ def change_threshold(
     threshold_metric(metric)
     if data is None and (split or dataset):
         raise ConfigError("--split and --dataset go with --data: give it, or leave them out")
-    if data is not None and split is None:
-        raise ConfigError(
-            f"--data {data}: give --split, too: all for images of their own that the training did "
-            f"not see (one of {', '.join(SPLITS)})"
-        )
     loaded = loaded_model(model, seed, False, trust, with_threshold=False)  # it is replaced
     check_two_classes(loaded.classes)
     images = None
-    if data is not None and split is not None:
+    if data is not None:
+        chosen = split or _only_set(loaded, data, dataset)
         images = labelled_images(
-            loaded, data, split=split, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
+            loaded, data, split=chosen, dataset=dataset, skip_corrupt=skip_corrupt, resize=resize
         )
         if images.trained:
             raise DataError(
@@ -134,6 +132,22 @@ def change_threshold(
         return ThresholdChange(found, before, False, notes=notes)
     store_threshold(loaded, found)
     return ThresholdChange(found, before, True, tuple(outdated_exports(loaded)), notes)
+
+
+def _only_set(model: TrainedModel, data: str | Path, dataset: str | None) -> str:
+    """The split of data that have one set of images only; ConfigError for others."""
+    root = data_root(Path(local_path("--data", data)))
+    assert root is not None, "it is given"
+    name = dataset or dataset_name(model, root)
+    try:
+        if name in USER_DATA and len(set_sizes(root, name)) == 1:
+            return ALL
+    except NotTrainableError:  # of two sets
+        pass
+    raise ConfigError(
+        f"--data {data} has a training and a test set: give --split, too (all for data that the "
+        "training did not see, or test)"
+    )
 
 
 def remove_threshold(

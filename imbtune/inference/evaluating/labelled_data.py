@@ -200,11 +200,11 @@ def _place(
             )
         root = data_root(path)
         assert root is not None, "it is given"
-        return root, dataset or _dataset_name(model, root)
+        return root, dataset or dataset_name(model, root)
     if not reads_files(dataset or own.name):
         return None, dataset or own.name
     if (root := data_root(None)) is not None:  # $IMBTUNE_DATA
-        return root, dataset or _dataset_name(model, root)
+        return root, dataset or dataset_name(model, root)
     if model.data is None or (dataset or own.name) != own.name:
         return None, dataset or own.name
     try:
@@ -252,7 +252,7 @@ def _load(
     return _joined([loaded.train, loaded.test]), loaded.classes, loaded.notes
 
 
-def _dataset_name(model: TrainedModel, root: Path) -> str:
+def dataset_name(model: TrainedModel, root: Path) -> str:
     """The model's data set, or for files of the user's the layout that they have.
 
     For a data set that reads no files, such as `digits`, the files are other images than its own.

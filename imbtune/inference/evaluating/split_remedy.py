@@ -47,8 +47,7 @@ def _all_images(root: Path, name: str, split: str) -> str:
     if split == ALL:
         return ""
     try:
-        with test_set_alone():
-            counts = _counts(root, name)
+        counts = set_sizes(root, name)
     except NotTrainableError:
         return ""
     parts = f" ({counts[0]:,} for training, {counts[1]:,} for testing)" if len(counts) > 1 else ""
@@ -70,9 +69,15 @@ def _one_split(root: Path) -> str:
     return f": to evaluate the images of one split, {how}"
 
 
-def _counts(root: Path, name: str) -> list[int]:
-    """The number of images of each split: the training set, and the test set if there is one."""
-    if name == "npz":
-        return list(map(len, read_npz(find_npz(root), 0)[0]))
-    found = find_hugging_face(root) if name == "parquet" else find_image_files(root)
-    return [len(images.labels) for images in found.matched()[0]]
+def set_sizes(root: Path, name: str) -> list[int]:
+    """The images of the training and the test set of the user's files; of one set if it is alone.
+
+    Raises:
+        NotTrainableError: the test set has a class that the training set does not have.
+        DataError: the files cannot be read.
+    """
+    with test_set_alone():
+        if name == "npz":
+            return list(map(len, read_npz(find_npz(root), 0)[0]))
+        found = find_hugging_face(root) if name == "parquet" else find_image_files(root)
+        return [len(images.labels) for images in found.matched()[0]]

@@ -216,15 +216,13 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
 
 
 def test_a_threshold_needs_images_that_training_did_not_see(two: Path, model: Path) -> None:
-    assert "give --split, too" in refused(
+    assert "has a training and a test set: give --split, too" in refused(
         "threshold", model, "--metric", "f_beta", "--data", two / "data"
     )
     assert "go with --data" in refused("threshold", model, "--metric", "f_beta", "--split", "all")
     assert "same at every threshold" in refused("threshold", model, "--metric", "auroc")
     assert "give --metric" in refused("threshold", model)
-    said = succeed(
-        *("threshold", model, "--metric", COST, "--data", two / "data/test", "--split", "all")
-    )
+    said = succeed("threshold", model, "--metric", COST, "--data", two / "data/test")
     assert "40 images (all images of folder)" in said
     trained = ("--data", two / "data", "--split", "train")
     told = refused("threshold", model, "--metric", COST, *trained)

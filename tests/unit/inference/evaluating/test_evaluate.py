@@ -150,6 +150,8 @@ def test_a_labelled_test_set_alone(tmp_path: Path, name: str, split: str) -> Non
             dataset = {shards: "parquet", arrays: "npz"}.get(place, "folder")
             result = evaluate(model, place, split=split, dataset=dataset, resamples=0)
             assert (result.count, result.table["images"].tolist()) == (5, [3, 2])
+            changed = change_threshold(model, "f_beta", place, dataset=dataset, store=False)
+            assert changed.chosen.chosen_on == f"5 images (all images of {dataset})"
     with raises_one_line("no training set", "--split all evaluates all 5 images"):
         evaluate(small_model(), data, split="train")
     found = labelled_images(small_model(), arrays, split=split).images
