@@ -5,7 +5,6 @@ Shapes: N images, C channels, H and W pixels, K classes.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,15 +23,15 @@ from imbtune.data.load import load, reads_files
 from imbtune.data.readers.hf_arrow import is_saved_dataset
 from imbtune.data.readers.hf_parquet import find_shards
 from imbtune.data.readers.npz import read_npz
-from imbtune.data.readers.split_names import quoted, test_set_alone
+from imbtune.data.readers.split_names import test_set_alone
 from imbtune.data.readers.user import find_hugging_face, find_image_files, find_npz
 from imbtune.data.splits import final_splits
-from imbtune.errors import ConfigError, DataError, NoTrainingSetError, difference, unknown
+from imbtune.errors import ConfigError, DataError, NoTrainingSetError, unknown
+from imbtune.inference.evaluating.matched_labels import matched_labels
 from imbtune.inference.evaluating.split_remedy import ALL, TEST, TRAIN, USER_DATA, with_remedy
 from imbtune.inference.evaluating.trained_images import count_trained
 from imbtune.inference.example_tables import pixel_hashes
 from imbtune.inference.trained_model import TrainedModel
-from imbtune.metrics.class_names import find_class
 from imbtune.paths import local_path
 from imbtune.registry import Value
 
@@ -43,7 +42,6 @@ BLOCK = 256
 UNKNOWN_TRAINING = (
     "the model may have been trained on these images: then the metrics say nothing of other images"
 )
-NAMED = 5  # classes that a message lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +129,7 @@ def labelled_images(
     kind = f"{split if split != ALL else 'all'} images of {name}"
     place = root if reads_files(name) else None
     what = in_place(kind, place)
-    labels_N, missing = _matched(found, classes, model.classes, what)
+    labels_N, missing = matched_labels(found, classes, model.classes, what)
     shape = tuple(found.pixels.shape[2:])
     if model.image_shape and shape != model.image_shape[1:]:
         wanted = "×".join(map(str, model.image_shape[:0:-1]))
@@ -313,40 +311,3 @@ def _joined(parts: Sequence[Images]) -> Images:
     labels = np.concatenate([part.labels for part in parts])
     names = [name for part in parts for name in part.names_in("image")]
     return Images(pixels, labels, pa.array(names, pa.large_string()))
-
-
-def _matched(
-    images: Images, classes: Sequence[str], wanted: Sequence[str], what: str
-) -> tuple[Ints, tuple[str, ...]]:
-    """Labels as indices of the model's classes, and notes about classes without images.
-
-    Raises:
-        DataError: images of classes that the model does not have.
-    """
-    if not len(images):
-        raise DataError(f"there are no {what}: give others")
-    places = [find_class(name, wanted) for name in classes]
-    counts = images.counts(len(classes)).tolist()
-    used = [(name, k) for name, k, count in zip(classes, places, counts, strict=True) if count]
-    if others := [name for name, k in used if k is None]:
-        count = sum(n for n, k in zip(counts, places, strict=True) if k is None)
-        near = difflib.get_close_matches(others[0], wanted, n=1)
-        alike = f"; '{near[0]}'{said}" if near and (said := difference(others[0], near[0])) else ""
-        raise DataError(
-            f"{what}: {count:,} of {len(images):,} have classes that the model does not have, "
-            f"{quoted(others, NAMED)}: its classes are {quoted(wanted, NAMED)}{alike}: rename "
-            "them, or leave these images out"
-        )
-    labels_N: Ints = np.array([-1 if k is None else k for k in places], np.int64)[images.labels]
-    notes = tuple(
-        f"the class '{name}' is taken for the model's class '{wanted[k]}', which is spelled "
-        f"differently{difference(name, wanted[k])}"
-        for name, k in used
-        if k is not None and name != wanted[k]
-    )
-    if missing := [name for k, name in enumerate(wanted) if k not in {at for _, at in used}]:
-        notes += (
-            f"no image of {len(missing)} of the model's {len(wanted)} classes "
-            f"({quoted(missing, 5)}): means over classes leave them out",
-        )
-    return labels_N, notes
