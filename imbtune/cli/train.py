@@ -20,7 +20,7 @@ from imbtune.cli.settings import (
 from imbtune.errors import ConfigError, printable
 from imbtune.final_training.retrain import TrainResult
 from imbtune.metrics.metric_registry import group_lines
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.progress import print_line
 from imbtune.report.next_steps import model_steps
 from imbtune.runtime import keep_freed_memory
@@ -174,4 +174,4 @@ def _worse_on_test(result: TrainResult) -> str:
 
 
 def _cell(mean: float, std: float) -> str:
-    return told(mean) if math.isnan(std) else f"{told(mean)} ± {std:.4f}"
+    return as_text(mean) if math.isnan(std) else f"{as_text(mean)} ± {std:.4f}"

@@ -24,7 +24,7 @@ from imbtune.inference.evaluating.metric_intervals import MetricInterval
 from imbtune.inference.preprocess import Preprocess
 from imbtune.metrics.intervals import wilson
 from imbtune.metrics.metric_registry import group_lines
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MOST_CLASSES = 20  # that the card lists: the largest and the smallest
@@ -200,14 +200,14 @@ def _metric_rows(content: CardContent) -> str:
     heading += ["ensemble of the seeds"] if content.ensemble else []
     rows = [f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
     for found in content.intervals:
-        ends = "" if found.low is None else f"[{told(found.low)}, {told(found.high)}]"
-        cells = [_cell(found.title), told(found.value), ends]
+        ends = "" if found.low is None else f"[{as_text(found.low)}, {as_text(found.high)}]"
+        cells = [_cell(found.title), as_text(found.value), ends]
         if several:
             mean, std = content.spread.get(found.name, (math.nan, math.nan))
-            cells.append(f"{told(mean)} ± {std:.4f}")
+            cells.append(f"{as_text(mean)} ± {std:.4f}")
         if content.ensemble:
             value = content.ensemble.get(found.name)
-            cells.append("" if value is None else told(value))
+            cells.append("" if value is None else as_text(value))
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 

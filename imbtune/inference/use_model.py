@@ -39,7 +39,7 @@ from imbtune.inference.trained_model import TrainedModel
 from imbtune.limits import check_whole
 from imbtune.metrics.defined import check_telling
 from imbtune.metrics.metric import Metric, check_given_once, metric_from
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.paths import local_path
 from imbtune.storage import Store
 from imbtune.training.state import pick_device
@@ -182,7 +182,7 @@ def _was_chosen_here(model: TrainedModel, images: LabelledImages) -> str:
     return (
         "the model's threshold was chosen on these images, so the metrics of the predicted classes "
         f"are optimistic: of other images, {own.quantity} is expected to be "
-        f"{told(own.corrected)}"
+        f"{as_text(own.corrected)}"
     )
 
 

@@ -14,7 +14,7 @@ from imbtune.errors import ConfigError, shown, unknown
 from imbtune.metrics.costs import costs_by_name, costs_text, given_costs
 from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER, ONE
 from imbtune.metrics.metric_registry import metrics as metrics
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
 from imbtune.registry import Part, Value
 
@@ -75,7 +75,9 @@ class Metric:
 
     def difference(self, change: float) -> str:
         """A difference of two scores in words: `+2.89 points` of a share, else `+0.0289`."""
-        return f"{told(100 * change, '+.2f')} points" if self.is_share else told(change, "+.4f")
+        return (
+            f"{as_text(100 * change, '+.2f')} points" if self.is_share else as_text(change, "+.4f")
+        )
 
     def value(self, predictions: Predictions | Confusion) -> float | None:
         """The metric in its own range; None where it is undefined.

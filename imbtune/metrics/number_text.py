@@ -5,7 +5,7 @@ from __future__ import annotations
 MINUS = "−"  # as long as a plus, and unlike a hyphen no place to break a line
 
 
-def told(value: float | None, spec: str = ".4f") -> str:
+def as_text(value: float | None, spec: str = ".4f") -> str:
     """A number, with a true minus sign where it is negative; a dash for None.
 
     Args:

@@ -8,7 +8,7 @@ from statistics import mean
 
 from rich.cells import cell_len, set_cell_size
 
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.progress.run_events import FAILED, FINALS, FINISHED, STOPPED, TRIALS, RunEnded
 from imbtune.progress.search_progress import Running, SearchProgress
 from imbtune.progress.words import (
@@ -124,7 +124,7 @@ def _rungs(progress: SearchProgress) -> list[Line]:
         text = f"  {epochs(budget):>11}: {scored} scored"
         if budget < full:
             text += f", {rung.stopped} stopped"
-            text += "" if rung.cutoff is None else f", cut-off {told(rung.cutoff, '.3f')}"
+            text += "" if rung.cutoff is None else f", cut-off {as_text(rung.cutoff, '.3f')}"
         found.append(Line(text, "", 3))
     return [Line("rungs", "bold", 4), *found[-RUNGS:]] if found else []
 
@@ -147,14 +147,14 @@ def _best(progress: SearchProgress) -> list[Line]:
 
 
 def _scored(event: RunEnded, what: str) -> str:
-    return f"  {told(event.score, '.3f')}  trial {event.number}  {event.name}{what}"
+    return f"  {as_text(event.score, '.3f')}  trial {event.number}  {event.name}{what}"
 
 
 def _finals(progress: SearchProgress) -> list[Line]:
     """The finalists by their mean so far."""
     ranked = sorted(progress.finals.items(), key=lambda item: -mean(item[1]))
     found = [
-        Line(f"  {told(mean(scores), '.3f')}  trial {number}, {_seeds(scores)}", "", 2)
+        Line(f"  {as_text(mean(scores), '.3f')}  trial {number}, {_seeds(scores)}", "", 2)
         for number, scores in ranked
     ]
     words = "mean over fresh seeds so far" if found else "the best trials again, with fresh seeds"
@@ -187,7 +187,7 @@ def _running(progress: SearchProgress, now: float) -> list[Line]:
 
 def _run_row(progress: SearchProgress, run: Running, now: float) -> tuple[str, str, str, str]:
     seconds = progress.run_seconds_left(run, now)
-    rung = "" if run.last is None else f"{told(run.last.score, '.3f')} at {run.last.budget}"
+    rung = "" if run.last is None else f"{as_text(run.last.score, '.3f')} at {run.last.budget}"
     return (
         f"  {run_shown(run.start.run, progress)}",
         f"{run.epoch}/{run.full_budget}" if run.full_budget else f"{run.epoch}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.progress.log_lines import Log
 from imbtune.progress.run_events import (
     FAILED,
@@ -101,7 +101,7 @@ def run_line(event: RunEnded, progress: SearchProgress) -> str:
     if stage == TRIALS:
         run = f"trial {event.number}".ljust(6 + width)
         return f"{count}  {run}  {how_it_ended(event)}  {event.name}".rstrip()
-    score = "" if event.score is None else told(event.score)
+    score = "" if event.score is None else as_text(event.score)
     run = run_shown(event.run, progress, with_seed=True)
     if event.state == FAILED:
         return f"{_prefix(stage, count)}{run}: failed: {event.error}"
@@ -122,7 +122,7 @@ def _heartbeat(now: float, progress: SearchProgress) -> str:
     is_search = progress.stage is not None and progress.stage.stage == TRIALS
     if progress.best and progress.best.score is not None and is_search:
         best = f"best {progress.stage.ranked_by}".rstrip() if progress.stage else "best"
-        found.append(f"{best} {told(progress.best.score, '.3f')} (trial {progress.best.number})")
+        found.append(f"{best} {as_text(progress.best.score, '.3f')} (trial {progress.best.number})")
     running = f"{len(progress.running)} running"
     if progress.running and progress.stage and progress.stage.stage == FINALS:
         shown = [run_shown(run, progress) for run in list(progress.running)[:NAMED]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from imbtune.errors import printable
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.progress.run_events import (
     FAILED,
     FINALS,
@@ -59,12 +59,12 @@ def epochs(count: int | None) -> str:
 
 def how_it_ended(event: RunEnded) -> str:
     """How a trial ended and why, as in "stopped at 27 epochs: 0.417 is below the cut-off 0.850"."""
-    score = "" if event.score is None else told(event.score, ".3f")
+    score = "" if event.score is None else as_text(event.score, ".3f")
     at = f"at {epochs(event.budget)}"
     if event.state == FINISHED:
         line = f"{FINISHED} {at}: {score}"
         if event.never_pruned:
-            cutoff = "" if event.cutoff is None else f" {told(event.cutoff, '.3f')}"
+            cutoff = "" if event.cutoff is None else f" {as_text(event.cutoff, '.3f')}"
             line += (
                 f" (never-pruned sample: below the cut-off{cutoff} at {epochs(event.never_pruned)})"
             )

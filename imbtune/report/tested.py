@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imbtune.errors import ImbtuneError
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.storage import Store
 
 FOLDER = "best"  # of the winner's models in the study's folder
@@ -32,7 +32,7 @@ class TestScore:
     seeds: int
 
     def __str__(self) -> str:
-        return told(self.mean, ".3f") + (
+        return as_text(self.mean, ".3f") + (
             "" if self.deviation is None else f" ± {self.deviation:.3f}"
         )
 

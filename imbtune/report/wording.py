@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.paths import folder_name
 from imbtune.report.sections import FigureText
 from imbtune.report.study_data import StudyData
@@ -28,7 +28,7 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 def number(value: float, digits: int = 3) -> str:
     """A score with so many decimals and, where it is negative, a true minus sign."""
-    return told(value, f".{digits}f")
+    return as_text(value, f".{digits}f")
 
 
 def corrected_words(evidence: Evidence) -> str:
@@ -49,7 +49,7 @@ def renamed(name: str, path: str) -> str:
 
 def points(difference: float, is_share: bool = True) -> str:
     """A difference of scores with its sign: in percentage points, if they are shares."""
-    return told(100 * difference, "+.1f") if is_share else told(difference, "+.3f")
+    return as_text(100 * difference, "+.1f") if is_share else as_text(difference, "+.3f")
 
 
 def p_value(p: float) -> str:

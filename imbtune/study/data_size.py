@@ -17,7 +17,7 @@ from imbtune.errors import ConfigError
 from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import Metric, objective_from
 from imbtune.metrics.metric_registry import CLASSES, IMAGES, ONE, UNKNOWN, WORST
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts
 from imbtune.training.phases import steps_per_epoch
 
@@ -146,9 +146,9 @@ def _about_chance(objective: Metric, chance: float) -> str:
         return ""
     constant = "; a model that predicts the same for every image"
     if objective.sign > 0:
-        return f"{constant} scores {told(chance, '.3g')}"
+        return f"{constant} scores {as_text(chance, '.3g')}"
     name = objective.name.replace("_", " ")
-    return f"{constant} has a {name} of {told(-chance, '.3g')} at best"
+    return f"{constant} has a {name} of {as_text(-chance, '.3g')} at best"
 
 
 def class_counts(

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.study.records import FinalRecord
 from imbtune.study.uncertainty.arcsine import ArcsineScale
 from imbtune.study.uncertainty.choice import Choice, common_step
@@ -97,17 +97,17 @@ class Evidence:
     lead_corrected: float | None = None
 
     def __str__(self) -> str:
-        text = f"{told(self.mean)}, mean of {self.seeds} fresh seed{'s' * (self.seeds > 1)}"
+        text = f"{as_text(self.mean)}, mean of {self.seeds} fresh seed{'s' * (self.seeds > 1)}"
         if self.mean_corrected is not None:
-            text += f", corrected for the choice {told(self.mean_corrected)}"
+            text += f", corrected for the choice {as_text(self.mean_corrected)}"
         if self.low is not None:
-            text += f" [{told(self.low)}, {told(self.high)}]"
+            text += f" [{as_text(self.low)}, {as_text(self.high)}]"
         if self.lead is not None:
-            text += f"; {told(self.lead, '+.4f')} over the best preset"
+            text += f"; {as_text(self.lead, '+.4f')} over the best preset"
         if self.lead_corrected is not None:
-            text += f", corrected {told(self.lead_corrected, '+.4f')}"
+            text += f", corrected {as_text(self.lead_corrected, '+.4f')}"
         if self.lead_low is not None and self.lead_high is not None:
-            ends = f"{told(self.lead_low, '+.4f')} to {told(self.lead_high, '+.4f')}"
+            ends = f"{as_text(self.lead_low, '+.4f')} to {as_text(self.lead_high, '+.4f')}"
             text += f" ({ends}, p = {self.p:.2g})"
         if self.low is not None:
             counted = "seeds, images and the choice of the winner" if self.images else "seeds alone"

@@ -15,7 +15,7 @@ import pyarrow as pa
 from imbtune.config.defaults import DEFAULTS
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.errors import StudyError
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.registry import Value
 from imbtune.report.reported_study import ReportedStudy
 from imbtune.storage import Store, join
@@ -78,7 +78,7 @@ class Trial:
         name = f"{self.preset} (preset)" if self.preset else summary(self.settings)
         reached = "no rung reached"
         if self.score is not None:
-            reached = f"{told(self.score)} in one run of {self.budget} epochs"
+            reached = f"{as_text(self.score)} in one run of {self.budget} epochs"
         return f"trial {self.number}: {name}, {reached}, {self.state}"
 
 

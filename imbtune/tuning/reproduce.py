@@ -11,7 +11,7 @@ import torch
 
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import StudyError
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.paths import local_path, path_or_uri
 from imbtune.progress import Log
 from imbtune.storage import Store
@@ -80,8 +80,8 @@ def repeat_trial(path: str, number: int, data: str | None, log: Log) -> bool:
             budget = result.segment.budget
             score = space.objective.score(result.predictions)
             equal = score == known[budget]
-            recorded_score = "as recorded" if equal else f"recorded was {told(known[budget])}"
-            log(f"{budget:>4} epochs: {told(score)}, {recorded_score}")
+            recorded_score = "as recorded" if equal else f"recorded was {as_text(known[budget])}"
+            log(f"{budget:>4} epochs: {as_text(score)}, {recorded_score}")
         elif not result.failure:
             epoch = result.epoch
             recorded = losses.get((epoch.phase, epoch.budget, epoch.index + 1))

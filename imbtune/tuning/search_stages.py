@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from imbtune.data.splits import Splits
 from imbtune.metrics.metric import Metric
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts
 from imbtune.progress.run_events import FINALS, RUNS, TRIALS, RunEnded, StageStarted, WorkEnded
 from imbtune.progress.words import starting
@@ -143,10 +143,10 @@ def ending(outcome: SearchOutcome) -> str:
     winner, evidence = outcome.winner, outcome.evidence
     if winner is None:
         return f"{line}; no winner"
-    score = f"{told(winner.score or 0.0)} in one run"
+    score = f"{as_text(winner.score or 0.0)} in one run"
     if evidence:
         score = (
-            f"{told(evidence.mean)} over {evidence.seeds} fresh seed{'s' * (evidence.seeds > 1)}"
+            f"{as_text(evidence.mean)} over {evidence.seeds} fresh seed{'s' * (evidence.seeds > 1)}"
         )
     return f"{line}; winner: trial {winner.number}, {score}"
 

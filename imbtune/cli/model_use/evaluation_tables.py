@@ -11,7 +11,7 @@ from imbtune.errors import printable
 from imbtune.inference.evaluating.evaluate_model import METHOD, EvaluationResult
 from imbtune.inference.evaluating.metric_intervals import ClassRow
 from imbtune.metrics.metric_registry import group_lines
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 
 MOST_CLASSES = 100  # rows of the printed table
 
@@ -26,8 +26,8 @@ def print_evaluation(result: EvaluationResult) -> None:
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
     for found in result.intervals:
-        ends = "" if found.low is None else f"[{told(found.low)}, {told(found.high)}]"
-        table.add_row(printable(found.title), told(found.value), ends)
+        ends = "" if found.low is None else f"[{as_text(found.low)}, {as_text(found.high)}]"
+        table.add_row(printable(found.title), as_text(found.value), ends)
     console.print(table)
     if groups := group_lines(found.name for found in result.intervals):
         print_text("\n".join(groups), console)

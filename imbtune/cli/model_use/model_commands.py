@@ -23,7 +23,7 @@ from imbtune.inference.decisions.threshold_choice import threshold_metric
 from imbtune.inference.predicting.predict_images import NAMED
 from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import metric_from
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.paths import local_path
 from imbtune.study.hints import program
 
@@ -95,13 +95,13 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     wanted = threshold_metric(setting)
     name = wanted.title(found.class_counts)
     expected = f"{printable(name)} expected on other images: "
-    also, here = "", told(found.value)
+    also, here = "", as_text(found.value)
     if (asked := found.condition) is not None:
-        ends = f"[{told(asked.interval[0])}, {told(asked.interval[1])}]"
+        ends = f"[{as_text(asked.interval[0])}, {as_text(asked.interval[1])}]"
         expected = f"{printable(name)}. Expected on other images: {found.quantity} "
-        also = f", {asked.name} {told(asked.expected)} {ends}, at least {asked.wanted:g} in "
+        also = f", {asked.name} {as_text(asked.expected)} {ends}, at least {asked.wanted:g} in "
         also += f"{asked.reached:.0%} of the resamples"
-        here = f"{found.quantity} {here} and {asked.name} {told(asked.value)}"
+        here = f"{found.quantity} {here} and {asked.name} {as_text(asked.value)}"
     if costs := wanted.given.get("costs"):
         words = costs_in_words(str(costs), list(found.counts))
         print_text(printable(f"Costs: {words}"), console)
@@ -114,14 +114,14 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     )
     default = "does not reach it"
     if found.argmax_value is not None:
-        default = f"has {told(found.argmax_value)}"
+        default = f"has {as_text(found.argmax_value)}"
     if found.constant is not None:
         name_of, value = found.constant
-        default += f", and predicting '{printable(name_of)}' for every image {told(value)}"
+        default += f", and predicting '{printable(name_of)}' for every image {as_text(value)}"
     print_text(
-        f"{expected}{told(found.corrected)} "
-        f"[{told(found.interval[0])}, {told(found.interval[1])}]{also}; on the images that it was "
-        f"chosen on {here}, where predicting the more probable class "
+        f"{expected}{as_text(found.corrected)} "
+        f"[{as_text(found.interval[0])}, {as_text(found.interval[1])}]{also}; on the images that it "
+        f"was chosen on {here}, where predicting the more probable class "
         f"{default}",
         console,
     )

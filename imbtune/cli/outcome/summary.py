@@ -10,7 +10,7 @@ from imbtune.cli.outcome.trials_table import described, fresh_seeds, trials_tabl
 from imbtune.cli.settings import NO_BREAK, print_text
 from imbtune.final_training.train_input import default_out
 from imbtune.metrics.metric import Metric
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.report.wording import duration
 from imbtune.storage import join
 from imbtune.study.evidence import FINALISTS, Evidence, is_above
@@ -115,7 +115,7 @@ def stopping_line(outcome: SearchOutcome) -> str:
     verdict = "it would have lost the best trial" if gain > 0 else "it lost no better trial"
     return (
         f"{text}  To see whether it loses good trials, {exempted}: {verdict}. Of one run each, "
-        f"{which} scored {told(best.score)}, {outcome.request.space.objective.difference(gain)} "
+        f"{which} scored {as_text(best.score)}, {outcome.request.space.objective.difference(gain)} "
         "compared with the best of the trials that it let finish."
     )
 
@@ -126,14 +126,14 @@ def _no_winner(outcome: SearchOutcome) -> str:
         return f"No trial was trained to the full budget. {outcome.path} has the results so far."
     best = max(finished, key=lambda r: r.score or 0.0)
     remedy = "Search with other settings, more epochs or more images."
-    constant = f"a model that predicts the same for every image ({told(outcome.chance)})"
+    constant = f"a model that predicts the same for every image ({as_text(outcome.chance)})"
     if best.score is None or not is_above(best.score, outcome.chance):
         return (
-            f"No winner: the best trial, {best.number}, scores {told(best.score)}, no better than "
-            f"{constant}. {remedy}"
+            f"No winner: the best trial, {best.number}, scores {as_text(best.score)}, no better "
+            f"than {constant}. {remedy}"
         )
     found = (
-        f"No winner: trial {best.number} has the best score of one run, {told(best.score)}, but "
+        f"No winner: trial {best.number} has the best score of one run, {as_text(best.score)}, but "
     )
     if not outcome.finals:
         return f"{found}all runs with fresh seeds failed."
@@ -162,7 +162,7 @@ def _comparison(outcome: SearchOutcome) -> str:
     assert winner and winner.score is not None
     lead = f"\nWinner: trial {winner.number}, {described(winner)}"
     lead += f" ({knobs}): " if (knobs := _searched_knobs(outcome, winner)) else ": "
-    lead += _interval(evidence) if evidence else f"{told(winner.score)} in one run"
+    lead += _interval(evidence) if evidence else f"{as_text(winner.score)} in one run"
     after = "" if evidence else f"\n        {_not_confirmed(outcome)}"
     if not baseline or baseline.score is None:
         why = "no preset lies inside the space"
@@ -177,7 +177,8 @@ def _comparison(outcome: SearchOutcome) -> str:
     gain = objective.difference(winner.score - baseline.score)
     return (
         f"{lead},\n        {gain} over the best preset, "
-        f"'{baseline.preset}' at {told(baseline.score)} (one run each, on the validation images)."
+        f"'{baseline.preset}' at {as_text(baseline.score)} (one run each, on the "
+        "validation images)."
         f"{after}"
     )
 
@@ -205,20 +206,20 @@ def _not_confirmed(outcome: SearchOutcome) -> str:
 
 def _interval(evidence: Evidence) -> str:
     if evidence.low is None:
-        return f"{told(evidence.mean)} with a fresh seed"
-    interval = f"95 % interval {told(evidence.low)} to {told(evidence.high)}"
+        return f"{as_text(evidence.mean)} with a fresh seed"
+    interval = f"95 % interval {as_text(evidence.low)} to {as_text(evidence.high)}"
     if evidence.mean_corrected is None:
-        return f"{told(evidence.mean)}, the mean of {fresh_seeds(evidence.seeds)} ({interval})"
+        return f"{as_text(evidence.mean)}, the mean of {fresh_seeds(evidence.seeds)} ({interval})"
     return (
-        f"{told(evidence.mean)}, the mean of {fresh_seeds(evidence.seeds)}; corrected for the "
-        f"choice of the best {told(evidence.mean_corrected)} ({interval})"
+        f"{as_text(evidence.mean)}, the mean of {fresh_seeds(evidence.seeds)}; corrected for the "
+        f"choice of the best {as_text(evidence.mean_corrected)} ({interval})"
     )
 
 
 def _lead(evidence: Evidence, preset: str, objective: Metric) -> str:
     assert evidence.lead is not None and evidence.preset_mean is not None
     text = f"{objective.difference(evidence.lead)} over the best preset, "
-    text += f"'{preset}' at {told(evidence.preset_mean)}"
+    text += f"'{preset}' at {as_text(evidence.preset_mean)}"
     if evidence.lead_low is None or evidence.lead_high is None:
         return f"{text} (one fresh seed each, on the validation images)."
     chance = "" if evidence.is_better else "; the difference may be chance"

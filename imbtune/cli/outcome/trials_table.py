@@ -8,7 +8,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.registry import Value
 from imbtune.study.evidence import scores_by_trial
 from imbtune.study.outcome import SearchOutcome
@@ -45,7 +45,7 @@ def trials_table(outcome: SearchOutcome) -> Table:
         if finals:
             scores = finals.get(record.number)
             cells.append("" if scores is None else _mean_and_std(scores))
-        cells += [told(value) for value in (record.score, *map(record.metrics.get, others))]
+        cells += [as_text(value) for value in (record.score, *map(record.metrics.get, others))]
         table.add_row(*cells, configuration)
     return table
 
@@ -103,7 +103,7 @@ def fresh_seeds(seeds: int) -> str:
 
 def _mean_and_std(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
     spread = f" ± {scores.std(ddof=1):.4f}" if len(scores) > 1 else ""
-    return f"{told(scores.mean())}{spread}"
+    return f"{as_text(scores.mean())}{spread}"
 
 
 def described(record: TrialRecord) -> str:

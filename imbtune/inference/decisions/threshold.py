@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from imbtune.errors import ConfigError
 from imbtune.metrics.metric import metric_from
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts
 
 Floats = NDArray[np.float64]
@@ -130,12 +130,12 @@ class Threshold:
         low, high = self.interval
         also = ""
         if (asked := self.condition) is not None:
-            also = f", {asked.name} {told(asked.expected)}"
+            also = f", {asked.name} {as_text(asked.expected)}"
         useless = "" if self.gains else "; it gains nothing, so it is not stored"
         return (
             f"Threshold('{self.positive}' from {self.probability:.4g} on): {self.quantity} "
-            f"{told(self.corrected)} [{told(low)}, {told(high)}]{also} expected on other images"
-            f"{useless}"
+            f"{as_text(self.corrected)} [{as_text(low)}, {as_text(high)}]{also} expected on other "
+            f"images{useless}"
         )
 
     @property

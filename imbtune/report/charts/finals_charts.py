@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.report.charts.dot_plots import (
     GAP,
     height_of,
@@ -242,7 +242,7 @@ def _apart(named: pd.DataFrame, domain: Sequence[float], gap: float) -> pd.DataF
 
 
 def _points(change: float) -> str:
-    return told(100 * change, "+.0f")
+    return as_text(100 * change, "+.0f")
 
 
 def margin_chart(frame: pd.DataFrame, width: int = WIDTH, height: int = HEIGHT) -> Chart:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.report.charts.knob_charts import (
     DRAWN_LAST,
     IS_PICKED,
@@ -152,7 +152,9 @@ def rung_chart(
                 color=INK, strokeWidth=1.2, strokeDash=[4, 3], interpolate="step-after"
             ).encode(x=x, y=alt.Y("cutoff:Q", title=objective))
         )
-    known = f"; ρ with the full budget {told(rho, '.2f')} (calibration)" if rho is not None else ""
+    known = (
+        f"; ρ with the full budget {as_text(rho, '.2f')} (calibration)" if rho is not None else ""
+    )
     count = int(((here["budget"] > budget) & (here["rescued"] != budget)).sum())
     title = alt.TitleParams(
         f"After {counted(int(budget), 'epoch')}",

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from imbtune.metrics.metric import Metric
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.training.phases import RUNG_KINDS
 
 Made = TypeVar("Made")
@@ -189,7 +189,7 @@ def best_third(trials: int) -> int:
 
 def format_rho(rho: float) -> str:
     """A correlation with two decimals; a dash for NaN, where all scores are equal."""
-    return "–" if math.isnan(rho) else told(rho, ".2f")
+    return "–" if math.isnan(rho) else as_text(rho, ".2f")
 
 
 HEADINGS = (

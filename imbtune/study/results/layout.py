@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imbtune.metrics.metric import Metric, metric_from
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 from imbtune.registry import Value
 from imbtune.study.results.paired_tests import DECIMALS
 from imbtune.study.results.table import METRICS, ComparisonTable, TableRow
@@ -209,7 +209,7 @@ def _mean(line: TableRow, metric: str) -> str:
     if mean is None:
         return DASH
     if not metric_from(metric).is_share:
-        return told(mean) + ("" if std is None else f" ± {std:.4f}")
+        return as_text(mean) + ("" if std is None else f" ± {std:.4f}")
     return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
 
 

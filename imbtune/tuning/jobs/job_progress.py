@@ -10,7 +10,7 @@ from typing import Any
 
 from imbtune import strict_json
 from imbtune.errors import ImbtuneError
-from imbtune.metrics.number_text import MINUS, told
+from imbtune.metrics.number_text import MINUS, as_text
 from imbtune.paths import is_uri
 from imbtune.progress.run_events import FINALS, TRIALS
 from imbtune.progress.words import epochs
@@ -141,7 +141,7 @@ def from_log(log: Tail) -> Progress:
                 states[number] = by_word[event["state"]]
                 scores.pop(number, None)
                 if states[number] == COMPLETE and event["score"] is not None:
-                    score = told(event["score"], ".3f")
+                    score = as_text(event["score"], ".3f")
                     text = f"trial {number}: {event['name']}, {score} in one run of "
                     scores[number] = event["score"], f"{text}{epochs(event['budget'])}"
     if not log.is_whole:

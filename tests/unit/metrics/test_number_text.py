@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imbtune.metrics.number_text import told
+from imbtune.metrics.number_text import as_text
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ from imbtune.metrics.number_text import told
     ],
 )
 def test_numbers(value: float | None, spec: str, text: str) -> None:
-    assert told(value, spec) == text
+    assert as_text(value, spec) == text

@@ -297,7 +297,7 @@ def test_the_interval_is_that_of_resampled_trials() -> None:
 def test_without_a_floor_nothing_is_usable() -> None:
     """Two full runs that say nothing of each other: no rung can be trusted."""
     reports = [RungQuality("cooldown", 9, 0.1, 0, 0.2, 0.3, 0.4)]
-    for floor, said in ((0.0, "0.00"), (-0.2, "-0.20"), (float("nan"), "–")):
+    for floor, said in ((0.0, "0.00"), (-0.2, "−0.20"), (float("nan"), "–")):
         advice = advise(reports, 27, floor, ETA)
         assert advice.rungs == "none"
         assert (
