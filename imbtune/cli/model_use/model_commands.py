@@ -118,11 +118,10 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     if found.constant is not None:
         name_of, value = found.constant
         default += f", and predicting '{printable(name_of)}' for every image {as_text(value)}"
+    interval = ", ".join(map(as_text, found.interval))
     print_text(
-        f"{expected}{as_text(found.corrected)} "
-        f"[{as_text(found.interval[0])}, {as_text(found.interval[1])}]{also}; on the images that it "
-        f"was chosen on {here}, where predicting the more probable class "
-        f"{default}",
+        f"{expected}{as_text(found.corrected)} [{interval}]{also}; on the images that it was "
+        f"chosen on {here}, where predicting the more probable class {default}",
         console,
     )
     for warning in asked.warnings if asked is not None else []:
