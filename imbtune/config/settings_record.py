@@ -27,11 +27,16 @@ def settings_record(config: TrainConfig) -> dict[str, Any]:
 def recorded_settings(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The settings of a record; None without one, or where it was edited."""
     settings = provenance.get(SETTINGS)
-    if not isinstance(settings, dict) or provenance.get(DIGEST) != _digest(settings):
+    if not isinstance(settings, dict):
         return None
-    return settings
+    try:
+        is_own = provenance.get(DIGEST) == _digest(settings)
+    except (TypeError, ValueError):  # edited: keys of several types, or not a number
+        return None
+    return settings if is_own else None
 
 
 def _digest(settings: Mapping[str, Any]) -> str:
-    text = json.dumps(settings, sort_keys=True, default=str)  # YAML may have dates
+    # YAML may have dates, which JSON does not
+    text = json.dumps(settings, sort_keys=True, default=str, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

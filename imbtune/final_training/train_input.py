@@ -165,7 +165,7 @@ def from_file(path: str, settings: Settings) -> TrainInput:
         provenance["study"] = study = path_or_uri(f"{path}: provenance: study", study)
     origin = {"file": path, "set": dict(settings), **provenance}
     if CHOICES & provenance.keys():
-        origin |= _since_choice(own, config, settings, provenance)
+        origin |= _since_choice(own, config, settings, recorded_settings(provenance))
     else:
         origin |= _changes(own, config, settings)
     return TrainInput(config, imports, origin, default_out(path), study)
@@ -181,12 +181,14 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
     space = parse_yaml("space.yaml", folder.read("space.yaml"))
     imports = load_plugins(space.get("imports"), folder)
     config = _with_settings({**trial.settings, "seed": 0}, settings)
-    changes = _changes(trial.settings, config, settings)
     best = Study(trial.study).best_provenance()
     if best and best["winner"]["trial"] == trial.number:
         file = join(trial.study, "best.yaml")  # not read: it may have been edited
+        chosen = TrainConfig.from_settings(active(trial.settings)).flat()
+        changes = _since_choice(trial.settings, config, settings, chosen)
         provenance = {"set": dict(settings), **best, "study": trial.study, **changes}
         return TrainInput(config, imports, provenance, default_out(file), trial.study)
+    changes = _changes(trial.settings, config, settings)
     provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings), **changes}
     provenance |= {key: space[key] for key in OBJECTIVE if key in space}
     out = _study_folder(trial.study) / f"trial-{trial.number}"
@@ -291,13 +293,15 @@ def _changes(own: Settings, config: TrainConfig, settings: Settings) -> dict[str
 
 
 def _since_choice(
-    own: Settings, config: TrainConfig, given: Settings, origin: Settings
+    own: Settings, config: TrainConfig, given: Settings, recorded: Settings | None
 ) -> Settings:
     """What is not as the search chose it, but for the seed: edited in its file, or `given`.
 
     Knobs of a part that has replaced another one are listed where the file or the user has them.
+
+    Args:
+        recorded: the settings that the search chose; None where they are not known.
     """
-    recorded = recorded_settings(origin)
     if recorded is None:
         return {"unrecorded": True, **_changes(own, config, given)}
     written = {*own, *recorded, *given} - {"seed"}

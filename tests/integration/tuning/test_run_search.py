@@ -237,7 +237,9 @@ def test_ctrl_c_while_ray_starts_leaves_no_study(tmp_path: Path) -> None:
         output, _ = search.communicate(timeout=120)
     finally:
         search.kill()
-    assert output == "interrupted: no study was made: give the same command again\n"
+    # the signal may come while the line is flushed: then Python flushes it again at its end
+    said = [line for line in output.splitlines() if "Starting Ray" not in line]
+    assert said == ["interrupted: no study was made: give the same command again"]
     assert search.returncode == 130
     assert not (tmp_path / "runs/digits-lt").exists()
 

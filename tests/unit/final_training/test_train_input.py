@@ -137,6 +137,9 @@ def test_an_edited_choice_is_no_choice_any_more(tmp_path: Path) -> None:
     assert found(fewer, epochs=2) == (both, None)  # not the 4 of the file, too
     assert found(fewer, epochs=content["epochs"]) == (both[:2], None)
     assert found(text.replace(lr.strip(), "lr: 0.04")) == (None, True)  # the record, too
+    for odd in ({"epochs": float("nan")}, {1: 2, "epochs": 3}):
+        edited = content | {"provenance": content["provenance"] | {"settings": odd}}
+        assert found(yaml.safe_dump(edited, sort_keys=False)) == (None, True)
     del content["provenance"]["settings"]  # as earlier versions wrote it
     assert found(yaml.safe_dump(content)) == (None, True)
 
