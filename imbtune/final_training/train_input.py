@@ -172,11 +172,7 @@ def from_file(path: str, settings: Settings) -> TrainInput:
 
 
 def from_trial(trial: Trial, settings: Settings) -> TrainInput:
-    """The configuration of a trial, with seed 0: its own seed is partly why it was chosen.
-
-    Args:
-        settings: replace those of the trial.
-    """
+    """A trial's configuration with `settings` and seed 0: its own is partly why it was chosen."""
     folder = Store(trial.study)
     space = parse_yaml("space.yaml", folder.read("space.yaml"))
     imports = load_plugins(space.get("imports"), folder)
@@ -188,8 +184,8 @@ def from_trial(trial: Trial, settings: Settings) -> TrainInput:
         changes = _since_choice(trial.settings, config, settings, chosen)
         provenance = {"set": dict(settings), **best, "study": trial.study, **changes}
         return TrainInput(config, imports, provenance, default_out(file), trial.study)
-    changes = _changes(trial.settings, config, settings)
-    provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings), **changes}
+    provenance = {"study": trial.study, "trial": trial.number, "set": dict(settings)}
+    provenance |= _changes(trial.settings, config, settings)
     provenance |= {key: space[key] for key in OBJECTIVE if key in space}
     out = _study_folder(trial.study) / f"trial-{trial.number}"
     return TrainInput(config, imports, provenance, out, trial.study)
@@ -298,9 +294,7 @@ def _since_choice(
     """What is not as the search chose it, but for the seed: edited in its file, or `given`.
 
     Knobs of a part that has replaced another one are listed where the file or the user has them.
-
-    Args:
-        recorded: the settings that the search chose; None where they are not known.
+    `recorded` are the settings that the search chose; None where they are not known.
     """
     if recorded is None:
         return {"unrecorded": True, **_changes(own, config, given)}
