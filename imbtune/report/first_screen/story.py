@@ -29,7 +29,6 @@ from imbtune.study.evidence import Evidence
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED
 from imbtune.study.uncertainty.odd_corrections import odd_corrections
 
-CHANCE = 0.05  # p from which a lead may be chance
 BETTER, MAY_BE_CHANCE, PRESET_WINS, NO_PRESET = "better", "chance", "preset", "alone"
 UNCONFIRMED, NOTHING = "unconfirmed", "nothing"
 

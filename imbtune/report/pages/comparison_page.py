@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from imbtune.metrics.metric import Metric
 from imbtune.report.charts import finals_charts, result_charts
 from imbtune.report.charts.theme import WIDTH, Chart
-from imbtune.report.first_screen.story import BETTER, CHANCE
+from imbtune.report.first_screen.story import BETTER
 from imbtune.report.frames.comparison_frames import (
     ComparisonData,
     group_frame,
@@ -19,6 +19,8 @@ from imbtune.report.pages.rendering import figure_images, rendered
 from imbtune.report.sections import FigureText
 from imbtune.report.wording import counted, duration, not_complete, p_value, provenance, renamed
 from imbtune.study.results.table import TableRow
+
+CHANCE = 0.05  # the corrected p from which a difference may be chance
 
 SEEDS = FigureText(
     "seeds",
