@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,12 +32,20 @@ from populations import (
     worst_class,
 )
 
+from imbtune.metrics.metric import objective_from
 from imbtune.metrics.score_error import image_groups
-from imbtune.study.data_size import ScoreScale
+from imbtune.study.data_size import class_counts, score_scale
 from imbtune.study.evidence import Evidence, decide, evidence_of
 from imbtune.study.records import FinalRecord
 
 FINALISTS, SEEDS = 5, 3
+OBJECTIVES: dict[Score, str | dict[str, str]] = {
+    balanced_accuracy: "balanced_accuracy",
+    worst_class: "worst_class",
+    geometric_mean: "g_mean",
+    negative_log_loss: "log_loss",
+    average_precision: {"name": "average_precision", "of": "1"},
+}
 
 
 def search(
@@ -68,15 +75,10 @@ def search(
     seeds_alone = [FinalRecord(final.trial, final.seed, final.score) for final in with_images]
     winner, baseline = decide(finished, range(presets), with_images)
     assert winner is not None
-    classes = len(np.unique(labels_M))
-    step = 1 / np.bincount(labels_M).min()
-    if score is not worst_class:
-        step /= classes
-    if score is negative_log_loss:
-        step = 0.0
-    bounds = (-math.inf, 0.0) if score is negative_log_loss else (0.0, 1.0)
-    smallest_of = classes if score is worst_class else 1
-    scale = ScoreScale(0.0, step, None, 0, smallest_of)
+    objective = objective_from(OBJECTIVES[score])
+    count_K = np.bincount(labels_M)
+    counts = class_counts([str(k) for k in range(len(count_K))], count_K, count_K)
+    bounds, scale = objective.bounds, score_scale(objective, counts)
     found = [
         evidence_of(finals, winner, baseline, bounds, finished, range(presets), scale)
         for finals in (with_images, seeds_alone)

@@ -114,7 +114,10 @@ class Recorded:
         return log_NK[np.arange(len(log_NK)), self.labels_N]
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        """A validation set, the runs of a search on it, and the true scores."""
+        """A validation set, the runs of a search on it, and the true scores.
+
+        The finals are runs that the search has not seen, as fresh seeds are.
+        """
         values_CRN = self.values_CRN
         truth_C = self.score(values_CRN, self.labels_N).mean(1)
         classes = np.unique(self.labels_N)
@@ -126,12 +129,16 @@ class Recorded:
         )
         count = self.configs if self.is_null else len(values_CRN)
         of_C = np.zeros(count, np.int64) if self.is_null else np.arange(count)
-        trial_C = rng.integers(self.seeds, size=count)
+        order_R = rng.permutation(self.seeds)
+        if self.is_null:  # no run twice, since all configurations are one
+            trial_C, fresh_R = order_R[:count], order_R[count:]
+        else:
+            trial_C = rng.choice(order_R[: self.seeds // 2], count)
+            fresh_R = order_R[self.seeds // 2 :]
 
         def runs(configs: Ints, seeds: int) -> Floats:
-            drawn = rng.integers(self.seeds, size=(1, seeds))
-            if self.is_null:  # other runs for each configuration, as they are all the same one
-                drawn = rng.integers(self.seeds, size=(len(configs), seeds))
+            shape = (len(configs) if self.is_null else 1, seeds)
+            drawn = fresh_R[: shape[0] * seeds].reshape(shape)
             return values_CRN[of_C[configs][:, None], drawn][:, :, index_M]
 
         return Drawn(

@@ -41,6 +41,8 @@ class ScoreScale:
         coarsest: index of the class with the fewest validation images.
         smallest_of: of how many recalls the score is the smallest; 1 for all other scores. The
             smallest of noisy recalls is too low by up to the largest of so many errors.
+        one_hit: by how much an image that becomes a hit moves a mean of recalls: the root of the
+            mean square over the classes. 0 for all other scores.
     """
 
     chance: float
@@ -48,6 +50,7 @@ class ScoreScale:
     error: float | None
     coarsest: int
     smallest_of: int = 1
+    one_hit: float = 0.0
 
 
 def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
@@ -86,10 +89,14 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
         ONE: (1 / least, 0.5 / least**0.5),
         UNKNOWN: (None, None),
     }[spread]
+    one_hit = {
+        CLASSES: float(np.sqrt((1 / n_K**2).mean())) / len(n_K),
+        IMAGES: 1 / total,
+    }.get(spread, 0.0)
     if objective.needs_logits:
-        error = None
+        error, one_hit = None, 0.0
     smallest_of = len(n_K) if is_smallest else 1
-    return ScoreScale(chance, step, error, coarsest, smallest_of)
+    return ScoreScale(chance, step, error, coarsest, smallest_of, one_hit)
 
 
 def data_size_lines(

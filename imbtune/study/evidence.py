@@ -33,14 +33,18 @@ from imbtune.study.records import FinalRecord
 from imbtune.study.uncertainty.arcsine import ArcsineScale
 from imbtune.study.uncertainty.choice import Choice, common_step
 from imbtune.study.uncertainty.noise import noise_of
+from imbtune.study.uncertainty.student import (
+    error_of_a_lead,
+    error_of_a_mean,
+    student_interval,
+    student_p,
+)
 
 if TYPE_CHECKING:
     from imbtune.metrics.metric import Metric
     from imbtune.study.data_size import ScoreScale
 
-CONFIDENCE = 0.95
 Floats = NDArray[np.float64]
-
 
 FINALISTS, TRIALS_PER_FINALIST = 5, 10  # finals by default: 5, but at most one of ten trials
 
@@ -80,6 +84,8 @@ class Evidence:
         mean_corrected: `mean`, corrected for the choice of the winner: the true score is as likely
             above as below it. None unless `images`.
         lead_corrected: the same of `lead`.
+        failed_runs: how many runs of finalists score no better than chance, where another run of
+            the same finalist does.
     """
 
     seeds: int
@@ -95,6 +101,7 @@ class Evidence:
     images: bool = False
     mean_corrected: float | None = None
     lead_corrected: float | None = None
+    failed_runs: int = 0
 
     def __str__(self) -> str:
         text = f"{as_text(self.mean)}, mean of {self.seeds} fresh seed{'s' * (self.seeds > 1)}"
@@ -222,21 +229,30 @@ def evidence_of(
         error = error_of_a_lead(scores_FS)
         ends, p = student_interval(lead, *error), student_p(lead, *error)
         return Evidence(seeds, finalists, mean, low, high, preset, lead, *ends, p)
-    least = (scale.step if scale else None) or 0.0
     choice = Choice(
-        dict(zip(scores, scores_FS.mean(1).tolist(), strict=True)),
-        noise_of(scores_FS, without_FSG),
-        dict(finished or {}),
-        frozenset(presets),
-        seeds,
-        least,
-        common_step([*(finished or {}).values(), *scores_FS.ravel().tolist()]),
-        ArcsineScale(*bounds),
-        scale.smallest_of if scale else 1,
+        means=dict(zip(scores, scores_FS.mean(1).tolist(), strict=True)),
+        noise=noise_of(scores_FS, without_FSG),
+        finished=dict(finished or {}),
+        presets=frozenset(presets),
+        seeds=seeds,
+        least=(scale.step if scale else None) or 0.0,
+        one_hit=scale.one_hit if scale else 0.0,
+        step=common_step([*(finished or {}).values(), *scores_FS.ravel().tolist()]),
+        scale=ArcsineScale(*bounds),
+        smallest_of=scale.smallest_of if scale else 1,
     )
     own = choice.inference(winner, None)
     high = min(bounds[1], own.high)
-    alone = Evidence(seeds, finalists, mean, own.low, high, images=True, mean_corrected=own.median)
+    alone = Evidence(
+        seeds,
+        finalists,
+        mean,
+        own.low,
+        high,
+        images=True,
+        mean_corrected=own.median,
+        failed_runs=failed_runs(scores_FS, scale.chance) if scale else 0,
+    )
     if lead is None:
         return alone
     found = choice.inference(winner, baseline)
@@ -253,6 +269,12 @@ def evidence_of(
         p=found.p,
         lead_corrected=middle,
     )
+
+
+def failed_runs(scores_FS: Floats, chance: float) -> int:
+    """How many runs are no better than chance, of finalists that have others that are."""
+    failed_FS = ~np.vectorize(is_above)(scores_FS, chance)
+    return int(failed_FS[~failed_FS.all(1)].sum())
 
 
 def mean_intervals(
@@ -296,50 +318,3 @@ def _without_groups(finals: Sequence[FinalRecord], trials: Collection[int]) -> F
         return None
     without_FSG: Floats = np.array(found, dtype=np.float64).reshape(len(trials), -1, groups.pop())
     return without_FSG
-
-
-def error_of_a_mean(scores_FS: Floats) -> tuple[float, int]:
-    """Standard error of a finalist's mean over the seeds, and its degrees of freedom F(S - 1)."""
-    finalists, seeds = scores_FS.shape
-    residuals_FS = scores_FS - scores_FS.mean(1, keepdims=True)
-    return _error(residuals_FS, finalists * (seeds - 1), 1 / seeds)
-
-
-def error_of_a_lead(scores_FS: Floats) -> tuple[float, int]:
-    """Standard error of the difference of two finalists' means, and its degrees of freedom
-    (F - 1)(S - 1). The effect that a seed has on all finalists is removed."""
-    finalists, seeds = scores_FS.shape
-    means_F1, means_S = scores_FS.mean(1, keepdims=True), scores_FS.mean(0)
-    residuals_FS = scores_FS - means_F1 - means_S + scores_FS.mean()
-    return _error(residuals_FS, (finalists - 1) * (seeds - 1), 2 / seeds)
-
-
-def student_interval(
-    mean: float, error: float, freedom: float
-) -> tuple[float | None, float | None]:
-    """The ends of the confidence interval by Student's t; None with 0 degrees of freedom."""
-    if not freedom:
-        return None, None
-    from scipy import stats  # inside: importing it takes a second, and delays no search
-
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    return mean - half, mean + half
-
-
-def student_p(mean: float, error: float, freedom: int) -> float | None:
-    """Two-sided p-value that the mean is 0 by Student's t; None with 0 degrees of freedom.
-
-    Where the standard error is 0, p is 1 for a mean of 0, and 0 for any other mean.
-    """
-    if not freedom:
-        return None
-    from scipy import stats
-
-    return float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
-
-
-def _error(residuals_FS: Floats, freedom: int, factor: float) -> tuple[float, int]:
-    """Standard error √(residual variance · factor), and the degrees of freedom."""
-    if not freedom:
-        return 0.0, 0
-    return float(np.sqrt((residuals_FS**2).sum() / freedom * factor)), freedom

@@ -17,7 +17,7 @@ from imbtune.study.evidence import FINALISTS, Evidence, is_above
 from imbtune.study.hints import divergence_fix, free_folder, program, resume_command, retry_fix
 from imbtune.study.outcome import SearchOutcome
 from imbtune.study.records import COMPLETE, ENDED, FAIL, PRUNED, TrialRecord, counted
-from imbtune.study.uncertainty.odd_corrections import odd_corrections
+from imbtune.study.uncertainty.odd_corrections import failed_runs_note, odd_corrections
 
 
 def print_outcome(outcome: SearchOutcome, console: Console) -> None:
@@ -41,8 +41,9 @@ def print_outcome(outcome: SearchOutcome, console: Console) -> None:
         console.print(trials_table(outcome))
         print_text(_how_to_read(outcome), console)
         print_text(_comparison(outcome), console)
-        if outcome.evidence and (odd := odd_corrections(outcome.evidence, 4)):
-            print_text(f"        {odd}", console)
+        if evidence := outcome.evidence:
+            for note in filter(None, (odd_corrections(evidence, 4), failed_runs_note(evidence))):
+                print_text(f"        {note}", console)
         if outcome.front:
             print_text(_front(outcome), console)
     else:
@@ -107,8 +108,8 @@ def stopping_line(outcome: SearchOutcome) -> str:
             f"{text}  No stopped trial was trained to the end anyway, so this search does not show "
             "whether early stopping lost a good one."
         )
-    best = max(never_pruned, key=lambda r: r.score or 0.0)
-    gain = (best.score or 0.0) - max(r.score or 0.0 for r in others)
+    best = max(never_pruned, key=_score)
+    gain = _score(best) - max(map(_score, others))
     count = len(never_pruned)
     exempted = f"{count} trial{'s' * (count > 1)} that it would have stopped ran to the end"
     which = f"trial {best.number}" if count == 1 else f"the best of them, trial {best.number},"
@@ -120,14 +121,20 @@ def stopping_line(outcome: SearchOutcome) -> str:
     )
 
 
+def _score(record: TrialRecord) -> float:
+    """Of a trial that finished."""
+    assert record.score is not None
+    return record.score
+
+
 def _no_winner(outcome: SearchOutcome) -> str:
     finished = [r for r in outcome.records if r.state == COMPLETE]
     if not finished:
         return f"No trial was trained to the full budget. {outcome.path} has the results so far."
-    best = max(finished, key=lambda r: r.score or 0.0)
+    best = max(finished, key=_score)
     remedy = "Search with other settings, more epochs or more images."
     constant = f"a model that predicts the same for every image ({as_text(outcome.chance)})"
-    if best.score is None or not is_above(best.score, outcome.chance):
+    if not is_above(_score(best), outcome.chance):
         return (
             f"No winner: the best trial, {best.number}, scores {as_text(best.score)}, no better "
             f"than {constant}. {remedy}"

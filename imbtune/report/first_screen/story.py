@@ -27,7 +27,7 @@ from imbtune.report.wording import (
 )
 from imbtune.study.evidence import Evidence
 from imbtune.study.records import COMPLETE, FAIL, PRUNED, STOPPED
-from imbtune.study.uncertainty.odd_corrections import odd_corrections
+from imbtune.study.uncertainty.odd_corrections import failed_runs_note, odd_corrections
 
 BETTER, MAY_BE_CHANCE, PRESET_WINS, NO_PRESET = "better", "chance", "preset", "alone"
 UNCONFIRMED, NOTHING = "unconfirmed", "nothing"
@@ -101,7 +101,8 @@ def _confirmed(study: StudyData) -> tuple[str, str, str, str, str]:
         if evidence.p is not None:
             doubt += "Intervals and p count the seeds alone, not the images: they are too sure. "
     lead = f"{method} {lead}{_largest_change(study)}"
-    return verdict, badge, headline, lead, doubt + _tested(study)
+    doubt = " ".join(filter(None, (doubt.strip(), failed_runs_note(evidence), _tested(study))))
+    return verdict, badge, headline, lead, doubt
 
 
 def _largest_change(study: StudyData) -> str:

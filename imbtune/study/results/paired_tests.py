@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imbtune.study.evidence import student_interval, student_p
+from imbtune.study.uncertainty.student import student_interval, student_p
 
 Floats = NDArray[np.float64]
 DECIMALS = 12  # scores that differ less are equal: the order of a sum changes the last bits

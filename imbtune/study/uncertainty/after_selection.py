@@ -18,6 +18,7 @@ the normal quantile, so that an estimate that was not chosen has Student's inter
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 CLOSE = 0.01  # a limit is at least so many standard errors away, also in a tie
@@ -87,9 +88,8 @@ def after_selection(
     return Selected(median, lowest, highest, p)
 
 
-def _solve(share: object, part: float, widest: float) -> float:
+def _solve(share: Callable[[float], float], part: float, widest: float) -> float:
     """The shift at which the falling function `share` is `part`, by bisection."""
-    assert callable(share)
     low, high = -widest, widest
     for _ in range(60):
         middle = (low + high) / 2

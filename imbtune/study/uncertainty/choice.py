@@ -30,6 +30,8 @@ class Choice:
         presets: trial numbers.
         seeds: of each mean.
         least: the smallest standard error: by how much one image moves the score.
+        one_hit: by how much an image that becomes a hit moves the score, on average over the
+            classes; 0 for scores that do not count hits.
         step: of which the differences between the scores of runs are multiples, as
             :func:`common_step` finds it; 0 for any amount.
         scale: on which a mean has its interval.
@@ -42,6 +44,7 @@ class Choice:
     presets: Collection[int]
     seeds: int
     least: float
+    one_hit: float
     step: float
     scale: ArcsineScale
     smallest_of: int = 1
@@ -55,9 +58,12 @@ class Choice:
         error, freedom = self.noise.error(contrast_F)
         limits = self._limits(winner, baseline, estimate, contrast_F)
         candidates = max(len(self.means), len(self.finished)) - (baseline is not None)
-        error = max(error, self.least)
         if baseline is not None:
+            # Few images decide a lead, and their number is itself a chance: one more on which the
+            # two disagree (Agresti & Min 2005, doi 10.1002/sim.1781)
+            error = max(math.hypot(error, self.one_hit), self.least)
             return after_selection(estimate, error, freedom, limits, candidates)
+        error = max(error, self.least)
         found = self._of_a_mean(estimate, error, freedom, limits, candidates)
         return replace(found, high=found.high + self._too_low() * error)
 

@@ -83,8 +83,9 @@ class Noise:
         variance, parts = images + seeds, [part for part in parts if part[0] > 0]
         if not parts:
             return 0.0, self.groups - 1
-        doubt = sum(part**2 / freedom for part, freedom in parts)
-        return variance**0.5, max(variance**2 / doubt, min(freedom for _, freedom in parts))
+        # by shares of the variance, since its square may be too small for a float
+        doubt = sum((part / variance) ** 2 / freedom for part, freedom in parts)
+        return variance**0.5, max(1 / doubt, min(freedom for _, freedom in parts))
 
 
 def noise_of(scores_FS: Floats, without_FSG: Floats) -> Noise:

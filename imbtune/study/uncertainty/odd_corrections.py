@@ -1,4 +1,5 @@
-"""Why a corrected mean or lead is not what one expects: lower, and a lead still above zero.
+"""What to know of a winner's evidence: why a corrected mean or lead is not what one expects, and
+where intervals are too short.
 
 The correction for the choice of the winner is explained in docs/search.md.
 """
@@ -56,6 +57,19 @@ def odd_corrections(evidence: Evidence, digits: int) -> str:
             "the two corrections cancel."
         )
     return " ".join(found)
+
+
+def failed_runs_note(evidence: Evidence) -> str:
+    """A sentence on finalists that fail with some seeds; empty where none does."""
+    failed, runs = evidence.failed_runs, evidence.finalists * evidence.seeds
+    if not failed:
+        return ""
+    return (
+        f"{failed} of the {runs} runs of the finals {'is' if failed == 1 else 'are'} no better "
+        "than chance, of trials that are better with other seeds. A few seeds do not tell how "
+        "often a trial fails, so these intervals hold in fewer than 95 of 100 searches; more "
+        "seeds (`--final-seeds`) make them surer."
+    )
 
 
 def _change(

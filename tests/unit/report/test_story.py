@@ -57,7 +57,10 @@ def test_evidence_that_counts_the_images_is_told_with_its_corrections() -> None:
     assert study.evidence is not None
     assert "count the seeds alone, not the images: they are too sure" in story_of(study).doubt
     images = replace(study.evidence, images=True, mean_corrected=0.594, lead_corrected=0.081)
+    failed = story_of(replace(study, evidence=replace(images, failed_runs=2)))
+    assert "2 of the 6 runs of the finals are no better than chance, of trials" in failed.doubt
     story = story_of(replace(study, evidence=images))
+    assert "no better than chance" not in story.doubt
     low, high = f"{images.low:.3f}", f"{images.high:.3f}"
     assert story.headline == (
         "Trial 4 has the best balanced accuracy: 0.615, corrected for the choice 0.594 "

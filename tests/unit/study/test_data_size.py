@@ -82,6 +82,16 @@ def test_literal_values_of_balanced_accuracy(
     assert values == pytest.approx((chance, step, error)) and scale.coarsest == coarsest
 
 
+def test_what_one_hit_moves_a_mean_of_recalls_by() -> None:
+    """Root mean square over the classes; 0 where a score is no mean of recalls."""
+    counts = [4, 2, 0]
+    assert scale_of("accuracy", counts).one_hit == pytest.approx(1 / 6)
+    expected = ((1 / 8) ** 2 / 2 + (1 / 4) ** 2 / 2) ** 0.5
+    assert scale_of("balanced_accuracy", counts).one_hit == pytest.approx(expected)
+    for other in ("worst_class", "g_mean", "log_loss", "auroc"):
+        assert scale_of(other, counts).one_hit == 0
+
+
 def test_a_small_set_is_told_in_two_lines() -> None:
     lines = data_size_lines(
         metric_from("balanced_accuracy"), list("abcx"), [9, 6, 3, 2], [4, 3, 2, 1], 64

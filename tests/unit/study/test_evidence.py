@@ -19,14 +19,18 @@ from imbtune.study.data_size import ScoreScale
 from imbtune.study.evidence import (
     Evidence,
     decide,
+    evidence_of,
+    failed_runs,
+    scores_by_trial,
+)
+from imbtune.study.records import FinalRecord, TrialRecord
+from imbtune.study.uncertainty.noise import noise_of
+from imbtune.study.uncertainty.student import (
     error_of_a_lead,
     error_of_a_mean,
-    evidence_of,
-    scores_by_trial,
     student_interval,
     student_p,
 )
-from imbtune.study.records import FinalRecord, TrialRecord
 from imbtune.tuning.finals import final_runs, finalists, fresh_seeds
 from imbtune.tuning.messages import TrialSpec
 
@@ -257,7 +261,7 @@ def test_evidence_of_a_single_seed_is_a_mean_alone() -> None:
     assert found is not None and found.to_dict() == {
         "seeds": 1, "finalists": 2, "mean": 0.8, "low": None, "high": None, "preset_mean": 0.7,
         "lead": pytest.approx(0.1), "lead_low": None, "lead_high": None, "p": None,
-        "images": False, "mean_corrected": None, "lead_corrected": None,
+        "images": False, "mean_corrected": None, "lead_corrected": None, "failed_runs": 0,
     }  # fmt: skip
 
 
@@ -338,6 +342,36 @@ def test_models_that_agree_on_every_image_are_not_certain() -> None:
     assert found and found.low is not None and found.lead_low is not None
     assert found.low < 0.99 and found.high == 1 and found.lead_low < 0
     assert found.p is not None and found.p > 0.05
+
+
+def test_a_lead_has_the_variance_of_one_more_hit() -> None:
+    """As far from other trials as here, the interval of a lead is Student's, by Agresti and Min's
+    variance: that of images and seeds, and the square of what one hit moves the score by."""
+    finals = with_images(WON, 0.004)
+    scale = ScoreScale(0.1, 0.0, None, 0)
+    plain, larger = (
+        evidence_of(finals, 1, 0, finished=THREE, scale=replace(scale, one_hit=one_hit))
+        for one_hit in (0.0, 0.01)
+    )
+    assert plain and larger and plain.lead_low and plain.lead_high
+    assert larger.lead_low is not None and larger.lead_high is not None
+    ratio = (larger.lead_high - larger.lead_low) / (plain.lead_high - plain.lead_low)
+    noise = noise_of(
+        np.array([[f.score for f in finals if f.trial == n] for n in (0, 1, 2)]),
+        np.array([[f.scores_without_groups for f in finals if f.trial == n] for n in (0, 1, 2)]),
+    )
+    error, _ = noise.error(np.array([-1.0, 1.0, 0.0]))
+    assert ratio == pytest.approx((error**2 + 0.01**2) ** 0.5 / error, rel=1e-4)
+    assert (plain.low, plain.high) == (larger.low, larger.high)  # a mean's is not changed
+
+
+def test_runs_that_fail_are_those_at_chance_beside_better_ones() -> None:
+    assert failed_runs(np.array([[0.0, 0.7, 0.0], [0.7, 0.7, 0.7], [0.0, 0.0, 0.0]]), 0.0) == 2
+    assert failed_runs(np.array([[0.1, 0.7], [0.100001, 0.7]]), 0.1) == 1
+    finals = with_images(finals_of(t1=[0.8, 0.81, 0.82], t0=[0.7, 0.1, 0.71]), 0.01)
+    scale = ScoreScale(0.1, 0.01, None, 0)
+    found = evidence_of(finals, 1, 0, finished=THREE, scale=scale)
+    assert found and found.failed_runs == 1
 
 
 def test_a_lead_that_the_choice_explains_is_not_better() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from imbtune.study.evidence import Evidence
-from imbtune.study.uncertainty.odd_corrections import odd_corrections
+from imbtune.study.uncertainty.odd_corrections import failed_runs_note, odd_corrections
 
 
 def found(mean: float | None, lead: float | None, has_preset: bool = True) -> str:
@@ -60,3 +60,11 @@ def test_what_looks_equal_as_printed_is_not_said_to_rise() -> None:
     evidence = Evidence(3, 4, 0.7836, 0.783, 0.785, mean_corrected=0.7843)
     assert odd_corrections(evidence, 3) == ""
     assert odd_corrections(evidence, 4).startswith("The corrected mean is the higher one")
+
+
+def test_runs_that_fail_are_counted() -> None:
+    evidence = Evidence(3, 4, 0.8, 0.75, 0.85)
+    assert failed_runs_note(evidence) == ""
+    one, two = (failed_runs_note(replace(evidence, failed_runs=failed)) for failed in (1, 2))
+    assert one.startswith("1 of the 12 runs of the finals is no better than chance")
+    assert two.startswith("2 of the 12 runs of the finals are no better than chance")
