@@ -15,10 +15,11 @@ import numpy as np
 from imbtune.metrics.metric_registry import (
     ANY_TEXT,
     CLASSES,
+    FEWEST,
     IMAGES,
     LOGITS,
     LOWER,
-    ONE,
+    POSITIVE,
     UNKNOWN,
     metrics,
 )
@@ -61,6 +62,8 @@ def _precision_chance(counts: ClassCounts, of: str) -> float | None:
     needs=LOGITS,
     chance=_auroc_chance,
     spread=CLASSES,
+    of_nothing=POSITIVE,
+    both_sides=True,
 )
 def auroc(predictions: Predictions, *, of: Annotated[str, _OF_ALL] = "") -> float | None:
     """The chance that an image of the class has a larger probability than another; ties: 1/2."""
@@ -74,6 +77,7 @@ def auroc(predictions: Predictions, *, of: Annotated[str, _OF_ALL] = "") -> floa
     needs=LOGITS,
     chance=_precision_chance,
     spread=CLASSES,
+    of_nothing=POSITIVE,
 )
 def average_precision(
     predictions: Predictions, *, of: Annotated[str, _OF_ALL] = ""
@@ -99,7 +103,8 @@ def _reached_precision(counts: ClassCounts, recall: float, of: str) -> float | N
     help="largest recall of a class at a threshold with at least this precision; 0 if none has it",
     needs=LOGITS,
     chance=_reached_recall,
-    spread=ONE,
+    spread=CLASSES,
+    of_nothing=FEWEST,
 )
 def recall_at_precision(
     predictions: Predictions,
@@ -121,7 +126,8 @@ def recall_at_precision(
     help="largest precision of a class at a threshold with at least this recall",
     needs=LOGITS,
     chance=_reached_precision,
-    spread=ONE,
+    spread=CLASSES,
+    of_nothing=FEWEST,
 )
 def precision_at_recall(
     predictions: Predictions,

@@ -22,6 +22,11 @@ What each registration declares:
   (:mod:`imbtune.study.data_size`).
 - `members`: a function from :class:`ClassCounts` to the classes whose recalls it is a mean of, (K,)
   booleans; only where these are not all classes with images.
+- `of_nothing`: for a metric with a knob `of`, the class that it is of where that is empty: `mean`,
+  the default, is the mean of all classes; `positive` is the same, but of two classes the one with
+  the fewest training images; `fewest` is always that one.
+- `both_sides`: True for a ranking of one class against the others, in which an image of the others
+  counts as much as one of the class.
 - `error`: a function from :class:`Confusion` to the standard error of the metric; only where it has
   a closed form, others are jackknifed (:mod:`imbtune.metrics.score_error`).
 
@@ -38,9 +43,10 @@ metrics = Registry("metric", "what a model's predictions are worth")
 
 CONFUSION, LOGITS = "confusion", "logits"  # what a metric needs
 HIGHER, LOWER = "higher", "lower"
-# What the standard error is like: that of a mean over classes, of a mean over images, of the
-# smallest class, of one class; or unknown in advance
-CLASSES, IMAGES, WORST, ONE, UNKNOWN = "classes", "images", "worst", "one", "unknown"
+# What the standard error is like: that of a mean over classes, which may be one class alone, of a
+# mean over images, of the smallest class; or unknown in advance
+CLASSES, IMAGES, WORST, UNKNOWN = "classes", "images", "worst", "unknown"
+MEAN, POSITIVE, FEWEST = "mean", "positive", "fewest"  # what an empty `of` is
 ANY_TEXT = r"[\s\S]*"
 # Undefined on many data sets, where no class is of that size: no objectives
 GROUPS = ("many", "medium", "few")

@@ -24,11 +24,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imbtune.metrics.from_confusion import recall_variance
 from imbtune.metrics.metric import Metric
-from imbtune.metrics.metric_registry import CLASSES, IMAGES, ONE, UNKNOWN
+from imbtune.metrics.metric_registry import CLASSES, IMAGES, UNKNOWN
 from imbtune.metrics.predictions import ClassCounts, Confusion, Floats, Ints, Predictions
 
 GROUPS = 20  # the error of a jackknifed error is then about 16 %
@@ -97,28 +96,14 @@ def least_error(objective: Metric, counts: ClassCounts) -> float:
 
     It is that of recalls of 1, by what the metric's error is like; 0 where that is unknown.
     """
-    n_K = counts.held_out_K[members(objective, counts)]
+    n_K = counts.held_out_K[objective.members(counts)]
     spread = str(objective.part.traits["spread"])
     if spread == UNKNOWN:
         return 0.0
     if spread == CLASSES:
         return float(np.sqrt(recall_variance(n_K, n_K).sum())) / len(n_K)
-    if spread == ONE:
-        n = int(counts.held_out_K[counts.index(str(objective.knobs["of"]))])
-    else:
-        n = int(n_K.sum() if spread == IMAGES else n_K.min())
+    n = int(n_K.sum() if spread == IMAGES else n_K.min())
     return math.sqrt(float(recall_variance(np.array(n), np.array(n))))
-
-
-def members(metric: Metric, counts: ClassCounts) -> NDArray[np.bool_]:
-    """The classes that count in a mean over classes, (K,): those with images, or some of them.
-
-    Args:
-        counts: of the images.
-    """
-    chosen = metric.part.traits.get("members")
-    found: NDArray[np.bool_] = chosen(counts) if callable(chosen) else counts.defined_K
-    return found
 
 
 def _confusions(predictions: Predictions, groups_N: Ints, count: int) -> Iterator[Confusion]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from imbtune.errors import ConfigError
 from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import Metric, objective_from
-from imbtune.metrics.metric_registry import CLASSES, IMAGES, ONE, UNKNOWN, WORST
+from imbtune.metrics.metric_registry import CLASSES, IMAGES, UNKNOWN, WORST
 from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts
 from imbtune.training.phases import steps_per_epoch
@@ -38,7 +38,7 @@ class ScoreScale:
             unknown.
         error: standard error of one score, if half of each class is predicted correctly (which is
             where it is largest); training again with another seed adds to it. None where unknown.
-        coarsest: index of the class with the fewest validation images.
+        coarsest: index of the class with the fewest validation images of those that count.
         smallest_of: of how many recalls the score is the smallest; 1 for all other scores. The
             smallest of noisy recalls is too low by up to the largest of so many errors.
         one_hit: by how much an image that becomes a hit moves a mean of recalls: the root of the
@@ -61,8 +61,8 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
     the mean recall, `worst_class` the smallest and `accuracy` the mean weighted by n. Metrics that
     weigh the classes equally, such as `macro_f1`, have step and error of `balanced_accuracy`; the
     means of recalls that one class decides, such as `g_mean`, its step and the error of
-    `worst_class`; those of one class have its recall's. The errors of costs, and of metrics of the
-    probabilities, such as `average_precision`, have no such bound.
+    `worst_class`; those of one class, such as `f_beta` of it, have its recall's. The errors of
+    costs, and of metrics of the probabilities, such as `average_precision`, have no such bound.
 
     Args:
         objective: the metric.
@@ -75,18 +75,15 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
     if chance is None:
         return None
     counts_K = counts.held_out_K
-    n_K = counts_K[counts_K > 0]
+    members_K = objective.members(counts)
+    n_K = counts_K[members_K]
     total, least = int(n_K.sum()), int(n_K.min())
-    coarsest = int(np.flatnonzero(counts_K == least)[0])
+    coarsest = int(np.flatnonzero(members_K & (counts_K == least))[0])
     spread, is_smallest = str(objective.part.traits["spread"]), objective.name == "worst_class"
-    if spread == ONE:
-        coarsest = counts.index(str(objective.knobs["of"]))
-        least = int(counts_K[coarsest])
     step, error = {
         CLASSES: (1 / (len(n_K) * least), float(np.sqrt((0.25 / n_K).sum())) / len(n_K)),
         IMAGES: (1 / total, 0.5 / total**0.5),
         WORST: (1 / least / (1 if is_smallest else len(n_K)), 0.5 / least**0.5),
-        ONE: (1 / least, 0.5 / least**0.5),
         UNKNOWN: (None, None),
     }[spread]
     one_hit = {

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbtune.metrics.metric import metric_from, objectives
+from imbtune.metrics.metric import metric_from, metrics, objectives
 from imbtune.metrics.predictions import Predictions
 from imbtune.metrics.score_error import (
     GROUPS,
@@ -91,6 +91,25 @@ def test_a_recall_that_one_of_two_images_decides_has_an_error_of_at_most_half() 
     scores = scores_without_groups(objective, found)
     assert jackknife_error(np.array(scores)) > 0.5
     assert score_error(objective, found) == 0.5
+
+
+@pytest.mark.parametrize("name", [part.name for part in metrics if "of" in part.knobs])
+def test_the_error_of_one_class_is_that_of_its_own_images(name: str) -> None:
+    """Four images, all right: p = 4.5/5. The mean of ten classes would have a tenth of that."""
+    found = predictions([100] * 9 + [4], signal=40.0)
+    objective = metric_from({"name": name, "of": "class 9"})
+    assert objective.score(found) == 1
+    assert score_error(objective, found) == pytest.approx(math.sqrt(0.9 * 0.1 / 4))
+    large = score_error(metric_from({"name": name, "of": "class 0"}), found)
+    assert large == pytest.approx(math.sqrt(100.5 / 101 * 0.5 / 101 / 100))
+
+
+def test_the_auroc_of_a_large_class_has_the_error_of_the_few_others() -> None:
+    found = predictions([100, 2, 3], signal=40.0)
+    error = score_error(metric_from({"name": "auroc", "of": "class 0"}), found)
+    variances = 2.5 / 3 * 0.5 / 3 / 2 + 3.5 / 4 * 0.5 / 4 / 3
+    assert error == pytest.approx(math.sqrt(variances) / 2)
+    assert error > 10 * math.sqrt(100.5 / 101 * 0.5 / 101 / 100)
 
 
 def literal(objective: Any, found: Predictions) -> list[float | None]:

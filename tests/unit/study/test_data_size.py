@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_data import make_splits
 
-from imbtune.metrics.metric import compute, metric_from
+from imbtune.metrics.metric import compute, metric_from, metrics
 from imbtune.metrics.predictions import Confusion
 from imbtune.spaces.space_file import load_space, parse_space
 from imbtune.study.data_size import ScoreScale, class_counts, data_size_lines, score_scale
@@ -25,6 +25,7 @@ def scale_of(objective: object, counts: list[int] | NDArray[np.int64]) -> ScoreS
 
 
 BALANCED = metric_from("balanced_accuracy")
+WITH_A_CLASS = [part.name for part in metrics if "of" in part.knobs]
 COUNTS = st.lists(st.integers(1, 50), min_size=2, max_size=12)
 
 
@@ -148,6 +149,73 @@ def test_a_metric_of_one_class_has_the_step_of_that_class() -> None:
     scale = scale_of({"name": "recall_at_precision", "of": "class1"}, [5, 20, 30])
     assert (scale.step, scale.coarsest) == (1 / 20, 1)
     assert scale.error is None  # its threshold varies with the images, too
+
+
+def scale_on(objective: object, train: list[int], validation: list[int]) -> ScoreScale:
+    names = [f"class{k}" for k in range(len(train))]
+    scale = score_scale(metric_from(objective), class_counts(names, train, validation))
+    assert scale
+    return scale
+
+
+@pytest.mark.parametrize("name", WITH_A_CLASS)
+def test_every_metric_that_takes_a_class_has_the_step_of_that_class(name: str) -> None:
+    """Ten classes: the mean of them moves by a fortieth with one image of the smallest."""
+    train, validation = [300] * 9 + [5], [100] * 9 + [4]
+    scale = scale_on({"name": name, "of": "class9"}, train, validation)
+    assert (scale.step, scale.coarsest) == (1 / 4, 9)
+    assert scale.error == (0.25 if name == "f_beta" else None)  # 0.5 / √4
+    scale = scale_on({"name": name, "of": "class0"}, train, validation)
+    assert (scale.step, scale.coarsest) == (1 / 100, 0)
+    of_all = scale_on(name, train, validation)
+    is_of_one = name in ("recall_at_precision", "precision_at_recall")
+    assert (of_all.step, of_all.coarsest) == (1 / 4 if is_of_one else 1 / 40, 9)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1, 2, 10])
+@pytest.mark.parametrize("is_missed", [True, False])
+def test_one_image_moves_the_f_score_of_a_class_by_at_most_a_step(
+    beta: float, is_missed: bool
+) -> None:
+    objective = {"name": "f_beta", "beta": beta, "of": "class9"}
+    counts = [100] * 9 + [4]
+    scale, names = scale_of(objective, counts), [f"class{k}" for k in range(10)]
+    matrix_KK = np.diag(counts)
+    wrong, predicted = (9, 0) if is_missed else (0, 9)
+    matrix_KK[wrong, wrong] -= 1
+    matrix_KK[wrong, predicted] += 1
+    after = metric_from(objective).value(Confusion.of(matrix_KK, np.array(counts), names))
+    assert scale.step and after is not None
+    assert 0 < 1 - after <= scale.step
+    assert not is_missed or beta < 1 or 1 - after > 1 / 40  # that of the mean of all classes
+
+
+def test_the_auroc_of_two_classes_is_as_coarse_as_the_smaller_one() -> None:
+    """It is the same whichever is the positive one; so it is of one class of many and the rest."""
+    for of in ("class0", "class1", ""):
+        scale = scale_on({"name": "auroc", "of": of}, [900, 20], [500, 5])
+        assert (scale.step, scale.coarsest) == (1 / 5, 1)
+    scale = scale_on({"name": "auroc", "of": "class0"}, [900, 9, 9], [500, 3, 2])
+    assert (scale.step, scale.coarsest) == (1 / 4, 2)
+
+
+def test_a_mean_of_some_classes_has_their_step() -> None:
+    train, validation = [300, 200, 50, 9, 7], [2, 30, 10, 5, 8]
+    found = {name: scale_on(name, train, validation) for name in ("many", "medium", "few")}
+    assert [found[name].step for name in found] == [1 / 4, 1 / 10, 1 / 10]
+    assert [found[name].coarsest for name in found] == [0, 2, 3]
+    assert found["few"].error == pytest.approx((0.25 / 5 + 0.25 / 8) ** 0.5 / 2)
+
+
+def test_a_class_without_part_in_the_metric_is_no_warning() -> None:
+    names = list("abcdefghij")
+    size = ([300] * 9 + [5], [100] * 9 + [4], 64)
+    of_large, of_small = (
+        data_size_lines(metric_from({"name": "f_beta", "of": of}), names, *size) for of in "aj"
+    )
+    assert len(of_large) == 1
+    assert "class 'j' moves the score by 0.25, and one score has a standard" in of_small[1]
+    assert "error of up to 0.25: trials" in of_small[1]
 
 
 def test_errors_of_probabilities_have_no_bound() -> None:
