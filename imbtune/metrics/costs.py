@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from imbtune.errors import ConfigError, shown, unknown
-from imbtune.metrics.class_names import find_class
+from imbtune.metrics.class_names import find_class, spelling_key
 from imbtune.metrics.predictions import Floats
 
 _NUMBER = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
@@ -64,7 +64,7 @@ def costs_text(costs: object, key: str) -> str:
         key: what they set, for messages.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: it is none of these, or a class is given twice, in any spelling.
     """
     if isinstance(costs, str) and costs.lstrip().startswith("{"):
         try:
@@ -72,9 +72,11 @@ def costs_text(costs: object, key: str) -> str:
         except ValueError as error:
             raise ConfigError(f"{key}: {shown(costs)} is not JSON: {BY_NAME}") from error
     if isinstance(costs, Mapping):
+        _check_given_once(costs, key)
         for row in costs.values():
             if not isinstance(row, Mapping):
                 raise ConfigError(f"{key}: {shown(costs)}: {BY_NAME}")
+            _check_given_once(row, key)
             for cost in row.values():
                 is_number = isinstance(cost, int | float) and not isinstance(cost, bool)
                 if not is_number or not 0 <= cost < np.inf:
@@ -87,6 +89,17 @@ def costs_text(costs: object, key: str) -> str:
     if not isinstance(costs, str):
         raise ConfigError(f"{key}: {shown(costs)}: {BY_NAME}")
     return costs
+
+
+def _check_given_once(names: Iterable[object], key: str) -> None:
+    """ConfigError for a class in two spellings, of which only one could count."""
+    given: dict[str, str] = {}
+    for name in map(str, names):
+        other = given.get(spelling_key(name))
+        if other is not None:
+            also = f", also as '{other}'" if other != name else ""
+            raise ConfigError(f"{key}: class '{name}' is given twice{also}: give it once")
+        given[spelling_key(name)] = name
 
 
 def costs_in_words(costs: str, names: Sequence[str]) -> str:

@@ -101,6 +101,30 @@ def test_what_are_no_costs(costs: object, says: str) -> None:
         metric_from({"name": "expected_cost", "costs": costs})
 
 
+@pytest.mark.parametrize(
+    ("costs", "says"),
+    [
+        ({"fraud": {"ok": 2}, "Fraud": {"ok": 30}}, "'Fraud' is given twice, also as 'fraud': g"),
+        ({"fraud": {"ok": 2, " OK": 30}}, "class ' OK' is given twice, also as 'ok': give it once"),
+        ({"fraud": {"caf\u00e9": 2, "cafe\u0301": 3}}, "is given twice, also as"),
+        (
+            {"9": {"ok": 2}, 9: {"ok": 30}},
+            "objective.costs: class '9' is given twice: give it once",
+        ),
+    ],
+)
+def test_a_class_that_is_given_twice(costs: object, says: str) -> None:
+    """In the data, two spellings are one class; so only one of the costs could count."""
+    with raises_one_line(says, kind=ConfigError):
+        objective_from({"name": "expected_cost", "costs": costs})
+
+
+def test_letters_differ_in_their_case() -> None:
+    metric = metric_from({"name": "expected_cost", "costs": {"a": {"b": 2}, "A": {"b": 3}}})
+    matrix_KK = np.array([[0, 0, 1], [0, 0, 1], [0, 0, 1]])
+    assert metric.value(Confusion.of(matrix_KK, np.ones(3, int), ["a", "A", "b"])) == 5 / 3
+
+
 def test_a_class_that_there_is_not() -> None:
     metric = metric_from({"name": "expected_cost", "costs": {"fraud": {"normal": 2}}})
     with raises_one_line("unknown class in costs 'normal': did you mean", kind=ConfigError):
