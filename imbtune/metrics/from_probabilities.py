@@ -63,7 +63,7 @@ def _precision_chance(counts: ClassCounts, of: str) -> float | None:
     chance=_auroc_chance,
     spread=CLASSES,
     of_nothing=POSITIVE,
-    both_sides=True,
+    is_area=True,
 )
 def auroc(predictions: Predictions, *, of: Annotated[str, _OF_ALL] = "") -> float | None:
     """The chance that an image of the class has a larger probability than another; ties: 1/2."""

@@ -10,9 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from imbtune.errors import ConfigError, shown, unknown
 from imbtune.metrics.costs import costs_by_name, costs_text, given_costs
 from imbtune.metrics.metric_registry import FEWEST, GROUPS, LOGITS, LOWER, POSITIVE
@@ -146,24 +143,6 @@ class Metric:
         is_of_one = bool(of) or of_nothing == FEWEST
         is_of_one |= of_nothing == POSITIVE and len(counts.names) == 2
         return counts.index(of) if is_of_one else None
-
-    def members(self, counts: ClassCounts) -> NDArray[np.bool_]:
-        """The classes whose images decide its standard error, (K,).
-
-        Of a mean over classes those that it is a mean of; of one class, that class alone, or, where
-        they count as much, the others if these are fewer images.
-
-        Args:
-            counts: of images on which it is defined.
-        """
-        found: NDArray[np.bool_] = counts.defined_K
-        if (index := self.of_class(counts)) is not None:
-            own_K = np.arange(len(counts.names)) == index
-            is_larger = 2 * counts.held_out_K[index] > counts.held_out_K.sum()
-            found = found & ~own_K if is_larger and self.part.traits.get("both_sides") else own_K
-        elif callable(chosen := self.part.traits.get("members")):
-            found = chosen(counts)
-        return found
 
     def named(self, counts: ClassCounts) -> Metric:
         """The same metric that says its class and the classes of its costs by name.

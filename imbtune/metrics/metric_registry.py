@@ -25,8 +25,8 @@ What each registration declares:
 - `of_nothing`: for a metric with a knob `of`, the class that it is of where that is empty: `mean`,
   the default, is the mean of all classes; `positive` is the same, but of two classes the one with
   the fewest training images; `fewest` is always that one.
-- `both_sides`: True for a ranking of one class against the others, in which an image of the others
-  counts as much as one of the class.
+- `is_area`: True for `auroc`, in which an image of the others counts as much as one of the class,
+  and an error by how many of them it passes.
 - `error`: a function from :class:`Confusion` to the standard error of the metric; only where it has
   a closed form, others are jackknifed (:mod:`imbtune.metrics.score_error`).
 

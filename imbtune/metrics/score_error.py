@@ -24,6 +24,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imbtune.metrics.from_confusion import recall_variance
 from imbtune.metrics.metric import Metric
@@ -94,16 +95,38 @@ def jackknife_error(without_G: Floats) -> float:
 def least_error(objective: Metric, counts: ClassCounts) -> float:
     """The error that a score has at least, where all images are predicted correctly.
 
-    It is that of recalls of 1, by what the metric's error is like; 0 where that is unknown.
+    It is that of recalls of 1, by what the metric's error is like; 0 where that is unknown. In an
+    AUROC an image on the wrong side is anywhere among those of the other side: it takes away not 1,
+    but a uniform share U of it, and a mean of such shares has a third of the variance, as E[U²] is.
     """
-    n_K = counts.held_out_K[objective.members(counts)]
+    n_K = counts.held_out_K[members(objective, counts)]
     spread = str(objective.part.traits["spread"])
     if spread == UNKNOWN:
         return 0.0
     if spread == CLASSES:
-        return float(np.sqrt(recall_variance(n_K, n_K).sum())) / len(n_K)
+        share = 1 / 3 if objective.part.traits.get("is_area") else 1.0
+        return math.sqrt(share * float(recall_variance(n_K, n_K).sum())) / len(n_K)
     n = int(n_K.sum() if spread == IMAGES else n_K.min())
     return math.sqrt(float(recall_variance(np.array(n), np.array(n))))
+
+
+def members(metric: Metric, counts: ClassCounts) -> NDArray[np.bool_]:
+    """The classes whose images decide the standard error, (K,).
+
+    Of a mean over classes those that it is a mean of; of one class, that class alone, or, where
+    they count as much, the others if these are fewer images.
+
+    Args:
+        counts: of images on which the metric is defined.
+    """
+    found: NDArray[np.bool_] = counts.defined_K
+    if (index := metric.of_class(counts)) is not None:
+        own_K = np.arange(len(counts.names)) == index
+        is_larger = 2 * counts.held_out_K[index] > counts.held_out_K.sum()
+        found = found & ~own_K if is_larger and metric.part.traits.get("is_area") else own_K
+    elif callable(chosen := metric.part.traits.get("members")):
+        found = chosen(counts)
+    return found
 
 
 def _confusions(predictions: Predictions, groups_N: Ints, count: int) -> Iterator[Confusion]:

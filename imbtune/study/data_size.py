@@ -19,6 +19,7 @@ from imbtune.metrics.metric import Metric, objective_from
 from imbtune.metrics.metric_registry import CLASSES, IMAGES, UNKNOWN, WORST
 from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts
+from imbtune.metrics.score_error import members
 from imbtune.training.phases import steps_per_epoch
 
 Ints = NDArray[np.int64]
@@ -75,7 +76,7 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
     if chance is None:
         return None
     counts_K = counts.held_out_K
-    members_K = objective.members(counts)
+    members_K = members(objective, counts)
     n_K = counts_K[members_K]
     total, least = int(n_K.sum()), int(n_K.min())
     coarsest = int(np.flatnonzero(members_K & (counts_K == least))[0])

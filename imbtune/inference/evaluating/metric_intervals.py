@@ -36,6 +36,7 @@ from imbtune.metrics.metric import Metric, all_metrics
 from imbtune.metrics.metric_interval import interval_of, other_images, spread_of
 from imbtune.metrics.metric_registry import GROUPS
 from imbtune.metrics.predictions import Confusion, Floats, Ints, Predictions
+from imbtune.metrics.score_error import members
 
 # Resamples, by the number of values of all logits: the more images, the slower is one
 RESAMPLES = ((10**5, 200), (10**6, 100), (10**7, 40))
@@ -159,7 +160,7 @@ def _ends(
 ) -> tuple[float, float]:
     """The ends of the interval of one metric."""
     counts = predictions.counts
-    if metric.name in GROUPS and (members_K := metric.members(counts)).sum() == 1:
+    if metric.name in GROUPS and (members_K := members(metric, counts)).sum() == 1:
         images = int(counts.held_out_K[members_K][0])  # the recall of one class, as in its row
         low, high = wilson(value * images, images)
         assert low is not None and high is not None, "it has images"
