@@ -20,7 +20,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from imbtune.errors import ConfigError, shown, unknown
 from imbtune.limits import FAR, NUMBER
@@ -42,6 +42,8 @@ class Knob:
             1 - x, for values close to 1 (β = 0.99, 0.999, 0.9999).
         choices: the valid values of a string knob.
         pattern: for a string knob without choices: a regular expression that a value matches.
+        read: for a knob with values of a kind of its own, such as the costs of errors: makes one of
+            a setting and the knob's full name, or raises a ConfigError; the help says of what.
         source: the paper of the range or the default, where it is not the part's own paper.
         cooldown_only: the knob has no effect before the cool-down.
         cooldown_only_choices: for a knob that all parts of a slot share: the values with which
@@ -56,6 +58,7 @@ class Knob:
     scale: Literal["linear", "log", "complement"] = "linear"
     choices: tuple[str, ...] = ()
     pattern: str = ""
+    read: Callable[[object, str], object] | None = None
     source: str = ""
     cooldown_only: bool = False
     cooldown_only_choices: tuple[str, ...] = ()
@@ -80,8 +83,10 @@ class DeclaredKnob:
         Raises:
             ConfigError: the type is wrong, or the value is out of range or no valid choice.
         """
-        converted = _convert(key, value, self.type)
         knob = self.knob
+        if knob.read:
+            return cast(Value, knob.read(value, key))  # which only the part itself reads
+        converted = _convert(key, value, self.type)
         if knob.choices and converted not in knob.choices:
             raise unknown(f"value for {key}", converted, knob.choices)
         if knob.pattern and not re.fullmatch(knob.pattern, str(converted)):
@@ -216,8 +221,7 @@ class Registry:
         if isinstance(name, str):
             if name in self._parts:
                 return self._parts[name]
-            resolved = self.resolve(name)
-            if resolved:
+            if resolved := self.resolve(name):
                 return self.with_shared(resolved)
         raise unknown(self.slot, name, self._parts)
 
@@ -287,13 +291,13 @@ def _declare(
         raise ConfigError(f"{what} needs a default")
     if type(default) is int and float in types:
         default = float(default)  # `gamma: Annotated[float, …] = 1` means 1.0
-    if not isinstance(default, (str, int, float, bool)) or type(default) not in _ARTICLES:
+    if not knob.read and type(default) not in _ARTICLES:
         raise ConfigError(
             f"{what} has the default {default!r}: give a string, a number, true or false"
         )
-    if isinstance(default, str) and not (knob.choices or knob.pattern):
+    if isinstance(default, str) and not (knob.choices or knob.pattern or knob.read):
         raise ConfigError(f"{what} is a string: give Knob(..., choices=(...))")
-    declared = DeclaredKnob(name, type(default), default, knob)
+    declared = DeclaredKnob(name, type(default), cast(Value, default), knob)
     declared.check(f"{what}: its default", default)
     return declared
 
@@ -302,7 +306,7 @@ def same_kind(one: DeclaredKnob, other: DeclaredKnob) -> bool:
     """Whether two knobs have the same type and valid values; defaults may differ."""
     return one.type is other.type and all(
         getattr(one.knob, field) == getattr(other.knob, field)
-        for field in ("low", "high", "choices", "pattern")
+        for field in ("low", "high", "choices", "pattern", "read")
     )
 
 
@@ -310,7 +314,7 @@ def describe_range(knob: Knob) -> str:
     """The valid values of a knob in words, for messages and `imbtune show`."""
     if knob.choices:
         return " | ".join(knob.choices)
-    if knob.pattern:
+    if knob.pattern or knob.read:
         return knob.help
     if knob.low is None and knob.high is None:
         return "true | false"
@@ -324,12 +328,8 @@ def describe_range(knob: Knob) -> str:
 def _convert(key: str, value: object, kind: type) -> Value:
     """`value` as a `kind`; ConfigError where it is something else."""
     wrong = ConfigError(f"{key}={shown(value)} is not {_ARTICLES[kind]}")
-    if kind is str:
-        if isinstance(value, str):
-            return value
-        raise wrong
-    if kind is bool:
-        if isinstance(value, bool):
+    if kind in (str, bool):
+        if isinstance(value, str | bool) and isinstance(value, kind):
             return value
         raise wrong
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):

@@ -199,7 +199,7 @@ def best_threshold(metric: Metric, distance: float, totals: tuple[int, int]) -> 
     if metric.name == "recall_at_precision":
         hits = totals[0] * norm.sf(grid - distance / 2)
         alarms = totals[1] * norm.sf(grid + distance / 2)
-        enough = hits / (hits + alarms) >= float(metric.knobs["precision"])
+        enough = hits / (hits + alarms) >= metric.number("precision")
         return float(grid[np.argmax(enough)])
     scores = [metric.sign * true_value(metric, at, distance, totals) for at in grid]
     return float(grid[int(np.argmax(scores))])

@@ -141,7 +141,9 @@ def _metrics() -> list[Listing]:
     others = Listing("other metrics, no objectives (empty where there is no such class)", columns)
     for part in metrics:
         low, high = (part.traits.get(name, default) for name, default in (("low", 0), ("high", 1)))
-        knobs = (f"{name}={knob.default}".rstrip("=") for name, knob in part.knobs.items())
+        knobs = (
+            f"{name}={knob.default}" if knob.default else name for name, knob in part.knobs.items()
+        )
         better = str(part.traits.get("better", HIGHER))
         row = (part.name, part.help, better, f"{low:g} to {high:g}", " ".join(knobs), part.source)
         (others if part.name in GROUPS else most).rows.append(row)

@@ -14,15 +14,15 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from imbtune.metrics.costs import COSTS, cost_matrix
+from imbtune.metrics.costs import EVERY_ERROR_1, Costs, costs_from
 from imbtune.metrics.metric_registry import (
-    ANY_TEXT,
     CLASSES,
     CONFUSION,
     IMAGES,
     LOWER,
     UNKNOWN,
     WORST,
+    class_from,
     metrics,
 )
 from imbtune.metrics.predictions import ClassCounts, Confusion, Floats, Ints
@@ -233,7 +233,7 @@ def f_beta(
     confusion: Confusion,
     *,
     beta: Annotated[float, Knob("weight β of recall against precision", 0.01, 100)] = 2.0,
-    of: Annotated[str, Knob("class, by name or index; empty: all", pattern=ANY_TEXT)] = "",
+    of: Annotated[str, Knob("class, by name or index; empty: all", read=class_from)] = "",
 ) -> float | None:
     """(1+β²)·P·R / (β²·P + R): the mean of the classes, or that of one."""
     f_K, counts = _f_scores(confusion.matrix_KK, beta**2), confusion.counts
@@ -243,14 +243,14 @@ def f_beta(
     return float(f_K[counts.defined_K].mean())
 
 
-def _least_cost(counts: ClassCounts, costs: str) -> float:
+def _least_cost(counts: ClassCounts, costs: Costs) -> float:
     """The cost of predicting the class that is cheapest for all images."""
-    return float((counts.prior_K @ cost_matrix(costs, counts.names)).min())
+    return float((counts.prior_K @ costs.matrix(counts.names)).min())
 
 
-def _costs_between(counts: ClassCounts, costs: str) -> tuple[float, float]:
+def _costs_between(counts: ClassCounts, costs: Costs) -> tuple[float, float]:
     """The costs of predicting each class as the cheapest one, and as the most expensive one."""
-    costs_KK = cost_matrix(costs, counts.names)
+    costs_KK = costs.matrix(counts.names)
     return float(counts.prior_K @ costs_KK.min(1)), float(counts.prior_K @ costs_KK.max(1))
 
 
@@ -269,17 +269,17 @@ def expected_cost(
     confusion: Confusion,
     *,
     costs: Annotated[
-        str,
+        Costs,
         Knob(
             "by class names, such as {fraud: {normal: 20}}, others 1; or a row for each class, "
             "such as [[0, 1], [10, 0]]; empty: 1",
-            pattern=COSTS,
+            read=costs_from,
         ),
-    ] = "",
+    ] = EVERY_ERROR_1,
 ) -> float:
     """The mean over the images of the cost of predicting its class as another one."""
     matrix_KK = confusion.matrix_KK
-    costs_KK = cost_matrix(costs, confusion.counts.names)
+    costs_KK = costs.matrix(confusion.counts.names)
     return float((matrix_KK * costs_KK).sum() / matrix_KK.sum())
 
 

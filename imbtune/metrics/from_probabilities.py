@@ -13,7 +13,6 @@ from typing import Annotated
 import numpy as np
 
 from imbtune.metrics.metric_registry import (
-    ANY_TEXT,
     CLASSES,
     FEWEST,
     IMAGES,
@@ -21,6 +20,7 @@ from imbtune.metrics.metric_registry import (
     LOWER,
     POSITIVE,
     UNKNOWN,
+    class_from,
     metrics,
 )
 from imbtune.metrics.predictions import ClassCounts, Floats, Predictions
@@ -29,10 +29,10 @@ from imbtune.registry import Knob
 _OF_ALL = Knob(
     "class against the others, by name or index; empty: the mean of all classes, or of two the one "
     "with fewer training images",
-    pattern=ANY_TEXT,
+    read=class_from,
 )
 _OF_ONE = Knob(
-    "class, by name or index; empty: the one with the fewest training images", pattern=ANY_TEXT
+    "class, by name or index; empty: the one with the fewest training images", read=class_from
 )
 
 

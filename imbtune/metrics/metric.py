@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imbtune.errors import ConfigError, shown, unknown
-from imbtune.metrics.costs import costs_by_name, costs_text, given_costs
+from imbtune.metrics.costs import Costs
 from imbtune.metrics.metric_registry import FEWEST, GROUPS, LOGITS, LOWER, POSITIVE
 from imbtune.metrics.metric_registry import metrics as metrics
 from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
 from imbtune.registry import Part, Value
 
+KnobValue = Value | Costs
 MOST_OBJECTIVES = 3  # a front of more has almost every trial
 
 
@@ -32,8 +33,8 @@ class Metric:
     """
 
     name: str
-    knobs: Mapping[str, Value] = field(default_factory=dict)
-    given: Mapping[str, Value] = field(default_factory=dict)
+    knobs: Mapping[str, KnobValue] = field(default_factory=dict)
+    given: Mapping[str, KnobValue] = field(default_factory=dict)
 
     @property
     def part(self) -> Part:
@@ -119,10 +120,14 @@ class Metric:
 
     def setting(self) -> str | dict[str, Any]:
         """As a space file has it: the name, or a mapping of the name and the given knobs."""
-        given: dict[str, Any] = dict(self.given)
-        if str(given.get("costs", "")).startswith("{"):  # JSON by the names of classes
-            given["costs"] = json.loads(given["costs"])
+        given = self._given()
         return {"name": self.name, **given} if given else self.name
+
+    def _given(self) -> dict[str, Any]:
+        return {
+            name: value.setting() if isinstance(value, Costs) else value
+            for name, value in self.given.items()
+        }
 
     def text(self) -> str:
         """The setting as a text that `--objective` and YAML read back."""
@@ -133,7 +138,19 @@ class Metric:
 
     def tells_of(self, classes: int) -> bool:
         """Whether models of so many classes can differ in it: in `top_k` only with fewer k."""
-        return int(self.knobs.get("k", 0)) < classes
+        return "k" not in self.knobs or self.number("k") < classes
+
+    def number(self, knob: str) -> float:
+        """The value of a knob that is a number."""
+        value = self.knobs[knob]
+        assert isinstance(value, int | float), f"{knob} is a number"
+        return value
+
+    @property
+    def costs(self) -> Costs | None:
+        """What errors cost; None for a metric without costs, and where none are given."""
+        found = self.knobs.get("costs")
+        return found if isinstance(found, Costs) and found else None
 
     def of_class(self, counts: ClassCounts) -> int | None:
         """The index of the class that it is of; None for a metric of all classes."""
@@ -150,11 +167,11 @@ class Metric:
         Args:
             counts: names the classes; a metric may give them by index, or leave the class out.
         """
-        own: dict[str, Value] = {}
+        own: dict[str, KnobValue] = {}
         if (index := self.of_class(counts)) is not None:
             own["of"] = str(counts.names[index])
-        if costs := self.knobs.get("costs"):
-            own["costs"] = costs_by_name(str(costs), counts.names)
+        if self.costs:
+            own["costs"] = self.costs.named(counts.names)
         return replace(self, knobs={**self.knobs, **own})
 
     def title(self, counts: ClassCounts) -> str:
@@ -178,7 +195,10 @@ class Metric:
 
     def identity(self) -> str:
         """What tells it from other metrics, as calibrations have recorded it."""
-        inside = ", ".join(f"{name} {value}" for name, value in self.given.items())
+        inside = ", ".join(
+            f"{name} {json.dumps(value, ensure_ascii=False) if name == 'costs' else value}"
+            for name, value in self._given().items()
+        )
         negative = "negative " if self.sign < 0 else ""
         return f"{negative}{self.name} ({inside})" if inside else f"{negative}{self.name}"
 
@@ -188,8 +208,8 @@ class Metric:
         for name, value in self.knobs.items():
             if name == "of":
                 inside += [f"of '{value}'"] * bool(value)
-            elif name == "costs":
-                inside.append(given_costs(str(value)))
+            elif isinstance(value, Costs):
+                inside.append(str(value))
             else:
                 at_least = "≥ " if name in ("precision", "recall") else ""
                 inside.append(f"{name} {at_least}{value:g}")
@@ -219,15 +239,15 @@ def metric_from(setting: object, key: str = "metric") -> Metric:
     if not isinstance(name, str) or name not in metrics.names():
         raise unknown(key.replace("objectives", "objective"), name, objectives())
     declared = metrics[name].knobs
-    checked = {}
+    checked: dict[str, KnobValue] = {}
     for knob, value in given.items():
         if knob not in declared:
             if not declared:
                 raise ConfigError(f"{key} '{name}' has no knobs: leave out {shown(knob)}")
             raise unknown(f"knob of {name}", knob, declared)
         place = f"{key}: {knob}" if key.startswith("--") else f"{key}.{knob}"
-        checked[knob] = declared[knob].check(place, _as_text(knob, value, place))
-    defaults = {knob: part.default for knob, part in declared.items()}
+        checked[knob] = declared[knob].check(place, value)
+    defaults: dict[str, KnobValue] = {knob: part.default for knob, part in declared.items()}
     return Metric(name, {**defaults, **checked}, checked)
 
 
@@ -328,14 +348,3 @@ def all_metrics(objectives: Sequence[Metric] = ()) -> list[Metric]:
     """All registered metrics; the knobs of the objectives count for the metrics of their names."""
     given = {metric.name: metric for metric in objectives}
     return [given.get(name) or metric_from(name) for name in metrics.names()]
-
-
-def _as_text(knob: str, value: object, key: str) -> object:
-    """A class index, or a matrix of costs, as the string that the knob is."""
-    if knob == "of" and not isinstance(value, str):
-        if value is not None and type(value) is not int:
-            raise ConfigError(f"{key}={shown(value)}: give the name of a class, or its index")
-        return "" if value is None else str(value)
-    if knob == "costs":
-        return costs_text(value, key)
-    return value

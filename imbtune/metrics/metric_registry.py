@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from imbtune.errors import ConfigError, shown
 from imbtune.registry import Registry
 
 metrics = Registry("metric", "what a model's predictions are worth")
@@ -47,9 +48,21 @@ HIGHER, LOWER = "higher", "lower"
 # mean over images, of the smallest class; or unknown in advance
 CLASSES, IMAGES, WORST, UNKNOWN = "classes", "images", "worst", "unknown"
 MEAN, POSITIVE, FEWEST = "mean", "positive", "fewest"  # what an empty `of` is
-ANY_TEXT = r"[\s\S]*"
 # Undefined on many data sets, where no class is of that size: no objectives
 GROUPS = ("many", "medium", "few")
+
+
+def class_from(setting: object, key: str) -> str:
+    """The value of a knob `of`: the name of a class or its index, as a text; empty for None.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if setting is None or isinstance(setting, str):
+        return setting or ""
+    if type(setting) is not int:
+        raise ConfigError(f"{key}={shown(setting)}: give the name of a class, or its index")
+    return str(setting)
 
 
 def group_lines(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbtune.errors import ConfigError
-from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import Metric, objective_from
 from imbtune.metrics.metric_registry import CLASSES, IMAGES, UNKNOWN, WORST
 from imbtune.metrics.number_text import as_text
@@ -120,8 +119,8 @@ def data_size_lines(
         f"Images per class: {_counts(train_K)} for training, {_counts(validation_K)} for "
         f"validation{_about_chance(objective, scale.chance)}"
     ]
-    if costs := objective.given.get("costs"):
-        lines[0] += f"\nCosts: {costs_in_words(str(costs), classes)}"
+    if objective.costs:
+        lines[0] += f"\nCosts: {objective.costs.in_words(classes)}"
     warnings = []
     if scale.step and scale.error and (scale.step > MAX_STEP or scale.error > MAX_ERROR):
         warnings.append(

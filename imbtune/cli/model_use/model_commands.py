@@ -21,7 +21,6 @@ from imbtune.inference import use_model, use_threshold
 from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.decisions.threshold_choice import threshold_metric
 from imbtune.inference.predicting.predict_images import NAMED
-from imbtune.metrics.costs import costs_in_words
 from imbtune.metrics.metric import metric_from
 from imbtune.metrics.number_text import as_text
 from imbtune.paths import local_path
@@ -102,8 +101,8 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
         also = f", {asked.name} {as_text(asked.expected)} {ends}, at least {asked.wanted:g} in "
         also += f"{asked.reached:.0%} of the resamples"
         here = f"{found.quantity} {here} and {asked.name} {as_text(asked.value)}"
-    if costs := wanted.given.get("costs"):
-        words = costs_in_words(str(costs), list(found.counts))
+    if wanted.costs:
+        words = wanted.costs.in_words(list(found.counts))
         print_text(printable(f"Costs: {words}"), console)
     positive = printable(found.positive)
     print_text(

@@ -218,7 +218,7 @@ class _Scoring:
     @property
     def wanted(self) -> float:
         """How much of it; 0 for nothing."""
-        return float(self.metric.knobs[self.condition_name]) if self.condition_name else 0.0
+        return self.metric.number(self.condition_name) if self.condition_name else 0.0
 
     def best(self, cuts: Cuts) -> tuple[int, float]:
         """The index of the middle one of the best thresholds, and its score; −inf if not valid."""

@@ -171,7 +171,7 @@ def _ends(
     low, high = interval_of(metric, counts, value, error)
     if metric.name == "recall_at_precision":
         index = counts.index(str(metric.knobs["of"]))
-        low = min(low, _certain_recall(predictions, index, float(metric.knobs["precision"])))
+        low = min(low, _certain_recall(predictions, index, metric.number("precision")))
     return low, high
 
 

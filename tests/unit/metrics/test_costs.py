@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbtune.errors import ConfigError
-from imbtune.metrics.costs import cost_matrix, costs_in_words
+from imbtune.metrics.costs import Costs, costs_from
 from imbtune.metrics.metric import metric_from, objective_from, objectives
 from imbtune.metrics.predictions import ClassCounts, Confusion
 
@@ -37,18 +37,15 @@ def test_costs_by_name_are_those_of_the_rows(values: list[float]) -> None:
 
 def test_errors_that_are_not_named_cost_1() -> None:
     metric = objective_from({"name": "expected_cost", "costs": {"fraud": {"nor: mal": 20}, 9: {}}})
-    text = str(metric.knobs["costs"])
-    assert cost_matrix(text, NAMES).tolist() == [[0, 20, 1], [1, 0, 1], [1, 1, 0]]
+    assert metric.costs
+    assert metric.costs.matrix(NAMES).tolist() == [[0, 20, 1], [1, 0, 1], [1, 1, 0]]
     assert metric_from(metric.setting()) == metric
     assert metric.setting() == {
         "name": "expected_cost",
         "costs": {"fraud": {"nor: mal": 20}, "9": {}},
     }
-    older = {"name": "expected_cost", "costs": '{"fraud": {"nor: mal": 20}, "9": {}}'}
-    assert metric_from(older) == metric
-    assert "an image of 'fraud' that is predicted as 'nor: mal' costs 20;" in costs_in_words(
-        text, NAMES
-    )
+    words = metric.costs.in_words(NAMES)
+    assert words.startswith("an image of 'fraud' that is predicted as 'nor: mal' costs 20;")
     rows = metric_from({"name": "expected_cost", "costs": [[0, 20, 1], [1, 0, 1], [1, 1, 0]]})
     assert str(rows.named(COUNTS)) == "negative expected_cost (costs 'fraud' as 'nor: mal' 20)"
     assert metric.title(COUNTS) == "expected_cost (costs 'fraud' as 'nor: mal' 20)"
@@ -61,39 +58,72 @@ def test_a_right_prediction_that_costs_something_is_told() -> None:
     matrix_KK = np.diag([4, 0, 0])
     assert metric.value(Confusion.of(matrix_KK, COUNTS.train_K, NAMES)) == 2
     assert metric.title(COUNTS) == "expected_cost (costs 'fraud' as 'fraud' 2)"
-    assert costs_in_words(str(metric.knobs["costs"]), NAMES) == (
+    assert metric.costs and metric.costs.in_words(NAMES) == (
         "an image of 'fraud' that is predicted rightly costs 2; every error costs 1"
     )
     every: dict[str, Any] = {"name": "expected_cost", "costs": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]}
     assert metric_from(every).title(COUNTS) == "expected_cost (1 an error)"
 
 
-@pytest.mark.parametrize(
-    ("rows", "says"),
-    [
-        ([[0, 1]], "costs: [[0.0, 1.0]] has 1 row of 2 numbers: give a row for each of the 3 cl"),
-        ([[0, 1, 1], [1, 0], [1, 1, 0]], "has 3 rows of 2 or 3 numbers"),
-        ([[0, 1, 1], [1, 0, 1]], "has 2 rows of 3 numbers"),
-    ],
-)
-def test_rows_of_another_number_of_classes(rows: list[list[int]], says: str) -> None:
+@pytest.mark.parametrize("rows", [[[0]], [[0, 1], [1, 0]]])
+def test_rows_of_another_number_of_classes(rows: list[list[int]]) -> None:
     metric = metric_from({"name": "expected_cost", "costs": rows})
+    says = f"costs: {rows} has {len(rows)} row{'s' * (len(rows) > 1)}: give a row for each of the 3"
     with raises_one_line(says, kind=ConfigError):
         metric.chance(COUNTS)
 
 
 @pytest.mark.parametrize(
+    "text", ["[[0, 20], [1, 0]]", ' {"a": {"b": 20}}', '{"a": {"b": 20}, "b": {"a": 1}} ']
+)
+def test_costs_in_quotes_are_those_without_them(text: str) -> None:
+    """As in `--metric '{name: expected_cost, costs: "[[0, 20], [1, 0]]"}'`."""
+    metric = metric_from({"name": "expected_cost", "costs": text})
+    assert metric == metric_from({"name": "expected_cost", "costs": json.loads(text)})
+    assert metric.costs and metric.costs.matrix(["a", "b"]).tolist() == [[0, 20], [1, 0]]
+
+
+@pytest.mark.parametrize("nothing", ["", " ", {}, [], Costs()])
+def test_no_costs_are_1_an_error(nothing: object) -> None:
+    metric = metric_from({"name": "expected_cost", "costs": nothing})
+    assert metric.costs is None and str(metric) == "negative expected_cost (1 an error)"
+    assert metric.value(Confusion.of(np.ones((3, 3), int), COUNTS.train_K, NAMES)) == 6 / 9
+
+
+@pytest.mark.parametrize("costs", [[[0, 1e4], [0.5, 0]], [[0, "1e4"], [".5", 0]]])
+def test_costs_are_written_as_they_were_given(costs: list[list[Any]]) -> None:
+    """In YAML 1e4 is a text. A whole number is none with a point, in files as in messages."""
+    metric = metric_from({"name": "expected_cost", "costs": costs})
+    assert metric.text() == '{"name": "expected_cost", "costs": [[0, 10000.0], [0.5, 0]]}'
+    assert metric_from(json.loads(metric.text())) == metric
+
+
+@pytest.mark.parametrize(
     ("costs", "says"),
     [
-        ([[0, -1], [1, 0]], "-1"),
-        ([[0, "x"], [1, 0]], "x"),
-        ({"fraud": 3}, "by class names, such as {fraud: {normal: 20}}"),
+        ([[0, -1], [1, 0]], "metric.costs: -1 is no cost: give a number from 0 on"),
+        ([[0, "x"], [1, 0]], "metric.costs: 'x' is no cost: give a number from 0 on"),
+        ([[0, float("nan")], [1, 0]], "metric.costs: nan is no cost"),
+        ([[0, 10**400], [1, 0]], "metric.costs: (a number of 400 digits) is no cost"),
+        (
+            [0, 1, 1, 0],
+            "metric.costs=[0, 1, 1, 0]: 0 is no row: give a row for each class, such as [[0, 1], ",
+        ),
+        ([[0, 1]], "metric.costs=[[0, 1]]: 1 row of 2 numbers: give a row for each class, with "),
+        ([[0, 1, 1], [1, 0], [1, 1, 0]], "1, 1, 0]]: 3 rows of 2 or 3 numbers: give a row"),
+        ([[0, 1, 1], [1, 0, 1]], "metric.costs=[[0, 1, 1], [1, 0, 1]]: 2 rows of 3 numbers: give"),
+        ("[[0, 1], [1, 0]", "metric.costs='[[0, 1], [1, 0]' is a text that is no matrix: give th"),
+        ('{"a": {"b": 2}, "a": {"b": 3}}', "metric.costs: class 'a' is given twice: give it once"),
+        ("[" * 100_000, "is a text that is no matrix"),
+        ("3", "metric.costs='3' are no costs: give the costs of errors by class names, such as {"),
+        (None, "metric.costs=None are no costs: give the costs of errors by class names, such as"),
+        ({"fraud": 3}, "metric.costs={'fraud': 3}: 3 is no mapping of predicted classes: give t"),
         ({"fraud": {"9": -1}}, "-1 is no cost"),
         ({"fraud": {"9": True}}, "True is no cost"),
         ({"fraud": {"9": float("nan")}}, "nan is no cost"),
         ({"fraud": {"9": "x"}}, "'x' is no cost"),
-        ("{fraud", "is not JSON"),
-        (3, "by class names"),
+        ("{fraud", "metric.costs='{fraud' is a text that is no matrix: give the costs of errors"),
+        (3, "metric.costs=3 are no costs: give the costs of errors by class names, such as {frau"),
     ],
 )
 def test_what_are_no_costs(costs: object, says: str) -> None:
@@ -132,7 +162,8 @@ def test_a_class_that_there_is_not() -> None:
 
 
 def test_another_spelling_of_a_class() -> None:
-    assert cost_matrix('{"FRAUD": {"Nor: mal ": 20}}', NAMES)[0].tolist() == [0, 20, 1]
+    costs = costs_from({"FRAUD": {"Nor: mal ": 20}}, "costs")
+    assert costs.matrix(NAMES)[0].tolist() == [0, 20, 1]
     assert COUNTS.index("Fraud ") == 0
     assert ClassCounts(["a", "A"], np.array([1, 2]), np.array([1, 1])).index("A") == 1
 

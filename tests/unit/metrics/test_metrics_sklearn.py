@@ -241,7 +241,7 @@ def test_costs_are_those_of_the_true_row_and_the_predicted_column() -> None:
     assert metric.value(found) == (0 + 1 + 10 + 10) / 4
     assert metric.score(found) == -21 / 4
     assert metric.chance(found.counts) == -(1 + 0.5) / 2
-    assert metric == metric_from({"name": "expected_cost", "costs": "0 1; 10 0.5"})
+    assert metric == metric_from({"name": "expected_cost", "costs": "[[0, 1], [10, 0.5]]"})
     with pytest.raises(ConfigError, match="a row for each of the 2 classes"):
         metric_from({"name": "expected_cost", "costs": [[0, 1, 1]] * 3}).value(found)
 
@@ -278,8 +278,8 @@ def test_a_logit_that_is_not_finite_is_an_error(broken: float) -> None:
         ({"name": "recall_at_precision", "precision": 1.5}, "out of range"),
         ({"name": "accuracy", "of": "a"}, "has no knobs"),
         ({"name": "top_k", "k": 0}, "out of range"),
-        ({"name": "expected_cost", "costs": "a b; c d"}, "is not valid"),
-        ({"name": "expected_cost", "costs": [[0, -1], [1, 0]]}, "is not valid"),
+        ({"name": "expected_cost", "costs": "a b; c d"}, "is a text that is no matrix"),
+        ({"name": "expected_cost", "costs": [[0, -1], [1, 0]]}, "-1 is no cost"),
         ({"name": "auroc", "of": True}, "of=True: give the name of a class, or its index"),
         ({"name": "auroc", "of": 1.5}, "of=1.5: give the name of a class, or its index"),
     ],
