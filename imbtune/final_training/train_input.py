@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -326,7 +327,7 @@ def _read(path: str) -> tuple[Store, Any]:
 def _is_space(space: str) -> ConfigError:
     return ConfigError(
         f"{space} is a search space: give the folder of a search of it, or train one of its "
-        f"presets with --preset NAME --space {space}"
+        f"presets with --preset NAME --space {shlex.quote(space)}"
     )
 
 

@@ -7,6 +7,7 @@ Both are removed at the end.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def check_folder(out: Path) -> None:
     if not out.is_dir() or Store(str(out)).names(""):
         raise StudyError(
             f"--out {out} exists already and is not empty: give another folder, such as --out "
-            f"{free_folder(out)}, or delete it"
+            f"{shlex.quote(str(free_folder(out)))}, or delete it"
         )
 
 
@@ -140,5 +141,5 @@ def _check_same(task: FinalTask, store: Store, what: dict[str, object]) -> None:
     raise StudyError(
         f"--out {out} has an unfinished training {', '.join(different)}: run its own command again "
         "to go on, "
-        f"give another folder, such as --out {free_folder(out)}, or delete it"
+        f"give another folder, such as --out {shlex.quote(str(free_folder(out)))}, or delete it"
     )

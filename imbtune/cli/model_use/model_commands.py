@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     changed = with_trust(
         lambda: use_threshold.change_threshold(metric=setting, **options, trust=trust), trust
     )
-    found, model = changed.chosen, options["model"]
+    found = changed.chosen
     low, high = found.probability_interval
     console = make_console()
     for note in changed.notes:
@@ -129,12 +129,12 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     print_text(printable(f"Chosen on {found.chosen_on}: {counts}"), console)
     if changed.is_stored:
         print_text("Stored: predict, evaluate and export use it from now on", console)
-        _print_outdated(changed.outdated, model, console)
+        _print_outdated(changed.outdated, options, console)
         return
     kept = ""
     if changed.before is not None:
-        words = shlex.join([program(), "threshold", str(model), "--remove"])
-        kept = f"; the threshold {_of(changed.before, found.positive)} stays: {words} removes it"
+        before, remove_it = changed.before, _command("threshold", options, "--remove")
+        kept = f"; the threshold {_of(before, found.positive)} stays: {remove_it} removes it"
     print_text(
         f"Not stored, since it gains nothing: {printable(found.as_good)} is expected to be as good "
         f"on other images, or better{kept}",
@@ -143,8 +143,9 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
 
 
 def _remove_threshold(trust: bool, metric: str | None, **options: Any) -> None:
-    model, seed = options.pop("model"), options.pop("seed")
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    model, seed = options["model"], options["seed"]
+    others = {name: value for name, value in options.items() if name not in ("model", "seed")}
+    given = [f"--{name.replace('_', '-')}" for name, value in others.items() if value]
     given += ["--metric"] * (metric is not None)
     if given:
         raise ConfigError(f"--remove only removes the threshold: leave {', '.join(given)} out")
@@ -152,10 +153,12 @@ def _remove_threshold(trust: bool, metric: str | None, **options: Any) -> None:
         lambda: use_threshold.remove_threshold(model, seed=seed, trust=trust), trust
     )
     console = make_console()
+    of_seed = "" if seed is None else f", seed {seed},"
     print_text(
-        f"The threshold of {model} is removed: the more probable class is predicted", console
+        f"The threshold of {model}{of_seed} is removed: the more probable class is predicted",
+        console,
     )
-    _print_outdated(outdated, model, console)
+    _print_outdated(outdated, options, console)
 
 
 def _of(threshold: Threshold | None, positive: str) -> str:
@@ -172,14 +175,21 @@ def _of(threshold: Threshold | None, positive: str) -> str:
     )
 
 
-def _print_outdated(outdated: Sequence[Path], model: str, console: Console) -> None:
+def _print_outdated(outdated: Sequence[Path], options: Mapping[str, Any], console: Console) -> None:
     for path in outdated:
-        export = shlex.join([program(), "export", str(model), "--out", str(path)])
+        export = _command("export", options, "--out", str(path))
         print_text(
             f"{path} is out of date, since it has another threshold: delete it, and make it again "
             f"with {export}",
             console,
         )
+
+
+def _command(verb: str, options: Mapping[str, Any], *more: str) -> str:
+    """Another command for the same model, quoted for a shell."""
+    seed = options["seed"]
+    of_seed = [] if seed is None else ["--seed", str(seed)]
+    return shlex.join([program(), verb, str(options["model"]), *of_seed, *more])
 
 
 def export_command(

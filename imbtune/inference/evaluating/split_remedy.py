@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,7 @@ def _one_split(root: Path) -> str:
     folders = [folder for folder in inner if split_of(folder.name) and folders_in(folder)]
     how = "save them alone, under the name 'train', and give --split all"
     if folders:
-        ways = " or ".join(f"--data {folder}" for folder in folders)
+        ways = " or ".join(f"--data {shlex.quote(str(folder))}" for folder in folders)
         how = f"give {ways} with --split all"
     return f": to evaluate the images of one split, {how}"
 

@@ -331,7 +331,11 @@ WRONG_TRAININGS = [
     ("good.yaml --out /proc/nothing", "cannot write to --out /proc/nothing"),
     ("provenance.yaml", "provenance.yaml: provenance: 'hello' is not a mapping"),
     ("digits-lt", "digits-lt is a search space: give the folder of a search of it, or train one"),
-    ("like.yaml", "like.yaml is a search space: give"),
+    (
+        "li'ke.yaml",
+        "li'ke.yaml is a search space: give the folder of a search of it, or train one of its "
+        "presets with --preset NAME --space 'li'\"'\"'ke.yaml'\n",
+    ),
 ]
 
 
@@ -345,7 +349,7 @@ def test_a_training_that_cannot_be_is_one_line_and_leaves_nothing(
     (tmp_path / "empty.yaml").write_text("")
     (tmp_path / "wrong.yaml").write_text("mix: {name: mixup, alfa: 1}")
     (tmp_path / "provenance.yaml").write_text("mix: mixup\nprovenance: hello\n")
-    (tmp_path / "like.yaml").write_text("like: digits-lt\n")
+    (tmp_path / "li'ke.yaml").write_text("like: digits-lt\n")
     before = sorted(tmp_path.rglob("*"))
     code, out, err = invoke("train", *args.split())
     assert (code, out) == (2, "")

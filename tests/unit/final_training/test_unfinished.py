@@ -116,8 +116,8 @@ def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with monkeypatch.context() as patched:
         write_until(3, patched)
         with pytest.raises(KilledError):
-            train(tmp_path / "out")
-    return tmp_path / "out"
+            train(tmp_path / "the out")
+    return tmp_path / "the out"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_another_training_does_not_go_on_there(
     changed: dict[str, Any], line: str, unfinished: Path
 ) -> None:
     before = sorted(unfinished.rglob("*"))
-    fix = f"give another folder, such as --out {unfinished}-2, or delete it"
+    fix = f"give another folder, such as --out '{unfinished}-2', or delete it"
     with raises_one_line(f"--out {unfinished} has an", line, fix, kind=StudyError):
         train(unfinished, **changed)
     assert sorted(path for path in unfinished.rglob("*") if path.name != ".lock") == [

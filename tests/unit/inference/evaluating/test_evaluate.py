@@ -159,10 +159,10 @@ def test_a_labelled_test_set_alone(tmp_path: Path, name: str, split: str) -> Non
 
 
 def test_a_class_that_only_the_test_set_has(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+    data = tmp_path / "my data"
     write(data / "train", {"cat": 4})
     write(data / "test", {"cat": 2, "dog": 2})
-    with raises_one_line("without training images", f"--data {data / 'test'} or --data"):
+    with raises_one_line("without training images", f"--data '{data / 'test'}' or --data"):
         evaluate(small_model(), data, split="all")
     assert evaluate(small_model(), data / "test", split="all", resamples=0).count == 4
 

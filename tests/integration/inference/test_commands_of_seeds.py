@@ -1,0 +1,82 @@
+"""The commands on a model with several seeds: each seed has its own threshold and its own files."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import invoke
+from PIL import Image
+from small_model import threshold_at
+
+import imbtune
+from imbtune.config.train_config import TrainConfig
+from imbtune.inference.decisions.model_threshold import store_threshold
+
+NO_GAIN = "{name: f_beta, beta: 100, of: fault}"  # which all images predicted as fault reach
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two classes and seeds 0 and 1 in `a model/`, and its data in `data/`."""
+    folder, rng = tmp_path_factory.mktemp("seeds"), np.random.default_rng(0)
+    for split, counts in (("train", {"ok": 40, "fault": 20}), ("test", {"ok": 20, "fault": 20})):
+        for name, count in counts.items():
+            (folder / "data" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 200, (8, 8)) + 40 * (name == "fault")
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(folder / "data" / split / name / f"{number}.png")
+    config = TrainConfig.from_settings(
+        {
+            "model.width": 4,
+            "batch_size": 30,
+            "precision": "float32",
+            "epochs": 1,
+            "data": "folder",
+            "data.profile": "as_is",
+        }
+    )
+    imbtune.train(
+        config, out=folder / "a model", data=folder / "data", seeds=2, calibrate=0.3, progress=None
+    )
+    return folder
+
+
+@pytest.fixture
+def data(trained: Path) -> Path:
+    return trained / "data"
+
+
+@pytest.fixture
+def model(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained / "a model", tmp_path / "a model")
+
+
+def succeed(*args: object) -> str:
+    code, out, err = invoke(*map(str, args))
+    assert code == 0, err
+    return out
+
+
+def store(model: Path, seed: int, log_odds: float = 0.3) -> None:
+    """A threshold that somebody chose for a seed."""
+    found = replace(threshold_at(log_odds, "fault"), counts={"fault": 5, "ok": 4})
+    store_threshold(imbtune.load_model(model, seed), found)
+
+
+def test_the_advice_is_for_the_seed_that_was_given(model: Path, data: Path) -> None:
+    """It removes the threshold of that seed, and makes the export of that seed again."""
+    store(model, 0)
+    store(model, 1, -0.5)
+    others = ("--metric", NO_GAIN, "--data", data, "--split", "test")
+    said = succeed("threshold", model, *others, "--seed", 1)
+    assert "Not stored, since it gains nothing" in said
+    assert f"threshold '{model}' --seed 1 --remove removes it" in said
+    assert f"threshold '{model}' --remove removes it" in succeed("threshold", model, *others)
+    succeed("threshold", model, "--seed", 1, "--remove")
+    assert imbtune.load_model(model).threshold is not None
+    assert imbtune.load_model(model, 1).threshold is None
