@@ -31,6 +31,7 @@ from imbtune.inference.model_folder import (
     METRICS,
     PREPROCESS,
     RESTORE,
+    SEED_FOLDER,
     THRESHOLD,
     WEIGHTS,
     Manifest,
@@ -127,7 +128,7 @@ def seed_folders(folder: Path) -> dict[int, Path]:
     files = read_files(store, read_manifest(store), without=THRESHOLD)  # of no use here
     metrics = strict_json.loads(files[METRICS])
     first, *trained = (int(run["seed"]) for run in metrics["runs"])
-    named = ((re.fullmatch(r"seed(\d+)", path.name), path) for path in sorted(folder.iterdir()))
+    named = ((SEED_FOLDER.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
     others = {int(match[1]): path for match, path in named if match}
     for seed in trained:
         if seed not in others:

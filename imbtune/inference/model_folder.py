@@ -33,6 +33,7 @@ PREPROCESS, CALIBRATION, METRICS = "preprocess.json", "calibration.json", "metri
 CLASSES, PREDICTIONS, MARGINS = "classes.parquet", "predictions.parquet", "margins.parquet"
 THRESHOLD = "threshold.json"  # where one was chosen
 CARD = "README.md"  # not in the manifest
+SEED_FOLDER = re.compile(r"seed(\d+)")  # in the first seed's: the model of another one
 
 RESTORE = "restore it from a copy, or train the model again"
 

@@ -245,9 +245,8 @@ def export(
             raise
         images = None
     exported = export_onnx(loaded, path, images)
-    others = tuple(found for found in outdated_exports(loaded) if found != path)
     unused = (UNUSED_THRESHOLD.format(model),) if has_other_threshold(model, loaded) else ()
-    return replace(exported, outdated=others, notes=unused)
+    return replace(exported, outdated=tuple(outdated_exports(loaded)), notes=unused)
 
 
 def has_other_threshold(model: Model, loaded: TrainedModel) -> bool:

@@ -26,8 +26,10 @@ from imbtune.inference.model_card import THRESHOLD_ON_TEST, USED_ONCE
 from imbtune.inference.model_folder import (
     CARD,
     MARGINS,
+    SEED_FOLDER,
     THRESHOLD,
     change_files,
+    is_model_folder,
     read_file,
     read_manifest,
     remove_file,
@@ -123,13 +125,21 @@ def delete_threshold(model: TrainedModel) -> None:
 
 
 def outdated_exports(model: TrainedModel) -> list[Path]:
-    """The ONNX files of one seed in the model's folder whose threshold is not that of the model."""
+    """The ONNX files of the model's seed whose threshold is not that of the model.
+
+    They are looked for in the model's folder, and for another seed than the first one also in that
+    of the training, into which `imbtune export --seed` writes.
+    """
     if model.path is None or isinstance(model.network, EnsembleNetwork):
         return []  # an ensemble has no threshold, now or ever
     own = None if model.threshold is None else model.threshold.to_dict()
+    folders, training = [model.path], model.path.parent
+    if SEED_FOLDER.fullmatch(model.path.name) and is_model_folder(Store(str(training))):
+        folders.append(training)
     return [
         path
-        for path in sorted(model.path.glob(f"*{SUFFIX}"))
+        for folder in folders
+        for path in sorted(folder.glob(f"*{SUFFIX}"))
         if (metadata := read_metadata(path)) is not None
         and metadata.get("seed") == str(model.config.seed)
         and strict_json.loads(metadata.get("threshold", "null")) != own

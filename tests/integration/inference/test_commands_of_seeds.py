@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from command import invoke
 from PIL import Image
@@ -14,7 +15,8 @@ from small_model import threshold_at
 
 import imbtune
 from imbtune.config.train_config import TrainConfig
-from imbtune.inference.decisions.model_threshold import store_threshold
+from imbtune.inference.decisions.model_threshold import outdated_exports, store_threshold
+from imbtune.inference.onnx_export import metadata_of
 
 NO_GAIN = "{name: f_beta, beta: 100, of: fault}"  # which all images predicted as fault reach
 
@@ -80,3 +82,44 @@ def test_the_advice_is_for_the_seed_that_was_given(model: Path, data: Path) -> N
     succeed("threshold", model, "--seed", 1, "--remove")
     assert imbtune.load_model(model).threshold is not None
     assert imbtune.load_model(model, 1).threshold is None
+
+
+def export(model: Path, seed: int, file: Path) -> Path:
+    """An ONNX file with the metadata that an export of this seed would have now."""
+    proto = onnx.ModelProto()
+    for key, value in metadata_of(imbtune.load_model(model, seed)).items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
+    file.write_bytes(proto.SerializeToString())
+    return file
+
+
+def test_an_export_of_another_seed_is_out_of_date(model: Path, data: Path) -> None:
+    """`export --seed 1` writes into the training's folder, where seed 0's are not meant."""
+    named, inside = model / "model-seed1.onnx", model / "seed1/mine.onnx"
+    for file in (named, inside):
+        export(model, 1, file)
+    export(model, 0, model / "model.onnx")
+    assert outdated_exports(imbtune.load_model(model, 1)) == []
+    store(model, 1)
+    for first in (imbtune.load_model(model, 1), imbtune.load_model(model / "seed1")):
+        assert outdated_exports(first) == [inside, named]
+    assert outdated_exports(imbtune.load_model(model)) == []
+    said = succeed("threshold", model, "--seed", 1, "--remove")
+    assert "out of date" not in said  # they have none, as the model again
+    store(model, 1)
+    export(model, 1, named)
+    said = succeed("threshold", model, "--seed", 1, "--remove")
+    assert f"{named} is out of date" in said
+    assert f"export '{model}' --seed 1 --out '{named}'" in said
+    assert f"{inside} is" not in said and "model.onnx is" not in said
+
+
+def test_the_folder_above_is_not_another_models(model: Path, tmp_path: Path) -> None:
+    """A seed's folder that was moved has no training's folder above it."""
+    moved = shutil.copytree(model / "seed1", tmp_path / "seed1")
+    export(model, 1, tmp_path / "model.onnx")
+    store(model, 1)
+    shutil.copy(model / "seed1/threshold.json", moved)
+    shutil.copy(model / "seed1/manifest.json", moved)
+    assert outdated_exports(imbtune.load_model(moved)) == []
