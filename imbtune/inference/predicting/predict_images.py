@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
@@ -32,6 +33,7 @@ from imbtune.inference.predicting.image_inputs import ImageInput, ImageItem
 from imbtune.inference.predicting.prediction_file import (
     PredictionRow,
     prediction_writer,
+    read_csv,
     table_of,
 )
 from imbtune.inference.trained_model import TrainedModel
@@ -74,11 +76,13 @@ class PredictedImages:
     def table(self) -> pd.DataFrame:
         """A row for each image, in the order of the input; read from the file if there is one."""
         if self.path is None:
-            found: pd.DataFrame = table_of(self._rows, self._top).to_pandas()
-            return found
-        if self.path.suffix.lower() == ".csv":
-            return pd.read_csv(self.path)
-        return pd.read_parquet(self.path)
+            rows = table_of(self._rows, self._top)
+        elif self.path.suffix.lower() == ".csv":
+            rows = read_csv(self.path, self._top)
+        else:
+            rows = pq.read_table(self.path)
+        found: pd.DataFrame = rows.to_pandas()
+        return found
 
 
 def predict_images(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pyarrow as pa
+import pyarrow.csv as csv_reader
 import pyarrow.parquet as pq
 
 from imbtune.errors import ConfigError
@@ -81,6 +82,15 @@ def table_of(rows: Sequence[PredictionRow], top: int) -> pa.Table:
         return wanted.empty_table()
     arrays = [pa.array(cells, field.type) for cells, field in zip(columns, wanted, strict=True)]
     return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def read_csv(path: Path, top: int) -> pa.Table:
+    """The rows of a CSV file, as :func:`table_of` gives them: a class '007' or 'NA' is a text."""
+    columns = csv_reader.ConvertOptions(
+        column_types=schema(top), null_values=[""], strings_can_be_null=True
+    )
+    lines = csv_reader.ParseOptions(newlines_in_values=True)
+    return csv_reader.read_csv(path, parse_options=lines, convert_options=columns)
 
 
 class PredictionWriter(ABC):

@@ -103,7 +103,7 @@ def test_each_image_that_cannot_be_read_is_a_row(tmp_path: Path) -> None:
     Image.new("L", (9, 8)).save(tmp_path / "large.png")
     found = predict(small_model(), tmp_path, tmp_path / "out.csv")
     errors = found.table.set_index(found.table["path"].map(lambda p: Path(p).name))["error"]
-    assert errors["0.png"] != errors["0.png"]  # null
+    assert pd.isna(errors["0.png"])
     assert errors["cut.png"] == "image file is truncated"
     assert errors["empty.png"] == "the file is empty"
     assert errors["text.jpg"] == "not an image of a known format"
@@ -111,6 +111,22 @@ def test_each_image_that_cannot_be_read_is_a_row(tmp_path: Path) -> None:
     assert "more than 89,478,485 pixels" in errors["bomb.png"]
     assert errors["large.png"].startswith("it is 9×8 pixels, and the model's images are 8×8")
     assert (found.count, found.failed, len(found.first_failures)) == (8, 6, 3)
+
+
+@pytest.mark.parametrize("classes", [("007", "NA"), ("1", "0"), ("a\nb", "None"), ("x", "1.50")])
+@pytest.mark.parametrize("top", [1, 2])
+def test_the_table_of_a_csv_file_is_the_same(
+    classes: tuple[str, str], top: int, tmp_path: Path
+) -> None:
+    """Names of classes that look like numbers or like nothing stay texts."""
+    write_images(tmp_path / "images", 12)
+    (tmp_path / "images/cut.png").write_bytes(b"x")
+    model, images = small_model(classes), tmp_path / "images"
+    kept = predict(model, images, top=top).table
+    assert set(kept["label"][:12]) <= set(classes) and pd.isna(kept["label"][12])
+    for name in ("p.csv", "p.parquet"):
+        read = predict(model, images, tmp_path / name, top=top).table
+        pd.testing.assert_frame_equal(read, kept, rtol=1e-5)
 
 
 def test_sizes_are_those_of_the_training_unless_it_cropped(tmp_path: Path) -> None:
