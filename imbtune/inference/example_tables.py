@@ -6,7 +6,7 @@ Shapes: N images, K classes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -68,9 +68,15 @@ def pixel_hashes(pixels_NCHW: Bytes) -> list[str]:
     return [hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest() for pixels in pixels_NCHW]
 
 
-def set_hash(hashes: Sequence[str]) -> str:
-    """16 hexadecimal digits of a set of images, in any order."""
-    return hashlib.blake2b("".join(sorted(hashes)).encode(), digest_size=8).hexdigest()
+def count_known(hashes: Sequence[str], known: Iterable[str]) -> int:
+    """How many of some images have the pixels of a known one.
+
+    Args:
+        hashes: of the images.
+        known: hashes of the known ones.
+    """
+    found = set(known)
+    return sum(one in found for one in hashes)
 
 
 def prediction_table(

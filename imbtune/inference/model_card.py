@@ -30,10 +30,11 @@ TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MOST_CLASSES = 20  # that the card lists: the largest and the smallest
 METHOD_SLOTS = ("mix", "generate", "loss", "weights", "sampler", "after")
 
-# The threshold is chosen after the card was written, so the second is added then
+# The threshold is chosen after the card was written, so the second is added then, with "them" or
+# how many of them
 USED_ONCE = "The test images were used once, when the training had ended."
 THRESHOLD_ON_TEST = (
-    "Then a threshold was chosen on them (`threshold.json`): the table below is without it, and "
+    "Then a threshold was chosen on {} (`threshold.json`): the table below is without it, and "
     "what `imbtune evaluate` says with it of these images is optimistic."
 )
 

@@ -145,7 +145,7 @@ def metadata_of(model: TrainedModel) -> dict[str, str]:
         "temperature": model.temperature,
         "label_shift": None if (shift := model.label_shift) is None else shift.to_json(),
         "training_images": None if model.train_K is None else [int(n) for n in model.train_K],
-        "threshold": None if model.threshold is None else model.threshold.to_dict(),
+        "threshold": None if model.threshold is None else model.threshold.to_metadata(),
         "seed": None if isinstance(model.network, EnsembleNetwork) else model.config.seed,
         "network": model.config.model.name,
         "imbtune_version": imbtune.__version__,

@@ -22,7 +22,7 @@ from imbtune.inference.evaluating.evaluate_model import (
 from imbtune.inference.evaluating.images_at_hand import images_to_check
 from imbtune.inference.evaluating.labelled_data import LabelledImages, labelled_images
 from imbtune.inference.evaluating.split_remedy import SPLITS, TEST
-from imbtune.inference.example_tables import set_hash
+from imbtune.inference.example_tables import count_known
 from imbtune.inference.loading import load_model
 from imbtune.inference.model_folder import THRESHOLD, is_model_folder, read_manifest
 from imbtune.inference.onnx_export import (
@@ -175,14 +175,15 @@ def evaluate(
 
 
 def _was_chosen_here(model: TrainedModel, images: LabelledImages) -> str:
-    """A note where the model's threshold was chosen on the images; else empty."""
+    """A note where the model's threshold was chosen on some of the images; else empty."""
     own = model.threshold
-    if own is None or own.images_hash != set_hash(images.hashes):
+    if own is None or not (count := count_known(images.hashes, own.image_hashes)):
         return ""
+    these = "these images" if count == len(images.hashes) else ""
+    these = these or f"{count:,} of these {len(images.hashes):,} images"
     return (
-        "the model's threshold was chosen on these images, so the metrics of the predicted classes "
-        f"are optimistic: of other images, {own.quantity} is expected to be "
-        f"{as_text(own.corrected)}"
+        f"the model's threshold was chosen on {these}, so the metrics of the predicted classes are "
+        f"optimistic: of other images, {own.quantity} is expected to be {as_text(own.corrected)}"
     )
 
 

@@ -5,6 +5,7 @@ Shapes: N images.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from imbtune.inference.decisions.threshold import Threshold, check_two_classes
 from imbtune.inference.decisions.threshold_choice import choose_threshold, threshold_metric
 from imbtune.inference.evaluating.evaluate_model import logits_of
 from imbtune.inference.evaluating.labelled_data import LabelledImages
-from imbtune.inference.example_tables import set_hash
+from imbtune.inference.example_tables import count_known
 from imbtune.inference.model_card import THRESHOLD_ON_TEST, USED_ONCE
 from imbtune.inference.model_folder import (
     CARD,
@@ -77,7 +78,7 @@ def choose_for_model(
         raise DataError(f"{what} have one class only: a threshold needs images of both")
     counts = ClassCounts(model.classes, train_K, np.bincount(labels_N, minlength=2))
     found = choose_threshold(log_odds_N, labels_N, counts, chosen, positive, what)
-    return replace(found, images_hash="" if images is None else set_hash(images.hashes))
+    return replace(found, image_hashes=() if images is None else tuple(images.hashes))
 
 
 def stored_threshold(model: TrainedModel) -> Threshold | None:
@@ -105,7 +106,9 @@ def store_threshold(model: TrainedModel, threshold: Threshold) -> None:
     content = strict_json.dumps(threshold.to_dict(), indent=1).encode()
     store = _folder_of(model)
     change_files(store, {THRESHOLD: content})
-    _tell_in_card(store, threshold.images_hash == _test_hash(model))
+    test = _test_hashes(model)
+    count = count_known(test, threshold.image_hashes)
+    _tell_in_card(store, f"{count:,} of them" if 0 < count < len(test) else "them" * bool(count))
     model.threshold = threshold
 
 
@@ -120,7 +123,7 @@ def delete_threshold(model: TrainedModel) -> None:
     if THRESHOLD not in read_manifest(store).files:
         raise ConfigError(f"{model.path} has no threshold: it predicts the more probable class")
     remove_file(store, THRESHOLD)
-    _tell_in_card(store, False)
+    _tell_in_card(store, "")
     model.threshold = None
 
 
@@ -132,7 +135,7 @@ def outdated_exports(model: TrainedModel) -> list[Path]:
     """
     if model.path is None or isinstance(model.network, EnsembleNetwork):
         return []  # an ensemble has no threshold, now or ever
-    own = None if model.threshold is None else model.threshold.to_dict()
+    own = None if model.threshold is None else model.threshold.to_metadata()
     folders, training = [model.path], model.path.parent
     if SEED_FOLDER.fullmatch(model.path.name) and is_model_folder(Store(str(training))):
         folders.append(training)
@@ -155,29 +158,35 @@ def _folder_of(model: TrainedModel) -> Store:
     return Store(str(model.path))
 
 
-def _tell_in_card(store: Store, is_on_test: bool) -> None:
-    """Say in the model card whether the threshold was chosen on the test images."""
+def _tell_in_card(store: Store, test_images: str) -> None:
+    """Say in the model card on which of the test images the threshold was chosen.
+
+    Args:
+        test_images: the words for them; empty for none.
+    """
     if not store.exists(CARD):
         return
     card = store.read(CARD).decode()
-    told = card.replace(f" {THRESHOLD_ON_TEST}", "")
-    if is_on_test:
-        told = told.replace(USED_ONCE, f"{USED_ONCE} {THRESHOLD_ON_TEST}")
+    before = re.escape(f" {THRESHOLD_ON_TEST}").replace(re.escape("{}"), "[^(]*")
+    told = re.sub(before, "", card)
+    if test_images:
+        told = told.replace(USED_ONCE, f"{USED_ONCE} {THRESHOLD_ON_TEST.format(test_images)}")
     if told != card:
         store.write(CARD, told.encode())
 
 
-def _test_hash(model: TrainedModel) -> str | None:
-    """Of the test images of the training; None where that is not known."""
+def _test_hashes(model: TrainedModel) -> list[str]:
+    """Of the test images of the training; empty where they are not known."""
     assert model.path
     try:
         table = pq.read_table(model.path / MARGINS)
     except (OSError, pa.ArrowException):
-        return None
+        return []
     if "pixel_hash" not in table.column_names:  # of an older version
-        return None
+        return []
     is_test = pc.equal(table["split"].cast(pa.string()), "test")
-    return set_hash(table.filter(is_test)["pixel_hash"].to_pylist())
+    hashes: list[str] = table.filter(is_test)["pixel_hash"].to_pylist()
+    return hashes
 
 
 def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:

@@ -108,8 +108,8 @@ class Threshold:
         condition: where the metric asks for a precision or recall, what that is.
         chosen_on: which images these were.
         counts: how many there were of each class.
-        images_hash: by which the images are known again (`set_hash` of their pixels); empty for
-            those of the calibration.
+        image_hashes: by which the images are known again (`pixel_hashes`); empty for those of the
+            calibration.
     """
 
     positive: str
@@ -124,7 +124,7 @@ class Threshold:
     condition: Condition | None
     chosen_on: str
     counts: dict[str, int]
-    images_hash: str = ""
+    image_hashes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         low, high = self.interval
@@ -179,6 +179,10 @@ class Threshold:
 
     def to_dict(self) -> dict[str, object]:
         """The content of `threshold.json`."""
+        return self.to_metadata() | {"image_hashes": " ".join(self.image_hashes)}
+
+    def to_metadata(self) -> dict[str, object]:
+        """The same without the hashes, for a file that goes to others."""
         return {
             "positive": self.positive,
             "probability": self.probability,
@@ -198,7 +202,6 @@ class Threshold:
             "condition": None if self.condition is None else self.condition.to_dict(),
             "chosen_on": self.chosen_on,
             "counts": self.counts,
-            "images_hash": self.images_hash,
         }
 
     @classmethod
@@ -235,7 +238,7 @@ class Threshold:
                 Condition.from_dict(condition) if condition else None,
                 str(content["chosen_on"]),
                 {str(name): int(count) for name, count in counts.items()},
-                str(content.get("images_hash", "")),
+                tuple(str(content["image_hashes"]).split()),
             )
         except (KeyError, TypeError, ValueError, AssertionError) as error:
             raise ConfigError(

@@ -123,3 +123,36 @@ def test_the_folder_above_is_not_another_models(model: Path, tmp_path: Path) -> 
     shutil.copy(model / "seed1/threshold.json", moved)
     shutil.copy(model / "seed1/manifest.json", moved)
     assert outdated_exports(imbtune.load_model(moved)) == []
+
+
+def test_a_threshold_of_most_test_images_is_told(model: Path, data: Path, tmp_path: Path) -> None:
+    """One image less is no other set: `evaluate` and the card count those that are the same."""
+    part = shutil.copytree(data / "test", tmp_path / "part")
+    (part / "ok/7.png").unlink()
+    card = model / "README.md"
+    before = card.read_text()
+    costs = {"name": "expected_cost", "costs": {"fault": {"ok": 9}}}
+    loaded = imbtune.load_model(model)
+    found = imbtune.choose_threshold(loaded, costs, part, split="all", store=False)
+    store_threshold(loaded, found)
+    told = "Then a threshold was chosen on {} (`threshold.json`)"
+    assert told.format("39 of them") in card.read_text()
+    said = succeed("evaluate", model, "--data", data)
+    assert "the model's threshold was chosen on 39 of these 40 images" in " ".join(said.split())
+    whole = imbtune.choose_threshold(loaded, costs, data, split="test", store=False)
+    store_threshold(loaded, whole)
+    assert told.format("them") in card.read_text()
+    said = succeed("evaluate", model, "--data", part, "--split", "all")
+    assert "the model's threshold was chosen on these images" in " ".join(said.split())
+    assert imbtune.load_model(model).threshold == whole
+    assert "image_hashes" not in metadata_of(imbtune.load_model(model))["threshold"]
+    succeed("threshold", model, "--remove")
+    assert card.read_text() == before
+    others = shutil.copytree(part, tmp_path / "others")
+    for file in others.rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(file)) // 2 + 3).save(file)
+    store_threshold(
+        loaded, imbtune.choose_threshold(loaded, costs, others, split="all", store=False)
+    )
+    assert card.read_text() == before
+    assert "was chosen on these" not in succeed("evaluate", model, "--data", data)
