@@ -21,7 +21,9 @@ from imbtune.inference.decisions.label_shift import LabelShift
 from imbtune.inference.decisions.threshold import Threshold, check_two_classes, log_odds_of
 from imbtune.metrics.metric import metric_from
 
-LOWEST = -1e4  # added to the logit of a class that does not occur: its probability is 0
+# Added to the logit of a class that does not occur: far below every logit, so that its probability
+# is exactly 0, and finite, so that metrics can subtract it
+LOWEST = -1e30
 Prior = str | Path | Mapping[str, float]
 
 
@@ -66,6 +68,14 @@ class Decision:
     positive: int | None = None
     log_odds: float = 0.0
     lines: tuple[str, ...] = ()
+
+    @property
+    def never(self) -> list[int]:
+        """The indices of the classes to which a prior gives the share 0."""
+        if self.shift_K is None:
+            return []
+        found: list[int] = (self.shift_K <= LOWEST).nonzero()[:, 0].tolist()
+        return found
 
     def logits(self, logits_NK: Tensor) -> Tensor:
         """The logits whose softmax are the probabilities."""

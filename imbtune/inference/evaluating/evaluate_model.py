@@ -5,6 +5,7 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imbtune import strict_json
-from imbtune.errors import DivergenceError
+from imbtune.errors import DivergenceError, some_of
+from imbtune.inference.decisions.class_prior import NAMED
 from imbtune.inference.decisions.decision import Decision, check_finite, is_finite
 from imbtune.inference.evaluating.labelled_data import LabelledImages
 from imbtune.inference.evaluating.metric_intervals import (
@@ -180,9 +182,17 @@ def evaluate_model(
     measured = [*model.objectives, *objectives]
     found = metric_intervals(predictions, drawn, measured)
     telling = [m for m in all_metrics(measured) if m.tells_of(len(model.classes))]
-    undefined = undefined_lines(telling, predictions.counts, "images")
+    counts = predictions.counts
+    undefined = undefined_lines(telling, counts, "images")
     if train_K is None:  # an older version, which does not say how large the classes are
         found = [interval for interval in found if interval.name not in GROUPS]
+    if never := [f"'{model.classes[k]}'" for k in chosen.never if counts.held_out_K[k]]:
+        infinite = [m.name for m in telling if math.isinf(m.range_on(counts)[1])]
+        found = [interval for interval in found if interval.name not in infinite]
+        undefined.append(
+            f"infinite, as there are images of {some_of(never, NAMED)}, to which --prior gives the "
+            f"share 0: {', '.join(infinite)}"
+        )
     return EvaluationResult(
         images.what,
         len(images.labels_N),

@@ -370,3 +370,19 @@ def test_a_prior_changes_the_metrics_of_probabilities(tmp_path: Path) -> None:
     assert before["auroc"] == after["auroc"]
     assert before["log_loss"] != after["log_loss"]
     assert none.confusion_KK.tolist() == [[0, 8], [0, 8]]
+
+
+def test_the_log_loss_of_a_class_that_is_given_the_share_0_is_infinite(tmp_path: Path) -> None:
+    """If there are images of it; the other metrics are those of probabilities of 0 and 1."""
+    data = write(tmp_path / "data", {"cat": 8, "dog": 24})
+    prior: Any = {"cat": 0, "dog": 1}
+    for resamples in (0, 20):
+        found = evaluate(small_model(), data, split="all", prior=prior, resamples=resamples)
+        assert "log_loss" not in found.metrics.index
+        line = "infinite, as there are images of 'cat', to which --prior gives the share 0: "
+        assert f"{line}log_loss" in found.notes
+        values = found.metrics["value"]
+        assert (values["brier"], values["ece"], values["auroc"]) == (0.25, 0.25, 0.5)
+    only = write(tmp_path / "only", {"dog": 5})
+    result = evaluate(small_model(), only, split="all", prior=prior, resamples=0)
+    assert result.metrics.loc["log_loss", "value"] == 0
