@@ -116,19 +116,20 @@ def print_result(result: TrainResult, console: Console) -> None:
     table = Table(title=f"test set, last epoch, {seeds}")
     table.add_column("metric")
     value = "mean ± std" if several else "value"
-    columns = {result.path.name: result.metrics} if result.baselines else {value: result.metrics}
-    for part in result.runs[0].without:
-        columns[f"without {part}"] = result.metrics_without(part)
+    own = "this model" if result.baselines else value  # a preset may have the folder's name
+    columns = [(own, result.metrics)]
+    parts = result.runs[0].without
+    columns += [(f"without {part}", result.metrics_without(part)) for part in parts]
     if result.ensemble:
         defined = {k: v for k, v in result.ensemble.items() if v is not None}
-        columns["ensemble"] = {name: (mean, math.nan) for name, mean in defined.items()}
-    columns |= {name: other.metrics for name, other in result.baselines.items()}
-    for heading in columns:
+        columns.append(("ensemble", {name: (mean, math.nan) for name, mean in defined.items()}))
+    columns += [(name, other.metrics) for name, other in result.baselines.items()]
+    for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for metric in result.metrics:
         table.add_row(
             printable(result.titles.get(metric, metric)),
-            *(_cell(*metrics[metric]) for metrics in columns.values()),
+            *(_cell(*metrics[metric]) for _, metrics in columns),
         )
     console.print(table)
     for line in result.undefined:
@@ -138,11 +139,10 @@ def print_result(result: TrainResult, console: Console) -> None:
     if warning := _worse_on_test(result):
         print_text(warning, console)
     if result.baselines:
-        without = result.runs[0].without
-        shared = ["--ema"] * ("averaging" in without) + ["--calibrate"] * ("temperature" in without)
+        shared = ["--ema"] * ("averaging" in parts) + ["--calibrate"] * ("temperature" in parts)
         also = f", also with {' and '.join(shared)}" if shared else ""
         print_text(
-            f"{result.path.name}: the trained configuration; others: presets, with methods of "
+            "this model: the trained configuration; others: presets, with methods of "
             f"their own, and the same seeds, data and epochs{also}",
             console,
         )

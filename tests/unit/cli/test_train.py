@@ -32,11 +32,12 @@ def printed(found: TrainResult) -> str:
 
 
 def test_a_winner_and_its_baselines_stand_in_one_table() -> None:
-    others = {name: result(f"runs/s/best/{name}", 0.0) for name in ("mamix_drw", "erm")}
-    text = printed(replace(result("runs/s/best", 0.1), baselines=others))
+    """Also where a baseline has the name of the model's folder."""
+    others = {name: result(f"runs/erm/{name}", 0.0) for name in ("mamix_drw", "erm")}
+    text = printed(replace(result("runs/erm", 0.1), baselines=others))
     (heading,) = (line for line in text.splitlines() if "metric" in line)
     assert [cell.strip() for cell in heading.strip("┃").split("┃")] == [
-        *("metric", "best", "mamix_drw", "erm")
+        *("metric", "this model", "mamix_drw", "erm")
     ]
     (row,) = (line for line in text.splitlines() if "balanced_accuracy" in line)
     assert row.count("0.6100 ± 0.0141") == 1 and row.count("0.5100 ± 0.0141") == 2
