@@ -47,6 +47,7 @@ BATCH = 2  # of the export; 1 would become a constant of the graph
 CHECKED_BATCHES = (1, 3)  # sizes that the check begins with; the rest comes in blocks of the last
 BLOCK = 64
 TOLERANCE = 1e-4  # of a probability
+LOGIT_TOLERANCE = 4 * TOLERANCE  # of a difference of logits, which moves no probability by more
 RANDOM_IMAGES = 16
 
 
@@ -183,21 +184,33 @@ class _Graph(nn.Module):
 
     def __init__(self, model: TrainedModel, chosen: Decision) -> None:
         super().__init__()
-        self.network = model.network
+        self.network, self.chosen = model.network, chosen
         self.factor = model.scale / chosen.temperature
-        self.positive, self.log_odds = chosen.positive, chosen.log_odds
         self.register_buffer("mean_C", torch.tensor(model.preprocess.mean))
         self.register_buffer("std_C", torch.tensor(model.preprocess.std))
         self.name = model.config.model.name
 
+    def logits(self, images: Tensor) -> Tensor:
+        """Those whose softmax are the probabilities, in single precision, as runtimes have it."""
+        logits_NK: Tensor = self.network(normalise(images, self.mean_C, self.std_C)).float()
+        return self.factor * logits_NK
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits_NK = self.factor * self.network(normalise(images, self.mean_C, self.std_C)).float()
-        p_NK = logits_NK.softmax(1)
-        if self.positive is None:
-            return p_NK, logits_NK.argmax(1)
-        other = 1 - self.positive
-        is_positive_N = logits_NK[:, self.positive] - logits_NK[:, other] >= self.log_odds
-        return p_NK, torch.where(is_positive_N, self.positive, other)
+        logits_NK = self.logits(images)
+        return logits_NK.softmax(1), self.chosen.classes(logits_NK)
+
+    def undecided(self, logits_NK: Tensor) -> Tensor:
+        """Of which images a difference within the tolerance changes the class, (N,).
+
+        Logits are compared, and not probabilities, which round to 0 and 1.
+        """
+        if (positive := self.chosen.positive) is None:
+            best_N2 = logits_NK.topk(2, dim=1).values
+            lead_N = best_N2[:, 0] - best_N2[:, 1]
+        else:
+            lead_N = logits_NK[:, positive] - logits_NK[:, 1 - positive] - self.chosen.log_odds
+        size_N = logits_NK.abs().amax(1).clamp(min=1)  # an error of float32 grows with them
+        return lead_N.abs() < LOGIT_TOLERANCE * size_N
 
 
 def _exported(graph: _Graph, shape: tuple[int, int, int], metadata: dict[str, str]) -> bytes:
@@ -289,18 +302,14 @@ def _difference(session: onnxruntime.InferenceSession, graph: _Graph, block: Byt
         ) from error
     device = next(graph.network.parameters()).device
     with torch.inference_mode():
-        wanted, labels = graph(torch.from_numpy(np.array(block)).to(device))
-    wanted_NK, wanted_N = wanted.cpu().numpy(), labels.cpu().numpy()
+        logits_NK = graph.logits(torch.from_numpy(np.array(block)).to(device))
+    wanted_NK = logits_NK.softmax(1).cpu().numpy()
+    wanted_N = graph.chosen.classes(logits_NK).cpu().numpy()
     shapes = (p_NK.shape, label_N.shape)
     if shapes != (wanted_NK.shape, wanted_N.shape):
         raise ConfigError(f"the export gives shapes {shapes} for {len(block)} images")
     difference = float(np.abs(p_NK.astype(np.float64) - wanted_NK).max())
-    top_N2 = np.sort(wanted_NK, axis=1)[:, -2:]
-    undecided_N = top_N2[:, 1] - top_N2[:, 0] < 2 * TOLERANCE
-    if graph.positive is not None:
-        p_N = wanted_NK[:, graph.positive].astype(np.float64)
-        limit = 1 / (1 + np.exp(-graph.log_odds))
-        undecided_N = np.abs(p_N - limit) < 2 * TOLERANCE
+    undecided_N = graph.undecided(logits_NK).cpu().numpy()
     others = int(((label_N != wanted_N) & ~undecided_N).sum())
     if not difference <= TOLERANCE or others:  # NaN is no number below it either
         raise ConfigError(

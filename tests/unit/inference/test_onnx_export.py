@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from imbtune.errors import ConfigError, DataError, DivergenceError
 from imbtune.inference import onnx_export
+from imbtune.inference.decisions.decision import decision
 from imbtune.inference.evaluating.images_at_hand import images_to_check
-from imbtune.inference.onnx_export import _resize
+from imbtune.inference.onnx_export import TOLERANCE, _check, _Graph, _resize
 from imbtune.inference.trained_model import TrainedModel
 from imbtune.inference.use_model import export
 from imbtune.models.networks import Backbone, models
@@ -94,6 +95,35 @@ def odd_networks() -> Iterator[None]:
     yield
     for name in ("odd_constant", "odd_branch"):
         models.remove(name)
+
+
+def test_an_export_with_a_wrong_class_alone_is_refused(tmp_path: Path) -> None:
+    """Also where all probabilities round to 1, as those of both sides of the threshold."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), dtype=np.uint8)
+
+    def model(at: float) -> TrainedModel:
+        return small_model(shape=(3, 8, 8), scale=1000.0, threshold=threshold_at(at, "cat"))
+
+    logits_NK = model(0).logits(images)
+    lead_N = (logits_NK[:, 0] - logits_NK[:, 1]).double().sort().values
+    middle = float(lead_N[9:11].mean())
+    assert float(logits_NK.double().softmax(1)[:, 0].min()) > 1 - TOLERANCE / 10
+    export(model(middle), tmp_path / "model.onnx", unchecked=True)
+    same, other = (_Graph(m, decision(m)).eval() for m in (model(middle), model(12.0)))
+    assert _check(tmp_path / "model.onnx", same, images) < TOLERANCE
+    with raises_one_line("differs from the model: by", "in the class of", kind=ConfigError):
+        _check(tmp_path / "model.onnx", other, images)
+
+
+def test_the_class_of_an_undecided_image_may_differ() -> None:
+    """As many logits as a float32 cannot tell apart."""
+    plain, at_12 = small_model(), small_model(threshold=threshold_at(12.0))
+    for model, lead in ((plain, 0.0), (at_12, -12.0)):
+        graph = _Graph(model, decision(model))
+        for size in (0.0, 1000.0):
+            error = 4e-4 * max(1, abs(size), abs(size + lead)) * torch.tensor([0, 0.9, -0.9, 1.1])
+            logits_NK = torch.stack([size + lead + error, torch.full((4,), size)], 1).double()
+            assert graph.undecided(logits_NK).tolist() == [True, True, True, False], (lead, size)
 
 
 @pytest.mark.usefixtures("odd_networks")
