@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -36,6 +37,7 @@ from imbtune.inference.model_folder import (
     WEIGHTS,
     Manifest,
     is_model_folder,
+    read_file,
     read_files,
     read_manifest,
 )
@@ -122,12 +124,12 @@ def seed_folders(folder: Path) -> dict[int, Path]:
     """The folders of each seed's model in the folder of a training: the first seed's is itself.
 
     Raises:
-        ImbtuneError: the first seed's model is not complete, or that of another one is missing.
+        ImbtuneError: the first seed's model is not whole, or that of another one is missing.
     """
     store = Store(str(folder))
-    files = read_files(store, read_manifest(store), without=THRESHOLD)  # of no use here
-    metrics = strict_json.loads(files[METRICS])
-    first, *trained = (int(run["seed"]) for run in metrics["runs"])
+    with _whole_files(folder, manifest := read_manifest(store)):
+        metrics = strict_json.loads(read_file(store, manifest, METRICS))
+        first, *trained = (int(run["seed"]) for run in metrics["runs"])
     named = ((SEED_FOLDER.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
     others = {int(match[1]): path for match, path in named if match}
     for seed in trained:
@@ -156,7 +158,7 @@ def _load_ensemble(folder: Path, seed: int | None) -> TrainedModel:
             f"{folder} has one seed, and an ensemble needs several: train with --seeds 5, or leave "
             "the ensemble out"
         )
-    models = [_load_folder(path) for path in found.values()]
+    models = [_load_folder(path, with_threshold=False) for path in found.values()]
     first = models[0]
     for model in models[1:]:
         if (model.classes, model.preprocess) != (first.classes, first.preprocess):
@@ -167,9 +169,9 @@ def _load_ensemble(folder: Path, seed: int | None) -> TrainedModel:
         [m.network for m in models], [m.scale / m.temperature for m in models]
     )
     store = Store(str(folder))
-    content = strict_json.loads(read_files(store, read_manifest(store))[CALIBRATION])
-    fitted = content.get("ensemble")
-    calibration = Calibration.from_json(fitted) if fitted else None
+    with _whole_files(folder, manifest := read_manifest(store)):
+        fitted = strict_json.loads(read_file(store, manifest, CALIBRATION)).get("ensemble")
+        calibration = Calibration.from_json(fitted) if fitted else None
     return TrainedModel(
         network,
         first.classes,
@@ -189,8 +191,15 @@ def _load_folder(folder: Path, with_threshold: bool = True) -> TrainedModel:
     store = Store(str(folder))
     manifest = read_manifest(store)
     files = read_files(store, manifest, without="" if with_threshold else THRESHOLD)
-    try:
+    with _whole_files(folder, manifest):
         return _from_files(folder, store, files)
+
+
+@contextmanager
+def _whole_files(folder: Path, manifest: Manifest) -> Iterator[None]:
+    """Within the block, an error in the content of whole files becomes one that names them."""
+    try:
+        yield
     except DamagedFileError:
         raise
     except ConfigError as error:

@@ -83,6 +83,28 @@ def test_a_seed_that_is_missing_is_not_left_out(copied: Path) -> None:
     assert load_model(copied).config.seed == 3
 
 
+def test_an_ensemble_needs_no_threshold(copied: Path) -> None:
+    """It never uses one, so a damaged one does not stop it, nor another seed than its own."""
+    change_files(Store(str(copied)), {"threshold.json": b"{}"})
+    (copied / "threshold.json").write_text("[")
+    with raises_one_line(copied / "threshold.json", kind=DamagedFileError):
+        load_model(copied)
+    assert load_model(copied, seed=4).threshold is None
+    assert load_model(copied, ensemble=True).threshold is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("calibration.json", {"ensemble": 5}), ("calibration.json", []), ("metrics.json", {})],
+)
+def test_content_of_an_ensemble_that_imbtune_did_not_write(
+    name: str, content: object, copied: Path
+) -> None:
+    change_files(Store(str(copied)), {name: json.dumps(content).encode()})
+    with raises_one_line(f"{copied} is not a model that imbtune wrote", kind=ConfigError):
+        load_model(copied, ensemble=True)
+
+
 # ---- what the tables say
 
 
