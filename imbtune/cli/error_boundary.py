@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,9 @@ NUMBERS = {  # pydantic's kinds of errors
     "less_than": "a number below {lt}",
 }
 PRINTING = ("list", "logs", "plan", "query", "show", "status")  # commands whose result is printed
+
+# Packages that a machine on which models are only used need not have, and how to install them
+NOT_FOR_MODELS = {"optuna": "optuna", "ray": "ray[train,tune]", "wandb": "wandb"}
 
 # What is left of an interrupted command that writes one file, and does so at its end
 UNWRITTEN = dict.fromkeys(
@@ -64,6 +68,14 @@ class ErrorBoundary(TyperGroup):
             left = f": {error}" if error.args else UNWRITTEN.get(str(ctx.invoked_subcommand), "")
             print(f"interrupted{left}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from error
+        except ModuleNotFoundError as error:
+            package = str(error.name).partition(".")[0]
+            if package not in NOT_FOR_MODELS:
+                raise
+            line = f"imbtune {ctx.invoked_subcommand} needs {package}, which is not installed"
+            install = f"pip install {shlex.quote(NOT_FOR_MODELS[package])}"
+            print(f"error: {line}: {install}", file=sys.stderr)
+            raise typer.Exit(EXPECTED) from error
         except Exception as error:
             if not hasattr(error, "format_message"):  # typer's: a missing or unknown option
                 raise

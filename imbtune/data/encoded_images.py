@@ -64,11 +64,13 @@ class TargetShape:
         channels: 1 or 3; None: 1 if all images are grey, else 3.
         size: the height and width that all images must have; None: those of the first image.
         crop: scale and centre-crop to a square of this many pixels; 0 for no crop.
+        remedy: what a message advises where an image has another `size`.
     """
 
     channels: int | None = None
     size: tuple[int, int] | None = None
     crop: int = 0
+    remedy: str = "is it the right data set?"
 
 
 @dataclass
@@ -253,8 +255,7 @@ def _check_sizes(
     wanted = f"{decoder.width}×{decoder.height}"
     if shape.size:
         raise DataError(
-            f"{encoded.where(i)}: the image is {findings.sizes[i]}, not {wanted}: "
-            f"is it the right data set?"
+            f"{encoded.where(i)}: the image is {findings.sizes[i]}, not {wanted}: {shape.remedy}"
         )
     raise DataError(
         f"{encoded.where(i)} is {findings.sizes[i]} and others are {wanted}: set data.size to crop "

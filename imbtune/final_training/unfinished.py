@@ -34,8 +34,9 @@ def check_folder(out: Path) -> None:
     if not out.exists() or (out / RECORD).is_file():
         return
     if not out.is_dir() or Store(str(out)).names(""):
+        has = "exists already and is not empty" if out.is_dir() else "is a file"
         raise StudyError(
-            f"--out {out} exists already and is not empty: give another folder, such as --out "
+            f"--out {out} {has}: give another folder, such as --out "
             f"{shlex.quote(str(free_folder(out)))}, or delete it"
         )
 

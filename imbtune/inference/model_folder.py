@@ -170,6 +170,8 @@ def read_manifest(store: Store) -> Manifest:
             str(name): Entry(int(e["size"]), str(e["sha256"]), e.get("before"))
             for name, e in content["files"].items()
         }
+        if not _numbers(version):
+            raise ValueError(f"{version} is no version")
         if any(name != PurePosixPath(name).name for name in files):
             raise ValueError("a name leads out of the folder")
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -85,14 +85,17 @@ def split_by_flags(flags: Mapping[str, str]) -> str:
 
 
 def is_container(name: str) -> bool:
-    """Whether a folder's name says nothing about its images, as `images` or `data`."""
-    return not _words(name)
+    """Whether a folder's name says nothing about its images, as `images` or `data`.
+
+    A number, such as `0`, is a class.
+    """
+    return bool(_words(name, but="")) and not _words(name)
 
 
-def _words(name: str) -> list[str]:
-    """The words of a name in lower case, without OTHER_WORDS."""
+def _words(name: str, but: str = OTHER_WORDS) -> list[str]:
+    """The words of a name in lower case, without those of a pattern."""
     words = re.findall(r"[^\W\d_]+", name.casefold())
-    return [part for word in words if (part := re.sub(f"({OTHER_WORDS})$", "", word))]
+    return [part for word in words if (part := re.sub(f"({but})$", "", word))]
 
 
 @contextmanager

@@ -298,7 +298,8 @@ def _images_of(
     parts, classes, notes = source_data.matched()
     shape = TargetShape(model.preprocess.channels, crop=crop)
     if not crop and model.image_shape:
-        shape = TargetShape(model.preprocess.channels, size=model.image_shape[1:])
+        remedy = "give others, or --resize"
+        shape = TargetShape(model.preprocess.channels, model.image_shape[1:], remedy=remedy)
     images, more = decode_images(parts, shape, source)
     return _joined(images), classes, notes + more
 

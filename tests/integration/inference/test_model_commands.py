@@ -152,6 +152,20 @@ def test_metrics_of_the_test_set_are_those_of_the_training(digits: Path, tmp_pat
     assert again["accuracy"]["value"] == found["accuracy"]["value"]
 
 
+def test_images_of_one_class_and_of_another_size_are_evaluated(
+    digits: Path, tmp_path: Path
+) -> None:
+    """The only folder is a class, though its name, a digit, has no word."""
+    (tmp_path / "data/3").mkdir(parents=True)
+    for number in range(3):
+        image = Image.new("L", (32, 32), 60 * number)
+        image.save(tmp_path / "data/3" / f"{number}.png")
+    data = ("evaluate", digits / "model", "--data", tmp_path / "data", "--split", "all")
+    said = refused(*data)
+    assert "the image is 32×32, not 8×8: give others, or --resize" in said
+    assert "3 images" in succeed(*data, "--resize")
+
+
 def test_onnxruntime_alone_gives_the_same_classes(digits: Path, tmp_path: Path) -> None:
     said = succeed("export", digits / "model", "--to", "onnx", "--out", tmp_path / "m.onnx")
     assert "256 of the 400 test images of digits" in said
@@ -501,7 +515,13 @@ for words in (
             app(words)
         except SystemExit as end:
             codes.append(end.code)
-print(json.dumps([len(rows), result.count, codes]))
+with contextlib.redirect_stderr(io.StringIO()) as said:
+    try:
+        app(["search", "digits-lt", "--trials", "2"])
+    except SystemExit as end:
+        codes.append(end.code)
+print(json.dumps([len(rows), result.count, codes, said.getvalue()]))
 """
-    assert in_new_process(code, tmp_path) == [40, 40, [0, 0, 0]]
+    line = "error: imbtune search needs optuna, which is not installed: pip install optuna\n"
+    assert in_new_process(code, tmp_path) == [40, 40, [0, 0, 0, 2], line]
     assert {path.name for path in tmp_path.iterdir()} == {"p.csv", "m.onnx"}

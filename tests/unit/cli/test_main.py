@@ -322,7 +322,7 @@ WRONG_TRAININGS = [
     ("empty.yaml", "empty.yaml is not a configuration"),
     ("wrong.yaml", "wrong.yaml: unknown knob 'mix.alfa': did you mean 'mix.alpha'?"),
     ("good.yaml --set epochs=0", "epochs=0 is out of range: at least 1"),
-    ("good.yaml --out good.yaml", "--out good.yaml exists already and is not empty"),
+    ("good.yaml --out good.yaml", "--out good.yaml is a file: give another folder, such as --out "),
     ("good.yaml --set data=cifar10 --data nowhere", "no data folder nowhere"),
     ("good.yaml --data nowhere", "--data nowhere: the data set 'digits' reads no files: leave it"),
     ("good.yaml --set mix=mamx", "unknown mix 'mamx'"),

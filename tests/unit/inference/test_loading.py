@@ -167,7 +167,18 @@ def test_a_folder_without_a_manifest_is_no_model(copied: Path) -> None:
         load_model(copied)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"imbtune": "0.1.0", "format": 1}', "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"imbtune": "0.1.0", "format": 1}',
+        "null",
+        '{"imbtune": "abc", "format": 1, "files": {}}',
+    ],
+)
 def test_a_manifest_that_is_damaged(copied: Path, text: str) -> None:
     (copied / "manifest.json").write_text(text)
     with raises_one_line("manifest.json is not what imbtune wrote", kind=DamagedFileError):
