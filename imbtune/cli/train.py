@@ -136,7 +136,7 @@ def print_result(result: TrainResult, console: Console) -> None:
         print_text(printable(line), console)
     if groups := group_lines(result.metrics):
         print_text("\n".join(groups), console)
-    if warning := _worse_on_test(result):
+    for warning in _worse_on_test(result):
         print_text(warning, console)
     if result.baselines:
         shared = ["--ema"] * ("averaging" in parts) + ["--calibrate"] * ("temperature" in parts)
@@ -158,19 +158,22 @@ def print_result(result: TrainResult, console: Console) -> None:
         print(f"  {shlex.join([program(), *words])}")
 
 
-def _worse_on_test(result: TrainResult) -> str:
-    """A warning where the temperature made the mean log-loss of the test images worse."""
-    if "temperature" not in result.runs[0].without:
-        return ""
-    before, _ = result.metrics_without("temperature")["log_loss"]
-    after, _ = result.metrics["log_loss"]
-    if after <= before:
-        return ""
-    return (
-        f"Warning: the temperature made the log-loss of the test images worse: {after:.4f}, and "
+def _worse_on_test(result: TrainResult) -> list[str]:
+    """A warning for each temperature that made the log-loss of the test images worse."""
+    found: list[tuple[str, float | None, float | None]] = []
+    if "temperature" in result.runs[0].without:
+        one, _ = result.metrics_without("temperature")["log_loss"]
+        found.append(("the temperature", one, result.metrics["log_loss"][0]))
+    if result.ensemble_without:
+        before, after = result.ensemble_without["log_loss"], result.ensemble["log_loss"]
+        found.append(("the ensemble's own temperature", before, after))
+    return [
+        f"Warning: {which} made the log-loss of the test images worse: {after:.4f}, and "
         f"{before:.4f} without it. The images that it was fitted on may be too few, or the test "
         "images have other class shares"
-    )
+        for which, before, after in found
+        if before is not None and after is not None and after > before
+    ]
 
 
 def _cell(mean: float, std: float) -> str:

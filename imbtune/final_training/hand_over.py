@@ -303,7 +303,10 @@ class HandOver:
                 preprocess=self._preprocess(),
                 scale=loss_scale(task.config, task.splits.counts().tolist()),
                 calibration=result.calibration,
-                on_test=_with_and_without(run),
+                on_test=_on_test(run.metrics, run.without.get("temperature", {})),
+                ensemble_on_test=(
+                    _on_test(ensemble.metrics, ensemble.without or {}) if ensemble else {}
+                ),
                 options=task.options.lines(),
                 place=task.folder(run.seed).absolute().name,
             )
@@ -315,13 +318,12 @@ def _blocks(images: Images) -> list[NDArray[np.int64]]:
     return [np.arange(at, min(at + BLOCK, len(images))) for at in range(0, len(images), BLOCK)]
 
 
-def _with_and_without(run: FinalRun) -> dict[str, tuple[float, float]]:
-    """Log-loss and ECE on the test images, without and with the temperature."""
-    plain = run.without.get("temperature", {})
+def _on_test(metrics: Values, without: Values) -> dict[str, tuple[float, float]]:
+    """Log-loss and ECE on the test images, without and with a temperature; empty without one."""
     return {
         name: (before, after)
         for name in ("log_loss", "ece")
-        if (before := plain.get(name)) is not None and (after := run.metrics[name]) is not None
+        if (before := without.get(name)) is not None and (after := metrics[name]) is not None
     }
 
 

@@ -39,6 +39,7 @@ class TrainResult:
         baselines: the same of the best preset and of `erm`, by the preset's name, if they were
             trained too.
         ensemble: metrics of the mean of the seeds' probabilities; empty if it was not tested.
+        ensemble_without: the same without the ensemble's own temperature; empty if it has none.
         titles: each metric by its name, with its knobs in words.
         undefined: which metrics have no value on the test images, and why; a line each.
     """
@@ -48,6 +49,7 @@ class TrainResult:
     runs: list[FinalRun]
     baselines: Mapping[str, TrainResult] = field(default_factory=dict)
     ensemble: Values = field(default_factory=dict)
+    ensemble_without: Values = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     undefined: Sequence[str] = ()
 
@@ -179,13 +181,13 @@ def _train(
     results = [done[c.seed] for c in task.configs]
     if ensemble or goes_on:
         hand_over.write_summary(results, ensemble)
-    metrics = ensemble.metrics if ensemble else {}
     runs = [result.run for result in results]
     return TrainResult(
         task.out,
         config,
         runs,
-        ensemble=metrics,
+        ensemble=ensemble.metrics if ensemble else {},
+        ensemble_without=(ensemble.without or {}) if ensemble else {},
         titles=task.titles,
         undefined=task.undefined(),
     )

@@ -126,16 +126,37 @@ def seed_folders(folder: Path) -> dict[int, Path]:
     Raises:
         ImbtuneError: the first seed's model is not whole, or that of another one is missing.
     """
-    store = Store(str(folder))
-    with _whole_files(folder, manifest := read_manifest(store)):
-        metrics = strict_json.loads(read_file(store, manifest, METRICS))
-        first, *trained = (int(run["seed"]) for run in metrics["runs"])
+    first, *trained = _runs(folder)
     named = ((SEED_FOLDER.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
     others = {int(match[1]): path for match, path in named if match}
     for seed in trained:
         if seed not in others:
             raise DamagedFileError(f"{folder / f'seed{seed}'} is missing: {RESTORE}")
     return {first: folder} | dict(sorted(others.items()))
+
+
+def _runs(folder: Path) -> dict[int, dict[str, Any]]:
+    """What a model's folder says of each run of its training, by seed; its own is the first."""
+    store = Store(str(folder))
+    with _whole_files(folder, manifest := read_manifest(store)):
+        runs = strict_json.loads(read_file(store, manifest, METRICS))["runs"]
+        return {int(run["seed"]): dict(run) for run in runs}
+
+
+def _check_seed(first: Path, path: Path, seed: int) -> None:
+    """Check that a seed's folder has the model that was trained with the first one.
+
+    Raises:
+        ConfigError: it has another model, such as that of another seed.
+    """
+    if path == first:
+        return
+    found, wanted = next(iter(_runs(path).items())), _runs(first).get(seed)
+    if found[0] != seed or wanted not in (None, found[1]):
+        raise ConfigError(
+            f"{path} has another model than that of seed {seed}, which was trained with {first}: "
+            f"{RESTORE}"
+        )
 
 
 def _load_seed(folder: Path, seed: int | None, with_threshold: bool) -> TrainedModel:
@@ -145,6 +166,7 @@ def _load_seed(folder: Path, seed: int | None, with_threshold: bool) -> TrainedM
     if seed not in found:
         have = f"seed{'s' * (len(found) > 1)} {', '.join(map(str, sorted(found)))}"
         raise StudyError(f"{folder} does not have a model of seed {seed}: it has {have}")
+    _check_seed(folder, found[seed], seed)
     return _load_folder(found[seed], with_threshold)
 
 
@@ -158,13 +180,10 @@ def _load_ensemble(folder: Path, seed: int | None) -> TrainedModel:
             f"{folder} has one seed, and an ensemble needs several: train with --seeds 5, or leave "
             "the ensemble out"
         )
+    for of_seed, path in found.items():
+        _check_seed(folder, path, of_seed)
     models = [_load_folder(path, with_threshold=False) for path in found.values()]
     first = models[0]
-    for model in models[1:]:
-        if (model.classes, model.preprocess) != (first.classes, first.preprocess):
-            raise ConfigError(
-                f"{model.path} has other classes or images than {folder}: train all seeds again"
-            )
     network = EnsembleNetwork(
         [m.network for m in models], [m.scale / m.temperature for m in models]
     )

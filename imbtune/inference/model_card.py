@@ -61,6 +61,7 @@ class CardContent:
         calibration: the temperature; None without one.
         on_test: `log_loss` and `ece` on the test images, without and with the temperature; empty
             without one.
+        ensemble_on_test: the same of the ensemble, without and with its own temperature.
         options: what else was done in the training, in one line each.
         place: the name of the model's folder, for the example.
     """
@@ -79,6 +80,7 @@ class CardContent:
     scale: float
     calibration: Calibration | None
     on_test: Mapping[str, tuple[float, float]]
+    ensemble_on_test: Mapping[str, tuple[float, float]]
     options: Sequence[str]
     place: str
 
@@ -144,6 +146,7 @@ def model_card(content: CardContent) -> str:
         about_metrics=_about_metrics(several),
         groups=group_lines(found.name for found in content.intervals),
         calibration=_about_probabilities(content.calibration, content.on_test),
+        ensemble_calibration=_about_ensemble(content.ensemble_on_test),
         size_limit=_size_limit(content.preprocess),
         limits=_limits(content),
         quoted_place=json.dumps(content.place, ensure_ascii=False, allow_nan=False),
@@ -266,16 +269,31 @@ def _about_probabilities(
         f"{calibration.source}. On these images, which it fits best of all, the log-loss "
         f"was {before:.4f} "
         f"and is {after:.4f}, the expected calibration error was {ece_before:.4f} and is "
-        f"{ece_after:.4f}. {_about_test(calibration, on_test)}{shares}"
+        f"{ece_after:.4f}. {_about_test(on_test)}{shares}"
     )
     return f"{text} Note: {calibration.note}." if calibration.note else text
 
 
-def _about_test(calibration: Calibration, on_test: Mapping[str, tuple[float, float]]) -> str:
-    """The same of the test images, with a warning where the temperature made them worse."""
+def _about_ensemble(on_test: Mapping[str, tuple[float, float]]) -> str:
+    if not on_test:
+        return ""
+    told = _about_test(on_test, " of the ensemble", "the ensemble's own temperature")
+    return f"The ensemble has a temperature of its own, fitted on the same images. {told}".strip()
+
+
+def _about_test(
+    on_test: Mapping[str, tuple[float, float]], of: str = "", which: str = "the temperature"
+) -> str:
+    """The same of the test images, with a warning where the temperature made them worse.
+
+    Args:
+        on_test: as in :class:`CardContent`.
+        of: whose they are, in words.
+        which: temperature.
+    """
     words = {"log_loss": "the log-loss", "ece": "the expected calibration error"}
     told = [
-        f"{words[name]} was {before:.4f} and is {after:.4f}"
+        f"{words[name]}{of} was {before:.4f} and is {after:.4f}"
         for name, (before, after) in on_test.items()
     ]
     if not told:
@@ -284,9 +302,8 @@ def _about_test(calibration: Calibration, on_test: Mapping[str, tuple[float, flo
     before, after = on_test.get("log_loss", (0.0, 0.0))
     if after > before:
         text += (
-            "**Warning: the temperature made the log-loss of the test images worse**: the "
-            f"{calibration.images:,} images that it was fitted on may be too few, or the test "
-            "images have other class shares. "
+            f"**Warning: {which} made the log-loss of the test images worse**: the images that it "
+            "was fitted on may be too few, or the test images have other class shares. "
         )
     return text
 

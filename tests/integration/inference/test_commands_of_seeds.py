@@ -64,6 +64,12 @@ def succeed(*args: object) -> str:
     return out
 
 
+def refused(*args: object) -> str:
+    code, _, err = invoke(*map(str, args))
+    assert (code, len(err.splitlines())) == (2, 1), err
+    return err
+
+
 def store(model: Path, seed: int, log_odds: float = 0.3) -> None:
     """A threshold that somebody chose for a seed."""
     found = replace(threshold_at(log_odds, "fault"), counts={"fault": 5, "ok": 4})
@@ -156,3 +162,28 @@ def test_a_threshold_of_most_test_images_is_told(model: Path, data: Path, tmp_pa
     )
     assert card.read_text() == before
     assert "was chosen on these" not in succeed("evaluate", model, "--data", data)
+
+
+def test_a_seed_s_folder_with_another_model_is_refused(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    """One that was renamed, and one of another training with the same seed."""
+    out = ("--out", tmp_path / "p.csv")
+    images = data / "test"
+    succeed("predict", model, images, "--seed", 1, *out)
+    other = shutil.copytree(model, tmp_path / "other")
+    for path in (other / "seed1").iterdir():  # it becomes the model of seed 0
+        path.unlink()
+    for path in model.iterdir():
+        if path.is_file():
+            shutil.copy(path, other / "seed1")
+    again = imbtune.load_model(model, 1).config.replace(epochs=2)
+    imbtune.train(again, out=tmp_path / "again", data=data, progress=None)
+    strange = shutil.copytree(model, tmp_path / "strange")
+    shutil.rmtree(strange / "seed1")
+    shutil.copytree(tmp_path / "again", strange / "seed1")
+    for wrong in (other, strange):
+        for which in (("--seed", 1), ("--ensemble",)):
+            said = refused("predict", wrong, images, *which, "--out", tmp_path / "q.csv")
+            assert f"{wrong / 'seed1'} has another model than that of seed 1" in said
+    assert imbtune.load_model(other).config.seed == 0  # the first one needs no other

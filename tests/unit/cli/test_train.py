@@ -85,3 +85,16 @@ def test_a_temperature_that_made_the_test_worse(without: float, warns: bool) -> 
     text = " ".join(printed(replace(found, runs=runs)).split())
     told = "made the log-loss of the test images worse: 0.5000, and 0.4000 without it"
     assert (told in text) is warns and ("Warning" in text) is warns
+
+
+@pytest.mark.parametrize(("without", "warns"), [(0.4, True), (0.5, False)])
+def test_an_ensemble_s_temperature_that_made_the_test_worse(without: float, warns: bool) -> None:
+    found = replace(
+        result("runs/s/best", 0.0),
+        ensemble={**METRICS, "log_loss": 0.5},
+        ensemble_without={**METRICS, "log_loss": without},
+    )
+    text = " ".join(printed(found).split())
+    told = "Warning: the ensemble's own temperature made the log-loss of the test images worse: "
+    assert (f"{told}0.5000, and 0.4000 without it" in text) is warns
+    assert ("Warning" in text) is warns

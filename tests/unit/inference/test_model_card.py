@@ -147,14 +147,22 @@ def test_a_temperature_that_made_the_test_worse_is_a_warning(whole: Path) -> Non
     said = section(card_of(whole), "Probabilities")
     assert f"On the test images, the log-loss was {before:.4f} and is {after:.4f}" in said
     assert (WARNING in said) == (after > before)
-    calibration = imbtune.load_model(whole).calibration
-    assert calibration is not None
     for figures, warns in [((0.5, 0.6), True), ((0.5, 0.5), False), ((0.6, 0.5), False)]:
-        told = _about_test(calibration, {"log_loss": figures, "ece": (0.1, 0.2)})
+        told = _about_test({"log_loss": figures, "ece": (0.1, 0.2)})
         assert f"the log-loss was {figures[0]:.4f} and is {figures[1]:.4f}" in told
         assert "the expected calibration error was 0.1000 and is 0.2000" in told
         assert (WARNING in told) is warns
-    assert _about_test(calibration, {}) == ""
+    assert _about_test({}) == ""
+
+
+def test_the_ensemble_s_own_temperature_is_told_of_the_test_images(whole: Path) -> None:
+    ensemble = json.loads((whole / "metrics.json").read_text())["ensemble"]
+    before = ensemble["without"]["own_temperature"]["log_loss"]
+    after = ensemble["metrics"]["log_loss"]
+    said = section(card_of(whole), "Probabilities")
+    assert f"the log-loss of the ensemble was {before:.4f} and is {after:.4f}" in said
+    warning = "Warning: the ensemble's own temperature made the log-loss of the test images worse"
+    assert (warning in said) == (after > before)
 
 
 def test_groups_are_explained_where_they_are_told(plain: Path) -> None:
