@@ -14,7 +14,7 @@ from rich.table import Table
 from imbtune.cli.settings import make_console, with_trust
 from imbtune.config.slots import SLOTS
 from imbtune.metrics.metric import metrics
-from imbtune.metrics.metric_registry import GROUPS, HIGHER, LOGITS, LOWER
+from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER
 from imbtune.progress import line_width
 from imbtune.registry import DeclaredKnob, Part, Registry, describe_range
 from imbtune.spaces.presets import PRESETS
@@ -140,12 +140,12 @@ def _metrics() -> list[Listing]:
     most = Listing("metrics; each can be an objective (see imbtune show objectives)", columns)
     others = Listing("other metrics, no objectives (empty where there is no such class)", columns)
     for part in metrics:
-        low, high = (part.traits.get(name, default) for name, default in (("low", 0), ("high", 1)))
+        traits = metrics.traits(part.name)
         knobs = (
             f"{name}={knob.default}" if knob.default else name for name, knob in part.knobs.items()
         )
-        better = str(part.traits.get("better", HIGHER))
-        row = (part.name, part.help, better, f"{low:g} to {high:g}", " ".join(knobs), part.source)
+        span = f"{traits.low:g} to {traits.high:g}"
+        row = (part.name, part.help, traits.better, span, " ".join(knobs), part.source)
         (others if part.name in GROUPS else most).rows.append(row)
     return [most, others]
 
@@ -159,9 +159,10 @@ def _objectives() -> list[Listing]:
         pairs = {name: knob.default or EXAMPLES.get(name) for name, knob in part.knobs.items()}
         setting = ", ".join(f"{name}: {value}" for name, value in pairs.items() if value)
         given = f"'{{name: {part.name}, {setting}}}'" if setting else ""
-        is_lower = part.traits.get("better") == LOWER
-        when = "at rungs and in finals" if part.traits["needs"] == LOGITS else "after every epoch"
-        found.rows.append((part.name, given, "its negative" if is_lower else "its value", when))
+        traits = metrics.traits(part.name)
+        score = "its negative" if traits.better == LOWER else "its value"
+        when = "at rungs and in finals" if traits.needs == LOGITS else "after every epoch"
+        found.rows.append((part.name, given, score, when))
         for name, knob in part.knobs.items():
             values = describe_range(knob.knob)
             text = values if values == knob.knob.help else f"{knob.knob.help}, {values}"

@@ -53,11 +53,8 @@ def check_telling(metric: Metric, classes: int, key: str) -> None:
     Args:
         key: what set it, for the message.
     """
-    if not metric.tells_of(classes):
-        raise ConfigError(
-            f"{key} {metric.text()}: it is 1 for every model of {classes} classes: give a k of at "
-            f"most {classes - 1}"
-        )
+    if why := metric.tells_nothing(classes):
+        raise ConfigError(f"{key} {metric.text()}: {why}")
 
 
 def check_defined(objectives: Sequence[Metric], counts: ClassCounts, images: str) -> None:

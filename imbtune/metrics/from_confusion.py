@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from imbtune.metrics.costs import EVERY_ERROR_1, Costs, costs_from
 from imbtune.metrics.metric_registry import (
-    CLASSES,
     CONFUSION,
-    IMAGES,
     LOWER,
-    UNKNOWN,
-    WORST,
+    MEAN,
+    Spread,
     class_from,
     metrics,
 )
@@ -92,7 +90,7 @@ def _one_class_only(counts: ClassCounts) -> float:
     help="mean recall of the classes",
     needs=CONFUSION,
     chance=lambda counts: float(1 / counts.defined_K.sum()),
-    spread=CLASSES,
+    spread=Spread.CLASSES,
     error=_error_of_the_mean_recall,
 )
 def balanced_accuracy(confusion: Confusion) -> float:
@@ -105,7 +103,7 @@ def balanced_accuracy(confusion: Confusion) -> float:
     help="share of the images that are classified correctly (top-1)",
     needs=CONFUSION,
     chance=lambda counts: float(counts.prior_K.max()),
-    spread=IMAGES,
+    spread=Spread.IMAGES,
     error=_error_of_the_accuracy,
 )
 def accuracy(confusion: Confusion) -> float:
@@ -135,7 +133,7 @@ def _f_scores(matrix_KK: Ints, beta_squared: float) -> Floats:
     help="mean F1 score of the classes",
     needs=CONFUSION,
     chance=lambda counts: _f_beta_chance(counts, 1.0, ""),
-    spread=CLASSES,
+    spread=Spread.CLASSES,
 )
 def macro_f1(confusion: Confusion) -> float:
     """The mean F1 score of the classes."""
@@ -147,7 +145,7 @@ def macro_f1(confusion: Confusion) -> float:
     help="smallest recall of a class",
     needs=CONFUSION,
     chance=_one_class_only,
-    spread=WORST,
+    spread=Spread.WORST,
     error=_error_of_the_smallest_recall,
 )
 def worst_class(confusion: Confusion) -> float:
@@ -161,7 +159,7 @@ def worst_class(confusion: Confusion) -> float:
     source="Kubat & Matwin 1997",
     needs=CONFUSION,
     chance=_one_class_only,
-    spread=WORST,
+    spread=Spread.WORST,
 )
 def g_mean(confusion: Confusion) -> float:
     """The K-th root of the product of the recalls; 0 where one is 0."""
@@ -174,7 +172,7 @@ def g_mean(confusion: Confusion) -> float:
     help="harmonic mean of the recalls",
     needs=CONFUSION,
     chance=_one_class_only,
-    spread=WORST,
+    spread=Spread.WORST,
 )
 def harmonic_mean(confusion: Confusion) -> float:
     """K over the sum of 1 / recall; 0 where one is 0."""
@@ -189,7 +187,7 @@ def harmonic_mean(confusion: Confusion) -> float:
     needs=CONFUSION,
     chance=lambda _: 0.0,
     low=-1.0,
-    spread=CLASSES,
+    spread=Spread.CLASSES,
 )
 def mcc(confusion: Confusion) -> float:
     """Gorodkin's R_K; 0 where all images are of one class, or are predicted as one."""
@@ -209,7 +207,7 @@ def mcc(confusion: Confusion) -> float:
     needs=CONFUSION,
     chance=lambda _: 0.0,
     low=-1.0,
-    spread=CLASSES,
+    spread=Spread.CLASSES,
 )
 def cohen_kappa(confusion: Confusion) -> float:
     """(observed - expected) / (1 - expected); 0 where all images are rightly of one class."""
@@ -227,7 +225,9 @@ def cohen_kappa(confusion: Confusion) -> float:
     source="van Rijsbergen 1979",
     needs=CONFUSION,
     chance=_f_beta_chance,
-    spread=CLASSES,
+    spread=Spread.CLASSES,
+    of_nothing=MEAN,
+    words={"of": "of '{}'"},
 )
 def f_beta(
     confusion: Confusion,
@@ -263,7 +263,8 @@ def _costs_between(counts: ClassCounts, costs: Costs) -> tuple[float, float]:
     chance=_least_cost,
     high=np.inf,
     range_on=_costs_between,
-    spread=UNKNOWN,
+    words={"costs": "{}"},
+    spread=Spread.UNKNOWN,
 )
 def expected_cost(
     confusion: Confusion,
@@ -303,7 +304,7 @@ def _group(name: str, help: str, is_member: Callable[[Ints], NDArray[np.bool_]])
         source=LIU,
         needs=CONFUSION,
         chance=chance,
-        spread=CLASSES,
+        spread=Spread.CLASSES,
         members=members,
     )(mean_recall)
 

@@ -13,13 +13,11 @@ from typing import Annotated
 import numpy as np
 
 from imbtune.metrics.metric_registry import (
-    CLASSES,
     FEWEST,
-    IMAGES,
     LOGITS,
     LOWER,
     POSITIVE,
-    UNKNOWN,
+    Spread,
     class_from,
     metrics,
 )
@@ -34,6 +32,7 @@ _OF_ALL = Knob(
 _OF_ONE = Knob(
     "class, by name or index; empty: the one with the fewest training images", read=class_from
 )
+_OF_WORDS = {"of": "of '{}'"}
 
 
 def _chosen(values_K: Floats, counts: ClassCounts, of: str) -> float | None:
@@ -61,8 +60,9 @@ def _precision_chance(counts: ClassCounts, of: str) -> float | None:
     source="doi 10.1016/j.patrec.2005.10.010 (Fawcett 2006)",
     needs=LOGITS,
     chance=_auroc_chance,
-    spread=CLASSES,
+    spread=Spread.CLASSES,
     of_nothing=POSITIVE,
+    words=_OF_WORDS,
     is_area=True,
 )
 def auroc(predictions: Predictions, *, of: Annotated[str, _OF_ALL] = "") -> float | None:
@@ -76,8 +76,9 @@ def auroc(predictions: Predictions, *, of: Annotated[str, _OF_ALL] = "") -> floa
     source="scikit-learn",
     needs=LOGITS,
     chance=_precision_chance,
-    spread=CLASSES,
+    spread=Spread.CLASSES,
     of_nothing=POSITIVE,
+    words=_OF_WORDS,
 )
 def average_precision(
     predictions: Predictions, *, of: Annotated[str, _OF_ALL] = ""
@@ -103,8 +104,9 @@ def _reached_precision(counts: ClassCounts, recall: float, of: str) -> float | N
     help="largest recall of a class at a threshold with at least this precision; 0 if none has it",
     needs=LOGITS,
     chance=_reached_recall,
-    spread=CLASSES,
+    spread=Spread.CLASSES,
     of_nothing=FEWEST,
+    words={"precision": "precision ≥ {:g}", **_OF_WORDS},
 )
 def recall_at_precision(
     predictions: Predictions,
@@ -126,8 +128,9 @@ def recall_at_precision(
     help="largest precision of a class at a threshold with at least this recall",
     needs=LOGITS,
     chance=_reached_precision,
-    spread=CLASSES,
+    spread=Spread.CLASSES,
     of_nothing=FEWEST,
+    words={"recall": "recall ≥ {:g}", **_OF_WORDS},
 )
 def precision_at_recall(
     predictions: Predictions,
@@ -159,7 +162,7 @@ def _entropy(counts: ClassCounts) -> float:
     better=LOWER,
     chance=_entropy,
     high=np.inf,
-    spread=UNKNOWN,
+    spread=Spread.UNKNOWN,
 )
 def log_loss(predictions: Predictions) -> float:
     """The mean negative logarithm of the true class's probability; nothing is clipped."""
@@ -179,7 +182,7 @@ def log_loss(predictions: Predictions) -> float:
     chance=lambda counts: float((1 - (counts.prior_K**2).sum()) / (1 + (len(counts.prior_K) == 2))),
     high=2.0,
     range_on=lambda counts: (0.0, 1.0 if len(counts.prior_K) == 2 else 2.0),
-    spread=UNKNOWN,
+    spread=Spread.UNKNOWN,
 )
 def brier(predictions: Predictions) -> float:
     """The mean over the images of Σ_k (p_k - y_k)², half of it for two classes."""
@@ -201,7 +204,7 @@ def brier(predictions: Predictions) -> float:
     better=LOWER,
     chance=lambda _, **__: 1.0,  # the worst: a constant prediction is calibrated, so any may win
     has_chance_level=False,
-    spread=UNKNOWN,
+    spread=Spread.UNKNOWN,
 )
 def ece(
     predictions: Predictions,
@@ -221,12 +224,19 @@ def ece(
     return float(np.abs(gaps).sum() / len(confidence_N))
 
 
+def _same_for_all(classes: int, k: int) -> str:
+    if k < classes:
+        return ""
+    return f"it is 1 for every model of {classes} classes: give a k of at most {classes - 1}"
+
+
 @metrics.register(
     "top_k",
     help="share of the images with their class among the k most probable ones",
     needs=LOGITS,
     chance=lambda counts, k: float(np.sort(counts.prior_K)[-k:].sum()),
-    spread=IMAGES,
+    spread=Spread.IMAGES,
+    tells_nothing=_same_for_all,
 )
 def top_k(
     predictions: Predictions,

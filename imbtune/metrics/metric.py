@@ -12,7 +12,7 @@ from typing import Any
 
 from imbtune.errors import ConfigError, shown, unknown
 from imbtune.metrics.costs import Costs
-from imbtune.metrics.metric_registry import FEWEST, GROUPS, LOGITS, LOWER, POSITIVE
+from imbtune.metrics.metric_registry import FEWEST, GROUPS, LOGITS, LOWER, POSITIVE, MetricTraits
 from imbtune.metrics.metric_registry import metrics as metrics
 from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
@@ -42,20 +42,24 @@ class Metric:
         return metrics[self.name]
 
     @property
+    def traits(self) -> MetricTraits:
+        """What the function declares."""
+        return metrics.traits(self.name)
+
+    @property
     def needs_logits(self) -> bool:
         """Whether the confusion matrix is not enough."""
-        return bool(self.part.traits["needs"] == LOGITS)
+        return self.traits.needs == LOGITS
 
     @property
     def sign(self) -> int:
         """1 where higher is better; -1 where lower is."""
-        return -1 if self.part.traits.get("better") == LOWER else 1
+        return -1 if self.traits.better == LOWER else 1
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The worst and the best score that a model can have."""
-        low, high = (self.part.traits.get(k, d) for k, d in (("low", 0.0), ("high", 1.0)))
-        assert isinstance(low, float) and isinstance(high, float)
+        low, high = self.traits.low, self.traits.high
         return (low, high) if self.sign > 0 else (-high, 0.0 - low)
 
     def range_on(self, counts: ClassCounts) -> tuple[float, float]:
@@ -63,16 +67,14 @@ class Metric:
 
         The largest one is infinite for `log_loss`.
         """
-        low, high = (self.part.traits.get(k, d) for k, d in (("low", 0.0), ("high", 1.0)))
-        assert isinstance(low, float) and isinstance(high, float)
-        narrower = self.part.traits.get("range_on")
-        found = narrower(counts, **self.knobs) if callable(narrower) else (low, high)
-        return float(found[0]), float(found[1])
+        if self.traits.range_on:
+            return self.traits.range_on(counts, **self.knobs)
+        return self.traits.low, self.traits.high
 
     @property
     def is_share(self) -> bool:
         """Whether it is between 0 and 1, as a recall is, so that it can be told in percent."""
-        return bool((self.part.traits.get("low", 0.0), self.part.traits.get("high", 1.0)) == (0, 1))
+        return (self.traits.low, self.traits.high) == (0, 1)
 
     def difference(self, change: float) -> str:
         """A difference of two scores in words: `+2.89 points` of a share, else `+0.0289`."""
@@ -108,15 +110,12 @@ class Metric:
 
     def chance(self, counts: ClassCounts) -> float | None:
         """The best score of a constant prediction; None where the metric is undefined."""
-        make = self.part.traits["chance"]
-        assert callable(make)
-        found: float | None = make(counts, **self.knobs)
-        return self.score_of(found)
+        return self.score_of(self.traits.chance(counts, **self.knobs))
 
     @property
     def has_chance_level(self) -> bool:
         """Whether a constant prediction has not the best value of all, as it has of `ece`."""
-        return bool(self.part.traits.get("has_chance_level", True))
+        return self.traits.has_chance_level
 
     def setting(self) -> str | dict[str, Any]:
         """As a space file has it: the name, or a mapping of the name and the given knobs."""
@@ -138,7 +137,11 @@ class Metric:
 
     def tells_of(self, classes: int) -> bool:
         """Whether models of so many classes can differ in it: in `top_k` only with fewer k."""
-        return "k" not in self.knobs or self.number("k") < classes
+        return not self.tells_nothing(classes)
+
+    def tells_nothing(self, classes: int) -> str:
+        """Why it is the same for all models of so many classes; empty where they can differ."""
+        return self.traits.tells_nothing(classes, **self.knobs) if self.traits.tells_nothing else ""
 
     def number(self, knob: str) -> float:
         """The value of a knob that is a number."""
@@ -154,9 +157,10 @@ class Metric:
 
     def of_class(self, counts: ClassCounts) -> int | None:
         """The index of the class that it is of; None for a metric of all classes."""
-        if "of" not in self.knobs:
+        of_nothing = self.traits.of_nothing
+        if of_nothing is None:
             return None
-        of, of_nothing = str(self.knobs["of"]), self.part.traits.get("of_nothing")
+        of = str(self.knobs["of"])
         is_of_one = bool(of) or of_nothing == FEWEST
         is_of_one |= of_nothing == POSITIVE and len(counts.names) == 2
         return counts.index(of) if is_of_one else None
@@ -206,13 +210,9 @@ class Metric:
         """All knobs: `precision ≥ 0.9, of 'fraud'`; empty for a metric without knobs."""
         inside = []
         for name, value in self.knobs.items():
-            if name == "of":
-                inside += [f"of '{value}'"] * bool(value)
-            elif isinstance(value, Costs):
-                inside.append(str(value))
-            else:
-                at_least = "≥ " if name in ("precision", "recall") else ""
-                inside.append(f"{name} {at_least}{value:g}")
+            number = isinstance(value, int | float)
+            form = self.traits.words.get(name, f"{name} {{:g}}" if number else f"{name} {{}}")
+            inside += [form.format(value)] * (value != "")
         return ", ".join(inside)
 
     def _knobs_in_words(self) -> str:

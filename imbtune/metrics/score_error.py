@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from imbtune.metrics.from_confusion import recall_variance
 from imbtune.metrics.metric import Metric
-from imbtune.metrics.metric_registry import CLASSES, IMAGES, UNKNOWN
+from imbtune.metrics.metric_registry import Spread
 from imbtune.metrics.predictions import ClassCounts, Confusion, Floats, Ints, Predictions
 
 GROUPS = 20  # the error of a jackknifed error is then about 16 %
@@ -73,9 +73,8 @@ def score_error(
         predictions: of one model.
         without_G: as `scores_without_groups` returns them, if they are known.
     """
-    closed = objective.part.traits.get("error")
-    if callable(closed):
-        return float(closed(predictions.confusion))
+    if objective.traits.error:
+        return objective.traits.error(predictions.confusion)
     scores_G = np.asarray(
         scores_without_groups(objective, predictions) if without_G is None else without_G
     )
@@ -100,13 +99,13 @@ def least_error(objective: Metric, counts: ClassCounts) -> float:
     but a uniform share U of it, and a mean of such shares has a third of the variance, as E[U²] is.
     """
     n_K = counts.held_out_K[members(objective, counts)]
-    spread = str(objective.part.traits["spread"])
-    if spread == UNKNOWN:
+    spread = objective.traits.spread
+    if spread == Spread.UNKNOWN:
         return 0.0
-    if spread == CLASSES:
-        share = 1 / 3 if objective.part.traits.get("is_area") else 1.0
+    if spread == Spread.CLASSES:
+        share = 1 / 3 if objective.traits.is_area else 1.0
         return math.sqrt(share * float(recall_variance(n_K, n_K).sum())) / len(n_K)
-    n = int(n_K.sum() if spread == IMAGES else n_K.min())
+    n = int(n_K.sum() if spread == Spread.IMAGES else n_K.min())
     return math.sqrt(float(recall_variance(np.array(n), np.array(n))))
 
 
@@ -119,14 +118,14 @@ def members(metric: Metric, counts: ClassCounts) -> NDArray[np.bool_]:
     Args:
         counts: of images on which the metric is defined.
     """
-    found: NDArray[np.bool_] = counts.defined_K
     if (index := metric.of_class(counts)) is not None:
-        own_K = np.arange(len(counts.names)) == index
+        own_K: NDArray[np.bool_] = np.arange(len(counts.names)) == index
         is_larger = 2 * counts.held_out_K[index] > counts.held_out_K.sum()
-        found = found & ~own_K if is_larger and metric.part.traits.get("is_area") else own_K
-    elif callable(chosen := metric.part.traits.get("members")):
-        found = chosen(counts)
-    return found
+        if is_larger and metric.traits.is_area:
+            own_K = counts.defined_K & ~own_K
+        return own_K
+    chosen = metric.traits.members
+    return chosen(counts) if chosen else counts.defined_K
 
 
 def _confusions(predictions: Predictions, groups_N: Ints, count: int) -> Iterator[Confusion]:

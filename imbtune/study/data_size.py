@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imbtune.errors import ConfigError
 from imbtune.metrics.metric import Metric, objective_from
-from imbtune.metrics.metric_registry import CLASSES, IMAGES, UNKNOWN, WORST
+from imbtune.metrics.metric_registry import Spread
 from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts
 from imbtune.metrics.score_error import members
@@ -79,17 +79,17 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
     n_K = counts_K[members_K]
     total, least = int(n_K.sum()), int(n_K.min())
     coarsest = int(np.flatnonzero(members_K & (counts_K == least))[0])
-    spread, is_smallest = str(objective.part.traits["spread"]), objective.name == "worst_class"
+    is_smallest = objective.name == "worst_class"
     step, error = {
-        CLASSES: (1 / (len(n_K) * least), float(np.sqrt((0.25 / n_K).sum())) / len(n_K)),
-        IMAGES: (1 / total, 0.5 / total**0.5),
-        WORST: (1 / least / (1 if is_smallest else len(n_K)), 0.5 / least**0.5),
-        UNKNOWN: (None, None),
-    }[spread]
+        Spread.CLASSES: (1 / (len(n_K) * least), float(np.sqrt((0.25 / n_K).sum())) / len(n_K)),
+        Spread.IMAGES: (1 / total, 0.5 / total**0.5),
+        Spread.WORST: (1 / least / (1 if is_smallest else len(n_K)), 0.5 / least**0.5),
+        Spread.UNKNOWN: (None, None),
+    }[objective.traits.spread]
     one_hit = {
-        CLASSES: float(np.sqrt((1 / n_K**2).mean())) / len(n_K),
-        IMAGES: 1 / total,
-    }.get(spread, 0.0)
+        Spread.CLASSES: float(np.sqrt((1 / n_K**2).mean())) / len(n_K),
+        Spread.IMAGES: 1 / total,
+    }.get(objective.traits.spread, 0.0)
     if objective.needs_logits:
         error, one_hit = None, 0.0
     smallest_of = len(n_K) if is_smallest else 1

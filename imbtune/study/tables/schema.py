@@ -38,7 +38,7 @@ from imbtune.metrics.metric_registry import CONFUSION
 RECALL = ("recall", pa.list_(pa.float64()))
 # After an epoch: those of the confusion matrix
 EPOCH_METRICS = [
-    *((part.name, pa.float64()) for part in metrics if part.traits["needs"] == CONFUSION),
+    *((n, pa.float64()) for n in metrics.names() if metrics.traits(n).needs == CONFUSION),
     RECALL,
 ]
 METRICS = [*((part.name, pa.float64()) for part in metrics), RECALL]  # of a scored model

@@ -130,7 +130,7 @@ def test_a_metric_is_scikit_learns(name: str, found: Predictions) -> None:
     value, wanted = metric_from(name).value(found), literal(name, found)
     assert value == (None if wanted is None else pytest.approx(wanted, abs=1e-8))
     if value is not None:
-        low, high = (metrics[name].traits.get(k, d) for k, d in (("low", 0.0), ("high", 1.0)))
+        low, high = metrics.traits(name).low, metrics.traits(name).high
         assert isinstance(low, float) and isinstance(high, float)
         assert low - 1e-12 <= value <= high + 1e-12
 
@@ -217,7 +217,7 @@ def test_the_confusion_matrix_is_enough_for_its_metrics(found: Predictions) -> N
     _, y_N, predicted_N = arrays(found)
     matrix_KK = sk.confusion_matrix(y_N, predicted_N, labels=range(len(found.names)))
     counted = compute(Confusion.of(matrix_KK, found.train_K, found.names))
-    needs = {part.name for part in metrics if part.traits["needs"] == LOGITS}
+    needs = {part.name for part in metrics if metrics.traits(part.name).needs == LOGITS}
     assert counted == {k: v for k, v in compute(found).items() if k not in needs}
 
 
@@ -334,7 +334,7 @@ def test_a_setting_is_written_as_it_was_given() -> None:
     assert metric.setting() == given and metric_from("auroc").setting() == "auroc"
     assert str(metric) == "recall_at_precision (precision ≥ 0.8, of 'fraud')"
     assert isinstance(metric, Metric) and metric.sign == 1
-    lower = {part.name for part in metrics if part.traits.get("better") == LOWER}
+    lower = {part.name for part in metrics if metrics.traits(part.name).better == LOWER}
     assert lower == {"log_loss", "brier", "ece", "expected_cost"}
     assert {metric_from(name).sign for name in lower} == {-1}
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbtune.metrics.metric import metric_from, metrics, objectives
+from imbtune.metrics.metric_registry import Spread
 from imbtune.metrics.predictions import Predictions
 from imbtune.metrics.score_error import (
     GROUPS,
@@ -77,7 +78,7 @@ def test_every_objective_has_an_error(name: str, counts: list[int], signal: floa
     assert math.isfinite(error) and error >= 0
     low, high = objective.range_on(found.counts)
     assert error <= (high - low) / 2
-    if str(objective.part.traits["spread"]) != "unknown":
+    if objective.traits.spread != Spread.UNKNOWN:
         assert error > 0
 
 
