@@ -119,14 +119,11 @@ class Metric:
 
     def setting(self) -> str | dict[str, Any]:
         """As a space file has it: the name, or a mapping of the name and the given knobs."""
-        given = self._given()
-        return {"name": self.name, **given} if given else self.name
-
-    def _given(self) -> dict[str, Any]:
-        return {
+        given: dict[str, Any] = {
             name: value.setting() if isinstance(value, Costs) else value
             for name, value in self.given.items()
         }
+        return {"name": self.name, **given} if given else self.name
 
     def text(self) -> str:
         """The setting as a text that `--objective` and YAML read back."""
@@ -179,32 +176,26 @@ class Metric:
         return replace(self, knobs={**self.knobs, **own})
 
     def title(self, counts: ClassCounts) -> str:
-        """The name with all knobs in words: `recall_at_precision (precision ≥ 0.9, of 'fraud')`."""
-        named = self.named(counts)
-        return f"{self.name}{named._knobs_in_words()}"
+        """The same as :meth:`__str__`, with the classes by name."""
+        return str(self.named(counts))
 
     def __str__(self) -> str:
-        """What a score is: `recall_at_precision (precision ≥ 0.9)`, `negative log_loss`."""
-        return f"{'negative ' if self.sign < 0 else ''}{self.name}{self._knobs_in_words()}"
+        """The name with all knobs in words: `recall_at_precision (precision ≥ 0.9, of 'fraud')`."""
+        return f"{self.name} ({inside})" if (inside := self.knobs_in_words()) else self.name
+
+    @property
+    def score_name(self) -> str:
+        """What a score is, which is negative where lower is better: `negative log_loss`."""
+        return f"negative {self}" if self.sign < 0 else str(self)
 
     def words(self, of_a_score: bool = True) -> str:
         """The same without underscores in the metric's name, for sentences and axes.
 
         Args:
-            of_a_score: whether it is what a score is, which is negative where lower is better;
-                else what a value in the metric's own range is.
+            of_a_score: whether it is what a score is; else what a value in its own range is.
         """
-        negative = "negative " if of_a_score and self.sign < 0 else ""
-        return f"{negative}{self.name.replace('_', ' ')}{self._knobs_in_words()}"
-
-    def identity(self) -> str:
-        """What tells it from other metrics, as calibrations have recorded it."""
-        inside = ", ".join(
-            f"{name} {json.dumps(value, ensure_ascii=False) if name == 'costs' else value}"
-            for name, value in self._given().items()
-        )
-        negative = "negative " if self.sign < 0 else ""
-        return f"{negative}{self.name} ({inside})" if inside else f"{negative}{self.name}"
+        found = self.score_name if of_a_score else str(self)
+        return found.replace(self.name, self.name.replace("_", " "), 1)
 
     def knobs_in_words(self) -> str:
         """All knobs: `precision ≥ 0.9, of 'fraud'`; empty for a metric without knobs."""
@@ -214,9 +205,6 @@ class Metric:
             form = self.traits.words.get(name, f"{name} {{:g}}" if number else f"{name} {{}}")
             inside += [form.format(value)] * (value != "")
         return ", ".join(inside)
-
-    def _knobs_in_words(self) -> str:
-        return f" ({inside})" if (inside := self.knobs_in_words()) else ""
 
 
 def metric_from(setting: object, key: str = "metric") -> Metric:

@@ -82,9 +82,9 @@ class ReportedStudy(ABC):
         study = self._data()
         frame = front_frame(study)
         kind = "m" if frame["m0"].notna().any() else "s"
-        columns = {f"{kind}{i}": str(metric) for i, metric in enumerate(study.objectives)}
+        columns = {f"{kind}{i}": metric.score_name for i, metric in enumerate(study.objectives)}
         found = frame.loc[frame["front"], ["trial", "name", *columns]].rename(columns=columns)
-        return found.sort_values(str(study.objectives[0]), ascending=False, ignore_index=True)
+        return found.sort_values(study.objectives[0].score_name, ascending=False, ignore_index=True)
 
     def importance(self) -> pd.DataFrame:
         """How much each searched knob mattered for reaching the best tenth of the finished trials.

@@ -65,7 +65,7 @@ def write_front(store: Store, request: SearchRequest, outcome: SearchOutcome) ->
     """
     by_number = {record.number: record for record in outcome.records}
     measure = "means over fresh seeds" if outcome.finals else "validation scores of one run"
-    names = [str(metric) for metric in outcome.objectives]
+    names = [metric.score_name for metric in outcome.objectives]
     files = {}
     for found in outcome.front:
         record = by_number[found.trial]

@@ -183,10 +183,10 @@ def _stage(
         session.resources.concurrent,
         budgets,
         eta,
-        ", ".join(map(str, objectives)),
+        ", ".join(metric.score_name for metric in objectives),
         scale_of(request, splits).error,
         resume_command(request.path),
         finals,
         tuple(earlier),
-        ranked_by=str(objectives[0]) if len(objectives) > 1 else "",
+        ranked_by=objectives[0].score_name if len(objectives) > 1 else "",
     )

@@ -97,7 +97,7 @@ def by_objective(studies: Sequence[StudyData]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     words: dict[str, str] = {}
     for study, label in zip(studies, labels_of(studies), strict=True):
-        metric = study.objectives[0].identity() if study.objectives else ""
+        metric = study.objectives[0].text() if study.objectives else ""
         groups.setdefault(metric, []).append(label)
         words[metric] = study.objective
     called = [*words.values()]

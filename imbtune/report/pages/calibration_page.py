@@ -93,7 +93,7 @@ def calibration_page(data: CalibrationData, live: str | None = None) -> str:
         lines=[[(cell, False) for cell in line] for line in (table_of(found) if found else ())],
         notes=notes_of(found, data.planned, objective) if found else (),
         figures=[figure_images(getattr(plots, text.name), text) for text in FIGURES],
-        provenance=provenance(data.path, data.info, str(objective), ()),
+        provenance=provenance(data.path, data.info, objective.score_name, ()),
         interactive=False,
         live=live,
     )

@@ -90,7 +90,7 @@ def study_page(study: StudyData, live: str | None = None) -> str:
         provenance=provenance(
             study.path,
             study.info,
-            ", ".join(map(str, study.objectives)) or study.objective,
+            ", ".join(metric.score_name for metric in study.objectives) or study.objective,
             study.budgets,
         ),
         data=packed(content),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from imbtune.config.slots import SLOTS, find_knob
 from imbtune.config.yaml_files import parse_yaml
 from imbtune.data.splits import Splits
 from imbtune.errors import ConfigError
+from imbtune.metrics.metric import Metric
 from imbtune.progress import Log
 from imbtune.spaces.search_space import Rungs, SearchSpace
 from imbtune.storage import Store, join
@@ -117,10 +119,23 @@ def basis_of(space: SearchSpace, fingerprint: str) -> Basis:
         f"imports {k}": [*v.values()][-1][:DIGITS] for k, v in describe(space.imports).items()
     }
     return Basis(
-        {**settings, "objective": space.objective.identity()},
+        {**settings, "objective": _recorded(space.objective)},
         {**knobs, **searched, **plugins},
         fingerprint,
     )
+
+
+def _recorded(objective: Metric) -> str:
+    """The objective with the knobs that were given, as calibrations have recorded it."""
+    setting, negative = objective.setting(), "negative " * (objective.sign < 0)
+    if isinstance(setting, str):
+        return f"{negative}{setting}"
+    given = (
+        f"{knob} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for knob, value in setting.items()
+        if knob != "name"
+    )
+    return f"{negative}{objective.name} ({', '.join(given)})"
 
 
 def describe_differences(calibrated: Mapping[str, object], searched: Mapping[str, object]) -> str:

@@ -47,7 +47,7 @@ def test_errors_that_are_not_named_cost_1() -> None:
     words = metric.costs.in_words(NAMES)
     assert words.startswith("an image of 'fraud' that is predicted as 'nor: mal' costs 20;")
     rows = metric_from({"name": "expected_cost", "costs": [[0, 20, 1], [1, 0, 1], [1, 1, 0]]})
-    assert str(rows.named(COUNTS)) == "negative expected_cost (costs 'fraud' as 'nor: mal' 20)"
+    assert rows.title(COUNTS) == "expected_cost (costs 'fraud' as 'nor: mal' 20)"
     assert metric.title(COUNTS) == "expected_cost (costs 'fraud' as 'nor: mal' 20)"
     assert metric.range_on(COUNTS)[1] == pytest.approx((5 * 20 + 50 + 20) / 75)
 
@@ -86,7 +86,7 @@ def test_costs_in_quotes_are_those_without_them(text: str) -> None:
 @pytest.mark.parametrize("nothing", ["", " ", {}, [], Costs()])
 def test_no_costs_are_1_an_error(nothing: object) -> None:
     metric = metric_from({"name": "expected_cost", "costs": nothing})
-    assert metric.costs is None and str(metric) == "negative expected_cost (1 an error)"
+    assert metric.costs is None and str(metric) == "expected_cost (1 an error)"
     assert metric.value(Confusion.of(np.ones((3, 3), int), COUNTS.train_K, NAMES)) == 6 / 9
 
 
@@ -205,12 +205,13 @@ def test_an_objective_is_plain_words_in_titles(setting: object, score: str, valu
     """Without JSON, and with the classes' own underscores."""
     metric = metric_from(setting)
     assert (metric.words(), metric.words(of_a_score=False)) == (score, value)
-    assert str(metric).removeprefix("negative ").startswith(metric.name)
-    assert str(metric).partition("(")[2] == score.partition("(")[2]
+    assert str(metric).startswith(metric.name)
+    assert str(metric).partition("(")[2] == value.partition("(")[2]
+    assert metric.score_name == ("negative " if metric.sign < 0 else "") + str(metric)
 
 
 def test_costs_with_the_same_words_are_told_apart() -> None:
     one, other = (
         metric_from({"name": "expected_cost", "costs": [[0, cost], [1, 0]]}) for cost in (2, 3)
     )
-    assert one.words() == other.words() and one.identity() != other.identity()
+    assert one.words() == other.words() and one.text() != other.text()

@@ -24,7 +24,7 @@ from imbtune.cli.calibrate import print_calibration
 from imbtune.config.train_config import TrainConfig
 from imbtune.errors import ConfigError, StudyError
 from imbtune.search_options import search_request
-from imbtune.spaces.space_file import load_space
+from imbtune.spaces.space_file import load_space, parse_space
 from imbtune.storage import Store
 from imbtune.study.files import write_study
 from imbtune.study.hints import program
@@ -434,6 +434,26 @@ def store_calibration(
     place.mkdir()
     (place / FILE).write_text(yaml.safe_dump(found.to_dict(), sort_keys=False, allow_unicode=True))
     return found
+
+
+@pytest.mark.parametrize(
+    ("objective", "recorded"),
+    [
+        ("balanced_accuracy", "balanced_accuracy"),
+        ("log_loss", "negative log_loss"),
+        (
+            {"name": "recall_at_precision", "precision": 0.8, "of": "7"},
+            "recall_at_precision (precision 0.8, of 7)",
+        ),
+        (
+            {"name": "expected_cost", "costs": {"7": {"1": 20}}},
+            'negative expected_cost (costs {"7": {"1": 20}})',
+        ),
+    ],
+)
+def test_how_a_calibration_records_its_objective(objective: object, recorded: str) -> None:
+    space = parse_space("mine", {"data": {"name": "digits"}, "objective": objective})
+    assert basis_of(space, "f" * 64).settings["objective"] == recorded
 
 
 def test_a_stored_calibration_sets_the_rungs(tmp_path: Path) -> None:
