@@ -80,6 +80,8 @@ def test_every_objective_has_an_error(name: str, counts: list[int], signal: floa
     assert error <= (high - low) / 2
     if objective.traits.spread != Spread.UNKNOWN:
         assert error > 0
+    else:
+        assert name in ("log_loss", "brier", "ece", "expected_cost")  # as docs/metrics.md says
 
 
 def test_a_recall_that_one_of_two_images_decides_has_an_error_of_at_most_half() -> None:

@@ -134,6 +134,8 @@ def test_without_an_error_the_interval_is_not_a_point() -> None:
     assert (cost.value, cost.low) == (0, 0)
     assert cost.high is not None
     assert cost.high > 0.05
+    points = {n for n, i in found.items() if i.high is not None and i.high - (i.low or 0) < 1e-6}
+    assert points == {"log_loss", "brier", "ece"}  # as docs/models.md says
 
 
 def test_a_precision_that_is_not_certain() -> None:
