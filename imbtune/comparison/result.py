@@ -79,7 +79,7 @@ class ComparisonResult:
     def runs(self) -> pd.DataFrame:
         """A line for each finished run: metrics, recall, confusion matrix, margins, cost.
 
-        The columns are those of `runs/*.parquet`; metrics are in [0, 1].
+        The columns are those of `runs/*.parquet`. Each metric has its own range (docs/metrics.md).
         """
         return recorded_runs(Store(self.path))
 
@@ -87,8 +87,8 @@ class ComparisonResult:
     def table(self) -> pd.DataFrame:
         """A line for each configuration, best first: the columns of `table.parquet`.
 
-        For each metric its mean over the seeds, and `_std`, the sample standard deviation, both in
-        [0, 1]; ranks; the lead over `reference`, with p-values of the paired test; and published
+        For each metric, in its own range, its mean over the seeds, and `_std`, the sample standard
+        deviation; ranks; the lead over `reference`, with p-values of the paired test; and published
         figures.
         """
         frame: pd.DataFrame = self._table().arrow().to_pandas()

@@ -81,7 +81,7 @@ class RungRecord:
         score: the objective, on the validation images.
         images: image passes of the trial so far. If several trials share a trunk, its passes
             count for the first one; the others have those of their own cool-downs.
-        metrics: all metrics by name, each in [0, 1]; None where undefined.
+        metrics: all metrics by name, each in its own range (docs/metrics.md); None where undefined.
         recall_K: recall of each class.
         margins: mean margin of each class (K,) by the names in `MARGINS`; empty below the full
             budget.

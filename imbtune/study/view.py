@@ -57,7 +57,7 @@ class Trial:
             where it reached no rung.
         budget: epochs of the model that was scored.
         settings: its complete configuration, without knobs that do not act.
-        metrics: all metrics at the highest rung, each in [0, 1].
+        metrics: all metrics at the highest rung, each in its own range (docs/metrics.md).
         recall_K: recall of each class at the highest rung, in the order of the data's classes
             (`study.info["data"]["classes"]`).
         rungs: the score at each rung, by its budget in epochs.

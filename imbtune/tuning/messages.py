@@ -22,7 +22,7 @@ TuneDict = dict[str, Any]  # a trial's config, or a result, as Ray Tune has it
 SPEC, REPORT = "spec", "report"  # the keys of our message in a config and in a result
 RUNG_TIME, SCORE = "rung_time", "score"  # what ASHA reads of a result
 
-MetricValues = Mapping[str, float | None]  # by name, each in [0, 1]; None where it is undefined
+MetricValues = Mapping[str, float | None]  # by name, in its own range; None: undefined
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ SCHEMA = pa.schema(
         ("trial", pa.int32()),  # its number in the study; null for a preset
         ("epochs", pa.int32()),  # of each run
         ("seeds", pa.int32()),  # runs that finished
-        # mean and sample standard deviation over the seeds, on the test images, in [0, 1]
+        # mean and sample standard deviation over the seeds, on the test images, not in %
         *((column, pa.float64()) for name in METRICS for column in (name, f"{name}_std")),
         ("rank", pa.int32()),  # of the mean objective, from 1; null where a run is missing
         ("mean_rank", pa.float64()),  # rank among the rows, averaged over the seeds
