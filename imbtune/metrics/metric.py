@@ -252,8 +252,8 @@ def objective_from(setting: object, key: str = "objective") -> Metric:
     found = metric_from(setting, key)
     if found.name in GROUPS:
         raise ConfigError(
-            f"{key}: '{found.name}' is no objective, as data sets without such a class do not have "
-            "it: give balanced_accuracy or worst_class"
+            f"{key}: '{found.name}' cannot be maximised, as data sets without such a class do not "
+            "have it: give balanced_accuracy or worst_class"
         )
     return found
 

@@ -226,7 +226,7 @@ def test_rungs_of_the_paper_budget() -> None:
         ({"objective": {"precision": 0.9}}, "objective: {'precision': 0.9} has no name"),
         ({"objective": {"name": "top_k", "k": 0}}, "objective.k=0 is out of range: at least 1"),
         ({"objective": {"name": "auroc", "off": "a"}}, "unknown knob of auroc 'off': did you mean"),
-        ({"objective": "few"}, "objective: 'few' is no objective"),
+        ({"objective": "few"}, "objective: 'few' cannot be maximised, as data sets without such"),
         ({"objectives": "auroc"}, "objectives: 'auroc': give a list of up to 3 metrics"),
         ({"objectives": []}, "objectives: []: give a list of up to 3 metrics"),
         (
@@ -234,7 +234,7 @@ def test_rungs_of_the_paper_budget() -> None:
             "objectives: these are 4: give at most 3 metrics",
         ),
         ({"objectives": ["auroc", "ece", "auroc"]}, "objectives: 'auroc' is given twice"),
-        ({"objectives": ["auroc", "many"]}, "objectives: 'many' is no objective"),
+        ({"objectives": ["auroc", "many"]}, "objectives: 'many' cannot be maximised"),
         (
             {"objective": "auroc", "objectives": ["auroc"]},
             "the space has objective: 'auroc' and objectives: ['auroc']: give one of them",

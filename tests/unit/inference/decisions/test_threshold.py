@@ -222,6 +222,17 @@ def test_every_metric_is_either_chosen_for_or_refused() -> None:
         assert found.interval[0] <= found.interval[1]
 
 
+@pytest.mark.parametrize("name", ["many", "medium", "few"])
+def test_a_metric_that_the_data_may_not_have_chooses_none(name: str) -> None:
+    """The message says nothing of objectives, which are a search's."""
+    with raises_one_line(
+        f"--metric: '{name}' cannot be maximised, as data sets without such a class do not have "
+        "it: give balanced_accuracy or worst_class",
+        kind=ConfigError,
+    ):
+        threshold_metric(name)
+
+
 def test_more_classes_are_refused_with_the_reason() -> None:
     with raises_one_line("has 3: thresholds per class", "overfit", kind=ConfigError):
         check_two_classes(["a", "b", "c"])
