@@ -86,7 +86,7 @@ class DeclaredKnob:
         knob = self.knob
         if knob.read:
             return cast(Value, knob.read(value, key))  # which only the part itself reads
-        converted = _convert(key, value, self.type)
+        converted = _convert(key, value, self.type, knob)
         if knob.choices and converted not in knob.choices:
             raise unknown(f"value for {key}", converted, knob.choices)
         if knob.pattern and not re.fullmatch(knob.pattern, str(converted)):
@@ -325,9 +325,9 @@ def describe_range(knob: Knob) -> str:
     return f"from {knob.low:g} to {knob.high:.7g}"
 
 
-def _convert(key: str, value: object, kind: type) -> Value:
+def _convert(key: str, value: object, kind: type, knob: Knob) -> Value:
     """`value` as a `kind`; ConfigError where it is something else."""
-    wrong = ConfigError(f"{key}={shown(value)} is not {_ARTICLES[kind]}")
+    wrong = ConfigError(f"{key}={shown(value)} is not {_ARTICLES[kind]}: {describe_range(knob)}")
     if kind in (str, bool):
         if isinstance(value, str | bool) and isinstance(value, kind):
             return value
@@ -347,4 +347,4 @@ def _convert(key: str, value: object, kind: type) -> Value:
     return number
 
 
-_ARTICLES = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
+_ARTICLES = {str: "a string", bool: "a Boolean", int: "a whole number", float: "a number"}

@@ -186,8 +186,15 @@ class TrainedModel:
         wanted = self.image_shape or (channels, "H", "W")
         raise ConfigError(
             f"images of shape {array.shape}: give (N, {', '.join(map(str, wanted))}), or "
-            "the same with channels last"
+            "the same with channels last" + self._about_one_image(array.shape)
         )
+
+    def _about_one_image(self, shape: tuple[int, ...]) -> str:
+        if self.image_shape is None:
+            return ""
+        channels, *size = self.image_shape
+        sizes = [(channels, *size), (*size, channels)] + [tuple(size)] * (channels == 1)
+        return "; one image is images[None]" if shape in sizes else ""
 
 
 class EnsembleNetwork(nn.Module):

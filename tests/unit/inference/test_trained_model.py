@@ -157,6 +157,18 @@ def test_images_of_another_shape_are_refused(shape: tuple[int, ...], colour: Tra
         colour.predict(images(*shape))
 
 
+def test_one_image_is_told_how_to_be_given(
+    colour: TrainedModel, trained: imbtune.TrainResult
+) -> None:
+    """Its shape is that of one of N: the message says what to add."""
+    grey = load_model(trained.path)
+    for model, shape in ((colour, (3, 6, 8)), (colour, (6, 8, 3)), (grey, (8, 8))):
+        one = images(*shape)
+        with raises_one_line("channels last; one image is images[None]", kind=ConfigError):
+            model.predict(one)
+        assert model.predict(one[None]).shape == (1,)
+
+
 def test_twice_the_size_is_refused(trained: imbtune.TrainResult) -> None:
     with raises_one_line("images of shape (2, 16, 16)", "(N, 1, 8, 8)", kind=ConfigError):
         load_model(trained.path).predict(images(2, 16, 16))

@@ -278,6 +278,8 @@ def test_a_logit_that_is_not_finite_is_an_error(broken: float) -> None:
         ({"name": "recall_at_precision", "precision": 1.5}, "out of range"),
         ({"name": "accuracy", "of": "a"}, "has no knobs"),
         ({"name": "top_k", "k": 0}, "out of range"),
+        ({"name": "f_beta", "beta": "x"}, "beta='x' is not a number: from 0.01 to 100"),
+        ({"name": "top_k", "k": 2.5}, "k=2.5 is not a whole number: at least 1"),
         ({"name": "expected_cost", "costs": "a b; c d"}, "is a text that is no matrix"),
         ({"name": "expected_cost", "costs": [[0, -1], [1, 0]]}, "-1 is no cost"),
         ({"name": "auroc", "of": True}, "of=True: give the name of a class, or its index"),
