@@ -166,8 +166,14 @@ class TrainedModel:
         return self.scale * torch.cat(blocks)
 
     def _channels_first(self, images: ArrayLike) -> Tensor:
-        array = np.asarray(images)
-        if array.dtype != np.uint8:
+        try:
+            array = np.asarray(images)
+        except ValueError as error:
+            raise ConfigError(
+                "images have different shapes: give one array, or predict their files with "
+                "imbtune.predict"
+            ) from error
+        if array.size and array.dtype != np.uint8:  # an empty list becomes float64
             raise ConfigError(
                 f"images are {array.dtype}: give uint8 pixels from 0 to 255, not normalised"
             )

@@ -49,6 +49,7 @@ MOST_RESAMPLES = 10_000
 
 UNUSED_THRESHOLD = "the threshold in {} was chosen for the model of its first seed alone"
 Model = TrainedModel | str | Path
+MetricSetting = str | Mapping[str, Any]
 
 
 def predict(
@@ -115,7 +116,7 @@ def evaluate(
     dataset: str | None = None,
     prior: Prior | None = None,
     threshold: float | None = None,
-    metrics: Sequence[str | Mapping[str, Any]] = (),
+    metrics: MetricSetting | Sequence[MetricSetting] = (),
     resamples: int | None = None,
     out: str | Path | None = None,
     skip_corrupt: bool = False,
@@ -137,7 +138,8 @@ def evaluate(
         dataset: the data set whose layout `data` has, such as `folder`, `parquet` or `npz`; None
             for the model's own, or the layout that is found.
         metrics: metrics with other knobs than those of the search that found the model, or than
-            the defaults: `[{"name": "recall_at_precision", "precision": 0.95}]`; each metric once.
+            the defaults: `{"name": "recall_at_precision", "precision": 0.95}`, or a list of such
+            ones; each metric once.
         resamples: for the standard errors; None for 200, and fewer for many images; 0 for no
             intervals.
         out: a new file for the result, which ends in .json or .parquet.
@@ -154,7 +156,10 @@ def evaluate(
     path = None if out is None else Path(local_path("--out", out))
     if path is not None:
         check_new_file(path, SUFFIXES)
-    measured = [metric_from(setting, "--metric") for setting in metrics]
+    if not isinstance(metrics, str | Mapping | list | tuple):
+        raise ConfigError(f"metrics {shown(metrics)}: give a metric, or a list of metrics")
+    settings = [metrics] if isinstance(metrics, str | Mapping) else metrics
+    measured = [metric_from(setting, "--metric") for setting in settings]
     check_given_once(measured, "--metric")
     loaded = loaded_model(model, seed, ensemble, trust)
     _check_threshold_is_its_own(model, loaded, threshold)

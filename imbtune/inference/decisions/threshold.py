@@ -242,13 +242,13 @@ class Threshold:
             )
         except (KeyError, TypeError, ValueError, AssertionError) as error:
             raise ConfigError(
-                "threshold.json is not one that imbtune wrote: choose the threshold again, or "
-                "remove the file"
+                "threshold.json is not one that this version of imbtune wrote: choose the "
+                "threshold again, or remove it with imbtune threshold --remove"
             ) from error
         if len(classes) != 2 or found.positive not in classes:
             raise ConfigError(
                 f"threshold.json is of a class '{found.positive}', which the model does not have: "
-                "choose the threshold again, or remove the file"
+                "choose the threshold again, or remove it with imbtune threshold --remove"
             )
         return found
 

@@ -18,7 +18,7 @@ from imbtune.data.file_walk import files_below, hidden_files_below, is_special
 from imbtune.data.images import text_of
 from imbtune.data.readers.hf_tables import IMAGE_COLUMNS, holds_bytes
 from imbtune.data.readers.image_index import is_image
-from imbtune.errors import DataError, first_line, some_of
+from imbtune.errors import ConfigError, DataError, first_line, shown, some_of
 from imbtune.paths import local_path
 from imbtune.text_encoding import MARK_BYTES, encoding_of
 
@@ -63,7 +63,7 @@ class ImageInput:
     notes: tuple[str, ...] = ()
 
 
-def images_at(given: str | Path | Sequence[str | Path]) -> ImageInput:
+def images_at(given: object) -> ImageInput:
     """The images at a path, or those of a sequence of paths.
 
     Args:
@@ -73,9 +73,11 @@ def images_at(given: str | Path | Sequence[str | Path]) -> ImageInput:
             file with encoded images, or a folder that has such files and no images.
 
     Raises:
-        ConfigError: no path.
+        ConfigError: no path, or a list with something else.
         DataError: there is nothing there, or no image; or it cannot be read.
     """
+    if not isinstance(given, Iterable | Path) or isinstance(given, bytes):
+        raise ConfigError(f"images {shown(given)}: give a path, or a list of paths")
     if not isinstance(given, str | Path):
         paths = [Path(local_path("an image", path)) for path in given]
         if not paths:

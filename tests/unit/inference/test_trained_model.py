@@ -140,6 +140,19 @@ def test_arrays_that_torch_does_not_take_as_they_are(trained: imbtune.TrainResul
     np.testing.assert_array_equal(model.predict_proba(pixels), found)
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([], "images of shape (0,): give (N, 3, "),
+        ([[1], [1, 2]], "images have different shapes: give one array"),
+        (None, "images are object: give uint8 pixels"),
+    ],
+)
+def test_what_are_no_images(given: Any, says: str, colour: TrainedModel) -> None:
+    with raises_one_line(says, kind=ConfigError):
+        colour.predict(given)
+
+
 def test_no_images(colour: TrainedModel) -> None:
     assert colour.predict(images(0, 6, 8, 3)).shape == (0,)
     assert colour.predict_proba(images(0, 6, 8, 3)).shape == (0, 3)

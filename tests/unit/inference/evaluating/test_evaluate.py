@@ -372,6 +372,21 @@ def test_a_prior_changes_the_metrics_of_probabilities(tmp_path: Path) -> None:
     assert none.confusion_KK.tolist() == [[0, 8], [0, 8]]
 
 
+def test_metrics_may_be_one_or_a_list(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", {"cat": 4, "dog": 4})
+    given: list[Any] = ["f_beta", {"name": "f_beta", "beta": 3.0}, [{"name": "f_beta", "beta": 3}]]
+    titles = [
+        evaluate(small_model(), data, split="all", metrics=one, resamples=0).metrics["title"]
+        for one in given
+    ]
+    assert [title["f_beta"] for title in titles] == [
+        *("f_beta (beta 2)", "f_beta (beta 3)", "f_beta (beta 3)")
+    ]
+    wrong: Any = None
+    with raises_one_line("metrics None: give a metric, or a list of metrics", kind=ConfigError):
+        evaluate(small_model(), data, metrics=wrong)
+
+
 def test_the_log_loss_of_a_class_that_is_given_the_share_0_is_infinite(tmp_path: Path) -> None:
     """If there are images of it; the other metrics are those of probabilities of 0 and 1."""
     data = write(tmp_path / "data", {"cat": 8, "dog": 24})

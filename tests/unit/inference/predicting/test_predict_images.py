@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,12 @@ def test_more_classes_than_there_are(tmp_path: Path, top: int, says: str) -> Non
     with raises_one_line(says, kind=ConfigError):
         predict(small_model(), tmp_path / "images", tmp_path / "out.csv", top=top)
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("given", [None, 5, b"photos"])
+def test_what_is_no_path_of_images(given: Any) -> None:
+    with raises_one_line(f"images {given!r}: give a path, or a list of paths", kind=ConfigError):
+        predict(small_model(), given)
 
 
 def test_a_threshold_may_choose_the_less_probable_class(tmp_path: Path) -> None:
