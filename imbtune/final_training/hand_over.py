@@ -239,13 +239,11 @@ class HandOver:
         temperature = finished.calibration.temperature if finished.calibration else 1.0
         splits = self.task.splits
         matrix_KK = np.array(finished.run.confusion_KK, dtype=np.int64)
-        return Predictions(
-            finished.logits_MK.double() / temperature,
-            shared_tensor(splits.held_out.labels),
-            splits.classes,
-            splits.counts(),
-            matrix_KK,
+        labels_M = shared_tensor(splits.held_out.labels)
+        predictions = Predictions(
+            finished.logits_MK, labels_M, splits.classes, splits.counts(), matrix_KK
         )
+        return with_temperature(predictions, temperature)
 
     def _config(self, config: TrainConfig) -> dict[str, Any]:
         """The content of `config.yaml`, from which the model can be trained again."""

@@ -19,7 +19,7 @@ from imbtune.config.train_config import TrainConfig
 from imbtune.data.augment import normalise
 from imbtune.errors import ConfigError, StudyError
 from imbtune.inference.calibration import Calibration
-from imbtune.inference.decisions.decision import Prior, decision, prior_shift
+from imbtune.inference.decisions.decision import Prior, decision, without_threshold
 from imbtune.inference.decisions.label_shift import LabelShift
 from imbtune.inference.decisions.threshold import Threshold
 from imbtune.inference.model_folder import PREDICTIONS
@@ -138,12 +138,7 @@ class TrainedModel:
         Raises:
             ConfigError: another type or shape; a prior that cannot be used.
         """
-        logits_NK = self.logits(images)
-        if prior is None:
-            logits_NK = logits_NK / self.temperature
-        else:
-            temperature, shift_K, _ = prior_shift(self, prior)
-            logits_NK = logits_NK.double() / temperature + shift_K
+        logits_NK = without_threshold(self, prior).logits(self.logits(images))
         probabilities: NDArray[np.float32] = logits_NK.softmax(1).float().numpy()
         return probabilities
 

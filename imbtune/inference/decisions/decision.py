@@ -6,7 +6,7 @@ Shapes: N images, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -106,19 +106,13 @@ def decision(
         ConfigError: a prior or a threshold that cannot be used, or both where they exclude each
             other.
     """
-    lines, shift_K, temperature = list[str](), None, model.temperature
-    if prior is not None:
-        temperature, shift_K, line = prior_shift(model, prior)
-        lines.append(line)
-    own = model.threshold
+    found, own = without_threshold(model, prior), model.threshold
     if threshold is None and own is not None and prior is not None:
         raise ConfigError(
             f"--prior: the model's threshold {own.probability:.4g} of class '{own.positive}' was "
             "chosen for another class mix: give --threshold, too (0.5 for the more probable class)"
         )
-    if threshold is None and own is None:
-        return Decision(temperature, shift_K, lines=tuple(lines))
-    positive, log_odds = positive_class(model), 0.0
+    positive = positive_class(model)
     if threshold is not None:
         check_two_classes(model.classes)
         is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
@@ -127,14 +121,31 @@ def decision(
         threshold += 0.0  # never -0.0
         log_odds = log_odds_of(threshold)
         name = model.classes[positive]
-        lines.append(f"threshold: class '{name}' from a probability of {threshold:.4g} on")
+        line = f"threshold: class '{name}' from a probability of {threshold:.4g} on"
     elif own is not None:
         log_odds = own.log_odds
-        lines.append(
+        line = (
             f"threshold: class '{own.positive}' from a probability of {own.probability:.4g} on, "
             f"chosen for {metric_from(own.metric).title(own.class_counts)} on {own.chosen_on}"
         )
-    return Decision(temperature, shift_K, positive, log_odds, tuple(lines))
+    else:
+        return found
+    return replace(found, positive=positive, log_odds=log_odds, lines=(*found.lines, line))
+
+
+def without_threshold(model: Classifier, prior: Prior | None = None) -> Decision:
+    """The decision for the most probable class.
+
+    Args:
+        prior: as in :func:`decision`.
+
+    Raises:
+        ConfigError: a prior that cannot be used, or a model that does not say its own.
+    """
+    if prior is None:
+        return Decision(model.temperature)
+    temperature, shift_K, line = _prior_shift(model, prior)
+    return Decision(temperature, shift_K, lines=(line,))
 
 
 def positive_class(model: Classifier) -> int:
@@ -155,18 +166,8 @@ def check_finite(network: nn.Module) -> None:
             )
 
 
-def prior_shift(model: Classifier, prior: Prior) -> tuple[float, Tensor, str]:
-    """How the logits become those of a given class prior.
-
-    Args:
-        prior: as in :func:`prior_from`.
-
-    Returns:
-        The temperature that divides them, what is added then (K,), and a line about it.
-
-    Raises:
-        ConfigError: a prior that cannot be used, or a model that does not say its own.
-    """
+def _prior_shift(model: Classifier, prior: Prior) -> tuple[float, Tensor, str]:
+    """The temperature that divides the logits, what is added then (K,), and a line about it."""
     wanted_K = prior_from(prior, model.classes)
     if (shift := model.label_shift) is not None:
         temperature, fitted_K = shift.temperature, np.array(shift.prior_K)

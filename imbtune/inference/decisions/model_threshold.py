@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imbtune import strict_json
 from imbtune.errors import ConfigError, DamagedFileError, DataError
-from imbtune.inference.decisions.decision import check_finite
+from imbtune.inference.decisions.decision import check_finite, without_threshold
 from imbtune.inference.decisions.threshold import Threshold, check_two_classes
 from imbtune.inference.decisions.threshold_choice import choose_threshold, threshold_metric
 from imbtune.inference.evaluating.evaluate_model import logits_of
@@ -70,7 +70,7 @@ def choose_for_model(
         log_odds_N, labels_N = _of_calibration(model, positive)
         what = f"{len(labels_N):,} images of the calibration"
     else:
-        logits_NK = logits_of(model, images).double() / model.temperature
+        logits_NK = without_threshold(model).logits(logits_of(model, images))
         log_odds_N = (logits_NK[:, positive] - logits_NK[:, 1 - positive]).numpy()
         labels_N = images.labels_N
         what = f"{len(labels_N):,} images ({images.kind})"
