@@ -31,7 +31,7 @@ from imbtune.inference.onnx_export import (
     check_libraries,
     export_onnx,
 )
-from imbtune.inference.onnx_metadata import SUFFIX, read_metadata
+from imbtune.inference.onnx_metadata import SUFFIX
 from imbtune.inference.predicting.image_inputs import images_at
 from imbtune.inference.predicting.predict_images import PredictedImages, predict_images
 from imbtune.inference.predicting.prediction_file import check_new_file
@@ -241,7 +241,7 @@ def export(
     if to not in FORMATS:
         raise ConfigError(f"--to {shown(to)}: give onnx (formats that load a pickle are not made)")
     path = Path(local_path("--out", out))
-    _check_new_export(model, path, seed)
+    check_new_file(path, (SUFFIX,))
     check_libraries()
     loaded = loaded_model(model, seed, ensemble, trust)
     try:
@@ -277,24 +277,6 @@ def _check_threshold_is_its_own(
             f"{UNUSED_THRESHOLD.format(model)}: give --threshold, too (0.5 for the more probable "
             "class)"
         )
-
-
-def _check_new_export(model: Model, path: Path, seed: int | None) -> None:
-    """As `check_new_file`; where the file is an export with another threshold, it says so."""
-    try:
-        check_new_file(path, (SUFFIX,))
-    except ConfigError as error:
-        metadata = read_metadata(path) if path.is_file() else None
-        folder = model.path if isinstance(model, TrainedModel) else Path(model)
-        if metadata is None or folder is None or path.parent.resolve() != folder.resolve():
-            raise
-        loaded = loaded_model(model, seed, False, False)
-        if path.name not in [found.name for found in outdated_exports(loaded)]:
-            raise
-        raise ConfigError(
-            f"--out {path} exists, and is out of date, since it has another threshold than the "
-            "model: delete it, or give another file"
-        ) from error
 
 
 def check_given(

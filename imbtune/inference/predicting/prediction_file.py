@@ -147,7 +147,7 @@ def check_new_file(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"--out {path}: give a name that ends in {' or '.join(suffixes)}")
     if path.exists() or path.is_symlink():
-        raise ConfigError(f"--out {path} exists: give another file")
+        raise ConfigError(f"--out {path} exists: give another file, or delete it")
     if not path.parent.is_dir():
         raise ConfigError(f"--out {path}: there is no folder {path.parent}: create it")
     if not os.access(path.parent, os.W_OK | os.X_OK):

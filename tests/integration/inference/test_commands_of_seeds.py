@@ -121,6 +121,16 @@ def test_an_export_of_another_seed_is_out_of_date(model: Path, data: Path) -> No
     assert f"{inside} is" not in said and "model.onnx is" not in said
 
 
+def test_an_export_replaces_no_file(model: Path) -> None:
+    """Whatever it is, the advice is the same, and no plugin of the model is run to give it."""
+    file = export(model, 1, model / "model-seed1.onnx")
+    (model / "seed1/model.safetensors").unlink()  # it is not loaded
+    for place in (model, model.as_uri()):
+        code, _, err = invoke("export", str(place), "--seed", "1")
+        assert code == 2
+        assert err == f"error: --out {file} exists: give another file, or delete it\n"
+
+
 def test_the_folder_above_is_not_another_models(model: Path, tmp_path: Path) -> None:
     """A seed's folder that was moved has no training's folder above it."""
     moved = shutil.copytree(model / "seed1", tmp_path / "seed1")
