@@ -14,15 +14,12 @@ from rich.console import Console
 
 from imbtune import strict_json
 from imbtune.cli.model_use.evaluation_tables import number_of_images, print_evaluation
+from imbtune.cli.model_use.threshold_lines import threshold_in_words, threshold_lines
 from imbtune.cli.settings import make_console, print_text, with_trust
 from imbtune.config.yaml_files import parse_value
 from imbtune.errors import ConfigError, ImbtuneError, printable, some_of
 from imbtune.inference import use_model, use_threshold
-from imbtune.inference.decisions.threshold import Threshold
-from imbtune.inference.decisions.threshold_choice import threshold_metric
 from imbtune.inference.predicting.predict_images import NAMED
-from imbtune.metrics.metric import metric_from
-from imbtune.metrics.number_text import as_text
 from imbtune.paths import local_path
 from imbtune.study.hints import program
 
@@ -86,60 +83,23 @@ def threshold_command(*, trust: bool, metric: str | None, remove: bool, **option
     changed = with_trust(
         lambda: use_threshold.change_threshold(metric=setting, **options, trust=trust), trust
     )
-    found = changed.chosen
-    low, high = found.probability_interval
     console = make_console()
-    for note in changed.notes:
-        print_text(printable(note), console)
-    wanted = threshold_metric(setting)
-    name = wanted.title(found.class_counts)
-    expected = f"{printable(name)} expected on other images: "
-    also, here = "", as_text(found.value)
-    if (asked := found.condition) is not None:
-        ends = f"[{as_text(asked.interval[0])}, {as_text(asked.interval[1])}]"
-        expected = f"{printable(name)}. Expected on other images: {found.quantity} "
-        also = f", {asked.name} {as_text(asked.expected)} {ends}, at least {asked.wanted:g} in "
-        also += f"{asked.reached:.0%} of the resamples"
-        here = f"{found.quantity} {here} and {asked.name} {as_text(asked.value)}"
-    if wanted.costs:
-        words = wanted.costs.in_words(list(found.counts))
-        print_text(printable(f"Costs: {words}"), console)
-    positive = printable(found.positive)
-    print_text(
-        f"Threshold: an image is predicted as '{positive}' if its probability is at least "
-        f"{found.probability:.4g} (95 % interval {low:.4g} to {high:.4g}). Until now: "
-        f"{_of(changed.before, found.positive)}",
-        console,
-    )
-    default = "does not reach it"
-    if found.argmax_value is not None:
-        default = f"has {as_text(found.argmax_value)}"
-    if found.constant is not None:
-        name_of, value = found.constant
-        default += f", and predicting '{printable(name_of)}' for every image {as_text(value)}"
-    interval = ", ".join(map(as_text, found.interval))
-    print_text(
-        f"{expected}{as_text(found.corrected)} [{interval}]{also}; on the images that it was "
-        f"chosen on {here}, where predicting the more probable class {default}",
-        console,
-    )
-    for warning in asked.warnings if asked is not None else []:
-        print_text(f"Warning: {warning}", console)
-    counts = ", ".join(f"{count:,} of '{name}'" for name, count in found.counts.items())
-    print_text(printable(f"Chosen on {found.chosen_on}: {counts}"), console)
+    for line in threshold_lines(changed):
+        print_text(printable(line), console)
     if changed.is_stored:
         print_text("Stored: predict, evaluate and export use it from now on", console)
         _print_outdated(changed.outdated, options, console)
         return
-    kept = ""
-    if changed.before is not None:
-        before, remove_it = changed.before, _command("threshold", options, "--remove")
-        kept = f"; the threshold {_of(before, found.positive)} stays: {remove_it} removes it"
-    print_text(
-        f"Not stored, since it gains nothing: {printable(found.as_good)} is expected to be as good "
-        f"on other images, or better{kept}",
-        console,
+    found, before, kept = changed.chosen, changed.before, ""
+    if before is not None:
+        words = threshold_in_words(before, found.positive)
+        remove_it = _command("threshold", options, "--remove")
+        kept = f"; the threshold {words} stays: {remove_it} removes it"
+    line = (
+        f"Not stored, since it gains nothing: {found.as_good} is expected to be as good on other "
+        f"images, or better{kept}"
     )
+    print_text(printable(line), console)
 
 
 def _remove_threshold(trust: bool, metric: str | None, **options: Any) -> None:
@@ -159,20 +119,6 @@ def _remove_threshold(trust: bool, metric: str | None, **options: Any) -> None:
         console,
     )
     _print_outdated(outdated, options, console)
-
-
-def _of(threshold: Threshold | None, positive: str) -> str:
-    """A threshold in a few words, as a probability of a class."""
-    if threshold is None:
-        return "0.5 (the more probable class)"
-    name = metric_from(threshold.metric).name
-    if threshold.positive == positive:
-        return f"{threshold.probability:.4g} (chosen for {name})"
-    other = printable(threshold.positive)
-    return (
-        f"{1 - threshold.probability:.4g}, that is '{other}' from {threshold.probability:.4g} on "
-        f"(chosen for {name} of '{other}')"
-    )
 
 
 def _print_outdated(outdated: Sequence[Path], options: Mapping[str, Any], console: Console) -> None:
