@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from imbtune.cli.settings import make_console, with_trust
 from imbtune.config.slots import SLOTS
 from imbtune.metrics.metric import metrics
 from imbtune.metrics.metric_registry import GROUPS, LOGITS, LOWER
+from imbtune.metrics.number_text import as_text
 from imbtune.progress import line_width
 from imbtune.registry import DeclaredKnob, Part, Registry, describe_range
 from imbtune.spaces.presets import PRESETS
@@ -144,7 +146,8 @@ def _metrics() -> list[Listing]:
         knobs = (
             f"{name}={knob.default}" if knob.default else name for name, knob in part.knobs.items()
         )
-        span = f"{traits.low:g} to {traits.high:g}"
+        low = as_text(traits.low, "g")
+        span = f"from {low}" if math.isinf(traits.high) else f"{low} to {traits.high:g}"
         row = (part.name, part.help, traits.better, span, " ".join(knobs), part.source)
         (others if part.name in GROUPS else most).rows.append(row)
     return [most, others]

@@ -175,7 +175,7 @@ def log_loss(predictions: Predictions) -> float:
 
 @metrics.register(
     "brier",
-    help="Brier score: mean squared error of the probabilities; for two classes, of one of them",
+    help="Brier score: mean squared error of the probabilities; for two classes half of it, 0 to 1",
     source="Brier 1950",
     needs=LOGITS,
     better=LOWER,

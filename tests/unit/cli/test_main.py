@@ -457,6 +457,12 @@ def test_show_metrics_defines_every_metric() -> None:
     assert "mean recall of the classes with more than 100 training images" in out
     assert "mean recall of the classes with 20 to 100 training images" in out
     assert "mean recall of the classes with fewer than 20 training images" in out
+    # A true minus sign, as everywhere, and no "inf"
+    ranges = dict(re.findall(r"│ (\w+) │ [^│]+ │ (?:higher|lower) │ ([^│]+) │", out))
+    assert ranges["mcc"] == ranges["cohen_kappa"] == "−1 to 1"
+    assert ranges["log_loss"] == ranges["expected_cost"] == "from 0"
+    assert ranges["brier"] == "0 to 2"
+    assert metrics["brier"].help.endswith("for two classes half of it, 0 to 1")
 
 
 def test_show_objectives_says_what_the_option_takes() -> None:
