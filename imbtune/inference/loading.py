@@ -193,13 +193,13 @@ def _load_ensemble(folder: Path, seed: int | None) -> TrainedModel:
         calibration = Calibration.from_json(fitted) if fitted else None
     return TrainedModel(
         network,
-        first.classes,
-        first.preprocess,
-        1.0,
-        first.config,
-        calibration,
-        folder,
-        first.train_K,
+        classes=first.classes,
+        preprocess=first.preprocess,
+        scale=1.0,
+        config=first.config,
+        calibration=calibration,
+        path=folder,
+        train_K=first.train_K,
         objectives=first.objectives,
         data=first.data,
     )
@@ -250,16 +250,16 @@ def _from_files(folder: Path, store: Store, files: dict[str, bytes]) -> TrainedM
     metrics = strict_json.loads(files[METRICS])
     return TrainedModel(
         network,
-        classes,
-        preprocess,
-        scale,
-        config,
-        calibration,
-        folder,
-        train_K,
-        threshold,
-        objectives_of(metrics["provenance"]),
-        metrics.get("data"),
+        classes=classes,
+        preprocess=preprocess,
+        scale=scale,
+        config=config,
+        calibration=calibration,
+        path=folder,
+        train_K=train_K,
+        threshold=threshold,
+        objectives=objectives_of(metrics["provenance"]),
+        data=metrics.get("data"),
     )
 
 
@@ -302,7 +302,7 @@ def _load_file(file: Path, seed: int | None, ensemble: bool) -> TrainedModel:
         raise ConfigError(f"{file} is not a model that imbtune wrote: {hint}") from error
     preprocess = Preprocess(tuple(saved["mean"]), tuple(saved["std"]), shape, was_cropped(config))
     scale = loss_scale(config, [1] * len(classes))  # older files do not have the counts
-    return TrainedModel(network, classes, preprocess, scale, config)
+    return TrainedModel(network, classes=classes, preprocess=preprocess, scale=scale, config=config)
 
 
 def _model_of_study(study: Path) -> str:

@@ -55,6 +55,7 @@ class TrainedModel:
     def __init__(
         self,
         network: nn.Module,
+        *,
         classes: Sequence[str],
         preprocess: Preprocess,
         scale: float,

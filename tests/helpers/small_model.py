@@ -52,14 +52,13 @@ def small_model(
     counts = train_K or list(range(30, 30 - len(classes), -1))
     return TrainedModel(
         network,
-        classes,
-        preprocess,
-        scale,
-        config,
-        calibration,
-        None,
-        np.array(counts, dtype=np.int64),
-        threshold,
+        classes=classes,
+        preprocess=preprocess,
+        scale=scale,
+        config=config,
+        calibration=calibration,
+        train_K=np.array(counts, dtype=np.int64),
+        threshold=threshold,
     )
 
 
