@@ -7,7 +7,6 @@ the seeds.
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +113,8 @@ def model_card(content: CardContent) -> str:
     listed = order
     if len(order) > MOST_CLASSES:
         listed = np.concatenate([order[: MOST_CLASSES // 2], order[-MOST_CLASSES // 2 :]])
-    shape = content.preprocess.image_shape or (content.preprocess.channels, 0, 0)
+    shape = content.preprocess.image_shape
+    assert shape, "a training says it"
     card = ModelCard.from_template(
         data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),
@@ -207,7 +207,7 @@ def _metric_rows(content: CardContent) -> str:
         ends = "" if found.low is None else f"[{as_text(found.low)}, {as_text(found.high)}]"
         cells = [_cell(found.title), as_text(found.value), ends]
         if several:
-            mean, std = content.spread.get(found.name, (math.nan, math.nan))
+            mean, std = content.spread[found.name]
             cells.append(f"{as_text(mean)} ± {std:.4f}")
         if content.ensemble:
             value = content.ensemble.get(found.name)

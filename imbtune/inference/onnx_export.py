@@ -13,7 +13,6 @@ import contextlib
 import importlib.util
 import io
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -162,13 +161,12 @@ def _resize(model: TrainedModel) -> str:
     """What is to be done to an image of another size, which the graph does not do."""
     assert model.image_shape
     _, height, width = model.image_shape
-    size, divisor = f"{width}×{height}", math.gcd(width, height)
+    size = f"{width}×{height}"
     if not model.preprocess.crop:
         return f"not in the graph, and not in training, whose images all had {size} pixels"
     return (
-        "not in the graph: take the largest centred crop with the aspect ratio "
-        f"{width // divisor}:{height // divisor} and scale it to {size} pixels with antialiased "
-        "bilinear filtering, as Pillow's ImageOps.fit does"
+        f"not in the graph: take the largest centred square and scale it to {size} pixels with "
+        "antialiased bilinear filtering, as Pillow's ImageOps.fit does"
     )
 
 

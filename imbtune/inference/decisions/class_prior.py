@@ -75,24 +75,15 @@ def prior_from(given: str | Path | Mapping[str, float], classes: Sequence[str]) 
     return shares_K
 
 
-def log_shift(prior_K: Floats, fitted_K: Floats, classes: Sequence[str]) -> Floats:
+def log_shift(prior_K: Floats, fitted_K: Floats) -> Floats:
     """What is added to the logits, (K,): log(π_new / π); −inf for a class that does not occur.
 
     Args:
         prior_K: the new share of each class.
-        fitted_K: those that the probabilities imply.
-
-    Raises:
-        ConfigError: a class is to occur of which there was no image, so that nothing is known.
+        fitted_K: those that the probabilities imply; all above 0, as no class is without images.
     """
-    unseen = np.flatnonzero((fitted_K <= 0) & (prior_K > 0))
-    if len(unseen):
-        raise ConfigError(
-            f"--prior: the model was trained without class '{classes[unseen[0]]}': give it the "
-            "share 0"
-        )
     with np.errstate(divide="ignore"):
-        shift_K: Floats = np.log(prior_K) - np.log(np.where(fitted_K > 0, fitted_K, 1))
+        shift_K: Floats = np.log(prior_K) - np.log(fitted_K)
     return shift_K
 
 

@@ -183,7 +183,7 @@ def _prior_shift(model: Classifier, prior: Prior) -> tuple[float, Tensor, str]:
             "that of the training images (the model has no calibration that tells it; if its loss, "
             "weights or sampler balance the classes, that is not where it starts from)"
         )
-    shift_K = log_shift(wanted_K, np.asarray(fitted_K, np.float64), model.classes)
+    shift_K = log_shift(wanted_K, np.asarray(fitted_K, np.float64))
     found = torch.from_numpy(shift_K).clamp(min=LOWEST)
     top = int(np.argmax(np.abs(np.log(np.maximum(wanted_K, 1e-300) / fitted_K))))
     never = [f"'{model.classes[k]}'" for k in np.flatnonzero(wanted_K == 0)]

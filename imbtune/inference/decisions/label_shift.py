@@ -70,7 +70,7 @@ class LabelShift:
         found = cls(
             float(content["temperature"]), tuple(float(share) for share in content["prior"])
         )
-        if not (LOW <= found.temperature <= HIGH and all(0 <= p <= 1 for p in found.prior_K)):
+        if not (LOW <= found.temperature <= HIGH and all(0 < p <= 1 for p in found.prior_K)):
             raise ValueError("label_shift has a temperature or shares that cannot be")
         return found
 
