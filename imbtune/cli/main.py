@@ -639,7 +639,9 @@ def export(
     out: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="New .onnx file. Default: model.onnx in the model's folder."
+            metavar="FILE",
+            help="New .onnx file. Default: model.onnx in the model's folder; with --seed N "
+            "model-seedN.onnx, with --ensemble ensemble.onnx.",
         ),
     ] = None,
     data: ComparedDataOption = None,
