@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -347,6 +348,26 @@ def test_a_checkpoint_of_another_program(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "model-seed0.pt")
     with raises_one_line("is not a model that imbtune wrote", kind=ConfigError):
         load_model(tmp_path)
+
+
+class _MakesFolder:
+    """Its pickle makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_file_that_runs_code_where_it_is_unpickled(trained: Path, tmp_path: Path) -> None:
+    """It is refused, and nothing of it runs."""
+    file = old_file(trained, tmp_path, mean=_MakesFolder(tmp_path / "made"))
+    with raises_one_line("is not a model that imbtune wrote", kind=ConfigError):
+        load_model(file)
+    assert not (tmp_path / "made").exists()
+    torch.load(file, weights_only=False)
+    assert (tmp_path / "made").is_dir()
 
 
 def test_a_folder_with_a_model_inside(trained: Path) -> None:
