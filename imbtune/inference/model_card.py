@@ -139,8 +139,7 @@ def model_card(content: CardContent) -> str:
         origin=content.origin,
         epochs=config.epochs,
         network=config.model.name,
-        sources=_sources(config),
-        options=content.options,
+        details=[*_sources(config), *content.options],
         used_once=USED_ONCE,
         metric_rows=_metric_rows(content),
         about_metrics=_about_metrics(several),
@@ -222,20 +221,20 @@ def _about_metrics(several: bool) -> str:
         "gives it"
     )
     if several:
-        return f"{text}; the standard deviation, how far another seed does."
-    return f"{text}; another seed moves it, too, and one seed does not tell how far."
+        return f"{text}. The standard deviation is that of the seeds."
+    return f"{text}. Another seed changes the metrics, too, and one seed does not tell how far."
 
 
-def _sources(config: TrainConfig) -> str:
+def _sources(config: TrainConfig) -> list[str]:
     lines = []
     for slot in ("model", *METHOD_SLOTS):
         chosen = getattr(config, slot)
         source = chosen.part.source
         if source:
-            lines.append(f"- {slot} `{chosen.name}`: {source}")
+            lines.append(f"{slot} `{chosen.name}`: {source}")
         elif not chosen.part.is_builtin:
-            lines.append(f"- {slot} `{chosen.name}`: a plugin of the author's")
-    return "\n".join(lines)
+            lines.append(f"{slot} `{chosen.name}`: a plugin of the author's")
+    return lines
 
 
 def _kept(calibration: Calibration | None) -> str:

@@ -141,7 +141,7 @@ def test_metrics_of_the_test_set_are_those_of_the_training(digits: Path, tmp_pat
         row = f"| {one['title']} | {one['value']:.4f} | [{one['low']:.4f}, {one['high']:.4f}] |"
         assert row in card
     assert "top_k (k 5)" in card
-    for words in ("pip install imbtune", "imbtune predict model IMAGES", "--to onnx", "load_model"):
+    for words in ("pip install .", "imbtune predict model IMAGES", "--to onnx", "load_model"):
         assert words in card
     files = succeed(
         *("evaluate", digits / "model", "--data", digits / "digits", "--split", "all"),

@@ -44,7 +44,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def card_of(model: Path) -> str:
-    return (model / "README.md").read_text("utf-8")
+    card = (model / "README.md").read_text()
+    assert "\n\n\n" not in card
+    assert "pip install imbtune" not in card  # there is no such package
+    return card
 
 
 def section(card: str, name: str) -> str:
@@ -106,6 +109,8 @@ def test_the_data_in_a_card_are_those_of_the_training(plain: Path, whole: Path) 
 def test_a_card_with_every_option_tells_them(whole: Path) -> None:
     card = card_of(whole)
     assert "This is the model of seed 7, the first of 2 seeds (7, 8)" in card
+    about = section(card, "Test result")
+    assert "as `imbtune evaluate` gives it. The standard deviation is that of the seeds." in about
     assert "- The weights are an exponential moving average over the training (decay 0.5)" in card
     assert "- A share of 0.2 of each class's training images trained nothing" in card
     fitted = json.loads((whole / "calibration.json").read_text())
@@ -183,11 +188,13 @@ def test_two_classes_name_the_positive_one_and_the_threshold(tmp_path: Path) -> 
         arrays[key.replace("y", "x", 1)] = rng.integers(0, 255, size, dtype=np.uint8)
     np.savez(tmp_path / "two.npz", **arrays)
     settings = {k: v for k, v in SMALL.items() if not k.startswith("data.")}
-    config = TrainConfig.from_settings({**settings, "data": "npz", "data.profile": "as_is"})
+    settings |= {"data": "npz", "data.profile": "as_is", "loss": "ce", "epochs": 1}
+    config = TrainConfig.from_settings(settings)
     out = tmp_path / "model"
     imbtune.train(config, out=out, data=tmp_path / "two.npz", progress=None)
     card = card_of(out)
     assert "`npz`: 62 training and 10 test images" in card  # no profile
+    assert "plain cross-entropy. 1 epoch, network `small_cnn`." in section(card, "Method")
     assert "the smallest 2 (`a\\|b`): 30 to 1." in card
     assert "| recall_at_precision (precision ≥ 0.9, of 'a\\|b') |" in card
     assert "If the folder has `threshold.json`, that decides" in card
