@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from decimal import ROUND_CEILING, Context
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def export_command(
     print_text(f"{found.path}: {found.size / 1e6:.3g} MB, one file", console)
     print_text(
         f"Compared with the model in onnxruntime on {found.checked_on}: the same classes, "
-        f"probabilities differ by at most {found.difference:.1g}",
+        f"{difference_in_words(found.difference)}",
         console,
     )
     print_text(f"Input 'images': {found.metadata['input']}", console)
@@ -186,6 +187,14 @@ def export_command(
     print_text(f"Resizing: {found.metadata['resize']}", console)
     for other in found.outdated:
         print_text(f"{other} is out of date, since it has another threshold: delete it", console)
+
+
+def difference_in_words(difference: float) -> str:
+    """The largest difference of a probability, rounded up to one digit."""
+    if not difference:
+        return "and the same probabilities"
+    most = Context(prec=1, rounding=ROUND_CEILING).create_decimal(difference)
+    return f"probabilities differ by at most {float(most):g}"
 
 
 def _lines_of_progress() -> Callable[[int, int | None], None]:

@@ -1,11 +1,13 @@
-"""What `imbtune threshold` says of a threshold."""
+"""What the commands that use a model say: of a threshold, and of an export."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from small_model import threshold_at
 
+from imbtune.cli.model_use.model_commands import difference_in_words
 from imbtune.cli.model_use.threshold_lines import threshold_in_words, threshold_lines
 from imbtune.inference.decisions.threshold import Condition
 from imbtune.inference.use_threshold import ThresholdChange
@@ -53,3 +55,12 @@ def test_costs_are_told_by_the_names_of_classes() -> None:
         "Costs: an image of 'dog' that is predicted as 'cat' costs 4"
     )
     assert threshold_in_words(threshold_at(0.0), "dog") == "0.5 (chosen for f_beta)"
+
+
+@pytest.mark.parametrize(
+    ("difference", "most"), [(1.4e-07, "2e-07"), (1.5e-05, "2e-05"), (9.1e-08, "1e-07")]
+)
+def test_the_difference_of_an_export_is_rounded_up(difference: float, most: str) -> None:
+    """What is at most 1.4e-07 is not at most 1e-07."""
+    assert difference_in_words(difference) == f"probabilities differ by at most {most}"
+    assert difference_in_words(0.0) == "and the same probabilities"
