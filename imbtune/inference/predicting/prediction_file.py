@@ -184,12 +184,16 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def _locked(hidden: Path) -> FileIO:
-    """Make a file that is locked until it is closed or the process ends."""
-    new = hidden.with_suffix(".new")
-    held = new.open("wb", buffering=0)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    new.rename(hidden)  # now: a hidden file that nobody holds is taken for a killed process's
-    return held
+    """Make a file that is locked until it is closed or the process ends.
+
+    Before it is locked, another process may take it for that of a killed one and remove it.
+    """
+    while True:
+        held = hidden.open("wb", buffering=0)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if _is_at(held, hidden):
+            return held
+        held.close()
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -200,9 +204,18 @@ def _remove_leftovers(folder: Path) -> None:
         with contextlib.suppress(OSError):  # such as BlockingIOError: a process holds it
             found = path.lstat()
             if stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid():
-                with path.open("rb") as file:
+                with path.open("rb", buffering=0) as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
+                    if _is_at(file, path):  # and not another one by now
+                        path.unlink()
+
+
+def _is_at(file: FileIO, path: Path) -> bool:
+    """Whether a path still leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _name(hidden: Path, path: Path) -> None:
