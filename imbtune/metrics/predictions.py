@@ -158,9 +158,7 @@ class Predictions:
         matrix_KK = self.matrix_KK
         if matrix_KK is None:
             classes = self.logits_NK.shape[1]
-            pairs_N = self.labels_N * classes + self.logits_NK.argmax(1)
-            flat_KK: Ints = pairs_N.bincount(minlength=classes**2).cpu().numpy()
-            matrix_KK = flat_KK.reshape(classes, classes)
+            matrix_KK = confusion_matrix(self.labels_N, self.logits_NK.argmax(1), classes)
         return Confusion.of(matrix_KK, self.train_K, self.names)
 
     @property
@@ -242,6 +240,13 @@ class Predictions:
             areas_K[block] = area_B.cpu().numpy()
             precisions_K[block] = precision_B.cpu().numpy()
         return areas_K, precisions_K
+
+
+def confusion_matrix(labels_N: Tensor, predicted_N: Tensor, classes: int) -> Ints:
+    """Images of class i (row) that are predicted as class j (column), (K, K)."""
+    pairs_N = labels_N * classes + predicted_N
+    flat_KK: Ints = pairs_N.bincount(minlength=classes**2).cpu().numpy()
+    return flat_KK.reshape(classes, classes)
 
 
 def _blocks(length: int, width: int) -> Iterator[slice]:

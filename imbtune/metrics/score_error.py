@@ -31,7 +31,7 @@ from imbtune.metrics.metric import Metric
 from imbtune.metrics.metric_registry import Spread
 from imbtune.metrics.predictions import ClassCounts, Confusion, Floats, Ints, Predictions
 
-GROUPS = 20  # the error of a jackknifed error is then about 16 %
+JACKKNIFE_GROUPS = 20  # the error of a jackknifed error is then about 16 %
 KEPT = -1  # the group of an image that is never left out
 
 
@@ -46,7 +46,7 @@ def image_groups(labels_N: Ints) -> Ints:
     shuffled_N = np.lexsort((np.random.default_rng(0).random(len(labels_N)), labels_N))
     dealt_N = shuffled_N[counts_K[labels_N[shuffled_N]] > 1]
     groups_N = np.full(len(labels_N), KEPT)
-    groups_N[dealt_N] = np.arange(len(dealt_N)) % GROUPS
+    groups_N[dealt_N] = np.arange(len(dealt_N)) % JACKKNIFE_GROUPS
     return groups_N
 
 

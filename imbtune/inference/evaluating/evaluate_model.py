@@ -27,7 +27,6 @@ from imbtune.inference.evaluating.metric_intervals import (
     ClassRow,
     MetricInterval,
     class_rows,
-    confusion,
     default_resamples,
     metric_intervals,
 )
@@ -36,7 +35,7 @@ from imbtune.inference.trained_model import TrainedModel
 from imbtune.metrics.defined import undefined_lines
 from imbtune.metrics.metric import Metric, all_metrics
 from imbtune.metrics.metric_registry import GROUPS
-from imbtune.metrics.predictions import Predictions
+from imbtune.metrics.predictions import Predictions, confusion_matrix
 from imbtune.storage.checksums import parquet_bytes
 
 SUFFIXES = (".json", ".parquet")
@@ -176,7 +175,7 @@ def evaluate_model(
     predicted_N = chosen.classes(logits_NK)
     train_K = model.train_K
     known_K = np.ones(len(model.classes), np.int64) if train_K is None else train_K
-    matrix_KK = confusion(labels_N, predicted_N, len(model.classes))
+    matrix_KK = confusion_matrix(labels_N, predicted_N, len(model.classes))
     predictions = Predictions(logits_NK, labels_N, model.classes, known_K, matrix_KK)
     drawn = default_resamples(logits_NK) if resamples is None else resamples
     measured = [*model.objectives, *objectives]

@@ -35,7 +35,7 @@ from imbtune.metrics.intervals import wilson
 from imbtune.metrics.metric import Metric, all_metrics
 from imbtune.metrics.metric_interval import interval_of, other_images, spread_of
 from imbtune.metrics.metric_registry import GROUPS
-from imbtune.metrics.predictions import Confusion, Floats, Ints, Predictions
+from imbtune.metrics.predictions import Confusion, Floats, Predictions
 from imbtune.metrics.score_error import members
 
 # Resamples, by the number of values of all logits: the more images, the slower is one
@@ -202,12 +202,6 @@ def _of_calibrated(metric: Metric, predictions: Predictions) -> float:
         assert value is not None, "it is defined for any labels"
         found.append(value)
     return float(np.mean(found))
-
-
-def confusion(labels_N: Tensor, predicted_N: Tensor, classes: int) -> Ints:
-    """The confusion matrix: images of class i (row) that are predicted as class j (column)."""
-    flat: Ints = (labels_N * classes + predicted_N).bincount(minlength=classes**2).cpu().numpy()
-    return flat.reshape(classes, classes)
 
 
 def class_rows(predictions: Predictions) -> list[ClassRow]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from imbtune.metrics.metric import objectives_from
+from imbtune.metrics.metric_registry import GROUPS
 from imbtune.registry import Value
 from imbtune.report.study_data import NothingToDrawError
 from imbtune.storage import Store
@@ -21,8 +22,6 @@ from imbtune.study.results.comparison_record import (
 )
 from imbtune.study.results.layout import Layout, lay_out
 from imbtune.study.results.table import ComparisonTable, TableRow, make_table
-
-GROUPS = ("many", "medium", "few")  # of classes, by their training images
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from imbtune.metrics.metric import metric_from, metrics, objectives
 from imbtune.metrics.metric_registry import Spread
 from imbtune.metrics.predictions import Predictions
 from imbtune.metrics.score_error import (
-    GROUPS,
+    JACKKNIFE_GROUPS,
     KEPT,
     image_groups,
     jackknife_error,
@@ -46,7 +46,7 @@ def test_groups_have_the_same_share_of_every_class(counts: list[int]) -> None:
         if count < 2:
             assert (own == KEPT).all()
             continue
-        sizes = np.bincount(own, minlength=GROUPS)
+        sizes = np.bincount(own, minlength=JACKKNIFE_GROUPS)
         assert sizes.max() - sizes.min() <= 1 and sizes.max() < count
     dealt = np.bincount(groups[groups != KEPT])
     assert not len(dealt) or dealt.max() - dealt.min() <= 1

@@ -11,13 +11,12 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from imbtune.inference.evaluating.metric_intervals import (
     MetricInterval,
     class_rows,
-    confusion,
     default_resamples,
     metric_intervals,
 )
 from imbtune.metrics.intervals import bounded_interval, positive_interval, wilson
 from imbtune.metrics.metric import compute, metric_from
-from imbtune.metrics.predictions import Predictions
+from imbtune.metrics.predictions import Predictions, confusion_matrix
 
 NAMES = ["a", "b", "c"]
 TRAIN = np.array([50, 20, 5])
@@ -96,7 +95,7 @@ def test_two_classes_name_the_positive_one() -> None:
 def test_predictions_of_a_threshold_count() -> None:
     """Those of the matrix; the ranking stays that of the logits."""
     given = predictions(*drawn([12, 9], 0))
-    all_b = confusion(given.labels_N, torch.ones_like(given.labels_N), 2)
+    all_b = confusion_matrix(given.labels_N, torch.ones_like(given.labels_N), 2)
     decided = Predictions(given.logits_NK, given.labels_N, NAMES[:2], TRAIN[:2], all_b)
     same, other = (by_name(metric_intervals(one, 0)) for one in (given, decided))
     assert other["accuracy"].value == 9 / 21
