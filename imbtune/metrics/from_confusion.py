@@ -187,7 +187,7 @@ def harmonic_mean(confusion: Confusion) -> float:
     needs=CONFUSION,
     chance=lambda _: 0.0,
     low=-1.0,
-    spread=Spread.CLASSES,
+    spread=Spread.AGREEMENT,
 )
 def mcc(confusion: Confusion) -> float:
     """Gorodkin's R_K; 0 where all images are of one class, or are predicted as one."""
@@ -207,7 +207,7 @@ def mcc(confusion: Confusion) -> float:
     needs=CONFUSION,
     chance=lambda _: 0.0,
     low=-1.0,
-    spread=Spread.CLASSES,
+    spread=Spread.AGREEMENT,
 )
 def cohen_kappa(confusion: Confusion) -> float:
     """(observed - expected) / (1 - expected); 0 where all images are rightly of one class."""

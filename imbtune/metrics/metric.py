@@ -38,7 +38,7 @@ class Metric:
 
     @property
     def part(self) -> Part:
-        """The registered function, with what it declares."""
+        """The registered function with its knobs, help and source."""
         return metrics[self.name]
 
     @property

@@ -44,6 +44,7 @@ class Spread(Enum):
 
     CLASSES = "that of a mean over classes, which may be one class alone"
     IMAGES = "that of a mean over images"
+    AGREEMENT = "that of a mean over images beyond what agrees by chance, as Cohen's κ is"
     WORST = "that of the smallest class"
     UNKNOWN = "unknown"
 

@@ -98,15 +98,33 @@ def least_error(objective: Metric, counts: ClassCounts) -> float:
     AUROC an image on the wrong side is anywhere among those of the other side: it takes away not 1,
     but a uniform share U of it, and a mean of such shares has a third of the variance, as E[U²] is.
     """
-    n_K = counts.held_out_K[members(objective, counts)]
     spread = objective.traits.spread
     if spread == Spread.UNKNOWN:
         return 0.0
-    if spread == Spread.CLASSES:
+    n_K = counts.held_out_K[members(objective, counts)]
+    if spread in (Spread.CLASSES, Spread.AGREEMENT):
         share = 1 / 3 if objective.traits.is_area else 1.0
-        return math.sqrt(share * float(recall_variance(n_K, n_K).sum())) / len(n_K)
+        weight_K = class_weights(spread, n_K)
+        return math.sqrt(share * float((weight_K**2 * recall_variance(n_K, n_K)).sum()))
     n = int(n_K.sum() if spread == Spread.IMAGES else n_K.min())
     return math.sqrt(float(recall_variance(np.array(n), np.array(n))))
+
+
+def class_weights(spread: Spread, n_K: Ints) -> Floats:
+    """By how much the recall of each class moves the metric near its best value, (K,).
+
+    Cohen's κ is (a - e)/(1 - e) with the accuracy a and the agreement by chance e, which is Σπ² for
+    the shares π of the classes; Matthews' correlation is close to it there.
+
+    Args:
+        spread: CLASSES, IMAGES or AGREEMENT.
+        n_K: images of each class that counts.
+    """
+    share_K: Floats = n_K / n_K.sum()
+    if spread == Spread.CLASSES:
+        return np.full(len(n_K), 1 / len(n_K))
+    by_chance = float((share_K**2).sum()) if spread == Spread.AGREEMENT and len(n_K) > 1 else 0.0
+    return share_K / (1 - by_chance)
 
 
 def members(metric: Metric, counts: ClassCounts) -> NDArray[np.bool_]:

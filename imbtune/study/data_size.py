@@ -18,7 +18,7 @@ from imbtune.metrics.metric import Metric, objective_from
 from imbtune.metrics.metric_registry import Spread
 from imbtune.metrics.number_text import as_text
 from imbtune.metrics.predictions import ClassCounts
-from imbtune.metrics.score_error import members
+from imbtune.metrics.score_error import class_weights, members
 from imbtune.training.phases import steps_per_epoch
 
 Ints = NDArray[np.int64]
@@ -59,7 +59,8 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
     A class has recall h/n with h hits among its n validation images. One image moves it by 1/n, and
     its variance is at most 1/(4n), that of a binomial share of one half. `balanced_accuracy` is
     the mean recall, `worst_class` the smallest and `accuracy` the mean weighted by n. Metrics that
-    weigh the classes equally, such as `macro_f1`, have step and error of `balanced_accuracy`; the
+    weigh the classes equally, such as `macro_f1`, have step and error of `balanced_accuracy`, and
+    `mcc` and `cohen_kappa` those of `accuracy`, divided by the disagreement that chance leaves; the
     means of recalls that one class decides, such as `g_mean`, its step and the error of
     `worst_class`; those of one class, such as `f_beta` of it, have its recall's. The errors of
     costs, and of metrics of the probabilities, such as `average_precision`, have no such bound.
@@ -77,19 +78,18 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
     counts_K = counts.held_out_K
     members_K = members(objective, counts)
     n_K = counts_K[members_K]
-    total, least = int(n_K.sum()), int(n_K.min())
+    least = int(n_K.min())
     coarsest = int(np.flatnonzero(members_K & (counts_K == least))[0])
     is_smallest = objective.name == "worst_class"
-    step, error = {
-        Spread.CLASSES: (1 / (len(n_K) * least), float(np.sqrt((0.25 / n_K).sum())) / len(n_K)),
-        Spread.IMAGES: (1 / total, 0.5 / total**0.5),
-        Spread.WORST: (1 / least / (1 if is_smallest else len(n_K)), 0.5 / least**0.5),
-        Spread.UNKNOWN: (None, None),
-    }[objective.traits.spread]
-    one_hit = {
-        Spread.CLASSES: float(np.sqrt((1 / n_K**2).mean())) / len(n_K),
-        Spread.IMAGES: 1 / total,
-    }.get(objective.traits.spread, 0.0)
+    spread = objective.traits.spread
+    step, error, one_hit = None, None, 0.0
+    if spread == Spread.WORST:
+        step, error = 1 / least / (1 if is_smallest else len(n_K)), 0.5 / least**0.5
+    elif spread != Spread.UNKNOWN:
+        weight_K = class_weights(spread, n_K)
+        moved_K = weight_K / n_K
+        step, one_hit = float(moved_K.max()), float(np.sqrt((moved_K**2).mean()))
+        error = float(np.sqrt((np.minimum(weight_K, 1) ** 2 * 0.25 / n_K).sum()))
     if objective.needs_logits:
         error, one_hit = None, 0.0
     smallest_of = len(n_K) if is_smallest else 1

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from imbtune.metrics.metric import metric_from, metrics, objectives
 from imbtune.metrics.metric_registry import Spread
-from imbtune.metrics.predictions import Predictions
+from imbtune.metrics.predictions import ClassCounts, Confusion, Predictions
 from imbtune.metrics.score_error import (
     JACKKNIFE_GROUPS,
     KEPT,
     image_groups,
     jackknife_error,
+    least_error,
     score_error,
     scores_without_groups,
 )
@@ -117,6 +118,26 @@ def test_the_auroc_of_a_large_class_has_the_error_of_the_few_others() -> None:
     variances = 2.5 / 3 * 0.5 / 3 / 2 + 3.5 / 4 * 0.5 / 4 / 3
     assert error == pytest.approx(math.sqrt(variances / 3) / 2)
     assert error > 5 * math.sqrt(100.5 / 101 * 0.5 / 101 / 100)
+
+
+@pytest.mark.parametrize("name", ["mcc", "cohen_kappa"])
+@pytest.mark.parametrize("counts", [[30, 30], [500, 5], [100] * 9 + [4]])
+def test_the_least_error_of_an_agreement_is_that_of_almost_perfect_models(
+    name: str, counts: list[int]
+) -> None:
+    """Each image is right with the chance (n + ½)/(n + 1), n of its class."""
+    rng, n_K = np.random.default_rng(0), np.array(counts)
+    metric, classes, values = metric_from(name), len(counts), []
+    for _ in range(2000):
+        hits_K = rng.binomial(n_K, (n_K + 0.5) / (n_K + 1))
+        matrix_KK = np.diag(hits_K)
+        for k, errors in enumerate(n_K - hits_K):
+            others = [j for j in range(classes) if j != k]
+            matrix_KK[k, others] += rng.multinomial(errors, [1 / len(others)] * len(others))
+        values.append(metric.value(Confusion.of(matrix_KK, n_K)))
+    counted = ClassCounts([str(k) for k in range(classes)], n_K, n_K)
+    spread = np.std([value for value in values if value is not None])
+    assert least_error(metric, counted) == pytest.approx(spread, rel=0.15)
 
 
 def literal(objective: Any, found: Predictions) -> list[float | None]:

@@ -151,6 +151,24 @@ def test_a_metric_of_one_class_has_the_step_of_that_class() -> None:
     assert scale.error is None  # its threshold varies with the images, too
 
 
+@pytest.mark.parametrize("name", ["mcc", "cohen_kappa"])
+@pytest.mark.parametrize("counts", [[30, 30], [500, 5], [30] * 10, [100] * 9 + [4]])
+def test_one_image_moves_an_agreement_by_about_a_step(name: str, counts: list[int]) -> None:
+    """Not by that of a mean over classes: half of it for two, 20 times as much for the last."""
+    scale, matrix_KK = scale_of(name, counts), np.diag(counts)
+    wrong = scale.coarsest
+    matrix_KK[wrong, wrong] -= 1
+    matrix_KK[wrong, wrong - 1] += 1
+    after = metric_from(name).value(Confusion.of(matrix_KK, np.array(counts)))
+    assert after is not None and 1 - after == pytest.approx(scale.step, rel=0.12)
+
+
+def test_the_error_of_an_agreement_of_equal_classes() -> None:
+    """κ is 2a - 1 with the accuracy a of two such classes, and (10a - 1)/9 of ten."""
+    assert scale_of("cohen_kappa", [30, 30]).error == pytest.approx(2 * 0.5 / 60**0.5)
+    assert scale_of("cohen_kappa", [30] * 10).error == pytest.approx(10 / 9 * 0.5 / 300**0.5)
+
+
 def scale_on(objective: object, train: list[int], validation: list[int]) -> ScoreScale:
     names = [f"class{k}" for k in range(len(train))]
     scale = score_scale(metric_from(objective), class_counts(names, train, validation))
