@@ -72,8 +72,8 @@ def predict(
 
     Args:
         model: a model (`imbtune.load_model`), or its folder.
-        images: a folder, which is searched with those below it; an image; a `.txt` file with a path
-            per line; Parquet with encoded images; or a list of paths.
+        images: a folder, which is searched with those below it; an image; a `.txt` or `.lst` file
+            with a path per line; Parquet with encoded images; or a list of paths.
         out: a new file that ends in .parquet or .csv, which is written while predicting, so that
             any number of images is possible; None to keep the rows in memory.
         top: how many of the most probable classes have columns of their own, from 1 to all.
@@ -140,8 +140,8 @@ def evaluate(
         metrics: metrics with other knobs than those of the search that found the model, or than
             the defaults: `{"name": "recall_at_precision", "precision": 0.95}`, or a list of such
             ones; each metric once.
-        resamples: for the standard errors; None for 200, and fewer for many images; 0 for no
-            intervals.
+        resamples: for the standard errors, at least 2; None for 200, and fewer for many images; 0
+            for no intervals.
         out: a new file for the result, which ends in .json or .parquet.
         skip_corrupt: leave out images that cannot be read.
 
@@ -153,6 +153,8 @@ def evaluate(
     """
     check_given(model, data, split, dataset, prior)
     check_whole("resamples", resamples, optional=True, bounds=(0, MOST_RESAMPLES))
+    if resamples == 1:
+        raise ConfigError("--resamples 1: one has no spread: give at least 2, or 0 for none")
     path = None if out is None else Path(local_path("--out", out))
     if path is not None:
         check_new_file(path, SUFFIXES)

@@ -372,7 +372,7 @@ def test_a_prior_changes_the_metrics_of_probabilities(tmp_path: Path) -> None:
     assert none.confusion_KK.tolist() == [[0, 8], [0, 8]]
 
 
-def test_metrics_may_be_one_or_a_list(tmp_path: Path) -> None:
+def test_metrics_and_resamples_that_can_be_given(tmp_path: Path) -> None:
     data = write(tmp_path / "data", {"cat": 4, "dog": 4})
     given: list[Any] = ["f_beta", {"name": "f_beta", "beta": 3.0}, [{"name": "f_beta", "beta": 3}]]
     titles = [
@@ -382,6 +382,8 @@ def test_metrics_may_be_one_or_a_list(tmp_path: Path) -> None:
     assert [title["f_beta"] for title in titles] == [
         *("f_beta (beta 2)", "f_beta (beta 3)", "f_beta (beta 3)")
     ]
+    with raises_one_line("--resamples 1: one has no spread: give at least 2", kind=ConfigError):
+        evaluate(small_model(), data, resamples=1)
     wrong: Any = None
     with raises_one_line("metrics None: give a metric, or a list of metrics", kind=ConfigError):
         evaluate(small_model(), data, metrics=wrong)
