@@ -532,9 +532,9 @@ def predict(
         str,
         typer.Argument(
             metavar="IMAGES",
-            help="A folder (with those below it), an image, a .txt file with a path per line (from "
-            "the current folder, else the file's; # begins a comment), or Parquet with encoded "
-            "images.",
+            help="A folder (with those below it), an image, a .txt or .lst file with a path per "
+            "line (from the current folder, else the file's; # begins a comment), or Parquet with "
+            "encoded images.",
         ),
     ],
     out: Annotated[

@@ -28,7 +28,10 @@ COLUMNS = 10  # of a Parquet file without images that a message names
 NAMED = 3  # files without images that a message names
 ROWS = 16  # of a Parquet file that are read at a time
 LONGEST_LINE = 8192  # characters of a list's line; a path is shorter
-GIVE = "give a folder of images, one image, a .txt file with a path per line, or a Parquet file"
+GIVE = (
+    "give a folder of images, one image, a .txt or .lst file with a path per line, or a Parquet "
+    "file"
+)
 
 
 @dataclass(frozen=True)

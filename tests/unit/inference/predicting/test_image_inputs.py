@@ -119,8 +119,8 @@ def test_lists_of_windows(tmp_path: Path, encoding: str, mark: str) -> None:
 
 def test_a_list_may_name_files_with_backslashes_and_names_that_are_too_long(tmp_path: Path) -> None:
     (tmp_path / "a\\b.png").write_bytes(PNG)
-    (tmp_path / "list.txt").write_text(f"a\\b.png\n{'x' * 300}.png\n")
-    good, long = images_at(tmp_path / "list.txt").items()
+    (tmp_path / "list.lst").write_text(f"a\\b.png\n{'x' * 300}.png\n")
+    good, long = images_at(tmp_path / "list.lst").items()
     assert (good.file, good.problem) == (str(tmp_path / "a\\b.png"), "")
     assert long.problem == "File name too long"
 
