@@ -348,7 +348,7 @@ def check_next_command(printed: dict[str, str], folder: Path) -> None:
 def check_baselines_and_plan(printed: dict[str, str]) -> None:
     assert "Winner: trial" in printed["make search"]
     baselines = printed["imbtune train runs/digits-lt --seeds 5 --baselines"]
-    assert re.search(r"metric +┃ +best ┃.* erm ┃", baselines)
+    assert re.search(r"metric +┃ +this model ┃.* erm ┃", baselines)
     plan = printed["imbtune plan digits-lt --trials 1000"]
     suggested = shlex.split(plan.partition("Next: run this search:\n")[2])
     assert suggested[1:3] == ["search", "digits-lt"] and "digits-lt-2" in suggested
