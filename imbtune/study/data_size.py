@@ -41,8 +41,8 @@ class ScoreScale:
         coarsest: index of the class with the fewest validation images of those that count.
         smallest_of: of how many recalls the score is the smallest; 1 for all other scores. The
             smallest of noisy recalls is too low by up to the largest of so many errors.
-        one_hit: by how much an image that becomes a hit moves a mean of recalls: the root of the
-            mean square over the classes. 0 for all other scores.
+        one_hit: by how much an image that becomes a hit moves a mean over classes or images, or
+            an agreement: the root of the mean square over the classes. 0 for all other scores.
     """
 
     chance: float
@@ -87,7 +87,7 @@ def score_scale(objective: Metric, counts: ClassCounts) -> ScoreScale | None:
         step, error = 1 / least / (1 if is_smallest else len(n_K)), 0.5 / least**0.5
     elif spread != Spread.UNKNOWN:
         weight_K = class_weights(spread, n_K)
-        moved_K = weight_K / n_K
+        moved_K = weight_K / n_K  # by one image of each class
         step, one_hit = float(moved_K.max()), float(np.sqrt((moved_K**2).mean()))
         error = float(np.sqrt((np.minimum(weight_K, 1) ** 2 * 0.25 / n_K).sum()))
     if objective.needs_logits:
