@@ -112,6 +112,8 @@ def measure(population: Recorded | Simulated, draws: int, seed: int = 0) -> dict
             assert evidence.lead_low is not None and evidence.lead_high is not None
             lead = truth_C[winner] - truth_C[baseline]
             add("lead", evidence.lead_low <= lead <= evidence.lead_high)
+            if not evidence.failed_runs:
+                add("lead without failed runs", evidence.lead_low <= lead <= evidence.lead_high)
             add("wrong", lead <= 1e-12 and evidence.is_better)
             add("found", lead > 1e-12 and evidence.is_better)
             add("bias of the lead", (evidence.lead_corrected or evidence.lead) - lead)

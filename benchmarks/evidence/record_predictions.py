@@ -1,6 +1,6 @@
 """Record the predictions of many configurations, each trained with many seeds.
 
-    python benchmarks/evidence/record.py --out FOLDER
+    python benchmarks/evidence/record_predictions.py --out FOLDER
 
 The configurations are the presets of `digits-lt` and random ones of its space. They are trained on
 the images of a search; all other images of the data set, test images included, are predicted: the
@@ -60,8 +60,8 @@ def population() -> Splits:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--configs", type=int, default=17, help="random configurations")
-    parser.add_argument("--seeds", type=int, default=12)
-    parser.add_argument("--null-seeds", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--null-seeds", type=int, default=320)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
