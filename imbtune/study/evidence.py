@@ -21,6 +21,7 @@ Shapes: F finalists, S seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ from imbtune.metrics.number_text import as_text
 from imbtune.study.records import FinalRecord
 from imbtune.study.uncertainty.arcsine import ArcsineScale
 from imbtune.study.uncertainty.choice import Choice, common_step
-from imbtune.study.uncertainty.noise import noise_of
+from imbtune.study.uncertainty.noise import ROUNDING, no_better, noise_of
 from imbtune.study.uncertainty.student import (
     error_of_a_lead,
     error_of_a_mean,
@@ -187,7 +188,7 @@ def decide(
 
 def is_above(score: float, chance: float) -> bool:
     """Whether a score is better than chance, by more than the rounding of a mean."""
-    return score > chance + 1e-9
+    return score > chance + ROUNDING
 
 
 def evidence_of(
@@ -229,9 +230,10 @@ def evidence_of(
         error = error_of_a_lead(scores_FS)
         ends, p = student_interval(lead, *error), student_p(lead, *error)
         return Evidence(seeds, finalists, mean, low, high, preset, lead, *ends, p)
+    chance = scale.chance if scale else -math.inf
     choice = Choice(
         means=dict(zip(scores, scores_FS.mean(1).tolist(), strict=True)),
-        noise=noise_of(scores_FS, without_FSG),
+        noise=noise_of(scores_FS, without_FSG, chance),
         finished=dict(finished or {}),
         presets=frozenset(presets),
         seeds=seeds,
@@ -251,7 +253,7 @@ def evidence_of(
         high,
         images=True,
         mean_corrected=own.median,
-        failed_runs=failed_runs(scores_FS, scale.chance) if scale else 0,
+        failed_runs=failed_runs(scores_FS, chance),
     )
     if lead is None:
         return alone
@@ -273,7 +275,7 @@ def evidence_of(
 
 def failed_runs(scores_FS: Floats, chance: float) -> int:
     """How many runs are no better than chance, of finalists that have others that are."""
-    failed_FS = ~np.vectorize(is_above)(scores_FS, chance)
+    failed_FS = no_better(scores_FS, chance)
     return int(failed_FS[~failed_FS.all(1)].sum())
 
 

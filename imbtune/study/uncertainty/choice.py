@@ -133,7 +133,7 @@ class Choice:
                 if other != number
             ]
             if (gap := self._gap_in_the_search(number)) is not None:
-                differences.append((gap, self.noise.own_images * contrast_F[at]))
+                differences.append((gap, self.noise.own_images_F[at] * contrast_F[at]))
         for gap, covariance in differences:
             if covariance > 0:
                 low = max(low, estimate - gap * variance / covariance)

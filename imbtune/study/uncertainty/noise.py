@@ -18,16 +18,21 @@ variance among the images already, so it is taken out of that among the seeds; a
 count it twice (Owen 2007, arXiv 0711.4237).
 
 A few seeds estimate a variance poorly, so that among the seeds is pooled over the finalists. One
-whose runs vary more than that (F test at 1 %), as of a configuration that sometimes diverges, has
-its own, and does not enter that of the others. Pooled, too, is the part of the images' variance
+whose runs vary more than that (F test at 1 %), or of which some fail and others do not, has its
+own, and does not enter that of the others. Pooled, too, is the part of the images' variance
 that the runs of one configuration share and other configurations do not, by which the images of the
 search speak for a finalist in the finals. All else of the images is each pair's own.
+
+A finalist that is no better than chance with every seed, and scores the same without each group of
+the images, has no variance and enters no other's: as a `g_mean` of 0 of models that never find one
+of the classes.
 
 Shapes: F finalists, S seeds, G groups of images.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+ROUNDING = 1e-9  # of a mean of scores
 UNUSUAL = 0.01  # level of the F test of a finalist's variance among seeds
 
 
@@ -44,7 +50,7 @@ class Noise:
 
     Attributes:
         images_FF: covariance of the means over the images.
-        own_images: the part of a mean's variance over the images that the runs of its
+        own_images_F: the part of a mean's variance over the images that the runs of its
             configuration share, and those of others do not.
         seeds_FF: covariance of the means over the seeds, without what is in `images_FF`.
         raw_seeds_FF: the same with it, as it is estimated.
@@ -54,7 +60,7 @@ class Noise:
     """
 
     images_FF: Floats
-    own_images: float
+    own_images_F: Floats
     seeds_FF: Floats
     raw_seeds_FF: Floats
     groups: int
@@ -88,12 +94,14 @@ class Noise:
         return variance**0.5, max(1 / doubt, min(freedom for _, freedom in parts))
 
 
-def noise_of(scores_FS: Floats, without_FSG: Floats) -> Noise:
+def noise_of(scores_FS: Floats, without_FSG: Floats, chance: float = -math.inf) -> Noise:
     """Estimate the variance of the finalists' means.
 
     Args:
         scores_FS: the score of each finalist and seed; at least two seeds.
         without_FSG: the same scores without each group of the images; at least two groups.
+        chance: the score of a model that predicts the same for every image; one that is not above
+            it has failed.
     """
     finalists, seeds, groups = without_FSG.shape
     factor = (groups - 1) / groups
@@ -104,7 +112,12 @@ def noise_of(scores_FS: Floats, without_FSG: Floats) -> Noise:
     seed_FS = scores_FS - scores_FS.mean(1, keepdims=True)
     raw_FF, by_images_FF, pure_FF = (np.zeros((finalists, finalists)) for _ in range(3))
     pools = []
-    for pool in _pools(seed_FS, own_FSG):
+    failed_FS = no_better(scores_FS, chance)
+    varies_F = ~failed_FS.all(1) | (np.abs(moved_FSG) > ROUNDING).any((1, 2))
+    fails_F = failed_FS.any(1) & ~failed_FS.all(1)  # with some seeds
+    alike = np.flatnonzero(varies_F & ~fails_F).tolist()
+    apart = [[finalist] for finalist in np.flatnonzero(fails_F).tolist()]
+    for pool in _pools(seed_FS, own_FSG, alike) + apart:
         raw, freedom = _pooled(seed_FS[pool][..., None])
         by_images, _ = _pooled(own_FSG[pool] * factor**0.5)
         pure = (max(0.0, raw[0] - by_images[0]), max(0.0, raw[1] - by_images[1]))
@@ -114,7 +127,8 @@ def noise_of(scores_FS: Floats, without_FSG: Floats) -> Noise:
         pools.append((pool, freedom))
     return Noise(
         images_FF,
-        _beyond_the_others(images_FF - by_images_FF / seeds),
+        varies_F
+        * _beyond_the_others((images_FF - by_images_FF / seeds)[np.ix_(varies_F, varies_F)]),
         pure_FF / seeds,
         raw_FF / seeds,
         groups,
@@ -122,18 +136,26 @@ def noise_of(scores_FS: Floats, without_FSG: Floats) -> Noise:
     )
 
 
-def _pools(seed_FS: Floats, own_FSG: Floats) -> list[list[int]]:
-    """The finalists whose runs vary alike, and each of the others alone.
+def no_better(scores_FS: Floats, chance: float) -> NDArray[np.bool_]:
+    """Which scores are not above chance by more than the rounding of a mean."""
+    found_FS: NDArray[np.bool_] = scores_FS <= chance + ROUNDING
+    return found_FS
+
+
+def _pools(seed_FS: Floats, own_FSG: Floats, alike: list[int]) -> list[list[int]]:
+    """Of these finalists, those whose runs do vary alike, and each of the others alone.
 
     Runs that hardly vary by chance make none unusual: the variance that they are compared with is
     at least what the runs disagree on among the images.
     """
     from scipy import stats  # inside: importing it takes a second, and delays no search
 
+    if not alike:
+        return []
     seeds = seed_FS.shape[1]
     variance_F = (seed_FS**2).sum(1) / (seeds - 1)
-    least = float((own_FSG**2).sum()) / (len(seed_FS) * (seeds - 1))
-    alike, apart = list(range(len(seed_FS))), []
+    least = float((own_FSG[alike] ** 2).sum()) / (len(alike) * (seeds - 1))
+    apart: list[list[int]] = []
     while len(alike) > 2:
         largest = max(alike, key=lambda finalist: variance_F[finalist])
         rest = [finalist for finalist in alike if finalist != largest]
@@ -162,9 +184,9 @@ def _pooled(effects_FSG: Floats) -> tuple[tuple[float, float], int]:
 
 
 def _beyond_the_others(covariance_FF: Floats) -> float:
-    """By how much variances exceed covariances, on average; 0 for one finalist."""
+    """By how much variances exceed covariances, on average; 0 for fewer than two finalists."""
     finalists = len(covariance_FF)
-    if finalists == 1:
+    if finalists < 2:
         return 0.0
     variance = covariance_FF.trace() / finalists
     beside = (covariance_FF.sum() - covariance_FF.trace()) / (finalists * (finalists - 1))

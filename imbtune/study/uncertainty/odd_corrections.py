@@ -67,8 +67,8 @@ def failed_runs_note(evidence: Evidence) -> str:
     return (
         f"{failed} of the {runs} runs of the finals {'is' if failed == 1 else 'are'} no better "
         "than chance, of trials that are better with other seeds. A few seeds do not tell how "
-        "often a trial fails, so these intervals hold in fewer than 95 of 100 searches; more "
-        "seeds (`--final-seeds`) make them surer."
+        "often a trial fails, so its mean is hardly known, and the intervals may be too short; "
+        "more seeds (`--final-seeds`) tell more."
     )
 
 

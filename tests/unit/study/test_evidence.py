@@ -374,6 +374,30 @@ def test_runs_that_fail_are_those_at_chance_beside_better_ones() -> None:
     assert found and found.failed_runs == 1
 
 
+def test_a_preset_of_the_worst_score_has_no_luck() -> None:
+    """All presets have a `g_mean` of 0 with every seed: the best one was not chosen by noise, so
+    the lead over it is the winner's mean, and has its interval. As g_mean 0.667 on digits-lt, whose
+    lead was corrected from 66.7 to 87 points."""
+    varied = with_images(finals_of(t9=[0.66, 0.68, 0.66]), 0.004)
+    groups = len(varied[0].scores_without_groups or ())
+    fixed = [
+        replace(final, scores_without_groups=[0.0] * groups)
+        for final in finals_of(t0=[0.0, 0.0, 0.0])
+    ]
+    finished = dict.fromkeys(range(9), 0.0) | {9: 0.7}
+    scale = ScoreScale(0.0, None, None, 0)
+    found = evidence_of([*varied, *fixed], 9, 0, (0, 1), finished, range(7), scale)
+    assert found and found.mean_corrected is not None and found.lead_corrected is not None
+    assert found.lead == pytest.approx(found.mean) and found.low is not None
+    assert found.lead_corrected == pytest.approx(found.mean_corrected, abs=1e-3)
+    assert found.lead_low is not None and found.lead_low == pytest.approx(found.low, abs=0.005)
+    assert found.is_better
+    alone = evidence_of(
+        varied, 9, None, (0, 1), finished, (), scale
+    )  # the other has no part in the variance
+    assert alone and (alone.low, alone.high) == pytest.approx((found.low, found.high), abs=1e-6)
+
+
 def test_a_lead_that_the_choice_explains_is_not_better() -> None:
     """p is small, but because the corrected lead is far below 0: the preset is the better one."""
     finals = with_images(finals_of(t1=[0.8, 0.8, 0.8001], t0=[0.8, 0.8, 0.8]), 0.02)

@@ -98,7 +98,7 @@ def test_on_average_the_part_that_others_do_not_share_is_right() -> None:
     """Of 8 groups, each with a finalist's own variance of 1 and a run's, which is not in it."""
     found = []
     for seed in range(200):
-        found.append(noise_of(*scores(seed, 5, 3)).own_images)
+        found.append(noise_of(*scores(seed, 5, 3)).own_images_F[0])
     assert np.mean(found) == pytest.approx(1 / 8, rel=0.1)
 
 
@@ -134,3 +134,22 @@ def test_degrees_of_freedom_are_never_below_those_of_one_part(
     noise = noise_of(scores_FS * scale, without_FSG)
     for contrast in (np.eye(finalists)[0], np.eye(finalists)[0] - np.eye(finalists)[1]):
         assert noise.error(contrast)[1] >= min(seeds - 1, noise.groups - 1)
+
+
+def test_a_finalist_that_fails_with_some_seeds_has_its_own_variance() -> None:
+    """The others keep theirs, though the F test would find nothing unusual; and one that never
+    is better than chance, whatever the images, has none."""
+    scores_FS = np.array([[0.0, 0.7, 0.7], [0.7, 0.72, 0.7], [0.6, 0.61, 0.65], [0.0, 0.0, 0.0]])
+    rng = np.random.default_rng(0)
+    moved_FSG = 0.1 * rng.standard_normal((4, 3, 20))
+    moved_FSG[3] = 0
+    without_FSG = scores_FS[..., None] + moved_FSG
+    noise = noise_of(scores_FS, without_FSG, 0.0)
+    assert [pool for pool, _ in noise.pools] == [[1, 2], [0]]
+    others = noise_of(scores_FS[1:3], without_FSG[1:3], 0.0)
+    for name in ("images_FF", "seeds_FF"):
+        found = getattr(noise, name)
+        np.testing.assert_allclose(found[1:3, 1:3], getattr(others, name), atol=1e-12)
+        assert not found[3].any() and not found[:, 3].any()
+    assert noise.own_images_F[3] == 0 and noise.error(np.eye(4)[3])[0] == 0
+    assert [pool for pool, _ in noise_of(scores_FS, without_FSG).pools] == [[0, 1, 2, 3]]
