@@ -54,7 +54,9 @@ class _Values(_Loader):
                 raise _error(key, f"a key of {len(key.value):,} characters: give the name of one")
             value, line = self.construct_object(key), key.start_mark.line + 1
             if value in first:
-                lines = f"lines {first[value]} and {line}"
+                lines = (
+                    f"lines {first[value]} and {line}" if line > first[value] else f"line {line}"
+                )
                 raise _error(None, f"'{key.value}' is given twice ({lines}): give it once")
             first[value] = line
         return super().construct_mapping(node, deep)
@@ -105,9 +107,10 @@ def parse_value(text: str, name: str = "the value", hint: str = "give a number o
     try:
         return _parse(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(
-            f"{name} {shown(text)}: {_reason(error, with_line=False)}; {hint}"
-        ) from error
+        what = f"{name} {shown(text)}: {_reason(error, with_line=False)}"
+        if not isinstance(error, _RefusedError):  # which says what to do
+            what += f"; {hint}"
+        raise ConfigError(what) from error
 
 
 def read_yaml(path: Path) -> Any:

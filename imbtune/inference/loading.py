@@ -32,7 +32,6 @@ from imbtune.inference.model_folder import (
     METRICS,
     PREPROCESS,
     RESTORE,
-    SEED_FOLDER,
     THRESHOLD,
     WEIGHTS,
     Manifest,
@@ -43,6 +42,7 @@ from imbtune.inference.model_folder import (
 )
 from imbtune.inference.preprocess import Preprocess, was_cropped
 from imbtune.inference.trained_model import EnsembleNetwork, TrainedModel
+from imbtune.limits import check_whole
 from imbtune.methods.losses import MarginSoftmax
 from imbtune.metrics.metric import objectives_of
 from imbtune.paths import local_path
@@ -92,6 +92,7 @@ def load_model(
         UntrustedError: it has plugins that may not run.
         ConfigError: a later version of imbtune wrote it, or a file that is no model of imbtune's.
     """
+    check_whole("seed", seed, optional=True)
     place = Path(local_path("the model", path))
     with consent(trust):
         if place.is_file():
@@ -126,13 +127,12 @@ def seed_folders(folder: Path) -> dict[int, Path]:
     Raises:
         ImbtuneError: the first seed's model is not whole, or that of another one is missing.
     """
-    first, *trained = _runs(folder)
-    named = ((SEED_FOLDER.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
-    others = {int(match[1]): path for match, path in named if match}
-    for seed in trained:
-        if seed not in others:
-            raise DamagedFileError(f"{folder / f'seed{seed}'} is missing: {RESTORE}")
-    return {first: folder} | dict(sorted(others.items()))
+    first, *others = _runs(folder)
+    found = {first: folder} | {seed: folder / f"seed{seed}" for seed in others}
+    for path in found.values():
+        if not path.is_dir():
+            raise DamagedFileError(f"{path} is missing: {RESTORE}")
+    return found
 
 
 def _runs(folder: Path) -> dict[int, dict[str, Any]]:
@@ -151,8 +151,8 @@ def _check_seed(first: Path, path: Path, seed: int) -> None:
     """
     if path == first:
         return
-    found, wanted = next(iter(_runs(path).items())), _runs(first).get(seed)
-    if found[0] != seed or wanted not in (None, found[1]):
+    own = next(iter(_runs(path).values()))
+    if own != _runs(first)[seed]:
         raise ConfigError(
             f"{path} has another model than that of seed {seed}, which was trained with {first}: "
             f"{RESTORE}"

@@ -123,9 +123,9 @@ def costs_from(setting: object, key: str) -> Costs:
     """The costs of a setting.
 
     Args:
-        setting: a list of rows; a mapping of a class to a mapping of a predicted class to a cost;
-            or either as a JSON text, as a text in quotes on the command line is. 1 for each error
-            where it is empty.
+        setting: a list or an array of rows; a mapping of a class to a mapping of a predicted class
+            to a cost; or either as a JSON text, as a text in quotes on the command line is. 1 for
+            each error where it is empty.
         key: what it sets, for messages.
 
     Raises:
@@ -135,6 +135,8 @@ def costs_from(setting: object, key: str) -> Costs:
     if isinstance(setting, Costs):
         return setting
     given = _parsed(setting, key) if isinstance(setting, str) and setting.strip() else setting
+    if isinstance(given, np.ndarray):
+        given = given.tolist()
     if isinstance(given, list | tuple):
         return Costs(rows=_rows(given, key))
     if isinstance(given, Mapping):

@@ -249,6 +249,8 @@ def objective_from(setting: object, key: str = "objective") -> Metric:
     Raises:
         ConfigError: as in :func:`metric_from`; or a metric that many data sets do not have.
     """
+    if isinstance(setting, list | tuple):
+        raise ConfigError(f"{key}: {shown(setting)} is a list: give `objectives` for several")
     found = metric_from(setting, key)
     if found.name in GROUPS:
         raise ConfigError(

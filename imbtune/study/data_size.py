@@ -122,11 +122,13 @@ def data_size_lines(
     if objective.costs:
         lines[0] += f"\nCosts: {objective.costs.in_words(classes)}"
     warnings = []
+    one_decides = objective.traits.spread == Spread.WORST and scale.smallest_of == 1
+    at_least = "at least " if one_decides else ""  # more where a recall is near 0
     if scale.step and scale.error and (scale.step > MAX_STEP or scale.error > MAX_ERROR):
         warnings.append(
             f"one validation image of class '{classes[scale.coarsest]}' moves the score by "
-            f"{scale.step:.2g}, and one score has a standard error of up to {scale.error:.2g}: "
-            "trials that differ by less cannot be told apart"
+            f"{at_least}{scale.step:.2g}, and one score has a standard error of up to "
+            f"{scale.error:.2g}: trials that differ by less cannot be told apart"
         )
     least = int(validation_K[scale.coarsest])
     if scale.error is None and least < MIN_IMAGES:

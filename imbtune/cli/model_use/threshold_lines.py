@@ -52,7 +52,8 @@ def _expected(found: Threshold) -> str:
     if (asked := found.condition) is None:
         return f"{title} expected on other images: {expected}"
     return (
-        f"{title}. Expected on other images: {found.quantity} {expected}, {asked.name} "
+        f"{title}. Expected on other images of a threshold that is chosen in this way: "
+        f"{found.quantity} {expected}, {asked.name} "
         f"{_with_interval(asked.expected, asked.interval)}, at least {asked.wanted:g} in "
         f"{asked.reached:.0%} of the resamples"
     )

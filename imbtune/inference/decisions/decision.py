@@ -192,8 +192,9 @@ def _prior_shift(model: Classifier, prior: Prior) -> tuple[float, Tensor, str]:
         temperature,
         found,
         (
-            f"class mix: from {source} to the given one; the largest change is class "
-            f"'{model.classes[top]}', {fitted_K[top]:.3g} to {wanted_K[top]:.3g}{none}"
+            f"class mix: from {source} to the given one; the share of class "
+            f"'{model.classes[top]}' changes by the largest factor, from {fitted_K[top]:.3g} to "
+            f"{wanted_K[top]:.3g}{none}"
         ),
     )
 

@@ -198,6 +198,12 @@ def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:
         "give --data FOLDER --split all with labelled images that training did not see, or train "
         "it again with --calibrate 0.1"
     )
+    if isinstance(model.network, EnsembleNetwork):
+        raise ConfigError(
+            "an ensemble has no margins of the images that were kept from training: choose the "
+            "threshold of one seed's model, or give --data FOLDER --split all with labelled images "
+            "that training did not see"
+        )
     if model.path is None or model.calibration is None:
         raise ConfigError(f"the model has no images that were kept from training: {hint}")
     path = model.path / MARGINS

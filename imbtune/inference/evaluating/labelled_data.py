@@ -126,7 +126,7 @@ def labelled_images(
     root, name = _place(model, data, dataset)
     source = DataSource(root, skip_corrupt)
     found, classes, notes = _load(model, source, split, name, resize)
-    kind = f"{split if split != ALL else 'all'} images of {name}"
+    kind = f"{split if split != ALL else 'all'} images{'' if name in USER_DATA else f' of {name}'}"
     place = root if reads_files(name) else None
     what = in_place(kind, place)
     labels_N, missing = matched_labels(found, classes, model.classes, what)

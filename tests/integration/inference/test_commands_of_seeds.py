@@ -5,18 +5,22 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from command import invoke
+from data_files import raises_one_line
 from PIL import Image
 from small_model import threshold_at
 
 import imbtune
 from imbtune.config.train_config import TrainConfig
+from imbtune.errors import ConfigError
 from imbtune.inference.decisions.model_threshold import outdated_exports, store_threshold
 from imbtune.inference.onnx_export import metadata_of
+from imbtune.inference.trained_model import EnsembleNetwork
 
 NO_GAIN = "{name: f_beta, beta: 100, of: fault}"  # which all images predicted as fault reach
 
@@ -197,3 +201,22 @@ def test_a_seed_s_folder_with_another_model_is_refused(
             said = refused("predict", wrong, images, *which, "--out", tmp_path / "q.csv")
             assert f"{wrong / 'seed1'} has another model than that of seed 1" in said
     assert imbtune.load_model(other).config.seed == 0  # the first one needs no other
+    shutil.copytree(model / "seed1", model / "seed2")  # of no run of this training
+    assert "does not have a model of seed 2: it has seeds 0, 1" in refused(
+        *("predict", model, images, "--seed", 2, "--out", tmp_path / "q.csv")
+    )
+    network = imbtune.load_model(model, ensemble=True).network
+    assert isinstance(network, EnsembleNetwork) and len(network.networks) == 2
+
+
+def test_an_ensemble_has_no_kept_images_of_its_own(model: Path) -> None:
+    """The first seed's margins are not those of the mean of all."""
+    ensemble = imbtune.load_model(model, ensemble=True)
+    with raises_one_line("an ensemble has no margins of the images", "--data", kind=ConfigError):
+        imbtune.choose_threshold(ensemble, "f_beta", store=False)
+
+
+@pytest.mark.parametrize("seed", ["1", 1.0, True, -1])
+def test_a_seed_is_a_whole_number(model: Path, seed: Any) -> None:
+    with raises_one_line("--seed ", "give a whole number from 0 on", kind=ConfigError):
+        imbtune.load_model(model, seed)

@@ -185,7 +185,7 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     before = succeed("evaluate", model, "--data", two / "data", "--out", tmp_path / "before.json")
     assert "threshold:" not in before
     said = succeed("evaluate", model)  # where the training found them
-    assert f"test images of folder in {two / 'data'}" in " ".join(said.split())
+    assert f"test images in {two / 'data'}" in " ".join(said.split())
     cost = "{name: expected_cost, costs: [[0, 4], [1, 0]]}"  # classes are fault, ok
     said = succeed("threshold", model, "--metric", cost)
     assert "Costs: an image of 'fault' that is predicted as 'ok' costs 4;" in said
@@ -220,7 +220,7 @@ def test_a_threshold_is_chosen_stored_and_used(two: Path, model: Path, tmp_path:
     )
     path = tmp_path / "m.onnx"
     exported = succeed("export", model, "--data", two / "data", "--out", path)
-    assert "folder" in exported
+    assert "Compared with the model in onnxruntime on" in exported
     assert f"'label' is 'fault' from a probability of {stored['probability']:.4g} on" in exported
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     files = [Path(name) for name in found["path"]]
@@ -237,7 +237,7 @@ def test_a_threshold_needs_images_that_training_did_not_see(two: Path, model: Pa
     assert "same at every threshold" in refused("threshold", model, "--metric", "auroc")
     assert "give --metric" in refused("threshold", model)
     said = succeed("threshold", model, "--metric", COST, "--data", two / "data/test")
-    assert "40 images (all images of folder)" in said
+    assert "40 images (all images)" in said
     trained = ("--data", two / "data", "--split", "train")
     told = refused("threshold", model, "--metric", COST, *trained)
     assert "was trained on 80 of these 114 images, and a threshold needs images that" in told
@@ -373,8 +373,8 @@ def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: 
     """Those of the training, if they are where it found them; else others must be given."""
     out = tmp_path / "m.onnx"
     said = succeed("export", model, "--out", out)
-    assert f"all 40 test images of folder in {two / 'data'}" in said
-    assert no_path_in(out, two)["checked_on"] == "all 40 test images of folder"
+    assert f"all 40 test images in {two / 'data'}" in said
+    assert no_path_in(out, two)["checked_on"] == "all 40 test images"
     assert str(two) not in (model / "README.md").read_text()
     content = json.loads((model / "metrics.json").read_text())
     content["data"] = str(tmp_path / "gone")

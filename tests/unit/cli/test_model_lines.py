@@ -40,10 +40,11 @@ def test_a_precision_that_is_asked_for() -> None:
     first, second, *warnings, _ = threshold_lines(ThresholdChange(found, None, True))
     assert first.endswith("Until now: 0.5 (the more probable class)")
     assert second == (
-        "recall_at_precision (precision ≥ 0.9, of 'dog'). Expected on other images: recall 0.8000 "
-        "[0.7000, 0.9000], precision 0.7000 [0.4000, 1.0000], at least 0.9 in 25% of the "
-        "resamples; on the images that it was chosen on recall 0.9000 and precision 0.9500, where "
-        "predicting the more probable class does not reach it"
+        "recall_at_precision (precision ≥ 0.9, of 'dog'). Expected on other images of a threshold "
+        "that is chosen in this way: recall 0.8000 [0.7000, 0.9000], precision 0.7000 [0.4000, "
+        "1.0000], at least 0.9 in 25% of the resamples; on the images that it was chosen on "
+        "recall 0.9000 and precision 0.9500, where predicting the more probable class does not "
+        "reach it"
     )
     assert [line.partition(":")[0] for line in warnings] == ["Warning", "Warning"]
 

@@ -213,9 +213,9 @@ def test_the_images_of_a_comparison(tmp_path: Path) -> None:
         (photos / f"{k}.png").write_bytes(encode(pixels[k][None]))
     for model in (small_model(), small_model(data="npz")):
         found = images_to_check(model, tmp_path / "a.npz", 256)
-        assert found.kind == "all 12 images of npz"
+        assert found.kind == "all 12 images"
         assert sorted(map(bytes, found.pixels)) == sorted(map(bytes, pixels))
-        assert images_to_check(model, tmp_path / "a.npz", 4).kind == "4 of the 12 images of npz"
+        assert images_to_check(model, tmp_path / "a.npz", 4).kind == "4 of the 12 images"
         assert images_to_check(model, photos, 256).kind == "3 images"
         with pytest.raises(DataError) as raised:
             images_to_check(model, empty, 256)

@@ -215,3 +215,14 @@ def test_costs_with_the_same_words_are_told_apart() -> None:
         metric_from({"name": "expected_cost", "costs": [[0, cost], [1, 0]]}) for cost in (2, 3)
     )
     assert one.words() == other.words() and one.text() != other.text()
+
+
+def test_an_array_is_a_matrix_of_costs() -> None:
+    assert costs_from(np.array([[0, 20], [1, 0]]), "costs") == costs_from(
+        [[0, 20], [1, 0]], "costs"
+    )
+
+
+def test_a_list_under_the_key_of_one_objective_names_the_other_key() -> None:
+    with pytest.raises(ConfigError, match="is a list: give `objectives` for several"):
+        objective_from(["balanced_accuracy", "worst_class"])

@@ -222,7 +222,7 @@ def test_rungs_of_the_paper_budget() -> None:
         ({"knobs": {"seed": {"low": 0, "high": 9}}}, "knobs: 'seed' cannot be searched"),
         ({"data": {"name": "cifar11"}}, "unknown data 'cifar11': did you mean 'cifar10'?"),
         ({"objective": "ballanced_accuracy"}, "unknown objective 'ballanced_accuracy': did you"),
-        ({"objective": ["auroc"]}, "unknown objective '['auroc']'"),
+        ({"objective": ["auroc"]}, "objective: ['auroc'] is a list: give `objectives` for several"),
         ({"objective": {"precision": 0.9}}, "objective: {'precision': 0.9} has no name"),
         ({"objective": {"name": "top_k", "k": 0}}, "objective.k=0 is out of range: at least 1"),
         ({"objective": {"name": "auroc", "off": "a"}}, "unknown knob of auroc 'off': did you mean"),
@@ -341,7 +341,7 @@ def test_an_own_preset_outside_the_space_is_one_line(content: Any, line: str) ->
     ("text", "line"),
     [
         ("knobs:\n  mix: [none]\n  loss: [ce]\n  mix: [mixup]\n", "'mix' is given twice (lines 2 "),
-        ("knobs: {loss: [ce], loss: [ldam]}\n", "'loss' is given twice (lines 1 and 1)"),
+        ("knobs: {loss: [ce], loss: [ldam]}\n", "'loss' is given twice (line 1): give it once"),
         ("about: a\nknobs: {loss: [ce]}\nabout: b\n", "'about' is given twice (lines 1 and 3)"),
     ],
 )

@@ -151,7 +151,7 @@ def test_a_labelled_test_set_alone(tmp_path: Path, name: str, split: str) -> Non
             result = evaluate(model, place, split=split, dataset=dataset, resamples=0)
             assert (result.count, result.table["images"].tolist()) == (5, [3, 2])
             changed = change_threshold(model, "f_beta", place, dataset=dataset, store=False)
-            assert changed.chosen.chosen_on == f"5 images (all images of {dataset})"
+            assert changed.chosen.chosen_on == "5 images (all images)"
     with raises_one_line("no training set", "--split all evaluates all 5 images"):
         evaluate(small_model(), data, split="train")
     found = labelled_images(small_model(), arrays, split=split).images
@@ -287,7 +287,7 @@ def test_without_data_it_is_where_the_training_found_it(
     model.data = str(data)
     monkeypatch.chdir(tmp_path.parent)
     found = evaluate(model, resamples=0)
-    assert (found.count, found.what) == (5, f"test images of {layout} in {data}")
+    assert (found.count, found.what) == (5, f"test images in {data}")
     assert evaluate(model, data, resamples=0).confusion_KK.tolist() == found.confusion_KK.tolist()
     other = write(tmp_path / "other", {"cat": 3, "dog": 3})
     monkeypatch.setenv("IMBTUNE_DATA", str(other))
@@ -328,7 +328,7 @@ def test_files_are_never_passed_over_for_digits(tmp_path: Path) -> None:
         evaluate(model, data, dataset="digits")
     model.data = str(data)
     result = evaluate(model, data, split="all", resamples=0)
-    assert (result.count, result.what) == (6, f"all images of folder in {data}")
+    assert (result.count, result.what) == (6, f"all images in {data}")
 
 
 @pytest.mark.parametrize("metric", ["top_k", {"name": "top_k", "k": 2}])
