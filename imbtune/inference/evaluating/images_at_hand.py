@@ -94,10 +94,12 @@ def images_to_check(model: TrainedModel, data: str | Path | None, count: int) ->
 def _labelled(
     model: TrainedModel, data: str | Path | None, split: str, count: int
 ) -> ImagesToCheck:
-    images = labelled_images(model, data, split=split)
+    images = labelled_images(model, data, split=split, skip_corrupt=True)  # others are enough
     block = images.first(count)
     which = "all" if len(block) == len(images.images) else f"{len(block)} of the"
     kind = images.kind.removeprefix("all ")
+    if len(images.images) == 1:
+        which, kind = "the", kind.replace("images", "image", 1)
     return ImagesToCheck(block, f"{which} {len(images.images)} {kind}", images.place)
 
 

@@ -369,6 +369,17 @@ def test_a_threshold_is_removed_and_its_exports_are_out_of_date(
     assert imbtune.remove_threshold(model) == (model / "model.onnx",)
 
 
+def test_an_export_is_compared_where_an_image_cannot_be_read(
+    two: Path, model: Path, tmp_path: Path
+) -> None:
+    """As that of a training with --skip-corrupt, whose data is where the model found it."""
+    data = shutil.copytree(two / "data", tmp_path / "data")
+    (data / "train/ok/broken.png").write_bytes(b"no image")
+    (data / "test/ok/broken.png").write_bytes(b"no image")
+    said = succeed("export", model, "--data", data, "--out", tmp_path / "m.onnx")
+    assert "Compared with the model in onnxruntime on" in said
+
+
 def test_an_export_is_compared_on_real_images(two: Path, model: Path, tmp_path: Path) -> None:
     """Those of the training, if they are where it found them; else others must be given."""
     out = tmp_path / "m.onnx"
