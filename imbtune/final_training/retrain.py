@@ -175,11 +175,11 @@ def _train(
             except DivergenceError as error:
                 unfinished.end(task.out)  # it would diverge again
                 raise DivergenceError(_diverged(error, config, task.out, sorted(done))) from error
-    ensemble = None
+    results, ensemble = [done[c.seed] for c in task.configs], None
+    if goes_on:  # it may have been interrupted between a seed's model and the summary with it
+        hand_over.write_summary(results, None)
     if task.options.ensemble:
         ensemble = hand_over.test_ensemble()
-    results = [done[c.seed] for c in task.configs]
-    if ensemble or goes_on:
         hand_over.write_summary(results, ensemble)
     runs = [result.run for result in results]
     return TrainResult(

@@ -23,7 +23,7 @@ from imbtune.inference.decisions.threshold import Threshold, check_two_classes
 from imbtune.inference.decisions.threshold_choice import threshold_metric
 from imbtune.inference.evaluating.labelled_data import dataset_name, labelled_images
 from imbtune.inference.evaluating.split_remedy import ALL, USER_DATA, set_sizes
-from imbtune.inference.trained_model import TrainedModel
+from imbtune.inference.trained_model import EnsembleNetwork, TrainedModel
 from imbtune.inference.use_model import Model, check_given, loaded_model
 from imbtune.paths import local_path
 
@@ -114,6 +114,8 @@ def change_threshold(
         raise ConfigError("--split and --dataset go with --data: give it, or leave them out")
     loaded = loaded_model(model, seed, False, trust, with_threshold=False)  # it is replaced
     check_two_classes(loaded.classes)
+    if store:
+        _check_no_ensemble(loaded, "choose one with store=False")
     images = None
     if data is not None:
         chosen = split or _only_set(loaded, data, dataset)
@@ -132,6 +134,15 @@ def change_threshold(
         return ThresholdChange(found, before, False, notes=notes)
     store_threshold(loaded, found)
     return ThresholdChange(found, before, True, tuple(outdated_exports(loaded)), notes)
+
+
+def _check_no_ensemble(model: TrainedModel, remedy: str) -> None:
+    """ConfigError for an ensemble: the threshold in its folder is of the first seed's model."""
+    if isinstance(model.network, EnsembleNetwork):
+        raise ConfigError(
+            f"an ensemble stores no threshold, since that in {model.path} is of the model of its "
+            f"first seed: {remedy}"
+        )
 
 
 def _only_set(model: TrainedModel, data: str | Path, dataset: str | None) -> str:
@@ -163,6 +174,7 @@ def remove_threshold(
     """
     check_given(model)
     loaded = loaded_model(model, seed, False, trust, with_threshold=False)
+    _check_no_ensemble(loaded, "give one seed's model")
     delete_threshold(loaded)
     if isinstance(model, TrainedModel):
         model.threshold = None

@@ -202,7 +202,7 @@ def _of_calibration(model: TrainedModel, positive: int) -> tuple[Floats, Ints]:
         raise ConfigError(
             "an ensemble has no margins of the images that were kept from training: choose the "
             "threshold of one seed's model, or give --data FOLDER --split all with labelled images "
-            "that training did not see"
+            "that training did not see, and store=False"
         )
     if model.path is None or model.calibration is None:
         raise ConfigError(f"the model has no images that were kept from training: {hint}")

@@ -209,11 +209,23 @@ def test_a_seed_s_folder_with_another_model_is_refused(
     assert isinstance(network, EnsembleNetwork) and len(network.networks) == 2
 
 
-def test_an_ensemble_has_no_kept_images_of_its_own(model: Path) -> None:
-    """The first seed's margins are not those of the mean of all."""
+def test_an_ensemble_stores_no_threshold(model: Path, data: Path) -> None:
+    """That in its folder is of the first seed, whose margins are not those of the mean of all."""
+    store(model, 0)
+    before = {path: path.read_bytes() for path in sorted(model.rglob("*")) if path.is_file()}
     ensemble = imbtune.load_model(model, ensemble=True)
+    test: dict[str, Any] = {"data": data / "test", "split": "all"}
+    line = "an ensemble stores no threshold, since that in"
+    with raises_one_line(line, "choose one with store=False", kind=ConfigError):
+        imbtune.choose_threshold(ensemble, "f_beta", **test)
+    with raises_one_line(line, kind=ConfigError):
+        imbtune.remove_threshold(ensemble)
     with raises_one_line("an ensemble has no margins of the images", "--data", kind=ConfigError):
         imbtune.choose_threshold(ensemble, "f_beta", store=False)
+    found = imbtune.choose_threshold(ensemble, "f_beta", store=False, **test)
+    assert found.chosen_on == "40 images (all images)"
+    after = {path: path.read_bytes() for path in sorted(model.rglob("*")) if path.is_file()}
+    assert before == after and ensemble.threshold is None
 
 
 @pytest.mark.parametrize("seed", ["1", 1.0, True, -1])
