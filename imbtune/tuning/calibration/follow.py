@@ -130,11 +130,12 @@ def _recorded(objective: Metric) -> str:
     setting, negative = objective.setting(), "negative " * (objective.sign < 0)
     if isinstance(setting, str):
         return f"{negative}{setting}"
-    given = (
-        f"{knob} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for knob, value in setting.items()
-        if knob != "name"
-    )
+    given = []
+    for knob, value in setting.items():
+        if knob != "name":
+            is_text = isinstance(value, str)
+            text = value if is_text else json.dumps(value, ensure_ascii=False, allow_nan=False)
+            given.append(f"{knob} {text}")
     return f"{negative}{objective.name} ({', '.join(given)})"
 
 
