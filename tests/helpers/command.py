@@ -91,3 +91,17 @@ def in_new_process(code: str, cwd: Path | None = None) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def succeed(*args: object) -> str:
+    """What a command prints that ends with 0, run in this process."""
+    code, out, err = invoke(*map(str, args))
+    assert code == 0, err
+    return out
+
+
+def refused(*args: object) -> str:
+    """The one line of an expected failure, run in this process."""
+    code, _, err = invoke(*map(str, args))
+    assert (code, len(err.splitlines())) == (2, 1), err
+    return err

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from command import invoke
+from command import invoke, refused, succeed
 from data_files import raises_one_line
 from PIL import Image
 from small_model import threshold_at
@@ -60,18 +60,6 @@ def data(trained: Path) -> Path:
 @pytest.fixture
 def model(trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(trained / "a model", tmp_path / "a model")
-
-
-def succeed(*args: object) -> str:
-    code, out, err = invoke(*map(str, args))
-    assert code == 0, err
-    return out
-
-
-def refused(*args: object) -> str:
-    code, _, err = invoke(*map(str, args))
-    assert (code, len(err.splitlines())) == (2, 1), err
-    return err
 
 
 def store(model: Path, seed: int, log_odds: float = 0.3) -> None:

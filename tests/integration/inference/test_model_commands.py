@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
-from command import in_new_process, invoke
+from command import in_new_process, invoke, refused, succeed
 from PIL import Image
 
 import imbtune
@@ -60,18 +60,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(two: Path, tmp_path: Path) -> Path:
     return shutil.copytree(two / "model", tmp_path / "model")
-
-
-def succeed(*args: object) -> str:
-    code, out, err = invoke(*map(str, args))
-    assert code == 0, err
-    return out
-
-
-def refused(*args: object) -> str:
-    code, _, err = invoke(*map(str, args))
-    assert (code, len(err.splitlines())) == (2, 1), err
-    return err
 
 
 def no_path_in(export: Path, folder: Path) -> dict[str, str]:
